@@ -1,0 +1,74 @@
+// Unit tests of the small pieces in base.
+#include <gtest/gtest.h>
+
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "base/random.h"
+#include "base/strong.h"
+#include "base/wire.h"
+
+namespace cairn {
+namespace {
+
+TEST(Crc32c, HasTheCastagnoliCheckValueAndChains) {
+  EXPECT_EQ(crc32c(0, "123456789"), 0xe3069283u);
+  EXPECT_EQ(crc32c(crc32c(0, "1234"), "56789"), 0xe3069283u);
+  EXPECT_EQ(crc32c(0, ""), 0u);
+  EXPECT_EQ(crc32c(0, "key"), 0x40a4756du);
+}
+
+TEST(Bytes, HexIdsHaveNoPaddingAndFileNamesHave) {
+  EXPECT_EQ(hex_id(0x006d74b5aeb5386b), "6d74b5aeb5386b");
+  EXPECT_EQ(hex16(0x45), "0000000000000045");
+  EXPECT_EQ(*parse_hex("6d74b5aeb5386b"), 0x006d74b5aeb5386bu);
+  EXPECT_FALSE(parse_hex(""));
+  EXPECT_FALSE(parse_hex("12345678123456789"));
+  EXPECT_FALSE(parse_hex("xyz"));
+}
+
+TEST(Wire, ReadsWhatItWrote) {
+  std::string bytes;
+  wire::append_varint_field(bytes, 1, 300);
+  wire::append_bytes_field(bytes, 2, "value");
+  wire::append_varint_field(bytes, 9900, static_cast<uint64_t>(int64_t{-1}));
+  wire::Reader in(bytes);
+  ASSERT_TRUE(in.next());
+  EXPECT_EQ(in.field(), 1u);
+  EXPECT_EQ(in.varint(), 300u);
+  ASSERT_TRUE(in.next());
+  EXPECT_EQ(in.bytes(), "value");
+  ASSERT_TRUE(in.next());
+  EXPECT_EQ(in.field(), 9900u);
+  EXPECT_EQ(in.int64(), -1);
+  EXPECT_FALSE(in.next());
+  EXPECT_TRUE(in.ok());
+}
+
+TEST(Wire, RefusesTruncatedAndMistypedFields) {
+  std::string bytes;
+  wire::append_bytes_field(bytes, 2, "value");
+  for (size_t size = 1; size < bytes.size(); ++size) {
+    wire::Reader in(std::string_view(bytes).substr(0, size));
+    EXPECT_FALSE(in.next());
+    EXPECT_FALSE(in.ok()) << size;
+  }
+  wire::Reader mistyped(bytes);
+  ASSERT_TRUE(mistyped.next());
+  EXPECT_EQ(mistyped.varint(), 0u);
+  EXPECT_FALSE(mistyped.ok());
+}
+
+TEST(Random, SameSeedSameSequence) {
+  Random a(7);
+  Random b(7);
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(a.next(), b.next());
+}
+
+TEST(Strong, IsOrderedAndCounts) {
+  EXPECT_LT(Index(1), Index(2));
+  EXPECT_EQ(Index(5) - Index(2), 3u);
+  EXPECT_LT((Revision{2, 9}), (Revision{3, 0}));
+}
+
+}  // namespace
+}  // namespace cairn

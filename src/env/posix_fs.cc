@@ -1,0 +1,229 @@
+// The real file system.
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "env/fs.h"
+
+namespace cairn::env {
+namespace {
+
+class PosixMapping final : public Mapping {
+ public:
+  PosixMapping(void* base, uint64_t size) : base_(base), size_(size) {}
+  PosixMapping(const PosixMapping&) = delete;
+  PosixMapping& operator=(const PosixMapping&) = delete;
+  ~PosixMapping() override { ::munmap(base_, size_); }
+
+  const char* base() const override { return static_cast<const char*>(base_); }
+  uint64_t reserved_bytes() const override { return size_; }
+  bool resident(uint64_t offset, uint64_t size) const override {
+    static const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+    uint64_t at = offset / page * page;
+    const uint64_t end = offset + size;
+    unsigned char pages[64];
+    while (at < end) {
+      const uint64_t chunk = std::min<uint64_t>(end - at, sizeof pages * page);
+      if (::mincore(static_cast<char*>(base_) + at, chunk, pages) != 0) return false;
+      const uint64_t count = (chunk + page - 1) / page;
+      for (uint64_t i = 0; i < count; ++i) {
+        if ((pages[i] & 1) == 0) return false;
+      }
+      at += chunk;
+    }
+    return true;
+  }
+
+ private:
+  void* base_;
+  uint64_t size_;
+};
+
+class PosixFile final : public File {
+ public:
+  PosixFile(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+  PosixFile(const PosixFile&) = delete;
+  PosixFile& operator=(const PosixFile&) = delete;
+  ~PosixFile() override { ::close(fd_); }
+
+  Result<size_t> pread(void* to, size_t size, uint64_t offset) const override {
+    size_t done = 0;
+    while (done < size) {
+      const ssize_t n = ::pread(fd_, static_cast<char*>(to) + done, size - done, static_cast<off_t>(offset + done));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return error("read");
+      if (n == 0) break;
+      done += static_cast<size_t>(n);
+    }
+    return done;
+  }
+
+  Status pwrite(std::string_view data, uint64_t offset) override {
+    size_t done = 0;
+    while (done < data.size()) {
+      const ssize_t n = ::pwrite(fd_, data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return error("write");
+      done += static_cast<size_t>(n);
+    }
+    return {};
+  }
+
+  Status fdatasync() override { return ::fdatasync(fd_) == 0 ? Status{} : error("fdatasync"); }
+
+  void sync_range(uint64_t offset, uint64_t size) override {
+    (void)::sync_file_range(fd_, static_cast<off_t>(offset), static_cast<off_t>(size), SYNC_FILE_RANGE_WRITE);
+  }
+
+  Status allocate(uint64_t offset, uint64_t size) override {
+    if (::fallocate(fd_, 0, static_cast<off_t>(offset), static_cast<off_t>(size)) == 0) return {};
+    return unsupported_or_error("allocate");
+  }
+
+  Status punch(uint64_t offset, uint64_t size) override {
+    const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    if (::fallocate(fd_, mode, static_cast<off_t>(offset), static_cast<off_t>(size)) == 0) return {};
+    return unsupported_or_error("punch");
+  }
+
+  Status truncate(uint64_t size) override {
+    return ::ftruncate(fd_, static_cast<off_t>(size)) == 0 ? Status{} : error("truncate");
+  }
+
+  Result<uint64_t> size() const override {
+    struct stat st {};
+    if (::fstat(fd_, &st) != 0) return error("stat");
+    return static_cast<uint64_t>(st.st_size);
+  }
+
+  Result<FileIdentity> identity() const override {
+    struct stat st {};
+    if (::fstat(fd_, &st) != 0) return error("stat");
+    return FileIdentity{st.st_dev, st.st_ino, st.st_ctim.tv_sec * 1'000'000'000 + st.st_ctim.tv_nsec};
+  }
+
+  Result<std::unique_ptr<Mapping>> map(uint64_t reserved_bytes) const override {
+    void* base = ::mmap(nullptr, reserved_bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd_, 0);
+    if (base == MAP_FAILED) return error("mmap");
+    (void)::madvise(base, reserved_bytes, MADV_RANDOM);
+    return std::make_unique<PosixMapping>(base, reserved_bytes);
+  }
+
+  Status lock_flock() override { return ::flock(fd_, LOCK_EX | LOCK_NB) == 0 ? Status{} : error("lock"); }
+
+  Status lock_ofd() override {
+    struct flock lock {};
+    lock.l_type = F_WRLCK;
+    lock.l_whence = SEEK_SET;
+    if (::fcntl(fd_, F_OFD_SETLK, &lock) == 0) return {};
+    if (errno == EINVAL) return lock_flock();
+    if (errno == EACCES) errno = EWOULDBLOCK;  // fcntl may say either for a held lock
+    return error("lock");
+  }
+
+ private:
+  std::unexpected<Error> error(std::string_view what) const { return fail_errno(errno, std::string(what) + " " + path_); }
+  std::unexpected<Error> unsupported_or_error(std::string_view what) const {
+    if (errno == EOPNOTSUPP || errno == ENOSYS) {
+      return fail(Code::kUnimplemented, "{} {}: not supported by the file system", what, path_);
+    }
+    return error(what);
+  }
+
+  int fd_;
+  std::string path_;
+};
+
+class PosixFileSystem final : public FileSystem {
+ public:
+  Result<std::unique_ptr<File>> open(const std::string& path, OpenMode mode) override {
+    int flags = O_CLOEXEC;
+    switch (mode) {
+      case OpenMode::kRead: flags |= O_RDONLY; break;
+      case OpenMode::kReadWrite: flags |= O_RDWR; break;
+      case OpenMode::kCreate: flags |= O_RDWR | O_CREAT; break;
+      case OpenMode::kCreateEmpty: flags |= O_RDWR | O_CREAT | O_TRUNC; break;
+    }
+    const int fd = ::open(path.c_str(), flags, 0600);
+    if (fd < 0) return fail_errno(errno, "open " + path);
+    return std::make_unique<PosixFile>(fd, path);
+  }
+
+  Result<std::vector<std::string>> list(const std::string& directory) override {
+    DIR* dir = ::opendir(directory.c_str());
+    if (dir == nullptr) return fail_errno(errno, "list " + directory);
+    std::vector<std::string> names;
+    while (const dirent* entry = ::readdir(dir)) {
+      const std::string_view name = entry->d_name;
+      if (name != "." && name != "..") names.emplace_back(name);
+    }
+    ::closedir(dir);
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  bool exists(const std::string& path) override {
+    struct stat st {};
+    return ::stat(path.c_str(), &st) == 0;
+  }
+
+  Status make_directories(const std::string& path) override {
+    if (path.empty() || path == "/" || path == ".") return {};
+    struct stat st {};
+    if (::stat(path.c_str(), &st) == 0) {
+      return S_ISDIR(st.st_mode) ? Status{} : fail_errno(ENOTDIR, "mkdir " + path);
+    }
+    CAIRN_CHECK(make_directories(parent_directory(path)));
+    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno(errno, "mkdir " + path);
+    return {};
+  }
+
+  Status rename(const std::string& from, const std::string& to) override {
+    return ::rename(from.c_str(), to.c_str()) == 0 ? Status{} : fail_errno(errno, "rename " + from + " to " + to);
+  }
+
+  Status remove(const std::string& path) override {
+    return ::unlink(path.c_str()) == 0 ? Status{} : fail_errno(errno, "remove " + path);
+  }
+
+  Status remove_all(const std::string& path) override {
+    std::error_code ec;
+    std::filesystem::remove_all(path, ec);
+    return ec ? Status(fail_errno(ec.value(), "remove " + path)) : Status{};
+  }
+
+  Status sync_directory(const std::string& directory) override {
+    const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return fail_errno(errno, "open " + directory);
+    const int result = ::fsync(fd);
+    const int number = errno;
+    ::close(fd);
+    return result == 0 ? Status{} : Status(fail_errno(number, "fsync " + directory));
+  }
+
+  Result<uint64_t> free_bytes(const std::string& path) override {
+    struct statvfs st {};
+    if (::statvfs(path.c_str(), &st) != 0) return fail_errno(errno, "statvfs " + path);
+    return static_cast<uint64_t>(st.f_bavail) * st.f_frsize;
+  }
+};
+
+}  // namespace
+
+FileSystem& posix_fs() {
+  static PosixFileSystem fs;
+  return fs;
+}
+
+}  // namespace cairn::env

@@ -1,0 +1,60 @@
+#include <cstdlib>
+
+#include <gtest/gtest.h>
+
+#include "env/fs.h"
+
+namespace cairn::env {
+namespace {
+
+class PosixFsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/cairn_fs_XXXXXX";
+    root_ = ::mkdtemp(name);
+  }
+  void TearDown() override { ASSERT_TRUE(posix_fs().remove_all(root_)); }
+  std::string root_;
+};
+
+TEST_F(PosixFsTest, WritesReadsGrowsAndTruncates) {
+  auto file = *posix_fs().open(root_ + "/f", OpenMode::kCreate);
+  ASSERT_TRUE(file->pwrite("hello", 4096));
+  EXPECT_EQ(*file->size(), 4101u);
+  char buffer[8] = {};
+  EXPECT_EQ(*file->pread(buffer, 8, 4096), 5u);
+  EXPECT_STREQ(buffer, "hello");
+  ASSERT_TRUE(file->truncate(10));
+  EXPECT_EQ(*file->size(), 10u);
+  ASSERT_TRUE(file->fdatasync());
+}
+
+TEST_F(PosixFsTest, MappingSeesLaterGrowth) {
+  auto file = *posix_fs().open(root_ + "/f", OpenMode::kCreate);
+  ASSERT_TRUE(file->truncate(4096));
+  auto mapping = *file->map(1 << 30);
+  ASSERT_TRUE(file->pwrite("grown", 1 << 20));
+  EXPECT_EQ(std::string(mapping->base() + (1 << 20), 5), "grown");
+}
+
+TEST_F(PosixFsTest, LocksExcludeASecondHolder) {
+  auto a = *posix_fs().open(root_ + "/f", OpenMode::kCreate);
+  auto b = *posix_fs().open(root_ + "/f", OpenMode::kReadWrite);
+  ASSERT_TRUE(a->lock_flock());
+  EXPECT_EQ(b->lock_flock().error().code, Code::kUnavailable);
+  auto c = *posix_fs().open(root_ + "/g", OpenMode::kCreate);
+  auto d = *posix_fs().open(root_ + "/g", OpenMode::kReadWrite);
+  ASSERT_TRUE(c->lock_ofd());
+  EXPECT_EQ(d->lock_ofd().error().code, Code::kUnavailable);
+}
+
+TEST_F(PosixFsTest, ReplaceFileLeavesNoTemporary) {
+  ASSERT_TRUE(replace_file(posix_fs(), root_ + "/f", "one"));
+  ASSERT_TRUE(replace_file(posix_fs(), root_ + "/f", "two"));
+  EXPECT_EQ(*read_file(posix_fs(), root_ + "/f"), "two");
+  EXPECT_EQ(posix_fs().list(root_)->size(), 1u);
+  EXPECT_EQ(read_file(posix_fs(), root_ + "/none").error().code, Code::kNotFound);
+}
+
+}  // namespace
+}  // namespace cairn::env

@@ -1,0 +1,142 @@
+// storage/engine.h: what holds the tables on disk, as the rest of the server sees it.
+//
+// A table is an ordered map from bytes to bytes: one of etcd's buckets. An Engine is changed by one thread only,
+// one commit at a time; each finished commit makes a new immutable View. Implementations: storage/bolt (etcd's own
+// file), storage/memory.
+//
+// Threads:  Engine is owned by the commit thread. A View is a small value, readable by any thread for as long as
+//           its owner keeps it registered (Commit::oldest_view names the oldest one anybody still reads).
+// Failure:  kDataLoss names the page and the table: the file is damaged. kResourceExhausted: no space; nothing has
+//           changed and the same commit may be tried again. After any other failure the engine is dead and the
+//           process must end (a failed sync is never retried).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+
+namespace cairn::storage {
+
+// In the byte order of their names, which is their order in the file.
+enum class Table : uint8_t {
+  kAlarm,
+  kAuth,
+  kAuthRoles,
+  kAuthUsers,
+  kCluster,
+  kKey,
+  kLease,
+  kMembers,
+  kMembersRemoved,
+  kMeta,
+};
+inline constexpr size_t kTableCount = 10;
+[[nodiscard]] std::string_view table_name(Table table);
+inline constexpr std::array<Table, kTableCount> kAllTables = {
+    Table::kAlarm, Table::kAuth,  Table::kAuthRoles, Table::kAuthUsers,      Table::kCluster,
+    Table::kKey,   Table::kLease, Table::kMembers,   Table::kMembersRemoved, Table::kMeta};
+
+// One change: key and value lie one behind the other at `data`, which outlives the commit.
+struct Change {
+  const char* data = nullptr;
+  uint32_t key_bytes = 0;
+  uint32_t value_bytes = 0;
+  bool erase = false;  // then value_bytes is 0
+
+  [[nodiscard]] std::string_view key() const { return {data, key_bytes}; }
+  [[nodiscard]] std::string_view value() const { return {data + key_bytes, value_bytes}; }
+};
+
+// Walks one table of one view in key order. Not thread-safe; the view must stay registered while it is used.
+// Key and value stay valid until the cursor moves on, and while the view is registered.
+class Cursor {
+ public:
+  virtual ~Cursor() = default;
+  // To the first entry with key >= `key`.
+  virtual Status seek(std::string_view key) = 0;
+  virtual Status seek_last() = 0;
+  virtual Status next() = 0;
+  [[nodiscard]] virtual bool valid() const = 0;
+  [[nodiscard]] virtual std::string_view key() const = 0;
+  [[nodiscard]] virtual std::string_view value() const = 0;
+};
+
+class ViewState;  // of the engine; immutable
+
+// One committed state of all tables.
+class View {
+ public:
+  virtual ~View() = default;
+  //   errors: kDataLoss
+  [[nodiscard]] virtual Result<std::optional<std::string_view>> get(Table table, std::string_view key) const = 0;
+  [[nodiscard]] virtual std::unique_ptr<Cursor> cursor(Table table) const = 0;
+  // Number of the commit that made it; grows.
+  [[nodiscard]] virtual uint64_t txid() const = 0;
+  // False when reading the entry would wait for the disk (asks the kernel about the pages on the way).
+  [[nodiscard]] virtual bool resident(Table table, std::string_view key) const = 0;
+};
+
+// A part of a pass that removes entries of kKey: those in [first, end) for which `keep` says false. The engine goes
+// forward until it has dirtied `dirty_bytes_max` of leaves or looked at `visits_max` entries.
+struct Reclaim {
+  std::string first;
+  std::string end;
+  std::function<bool(std::string_view key, std::string_view value)> keep;
+  uint64_t dirty_bytes_max = 2 << 20;
+  uint64_t visits_max = 100'000;
+};
+
+struct Commit {
+  // Per table, strictly ascending by key, each key once. Those of kKey are appended: all lie above the last key
+  // of the table, except when a replay after a crash writes again what is there already (same bytes).
+  std::array<std::span<const Change>, kTableCount> changes;
+  const Reclaim* reclaim = nullptr;
+  // txid of the oldest view still read; pages freed since are not reused. No reader: the newest view's txid.
+  uint64_t oldest_view = 0;
+};
+
+struct CommitResult {
+  std::shared_ptr<const View> view;
+  bool reclaim_done = false;        // the pass has reached `end`
+  std::string reclaim_position;     // else: where the next part begins
+  uint64_t reclaimed_entries = 0;
+  uint64_t written_bytes = 0;
+};
+
+struct Space {
+  uint64_t total_bytes = 0;   // high-water mark less punched pages
+  uint64_t in_use_bytes = 0;  // high-water mark less free pages; pages freed but not yet reusable count as used
+  uint64_t file_bytes = 0;
+};
+
+// A whole image of one view in the file format of etcd's snapshots, without the trailing hash, read front to back.
+class ImageReader {
+ public:
+  virtual ~ImageReader() = default;
+  [[nodiscard]] virtual uint64_t size() const = 0;
+  // Fills up to `size` bytes; fewer only at the end.
+  virtual Result<size_t> read(char* to, size_t size) = 0;
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  virtual Result<CommitResult> commit(const Commit& commit) = 0;
+  // What the last finished commit (or open) left.
+  [[nodiscard]] virtual std::shared_ptr<const View> view() const = 0;
+  [[nodiscard]] virtual Space space() const = 0;
+  // `view` stays registered until the reader is destroyed.
+  [[nodiscard]] virtual Result<std::unique_ptr<ImageReader>> image(std::shared_ptr<const View> view) const = 0;
+  // Writes the free list if it is not in the file yet; the file is then complete. No commit afterwards.
+  virtual Status close() = 0;
+};
+
+}  // namespace cairn::storage
