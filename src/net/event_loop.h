@@ -1,0 +1,32 @@
+// net/event_loop.h: one io thread's loop: sockets, timers, and messages from other threads.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "net/grpc.h"
+
+namespace cairn::net {
+
+// Runs on one thread. post(), post_batch() and index() may be called from any thread; the rest on the loop's own.
+class EventLoop {
+ public:
+  virtual ~EventLoop() = default;
+  [[nodiscard]] virtual unsigned index() const = 0;  // 0 .. loop count - 1
+  // Runs `task` on the loop's thread soon. Wakes the loop only when it sleeps. Unbounded: callers bound themselves.
+  virtual void post(std::function<void()> task) = 0;
+  // The live call, or null when it has ended.
+  [[nodiscard]] virtual Call* find(CallId id) = 0;
+  // Called once at the end of each turn of the loop in which anything happened: what was gathered in the turn
+  // (proposals, say) is handed on in one batch. Set once, before the loop runs.
+  virtual void set_turn_end(std::function<void()> hook) = 0;
+  // Runs `task` after `delay_ns`; the handle's destruction cancels it.
+  class Timer {
+   public:
+    virtual ~Timer() = default;
+  };
+  [[nodiscard]] virtual std::unique_ptr<Timer> after(int64_t delay_ns, std::function<void()> task) = 0;
+};
+
+}  // namespace cairn::net
