@@ -1,0 +1,77 @@
+// net/server.h: listens, owns the io threads, and tells gRPC from HTTP/1.1 on one port.
+//
+// Each connection is given to one io thread, in turn, and stays there. Its first bytes decide: the HTTP/2 preface
+// starts a gRPC session, anything else is HTTP/1.1.
+//
+// Threads: constructed, started and stopped by one thread; stats() from any.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "net/event_loop.h"
+#include "net/grpc.h"
+#include "net/http.h"
+#include "net/stats.h"
+
+namespace cairn::net {
+
+// One listening address. At least one of `grpc` and `http` is true.
+struct Listen {
+  std::string address;  // "127.0.0.1:2379", "[::1]:0", "localhost:2379", ":2379" (every interface); port 0: any free
+  bool grpc = true;
+  bool http = true;
+  HttpHandler* http_handler = nullptr;  // null: the server's own
+};
+
+// As grpc-go: a client that pings an open call more often than `min_time`, or a connection without calls more often
+// than every two hours, and does so a third time, is sent GOAWAY "too_many_pings".
+struct Keepalive {
+  int64_t min_time_ns = 5'000'000'000;
+  int64_t interval_ns = 7'200'000'000'000;  // a silent connection is pinged after this; 0: never
+  int64_t timeout_ns = 20'000'000'000;      // and closed when it stays silent for this
+};
+
+struct ServerOptions {
+  std::vector<Listen> listen;
+  unsigned io_threads = 1;
+  uint32_t max_concurrent_streams = UINT32_MAX;          // a connection
+  uint32_t max_request_message_bytes = 2 * 1024 * 1024;  // more: RESOURCE_EXHAUSTED
+  uint64_t http_body_bytes_max = 16 * 1024 * 1024;       // more: 413
+  uint32_t http_header_bytes_max = 64 * 1024;            // more: 431
+  int64_t http_header_timeout_ns = 300'000'000'000;      // to receive a request's headers, or the first bytes
+  Keepalive keepalive;
+};
+
+class Server {
+ public:
+  // `router` and `http` outlive the server; null: no gRPC, no HTTP/1.1.
+  Server(ServerOptions options, Router* router, HttpHandler* http);
+  ~Server();  // stops at once when still running
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // The loops exist from construction on, so that their turn ends can be set before start().
+  [[nodiscard]] std::span<EventLoop* const> loops() const;
+
+  // Binds, then starts the threads. The bound addresses as "host:port", in the order of options.listen.
+  //   errors: kInvalidArgument for an address that is none, kUnavailable when it cannot be bound
+  Result<std::vector<std::string>> start();
+
+  // Listens no more, sends GOAWAY, lets open calls and requests end for at most `grace_ns`, then closes everything
+  // and joins the threads. Calls still open get on_end().
+  void stop(int64_t grace_ns);
+
+  // One entry a method called so far, summed over the loops, and the totals of all connections.
+  [[nodiscard]] ServerStats stats() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace cairn::net
