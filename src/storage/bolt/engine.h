@@ -1,0 +1,46 @@
+// storage/bolt/engine.h: the engine that keeps the tables in etcd's own bbolt file and writes it in place.
+//
+// The file is an array of pages. Pages 0 and 1 are metas, each naming one whole tree; the valid one with the higher
+// txid counts. A commit never changes a page that either meta can reach:
+//
+//     reserve space -> write new pages -> fdatasync -> write the *other* meta -> fdatasync
+//
+// Always true, after every commit: what check.h checks, for the trees of both metas. Pages freed by commit T are
+// written again only after commit T+1 is finished and no view below T is open.
+//
+// Threads:  see storage/engine.h.
+// Failure:  no space: nothing has changed, the same commit may be tried again. kDataLoss: a page on the way is
+//           damaged, nothing has changed. Any failed sync, and a failed write of a meta page, leave the engine dead.
+// Source:   docs/storage.md; bytes as in bbolt, docs/formats.md 1.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/error.h"
+#include "env/fs.h"
+#include "storage/engine.h"
+
+namespace cairn::storage {
+
+struct BoltOptions {
+  // The mapping reserves the larger of 64 GB and 8 x this much address space.
+  uint64_t quota_bytes = 0;
+  // Not 0: reserves exactly this (simulated disks map less). The engine maps anew when the file outgrows it.
+  uint64_t reserved_bytes = 0;
+  // Of a file that is created; one that is found keeps its own. A power of two, 1 KB to 64 KB.
+  uint32_t page_bytes = 4096;
+  // The free list is in the file after every commit while it is smaller than this, and after close().
+  uint64_t freelist_bytes_max = 256 << 10;
+  // For tests: free pages are overwritten with 0xDD at the moment from which they may be reused.
+  bool poison_free_pages = false;
+};
+
+// Opens the file, or creates it when it is missing or empty, and locks it until the engine is destroyed.
+//   errors: kUnavailable when somebody else holds the lock; kDataLoss when neither meta is valid, the file is
+//           shorter than its newest meta says, or its tree cannot be read
+[[nodiscard]] Result<std::unique_ptr<Engine>> open_bolt(env::FileSystem& fs, const std::string& path,
+                                                        const BoltOptions& options = {});
+
+}  // namespace cairn::storage
