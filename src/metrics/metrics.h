@@ -1,0 +1,128 @@
+// metrics/metrics.h: counters, gauges and histograms with etcd's names, and their text form.
+//
+// Recording is one relaxed atomic add, without a lock, from any thread. A counter that many threads hit spreads over
+// cache lines by thread. Everything else happens when /metrics is read.
+//
+// A Registry is made in main() and passed on; families are its fields (metrics/families.h).
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace cairn::metrics {
+
+using Labels = std::vector<std::pair<std::string, std::string>>;
+
+inline constexpr size_t kShardCount = 8;
+[[nodiscard]] size_t shard_of_this_thread();  // in [0, kShardCount)
+
+class Counter {
+ public:
+  void add(uint64_t n = 1) { shards_[shard_of_this_thread()].value.fetch_add(n, std::memory_order_relaxed); }
+  [[nodiscard]] uint64_t value() const {
+    uint64_t sum = 0;
+    for (const Shard& shard : shards_) sum += shard.value.load(std::memory_order_relaxed);
+    return sum;
+  }
+
+ private:
+  struct alignas(64) Shard {
+    std::atomic<uint64_t> value{0};
+  };
+  std::array<Shard, kShardCount> shards_;
+};
+
+class Gauge {
+ public:
+  void set(int64_t value) { value_.store(value, std::memory_order_relaxed); }
+  void add(int64_t n) { value_.fetch_add(n, std::memory_order_relaxed); }
+  [[nodiscard]] int64_t value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<int64_t> value_{0};
+};
+
+// Buckets whose upper bounds are start * factor^i, in units of `unit` (integer observations, e.g. nanoseconds).
+struct Buckets {
+  double start = 0.001;
+  double factor = 2;
+  size_t count = 14;
+};
+
+class Histogram {
+ public:
+  // An observation of n stands for n * unit in the exposed family: observe nanoseconds with unit 1e-9.
+  Histogram(Buckets buckets, double unit);
+
+  void observe(uint64_t n) {
+    counts_[bucket_of(n)].fetch_add(1, std::memory_order_relaxed);
+    sum_.fetch_add(n, std::memory_order_relaxed);
+  }
+
+  [[nodiscard]] const std::vector<uint64_t>& upper_bounds() const { return bounds_; }  // in observation units
+  [[nodiscard]] double unit() const { return unit_; }
+  [[nodiscard]] const Buckets& buckets() const { return buckets_; }
+  [[nodiscard]] std::vector<uint64_t> counts() const;  // one more than bounds: the last is beyond all
+  [[nodiscard]] uint64_t sum() const { return sum_.load(std::memory_order_relaxed); }
+
+ private:
+  static constexpr size_t kBucketCountMax = 32;
+
+  [[nodiscard]] size_t bucket_of(uint64_t n) const {
+    size_t i = 0;
+    while (i < bounds_.size() && n > bounds_[i]) ++i;
+    return i;
+  }
+
+  Buckets buckets_;
+  double unit_;
+  std::vector<uint64_t> bounds_;
+  std::array<std::atomic<uint64_t>, kBucketCountMax + 1> counts_{};
+  std::atomic<uint64_t> sum_{0};
+};
+
+enum class Kind : uint8_t { kCounter, kGauge };
+
+// A value computed when it is asked for: one sample a label set.
+struct Sample {
+  Labels labels;
+  double value = 0;
+};
+using Collector = std::function<std::vector<Sample>()>;
+
+// Holds families and renders them. References that it hands out live as long as it does. Registering is for start-up
+// (it locks); rendering may run on any thread at any time.
+class Registry {
+ public:
+  Registry();
+  ~Registry();
+  Registry(const Registry&) = delete;
+  Registry& operator=(const Registry&) = delete;
+
+  // The same name with other labels gives another series of the same family; with the same labels, the same object.
+  Counter& counter(std::string_view name, std::string_view help, Labels labels = {});
+  // etcd has gauges that only grow and families that end in _total; the kind is what the table says, not the name.
+  Gauge& gauge(std::string_view name, std::string_view help, Labels labels = {});
+  Histogram& histogram(std::string_view name, std::string_view help, Buckets buckets, double unit = 1e-9,
+                       Labels labels = {});
+  // Called at each render; must be quick and thread-safe.
+  void collect(std::string_view name, std::string_view help, Kind kind, Collector collector);
+
+  // Text exposition format 0.0.4, families by name.
+  [[nodiscard]] std::string render() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace cairn::metrics

@@ -1,0 +1,112 @@
+// server/config.h: the command line and ETCD_* environment of etcd 3.7.1, as a value.
+//
+// Every flag of etcd is known. One that Cairn does not have yet is accepted when its absence only costs comfort
+// (named once in the log), and refuses the start when it protects something: config_flags.h is the table.
+// A flag given with its default value is always accepted.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "cluster/urls.h"
+
+namespace cairn::server {
+
+inline constexpr std::string_view kEtcdVersion = "3.7.1";     // the release whose surface this is
+inline constexpr std::string_view kClusterVersion = "3.7.0";  // what we bring into a cluster
+inline constexpr std::string_view kCairnVersion = "0.1.0";
+
+using Nanoseconds = std::chrono::nanoseconds;
+
+struct Config {
+  // Member
+  std::string name = "default";
+  std::string data_dir;  // never empty: "<name>.etcd" when not given
+  std::string wal_dir;   // empty: <data_dir>/member/wal
+  std::vector<cluster::Url> listen_peer_urls;
+  std::vector<cluster::Url> listen_client_urls;
+  std::vector<cluster::Url> advertise_client_urls;
+  std::vector<cluster::Url> initial_advertise_peer_urls;
+
+  // Cluster
+  cluster::InitialCluster initial_cluster;
+  bool is_new_cluster = true;  // --initial-cluster-state
+  std::string initial_cluster_token = "etcd-cluster";
+  bool strict_reconfig_check = true;
+  bool pre_vote = true;
+  uint32_t learner_count_max = 1;
+
+  // Raft and log
+  uint32_t heartbeat_ms = 100;  // one tick
+  uint32_t election_ms = 1000;
+  bool initial_election_tick_advance = true;
+  uint64_t snapshot_count = 10'000;
+  uint64_t snapshot_catchup_entries = 5'000;
+  uint32_t max_snapshots = 5;
+  uint32_t max_wals = 5;
+  bool unsafe_no_fsync = false;
+
+  // Storage
+  int64_t quota_bytes = 2'147'483'648;  // < 0: no quota
+  Nanoseconds batch_interval = std::chrono::milliseconds(100);
+  uint64_t batch_limit = 10'000;
+  uint64_t compaction_batch_limit = 1000;
+  Nanoseconds compaction_sleep = std::chrono::milliseconds(10);
+
+  // Requests
+  uint32_t max_request_bytes = 1'572'864;
+  uint32_t max_txn_ops = 128;
+  uint32_t max_concurrent_streams = UINT32_MAX;
+  Nanoseconds keepalive_min_time = std::chrono::seconds(5);
+  Nanoseconds keepalive_interval = std::chrono::hours(2);  // 0: off
+  Nanoseconds keepalive_timeout = std::chrono::seconds(20);
+  Nanoseconds warning_apply = std::chrono::milliseconds(100);
+  Nanoseconds warning_unary_request = std::chrono::milliseconds(300);
+  Nanoseconds watch_progress_interval = std::chrono::minutes(10);
+  bool extensive_metrics = false;  // --metrics=extensive
+
+  // Log
+  std::string log_level = "info";
+  std::string log_format = "json";
+  std::vector<std::string> log_outputs = {"default"};
+
+  // Cairn's own
+  uint32_t io_threads = 0;  // 0: one a core
+
+  [[nodiscard]] uint32_t election_ticks() const { return election_ms / heartbeat_ms; }
+  [[nodiscard]] Nanoseconds request_timeout() const {  // 5 s for queue and disk, and two elections
+    return std::chrono::seconds(5) + 2 * std::chrono::milliseconds(election_ms);
+  }
+};
+
+// One line for the log that exists only after parsing.
+struct Notice {
+  bool is_warning = false;
+  std::string message;
+  std::vector<std::pair<std::string, std::string>> fields;
+};
+
+// What main() does next: run with `config`, or print both texts and exit.
+struct ParseOutcome {
+  bool run = false;
+  int exit_code = 0;
+  std::string out;  // for stdout
+  std::string err;  // for stderr
+  Config config;
+  std::vector<Notice> notices;
+};
+
+// `arguments` without the program's name; `environment` as "NAME=value" texts. Touches nothing outside.
+[[nodiscard]] ParseOutcome parse_config(const std::vector<std::string>& arguments,
+                                        const std::vector<std::string>& environment);
+[[nodiscard]] ParseOutcome parse_config(int argc, const char* const* argv, const char* const* environ);
+
+// The configuration as fields of the log line "starting an etcd server".
+[[nodiscard]] std::vector<std::pair<std::string, std::string>> describe(const Config& config);
+
+}  // namespace cairn::server
