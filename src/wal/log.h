@@ -1,0 +1,159 @@
+// wal/log.h: the write-ahead log, in etcd's format, as its writer sees it.
+//
+// A log is a row of segments (segment.h) of records (record.h) with one running checksum. Each segment begins with
+// that checksum, the metadata and the last hard state. When a segment has reached segment_bytes it is cut to its used
+// length and the next one, taken from the spares (spare.h), becomes the last.
+//
+//   CAIRN_TRY(wal::OpenedLog opened, wal::Log::open(fs, directory));
+//   CAIRN_CHECK(opened.log->save(entries, hard_state, /*must_sync=*/true));
+//
+// Always true: bytes before the last sync never change; only the last segment is written to.
+// Threads:     one owner. index() and spares() are shared with other threads, see there.
+// Failure:     after a failed write or sync the log refuses everything with that error: a second try could
+//              acknowledge lost bytes. The process has to end.
+// Source:      etcd 3.7 server/storage/wal.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "env/fs.h"
+#include "wal/record.h"
+#include "wal/segment.h"
+#include "wal/segment_reader.h"
+#include "wal/spare.h"
+#include "wal/types.h"
+
+namespace cairn::wal {
+
+struct Options {
+  uint64_t segment_bytes = 64'000'000;     // as etcd, which counts megabytes of 1000
+  uint64_t zero_ahead_bytes = 128 * 1024;  // in a segment whose blocks are merely allocated
+  bool sync = true;                        // false: --unsafe-no-fsync
+};
+
+// What open() did about an interrupted write at the end.
+struct Repair {
+  std::string file;    // cut at `offset`; a copy stands in <file>.broken
+  uint64_t offset = 0;
+  std::string reason;
+};
+
+class Log;
+
+struct OpenedLog {
+  std::unique_ptr<Log> log;
+  Metadata metadata;
+  HardState hard_state;
+  std::vector<SnapshotRecord> snapshots;  // all records, in log order; see valid_snapshot_records()
+  std::optional<Repair> repair;
+};
+
+class Log {
+ public:
+  // A new log: made in <directory>.tmp, synced, renamed to `directory`, the parent synced.
+  //   errors: kAlreadyExists when `directory` holds segments
+  static Result<std::unique_ptr<Log>> create(env::FileSystem& fs, const std::string& directory,
+                                             const Metadata& metadata, const Options& options = {});
+
+  // Reads and checks the whole log, repairs an interrupted write at its end, and stands ready to append. Entries are
+  // not kept: index() reads those that the caller wants. check_start() says whether the log can follow a snapshot.
+  //   errors: kNotFound when there is no log, kUnavailable when another process holds it, kDataLoss when it is
+  //           damaged; the message names file, offset, reason and a way out
+  static Result<OpenedLog> open(env::FileSystem& fs, const std::string& directory, const Options& options = {});
+
+  ~Log();
+  Log(const Log&) = delete;
+  Log& operator=(const Log&) = delete;
+
+  // append + flush + (when must_sync, or a segment is full) sync. The write that etcd calls Save: entries first,
+  // then the state unless it is empty.
+  //   needs: see append()
+  Status save(std::span<const Entry> entries, const HardState& state, bool must_sync);
+
+  // Encodes into the buffer; nothing is written yet. An entry at or below last_index() replaces what was there.
+  //   needs: consecutive indexes, the first of them in (commit, last_index() + 1] and the terms not falling
+  void append(std::span<const Entry> entries, const HardState& state = {});
+  // One pwrite of what is encoded. Afterwards readers see it.
+  Status flush();
+  // After it returns, all that was flushed survives a crash. Cuts when the segment is full.
+  Status sync();
+
+  // Writes and syncs the record that makes `record` a place to start from.
+  //   needs: the .snap file is on disk; record.index <= last_synced_index() or <= the commit index in the log
+  Status save_snapshot(const SnapshotRecord& record);
+
+  // Releases the segments that hold no entry above `index`: they are given to spares(), and closed. The segment of
+  // the newest snapshot record at or below the commit index and the last one always stay.
+  //   needs: index <= the newest snapshot record's
+  //   returns the number released
+  size_t release(Index index);
+
+  // Whether the log can follow from `start`: its record is there, committed, and no entry behind it is missing.
+  //   errors: kDataLoss, saying what is missing
+  [[nodiscard]] Status check_start(const SnapshotRecord& start) const;
+
+  [[nodiscard]] const Metadata& metadata() const { return metadata_; }
+  [[nodiscard]] const HardState& hard_state() const { return state_; }  // the last appended one
+  [[nodiscard]] Index first_index() const { return points_.first(); }   // of what the segments hold
+  [[nodiscard]] Index last_index() const { return points_.last(); }     // of what was appended
+  [[nodiscard]] Index last_synced_index() const { return synced_index_; }
+  [[nodiscard]] Index newest_snapshot_index() const;
+  [[nodiscard]] uint64_t segment_count() const { return segments_.size(); }
+  [[nodiscard]] uint64_t segment_used_bytes() const { return offset_; }
+  [[nodiscard]] uint64_t disk_bytes() const;  // of segments in use
+  [[nodiscard]] const std::string& directory() const { return directory_; }
+
+  // For reader threads; outlives the log if they hold it.
+  [[nodiscard]] std::shared_ptr<const SegmentIndex> index() const { return index_; }
+  // For the thread that makes spares and removes released segments.
+  [[nodiscard]] std::shared_ptr<SparePreparer> spares() const { return spares_; }
+
+ private:
+  friend struct Opening;
+
+  struct SnapshotPlace {
+    SnapshotRecord record;
+    uint64_t sequence = 0;  // of the segment that holds it
+  };
+
+  Log(env::FileSystem& fs, std::string directory, const Options& options);
+
+  Status check_usable() const;
+  Status fail_for_good(Error error);
+  Status write_buffer();
+  Status sync_file();
+  Status cut();
+  Result<Spare> next_file();
+  void start_segment(std::shared_ptr<Segment> segment, bool written);
+  void encode_head(bool with_state);
+  [[nodiscard]] uint64_t end_offset() const { return offset_ + buffer_.size(); }
+
+  env::FileSystem& fs_;
+  std::string directory_;
+  Options options_;
+  Metadata metadata_;
+  std::string metadata_bytes_;  // as found: the same in every segment
+  HardState state_;
+  std::vector<SnapshotPlace> snapshots_;  // ascending; those that may still matter
+  std::vector<std::shared_ptr<Segment>> segments_;
+  uint64_t offset_ = 0;       // bytes written in the last segment
+  uint64_t zeroed_ = 0;       // up to here its blocks are written
+  uint32_t crc_ = 0;          // running, over all that is encoded
+  RecordBuffer buffer_;       // encoded, not yet written
+  EntryPoints points_;        // of all that is encoded
+  Index next_name_;           // the first index in the next segment's name
+  Index synced_index_;
+  bool dirty_ = false;        // written, not synced
+  std::optional<Error> failure_;
+  std::shared_ptr<SegmentIndex> index_;
+  std::vector<EntryPoint> unpublished_;  // points of the buffer
+  std::shared_ptr<SparePreparer> spares_;
+};
+
+}  // namespace cairn::wal

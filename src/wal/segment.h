@@ -1,0 +1,54 @@
+// wal/segment.h: the files of a log and their names.
+//
+// A log is a row of segments named <sequence>-<first index>.wal (16 hex digits each). The first index is that of the
+// first entry the segment may hold: one above the last entry before it, 0 in the first segment.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/strong.h"
+#include "env/fs.h"
+
+namespace cairn::wal {
+
+struct SegmentName {
+  uint64_t sequence = 0;
+  Index first;
+
+  friend bool operator==(const SegmentName&, const SegmentName&) = default;
+};
+
+[[nodiscard]] std::string format_segment_name(const SegmentName& name);
+[[nodiscard]] std::optional<SegmentName> parse_segment_name(std::string_view file_name);
+
+// A segment in use: open, and locked when it belongs to a Log.
+struct Segment {
+  SegmentName name;
+  std::string path;
+  std::unique_ptr<env::File> file;
+};
+
+// The segments of `directory` that follow each other without a hole up to the last one, ascending. Older ones behind
+// a hole are left-overs of an interrupted release.
+//   errors: kNotFound when there is none
+[[nodiscard]] Result<std::vector<SegmentName>> list_segments(env::FileSystem& fs, const std::string& directory);
+
+// Opens them, and locks each as etcd does (an open-file-description lock) when `lock` is set.
+//   errors: kUnavailable "wal: locked by another process: <path>"
+[[nodiscard]] Result<std::vector<std::shared_ptr<Segment>>> open_segments(env::FileSystem& fs,
+                                                                         const std::string& directory,
+                                                                         const std::vector<SegmentName>& names,
+                                                                         bool lock);
+
+// lock_ofd() with the log's own message.
+[[nodiscard]] Status lock_segment(env::File& file, const std::string& path);
+
+// Makes the file `size` bytes of zeros behind what it has; allocated where the file system can.
+[[nodiscard]] Status extend_segment(env::File& file, uint64_t from, uint64_t size);
+
+}  // namespace cairn::wal

@@ -1,0 +1,76 @@
+// wal/spare.h: the next segment, made ready before it is needed; and the end of released ones.
+//
+// A spare is a file of segment_bytes real zeros, synced: its blocks are allocated and written, so that fdatasync in
+// the middle of it writes no metadata, and no old byte stands behind a log's tail. It is made in slices by calls of
+// prepare_step(), by whichever thread the program gives it to, at the pace of that thread:
+//
+//     <released>.wal  or nothing  ->  preparing.tmp  ->  0.tmp or 1.tmp  ->  (Log) <sequence>-<first>.wal
+//
+// Only a finished spare is called 0.tmp or 1.tmp, since etcd takes a file of that name as it is.
+//
+// Threads: take(), give() by the log's owner; prepare_step() by one other (or the same) thread; the rest by any.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/error.h"
+#include "base/mutex.h"
+#include "env/fs.h"
+#include "wal/segment.h"
+
+namespace cairn::wal {
+
+struct Spare {
+  std::string path;
+  std::unique_ptr<env::File> file;
+  bool written = false;  // every block has been written; false: some may be merely allocated
+};
+
+class SparePreparer {
+ public:
+  SparePreparer(env::FileSystem& fs, std::string directory, uint64_t segment_bytes);
+
+  // One slice of work (at most a megabyte written or read, or one file removed). True when more is to be done now,
+  // false when a spare stands ready and nothing is left to remove. After an error the next call begins anew.
+  Result<bool> prepare_step();
+  [[nodiscard]] bool has_work() const;
+  [[nodiscard]] bool ready() const;
+
+  // The finished spare, if there is one. The caller renames it.
+  std::optional<Spare> take();
+  // A released segment: becomes the next spare, or is removed. In the order of their sequences.
+  void give(std::shared_ptr<Segment> segment);
+
+ private:
+  struct Work {
+    std::unique_ptr<env::File> file;
+    uint64_t done_bytes = 0;
+    bool found = false;     // an old file, whose zeros may be merely allocated
+    bool foreign = false;   // content unknown: read before it is overwritten
+    bool written = true;    // see Spare
+  };
+
+  Result<bool> begin();
+  Status slice();
+  Status finish();
+  Result<bool> remove_one();
+
+  env::FileSystem& fs_;
+  const std::string directory_;
+  const uint64_t segment_bytes_;
+  std::optional<Work> work_;     // of the preparing thread
+  std::string buffer_;           // of the preparing thread; empty unless at work
+  bool looked_for_old_ = false;  // of the preparing thread
+  uint64_t finished_count_ = 0;  // of the preparing thread
+
+  mutable Mutex mutex_;
+  std::optional<Spare> ready_ CAIRN_GUARDED_BY(mutex_);
+  std::deque<std::shared_ptr<Segment>> released_ CAIRN_GUARDED_BY(mutex_);
+  bool busy_ CAIRN_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace cairn::wal

@@ -1,0 +1,75 @@
+// wal/types.h: what the write-ahead log stores, as small structs of its own.
+//
+// They carry the fields of etcd's raftpb and walpb messages; server converts from and to raft's types.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/strong.h"
+
+namespace cairn::wal {
+
+// raftpb.Entry. `type` is 0 normal, 1 conf change, 2 conf change v2.
+struct Entry {
+  uint8_t type = 0;
+  Term term;
+  Index index;
+  std::string_view data;
+
+  friend bool operator==(const Entry&, const Entry&) = default;
+};
+
+// An Entry that owns its data.
+struct StoredEntry {
+  uint8_t type = 0;
+  Term term;
+  Index index;
+  std::string data;
+
+  [[nodiscard]] Entry view() const { return {type, term, index, data}; }
+  friend bool operator==(const StoredEntry&, const StoredEntry&) = default;
+};
+
+// raftpb.HardState. All zero means "none": it is never written.
+struct HardState {
+  Term term;
+  NodeId vote;
+  Index commit;
+
+  [[nodiscard]] bool empty() const { return *this == HardState{}; }
+  friend bool operator==(const HardState&, const HardState&) = default;
+};
+
+// raftpb.ConfState.
+struct ConfState {
+  std::vector<NodeId> voters;
+  std::vector<NodeId> learners;
+  std::vector<NodeId> voters_outgoing;
+  std::vector<NodeId> learners_next;
+  bool auto_leave = false;
+
+  friend bool operator==(const ConfState&, const ConfState&) = default;
+};
+
+// walpb.Snapshot: names the .snap file (term, index). Versions before 3.5 write no conf_state.
+struct SnapshotRecord {
+  Index index;
+  Term term;
+  std::optional<ConfState> conf_state;
+
+  friend bool operator==(const SnapshotRecord&, const SnapshotRecord&) = default;
+};
+
+// etcdserverpb.Metadata: whose log this is.
+struct Metadata {
+  NodeId node_id;
+  uint64_t cluster_id = 0;
+
+  friend bool operator==(const Metadata&, const Metadata&) = default;
+};
+
+}  // namespace cairn::wal
