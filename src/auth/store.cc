@@ -1,0 +1,230 @@
+#include "auth/store.h"
+
+#include <algorithm>
+
+#include "base/bytes.h"
+#include "base/errors.h"
+#include "proto/auth.pb.h"
+#include "proto/rpc.pb.h"
+
+namespace cairn::auth {
+namespace {
+
+constexpr int kBcryptCost = 10;
+constexpr std::string_view kRoot = "root";
+constexpr std::string_view kEnabledKey = "authEnabled";
+constexpr std::string_view kRevisionKey = "authRevision";
+
+using storage::Table;
+using storage::WriteBuffer;
+
+std::unexpected<Error> error(Error e) { return std::unexpected(std::move(e)); }
+
+bool has_role(const authpb::User& user, std::string_view role) {
+  return std::find(user.roles().begin(), user.roles().end(), role) != user.roles().end();
+}
+
+// Empty: one key. "\0": open. Otherwise behind the key.
+bool valid_interval(std::string_view key, std::string_view range_end) {
+  if (key.empty()) return false;
+  if (range_end.empty() || range_end == std::string_view("\0", 1)) return true;
+  return range_end > key;
+}
+
+}  // namespace
+
+Store::Store() = default;
+Store::~Store() = default;
+Store::Store(Store&&) noexcept = default;
+Store& Store::operator=(Store&&) noexcept = default;
+
+Status Store::load(Table table, std::string_view key, std::string_view value) {
+  const auto damaged = [&] {
+    return fail(Code::kDataLoss, "auth: damaged entry {} in table {}", to_hex(key), storage::table_name(table));
+  };
+  switch (table) {
+    case Table::kAuth:
+      if (key == kEnabledKey) {
+        enabled_ = value.size() == 1 && value[0] == 1;
+      } else if (key == kRevisionKey) {
+        if (value.size() != 8) return damaged();
+        revision_ = load_be64(value.data());
+      }
+      return {};
+    case Table::kAuthUsers:
+      if (!users_[std::string(key)].ParseFromArray(value.data(), static_cast<int>(value.size()))) return damaged();
+      return {};
+    case Table::kAuthRoles:
+      if (!roles_[std::string(key)].ParseFromArray(value.data(), static_cast<int>(value.size()))) return damaged();
+      return {};
+    default: return {};
+  }
+}
+
+void Store::finish_load(WriteBuffer& tables) {
+  if (revision_ == 0) bump_revision(tables);
+}
+
+void Store::bump_revision(WriteBuffer& tables) {
+  ++revision_;
+  char value[8];
+  store_be64(value, revision_);
+  tables.put(Table::kAuth, kRevisionKey, {value, sizeof value});
+}
+
+void Store::store_user(const authpb::User& user, WriteBuffer& tables) {
+  tables.put(Table::kAuthUsers, user.name(), user.SerializeAsString());
+}
+void Store::store_role(const authpb::Role& role, WriteBuffer& tables) {
+  tables.put(Table::kAuthRoles, role.name(), role.SerializeAsString());
+}
+
+Status Store::enable(WriteBuffer& tables) {
+  if (enabled_) return {};
+  const auto root = users_.find(kRoot);
+  if (root == users_.end()) return error(errors::root_user_not_exist());
+  if (!has_role(root->second, kRoot)) return error(errors::root_role_not_exist());
+  enabled_ = true;
+  tables.put(Table::kAuth, kEnabledKey, std::string_view("\x01", 1));
+  return {};
+}
+
+Status Store::disable(WriteBuffer& tables) {
+  if (!enabled_) return {};
+  enabled_ = false;
+  tables.put(Table::kAuth, kEnabledKey, std::string_view("\0", 1));
+  bump_revision(tables);
+  return {};
+}
+
+Status Store::user_add(const etcdserverpb::AuthUserAddRequest& request, WriteBuffer& tables) {
+  if (request.name().empty()) return error(errors::user_empty());
+  if (users_.contains(request.name())) return error(errors::user_already_exist());
+  authpb::User user;
+  user.set_name(request.name());
+  user.mutable_options()->set_no_password(request.options().no_password());
+  if (!request.options().no_password()) {
+    CAIRN_TRY(std::string text, password_text(request.password(), request.hashedpassword(), kBcryptCost));
+    user.set_password(std::move(text));
+  }
+  store_user(user, tables);
+  users_.emplace(request.name(), std::move(user));
+  bump_revision(tables);
+  return {};
+}
+
+Status Store::user_delete(std::string_view name, WriteBuffer& tables) {
+  if (enabled_ && name == kRoot) return error(errors::invalid_auth_mgmt());
+  const auto at = users_.find(name);
+  if (at == users_.end()) return error(errors::user_not_found());
+  users_.erase(at);
+  tables.erase(Table::kAuthUsers, name);
+  bump_revision(tables);
+  return {};
+}
+
+Status Store::user_change_password(const etcdserverpb::AuthUserChangePasswordRequest& request,
+                                   WriteBuffer& tables) {
+  const auto at = users_.find(request.name());
+  if (at == users_.end()) return error(errors::user_not_found());
+  authpb::User& user = at->second;
+  if (!user.options().no_password()) {
+    CAIRN_TRY(std::string text, password_text(request.password(), request.hashedpassword(), kBcryptCost));
+    user.set_password(std::move(text));
+  }
+  store_user(user, tables);
+  bump_revision(tables);
+  return {};
+}
+
+Status Store::user_grant_role(std::string_view name, std::string_view role, WriteBuffer& tables) {
+  const auto at = users_.find(name);
+  if (at == users_.end()) return error(errors::user_not_found());
+  if (role != kRoot && !roles_.contains(role)) return error(errors::role_not_found());
+  authpb::User& user = at->second;
+  if (has_role(user, role)) return {};  // as etcd: a success that changes nothing
+  user.add_roles(std::string(role));
+  std::sort(user.mutable_roles()->begin(), user.mutable_roles()->end());
+  store_user(user, tables);
+  bump_revision(tables);
+  return {};
+}
+
+Status Store::user_revoke_role(std::string_view name, std::string_view role, WriteBuffer& tables) {
+  if (enabled_ && name == kRoot && role == kRoot) return error(errors::invalid_auth_mgmt());
+  const auto at = users_.find(name);
+  if (at == users_.end()) return error(errors::user_not_found());
+  authpb::User& user = at->second;
+  if (!has_role(user, role)) return error(errors::role_not_granted());
+  auto* const roles = user.mutable_roles();
+  roles->erase(std::remove(roles->begin(), roles->end(), role), roles->end());
+  store_user(user, tables);
+  bump_revision(tables);
+  return {};
+}
+
+Status Store::role_add(std::string_view name, WriteBuffer& tables) {
+  if (name.empty()) return error(errors::role_empty());
+  if (roles_.contains(name)) return error(errors::role_already_exist());
+  authpb::Role role;
+  role.set_name(std::string(name));
+  store_role(role, tables);
+  roles_.emplace(name, std::move(role));
+  bump_revision(tables);
+  return {};
+}
+
+Status Store::role_delete(std::string_view name, WriteBuffer& tables) {
+  if (enabled_ && name == kRoot) return error(errors::invalid_auth_mgmt());
+  const auto at = roles_.find(name);
+  if (at == roles_.end()) return error(errors::role_not_found());
+  roles_.erase(at);
+  tables.erase(Table::kAuthRoles, name);
+  for (auto& [user_name, user] : users_) {
+    if (!has_role(user, name)) continue;
+    auto* const roles = user.mutable_roles();
+    roles->erase(std::remove(roles->begin(), roles->end(), name), roles->end());
+    store_user(user, tables);
+  }
+  bump_revision(tables);
+  return {};
+}
+
+Status Store::role_grant_permission(const etcdserverpb::AuthRoleGrantPermissionRequest& request,
+                                    WriteBuffer& tables) {
+  if (!request.has_perm()) return error(errors::permission_not_given());
+  if (!valid_interval(request.perm().key(), request.perm().range_end())) return error(errors::invalid_auth_mgmt());
+  const auto at = roles_.find(request.name());
+  if (at == roles_.end()) return error(errors::role_not_found());
+  auto* const permissions = at->second.mutable_keypermission();
+  const auto same = std::find_if(permissions->begin(), permissions->end(), [&](const authpb::Permission& held) {
+    return held.key() == request.perm().key() && held.range_end() == request.perm().range_end();
+  });
+  if (same != permissions->end()) {
+    same->set_permtype(request.perm().permtype());
+  } else {
+    *permissions->Add() = request.perm();
+    std::stable_sort(permissions->begin(), permissions->end(),
+                     [](const authpb::Permission& a, const authpb::Permission& b) { return a.key() < b.key(); });
+  }
+  store_role(at->second, tables);
+  bump_revision(tables);
+  return {};
+}
+
+Status Store::role_revoke_permission(const etcdserverpb::AuthRoleRevokePermissionRequest& request,
+                                     WriteBuffer& tables) {
+  const auto at = roles_.find(request.role());
+  if (at == roles_.end()) return error(errors::role_not_found());
+  auto* const permissions = at->second.mutable_keypermission();
+  const auto same = std::find_if(permissions->begin(), permissions->end(), [&](const authpb::Permission& held) {
+    return held.key() == request.key() && held.range_end() == request.range_end();
+  });
+  if (same == permissions->end()) return error(errors::permission_not_granted());
+  permissions->erase(same);
+  store_role(at->second, tables);
+  bump_revision(tables);
+  return {};
+}
+
+}  // namespace cairn::auth

@@ -1,0 +1,107 @@
+// mvcc/range.h: a Range answered in two steps: first its length, then its bytes, piece by piece.
+//
+// gRPC announces a message's length before its first byte, so opening a range decides which keys are answered and how
+// long their bytes are, from the index alone where it can; producing copies the stored records into whatever room
+// there is. A list of a gigabyte needs no more memory than one of a kilobyte. Sorted and filtered answers keep a list
+// of the picked revisions; only sorting by value reads the values beforehand.
+//
+// Threads: opened on one thread, produced on one; the root's batch stays held in between (mvcc/epoch.h).
+// Source:  docs/architecture.md, "Range".
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mvcc/index.h"
+#include "mvcc/requests.h"
+#include "mvcc/view.h"
+
+namespace cairn::mvcc {
+
+// How a requested revision becomes one to read at. Inside a transaction a negative one is not "the newest".
+//   errors: future_rev, compacted
+[[nodiscard]] Result<int64_t> check_range_revision(int64_t requested, const StoreView& view, bool in_txn);
+
+// About how many index entries opening will look at: 0 when it is O(log n).
+[[nodiscard]] uint64_t opening_visits(const StoreView& view, const RangeRequest& request);
+
+class RangeReader {
+ public:
+  // `revision` as check_range_revision() gave it.
+  //   errors: kDataLoss from the records
+  static Result<std::unique_ptr<RangeReader>> open(const StoreView& view, const RangeRequest& request,
+                                                   int64_t revision);
+
+  [[nodiscard]] uint64_t key_count() const { return key_count_; }  // that will be produced
+  [[nodiscard]] uint64_t kvs_bytes() const { return kvs_bytes_; }  // their length as RangeResponse.kvs
+  [[nodiscard]] int64_t count() const { return count_; }           // in the interval, as RangeResponse.count
+  [[nodiscard]] bool more() const { return more_; }
+  [[nodiscard]] int64_t revision() const { return revision_; }
+
+  // Writes the next bytes of the kvs fields into `out`, as many as fit and belong to at most `keys_max` keys; 0: done.
+  // `records` may be newer than at opening.
+  Result<size_t> produce(const RecordView& records, std::span<char> out, uint64_t keys_max = UINT64_MAX);
+  [[nodiscard]] bool done() const { return keys_done_ == key_count_ && pending_.empty(); }
+  [[nodiscard]] uint64_t keys_done() const { return keys_done_; }
+
+ private:
+  // How the KeyValue of a key is sent.
+  enum class Form : uint8_t {
+    kWhole,       // the record as stored
+    kKeyOnly,     // key, create and mod revision, version: from the index, or the record at an older revision
+    kNoValue,     // the record without its value (keys_only sorted by value: the lease is kept)
+  };
+  struct Picked {
+    Revision mod;
+    uint32_t size = 0;  // of the KeyValue sent
+    int64_t sort_by = 0;
+  };
+  struct Plan;
+
+  RangeReader() = default;
+  Status count_and_measure(const StoreView& view, const RangeRequest& request, const KeyInterval& interval);
+  Status pick(const StoreView& view, const RangeRequest& request, const KeyInterval& interval);
+  void sort(const RangeRequest& request, std::vector<Picked>& picked, std::vector<std::string>& values);
+  Result<uint32_t> sent_size(const RecordView& records, IndexCursor& cursor) const;
+  // The framed bytes of the next key, as a view of a record (whole) or of scratch_.
+  struct Piece {
+    std::string_view head;  // tag and length, in head_
+    std::string_view body;
+  };
+  Result<Piece> next_piece(const RecordView& records);
+  Result<std::string_view> body_of(const RecordView& records, Revision mod);
+  void make_cursor(const IndexRoot& root);
+
+  Form form_ = Form::kWhole;
+  int64_t revision_ = 0;  // read at
+  bool newest_ = false;   // revision_ is the root's own
+  bool descending_ = false;
+  IndexRoot root_;
+  std::string low_;
+  std::optional<std::string> high_;
+  std::optional<IndexCursor> cursor_;  // answers in key order
+  bool cursor_started_ = false;
+  std::vector<Picked> picked_;         // answers in another order
+  bool from_picked_ = false;
+
+  uint64_t key_count_ = 0;
+  uint64_t kvs_bytes_ = 0;
+  int64_t count_ = 0;
+  bool more_ = false;
+  uint64_t keys_done_ = 0;
+
+  char head_[12];
+  std::string scratch_;
+  std::string pending_;  // the rest of a key that did not fit
+  size_t pending_at_ = 0;
+};
+
+// The single-key case, which needs none of that: the record of `key` at `revision` (as checked), or nullopt.
+[[nodiscard]] Result<std::optional<std::string_view>> find_record(const StoreView& view, std::string_view key,
+                                                                  int64_t revision);
+
+}  // namespace cairn::mvcc
