@@ -15,7 +15,7 @@ namespace cairn::raft {
 [[nodiscard]] inline bool is_joint(const ConfState& conf) { return !conf.voters_outgoing.empty(); }
 // Asks to leave the joint configuration.
 [[nodiscard]] bool leaves_joint(const ConfChange& change);
-// Names no node (or node 0 only): without effect, unless it leaves a joint configuration.
+// Names node 0 only: without effect. How a refused change is applied.
 [[nodiscard]] bool is_noop(const ConfChange& change);
 
 // The configuration after `change`.

@@ -159,7 +159,7 @@ class Core {
   void report_snapshot(NodeId peer, bool ok);  // the transport finished or failed to deliver our snapshot
 
   // The verdict on the conf change handed out last: it takes effect here, now. A refused one is a change that
-  // names node 0, or none (for a refused V2 too).
+  // names node 0 only. If a snapshot arrived in between, the change is part of it: nothing happens.
   //   errors: kFailedPrecondition when the change does not fit the configuration, which then stays
   Result<ConfState> apply_conf_change(const ConfChange& change);
 
@@ -260,7 +260,6 @@ class Core {
   void tick_leader();
   void broadcast_heartbeat();
   void on_heartbeat_reply(const Message& message);
-  void on_transfer_request(NodeId target);
   void start_transfer(Progress& peer);
   void start_reads();
   void finish_reads();
@@ -277,7 +276,7 @@ class Core {
 
   // propose.cc
   ProposeOutcome may_append() const;
-  bool admit(Index first, std::span<const PayloadPtr> payloads);
+  bool admit(uint64_t bytes, Index last);
   Index append_as_leader(EntryType type, PayloadPtr data);
   ProposeResult append_batch(std::span<PayloadPtr> payloads);
   ProposeResult forward(EntryType type, std::span<PayloadPtr> payloads);
@@ -301,6 +300,7 @@ class Core {
   uint32_t election_timeout_ = 0;  // config_.election_ticks and a random part
 
   bool awaits_conf_verdict_ = false;
+  bool verdict_is_void_ = false;  // a snapshot overtook the conf change that is being applied
   mutable bool waits_for_log_ = false;
   uint64_t last_ready_number_ = 0;
 

@@ -45,6 +45,8 @@ class Log {
   // agree with ours at best. Its term is 0 where ours is compacted.
   [[nodiscard]] EntryId last_agreement(Index index, Term term) const;
   std::expected<void, LogGap> entries(Index lo, Index hi, uint64_t bytes_max, std::vector<Entry>& out) const;
+  [[nodiscard]] std::optional<Entry> tail_entry(Index index) const;  // if it is not stable yet
+  [[nodiscard]] SnapshotPtr snapshot() const { return view_.snapshot(); }
   // True when one of (handed, committed] is a conf change, or cannot be looked at now.
   [[nodiscard]] bool may_have_conf_change_to_hand_out() const;
 

@@ -1,0 +1,109 @@
+// Elections: who may campaign, who gets votes, and when a candidate has won.
+// Source: Raft dissertation, 3.4 (elections), 3.6.1 (only an up-to-date log wins), 3.10 (transfer), 9.6 (pre-vote).
+#include <utility>
+
+#include "base/check.h"
+#include "raft/core.h"
+
+namespace cairn::raft {
+
+bool Core::campaign() { return campaign_as(config_.pre_vote, /*transfer=*/false); }
+
+bool Core::is_promotable() const { return is_voter(conf_, config_.id) && !log_.has_pending_snapshot(); }
+
+// A committed conf change that has not taken effect here: we would count votes by a configuration that is over.
+bool Core::has_unapplied_conf_change() const {
+  return awaits_conf_verdict_ || log_.may_have_conf_change_to_hand_out();
+}
+
+bool Core::in_lease() const {
+  return config_.check_quorum && leader_ != kNoNode && election_elapsed_ < config_.election_ticks;
+}
+
+bool Core::campaign_as(bool pre, bool transfer) {
+  if (is_leader() || !is_promotable() || has_unapplied_conf_change()) return false;
+  become_candidate(pre);
+  request_votes(transfer);
+  // In a pre-vote nothing is promised, so our own voice counts at once.
+  if (pre) record_vote(config_.id, true);
+  return true;
+}
+
+void Core::become_candidate(bool pre) {
+  leader_ = kNoNode;
+  state_ = Candidate{.pre = pre, .ballots = {}};
+  if (pre) return;  // changes neither term nor vote, and goes on with the running timer
+  ++hard_.term;
+  hard_.vote = config_.id;
+  reset_timer();
+}
+
+void Core::request_votes(bool transfer) {
+  const bool pre = role() == Role::kPreCandidate;
+  const EntryId last = log_.last();
+  for (const NodeId voter : all_voters(conf_)) {
+    if (voter == config_.id) continue;
+    Message request = message_to(voter, pre ? MessageType::kPreVote : MessageType::kVote);
+    if (pre) ++request.term;
+    request.index = last.index;
+    request.log_term = last.term;
+    if (transfer) request.context = kCampaignTransfer;
+    // A vote is asked for only when our term, vote and log are stable: else we could lose the end of the log,
+    // campaign once more in the same term, and count a vote that was given for the longer one.
+    if (pre) {
+      send(std::move(request));
+    } else {
+      send_after_sync(std::move(request));
+    }
+  }
+}
+
+void Core::record_vote(NodeId from, bool granted) {
+  auto& candidate = std::get<Candidate>(state_);
+  for (const Ballot& ballot : candidate.ballots) {
+    if (ballot.from == from) return;  // the first answer counts
+  }
+  candidate.ballots.push_back({from, granted});
+  switch (vote_result(conf_, candidate.ballots)) {
+    case VoteResult::kPending: return;
+    case VoteResult::kLost: become_follower(hard_.term, kNoNode); return;
+    case VoteResult::kWon: break;
+  }
+  if (!candidate.pre) {
+    become_leader();
+    return;
+  }
+  campaign_as(/*pre=*/false, /*transfer=*/false);
+}
+
+void Core::on_vote_request(const Message& message) {
+  const bool pre = message.type == MessageType::kPreVote;
+  const bool is_repeat = hard_.vote == message.from;
+  const bool is_free = hard_.vote == kNoNode && leader_ == kNoNode;
+  const bool is_future = pre && message.term > hard_.term;
+  // Learners vote as well: we may have been made a voter without knowing it yet.
+  const bool granted =
+      (is_repeat || is_free || is_future) && log_.is_up_to_date(message.log_term, message.index);
+
+  Message reply = message_to(message.from, pre ? MessageType::kPreVoteResp : MessageType::kVoteResp);
+  reply.reject = !granted;
+  // To a pre-vote the asked-for term is granted, and refused with our own.
+  if (granted) reply.term = message.term;
+  if (granted && !pre) {
+    hard_.vote = message.from;
+    election_elapsed_ = 0;
+    send_after_sync(std::move(reply));  // a restart must not vote twice
+  } else {
+    send(std::move(reply));
+  }
+}
+
+void Core::on_vote_reply(const Message& message) {
+  const auto* candidate = std::get_if<Candidate>(&state_);
+  if (candidate == nullptr) return;
+  if (candidate->pre != (message.type == MessageType::kPreVoteResp)) return;  // of our other campaign
+  if (candidate->pre && !message.reject && message.term != hard_.term + 1) return;
+  record_vote(message.from, !message.reject);
+}
+
+}  // namespace cairn::raft
