@@ -24,6 +24,7 @@
 #include "base/error.h"
 #include "env/fs.h"
 #include "wal/record.h"
+#include "wal/scan.h"
 #include "wal/segment.h"
 #include "wal/segment_reader.h"
 #include "wal/spare.h"
@@ -71,13 +72,14 @@ class Log {
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;
 
-  // append + flush + (when must_sync, or a segment is full) sync. The write that etcd calls Save: entries first,
-  // then the state unless it is empty.
+  // append, flush, and sync when must_sync is set or the segment is full.
   //   needs: see append()
   Status save(std::span<const Entry> entries, const HardState& state, bool must_sync);
 
-  // Encodes into the buffer; nothing is written yet. An entry at or below last_index() replaces what was there.
-  //   needs: consecutive indexes, the first of them in (commit, last_index() + 1] and the terms not falling
+  // Encodes into the buffer, entries first, then the state unless it is empty; nothing is written yet. An entry at or
+  // below last_index() replaces what was there from it on.
+  //   needs: consecutive indexes, the first in (commit, last_index() + 1]; terms that do not fall; a state that does
+  //          not go back, and has (or had) at least the term of the last entry
   void append(std::span<const Entry> entries, const HardState& state = {});
   // One pwrite of what is encoded. Afterwards readers see it.
   Status flush();
@@ -85,11 +87,12 @@ class Log {
   Status sync();
 
   // Writes and syncs the record that makes `record` a place to start from.
-  //   needs: the .snap file is on disk; record.index <= last_synced_index() or <= the commit index in the log
+  //   needs: the .snap file is on disk; the log's commit index is at least record.index
   Status save_snapshot(const SnapshotRecord& record);
 
-  // Releases the segments that hold no entry above `index`: they are given to spares(), and closed. The segment of
-  // the newest snapshot record at or below the commit index and the last one always stay.
+  // Releases, to spares(), the segments that are not needed to start from a snapshot at `index` or newer: those before
+  // the last one whose name says an index <= `index` (etcd looks for that one, although the segment before it may
+  // hold nothing above `index` either). The segment of the newest snapshot record always stays.
   //   needs: index <= the newest snapshot record's
   //   returns the number released
   size_t release(Index index);
@@ -103,36 +106,35 @@ class Log {
   [[nodiscard]] Index first_index() const { return points_.first(); }   // of what the segments hold
   [[nodiscard]] Index last_index() const { return points_.last(); }     // of what was appended
   [[nodiscard]] Index last_synced_index() const { return synced_index_; }
-  [[nodiscard]] Index newest_snapshot_index() const;
+  [[nodiscard]] Index newest_snapshot_index() const;                    // of the records at or below the commit index
   [[nodiscard]] uint64_t segment_count() const { return segments_.size(); }
   [[nodiscard]] uint64_t segment_used_bytes() const { return offset_; }
-  [[nodiscard]] uint64_t disk_bytes() const;  // of segments in use
   [[nodiscard]] const std::string& directory() const { return directory_; }
 
   // For reader threads; outlives the log if they hold it.
   [[nodiscard]] std::shared_ptr<const SegmentIndex> index() const { return index_; }
-  // For the thread that makes spares and removes released segments.
+  // For the thread that makes spares and removes released segments. Without one, a cut makes its file in line.
   [[nodiscard]] std::shared_ptr<SparePreparer> spares() const { return spares_; }
 
  private:
   friend struct Opening;
 
-  struct SnapshotPlace {
-    SnapshotRecord record;
-    uint64_t sequence = 0;  // of the segment that holds it
-  };
-
   Log(env::FileSystem& fs, std::string directory, const Options& options);
 
-  Status check_usable() const;
-  Status fail_for_good(Error error);
+  // Runs a step that writes; its failure ends the log.
+  template <class Step>
+  Status guarded(Step step);
   Status write_buffer();
   Status sync_file();
   Status cut();
   Result<Spare> next_file();
-  void start_segment(std::shared_ptr<Segment> segment, bool written);
-  void encode_head(bool with_state);
-  [[nodiscard]] uint64_t end_offset() const { return offset_ + buffer_.size(); }
+  void append_entry(const Entry& entry);
+  void append_state(const HardState& state);
+  void append_snapshot(const SnapshotRecord& record);
+  void append_head();
+  void use_segment(std::shared_ptr<Segment> segment, bool written);
+  void publish();
+  [[nodiscard]] const SnapshotPlace* newest_snapshot() const;
 
   env::FileSystem& fs_;
   std::string directory_;
@@ -140,19 +142,21 @@ class Log {
   Metadata metadata_;
   std::string metadata_bytes_;  // as found: the same in every segment
   HardState state_;
-  std::vector<SnapshotPlace> snapshots_;  // ascending; those that may still matter
+  std::vector<SnapshotPlace> snapshots_;  // in log order, those in segments_
   std::vector<std::shared_ptr<Segment>> segments_;
   uint64_t offset_ = 0;       // bytes written in the last segment
   uint64_t zeroed_ = 0;       // up to here its blocks are written
   uint32_t crc_ = 0;          // running, over all that is encoded
   RecordBuffer buffer_;       // encoded, not yet written
   EntryPoints points_;        // of all that is encoded
-  Index next_name_;           // the first index in the next segment's name
+  Index name_index_;          // the next segment's name says one more
+  Index written_index_;       // the last entry's that is in the file
   Index synced_index_;
   bool dirty_ = false;        // written, not synced
   std::optional<Error> failure_;
   std::shared_ptr<SegmentIndex> index_;
-  std::vector<EntryPoint> unpublished_;  // points of the buffer
+  std::vector<EntryPoint> unpublished_;    // those of the buffer's entries that are points
+  std::vector<SegmentName> left_over_;     // found behind a hole; go with the next release
   std::shared_ptr<SparePreparer> spares_;
 };
 

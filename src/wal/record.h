@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -22,12 +23,14 @@ namespace cairn::wal {
 
 enum class RecordType : uint8_t { kMetadata = 1, kEntry = 2, kState = 3, kCrc = 4, kSnapshot = 5 };
 
+[[nodiscard]] std::string_view record_type_name(RecordType type);
+
 inline constexpr uint64_t kSectorBytes = 512;  // what a disk writes whole or not at all
 
 // Grows, is reused, and gives back what a burst took.
 class RecordBuffer {
  public:
-  // Each appends one record and moves the running checksum on. Returns nothing: memory is the only limit.
+  // Each appends one record and moves the running checksum on.
   void append(RecordType type, std::string_view data, uint32_t& crc);
   void append_entry(const Entry& entry, uint32_t& crc);
   void append_crc(uint32_t crc);
@@ -40,7 +43,7 @@ class RecordBuffer {
  private:
   // Room for one more record of up to `size` bytes. The returned place is the end of what is there.
   char* reserve(uint64_t size);
-  void frame(RecordType type, std::string_view head, std::string_view tail, uint32_t crc);
+  void frame(RecordType type, uint32_t crc, std::string_view head, std::string_view tail);
 
   std::unique_ptr<char[]> data_;
   uint64_t size_ = 0;
@@ -65,9 +68,12 @@ enum class ReadOutcome : uint8_t {
 // Reads the records of one segment in order. Bounds its memory by the file's size whatever the bytes say.
 class RecordReader {
  public:
-  // `crc` is the running checksum before `offset`; at a segment's begin that of the segment before, or nothing known
-  // (chain_known = false, crc 0) for the first segment there is.
-  RecordReader(const env::File& file, uint64_t size, uint64_t offset = 0, uint32_t crc = 0, bool chain_known = false);
+  // `size` is the file's, `read_bytes` what is read ahead at once.
+  RecordReader(const env::File& file, uint64_t size, uint64_t read_bytes);
+
+  // Goes on at `offset`, a record's begin. `crc` is the running checksum before it; at the begin of a segment that of
+  // the segment before, or nullopt when that is gone.
+  void seek(uint64_t offset, std::optional<uint32_t> crc);
 
   // errors: those of reading the file
   Result<ReadOutcome> next(Record& record);
@@ -78,14 +84,18 @@ class RecordReader {
   [[nodiscard]] const std::string& problem() const { return problem_; }
 
  private:
-  Result<std::string_view> window(uint64_t size);
-  ReadOutcome problem(ReadOutcome outcome, std::string text);
+  Result<std::string_view> window(uint64_t offset, uint64_t size);
+  Result<ReadOutcome> at_zero_length();
+  ReadOutcome give_up(ReadOutcome outcome, std::string text);
+  // kTorn when a whole sector's part of `payload`, which begins at `offset`, is zeros; else kDamaged.
+  ReadOutcome judge(std::string_view payload, uint64_t offset, std::string text);
 
   const env::File& file_;
-  uint64_t size_;
-  uint64_t offset_;
-  uint32_t crc_;
-  bool chain_known_;
+  const uint64_t size_;
+  const uint64_t read_bytes_;
+  uint64_t offset_ = 0;
+  uint32_t crc_ = 0;
+  bool chain_known_ = false;
   std::unique_ptr<char[]> buffer_;
   uint64_t buffer_capacity_ = 0;
   uint64_t buffer_offset_ = 0;  // of the buffer's first byte in the file

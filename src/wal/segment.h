@@ -33,22 +33,25 @@ struct Segment {
   std::unique_ptr<env::File> file;
 };
 
-// The segments of `directory` that follow each other without a hole up to the last one, ascending. Older ones behind
-// a hole are left-overs of an interrupted release.
-//   errors: kNotFound when there is none
-[[nodiscard]] Result<std::vector<SegmentName>> list_segments(env::FileSystem& fs, const std::string& directory);
+struct SegmentList {
+  std::vector<SegmentName> in_use;     // without a hole up to the last one, ascending; never empty
+  std::vector<SegmentName> left_over;  // older ones behind a hole: what an interrupted release left
+};
 
-// Opens them, and locks each as etcd does (an open-file-description lock) when `lock` is set.
+// errors: kNotFound when there is none
+[[nodiscard]] Result<SegmentList> list_segments(env::FileSystem& fs, const std::string& directory);
+
+enum class SegmentAccess : uint8_t { kRead, kOwn };
+
+// kOwn: for reading and writing, and locked as etcd does it (an open-file-description lock).
 //   errors: kUnavailable "wal: locked by another process: <path>"
-[[nodiscard]] Result<std::vector<std::shared_ptr<Segment>>> open_segments(env::FileSystem& fs,
-                                                                         const std::string& directory,
-                                                                         const std::vector<SegmentName>& names,
-                                                                         bool lock);
+[[nodiscard]] Result<std::shared_ptr<Segment>> open_segment(env::FileSystem& fs, const std::string& directory,
+                                                            const SegmentName& name, SegmentAccess access);
 
 // lock_ofd() with the log's own message.
 [[nodiscard]] Status lock_segment(env::File& file, const std::string& path);
 
-// Makes the file `size` bytes of zeros behind what it has; allocated where the file system can.
+// Grows the file from `from` to `size` bytes with zeros; allocated where the file system can.
 [[nodiscard]] Status extend_segment(env::File& file, uint64_t from, uint64_t size);
 
 }  // namespace cairn::wal

@@ -37,7 +37,10 @@ class EntryPoints {
   // The next entry of the log. An index at or below last() replaces what was there from it on; one above last() + 1
   // (after a snapshot from a leader) begins anew. True when this entry has become a point.
   bool add(const EntryPoint& entry);
-  // A snapshot record: when the log does not hold (index, term), it begins anew behind `index`.
+  // A point made by another EntryPoints, and then: entries up to `last` follow the newest point.
+  void add_point(const EntryPoint& point);
+  void extend_to(Index last);
+  // A committed snapshot's record: when the log does not hold (index, term), it begins anew behind `index`.
   void add_snapshot(Index index, Term term);
   // Forgets what lies in segments before `sequence`.
   void release_before(uint64_t sequence);
@@ -82,7 +85,7 @@ class SegmentIndex {
     Index end;
     std::shared_ptr<const Segment> segment;
   };
-  Result<Place> place_of(Index index) const;
+  Result<std::vector<Place>> places_of(Index lo, Index hi) const;
 
   mutable Mutex mutex_;
   EntryPoints points_ CAIRN_GUARDED_BY(mutex_);

@@ -49,28 +49,27 @@ class SparePreparer {
   struct Work {
     std::unique_ptr<env::File> file;
     uint64_t done_bytes = 0;
-    bool found = false;     // an old file, whose zeros may be merely allocated
-    bool foreign = false;   // content unknown: read before it is overwritten
-    bool written = true;    // see Spare
+    uint64_t synced_bytes = 0;
+    bool look_first = false;  // an old file: what is zero already is not written again
+    bool written = true;      // see Spare
   };
 
-  Result<bool> begin();
+  Status begin();
+  Result<std::string> choose_file();
   Status slice();
   Status finish();
-  Result<bool> remove_one();
+  Status remove_released();
 
   env::FileSystem& fs_;
   const std::string directory_;
   const uint64_t segment_bytes_;
-  std::optional<Work> work_;     // of the preparing thread
-  std::string buffer_;           // of the preparing thread; empty unless at work
-  bool looked_for_old_ = false;  // of the preparing thread
-  uint64_t finished_count_ = 0;  // of the preparing thread
+  std::optional<Work> work_;     // the rest of this group belongs to the preparing thread
+  bool looked_for_old_ = false;
+  uint64_t finished_count_ = 0;
 
   mutable Mutex mutex_;
   std::optional<Spare> ready_ CAIRN_GUARDED_BY(mutex_);
   std::deque<std::shared_ptr<Segment>> released_ CAIRN_GUARDED_BY(mutex_);
-  bool busy_ CAIRN_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace cairn::wal

@@ -1,0 +1,34 @@
+// wal/codec.h: the messages inside records, by hand.
+//
+// Writing follows etcd 3.4 to 3.6: every scalar is written, also 0; an entry's data only when there is some. All
+// versions read that. Reading takes missing fields as 0 and refuses unknown ones: a record's type is not under its
+// checksum, so a record of one type must not pass for another.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "wal/types.h"
+
+namespace cairn::wal {
+
+inline constexpr size_t kEntryHeadBytesMax = 40;
+
+// Everything of an entry but the bytes of its data; returns the end. `to` has room for kEntryHeadBytesMax.
+char* put_entry_head(char* to, const Entry& entry);
+
+[[nodiscard]] std::string encode_metadata(const Metadata& metadata);
+[[nodiscard]] std::string encode_hard_state(const HardState& state);
+[[nodiscard]] std::string encode_snapshot_record(const SnapshotRecord& record);
+[[nodiscard]] std::string encode_conf_state(const ConfState& state);
+
+// nullopt: not such a message. Metadata and ConfState skip unknown fields.
+[[nodiscard]] std::optional<Entry> decode_entry(std::string_view bytes);  // data is a view of `bytes`
+[[nodiscard]] std::optional<Metadata> decode_metadata(std::string_view bytes);
+[[nodiscard]] std::optional<HardState> decode_hard_state(std::string_view bytes);
+[[nodiscard]] std::optional<SnapshotRecord> decode_snapshot_record(std::string_view bytes);
+[[nodiscard]] std::optional<ConfState> decode_conf_state(std::string_view bytes);
+
+}  // namespace cairn::wal

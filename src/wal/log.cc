@@ -1,0 +1,269 @@
+#include "wal/log.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "wal/codec.h"
+
+namespace cairn::wal {
+namespace {
+
+constexpr uint64_t kZeroBytesMax = 1024 * 1024;
+
+std::string_view zeros(uint64_t size) {
+  static char bytes[kZeroBytesMax];  // never written: takes no memory
+  return {bytes, std::min(size, kZeroBytesMax)};
+}
+
+// The new log takes the directory's place, so nothing may be lost with it.
+Status check_replaceable(env::FileSystem& fs, const std::string& directory) {
+  if (!fs.exists(directory)) return {};
+  CAIRN_TRY(const std::vector<std::string> names, fs.list(directory));
+  for (const std::string& name : names) {
+    if (parse_segment_name(name)) return fail(Code::kAlreadyExists, "wal: {} holds a log already", directory);
+    if (!name.ends_with(".tmp") && !name.ends_with(".broken")) {
+      return fail(Code::kFailedPrecondition, "wal: {} holds {}, which is not a log's", directory, name);
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Log::Log(env::FileSystem& fs, std::string directory, const Options& options)
+    : fs_(fs),
+      directory_(std::move(directory)),
+      options_(options),
+      index_(std::make_shared<SegmentIndex>()),
+      spares_(std::make_shared<SparePreparer>(fs, directory_, options.segment_bytes)) {
+  options_.zero_ahead_bytes = std::min(options_.zero_ahead_bytes, kZeroBytesMax);
+}
+
+Log::~Log() = default;
+
+Result<std::unique_ptr<Log>> Log::create(env::FileSystem& fs, const std::string& directory, const Metadata& metadata,
+                                         const Options& options) {
+  CAIRN_CHECK(check_replaceable(fs, directory));
+  const std::string temporary = directory + ".tmp";
+  CAIRN_CHECK(fs.remove_all(temporary));
+  CAIRN_CHECK(fs.make_directories(temporary));
+
+  std::unique_ptr<Log> log(new Log(fs, directory, options));
+  log->metadata_ = metadata;
+  log->metadata_bytes_ = encode_metadata(metadata);
+  auto segment = std::make_shared<Segment>();
+  const std::string name = "/" + format_segment_name(segment->name);
+  segment->path = directory + name;
+  CAIRN_TRY(segment->file, fs.open(temporary + name, env::OpenMode::kCreateEmpty));
+  CAIRN_CHECK(lock_segment(*segment->file, temporary + name));
+  CAIRN_CHECK(extend_segment(*segment->file, 0, options.segment_bytes));
+  log->use_segment(std::move(segment), /*written=*/false);
+  log->append_head();
+  log->append_snapshot({});
+  CAIRN_CHECK(log->write_buffer());
+  CAIRN_CHECK(log->sync_file());
+  CAIRN_CHECK(fs.sync_directory(temporary));
+  CAIRN_CHECK(fs.remove_all(directory));
+  CAIRN_CHECK(fs.rename(temporary, directory));
+  if (!CAIRN_MUTANT("wal.no_directory_sync")) CAIRN_CHECK(fs.sync_directory(env::parent_directory(directory)));
+  return log;
+}
+
+template <class Step>
+Status Log::guarded(Step step) {
+  if (failure_) return std::unexpected(*failure_);
+  Status status = step();
+  if (!status) failure_ = status.error();
+  return status;
+}
+
+Status Log::save(std::span<const Entry> entries, const HardState& state, bool must_sync) {
+  append(entries, state);
+  CAIRN_CHECK(flush());
+  return must_sync || offset_ >= options_.segment_bytes ? sync() : Status{};
+}
+
+void Log::append(std::span<const Entry> entries, const HardState& state) {
+  for (const Entry& entry : entries) append_entry(entry);
+  if (!state.empty()) append_state(state);
+  if (!entries.empty()) CAIRN_ASSERT(entries.back().term <= state_.term);
+}
+
+void Log::append_entry(const Entry& entry) {
+  CAIRN_ASSERT(entry.index > state_.commit && entry.index <= points_.last() + 1);
+  const EntryPoint point{.index = entry.index,
+                         .term = entry.term,
+                         .sequence = segments_.back()->name.sequence,
+                         .offset = offset_ + buffer_.size(),
+                         .crc = crc_};
+  if (points_.add(point)) unpublished_.push_back(point);
+  name_index_ = entry.index;
+  buffer_.append_entry(entry, crc_);
+}
+
+void Log::append_state(const HardState& state) {
+  CAIRN_ASSERT(state.term >= state_.term && state.commit >= state_.commit);
+  state_ = state;
+  buffer_.append(RecordType::kState, encode_hard_state(state), crc_);
+}
+
+void Log::append_snapshot(const SnapshotRecord& record) {
+  buffer_.append(RecordType::kSnapshot, encode_snapshot_record(record), crc_);
+  snapshots_.push_back({record, segments_.back()->name.sequence});
+  name_index_ = std::max(name_index_, record.index);
+}
+
+// What each segment begins with.
+void Log::append_head() {
+  buffer_.append_crc(crc_);
+  buffer_.append(RecordType::kMetadata, metadata_bytes_, crc_);
+  if (!state_.empty()) buffer_.append(RecordType::kState, encode_hard_state(state_), crc_);
+}
+
+void Log::use_segment(std::shared_ptr<Segment> segment, bool written) {
+  offset_ = 0;
+  zeroed_ = written ? options_.segment_bytes : 0;
+  {
+    const MutexLock lock(index_->mutex_);
+    index_->segments_.push_back(segment);
+  }
+  segments_.push_back(std::move(segment));
+}
+
+Status Log::flush() {
+  return guarded([&] { return buffer_.empty() ? Status{} : write_buffer(); });
+}
+
+Status Log::write_buffer() {
+  env::File& file = *segments_.back()->file;
+  const uint64_t end = offset_ + buffer_.size();
+  // Blocks that were never written cost a write of metadata in the sync that follows; this makes it one in many.
+  if (end > zeroed_ && end < options_.segment_bytes) {
+    const std::string_view ahead = zeros(std::min(options_.zero_ahead_bytes, options_.segment_bytes - end));
+    if (!ahead.empty()) CAIRN_CHECK(file.pwrite(ahead, end));
+    zeroed_ = end + ahead.size();
+  }
+  CAIRN_CHECK(file.pwrite(buffer_.view(), offset_));
+  offset_ = end;
+  buffer_.clear();
+  dirty_ = true;
+  written_index_ = points_.last();
+  publish();
+  return {};
+}
+
+// Shows readers what is now in the file.
+void Log::publish() {
+  const MutexLock lock(index_->mutex_);
+  for (const EntryPoint& point : unpublished_) index_->points_.add_point(point);
+  unpublished_.clear();
+  index_->points_.extend_to(points_.last());
+}
+
+Status Log::sync_file() {
+  if (options_.sync && dirty_) CAIRN_CHECK(segments_.back()->file->fdatasync());
+  dirty_ = false;
+  synced_index_ = written_index_;
+  return {};
+}
+
+Status Log::sync() {
+  CAIRN_CHECK(flush());
+  return guarded([&] { return offset_ >= options_.segment_bytes ? cut() : sync_file(); });
+}
+
+Status Log::save_snapshot(const SnapshotRecord& record) {
+  CAIRN_ASSERT(record.index <= state_.commit);
+  CAIRN_CHECK(flush());
+  points_.add_snapshot(record.index, record.term);
+  {
+    const MutexLock lock(index_->mutex_);
+    index_->points_.add_snapshot(record.index, record.term);
+  }
+  append_snapshot(record);
+  return sync();
+}
+
+// The full segment is cut to what it holds, and its successor complete and synced, before that gets its name; so what
+// a crash leaves always ends with a segment that has its head.
+Status Log::cut() {
+  CAIRN_ASSERT(buffer_.empty());
+  CAIRN_CHECK(segments_.back()->file->truncate(offset_));
+  dirty_ = true;
+  CAIRN_CHECK(sync_file());
+
+  CAIRN_TRY(Spare spare, next_file());
+  CAIRN_CHECK(lock_segment(*spare.file, spare.path));
+  auto segment = std::make_shared<Segment>();
+  segment->name = {segments_.back()->name.sequence + 1, name_index_ + 1};
+  segment->path = directory_ + "/" + format_segment_name(segment->name);
+  segment->file = std::move(spare.file);
+  const std::string path = segment->path;
+  use_segment(std::move(segment), spare.written);
+  append_head();
+  CAIRN_CHECK(write_buffer());
+  CAIRN_CHECK(sync_file());
+  CAIRN_CHECK(fs_.rename(spare.path, path));
+  if (options_.sync && !CAIRN_MUTANT("wal.no_directory_sync")) CAIRN_CHECK(fs_.sync_directory(directory_));
+  return {};
+}
+
+Result<Spare> Log::next_file() {
+  if (std::optional<Spare> spare = spares_->take()) return std::move(*spare);
+  Spare spare{.path = directory_ + "/cut.tmp", .file = nullptr, .written = false};
+  CAIRN_TRY(spare.file, fs_.open(spare.path, env::OpenMode::kCreateEmpty));
+  CAIRN_CHECK(extend_segment(*spare.file, 0, options_.segment_bytes));
+  return spare;
+}
+
+const SnapshotPlace* Log::newest_snapshot() const {
+  const SnapshotPlace* newest = nullptr;
+  for (const SnapshotPlace& place : snapshots_) {
+    if (place.record.index > state_.commit) continue;
+    if (newest == nullptr || place.record.index >= newest->record.index) newest = &place;
+  }
+  return newest;
+}
+
+Index Log::newest_snapshot_index() const {
+  const SnapshotPlace* newest = newest_snapshot();
+  return newest == nullptr ? Index{} : newest->record.index;
+}
+
+size_t Log::release(Index index) {
+  CAIRN_ASSERT(index <= newest_snapshot_index());
+  const SnapshotPlace* newest = newest_snapshot();
+  if (newest == nullptr) return 0;
+  size_t count = 0;
+  while (count + 1 < segments_.size()) {
+    const bool needed = segments_[count + 1]->name.first > index || segments_[count]->name.sequence >= newest->sequence;
+    if (needed && !CAIRN_MUTANT("wal.release_too_far")) break;
+    ++count;
+  }
+  for (const SegmentName& name : std::exchange(left_over_, {})) {
+    spares_->give(std::make_shared<Segment>(Segment{name, directory_ + "/" + format_segment_name(name), nullptr}));
+  }
+  if (count == 0) return 0;
+
+  std::vector<std::shared_ptr<Segment>> released;
+  for (size_t i = 0; i < count; ++i) released.push_back(std::move(segments_[i]));
+  segments_.erase(segments_.begin(), segments_.begin() + static_cast<ptrdiff_t>(count));
+  const uint64_t first = segments_.front()->name.sequence;
+  std::erase_if(snapshots_, [&](const SnapshotPlace& place) { return place.sequence < first; });
+  points_.release_before(first);
+  {
+    const MutexLock lock(index_->mutex_);
+    index_->points_.release_before(first);
+    index_->segments_ = segments_;
+  }
+  // Given away last: who holds the only reference may overwrite the file.
+  for (auto& segment : released) spares_->give(std::move(segment));
+  return count;
+}
+
+Status Log::check_start(const SnapshotRecord& start) const {
+  return wal::check_start(directory_, snapshots_, points_, state_, start);
+}
+
+}  // namespace cairn::wal

@@ -1,0 +1,135 @@
+// Opening a log: scan, repair, clear what lies behind the last record, stand ready to append.
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+#include "base/log.h"
+#include "wal/log.h"
+#include "wal/scan.h"
+
+namespace cairn::wal {
+namespace {
+
+constexpr uint64_t kPieceBytes = 256 * 1024;
+
+bool all_zero(std::string_view bytes) {
+  static char zeros[kPieceBytes];  // never written: takes no memory
+  return bytes == std::string_view(zeros, bytes.size());
+}
+
+// Calls visit(offset, bytes) for each piece of [from, to), until it answers false.
+template <class Visit>
+Status each_piece(const env::File& file, uint64_t from, uint64_t to, Visit visit) {
+  const std::unique_ptr<char[]> buffer(new char[kPieceBytes]);
+  for (uint64_t at = from; at < to;) {
+    CAIRN_TRY(const size_t count, file.pread(buffer.get(), std::min(kPieceBytes, to - at), at));
+    if (count == 0) break;
+    CAIRN_TRY(const bool more, visit(at, std::string_view(buffer.get(), count)));
+    if (!more) break;
+    at += count;
+  }
+  return {};
+}
+
+// Zeros stay holes: the copy of a damaged segment takes what was written.
+Status copy_file(env::FileSystem& fs, const env::File& source, const std::string& target_path) {
+  CAIRN_TRY(const uint64_t size, source.size());
+  CAIRN_TRY(const auto target, fs.open(target_path, env::OpenMode::kCreateEmpty));
+  CAIRN_CHECK(target->truncate(size));
+  const Status copied = each_piece(source, 0, size, [&](uint64_t at, std::string_view piece) -> Result<bool> {
+    if (!all_zero(piece)) CAIRN_CHECK(target->pwrite(piece, at));
+    return true;
+  });
+  CAIRN_CHECK(copied);
+  return target->fdatasync();
+}
+
+}  // namespace
+
+struct Opening {
+  env::FileSystem& fs;
+  const std::string& directory;
+  const Options& options;
+
+  Result<OpenedLog> open() const;
+  Result<std::optional<Repair>> clear_tail(const Segment& segment, const Scan& scan) const;
+  Result<std::unique_ptr<Log>> make_log(std::vector<std::shared_ptr<Segment>> segments, Scan scan,
+                                        std::vector<SegmentName> left_over) const;
+};
+
+Result<OpenedLog> Log::open(env::FileSystem& fs, const std::string& directory, const Options& options) {
+  return Opening{fs, directory, options}.open();
+}
+
+Result<OpenedLog> Opening::open() const {
+  CAIRN_TRY(SegmentList list, list_segments(fs, directory));
+  std::vector<std::shared_ptr<Segment>> segments;
+  for (const SegmentName& name : list.in_use) {
+    CAIRN_TRY(auto segment, open_segment(fs, directory, name, SegmentAccess::kOwn));
+    segments.push_back(std::move(segment));
+  }
+  CAIRN_TRY(Scan scan, scan_segments(segments));
+  CAIRN_TRY(std::optional<Repair> repair, clear_tail(*segments.back(), scan));
+  const std::string unfinished = directory + "/cut.tmp";
+  if (fs.exists(unfinished)) CAIRN_CHECK(fs.remove(unfinished));
+
+  OpenedLog opened;
+  opened.repair = std::move(repair);
+  opened.metadata = scan.metadata;
+  opened.hard_state = scan.state;
+  for (const SnapshotPlace& place : scan.snapshots) opened.snapshots.push_back(place.record);
+  CAIRN_TRY(opened.log, make_log(std::move(segments), std::move(scan), std::move(list.left_over)));
+  return opened;
+}
+
+// Afterwards the last segment holds the good records and zeros behind them, and all of it survives a crash: what was
+// read may until now have been in the kernel's memory only.
+Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, const Scan& scan) const {
+  env::File& file = *segment.file;
+  CAIRN_TRY(const uint64_t size, file.size());
+  std::optional<Repair> repair;
+  bool is_clean = true;
+  if (scan.torn) {
+    is_clean = false;
+    repair = Repair{.file = segment.path, .offset = scan.end_offset, .reason = *scan.torn};
+    log::warn("repairing an interrupted write at the end of the write-ahead log",
+              {{"path", segment.path}, {"offset", scan.end_offset}, {"reason", *scan.torn}});
+    CAIRN_CHECK(copy_file(fs, file, segment.path + ".broken"));
+  } else {
+    // A zero length may stand before bytes of a write that was interrupted; appending would run into them.
+    CAIRN_CHECK(each_piece(file, scan.end_offset, size, [&](uint64_t, std::string_view piece) -> Result<bool> {
+      is_clean = all_zero(piece);
+      return is_clean;
+    }));
+  }
+  if (!is_clean) CAIRN_CHECK(file.truncate(scan.end_offset));
+  CAIRN_CHECK(extend_segment(file, is_clean ? size : scan.end_offset, options.segment_bytes));
+  if (options.sync) {
+    CAIRN_CHECK(file.fdatasync());
+    CAIRN_CHECK(fs.sync_directory(directory));
+  }
+  return repair;
+}
+
+Result<std::unique_ptr<Log>> Opening::make_log(std::vector<std::shared_ptr<Segment>> segments, Scan scan,
+                                               std::vector<SegmentName> left_over) const {
+  std::unique_ptr<Log> log(new Log(fs, directory, options));
+  log->metadata_ = scan.metadata;
+  log->metadata_bytes_ = std::move(scan.metadata_bytes);
+  log->state_ = scan.state;
+  log->snapshots_ = std::move(scan.snapshots);
+  log->segments_ = std::move(segments);
+  log->left_over_ = std::move(left_over);
+  log->offset_ = scan.end_offset;
+  log->zeroed_ = scan.end_offset;
+  log->crc_ = scan.crc;
+  log->points_ = std::move(scan.points);
+  log->name_index_ = scan.name_index;
+  log->written_index_ = log->synced_index_ = log->points_.last();
+  const MutexLock lock(log->index_->mutex_);
+  log->index_->points_ = log->points_;
+  log->index_->segments_ = log->segments_;
+  return log;
+}
+
+}  // namespace cairn::wal
