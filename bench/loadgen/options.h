@@ -1,0 +1,44 @@
+// loadgen/options.h: the command line.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/error.h"
+
+namespace cairn::bench {
+
+struct LoadOptions {
+  std::string workload;
+  std::string host = "127.0.0.1";
+  uint16_t port = 2379;
+  uint32_t connections = 10;
+  uint32_t streams = 20;
+  uint64_t requests = 0;     // 0: no limit
+  double seconds = 0;        // 0: no limit
+  double rate = 0;           // requests a second over all connections; 0: as fast as answers come
+  uint32_t window_bytes = 16u << 20;
+  double wait_seconds = 0;   // retry connecting and asking until an answer is good
+  uint32_t interval_ms = 0;  // also report each such stretch of time
+  double timeout_seconds = 120;
+
+  std::string prefix = "/bench/";
+  uint64_t keys = 1;         // how many distinct ones
+  std::string order;         // one | sequential | random | permutation
+  uint64_t first = 0;        // number of the first request: a second run goes on where the first stopped
+  uint64_t seed = 1;
+  uint32_t value_bytes = 256;
+  bool serializable = false;
+  std::string branch = "put";  // of a txn: put | get
+  uint64_t limit = 0;
+  int64_t revision = 0;
+  bool physical = false;
+};
+
+extern const char* const kUsage;
+
+// `args` without the program's name: WORKLOAD --name value ...
+//   errors: kInvalidArgument
+Result<LoadOptions> parse_options(int count, char** args);
+
+}  // namespace cairn::bench
