@@ -70,7 +70,7 @@ struct Membership {
 
 // ---- Configuration changes
 
-// As raftpb.ConfChangeType; a promotion is an kAddNode whose context says so.
+// As raftpb.ConfChangeType; a promotion is a kAddNode whose context says so.
 enum class ConfChangeType : uint8_t { kAddNode = 0, kRemoveNode = 1, kUpdateNode = 2, kAddLearnerNode = 3 };
 
 enum class ChangeKind : uint8_t { kAdd, kPromote, kUpdate, kRemove };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -13,16 +14,17 @@ namespace cairn::cluster {
 
 // scheme://host:port, or unix:///path and unix://name:port.
 struct Url {
-  std::string scheme;  // http, https, unix, unixs
-  std::string host;    // without brackets
-  uint16_t port = 0;   // 0 with unix and unixs, where `host` and `path` name the socket
+  std::string scheme;   // http, https, unix, unixs
+  std::string address;  // "host:port", as written
+  std::string host;     // without brackets
+  uint16_t port = 0;    // 0 with unix and unixs, where address and path together name the socket
   std::string path;
   std::string text;  // as configured, trimmed
 
   [[nodiscard]] bool is_tls() const { return scheme == "https" || scheme == "unixs"; }
   [[nodiscard]] bool is_unix() const { return scheme == "unix" || scheme == "unixs"; }
-  // What unix sockets bind to: host and path together.
-  [[nodiscard]] std::string socket_path() const { return text.substr(scheme.size() + 3); }
+  [[nodiscard]] std::string socket_path() const { return address + path; }
+  friend bool operator==(const Url&, const Url&) = default;
 };
 
 //   errors: kInvalidArgument, etcd's text
@@ -30,6 +32,10 @@ struct Url {
 
 // A comma separated list; sorted by text.
 [[nodiscard]] Result<std::vector<Url>> parse_urls(std::string_view list);
+
+// What a listener and an advertisement ask beyond that: a bind host is an IP or localhost; a host is not empty.
+[[nodiscard]] Status check_bind_urls(const std::vector<Url>& urls);
+[[nodiscard]] Status check_host_urls(const std::vector<Url>& urls);
 
 // name -> URLs, sorted.
 using InitialCluster = std::map<std::string, std::vector<std::string>>;
@@ -39,9 +45,16 @@ using InitialCluster = std::map<std::string, std::vector<std::string>>;
 // Back again, sorted by entry.
 [[nodiscard]] std::string format_initial_cluster(const InitialCluster& cluster);
 
-// What holds before a new cluster is founded: our name is in it, with our advertised URLs, and no URL is there twice.
+// Host name -> address as text; what cannot be resolved is returned as it is.
+using Resolver = std::function<std::string(std::string_view host)>;
+
+// What must hold before a new cluster is founded: our name is in it, with our advertised URLs (equal as texts or after
+// resolving), and no URL is there twice. Not asked on a restart.
 //   errors: kInvalidArgument, etcd's text
 [[nodiscard]] Status check_initial_cluster(const InitialCluster& cluster, std::string_view own_name,
-                                           const std::vector<std::string>& advertised_peer_urls);
+                                           const std::vector<std::string>& advertised_peer_urls,
+                                           const Resolver& resolve);
+// The same for a member that joins: its URLs are already known to the cluster.
+[[nodiscard]] Status check_joined_cluster(const InitialCluster& cluster, std::string_view own_name);
 
 }  // namespace cairn::cluster
