@@ -1,6 +1,10 @@
 // metrics/families.h: the families of etcd that a server fills, by field.
 #pragma once
 
+#include <array>
+#include <atomic>
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -87,6 +91,8 @@ struct ServerMetrics {
   // Clients
   Counter& client_received_bytes;
   Counter& client_sent_bytes;
+  Counter& metrics_requests;  // of /metrics itself
+  Gauge& metrics_requests_in_flight;
 
   // Histogram of etcd_server_apply_duration_seconds for one operation; keep the reference.
   Histogram& apply_duration(std::string_view version, std::string_view op, bool success);
@@ -105,6 +111,12 @@ struct Identity {
   std::string server_version;   // "3.7.1"
   std::string member_id;        // hex
   std::string runtime_version;  // in the place of Go's
+  struct Feature {
+    std::string name;
+    std::string stage;  // "ALPHA", "BETA", ""
+    bool is_on = false;
+  };
+  std::vector<Feature> features = {};
 };
 void add_identity(Registry& registry, const Identity& identity);
 // etcd_cluster_version, asked at each render; empty: the family is absent.
@@ -112,18 +124,31 @@ void add_cluster_version(Registry& registry, std::function<std::string()> versio
 // process_* and os_fd_*, read from /proc/self at each render.
 void add_process(Registry& registry);
 
-// One method of the gRPC surface, counted by the dispatcher. Indexes of `handled` are gRPC codes.
+// One method of the gRPC surface, counted by the dispatcher.
 struct MethodStats {
+  MethodStats(std::string service_name, std::string method_name, std::string stream_type)
+      : service(std::move(service_name)), method(std::move(method_name)), type(std::move(stream_type)) {}
+
+  // A gRPC code, 0 to 16; what is beyond counts as Unknown.
+  void count_handled(uint32_t code) {
+    if (code == 0) {
+      handled_ok.add();
+    } else {
+      failed[code <= failed.size() ? code - 1 : 1].fetch_add(1, std::memory_order_relaxed);
+    }
+  }
+
   std::string service;  // "etcdserverpb.KV"
   std::string method;   // "Range"
   std::string type;     // unary, client_stream, server_stream, bidi_stream
   Counter started;
-  std::array<Counter, 17> handled;
   Counter msg_received;
   Counter msg_sent;
+  Counter handled_ok;
+  std::array<std::atomic<uint64_t>, 16> failed{};  // by code, from 1
 };
-// grpc_server_{started,handled,msg_received,msg_sent}_total. `methods` outlives the registry's use; all of them appear
-// from the start, with 0, and handled with every code, as the interceptor that etcd uses does.
+// grpc_server_{started,handled,msg_received,msg_sent}_total. `methods` outlives the registry; all of them appear from
+// the start with 0, under every code, as the interceptor that etcd uses does it.
 void add_grpc_methods(Registry& registry, const std::vector<std::unique_ptr<MethodStats>>& methods);
 
 }  // namespace cairn::metrics

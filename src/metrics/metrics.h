@@ -8,7 +8,6 @@
 
 #include <array>
 #include <atomic>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -22,8 +21,13 @@ namespace cairn::metrics {
 
 using Labels = std::vector<std::pair<std::string, std::string>>;
 
+// Threads take turns: what few threads write often stays on cache lines of their own.
 inline constexpr size_t kShardCount = 8;
-[[nodiscard]] size_t shard_of_this_thread();  // in [0, kShardCount)
+inline size_t shard_of_this_thread() {
+  static std::atomic<size_t> next{0};
+  static thread_local const size_t shard = next.fetch_add(1, std::memory_order_relaxed) % kShardCount;
+  return shard;
+}
 
 class Counter {
  public:
@@ -51,7 +55,7 @@ class Gauge {
   std::atomic<int64_t> value_{0};
 };
 
-// Buckets whose upper bounds are start * factor^i, in units of `unit` (integer observations, e.g. nanoseconds).
+// Upper bounds start * factor^i for i in [0, count), in the unit of the exposed family.
 struct Buckets {
   double start = 0.001;
   double factor = 2;
@@ -60,34 +64,37 @@ struct Buckets {
 
 class Histogram {
  public:
-  // An observation of n stands for n * unit in the exposed family: observe nanoseconds with unit 1e-9.
+  static constexpr size_t kBucketCountMax = 24;
+
+  // An observation of n stands for n * unit in the exposed family: nanoseconds with 1e-9 for one in seconds.
   Histogram(Buckets buckets, double unit);
 
   void observe(uint64_t n) {
-    counts_[bucket_of(n)].fetch_add(1, std::memory_order_relaxed);
-    sum_.fetch_add(n, std::memory_order_relaxed);
+    size_t bucket = 0;
+    while (bucket < bounds_.size() && n > bounds_[bucket]) ++bucket;
+    Shard& shard = shards_[shard_of_this_thread()];
+    shard.counts[bucket].fetch_add(1, std::memory_order_relaxed);
+    shard.sum.fetch_add(n, std::memory_order_relaxed);
   }
 
-  [[nodiscard]] const std::vector<uint64_t>& upper_bounds() const { return bounds_; }  // in observation units
-  [[nodiscard]] double unit() const { return unit_; }
-  [[nodiscard]] const Buckets& buckets() const { return buckets_; }
-  [[nodiscard]] std::vector<uint64_t> counts() const;  // one more than bounds: the last is beyond all
-  [[nodiscard]] uint64_t sum() const { return sum_.load(std::memory_order_relaxed); }
+  // Counts of each bucket alone, then of what is beyond all; a render during observations may miss the newest.
+  struct Snapshot {
+    std::vector<uint64_t> counts;
+    double sum = 0;  // in the exposed unit
+  };
+  [[nodiscard]] Snapshot snapshot() const;
+  [[nodiscard]] const std::vector<double>& upper_bounds() const { return exposed_bounds_; }
 
  private:
-  static constexpr size_t kBucketCountMax = 32;
+  struct alignas(64) Shard {
+    std::array<std::atomic<uint64_t>, kBucketCountMax + 1> counts{};
+    std::atomic<uint64_t> sum{0};
+  };
 
-  [[nodiscard]] size_t bucket_of(uint64_t n) const {
-    size_t i = 0;
-    while (i < bounds_.size() && n > bounds_[i]) ++i;
-    return i;
-  }
-
-  Buckets buckets_;
   double unit_;
-  std::vector<uint64_t> bounds_;
-  std::array<std::atomic<uint64_t>, kBucketCountMax + 1> counts_{};
-  std::atomic<uint64_t> sum_{0};
+  std::vector<double> exposed_bounds_;
+  std::vector<uint64_t> bounds_;  // the same in observations
+  std::unique_ptr<Shard[]> shards_;
 };
 
 enum class Kind : uint8_t { kCounter, kGauge };
