@@ -24,6 +24,14 @@ class Histogram {
     max_ = std::max(max_, other.max_);
   }
 
+  // Calls visit(upper edge, count) for every bucket in use, in order.
+  template <class Visit>
+  void for_each_bucket(Visit visit) const {
+    for (size_t i = 0; i < counts_.size(); ++i) {
+      if (counts_[i] != 0) visit(std::min(max_, upper_edge(i)), counts_[i]);
+    }
+  }
+
   [[nodiscard]] uint64_t count() const { return count_; }
   [[nodiscard]] uint64_t max() const { return max_; }
   [[nodiscard]] double mean() const {

@@ -37,8 +37,12 @@ std::string to_json(const LoadOptions& options, const Figures& figures) {
     out += ",\"intervals\":[";
     for (size_t i = 0; i < figures.intervals.size(); ++i) {
       const Interval& interval = *figures.intervals[i];
-      out += fmt::format(R"({}{{"end_ns":{},"ops":{},"latency_us":{}}})", i == 0 ? "" : ",", interval.end_ns,
-                         interval.latency_us.count(), latency_json(interval.latency_us));
+      std::string buckets;
+      interval.latency_us.for_each_bucket([&](uint64_t edge, uint64_t count) {
+        buckets += fmt::format("{}[{},{}]", buckets.empty() ? "" : ",", edge, count);
+      });
+      out += fmt::format(R"({}{{"end_ns":{},"ops":{},"latency_us":{},"buckets":[{}]}})", i == 0 ? "" : ",",
+                         interval.end_ns, interval.latency_us.count(), latency_json(interval.latency_us), buckets);
     }
     out += "]";
   }

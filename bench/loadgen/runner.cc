@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <ctime>
 
@@ -26,6 +27,9 @@ uint64_t cpu_ns() {
   };
   return ns(usage.ru_utime) + ns(usage.ru_stime);
 }
+
+// Set by SIGINT: no further requests, the open ones end, the figures are printed.
+volatile std::sig_atomic_t interrupted = 0;
 
 struct FileDescriptor {
   int fd;
@@ -57,6 +61,7 @@ Status Runner::connect_all(int epoll_fd) {
 
 // Whether a further request is due now.
 bool Runner::may_begin(uint64_t now) const {
+  if (interrupted != 0) return false;
   if (options_.requests != 0 && begun_ >= options_.requests) return false;
   if (options_.seconds > 0 && now >= figures_->end_ns) return false;
   if (options_.rate > 0) {
@@ -122,6 +127,7 @@ int Runner::wait_ms(uint64_t now) const {
 Result<std::unique_ptr<Figures>> Runner::run() {
   const FileDescriptor epoll{epoll_create1(EPOLL_CLOEXEC)};
   CAIRN_CHECK(connect_all(epoll.fd));
+  std::signal(SIGINT, [](int) { interrupted = 1; });
   figures_ = std::make_unique<Figures>();
   const uint64_t cpu_begin_ns = cpu_ns();
   figures_->begin_ns = now_ns();
@@ -135,7 +141,7 @@ Result<std::unique_ptr<Figures>> Runner::run() {
   size_t next_to_fill = 0;
   while (true) {
     const uint64_t now = now_ns();
-    const bool all_begun = (options_.requests != 0 && begun_ >= options_.requests) ||
+    const bool all_begun = interrupted != 0 || (options_.requests != 0 && begun_ >= options_.requests) ||
                            (options_.seconds > 0 && now >= figures_->end_ns);
     const bool lists_go_on = std::any_of(connections_.begin(), connections_.end(),
                                          [](const Connection& c) { return !c.next_pages.empty(); });

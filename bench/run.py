@@ -1,0 +1,380 @@
+#!/usr/bin/env python3
+"""Measures one member of cairn beside one of etcd, on the same work in one run, and prints a Markdown table.
+
+    bench/run.py [--servers cairn,etcd37,etcd34] [--rows put,get,...] [--quick] [--json FILE]
+
+The servers run one after the other, each on fresh directories, on loopback. A throughput counts only while the
+generator is below 90 % of its core: cells that break this are marked with (!). What the servers cost is read from
+/proc. Needs: ./dev build cairn_loadgen, tests/oracles/build for etcd 3.7.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import servers
+import table
+
+ROOT = servers.ROOT
+GENERATOR_SHARE_MAX = 0.90
+
+
+class Failed(Exception):
+    pass
+
+
+class Bench:
+    """The rows for one kind of server. Each row method returns {figure: number}."""
+
+    def __init__(self, kind, options):
+        self.kind = kind
+        self.options = options
+        self.server = None
+        self.keys = options.keys
+        self.seconds = options.seconds
+        self.loaded = False
+
+    # Tools.
+
+    def generator_command(self, workload, *args):
+        return [str(self.options.loadgen), workload, "--endpoint", self.server.endpoint, *map(str, args)]
+
+    def generate(self, workload, *args):
+        """Runs the generator; its figures and the server's CPU meanwhile."""
+        before = self.server.cpu_seconds()
+        done = subprocess.run(self.generator_command(workload, *args), capture_output=True, text=True)
+        if done.returncode != 0 or not self.server.alive():
+            raise Failed(f"{workload} {args}: {done.stderr.strip() or done.stdout.strip()}\n{self.server.log_tail()}")
+        out = json.loads(done.stdout)
+        out["server_cpu_s"] = self.server.cpu_seconds() - before
+        return out
+
+    def load_figures(self, result):
+        """The figures of a throughput row."""
+        return {
+            "ops_per_s": result["ops_per_s"],
+            "cpu_us": result["server_cpu_s"] * 1e6 / result["ops"],
+            "p50_us": result["latency_us"]["p50"],
+            "p99_us": result["latency_us"]["p99"],
+            "generator_share": result["cpu_share"],
+            "generator_cpu_us": result["cpu_us_per_op"],
+        }
+
+    def start_fresh(self):
+        self.drop()
+        self.server = servers.Server(self.kind, self.options.binaries[self.kind], self.options.dir)
+        return self.start_and_wait()
+
+    def start_and_wait(self):
+        """Starts the server; milliseconds until the first good answer."""
+        begin_ns = time.monotonic_ns()
+        self.server.start()
+        return self.wait_good(begin_ns)
+
+    def wait_good(self, begin_ns):
+        command = self.generator_command(
+            "get", "--requests", 1, "--connections", 1, "--streams", 1, "--wait", 120)
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0 or not self.server.alive():
+            raise Failed(f"{self.kind} does not answer: {done.stderr}\n{self.server.log_tail()}")
+        return (json.loads(done.stdout)["first_good_ns"] - begin_ns) / 1e6
+
+    def drop(self):
+        if self.server is not None:
+            self.server.close()
+        self.server = None
+        self.loaded = False
+
+    def need_small(self):
+        """A server with one key."""
+        if self.server is None or self.loaded:
+            self.start_fresh()
+        self.generate("put", "--requests", 200)
+
+    def need_loaded(self):
+        """A server with the many keys."""
+        if not self.loaded:
+            self.row_load()
+
+    def many(self, *args):
+        return ("--keys", self.keys, *args)
+
+    # Rows.
+
+    def row_empty(self):
+        start_ms = self.start_fresh()
+        time.sleep(2)
+        memory = self.server.memory_mb()
+        cpu, written = self.server.cpu_seconds(), self.server.written_bytes()
+        time.sleep(10)
+        return {
+            "start_ms": start_ms,
+            "anon_mb": memory["anon"],
+            "file_mb": memory["file"],
+            "idle_cpu_percent": (self.server.cpu_seconds() - cpu) * 10,
+            "idle_written_kb": (self.server.written_bytes() - written) / 1024,
+        }
+
+    def row_put(self):
+        self.need_small()
+        return self.load_figures(self.generate("put", "--seconds", self.seconds))
+
+    def row_get(self):
+        self.need_small()
+        return self.load_figures(self.generate("get", "--seconds", self.seconds))
+
+    def row_get_serializable(self):
+        self.need_small()
+        return self.load_figures(self.generate("get", "--seconds", self.seconds, "--serializable"))
+
+    def row_txn_put(self):
+        self.need_small()
+        return self.load_figures(self.generate("txn", "--seconds", self.seconds))
+
+    def row_txn_get(self):
+        self.need_small()
+        return self.load_figures(self.generate("txn", "--seconds", self.seconds, "--branch", "get"))
+
+    def row_one_put(self):
+        self.need_small()
+        return self.load_figures(
+            self.generate("put", "--seconds", self.seconds, "--connections", 1, "--streams", 1))
+
+    def row_one_get(self):
+        self.need_small()
+        return self.load_figures(
+            self.generate("get", "--seconds", self.seconds, "--connections", 1, "--streams", 1))
+
+    def row_load(self):
+        self.start_fresh()
+        figures = self.load_figures(
+            self.generate("put", *self.many("--requests", self.keys, "--order", "permutation")))
+        servers.wait_until_quiet(self.server)
+        memory, disk = self.server.memory_mb(), self.server.disk_mb()
+        self.loaded = True
+        return figures | {"anon_mb": memory["anon"], "file_mb": memory["file"], "disk_mb": disk["all"],
+                          "db_mb": disk["db"], "wal_mb": disk["wal"]}
+
+    def row_get_many(self):
+        self.need_loaded()
+        result = self.generate("get", *self.many("--seconds", self.seconds, "--order", "random"))
+        if result["keys_seen"] != result["ops"]:
+            raise Failed(f"{result['ops']} gets found {result['keys_seen']} keys")
+        return self.load_figures(result)
+
+    def row_get_many_serializable(self):
+        self.need_loaded()
+        return self.load_figures(
+            self.generate("get", *self.many("--seconds", self.seconds, "--order", "random", "--serializable")))
+
+    def repeated(self, workload, *args):
+        """A heavy request, one at a time, for as long as a row lasts but at least three of them."""
+        first = self.generate(workload, "--requests", 1, "--connections", 1, "--streams", 1, *args)
+        count = max(3, int(self.seconds / max(first["seconds"], 1e-4)))
+        result = self.generate(workload, "--requests", min(count, 2000), "--connections", 1, "--streams", 1, *args)
+        return result, {
+            "ms": result["latency_us"]["mean"] / 1000,
+            "cpu_ms": result["server_cpu_s"] * 1000 / result["ops"],
+            "generator_share": result["cpu_share"],
+        }
+
+    def row_range_limited(self):
+        self.need_loaded()
+        result, figures = self.repeated("range", "--limit", 1000)
+        if result["keys_seen"] != 1000 * result["ops"]:
+            raise Failed(f"limited range: {result['keys_seen']} keys")
+        return figures
+
+    def row_count(self):
+        self.need_loaded()
+        result, figures = self.repeated("count")
+        if result["keys_seen"] != self.keys * result["ops"]:
+            raise Failed(f"count: {result['keys_seen']}")
+        return figures
+
+    def heavy(self, workload, *args):
+        """One whole list: time, CPU, and how far memory rises above what it was."""
+        self.need_loaded()
+        servers.wait_until_quiet(self.server)
+        self.server.reset_peak()
+        before = sum(self.server.memory_mb().values())
+        result = self.generate(workload, "--requests", 1, "--connections", 1, "--streams", 1, *args)
+        return result, {
+            "ms": result["seconds"] * 1000,
+            "cpu_ms": result["server_cpu_s"] * 1000,
+            "more_mb": max(0.0, self.server.peak_mb() - before),
+            "generator_share": result["cpu_share"],
+        }
+
+    def row_list(self):
+        result, figures = self.heavy("list")
+        if result["body_bytes"] < self.keys * 256:
+            raise Failed(f"list: {result['body_bytes']} bytes")
+        return figures
+
+    def row_pages(self):
+        result, figures = self.heavy("pages", "--limit", 10_000)
+        if result["keys_seen"] != self.keys:
+            raise Failed(f"pages: {result['keys_seen']} keys")
+        return figures
+
+    def row_restart_clean(self):
+        self.need_loaded()
+        self.server.stop()
+        milliseconds = self.start_and_wait()
+        servers.wait_until_quiet(self.server)
+        memory = self.server.memory_mb()
+        return {"start_ms": milliseconds, "anon_mb": memory["anon"], "file_mb": memory["file"]}
+
+    def row_restart_killed_idle(self):
+        self.need_loaded()
+        servers.wait_until_quiet(self.server)
+        self.server.stop(signal.SIGKILL)
+        return {"start_ms": self.start_and_wait()}
+
+    def row_restart_killed_busy(self):
+        self.need_loaded()
+        load = subprocess.Popen(
+            self.generator_command("put", *self.many("--seconds", 60, "--order", "random")),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(max(2.0, self.seconds))
+        self.server.stop(signal.SIGKILL)
+        load.wait()
+        return {"start_ms": self.start_and_wait()}
+
+    def row_compact(self):
+        """Overwrites every key, then compacts these revisions away while puts go on at a steady rate."""
+        self.need_loaded()
+        self.generate("put", *self.many("--requests", self.keys, "--order", "permutation", "--seed", 2))
+        servers.wait_until_quiet(self.server)
+        rate = self.options.compact_rate
+        calm = self.generate("put", *self.many("--seconds", 4, "--order", "random", "--rate", rate))
+        load = subprocess.Popen(
+            self.generator_command("put", *self.many(
+                "--seconds", 90, "--order", "random", "--rate", rate, "--interval-ms", 20)),
+            stdout=subprocess.PIPE, text=True)
+        output = []
+        reader = threading.Thread(target=lambda: output.append(load.stdout.read()))
+        reader.start()
+        try:
+            time.sleep(1)
+            before = self.server.cpu_seconds()
+            done = self.generate("compact", "--requests", 1, "--connections", 1, "--streams", 1, "--physical")
+            cpu_s = self.server.cpu_seconds() - before
+            time.sleep(0.2)
+        finally:
+            load.send_signal(signal.SIGINT)  # ends the load early, its figures are printed all the same
+            reader.join()
+            load.wait()
+        busy = json.loads(output[0])
+        during = sorted(tuple(bucket) for one in busy["intervals"]
+                        if done["begin_ns"] <= one["end_ns"] <= done["end_ns"] + 40_000_000
+                        for bucket in one["buckets"])
+        calm_cpu_s = calm["server_cpu_s"] / calm["seconds"] * done["seconds"]
+        return {
+            "ms": done["seconds"] * 1000,
+            "cpu_ms": max(0.0, cpu_s - calm_cpu_s) * 1000,
+            "calm_p99_us": calm["latency_us"]["p99"],
+            "p99_us": table.percentile(during, 0.99),
+            "max_us": table.percentile(during, 1.0),
+        }
+
+
+# In the order in which one server goes through them: what needs few keys, then what needs many.
+ROWS = ["empty", "put", "get", "get_serializable", "txn_put", "txn_get", "one_put", "one_get", "load", "get_many",
+        "get_many_serializable", "range_limited", "count", "list", "pages", "restart_clean", "restart_killed_idle",
+        "restart_killed_busy", "compact"]
+
+
+def machine(options):
+    probe = subprocess.run([str(options.loadgen), "fsync", str(options.dir)], capture_output=True, text=True)
+    memory_kb = int(pathlib.Path("/proc/meminfo").read_text().split()[1])
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+        "memory_gb": round(memory_kb / (1 << 20), 1),
+        "fdatasync_us": json.loads(probe.stdout) if probe.returncode == 0 else None,
+        "keys": options.keys,
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def find_loadgen():
+    built = [ROOT / f"build/{preset}/bench/cairn_loadgen" for preset in ("release", "dev")]
+    built = [path for path in built if path.exists()]
+    if not built:
+        sys.exit("bench: no cairn_loadgen: ./dev build cairn_loadgen")
+    return max(built, key=lambda path: path.stat().st_mtime)
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--servers", default="etcd37,cairn", help="cairn, etcd37, etcd34; ratios are to the first")
+    parser.add_argument("--rows", default="", help=f"some of: {', '.join(ROWS)}")
+    parser.add_argument("--quick", action="store_true", help="100,000 keys and one second a row")
+    parser.add_argument("--keys", type=int, default=0, help="of the rows with many keys (1,000,000)")
+    parser.add_argument("--seconds", type=float, default=0, help="of a throughput row (5)")
+    parser.add_argument("--compact-rate", type=int, default=4000, help="puts a second while compacting")
+    parser.add_argument("--dir", default=str(ROOT / "build"), help="where the data directories are made")
+    parser.add_argument("--loadgen", help="the generator (the newest one built)")
+    parser.add_argument("--binary", action="append", default=[], metavar="SERVER=PATH", help="instead of the usual one")
+    parser.add_argument("--json", help="write all figures there")
+    options = parser.parse_args()
+    options.keys = options.keys or (100_000 if options.quick else 1_000_000)
+    options.seconds = options.seconds or (1 if options.quick else 5)
+    options.rows = options.rows.split(",") if options.rows else ROWS
+    unknown = [row for row in options.rows if row not in ROWS]
+    if unknown:
+        parser.error(f"unknown rows: {', '.join(unknown)}")
+    options.loadgen = pathlib.Path(options.loadgen) if options.loadgen else find_loadgen()
+    options.binaries = dict(servers.BINARIES)
+    for entry in options.binary:
+        kind, path = entry.split("=", 1)
+        options.binaries[kind] = pathlib.Path(path).resolve()
+    os.makedirs(options.dir, exist_ok=True)
+    return options
+
+
+def main():
+    options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that finally clauses run
+    results = {}
+    info = machine(options)
+    failed = False
+    for kind in options.servers.split(","):
+        if not options.binaries[kind].exists():
+            print(f"bench: SKIPPED {kind}: no {options.binaries[kind]}", file=sys.stderr)
+            continue
+        results[kind] = {}
+        bench = Bench(kind, options)
+        try:
+            for row in ROWS:
+                if row not in options.rows:
+                    continue
+                began = time.monotonic()
+                try:
+                    results[kind][row] = getattr(bench, "row_" + row)()
+                except Failed as error:
+                    failed = True
+                    results[kind][row] = {"failed": str(error)}
+                    print(f"bench: {kind} {row} failed: {error}", file=sys.stderr)
+                    bench.drop()
+                print(f"bench: {kind} {row}: {table.cell(row, results[kind][row], GENERATOR_SHARE_MAX)} "
+                      f"[{time.monotonic() - began:.0f} s]", file=sys.stderr, flush=True)
+        finally:
+            bench.drop()
+    print(table.markdown(info, options.rows, results, GENERATOR_SHARE_MAX))
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps({"machine": info, "results": results}, indent=1) + "\n")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

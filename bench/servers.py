@@ -1,0 +1,142 @@
+"""Starts and stops the servers that are compared, and reads from /proc what they cost."""
+
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+BINARIES = {
+    "cairn": ROOT / "build/release/src/cmd/cairn",
+    "etcd37": ROOT / "build/oracles/etcd37",
+    "etcd34": pathlib.Path("/usr/bin/etcd"),
+}
+TITLES = {"cairn": "cairn", "etcd37": "etcd 3.7", "etcd34": "etcd 3.4.23"}
+
+
+def free_ports(count):
+    """Ports of the loopback that nobody listens on now."""
+    sockets = []
+    for _ in range(count):
+        one = socket.socket()
+        one.bind(("127.0.0.1", 0))
+        sockets.append(one)
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+class Server:
+    """One member of one, with a data directory that outlives restarts and is removed by close()."""
+
+    def __init__(self, kind, binary, parent_dir):
+        self.kind = kind
+        self.binary = str(binary)
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix=f"bench-{kind}-", dir=parent_dir))
+        self.process = None
+        self.client_port, self.peer_port = free_ports(2)
+
+    @property
+    def endpoint(self):
+        return f"127.0.0.1:{self.client_port}"
+
+    @property
+    def data_dir(self):
+        return self.dir / "data"
+
+    def start(self):
+        client, peer = f"http://{self.endpoint}", f"http://127.0.0.1:{self.peer_port}"
+        args = [
+            self.binary, "--name", "bench", "--data-dir", str(self.data_dir),
+            "--listen-client-urls", client, "--advertise-client-urls", client,
+            "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+            "--initial-cluster", f"bench={peer}", "--quota-backend-bytes", str(16 << 30),
+        ]
+        with open(self.dir / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                args, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"PATH": os.environ["PATH"]})
+
+    def stop(self, how=signal.SIGTERM):
+        if self.process is None:
+            return
+        self.process.send_signal(how)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def close(self):
+        self.stop(signal.SIGKILL)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def log_tail(self):
+        try:
+            return (self.dir / "log").read_text(errors="replace")[-2000:]
+        except OSError:
+            return ""
+
+    def alive(self):
+        return self.process is not None and self.process.poll() is None
+
+    # What it costs.
+
+    def cpu_seconds(self):
+        """User and system time of all threads so far."""
+        stat = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text()
+        fields = stat[stat.rindex(")") + 2:].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+    def memory_mb(self):
+        """Resident memory: anonymous, and mapped from files (which the system may drop at will)."""
+        values = {}
+        for line in pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines()[1:]:
+            name, rest = line.split(":")
+            values[name] = int(rest.split()[0]) / 1024
+        return {"anon": values["Anonymous"], "file": values["Rss"] - values["Anonymous"]}
+
+    def peak_mb(self):
+        for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+    def reset_peak(self):
+        pathlib.Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def written_bytes(self):
+        for line in pathlib.Path(f"/proc/{self.process.pid}/io").read_text().splitlines():
+            if line.startswith("write_bytes:"):
+                return int(line.split()[1])
+        return 0
+
+    def disk_mb(self):
+        """Allocated blocks, in all and of the two parts."""
+        sizes = {"all": 0, "db": 0, "wal": 0}
+        for path in self.data_dir.rglob("*"):
+            stat = path.lstat()
+            size = stat.st_blocks * 512 / (1 << 20)
+            sizes["all"] += size
+            if path.name == "db":
+                sizes["db"] += size
+            elif path.parent.name == "wal":
+                sizes["wal"] += size
+        return sizes
+
+
+def wait_until_quiet(server, seconds_max=10):
+    """Until the server uses less than 3 % of a core: its background work is done."""
+    give_up = time.monotonic() + seconds_max
+    while time.monotonic() < give_up:
+        before = server.cpu_seconds()
+        time.sleep(0.5)
+        if server.cpu_seconds() - before <= 0.015:
+            return

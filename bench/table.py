@@ -1,0 +1,124 @@
+"""Turns the figures of bench/run.py into a Markdown table."""
+
+import math
+
+import servers
+
+TITLES = {
+    "empty": "empty server: start, resident, idle over 10 s",
+    "put": "put, one key",
+    "get": "linearizable get, one key",
+    "get_serializable": "serializable get, one key",
+    "txn_put": "txn: compare, put",
+    "txn_get": "txn: compare, get",
+    "one_put": "one client, one put at a time",
+    "one_get": "one client, one linearizable get at a time",
+    "load": "load of {keys} distinct keys x 256 bytes, random order",
+    "get_many": "linearizable get of random keys out of {keys}",
+    "get_many_serializable": "serializable get of random keys out of {keys}",
+    "range_limited": "limited range: 1000 out of {keys}",
+    "count": "count of {keys} keys",
+    "list": "list of all {keys} keys",
+    "pages": "the same in pages of 10,000 at one revision",
+    "restart_clean": "restart with {keys} keys, clean, to the first get",
+    "restart_killed_idle": "restart after kill -9 when idle",
+    "restart_killed_busy": "restart after kill -9 under put load",
+    "compact": "compaction of {keys} revisions under put load",
+}
+
+# What is divided for the last columns: cost or time of the others over the first server's. More is better for ops_per_s.
+RATIOS = {
+    "ops_per_s": "throughput", "cpu_us": "CPU", "p50_us": "p50", "p99_us": "p99", "ms": "time", "cpu_ms": "CPU",
+    "start_ms": "start", "anon_mb": "anon", "disk_mb": "disk",
+}
+
+
+def percentile(buckets, share):
+    """The value that `share` of all values do not exceed; buckets are (value, count), sorted."""
+    left = math.ceil(share * sum(count for _, count in buckets))
+    for value, count in buckets:
+        left -= count
+        if left <= 0:
+            return value
+    return 0
+
+
+def number(value):
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+
+
+def microseconds(value):
+    return f"{number(value)} us" if value < 1000 else f"{number(value / 1000)} ms"
+
+
+def milliseconds(value):
+    return f"{number(value)} ms" if value < 1000 else f"{number(value / 1000)} s"
+
+
+def cell(row, figures, generator_share_max):
+    """One server's figures in a row, as text."""
+    if "failed" in figures:
+        return "failed"
+    out = []
+    if "ops_per_s" in figures:
+        if row.startswith("one_"):
+            out.append(f"p50 {microseconds(figures['p50_us'])}, p99 {microseconds(figures['p99_us'])}")
+            out.append(f"{number(figures['cpu_us'])} us CPU")
+        else:
+            out.append(f"{number(figures['ops_per_s'] / 1000)} k/s, {number(figures['cpu_us'])} us CPU, "
+                       f"p99 {microseconds(figures['p99_us'])}")
+    if "ms" in figures:
+        out.append(f"{milliseconds(figures['ms'])}, {milliseconds(figures['cpu_ms'])} CPU")
+    if "start_ms" in figures:
+        out.append(milliseconds(figures["start_ms"]))
+    if "more_mb" in figures:
+        out.append(f"{number(figures['more_mb'])} MB more")
+    if "anon_mb" in figures:
+        out.append(f"{number(figures['anon_mb'])} MB anon + {number(figures['file_mb'])} MB file")
+    if "disk_mb" in figures:
+        out.append(f"{number(figures['disk_mb'])} MB on disk (db {number(figures['db_mb'])}, "
+                   f"wal {number(figures['wal_mb'])})")
+    if "idle_cpu_percent" in figures:
+        out.append(f"{figures['idle_cpu_percent']:.2f} % of a core, {number(figures['idle_written_kb'])} KB written")
+    if "calm_p99_us" in figures:
+        out.append(f"put p99 {microseconds(figures['p99_us'])}, max {microseconds(figures['max_us'])} "
+                   f"(before: p99 {microseconds(figures['calm_p99_us'])})")
+    if "generator_share" in figures:
+        mark = " (!)" if figures["generator_share"] >= generator_share_max else ""
+        out.append(f"generator {figures['generator_share'] * 100:.0f} %{mark}")
+    return ", ".join(out)
+
+
+def ratio(base, other):
+    """`other` against `base`, for the figures that both have."""
+    out = []
+    for figure, name in RATIOS.items():
+        if base.get(figure) and other.get(figure):
+            out.append(f"{name} {number(other[figure] / base[figure])}")
+    return ", ".join(out)
+
+
+def markdown(info, rows, results, generator_share_max):
+    kinds = list(results)
+    fsync = info["fdatasync_us"]
+    lines = [
+        f"{info['cores']} cores, {info['memory_gb']} GB, Linux {info['kernel']}; load average before the run "
+        f"{info['load_average']:.1f}; fdatasync of 4 KB: "
+        + (f"p50 {fsync['p50']} us, p99 {fsync['p99']} us" if fsync else "not measured")
+        + ". CPU is the server's, for each request; ratios are other / first.",
+        "",
+    ]
+    head = ["what"] + [servers.TITLES[kind] for kind in kinds]
+    head += [f"{servers.TITLES[kind]} / {servers.TITLES[kinds[0]]}" for kind in kinds[1:]]
+    lines.append("| " + " | ".join(head) + " |")
+    lines.append("|" + " --- |" * len(head))
+    for row in TITLES:
+        if row not in rows:
+            continue
+        cells = [TITLES[row].format(keys=f"{info['keys']:,}")]
+        cells += [cell(row, results[kind].get(row, {"failed": True}), generator_share_max) for kind in kinds]
+        cells += [ratio(results[kinds[0]].get(row, {}), results[kind].get(row, {})) for kind in kinds[1:]]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
