@@ -1,0 +1,89 @@
+// storage/bolt/freelist.h: which pages below the high-water mark hold nothing that a meta or a view can reach.
+//
+// Pages are free (may be taken) or pending: freed by commit T, they still belong to the tree of the commit before T,
+// which the older meta and views below T name. They become free in the first commit after T + 1 is finished for
+// which no view below T is open.
+//
+// A commit takes pages with take() and ends in exactly one of finish() and give_back().
+//
+// In the file it is bbolt's free list page, ids ascending, free and pending alike. Behind the ids, where bbolt reads
+// nothing, lies a seal of ours: magic, txid and CRC-32C. A list without it (bbolt's own) is not trusted: the free
+// pages are found by walking the tree.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "storage/bolt/format.h"
+
+namespace cairn::storage::bolt {
+
+struct Run {
+  uint64_t first = 0;
+  uint64_t pages = 0;
+  friend bool operator==(const Run&, const Run&) = default;
+};
+
+// A set of page ids as runs that do not touch each other.
+class RunSet {
+ public:
+  // Asserts that no page of `run` is in the set.
+  void add(Run run);
+  // The lowest run of `pages` pages, removed from the set. Looks from `from` on, where the caller knows that no
+  // lower run is long enough, and moves `from` to where it found one.
+  std::optional<Run> take(uint64_t pages, uint64_t& from);
+  [[nodiscard]] uint64_t pages() const { return pages_; }
+  [[nodiscard]] const std::map<uint64_t, uint64_t>& runs() const { return runs_; }  // first page -> length
+
+ private:
+  std::map<uint64_t, uint64_t> runs_;
+  uint64_t pages_ = 0;
+};
+
+class FreeList {
+ public:
+  // What was found when the file was opened. `txid`: of the meta; not nullopt when the older meta names another
+  // tree, to which the pages may still belong.
+  void restore(const std::vector<Run>& free, std::optional<uint64_t> txid);
+
+  // Begins a commit: releases what may be reused now and returns it.
+  std::vector<Run> begin(uint64_t oldest_view);
+  [[nodiscard]] std::optional<Run> take(uint64_t pages);
+  // The commit `txid` is finished and has freed `freed`.
+  void finish(uint64_t txid, const std::vector<Run>& freed);
+  // The commit has failed: what it took is free again.
+  void give_back();
+
+  [[nodiscard]] uint64_t free_pages() const { return free_.pages(); }
+  [[nodiscard]] uint64_t pending_pages() const { return pending_pages_; }
+  // Free, pending and `freed`, ascending.
+  [[nodiscard]] RunSet all(const std::vector<Run>& freed) const;
+
+ private:
+  struct Group {
+    uint64_t txid;
+    std::vector<Run> runs;
+  };
+
+  RunSet free_;
+  std::deque<Group> pending_;  // oldest first
+  uint64_t pending_pages_ = 0;
+  std::vector<Run> taken_;            // by the running commit
+  std::map<uint64_t, uint64_t> from_;  // pages -> lowest page where such a run may begin, for the running commit
+};
+
+// Pages that a list of `count` ids needs.
+[[nodiscard]] uint64_t freelist_pages(uint64_t count, uint32_t page_bytes);
+// The whole page `id`, `pages` long.
+[[nodiscard]] std::string encode_freelist(const RunSet& set, uint64_t txid, Run at, uint32_t page_bytes);
+// nullopt: not sealed by us for `txid`, or not what a list must be (ascending, in [2, high water), neither the root
+// nor the list itself).
+[[nodiscard]] std::optional<std::vector<Run>> decode_freelist(std::string_view page, const Meta& meta);
+
+}  // namespace cairn::storage::bolt

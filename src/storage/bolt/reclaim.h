@@ -1,0 +1,26 @@
+// storage/bolt/reclaim.h: one commit's part of a pass that removes entries of the table `key`.
+//
+// The pass looks at the file as it was before the commit and stops before the first entry that the commit itself
+// writes in its range; that one waits for the next part. Deleting, and merging what is left, is the tree writer's;
+// moving pages, punching and cutting would follow here.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "storage/bolt/reader.h"
+
+namespace cairn::storage::bolt {
+
+struct ReclaimPart {
+  std::vector<Change> changes;  // the commit's own, with the removals among them
+  uint64_t removed = 0;
+  bool done = false;
+  std::string position;  // where the next part begins, unless done
+};
+
+//   errors: kDataLoss
+[[nodiscard]] Result<ReclaimPart> plan_reclaim(const BoltView& view, const Reclaim& reclaim,
+                                               std::span<const Change> changes);
+
+}  // namespace cairn::storage::bolt

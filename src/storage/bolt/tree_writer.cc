@@ -1,0 +1,330 @@
+#include "storage/bolt/tree_writer.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace cairn::storage::bolt {
+namespace {
+
+constexpr Fault kBadElement = "an element does not fit its neighbours or its page";
+
+}  // namespace
+
+Result<std::optional<NewTree>> TreeWriter::apply(const BucketRoot& root, Changes changes) {
+  Page page;
+  if (const Fault text = load_root(pages_, root, page)) return damaged(root.page, bucket_, text);
+  CAIRN_TRY(const int height, height_of(page));
+  Bag bag;
+  CAIRN_TRY(const bool changed, collect(page, height, changes, /*edge=*/true, bag));
+  if (!changed && root.exists) return std::optional<NewTree>{};
+  if (changed && page.id != 0) plan_.release({page.id, uint64_t{page.overflow} + 1});
+
+  std::vector<size_t> ends;
+  for (;;) {
+    if (bag.items.empty()) bag.height = 0;
+    const uint64_t bytes = kHeaderBytes + bag.bytes;
+    if (bag.height == 0 && bytes <= policy_.inline_bytes_max) {
+      NewTree tree;
+      tree.inline_page.resize(bytes);
+      const PageHeader header{.flags = kLeafFlag, .count = static_cast<uint16_t>(bag.items.size())};
+      serialize_page(bag.items, header, policy_.element_flags, tree.inline_page.data(), bytes);
+      return tree;
+    }
+    split(bag, ends);
+    if (ends.size() == 1) return NewTree{plan_.add_page(bag.items, bag.height == 0, policy_.element_flags), {}};
+    Bag above;
+    above.height = bag.height + 1;
+    above.edge = true;
+    flush(bag, above);
+    bag = std::move(above);
+  }
+}
+
+Result<bool> TreeWriter::collect(const Page& page, int height, Changes changes, bool edge, Bag& out) {
+  out.edge = edge;
+  if (page.leaf) return collect_leaf(page, changes, out);
+  return collect_branch(page, height, changes, edge, out);
+}
+
+Result<bool> TreeWriter::collect_leaf(const Page& page, Changes changes, Bag& out) {
+  out.height = 0;
+  out.items.reserve(page.count + changes.size());
+  bool changed = false;
+  size_t next = 0;
+  const auto put = [&](const Change& change) {
+    if (change.erase) return;
+    out.push(Item::leaf(change.key(), change.value()));
+    changed = true;
+  };
+  Entry entry;
+  for (uint32_t i = 0; i < page.count; ++i) {
+    if (!page.entry(i, entry)) return fault(page, kBadElement);
+    if (entry.flags != policy_.element_flags) return fault(page, "an element has the wrong flags");
+    int order = 1;
+    while (next < changes.size() && (order = compare(changes[next].key(), entry.key)) < 0) put(changes[next++]);
+    const bool same_key = next < changes.size() && order == 0;
+    if (!same_key) {
+      out.push(Item::leaf(entry.key, entry.value));
+      continue;
+    }
+    const Change& change = changes[next++];
+    if (change.erase) {
+      changed = true;
+    } else if (change.value() == entry.value) {
+      out.push(Item::leaf(entry.key, entry.value));
+    } else {
+      put(change);
+    }
+  }
+  while (next < changes.size()) put(changes[next++]);
+  return changed;
+}
+
+Result<bool> TreeWriter::collect_branch(const Page& page, int height, Changes changes, bool edge, Bag& out) {
+  const int below = height - 1;
+  out.height = height;
+  bool changed = false;
+  bool last_is_old = false;  // the last entry of `out` names a page that is in the file
+  Bag pending;               // the content of the last touched children, not planned yet
+  const auto needs_neighbour = [&] { return pending.height < below || too_little(pending); };
+
+  size_t next = 0;
+  for (uint32_t i = 0; i < page.count; ++i) {
+    const bool last = i + 1 == page.count;
+    Entry entry;
+    if (!page.entry(i, entry)) return fault(page, kBadElement);
+    // The changes that belong to this child: those below the next child's key.
+    size_t end = changes.size();
+    if (!last && next < changes.size()) {
+      Entry following;
+      if (!page.entry(i + 1, following)) return fault(page, kBadElement);
+      if (compare(entry.key, following.key) >= 0) return fault(page, "keys do not ascend");
+      end = next;
+      if (compare(changes[next].key(), following.key) < 0) {
+        const auto it =
+            std::partition_point(changes.begin() + static_cast<std::ptrdiff_t>(next), changes.end(),
+                                 [&](const Change& change) { return compare(change.key(), following.key) < 0; });
+        end = static_cast<size_t>(it - changes.begin());
+      }
+    }
+    const Changes own = changes.subspan(next, end - next);
+    next = end;
+
+    if (!own.empty()) {
+      CAIRN_TRY(const Page child, load_child(page, i, below));
+      Bag content;
+      CAIRN_TRY(const bool child_changed, collect(child, below, own, edge && last, content));
+      if (child_changed) {
+        changed = true;
+        plan_.release({child.id, uint64_t{child.overflow} + 1});
+        if (CAIRN_MUTANT("storage.branch_key_left_behind") && pending.items.empty() && content.height == below &&
+            !content.items.empty() && compare(entry.key, content.items[0].key()) < 0) {
+          const size_t at = out.items.size();
+          flush(content, out);
+          out.items[at].key_data = entry.key.data();
+          out.items[at].key_bytes = static_cast<uint32_t>(entry.key.size());
+          continue;
+        }
+        if (content.items.empty()) continue;
+        const bool content_is_little = content.height < below || too_little(content);
+        if (!pending.items.empty() && !needs_neighbour() && !content_is_little) {
+          flush(pending, out);
+          last_is_old = false;
+          pending = std::move(content);
+        } else {
+          CAIRN_CHECK(join(pending, std::move(content)));
+        }
+        continue;
+      }
+    }
+    // Unchanged, unless its neighbour needs what it has.
+    if (!pending.items.empty()) {
+      if (needs_neighbour()) {
+        CAIRN_TRY(const Page child, load_child(page, i, below));
+        Bag content;
+        content.edge = edge && last;
+        content.height = below;
+        CAIRN_CHECK(absorb(child, content));
+        CAIRN_CHECK(join(pending, std::move(content)));
+        continue;
+      }
+      flush(pending, out);
+      pending = Bag{};
+    }
+    out.push(Item::branch(entry.key, entry.child));
+    last_is_old = true;
+  }
+  if (!changed) return false;
+
+  if (!pending.items.empty()) {
+    // A small page that was just split off its neighbour stays small: joining them again would help nothing.
+    if (!out.items.empty() && (pending.height < below || (last_is_old && too_little(pending)))) {
+      const Item neighbour = out.items.back();
+      out.bytes -= neighbour.bytes();
+      out.items.pop_back();
+      Bag left;
+      CAIRN_CHECK(open_page(neighbour.child, below, left));
+      CAIRN_CHECK(join(left, std::move(pending)));
+      pending = std::move(left);
+    }
+    std::vector<size_t> ends;
+    if (out.items.empty() && pending.height == below) split(pending, ends);
+    if (out.items.empty() && (pending.height < below || ends.size() == 1)) {
+      // One page is all there is: no branch above it.
+      pending.edge = edge;
+      out = std::move(pending);
+      return true;
+    }
+    flush(pending, out);
+  } else if (out.items.size() == 1) {
+    const uint64_t only = out.items[0].child;
+    out = Bag{};
+    CAIRN_CHECK(open_page(only, below, out));
+    out.edge = edge;
+  }
+  return true;
+}
+
+Result<Page> TreeWriter::load_child(const Page& branch, uint32_t i, int height) const {
+  Page child;
+  if (const Fault text = pages_.child(branch, i, child)) return fault(branch, text);
+  if (child.leaf != (height == 0)) return fault(child, "leaves lie at different depths");
+  return child;
+}
+
+Result<int> TreeWriter::height_of(const Page& root) const {
+  Page page = root;
+  int height = 0;
+  while (!page.leaf) {
+    const Page branch = page;
+    if (const Fault text = pages_.child(branch, 0, page)) return fault(branch, text);
+    if (++height >= kDepthMax) return fault(branch, "the tree is deeper than any whole tree");
+  }
+  return height;
+}
+
+Status TreeWriter::absorb(const Page& page, Bag& out) {
+  Entry entry;
+  out.items.reserve(out.items.size() + page.count);
+  for (uint32_t i = 0; i < page.count; ++i) {
+    if (!page.entry(i, entry)) return fault(page, kBadElement);
+    if (page.leaf && entry.flags != policy_.element_flags) return fault(page, "an element has the wrong flags");
+    out.push(page.leaf ? Item::leaf(entry.key, entry.value) : Item::branch(entry.key, entry.child));
+  }
+  plan_.release({page.id, uint64_t{page.overflow} + 1});
+  return {};
+}
+
+Status TreeWriter::open_page(uint64_t id, int height, Bag& out) {
+  out.height = height;
+  if (plan_.take_back(id, out)) return {};
+  Page page;
+  if (const Fault text = pages_.load(id, page)) return damaged(id, bucket_, text);
+  if (page.leaf != (height == 0)) return fault(page, "leaves lie at different depths");
+  return absorb(page, out);
+}
+
+Status TreeWriter::join(Bag& left, Bag&& right) {
+  if (right.items.empty()) return {};
+  if (left.items.empty()) {
+    left = std::move(right);
+    return {};
+  }
+  if (left.height == right.height) {
+    left.items.insert(left.items.end(), right.items.begin(), right.items.end());
+    left.bytes += right.bytes;
+    left.edge = right.edge;
+    return {};
+  }
+  if (left.height > right.height) {
+    const Item last = left.items.back();
+    left.bytes -= last.bytes();
+    left.items.pop_back();
+    Bag inner;
+    CAIRN_CHECK(open_page(last.child, left.height - 1, inner));
+    CAIRN_CHECK(join(inner, std::move(right)));
+    left.edge = inner.edge;
+    flush(inner, left);
+    return {};
+  }
+  Bag inner;
+  CAIRN_CHECK(open_page(right.items.front().child, right.height - 1, inner));
+  CAIRN_CHECK(join(left, std::move(inner)));
+  left.edge = false;
+  Bag joined;
+  joined.height = right.height;
+  joined.edge = right.edge;
+  flush(left, joined);
+  for (size_t i = 1; i < right.items.size(); ++i) joined.push(right.items[i]);
+  left = std::move(joined);
+  return {};
+}
+
+void TreeWriter::flush(const Bag& bag, Bag& out) {
+  CAIRN_ASSERT(!bag.items.empty() && bag.height + 1 == out.height);
+  std::vector<size_t> ends;
+  split(bag, ends);
+  size_t begin = 0;
+  for (const size_t end : ends) {
+    const std::span<const Item> items(bag.items.data() + begin, end - begin);
+    CAIRN_ASSERT(!items.empty() && (bag.height == 0 || items.size() >= 2));
+    const uint64_t id = plan_.add_page(items, bag.height == 0, policy_.element_flags);
+    out.push(Item::branch(items[0].key(), id));
+    begin = end;
+  }
+}
+
+bool TreeWriter::too_little(const Bag& bag) const {
+  if (bag.height > 0 && bag.items.size() < 2) return true;
+  // Appends will fill the page at the right end.
+  if (policy_.append && bag.edge) return false;
+  return kHeaderBytes + bag.bytes < pages_.page_bytes / (policy_.append ? 2 : 4);
+}
+
+void TreeWriter::split(const Bag& bag, std::vector<size_t>& ends) const {
+  ends.clear();
+  const size_t count = bag.items.size();
+  const uint64_t room = pages_.page_bytes - kHeaderBytes;
+  if (bag.bytes <= room) {
+    ends.push_back(count);
+    return;
+  }
+  const bool leaf = bag.height == 0;
+  const bool greedy = policy_.append && bag.edge;
+  // Greedy: a page ends where the next item would take it past `target`. Balanced: where it reaches it.
+  uint64_t target = leaf ? room * 9 / 10 : room;
+  if (!greedy) {
+    const uint64_t usual = room * 3 / 4;
+    const uint64_t pages = std::max<uint64_t>(2, (bag.bytes + usual - 1) / usual);
+    target = std::min(room, (bag.bytes + pages - 1) / pages);
+  }
+  const size_t items_min = leaf ? 1 : 2;
+  uint64_t size = 0;
+  size_t begin = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const uint64_t bytes = bag.items[i].bytes();
+    if (i - begin >= items_min) {
+      // Large items may not fit the target; then a page rather takes one more than staying half empty.
+      const bool full = greedy ? size + bytes > target && size >= target * 3 / 4 : size >= target;
+      if (full || size + bytes > room || i - begin == kPageElementsMax) {
+        ends.push_back(i);
+        begin = i;
+        size = 0;
+      }
+    }
+    size += bytes;
+  }
+  ends.push_back(count);
+  // The last two branches share rather than leaving one with a single child.
+  if (!leaf && count - begin < 2 && ends.size() > 1) {
+    const size_t before = ends.size() > 2 ? ends[ends.size() - 3] : 0;
+    if (begin - before >= 3) {
+      --ends[ends.size() - 2];
+    } else {
+      ends.erase(ends.end() - 2);
+    }
+  }
+}
+
+}  // namespace cairn::storage::bolt
