@@ -75,7 +75,7 @@ enum class Op : uint8_t {
 struct Operation {
   Op op;
   std::string_view path;
-  std::string_view target;  // of a rename
+  std::string_view target{};  // of a rename
   uint64_t offset = 0;
   uint64_t size = 0;
   uint64_t number = 0;  // of mutations, from 1; 0 for the others
@@ -93,7 +93,7 @@ enum class Damage : uint8_t {
   kMixed,         // any of the others, or each file and sector by chance of its own
   kLoseUnsynced,  // exactly what was synced
   kKeepAll,       // everything, as after a crash of the process alone
-  kCutInTime,     // what was written before some moment, nothing after it
+  kCutInTime,     // what was changed before some moment and not again after it
 };
 
 struct Options {
