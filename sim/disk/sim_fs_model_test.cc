@@ -66,8 +66,12 @@ class Life {
   }
 
   void act() {
-    const uint64_t offset = random_.below(12'000);
-    const uint64_t size = 1 + random_.below(random_.one_in(3) ? 9000 : 600);
+    uint64_t offset = random_.below(12'000);
+    uint64_t size = 1 + random_.below(random_.one_in(3) ? 9000 : 600);
+    if (random_.one_in(4) && model_.now.size() > 100) {  // just before the end
+      offset = model_.now.size() - 100;
+      size = 1 + random_.below(99);
+    }
     switch (random_.below(16)) {
       case 0: truncate(random_.below(14'000)); break;
       case 1: allocate(offset, size); break;

@@ -385,6 +385,19 @@ TEST(SimFs, AFailedSyncIsNotMadeGoodByALaterOne) {
   EXPECT_EQ(content(fs, "/f"), fill('a', 512) + fill('c', 512));
 }
 
+TEST(SimFs, WhatAFailedSyncLostDoesNotTakeLaterNeighboursAlong) {
+  SimFileSystem fs;
+  auto file = durable_file(fs, "/f", fill('\0', 4096));
+  ASSERT_TRUE(file->pwrite(fill('b', 512), 0));
+  fs.plan(Op::kSync, Fault::kIo);
+  ASSERT_FALSE(file->fdatasync());
+  ASSERT_TRUE(file->pwrite(fill('c', 512), 512));
+  ASSERT_TRUE(file->fdatasync());
+  ASSERT_TRUE(file->pwrite(fill('d', 512), 512));
+  fs.crash(Damage::kLoseUnsynced);
+  EXPECT_EQ(content(fs, "/f"), fill('\0', 512) + fill('c', 512) + fill('\0', 3072));
+}
+
 TEST(SimFs, FaultsComeAsPlannedByRateAndByHook) {
   SimFileSystem fs;
   auto file = durable_file(fs, "/f", "a");
