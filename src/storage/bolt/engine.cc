@@ -52,7 +52,7 @@ void assert_ascending(std::span<const Change> changes) {
 struct Planned {
   Plan plan;
   Meta meta;
-  std::vector<Run> freed;
+  std::vector<PageRun> freed;
   CommitResult result;
   // What plan items point to.
   std::vector<Change> key_changes;
@@ -88,7 +88,7 @@ class BoltEngine final : public Engine {
   Status write_pages(Planned& planned);
   Status write_meta(const Meta& meta);
   Status reserve(uint64_t high_water);
-  void poison(const std::vector<Run>& runs);
+  void poison(const std::vector<PageRun>& runs);
   // Ends the engine: this error is what every later commit gets.
   std::unexpected<Error> die(Error error) {
     dead_ = error;
@@ -125,7 +125,7 @@ Status BoltEngine::open() {
 
 Status BoltEngine::load_freelist(const MetaPair& metas) {
   const Meta& meta = metas.meta();
-  std::optional<std::vector<Run>> free;
+  std::optional<std::vector<PageRun>> free;
   if (meta.freelist != kNoFreelist) {
     const char* const at = mapping_->base() + meta.freelist * meta.page_bytes;
     const PageHeader header = load_header(at);
@@ -235,10 +235,10 @@ void BoltEngine::plan_freelist(bool always, Planned& planned) {
   }
   // Taking the list's own page can only make the list shorter.
   uint64_t count = freelist_.free_pages() + freelist_.pending_pages();
-  for (const Run& run : planned.plan.freed()) count += run.pages;
+  for (const PageRun& run : planned.plan.freed()) count += run.pages;
   planned.meta.freelist = kNoFreelist;
   if (always || count * sizeof(uint64_t) < options_.freelist_bytes_max) {
-    const Run run = planned.plan.allocate(freelist_pages(count, old.page_bytes));
+    const PageRun run = planned.plan.allocate(freelist_pages(count, old.page_bytes));
     planned.meta.freelist = run.first;
     planned.freed = planned.plan.freed();
     planned.plan.add_raw(
@@ -257,7 +257,7 @@ Result<CommitResult> BoltEngine::commit(const Commit& commit) {
 
 Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) {
   if (dead_) return std::unexpected(*dead_);
-  const std::vector<Run> released = freelist_.begin(commit.oldest_view);
+  const std::vector<PageRun> released = freelist_.begin(commit.oldest_view);
   if (options_.poison_free_pages) poison(released);
 
   const Meta& old = view_->meta();
@@ -334,9 +334,9 @@ Status BoltEngine::write_meta(const Meta& meta) {
   return {};
 }
 
-void BoltEngine::poison(const std::vector<Run>& runs) {
+void BoltEngine::poison(const std::vector<PageRun>& runs) {
   const uint32_t page_bytes = view_->meta().page_bytes;
-  for (const Run& run : runs) {
+  for (const PageRun& run : runs) {
     // A failure leaves old bytes there, which is what they are in production.
     (void)file_->pwrite(std::string(run.pages * page_bytes, kPoison), run.first * page_bytes);
   }

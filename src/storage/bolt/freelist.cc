@@ -17,7 +17,7 @@ uint64_t list_bytes(uint64_t count) { return 8 * (count >= kCountInBody ? count 
 
 }  // namespace
 
-void RunSet::add(Run run) {
+void RunSet::add(PageRun run) {
   CAIRN_ASSERT(run.pages > 0);
   auto after = runs_.lower_bound(run.first);
   CAIRN_ASSERT(after == runs_.end() || after->first >= run.first + run.pages);
@@ -37,14 +37,14 @@ void RunSet::add(Run run) {
   runs_.emplace_hint(after, run.first, run.pages);
 }
 
-std::optional<Run> RunSet::take(uint64_t pages, uint64_t& from) {
+std::optional<PageRun> RunSet::take(uint64_t pages, uint64_t& from) {
   auto it = runs_.lower_bound(from);
   while (it != runs_.end() && it->second < pages) ++it;
   if (it == runs_.end()) {
     from = ~uint64_t{0};
     return {};
   }
-  const Run run{it->first, pages};
+  const PageRun run{it->first, pages};
   const uint64_t left = it->second - pages;
   const auto after = runs_.erase(it);
   if (left > 0) runs_.emplace_hint(after, run.first + pages, left);
@@ -53,25 +53,25 @@ std::optional<Run> RunSet::take(uint64_t pages, uint64_t& from) {
   return run;
 }
 
-void FreeList::restore(const std::vector<Run>& free, std::optional<uint64_t> txid) {
+void FreeList::restore(const std::vector<PageRun>& free, std::optional<uint64_t> txid) {
   if (!txid) {
-    for (const Run& run : free) free_.add(run);
+    for (const PageRun& run : free) free_.add(run);
     return;
   }
   Group group{*txid, free};
-  for (const Run& run : free) pending_pages_ += run.pages;
+  for (const PageRun& run : free) pending_pages_ += run.pages;
   pending_.push_back(std::move(group));
 }
 
-std::vector<Run> FreeList::begin(uint64_t oldest_view) {
+std::vector<PageRun> FreeList::begin(uint64_t oldest_view) {
   CAIRN_ASSERT(taken_.empty());
-  std::vector<Run> released;
+  std::vector<PageRun> released;
   // The last group was freed by the last finished commit: the older meta still names its pages.
   const size_t kept = CAIRN_MUTANT("storage.freed_page_reused_early") ? 0 : 1;
   while (pending_.size() > kept) {
     const Group& group = pending_.front();
     if (group.txid > oldest_view && !CAIRN_MUTANT("storage.freed_page_reused_under_view")) break;
-    for (const Run& run : group.runs) {
+    for (const PageRun& run : group.runs) {
       free_.add(run);
       pending_pages_ -= run.pages;
       released.push_back(run);
@@ -82,7 +82,7 @@ std::vector<Run> FreeList::begin(uint64_t oldest_view) {
   return released;
 }
 
-std::optional<Run> FreeList::take(uint64_t pages) {
+std::optional<PageRun> FreeList::take(uint64_t pages) {
   // Nothing becomes free within a commit, so the search goes on where the last one of this length ended. A shorter
   // request may have cut the run that begins there, which is then a little higher.
   const auto run = free_.take(pages, from_.try_emplace(pages, 0).first->second);
@@ -90,24 +90,24 @@ std::optional<Run> FreeList::take(uint64_t pages) {
   return run;
 }
 
-void FreeList::finish(uint64_t txid, const std::vector<Run>& freed) {
+void FreeList::finish(uint64_t txid, const std::vector<PageRun>& freed) {
   taken_.clear();
   Group group{txid, freed};
-  for (const Run& run : freed) pending_pages_ += run.pages;
+  for (const PageRun& run : freed) pending_pages_ += run.pages;
   pending_.push_back(std::move(group));
 }
 
 void FreeList::give_back() {
-  for (const Run& run : taken_) free_.add(run);
+  for (const PageRun& run : taken_) free_.add(run);
   taken_.clear();
 }
 
-RunSet FreeList::all(const std::vector<Run>& freed) const {
+RunSet FreeList::all(const std::vector<PageRun>& freed) const {
   RunSet set = free_;
   for (const Group& group : pending_) {
-    for (const Run& run : group.runs) set.add(run);
+    for (const PageRun& run : group.runs) set.add(run);
   }
-  for (const Run& run : freed) set.add(run);
+  for (const PageRun& run : freed) set.add(run);
   return set;
 }
 
@@ -115,7 +115,7 @@ uint64_t freelist_pages(uint64_t count, uint32_t page_bytes) {
   return (kHeaderBytes + list_bytes(count) + kSealBytes + page_bytes - 1) / page_bytes;
 }
 
-std::string encode_freelist(const RunSet& set, uint64_t txid, Run at, uint32_t page_bytes) {
+std::string encode_freelist(const RunSet& set, uint64_t txid, PageRun at, uint32_t page_bytes) {
   std::string page(at.pages * page_bytes, '\0');
   const uint64_t count = set.pages();
   CAIRN_ASSERT(freelist_pages(count, page_bytes) <= at.pages);
@@ -139,7 +139,7 @@ std::string encode_freelist(const RunSet& set, uint64_t txid, Run at, uint32_t p
   return page;
 }
 
-std::optional<std::vector<Run>> decode_freelist(std::string_view page, const Meta& meta) {
+std::optional<std::vector<PageRun>> decode_freelist(std::string_view page, const Meta& meta) {
   if (page.size() < kHeaderBytes + kSealBytes) return {};
   const PageHeader header = load_header(page.data());
   if (header.id != meta.freelist || header.flags != kFreelistFlag) return {};
@@ -156,12 +156,12 @@ std::optional<std::vector<Run>> decode_freelist(std::string_view page, const Met
   if (load_le<uint64_t>(seal) != kSealMagic || load_le<uint64_t>(seal + 8) != meta.txid) return {};
   if (load_le<uint32_t>(seal + 16) != crc32c(0, {page.data(), static_cast<size_t>(seal - page.data())})) return {};
 
-  std::vector<Run> runs;
+  std::vector<PageRun> runs;
   for (uint64_t i = 0; i < count; ++i, at += 8) {
     const auto id = load_le<uint64_t>(at);
     if (id < kFirstPage || id >= meta.high_water || id == meta.root || id == meta.freelist) return {};
     if (!runs.empty()) {
-      Run& last = runs.back();
+      PageRun& last = runs.back();
       if (id < last.first + last.pages) return {};
       if (id == last.first + last.pages) {
         ++last.pages;

@@ -24,20 +24,20 @@
 
 namespace cairn::storage::bolt {
 
-struct Run {
+struct PageRun {
   uint64_t first = 0;
   uint64_t pages = 0;
-  friend bool operator==(const Run&, const Run&) = default;
+  friend bool operator==(const PageRun&, const PageRun&) = default;
 };
 
 // A set of page ids as runs that do not touch each other.
 class RunSet {
  public:
   // Asserts that no page of `run` is in the set.
-  void add(Run run);
+  void add(PageRun run);
   // The lowest run of `pages` pages, removed from the set. Looks from `from` on, where the caller knows that no
   // lower run is long enough, and moves `from` to where it found one.
-  std::optional<Run> take(uint64_t pages, uint64_t& from);
+  std::optional<PageRun> take(uint64_t pages, uint64_t& from);
   [[nodiscard]] uint64_t pages() const { return pages_; }
   [[nodiscard]] const std::map<uint64_t, uint64_t>& runs() const { return runs_; }  // first page -> length
 
@@ -50,40 +50,40 @@ class FreeList {
  public:
   // What was found when the file was opened. `txid`: of the meta; not nullopt when the older meta names another
   // tree, to which the pages may still belong.
-  void restore(const std::vector<Run>& free, std::optional<uint64_t> txid);
+  void restore(const std::vector<PageRun>& free, std::optional<uint64_t> txid);
 
   // Begins a commit: releases what may be reused now and returns it.
-  std::vector<Run> begin(uint64_t oldest_view);
-  [[nodiscard]] std::optional<Run> take(uint64_t pages);
+  std::vector<PageRun> begin(uint64_t oldest_view);
+  [[nodiscard]] std::optional<PageRun> take(uint64_t pages);
   // The commit `txid` is finished and has freed `freed`.
-  void finish(uint64_t txid, const std::vector<Run>& freed);
+  void finish(uint64_t txid, const std::vector<PageRun>& freed);
   // The commit has failed: what it took is free again.
   void give_back();
 
   [[nodiscard]] uint64_t free_pages() const { return free_.pages(); }
   [[nodiscard]] uint64_t pending_pages() const { return pending_pages_; }
   // Free, pending and `freed`, ascending.
-  [[nodiscard]] RunSet all(const std::vector<Run>& freed) const;
+  [[nodiscard]] RunSet all(const std::vector<PageRun>& freed) const;
 
  private:
   struct Group {
     uint64_t txid;
-    std::vector<Run> runs;
+    std::vector<PageRun> runs;
   };
 
   RunSet free_;
   std::deque<Group> pending_;  // oldest first
   uint64_t pending_pages_ = 0;
-  std::vector<Run> taken_;            // by the running commit
+  std::vector<PageRun> taken_;            // by the running commit
   std::map<uint64_t, uint64_t> from_;  // pages -> lowest page where such a run may begin, for the running commit
 };
 
 // Pages that a list of `count` ids needs.
 [[nodiscard]] uint64_t freelist_pages(uint64_t count, uint32_t page_bytes);
 // The whole page `id`, `pages` long.
-[[nodiscard]] std::string encode_freelist(const RunSet& set, uint64_t txid, Run at, uint32_t page_bytes);
+[[nodiscard]] std::string encode_freelist(const RunSet& set, uint64_t txid, PageRun at, uint32_t page_bytes);
 // nullopt: not sealed by us for `txid`, or not what a list must be (ascending, in [2, high water), neither the root
 // nor the list itself).
-[[nodiscard]] std::optional<std::vector<Run>> decode_freelist(std::string_view page, const Meta& meta);
+[[nodiscard]] std::optional<std::vector<PageRun>> decode_freelist(std::string_view page, const Meta& meta);
 
 }  // namespace cairn::storage::bolt

@@ -55,15 +55,15 @@ class PacedWriter {
 
 }  // namespace
 
-Run Plan::allocate(uint64_t pages) {
-  const auto spare = std::find_if(spare_.begin(), spare_.end(), [&](const Run& run) { return run.pages == pages; });
+PageRun Plan::allocate(uint64_t pages) {
+  const auto spare = std::find_if(spare_.begin(), spare_.end(), [&](const PageRun& run) { return run.pages == pages; });
   if (spare != spare_.end()) {
-    const Run run = *spare;
+    const PageRun run = *spare;
     spare_.erase(spare);
     return run;
   }
   if (const auto run = freelist_.take(pages)) return *run;
-  const Run run{high_water_, pages};
+  const PageRun run{high_water_, pages};
   high_water_ += pages;
   return run;
 }
@@ -73,7 +73,7 @@ uint64_t Plan::add_page(std::span<const Item> items, bool leaf, uint32_t flags) 
   uint64_t bytes = kHeaderBytes;
   for (const Item& item : items) bytes += item.bytes();
   const uint64_t pages = (bytes + page_bytes_ - 1) / page_bytes_;
-  const Run run = allocate(pages);
+  const PageRun run = allocate(pages);
   nodes_.push_back({run, items_.size(), static_cast<uint32_t>(items.size()), flags, leaf, false});
   items_.insert(items_.end(), items.begin(), items.end());
   return run.first;
@@ -90,8 +90,8 @@ bool Plan::take_back(uint64_t id, Bag& out) {
   return true;
 }
 
-std::vector<Run> Plan::freed() const {
-  std::vector<Run> runs = released_;
+std::vector<PageRun> Plan::freed() const {
+  std::vector<PageRun> runs = released_;
   runs.insert(runs.end(), spare_.begin(), spare_.end());
   return runs;
 }
@@ -150,7 +150,7 @@ Status Plan::write(env::File& file) {
   written_bytes_ = 0;
   PacedWriter writer(file);
   for (const auto& [first, index] : order) {
-    const Run& run = index < nodes_.size() ? nodes_[index].run : raw_[index - nodes_.size()].run;
+    const PageRun& run = index < nodes_.size() ? nodes_[index].run : raw_[index - nodes_.size()].run;
     const uint64_t size = run.pages * page_bytes_;
     CAIRN_TRY(char* const to, writer.at(first * page_bytes_, size));
     if (index < nodes_.size()) {

@@ -66,26 +66,26 @@ class Plan {
       : freelist_(freelist), high_water_(high_water), page_bytes_(page_bytes) {}
 
   // The lowest free run, else new pages behind the high-water mark.
-  [[nodiscard]] Run allocate(uint64_t pages);
+  [[nodiscard]] PageRun allocate(uint64_t pages);
   // Plans a page with `items`; returns its id. `flags` go into each element of a leaf.
   uint64_t add_page(std::span<const Item> items, bool leaf, uint32_t flags);
   // Takes a planned page out again and appends its items to `out`. False: it was not planned here.
   bool take_back(uint64_t id, Bag& out);
   // A page of the tree before that the new one does not have.
-  void release(Run run) { released_.push_back(run); }
+  void release(PageRun run) { released_.push_back(run); }
   // A page with these bytes.
-  void add_raw(Run run, std::string bytes) { raw_.push_back({run, std::move(bytes)}); }
+  void add_raw(PageRun run, std::string bytes) { raw_.push_back({run, std::move(bytes)}); }
 
   [[nodiscard]] uint64_t high_water() const { return high_water_; }
   // What the commit frees when it is finished: released pages, and taken ones it does not use after all.
-  [[nodiscard]] std::vector<Run> freed() const;
+  [[nodiscard]] std::vector<PageRun> freed() const;
   // Writes all pages in the order of the file, a megabyte at a time, each handed to the disk at once.
   Status write(env::File& file);
   [[nodiscard]] uint64_t written_bytes() const { return written_bytes_; }
 
  private:
   struct Node {
-    Run run;
+    PageRun run;
     size_t first_item;
     uint32_t count;
     uint32_t flags;
@@ -93,7 +93,7 @@ class Plan {
     bool dropped;
   };
   struct Raw {
-    Run run;
+    PageRun run;
     std::string bytes;
   };
 
@@ -105,8 +105,8 @@ class Plan {
   std::vector<Item> items_;
   std::vector<Node> nodes_;
   std::vector<Raw> raw_;
-  std::vector<Run> released_;
-  std::vector<Run> spare_;
+  std::vector<PageRun> released_;
+  std::vector<PageRun> spare_;
   uint64_t written_bytes_ = 0;
 };
 

@@ -78,8 +78,8 @@ Result<PageBitmap> walk(const BoltView& view, bool heads_only) {
 Result<PageBitmap> reached_pages(const BoltView& view) { return walk(view, /*heads_only=*/false); }
 Result<PageBitmap> reached_heads(const BoltView& view) { return walk(view, /*heads_only=*/true); }
 
-std::vector<Run> unreached_runs(const PageBitmap& reached, uint64_t high_water) {
-  std::vector<Run> runs;
+std::vector<PageRun> unreached_runs(const PageBitmap& reached, uint64_t high_water) {
+  std::vector<PageRun> runs;
   for (uint64_t id = kFirstPage; id < high_water; ++id) {
     if (reached.test(id)) continue;
     if (!runs.empty() && runs.back().first + runs.back().pages == id) {

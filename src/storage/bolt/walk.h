@@ -35,6 +35,6 @@ class PageBitmap {
 [[nodiscard]] Result<PageBitmap> reached_heads(const BoltView& view);
 
 // The pages from 2 on that are not in `reached`.
-[[nodiscard]] std::vector<Run> unreached_runs(const PageBitmap& reached, uint64_t high_water);
+[[nodiscard]] std::vector<PageRun> unreached_runs(const PageBitmap& reached, uint64_t high_water);
 
 }  // namespace cairn::storage::bolt

@@ -1,0 +1,137 @@
+#include "storage/bolt/freelist.h"
+
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "base/random.h"
+
+namespace cairn::storage::bolt {
+namespace {
+
+RunSet set_of(const std::vector<PageRun>& runs) {
+  RunSet set;
+  for (const PageRun& run : runs) set.add(run);
+  return set;
+}
+
+TEST(BoltFreeList, JoinsNeighboursAndTakesTheLowestThatFits) {
+  RunSet set = set_of({{10, 2}, {20, 1}, {12, 3}, {30, 4}, {19, 1}});
+  EXPECT_EQ(set.runs(), (std::map<uint64_t, uint64_t>{{10, 5}, {19, 2}, {30, 4}}));
+  EXPECT_EQ(set.pages(), 11);
+  uint64_t from = 0;
+  EXPECT_EQ(set.take(4, from), (PageRun{10, 4}));
+  from = 0;
+  EXPECT_EQ(set.take(2, from), (PageRun{19, 2}));
+  from = 0;
+  EXPECT_EQ(set.take(1, from), (PageRun{14, 1}));
+  from = 0;
+  EXPECT_EQ(set.take(5, from), std::nullopt);
+}
+
+TEST(BoltFreeList, ReusesAFreedPageOnlyAfterTheNextCommit) {
+  FreeList list;
+  list.begin(10);
+  EXPECT_EQ(list.take(1), std::nullopt);
+  list.finish(10, {{5, 1}});  // freed by commit 10
+  list.begin(10);
+  EXPECT_EQ(list.take(1), std::nullopt) << "the older meta names it";
+  list.finish(11, {});
+  list.begin(11);
+  EXPECT_EQ(list.take(1), (PageRun{5, 1}));
+}
+
+TEST(BoltFreeList, KeepsPagesThatAnOpenViewReads) {
+  FreeList list;
+  list.begin(10);
+  list.finish(10, {{5, 1}});
+  for (uint64_t txid = 11; txid < 15; ++txid) {
+    list.begin(9);
+    EXPECT_EQ(list.take(1), std::nullopt) << "view 9 reads it";
+    list.finish(txid, {});
+  }
+  list.begin(10);
+  EXPECT_EQ(list.take(1), (PageRun{5, 1}));
+}
+
+TEST(BoltFreeList, GivesBackWhatAFailedCommitTook) {
+  FreeList list;
+  list.restore({{5, 10}}, std::nullopt);
+  list.begin(0);
+  EXPECT_EQ(list.take(3), (PageRun{5, 3}));
+  EXPECT_EQ(list.take(2), (PageRun{8, 2}));
+  EXPECT_EQ(list.free_pages(), 5);
+  list.give_back();
+  EXPECT_EQ(list.free_pages(), 10);
+  list.begin(0);
+  EXPECT_EQ(list.take(10), (PageRun{5, 10}));
+}
+
+TEST(BoltFreeList, SurvivesTheFile) {
+  Random random(3);
+  for (const uint64_t count : {0, 1, 100, 0xFFFE, 0xFFFF, 100'000}) {
+    RunSet set;
+    uint64_t id = 2;
+    while (set.pages() < count) {
+      id += 1 + random.below(3);
+      set.add({id++, 1});
+    }
+    const uint64_t pages = freelist_pages(count, 4096);
+    const Meta meta{.page_bytes = 4096, .root = id + 1, .freelist = id + 2, .high_water = id + 2 + pages, .txid = 7};
+    const std::string page = encode_freelist(set, 7, {meta.freelist, pages}, 4096);
+    const auto runs = decode_freelist(page, meta);
+    ASSERT_TRUE(runs) << count;
+    EXPECT_EQ(set_of(*runs).runs(), set.runs());
+    // bbolt's own length of the page must do.
+    EXPECT_LE((16 + 8 * (count >= 0xFFFF ? count + 1 : count)) / 4096 + 1, pages + 1);
+
+    Meta other = meta;
+    other.txid = 8;
+    EXPECT_FALSE(decode_freelist(page, other)) << "sealed for another commit";
+    for (int i = 0; i < 50; ++i) {
+      std::string bad = page;
+      const size_t at = random.below(16 + 8 * count + 20);
+      bad[at] = static_cast<char>(bad[at] ^ (1 << random.below(8)));
+      EXPECT_FALSE(decode_freelist(bad, meta)) << "byte " << at;
+    }
+  }
+}
+
+TEST(BoltFreeList, AgreesWithASetOfPages) {
+  const uint64_t seed = 0x5eed;
+  SCOPED_TRACE(seed);
+  Random random(seed);
+  RunSet set;
+  std::set<uint64_t> model;
+  for (int step = 0; step < 20'000; ++step) {
+    if (random.one_in(2)) {
+      const PageRun run{random.below(2000), 1 + random.below(4)};
+      bool taken = false;
+      for (uint64_t id = run.first; id < run.first + run.pages; ++id) taken |= model.contains(id);
+      if (taken) continue;
+      set.add(run);
+      for (uint64_t id = run.first; id < run.first + run.pages; ++id) model.insert(id);
+    } else {
+      const uint64_t pages = 1 + random.below(5);
+      std::optional<uint64_t> lowest;
+      for (const uint64_t first : model) {
+        bool whole = true;
+        for (uint64_t id = first; id < first + pages; ++id) whole &= model.contains(id);
+        if (whole) {
+          lowest = first;
+          break;
+        }
+      }
+      uint64_t from = 0;
+      const auto run = set.take(pages, from);
+      ASSERT_EQ(run.has_value(), lowest.has_value());
+      if (!run) continue;
+      ASSERT_EQ(run->first, *lowest);
+      for (uint64_t id = run->first; id < run->first + pages; ++id) model.erase(id);
+    }
+    ASSERT_EQ(set.pages(), model.size());
+  }
+}
+
+}  // namespace
+}  // namespace cairn::storage::bolt
