@@ -60,6 +60,7 @@ void Core::tick() {
     tick_leader();
     return;
   }
+  if (owed_campaign_.ticks_left > 0) --owed_campaign_.ticks_left;
   ++election_elapsed_;
   if (election_elapsed_ < election_timeout_ || !is_promotable()) return;
   election_elapsed_ = 0;
@@ -115,13 +116,14 @@ bool Core::step_to_term(const Message& message) {
   if (message.term < hard_.term) {
     if ((type == MessageType::kHeartbeat || type == MessageType::kApp) &&
         (config_.check_quorum || config_.pre_vote)) {
-      // A leader of a term that we left behind. It would never hear of ours, as our votes requests are ignored
+      // A leader of a term that we left behind. It would never hear of ours, as our vote requests are ignored
       // while it lives: this answer tells it.
       send(message_to(message.from, MessageType::kAppResp));
     } else if (type == MessageType::kPreVote) {
       // Told too, or a candidate with an older term and a better log would wait for ever.
       Message reply = message_to(message.from, MessageType::kPreVoteResp);
       reply.reject = true;
+      tell_committed(reply);
       send(std::move(reply));
     }
     return false;

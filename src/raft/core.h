@@ -242,6 +242,8 @@ class Core {
   void record_vote(NodeId from, bool granted);
   void on_vote_request(const Message& message);
   void on_vote_reply(const Message& message);
+  void tell_committed(Message& refusal) const;
+  void learn_committed(const Message& refusal);
 
   // follower.cc
   void on_leader_message(Message& message);
@@ -299,6 +301,11 @@ class Core {
   uint32_t election_elapsed_ = 0;
   uint32_t election_timeout_ = 0;  // config_.election_ticks and a random part
 
+  struct OwedCampaign {
+    Term term;
+    uint32_t ticks_left = 0;
+  };
+  OwedCampaign owed_campaign_;  // a transfer to us came while a conf change was not applied
   bool awaits_conf_verdict_ = false;
   bool verdict_is_void_ = false;  // a snapshot overtook the conf change that is being applied
   mutable bool waits_for_log_ = false;

@@ -21,7 +21,12 @@ bool Core::in_lease() const {
 }
 
 bool Core::campaign_as(bool pre, bool transfer) {
-  if (is_leader() || !is_promotable() || has_unapplied_conf_change()) return false;
+  if (is_leader() || !is_promotable()) return false;
+  if (has_unapplied_conf_change()) {
+    // The leader that asks us to take over waits: do it at the verdict, if that is soon.
+    if (transfer) owed_campaign_ = {hard_.term, config_.election_ticks};
+    return false;
+  }
   become_candidate(pre);
   request_votes(transfer);
   // In a pre-vote nothing is promised, so our own voice counts at once.
@@ -87,6 +92,7 @@ void Core::on_vote_request(const Message& message) {
 
   Message reply = message_to(message.from, pre ? MessageType::kPreVoteResp : MessageType::kVoteResp);
   reply.reject = !granted;
+  if (!granted) tell_committed(reply);
   // To a pre-vote the asked-for term is granted, and refused with our own.
   if (granted) reply.term = message.term;
   if (granted && !pre) {
@@ -98,7 +104,25 @@ void Core::on_vote_request(const Message& message) {
   }
 }
 
+// compat: etcd leaves these fields of a refusal empty, and ignores them. They end a deadlock: a member that was
+// made a learner, or removed, has a longer log than the last voter, who does not know yet that the change is
+// committed. It needs that vote and cannot get it; the member could give a vote but must not campaign.
+void Core::tell_committed(Message& refusal) const {
+  refusal.commit = log_.committed();
+  refusal.log_term = log_.term(log_.committed()).value_or(Term(0));
+}
+
+// What is committed anywhere, and is in our log, is committed in our log.
+void Core::learn_committed(const Message& refusal) {
+  if (refusal.log_term == Term(0) || refusal.commit <= log_.committed()) return;
+  if (!log_.matches(refusal.commit, refusal.log_term)) return;
+  log_.commit_to(refusal.commit);
+  // Not on with a configuration that is over.
+  if (has_unapplied_conf_change()) become_follower(hard_.term, leader_);
+}
+
 void Core::on_vote_reply(const Message& message) {
+  if (message.reject && !is_leader()) learn_committed(message);
   const auto* candidate = std::get_if<Candidate>(&state_);
   if (candidate == nullptr) return;
   if (candidate->pre != (message.type == MessageType::kPreVoteResp)) return;  // of our other campaign

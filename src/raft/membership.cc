@@ -13,9 +13,16 @@ Result<ConfState> Core::apply_conf_change(const ConfChange& change) {
   if (std::exchange(verdict_is_void_, false)) return conf_;
   CAIRN_ASSERT(awaits_conf_verdict_);
   awaits_conf_verdict_ = false;
-  if (is_noop(change)) return conf_;
-  CAIRN_TRY(ConfState next, changed(conf_, change));
-  switch_to(std::move(next));
+  if (!is_noop(change)) {
+    Result<ConfState> next = changed(conf_, change);
+    if (!next && CAIRN_MUTANT("raft.conf_change_counted_early")) return conf_;
+    if (!next) return next;
+    switch_to(*std::move(next));
+  }
+  if (owed_campaign_.ticks_left > 0 && owed_campaign_.term == hard_.term && role() == Role::kFollower) {
+    owed_campaign_ = {};
+    campaign_as(/*pre=*/false, /*transfer=*/true);
+  }
   return conf_;
 }
 

@@ -94,7 +94,7 @@ TEST(RaftNetwork, FindsEveryMutant) {
     for (; found.empty() && seed <= 20'000; ++seed) found = live(seed, kSteps);
     set_mutant("");
     EXPECT_NE(found, "") << mutant;
-    std::printf("%s: seed %lu: %s\n", mutant, seed - 1, found.substr(0, found.find('\n')).c_str());
+    std::printf("%s: seed %lu: %s\n", mutant, seed - 1, found.c_str());
   }
 }
 #endif

@@ -142,6 +142,7 @@ enum class MessageType : uint8_t {
 //                   at where the logs agree
 //   kVote, kPreVote (log_term, index): the candidate's last entry; context "CampaignTransfer": answer in spite of a
 //                   living leader
+//   k[Pre]VoteResp  reject: (log_term, commit) is what the refuser knows to be committed (etcd: 0)
 //   kReadIndex[Resp] entries[0].data: the request's context; index: the answer
 //   kHeartbeat[Resp] context: returned unchanged; commit
 //   kProp, kReadIndex  forwarded: term 0
