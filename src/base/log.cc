@@ -47,4 +47,8 @@ void write(Level level, std::string_view message, Fields fields, std::source_loc
   active_sink.load()(Entry{level, message, fields.begin(), fields.size(), where});
 }
 
+void write(Level level, std::string_view message, std::span<const Field> fields, std::source_location where) {
+  if (enabled(level)) active_sink.load()(Entry{level, message, fields.data(), fields.size(), where});
+}
+
 }  // namespace cairn::log

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <source_location>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -51,6 +52,9 @@ void set_sink(Sink sink, Level level);
 [[nodiscard]] std::string_view level_name(Level level);
 
 void write(Level level, std::string_view message, Fields fields, std::source_location where);
+// For fields that are put together at run time.
+void write(Level level, std::string_view message, std::span<const Field> fields,
+           std::source_location where = std::source_location::current());
 
 inline void debug(std::string_view message, Fields fields = {},
                   std::source_location where = std::source_location::current()) {

@@ -16,9 +16,6 @@
 
 namespace cairn::cluster {
 
-// A text as Go's encoding/json writes it, with its quotes.
-void append_json_text(std::string& out, std::string_view text);
-
 // {"id":1,"peerURLs":["http://a:2380"],"isLearner":true,"name":"a","clientURLs":["http://a:2379"]}
 [[nodiscard]] std::string member_json(const Member& member);
 //   errors: kDataLoss

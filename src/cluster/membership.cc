@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/errors.h"
 #include "cluster/codec.h"
 #include "cluster/urls.h"
 
@@ -21,8 +22,6 @@ uint64_t sha1_head(std::string_view bytes) {
   CAIRN_ASSERT(done == 1 && size == 20);
   return load_be64(digest.data());
 }
-
-auto not_found() { return fail(Code::kNotFound, "etcdserver: member not found"); }
 
 bool url_is_used(const Membership& cluster, const std::vector<std::string>& urls, NodeId except) {
   const std::set<std::string_view> wanted(urls.begin(), urls.end());
@@ -111,32 +110,32 @@ ConfChangeType MemberChange::raft_type() const {
 
 Status check_change(const Membership& cluster, const MemberChange& change, size_t learner_count_max) {
   const NodeId id = change.member.id;
-  if (cluster.removed.contains(id) && !CAIRN_MUTANT("cluster.removed_id_returns")) return not_found();
+  if (cluster.removed.contains(id) && !CAIRN_MUTANT("cluster.removed_id_returns")) return std::unexpected(errors::member_not_found());
   const Member* present = cluster.find(id);
   switch (change.kind) {
     case ChangeKind::kAdd:
-      if (present != nullptr) return fail(Code::kFailedPrecondition, "etcdserver: member ID already exist");
+      if (present != nullptr) return std::unexpected(errors::member_exist());
       if (url_is_used(cluster, change.member.peer_urls, id)) {
-        return fail(Code::kFailedPrecondition, "etcdserver: Peer URLs already exists");
+        return std::unexpected(errors::peer_url_exist());
       }
       if (change.member.is_learner && cluster.learners().size() + 1 > learner_count_max) {
-        return fail(Code::kFailedPrecondition, "etcdserver: too many learner members in cluster");
+        return std::unexpected(errors::too_many_learners());
       }
       return {};
     case ChangeKind::kPromote:
-      if (present == nullptr) return not_found();
+      if (present == nullptr) return std::unexpected(errors::member_not_found());
       if (!present->is_learner) {
-        return fail(Code::kFailedPrecondition, "etcdserver: can only promote a learner member");
+        return std::unexpected(errors::member_not_learner());
       }
       return {};
     case ChangeKind::kUpdate:
-      if (present == nullptr) return not_found();
+      if (present == nullptr) return std::unexpected(errors::member_not_found());
       if (url_is_used(cluster, change.member.peer_urls, id)) {
-        return fail(Code::kFailedPrecondition, "etcdserver: Peer URLs already exists");
+        return std::unexpected(errors::peer_url_exist());
       }
       return {};
     case ChangeKind::kRemove:
-      if (present == nullptr) return not_found();
+      if (present == nullptr) return std::unexpected(errors::member_not_found());
       return {};
   }
   CAIRN_ASSERT(false);
@@ -202,14 +201,13 @@ Status check_quorum_after(const Membership& cluster, const MemberChange& change)
       break;
   }
   if (started < count / 2 + 1) {
-    return fail(Code::kFailedPrecondition,
-                "etcdserver: re-configuration failed due to not enough started members");
+    return std::unexpected(errors::member_not_enough_started());
   }
   return {};
 }
 
 Result<std::vector<std::string>> check_peer_urls(std::vector<std::string> urls) {
-  const auto bad = [] { return fail(Code::kInvalidArgument, "etcdserver: given member URLs are invalid"); };
+  const auto bad = [] { return std::unexpected(errors::member_bad_urls()); };
   if (urls.empty()) return bad();
   for (std::string& text : urls) {
     const auto url = parse_url(text);

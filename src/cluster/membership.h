@@ -91,7 +91,7 @@ struct MemberChange {
 
 // Whether `change` may be applied. To be asked again at apply time: a change that fails there is a no-op for raft
 // (node id 0) and its proposer gets the error.
-//   errors: kNotFound, kFailedPrecondition with etcd's texts
+//   errors: member_not_found, member_exist, peer_url_exist, too_many_learners, member_not_learner of base/errors.h
 [[nodiscard]] Status check_change(const Membership& cluster, const MemberChange& change, size_t learner_count_max);
 
 // needs: check_change() passed
@@ -102,12 +102,12 @@ bool set_attributes(Membership& cluster, NodeId id, std::string name, std::vecto
 
 // --strict-reconfig-check: would a majority of voters be started after the change? A proposer asks this before it
 // proposes; it is not part of apply.
-//   errors: kFailedPrecondition "etcdserver: re-configuration failed due to not enough started members"
+//   errors: errors::member_not_enough_started()
 [[nodiscard]] Status check_quorum_after(const Membership& cluster, const MemberChange& change);
 
 // What member add and member update accept: at least one URL, each with a known scheme, host:port and no path.
 // Returns them sorted.
-//   errors: kInvalidArgument "etcdserver: given member URLs are invalid"
+//   errors: errors::member_bad_urls()
 [[nodiscard]] Result<std::vector<std::string>> check_peer_urls(std::vector<std::string> urls);
 
 }  // namespace cairn::cluster

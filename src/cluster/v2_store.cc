@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "base/json_text.h"
 #include "cluster/codec.h"
 #include "cluster/json_read.h"
 
