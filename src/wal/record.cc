@@ -50,6 +50,27 @@ bool parse_record(std::string_view bytes, Record& record) {
   return !(record.type == RecordType::kCrc && has_data);
 }
 
+// Numbers one after the other; 0 behind the end.
+class Varints {
+ public:
+  explicit Varints(std::string_view bytes) : bytes_(bytes) {}
+
+  uint64_t next() {
+    uint64_t value = 0;
+    for (unsigned shift = 0; shift < 63 && used_ < bytes_.size(); shift += 7) {
+      const auto byte = static_cast<uint8_t>(bytes_[used_++]);
+      value |= uint64_t{byte & 0x7fu} << shift;
+      if ((byte & 0x80) == 0) return value;
+    }
+    return 0;
+  }
+  [[nodiscard]] uint64_t used() const { return used_; }
+
+ private:
+  std::string_view bytes_;
+  uint64_t used_ = 0;
+};
+
 }  // namespace
 
 std::string_view record_type_name(RecordType type) {
@@ -126,8 +147,11 @@ void RecordReader::seek(uint64_t offset, std::optional<uint32_t> crc) {
 Result<ReadOutcome> RecordReader::next(Record& record) {
   if (offset_ >= size_) return ReadOutcome::kEnd;
   const uint64_t left = size_ - offset_;
-  if (left < kFrameBytes) return give_up(ReadOutcome::kTorn, "the file ends inside a length");
-  CAIRN_TRY(const std::string_view word_bytes, window(offset_, kFrameBytes));
+  CAIRN_TRY(const std::string_view word_bytes, window(offset_, std::min(left, kFrameBytes)));
+  if (left < kFrameBytes) {
+    if (all_zero(word_bytes)) return ReadOutcome::kEnd;
+    return give_up(ReadOutcome::kTorn, "the file ends inside a length");
+  }
   const auto word = load_le<uint64_t>(word_bytes.data());
   if (word == 0) return at_zero_length();
 
@@ -139,12 +163,18 @@ Result<ReadOutcome> RecordReader::next(Record& record) {
     return give_up(ReadOutcome::kDamaged, fmt::format("impossible length word {:016x}", word));
   }
   if (size + padding > left - kFrameBytes) {
+    CAIRN_TRY(const bool intact, intact_but_not(size));
+    if (intact) return give_up(ReadOutcome::kDamaged, fmt::format("wrong length {} of a good record", size));
     return give_up(ReadOutcome::kTorn, fmt::format("a record of {} bytes runs past the file's end", size));
   }
   const uint64_t payload_offset = offset_ + kFrameBytes;
   CAIRN_TRY(const std::string_view payload, window(payload_offset, size + padding));
   if (!parse_record(payload.substr(0, size), record)) {
-    return judge(payload, payload_offset, "it is not a record");
+    const ReadOutcome outcome = judge(payload, payload_offset, "it is not a record");
+    if (outcome != ReadOutcome::kTorn) return outcome;
+    CAIRN_TRY(const bool intact, intact_but_not(size));
+    if (intact) return give_up(ReadOutcome::kDamaged, fmt::format("wrong length {} of a good record", size));
+    return outcome;
   }
   record.offset = offset_;
   record.crc_before = crc_;
@@ -173,6 +203,24 @@ Result<ReadOutcome> RecordReader::at_zero_length() {
   CAIRN_TRY(const std::string_view rest, window(offset_, sector_end - offset_));
   if (all_zero(rest)) return ReadOutcome::kEnd;
   return give_up(ReadOutcome::kDamaged, "a zero length stands before written bytes");
+}
+
+// Whether a good record of another size than the length word at offset_ says lies behind it, going by the lengths
+// inside the record and the checksum. Then the word is damaged: where an interrupted write has left one, it is right.
+Result<bool> RecordReader::intact_but_not(uint64_t claimed_size) {
+  const uint64_t begin = offset_ + kFrameBytes;
+  CAIRN_TRY(const std::string_view head, window(begin, std::min(size_ - begin, kRecordHeadBytesMax)));
+  Varints in(head);
+  if (in.next() != wire::tag(1, wire::Type::kVarint)) return false;
+  in.next();
+  if (in.next() != wire::tag(2, wire::Type::kVarint)) return false;
+  const uint64_t crc = in.next();
+  if (in.next() != wire::tag(3, wire::Type::kBytes)) return false;
+  const uint64_t size = in.next();
+  const uint64_t data_begin = begin + in.used();
+  if (size > size_ - data_begin || in.used() + size == claimed_size) return false;
+  CAIRN_TRY(const std::string_view data, window(data_begin, size));
+  return crc32c(crc_, data) == crc;
 }
 
 ReadOutcome RecordReader::judge(std::string_view payload, uint64_t offset, std::string text) {

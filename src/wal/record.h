@@ -86,6 +86,7 @@ class RecordReader {
  private:
   Result<std::string_view> window(uint64_t offset, uint64_t size);
   Result<ReadOutcome> at_zero_length();
+  Result<bool> intact_but_not(uint64_t claimed_size);
   ReadOutcome give_up(ReadOutcome outcome, std::string text);
   // kTorn when a whole sector's part of `payload`, which begins at `offset`, is zeros; else kDamaged.
   ReadOutcome judge(std::string_view payload, uint64_t offset, std::string text);

@@ -11,6 +11,9 @@ constexpr uint64_t kReadBytes = 1024 * 1024;
 constexpr std::string_view kWayOut =
     "restore the member from a snapshot, or remove it from the cluster and add it again with an empty data directory";
 
+// No cluster has that many elections, but a hard state that is taken for an entry has a member id in this place.
+constexpr Term kTermMax{uint64_t{1} << 48};
+
 class Scanner {
  public:
   Status segment(const Segment& segment, bool is_last, const RecordVisitor& visit);
@@ -94,7 +97,13 @@ std::string Scanner::take_metadata(std::string_view data) {
 std::string Scanner::take_entry(const Segment& segment, const Record& record) {
   const std::optional<Entry> entry = decode_entry(record.data);
   if (!entry) return "the entry cannot be read";
-  if (entry->index.value == 0 || entry->term.value == 0) return "the entry has index or term 0";
+  if (entry->index.value == 0 || entry->term.value == 0 || entry->term > kTermMax) {
+    return fmt::format("the entry has index {}, term {}", entry->index, entry->term);
+  }
+  if (entry->type == 1 && entry->data.empty()) return "the entry is an empty configuration change";
+  if (entry->index <= scan_.state.commit) {
+    return fmt::format("entry {} would replace one that is committed ({} are)", entry->index, scan_.state.commit);
+  }
   if (uncommitted_snapshot_ && entry->index > uncommitted_snapshot_->index) commit_snapshot();
   const std::optional<Term> before = scan_.points.term(entry->index - 1);
   if (before && *before > entry->term) {
