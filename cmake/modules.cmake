@@ -40,10 +40,11 @@ function(cairn_module name)
   endif()
 endfunction()
 
-# cairn_test(NAME SOURCES ... LIBS ... [TIMEOUT seconds]): a GoogleTest program, one ctest entry. It runs with
-# the repository's root as working directory, so data files are named from there.
+# cairn_test(NAME SOURCES ... LIBS ... [TIMEOUT seconds] [UNIT]): a GoogleTest program, one ctest entry. It runs with
+# the repository's root as working directory, so data files are named from there. Those under src/ and those with
+# UNIT are unit tests: the target cairn_unit_tests builds them, the label "unit" runs them; they run sanitized too.
 function(cairn_test name)
-  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LIBS" ${ARGN})
+  cmake_parse_arguments(arg "UNIT" "TIMEOUT" "SOURCES;LIBS" ${ARGN})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
@@ -51,4 +52,12 @@ function(cairn_test name)
   target_link_libraries(${name} PRIVATE ${arg_LIBS} GTest::gmock_main)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT})
+  file(RELATIVE_PATH folder ${CMAKE_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR})
+  if(arg_UNIT OR folder MATCHES "^src/")
+    if(NOT TARGET cairn_unit_tests)
+      add_custom_target(cairn_unit_tests)
+    endif()
+    add_dependencies(cairn_unit_tests ${name})
+    set_tests_properties(${name} PROPERTIES LABELS unit)
+  endif()
 endfunction()
