@@ -1,18 +1,18 @@
 // server/config.h: the command line and ETCD_* environment of etcd 3.7.1, as a value.
 //
 // Every flag of etcd is known. One that Cairn does not have yet is accepted when its absence only costs comfort
-// (named once in the log), and refuses the start when it protects something: config_flags.h is the table.
+// (named once in the log), and refuses the start when it protects something: config_flags.cc is the table.
 // A flag given with its default value is always accepted.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
-#include <map>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
+#include "base/error.h"
+#include "base/log.h"
 #include "cluster/urls.h"
 
 namespace cairn::server {
@@ -67,8 +67,8 @@ struct Config {
   Nanoseconds keepalive_timeout = std::chrono::seconds(20);
   Nanoseconds warning_apply = std::chrono::milliseconds(100);
   Nanoseconds warning_unary_request = std::chrono::milliseconds(300);
-  Nanoseconds watch_progress_interval = std::chrono::minutes(10);
   bool extensive_metrics = false;  // --metrics=extensive
+  bool enable_grpc_gateway = true;
 
   // Log
   std::string log_level = "info";
@@ -84,19 +84,20 @@ struct Config {
   }
 };
 
-// One line for the log that exists only after parsing.
+// A line for the log, which exists only after parsing.
 struct Notice {
-  bool is_warning = false;
+  log::Level level = log::Level::kInfo;
   std::string message;
-  std::vector<std::pair<std::string, std::string>> fields;
+  std::vector<log::Field> fields;
 };
 
-// What main() does next: run with `config`, or print both texts and exit.
+// What main() does next: log the notices, print both texts, then run with `config` or exit.
 struct ParseOutcome {
   bool run = false;
   int exit_code = 0;
-  std::string out;  // for stdout
-  std::string err;  // for stderr
+  std::string out;      // for stdout
+  std::string err;      // for stderr
+  std::string failure;  // why the start is refused; the last notice says it too
   Config config;
   std::vector<Notice> notices;
 };
@@ -104,9 +105,14 @@ struct ParseOutcome {
 // `arguments` without the program's name; `environment` as "NAME=value" texts. Touches nothing outside.
 [[nodiscard]] ParseOutcome parse_config(const std::vector<std::string>& arguments,
                                         const std::vector<std::string>& environment);
-[[nodiscard]] ParseOutcome parse_config(int argc, const char* const* argv, const char* const* environ);
+[[nodiscard]] ParseOutcome parse_config(int argc, const char* const* argv, const char* const* variables);
+
+// What must hold before a member without data starts: --initial-cluster names us, with the URLs that we advertise.
+// Not asked when there is data: --initial-cluster is then ignored. Resolves host names when the texts differ.
+//   errors: kInvalidArgument, etcd's text
+[[nodiscard]] Status verify_bootstrap(const Config& config);
 
 // The configuration as fields of the log line "starting an etcd server".
-[[nodiscard]] std::vector<std::pair<std::string, std::string>> describe(const Config& config);
+[[nodiscard]] std::vector<log::Field> describe(const Config& config);
 
 }  // namespace cairn::server
