@@ -1,0 +1,85 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"sort"
+	"strings"
+	"time"
+)
+
+// An accepted difference: `pattern # reason`. The pattern is matched against "rpc path: A=value B=value".
+type knownDifference struct {
+	pattern *regexp.Regexp
+	reason  string
+	seen    int
+}
+
+func readKnown(path string) ([]*knownDifference, error) {
+	file, err := os.Open(path)
+	if os.IsNotExist(err) {
+		fmt.Fprintf(os.Stderr, "diff: no %s: no difference is accepted\n", path)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	var out []*knownDifference
+	lines := bufio.NewScanner(file)
+	for number := 1; lines.Scan(); number++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		text, reason, found := strings.Cut(line, " # ")
+		if !found || strings.TrimSpace(reason) == "" {
+			return nil, fmt.Errorf("%s:%d: no reason", path, number)
+		}
+		pattern, err := regexp.Compile(strings.TrimSpace(text))
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", path, number, err)
+		}
+		out = append(out, &knownDifference{pattern: pattern, reason: reason})
+	}
+	return out, lines.Err()
+}
+
+// coverage counts what each rpc answered.
+type coverage map[string]map[string]int
+
+func (c coverage) add(rpc string, o *outcome) {
+	answer := "ok"
+	if o.code != 0 {
+		answer = fmt.Sprintf("%d %s", o.code, numbers.ReplaceAllString(o.text, "N"))
+	}
+	if c[rpc] == nil {
+		c[rpc] = map[string]int{}
+	}
+	c[rpc][short(answer)]++
+}
+
+var numbers = regexp.MustCompile(`\b\d+\b`)
+
+func (c coverage) print(out io.Writer, spent map[string]time.Duration) {
+	var rpcs []string
+	for rpc := range c {
+		rpcs = append(rpcs, rpc)
+	}
+	sort.Strings(rpcs)
+	fmt.Fprintln(out, "coverage:")
+	for _, rpc := range rpcs {
+		var answers []string
+		for answer := range c[rpc] {
+			answers = append(answers, answer)
+		}
+		sort.Strings(answers)
+		fmt.Fprintf(out, "  %s, %.1f s\n", rpc, spent[rpc].Seconds())
+		for _, answer := range answers {
+			fmt.Fprintf(out, "    %7d  %s\n", c[rpc][answer], answer)
+		}
+	}
+}

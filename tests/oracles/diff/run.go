@@ -1,0 +1,301 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// One thing that is done to both targets.
+type step struct {
+	rpc string // as reported and counted: "KV/Range"
+	do  func(context.Context, *target) *outcome
+	say func() string // the request, for the report
+	// Called with both outcomes before they are normalised, to learn from them.
+	after func(a, b *outcome)
+}
+
+type run struct {
+	settings *settings
+	targets  [2]*target
+	known    []*knownDifference
+	gen      *gen
+	profiles []profile
+	coverage coverage
+
+	sent      int
+	different int
+	knownOnly int
+	spent     map[string]time.Duration // by rpc
+	gone      bool // a server ended
+}
+
+// An episode of a run: steps of one kind, between a beginning and an end that tidies up.
+type profile struct {
+	name   string
+	weight int
+	length int
+	begin  func(*gen) []step
+	next   func(*gen) step
+	end    func(*gen) []step
+}
+
+func newRun(s *settings, targets [2]*target, known []*knownDifference) (*run, error) {
+	r := &run{settings: s, targets: targets, known: known, coverage: coverage{}, spent: map[string]time.Duration{}}
+	r.gen = &gen{random: rand.New(rand.NewSource(s.seed)), revision: 1, targets: targets}
+	wanted := map[string]bool{}
+	for _, name := range strings.Split(s.profiles, ",") {
+		if name != "" {
+			wanted[name] = true
+		}
+	}
+	everything := len(wanted) == 0
+	for _, p := range allProfiles {
+		if everything || wanted[p.name] {
+			r.profiles = append(r.profiles, p)
+			delete(wanted, p.name)
+		}
+	}
+	for name := range wanted {
+		return nil, fmt.Errorf("no profile %q", name)
+	}
+	return r, nil
+}
+
+func profileNames() (out []string) {
+	for _, p := range allProfiles {
+		out = append(out, p.name)
+	}
+	return out
+}
+
+func (r *run) all(ctx context.Context) {
+	first := true
+	for r.going(ctx) {
+		p := r.pick(first)
+		first = false
+		if p.begin != nil {
+			r.steps(ctx, p.begin(r.gen))
+		}
+		if p.next != nil {
+			for range min(p.length, r.settings.requests-r.sent) {
+				if !r.going(ctx) {
+					break
+				}
+				r.step(ctx, p.next(r.gen))
+			}
+		}
+		if p.end != nil {
+			r.steps(ctx, p.end(r.gen))
+		}
+	}
+}
+
+func (r *run) going(ctx context.Context) bool {
+	return ctx.Err() == nil && !r.gone && r.sent < r.settings.requests && r.different < r.settings.maxDiffs
+}
+
+// The first episode is always one that fills the store.
+func (r *run) pick(first bool) profile {
+	if first {
+		return r.profiles[0]
+	}
+	total := 0
+	for _, p := range r.profiles {
+		total += p.weight
+	}
+	at := r.gen.random.Intn(total)
+	for _, p := range r.profiles {
+		if at -= p.weight; at < 0 {
+			return p
+		}
+	}
+	panic("unreachable")
+}
+
+func (r *run) steps(ctx context.Context, steps []step) {
+	for _, s := range steps {
+		if ctx.Err() != nil || r.gone || r.different >= r.settings.maxDiffs {
+			return
+		}
+		r.step(ctx, s)
+	}
+}
+
+func (r *run) step(ctx context.Context, s step) {
+	r.sent++
+	if r.settings.verbose {
+		fmt.Printf("#%d %s %s\n", r.sent, s.rpc, s.say())
+	}
+	var outcomes [2]*outcome
+	begin := time.Now()
+	defer func() { r.spent[s.rpc] += time.Since(begin) }()
+	var group sync.WaitGroup
+	group.Go(func() { outcomes[1] = s.do(ctx, r.targets[1]) })
+	outcomes[0] = s.do(ctx, r.targets[0])
+	group.Wait()
+	if ctx.Err() != nil {
+		return
+	}
+	r.gen.learn(outcomes[0])
+	if s.after != nil {
+		s.after(outcomes[0], outcomes[1])
+	}
+	r.coverage.add(s.rpc, outcomes[0])
+	for i, o := range outcomes {
+		for _, message := range o.messages {
+			r.targets[i].normalise(message)
+		}
+		switch s.rpc {
+		case "KV/RangeStream":
+			o.messages = joinRangeStream(o.messages)
+		case "Maintenance/Snapshot":
+			o.messages = joinSnapshot(o.messages)
+		}
+	}
+	r.report(s, differences(outcomes[0], outcomes[1]))
+	for i, o := range outcomes {
+		if o.code == 14 && strings.Contains(o.text, "connect: connection refused") {
+			fmt.Printf("diff: %s is gone at request %d: %s %s\n", r.targets[i].name, r.sent, s.rpc, s.say())
+			r.different++
+			r.gone = true
+		}
+	}
+}
+
+func (r *run) report(s step, lines []string) {
+	if len(lines) == 0 {
+		return
+	}
+	unknown := 0
+	for i, line := range lines {
+		lines[i] = s.rpc + " " + line
+		if reason := r.accepted(lines[i]); reason == "" {
+			unknown++
+		}
+	}
+	if unknown == 0 {
+		r.knownOnly++
+		return
+	}
+	r.different++
+	fmt.Printf("DIFFERENCE in request %d, revision %d: %s %s\n", r.sent, r.gen.revision, s.rpc, s.say())
+	const linesMax = 12
+	for i, line := range lines {
+		if i == linesMax {
+			fmt.Printf("    and %d more\n", len(lines)-linesMax)
+			break
+		}
+		fmt.Printf("    %s\n", line)
+	}
+}
+
+func (r *run) accepted(line string) string {
+	for _, k := range r.known {
+		if k.pattern.MatchString(line) {
+			k.seen++
+			return k.reason
+		}
+	}
+	return ""
+}
+
+// The generator, with the little it knows of the store's state: it makes requests that matter.
+type gen struct {
+	random    *rand.Rand
+	targets   [2]*target
+	revision  int64 // the newest seen in a header of A
+	compacted int64
+	user      string // who sends, in episodes with auth on
+}
+
+func (g *gen) learn(o *outcome) {
+	for _, message := range o.messages {
+		walk(message.ProtoReflect(), func(m proto.Message) {
+			if header, ok := m.(*pb.ResponseHeader); ok {
+				g.revision = max(g.revision, header.Revision)
+			}
+		})
+	}
+}
+
+func (g *gen) oneIn(n int) bool { return g.random.Intn(n) == 0 }
+
+func pickOf[T any](g *gen, values ...T) T { return values[g.random.Intn(len(values))] }
+
+// rpc makes a step of a request message.
+func (g *gen) rpc(path string, request, answer proto.Message) step {
+	return g.rpcAs(g.user, path, request, answer)
+}
+
+func (g *gen) rpcAs(user, path string, request, answer proto.Message) step {
+	bytes, err := proto.MarshalOptions{Deterministic: true}.Marshal(request)
+	if err != nil {
+		panic(fmt.Sprintf("%s %v: %v", path, request, err))
+	}
+	s := g.raw(path, bytes, answer)
+	s.do = func(ctx context.Context, t *target) *outcome {
+		return t.unary(ctx, call{path: path, user: user, answer: answer, stream: isStream(path)}, bytes)
+	}
+	s.say = func() string { return short(prototext.MarshalOptions{}.Format(request)) + as(user) }
+	return s
+}
+
+// rpcFor makes a step whose request depends on the target: ids differ.
+func (g *gen) rpcFor(path string, request func(*target) proto.Message, answer proto.Message) step {
+	user := g.user
+	return step{
+		rpc: shortName(path),
+		do: func(ctx context.Context, t *target) *outcome {
+			bytes, err := proto.Marshal(request(t))
+			if err != nil {
+				return &outcome{broken: err.Error()}
+			}
+			return t.unary(ctx, call{path: path, user: user, answer: answer, stream: isStream(path)}, bytes)
+		},
+		say: func() string { return short(prototext.MarshalOptions{}.Format(request(g.targets[0]))) + as(user) },
+	}
+}
+
+// raw makes a step of bytes that need not be a message.
+func (g *gen) raw(path string, bytes []byte, answer proto.Message) step {
+	user := g.user
+	return step{
+		rpc: shortName(path),
+		do: func(ctx context.Context, t *target) *outcome {
+			return t.unary(ctx, call{path: path, user: user, answer: answer, stream: isStream(path)}, bytes)
+		},
+		say: func() string { return short(fmt.Sprintf("bytes %x", bytes)) + as(user) },
+	}
+}
+
+func as(user string) string {
+	if user == "" {
+		return ""
+	}
+	return " as " + user
+}
+
+func isStream(path string) bool {
+	return strings.HasSuffix(path, "/RangeStream") || strings.HasSuffix(path, "/Snapshot")
+}
+
+// "/etcdserverpb.KV/Range" is reported as "KV/Range".
+func shortName(path string) string {
+	path = strings.TrimPrefix(path, "/")
+	if service, method, ok := strings.Cut(path, "/"); ok {
+		if dot := strings.LastIndex(service, "."); dot >= 0 {
+			service = service[dot+1:]
+		}
+		return service + "/" + method
+	}
+	return path
+}
