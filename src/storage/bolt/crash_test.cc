@@ -1,0 +1,179 @@
+// The engine on a disk that crashes: whatever order unsynced sectors arrive in, the file is the last finished commit
+// or the one that was under way.
+#include <gtest/gtest.h>
+
+#include "sim/disk/sim_fs.h"
+#include "storage/bolt/check.h"
+#include "storage/bolt/engine.h"
+#include "storage/test_support.h"
+
+namespace cairn::storage {
+namespace {
+
+using test::Batch;
+using test::Model;
+using test::revision_key;
+
+constexpr std::string_view kPath = "/data/member/snap/db";
+
+class CrashingLife {
+ public:
+  explicit CrashingLife(uint64_t seed) : random_(seed), fs_({.seed = seed, .mapping_bytes_max = 64 << 20}) {
+    fs_.options().can_allocate = !random_.one_in(5);
+    fs_.make_durable_directories("/data/member/snap");
+    options_.freelist_bytes_max = random_.one_in(3) ? 100 : 256 << 10;
+    options_.poison_free_pages = random_.one_in(2);
+  }
+
+  void run(int lives) {
+    for (int i = 0; i < lives && !testing::Test::HasFailure(); ++i) {
+      SCOPED_TRACE("life " + std::to_string(i));
+      live();
+      fs_.crash();
+      after_crash();
+    }
+  }
+
+ private:
+  // Until the power goes.
+  void live() {
+    fs_.crash_at(fs_.mutations() + 1 + random_.below(60));
+    auto engine = open_bolt(fs_, std::string(kPath), options_);
+    if (!engine) {
+      ASSERT_TRUE(fs_.crashed()) << engine.error().message;
+      return;
+    }
+    for (int commits = 0; commits < 30; ++commits) {
+      Batch batch;
+      const uint64_t appends = random_.one_in(4) ? random_.below(200) : random_.below(5);
+      for (uint64_t i = 0; i < appends; ++i) batch.put(Table::kKey, revision_key(revision_++), value());
+      for (uint64_t i = random_.below(20); i > 0; --i) {
+        const std::string key = std::to_string(random_.below(300));
+        if (random_.one_in(2)) {
+          batch.put(Table::kLease, key, value());
+        } else {
+          batch.erase(Table::kLease, key);
+        }
+      }
+      batch.put(Table::kMeta, "consistent_index", std::to_string(revision_));
+      Commit commit = batch.commit((*engine)->view()->txid());
+      Reclaim reclaim;
+      if (random_.one_in(3)) {
+        reclaim.end = revision_key(random_.below(revision_));
+        reclaim.keep = [](std::string_view key, std::string_view) { return load_be64(key.data()) % 7 == 0; };
+        commit.reclaim = &reclaim;
+      }
+      pending_ = finished_;
+      if (commit.reclaim != nullptr) {
+        std::erase_if(test::of(pending_, Table::kKey), [&](const auto& entry) {
+          return entry.first < reclaim.end && !reclaim.keep(entry.first, "");
+        });
+      }
+      batch.apply_to(pending_);
+      if (random_.one_in(20)) fs_.plan(random_.one_in(2) ? sim::Op::kAllocate : sim::Op::kWrite, sim::Fault::kNoSpace);
+      auto result = (*engine)->commit(commit);
+      if (!result && result.error().code == Code::kResourceExhausted && !fs_.crashed()) {
+        result = (*engine)->commit(commit);
+      }
+      if (!result) {
+        ASSERT_TRUE(fs_.crashed()) << result.error().message;
+        return;
+      }
+      finished_ = pending_;
+    }
+    const Status status = (*engine)->close();
+    ASSERT_TRUE(status || fs_.crashed()) << status.error().message;
+  }
+
+  void after_crash() {
+    // A crash may have come before the file was there.
+    if (!fs_.exists(std::string(kPath))) {
+      ASSERT_TRUE(test::of(finished_, Table::kMeta).empty());
+      pending_ = finished_;
+      return;
+    }
+    const auto report = check_bolt(fs_, std::string(kPath), {.older_tree_too = true});
+    ASSERT_TRUE(report) << report.error().message;
+    const auto engine = open_bolt(fs_, std::string(kPath), options_);
+    ASSERT_TRUE(engine) << engine.error().message;
+    const std::string not_finished = test::difference(*(*engine)->view(), finished_, random_);
+    if (not_finished.empty()) return;
+    const std::string not_pending = test::difference(*(*engine)->view(), pending_, random_);
+    ASSERT_EQ(not_pending, "") << "nor is it the commit before: " << not_finished;
+    finished_ = pending_;
+  }
+
+  std::string value() {
+    return test::random_bytes(random_, random_.one_in(20) ? random_.below(20'000) : random_.below(400));
+  }
+
+  Random random_;
+  sim::SimFileSystem fs_;
+  BoltOptions options_;
+  Model finished_;  // by the last commit that said so
+  Model pending_;   // by the one under way
+  uint64_t revision_ = 2;
+};
+
+TEST(BoltCrash, LeavesTheLastFinishedCommitOrTheOneUnderWay) {
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    CrashingLife(seed).run(12);
+    if (HasFailure()) return;
+  }
+}
+
+// Each mutation of one small life is a crash point, each crash point has several outcomes.
+TEST(BoltCrash, AtEveryOperationOfALife) {
+  const auto life = [](sim::SimFileSystem& fs, int& finished) {
+    auto engine = open_bolt(fs, std::string(kPath));
+    if (!engine) return;
+    for (int i = 1; i <= 6; ++i) {
+      Batch batch;
+      for (uint64_t j = 0; j < 40; ++j) batch.put(Table::kKey, revision_key(static_cast<uint64_t>(i) * 100 + j), std::string(300, 'v'));
+      for (int j = 0; j < 10; ++j) batch.put(Table::kLease, std::to_string(j * i % 13), std::string(900, static_cast<char>(i)));
+      batch.put(Table::kMeta, "i", std::to_string(i));
+      if (!(*engine)->commit(batch.commit((*engine)->view()->txid()))) return;
+      finished = i;
+    }
+    (void)(*engine)->close();
+  };
+  sim::SimFileSystem whole({.seed = 1});
+  whole.make_durable_directories("/data/member/snap");
+  int finished = 0;
+  const uint64_t before = whole.mutations();
+  life(whole, finished);
+  ASSERT_EQ(finished, 6);
+  const uint64_t points = whole.mutations() - before;
+  ASSERT_GT(points, 20);
+  for (uint64_t point = 1; point <= points; ++point) {
+    sim::SimFileSystem fs({.seed = point});
+    fs.make_durable_directories("/data/member/snap");
+    fs.crash_at(fs.mutations() + point);
+    finished = 0;
+    life(fs, finished);
+    for (uint64_t outcome = 0; outcome < 8; ++outcome) {
+      SCOPED_TRACE("point " + std::to_string(point) + " outcome " + std::to_string(outcome));
+      const auto copy = fs.clone(point * 100 + outcome);
+      copy->crash();
+      if (!copy->exists(std::string(kPath))) {
+        EXPECT_EQ(finished, 0);
+        continue;
+      }
+      const auto report = check_bolt(*copy, std::string(kPath), {.older_tree_too = true});
+      ASSERT_TRUE(report) << report.error().message;
+      const auto engine = open_bolt(*copy, std::string(kPath));
+      ASSERT_TRUE(engine) << engine.error().message;
+      const auto value = (*engine)->view()->get(Table::kMeta, "i");
+      ASSERT_TRUE(value) << value.error().message;
+      const int found = *value ? std::stoi(std::string(**value)) : 0;
+      EXPECT_GE(found, finished);
+      EXPECT_LE(found, finished + 1);
+      const uint64_t keys = report->bucket_entries.contains("key") ? report->bucket_entries.at("key") : 0;
+      EXPECT_EQ(keys, static_cast<uint64_t>(found) * 40);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace cairn::storage
