@@ -39,9 +39,9 @@ class Region {
 
 // What all files of one file system have in common.
 struct DiskClock {
-  uint64_t sequence = 0;      // of changes
-  uint64_t epoch = 0;         // of lives
-  uint64_t used_pages = 0;    // allocated, by all files that count
+  uint64_t sequence = 0;    // of changes
+  uint64_t epoch = 0;       // of lives
+  uint64_t used_pages = 0;  // allocated, by all files that count
   [[nodiscard]] int64_t ctime_ns() const {
     return static_cast<int64_t>((epoch + 1) * 1'000'000'000'000 + sequence / 8 * 4'000'000);
   }

@@ -94,7 +94,8 @@ Result<Fault> SimFileSystem::State::begin(Operation& operation) {
 }
 
 std::unexpected<Error> SimFileSystem::State::failure(Fault fault, const Operation& operation) {
-  const std::string what = std::string("sim_fs: ") + std::string(op_name(operation.op)) + " " + std::string(operation.path);
+  const std::string what =
+      std::string("sim_fs: ") + std::string(op_name(operation.op)) + " " + std::string(operation.path);
   if (fault == Fault::kUnsupported) return fail(Code::kUnimplemented, "{}: not supported by the file system", what);
   return fail_errno(fault == Fault::kNoSpace ? ENOSPC : EIO, what);
 }

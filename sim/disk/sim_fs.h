@@ -98,7 +98,7 @@ enum class Damage : uint8_t {
 
 struct Options {
   uint64_t seed = 1;
-  uint64_t capacity_bytes = uint64_t{1} << 40;    // what files may take in pages of 4096
+  uint64_t capacity_bytes = uint64_t{1} << 40;     // what files may take in pages of 4096
   uint64_t mapping_bytes_max = uint64_t{1} << 30;  // reserved_bytes() of a Mapping is never more
   bool can_allocate = true;
   bool can_punch = true;

@@ -117,8 +117,12 @@ class Life {
     const auto damage = static_cast<Damage>(random_.below(4));
     fs_.crash(damage);
     const std::string left = *env::read_file(fs_, "/f");
-    if (damage == Damage::kLoseUnsynced) { ASSERT_EQ(left, model_.since_sync.front()); }
-    if (damage == Damage::kKeepAll) { ASSERT_EQ(left, model_.now); }
+    if (damage == Damage::kLoseUnsynced) {
+      ASSERT_EQ(left, model_.since_sync.front());
+    }
+    if (damage == Damage::kKeepAll) {
+      ASSERT_EQ(left, model_.now);
+    }
     ASSERT_TRUE(model_.size_was_possible(left.size())) << left.size();
     for (uint64_t begin = 0; begin < left.size(); begin += kSectorBytes) {
       const std::string_view sector = std::string_view(left).substr(begin, kSectorBytes);

@@ -25,7 +25,9 @@ std::unique_ptr<env::File> durable_file(SimFileSystem& fs, const std::string& pa
   return file;
 }
 
-std::string content(SimFileSystem& fs, const std::string& path) { return env::read_file(fs, path).value_or(Error{}.message); }
+std::string content(SimFileSystem& fs, const std::string& path) {
+  return env::read_file(fs, path).value_or(Error{}.message);
+}
 
 // Calls f(fs) for many seeds; f sets up, crashes and returns what is left. The set of what was seen.
 template <class F>
