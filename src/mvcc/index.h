@@ -250,7 +250,7 @@ class Index {
 
   // From now on nobody asks for a revision below `revision`. Trimming follows in steps.
   void compact(int64_t revision);
-  [[nodiscard]] int64_t compacted() const { return compact_; }
+  [[nodiscard]] int64_t compacted() const;
 
   // Drops what compaction made superfluous, at most about `entries_max` entries a call. `floor`: the lowest revision
   // that a reader of any held root may still ask for (INT64_MAX: no reader); the step works to
@@ -269,10 +269,11 @@ class Index {
   // Walks the working tree and asserts every rule of its structure. For tests: O(n).
   void check() const;
 
+  struct Writer;  // mvcc/index_writer.h; for this folder's own files
+  [[nodiscard]] Writer& writer() { return *writer_; }
+  void adopt(std::unique_ptr<Writer> writer);  // needs: this one is empty and unpublished
+
  private:
-  friend class IndexBuilder;
-  friend class IndexLoader;
-  struct Writer;
   std::unique_ptr<Writer> writer_;
   IndexRoot published_;
 };
