@@ -1,0 +1,35 @@
+// net/grpc_text.h: the small languages of gRPC's headers: grpc-message, grpc-timeout, :path. Pure.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace cairn::net {
+
+// grpc-message: bytes outside ' '..'~', and '%', as %XX. Bytes that are not UTF-8 become U+FFFD, as grpc-go sends.
+[[nodiscard]] std::string percent_encode(std::string_view text);
+// The reverse; a '%' without two hex digits stays as it is.
+[[nodiscard]] std::string percent_decode(std::string_view text);
+
+// grpc-timeout ("5S", "200m") in nanoseconds; what does not fit is the largest.
+//   errors: kInternal with grpc-go's texts ("malformed grpc-timeout: ...")
+[[nodiscard]] Result<int64_t> parse_timeout(std::string_view text);
+
+// "/package.Service/Method". The service may hold slashes, the method not.
+struct MethodName {
+  std::string_view service;
+  std::string_view method;
+};
+//   errors: kUnimplemented "malformed method name: ..."
+[[nodiscard]] Result<MethodName> parse_path(std::string_view path);
+
+// "application/grpc", alone or followed by '+' or ';', in any case.
+[[nodiscard]] bool is_grpc_content_type(std::string_view value);
+
+// As Go's %q: double quotes, escapes for what is not printable.
+[[nodiscard]] std::string quoted(std::string_view text);
+
+}  // namespace cairn::net

@@ -1,0 +1,131 @@
+#include "net/listener.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "net/event_loop.h"
+#include "net/loop.h"
+
+namespace cairn::net {
+namespace {
+
+constexpr int kBacklog = 4096;
+constexpr unsigned kAcceptsATurn = 64;
+constexpr int64_t kPauseNs = 50'000'000;
+
+std::string address_text(const sockaddr_storage& address) {
+  char host[INET6_ADDRSTRLEN] = {};
+  if (address.ss_family == AF_INET6) {
+    const auto* v6 = reinterpret_cast<const sockaddr_in6*>(&address);
+    inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof host);
+    return fmt::format("[{}]:{}", host, ntohs(v6->sin6_port));
+  }
+  const auto* v4 = reinterpret_cast<const sockaddr_in*>(&address);
+  inet_ntop(AF_INET, &v4->sin_addr, host, sizeof host);
+  return fmt::format("{}:{}", host, ntohs(v4->sin_port));
+}
+
+Result<int> bind_one(const addrinfo& info) {
+  const int fd = ::socket(info.ai_family, info.ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, info.ai_protocol);
+  if (fd < 0) return fail_errno(errno, "net: socket");
+  const int on = 1;
+  ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (info.ai_family == AF_INET6) {
+    // "::" takes IPv4 as well, as Go's listener does.
+    const int off = 0;
+    ::setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+  }
+  if (::bind(fd, info.ai_addr, info.ai_addrlen) != 0 || ::listen(fd, kBacklog) != 0) {
+    const int error = errno;
+    ::close(fd);
+    return fail(Code::kUnavailable, "bind: {}", std::strerror(error));
+  }
+  return fd;
+}
+
+}  // namespace
+
+Result<BoundSocket> listen_on(std::string_view address) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string_view::npos) return fail(Code::kInvalidArgument, "net: no port in address {}", address);
+  std::string host(address.substr(0, colon));
+  const std::string port(address.substr(colon + 1));
+  if (host.starts_with('[') && host.ends_with(']')) {
+    host = host.substr(1, host.size() - 2);
+  } else if (host.find(':') != std::string::npos) {
+    return fail(Code::kInvalidArgument, "net: too many colons in address {}", address);
+  }
+  if (port.empty() || port.find_first_not_of("0123456789") != std::string::npos) {
+    return fail(Code::kInvalidArgument, "net: invalid port in address {}", address);
+  }
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  const int outcome = ::getaddrinfo(host.empty() ? nullptr : host.c_str(), port.c_str(), &hints, &found);
+  if (outcome != 0) {
+    return fail(Code::kInvalidArgument, "net: cannot resolve {}: {}", address, ::gai_strerror(outcome));
+  }
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owned(found, &::freeaddrinfo);
+  // Every interface: the IPv6 wildcard takes both. A name: IPv4 first, as Go does.
+  const int preferred = host.empty() ? AF_INET6 : AF_INET;
+  std::string why = "no address";
+  for (const bool wanted : {true, false}) {
+    for (const addrinfo* info = found; info != nullptr; info = info->ai_next) {
+      if ((info->ai_family == preferred) != wanted) continue;
+      auto fd = bind_one(*info);
+      if (!fd) {
+        why = fd.error().message;
+        continue;
+      }
+      sockaddr_storage bound{};
+      socklen_t length = sizeof bound;
+      ::getsockname(*fd, reinterpret_cast<sockaddr*>(&bound), &length);
+      return BoundSocket{.fd = *fd, .address = address_text(bound)};
+    }
+  }
+  return fail(Code::kUnavailable, "listen tcp {}: {}", address, why);
+}
+
+// While descriptors have run out, accepting again at once would only fail again.
+struct Listener::Pause {
+  std::unique_ptr<EventLoop::Timer> timer;
+};
+
+Listener::Listener(Loop& loop, int fd, OnAccept on_accept)
+    : loop_(loop),
+      on_accept_(std::move(on_accept)),
+      descriptor_(loop.reactor().watch(fd, *this)),
+      pause_(std::make_unique<Pause>()) {
+  descriptor_->wait_readable();
+}
+
+Listener::~Listener() = default;
+
+void Listener::on_readable() {
+  for (unsigned accepts = 0; accepts < kAcceptsATurn; ++accepts) {
+    const int fd = ::accept4(descriptor_->fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+      if (errno == EINTR || errno == ECONNABORTED) continue;
+      if (errno == EAGAIN || errno == EWOULDBLOCK) break;
+      log::error("accept failed; trying again soon", {{"error", std::strerror(errno)}});
+      pause_->timer = loop_.after(kPauseNs, [this] { descriptor_->wait_readable(); });
+      return;
+    }
+    const int on = 1;
+    ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    on_accept_(fd);
+  }
+  descriptor_->wait_readable();
+}
+
+}  // namespace cairn::net

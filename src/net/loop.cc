@@ -1,0 +1,187 @@
+#include "net/loop.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "env/clock.h"
+#include "net/connection.h"
+#include "net/grpc_call.h"
+
+namespace cairn::net {
+namespace {
+
+class TaskTimer final : public EventLoop::Timer, private TimerHeap::Node {
+ public:
+  TaskTimer(TimerHeap& timers, int64_t due_ns, std::function<void()> task) : timers_(timers), task_(std::move(task)) {
+    timers_.add(*this, due_ns);
+  }
+  ~TaskTimer() override { timers_.remove(*this); }
+
+ private:
+  void on_timer() override {
+    const auto task = std::move(task_);  // the task may destroy this timer
+    task();
+  }
+
+  TimerHeap& timers_;
+  std::function<void()> task_;
+};
+
+}  // namespace
+
+Loop::Loop(unsigned index) : index_(index), read_buffer_(new char[kReadBytes]) { refresh_now(); }
+
+Loop::~Loop() {
+  // What never ran may hold things that refer to the loop: destroyed while it is whole.
+  connections_.clear();
+  const MutexLock lock(posted_mutex_);
+  posted_.clear();
+}
+
+void Loop::refresh_now() { now_ns_ = env::PosixClock().monotonic_ns(); }
+
+bool Loop::is_current_thread() const { return thread_ == std::this_thread::get_id(); }
+
+void Loop::post(std::function<void()> task) {
+  {
+    const MutexLock lock(posted_mutex_);
+    posted_.push_back(std::move(task));
+  }
+  // The loop says that it sleeps before it looks at the queue for the last time, so one of the two sees the other.
+  if (sleeping_.load(std::memory_order_seq_cst) && sleeping_.exchange(false)) reactor_.wake();
+}
+
+Call* Loop::find(CallId id) { return calls_.find(id); }
+
+std::unique_ptr<EventLoop::Timer> Loop::after(int64_t delay_ns, std::function<void()> task) {
+  refresh_now();
+  return std::make_unique<TaskTimer>(timers_, now_ns_ + std::max<int64_t>(delay_ns, 0), std::move(task));
+}
+
+size_t Loop::run_posted() {
+  {
+    const MutexLock lock(posted_mutex_);
+    if (posted_.empty()) return 0;
+    running_.swap(posted_);
+  }
+  for (auto& task : running_) {
+    task();
+    task = nullptr;
+  }
+  const size_t ran = running_.size();
+  running_.clear();
+  return ran;
+}
+
+bool Loop::turn() {
+  refresh_now();
+  bool worked = !to_flush_.empty() || !to_close_.empty();
+  if (reactor_.poll() > 0) worked = true;
+  if (run_posted() > 0) worked = true;
+  if (timers_.run(now_ns_) > 0) worked = true;
+  if (worked) end_turn();
+  return worked;
+}
+
+void Loop::end_turn() {
+  counters_.turns.add();
+  if (turn_end_) turn_end_();
+  flushing_.swap(to_flush_);
+  for (size_t i = 0; i < flushing_.size(); ++i) flushing_[i]->flush();
+  flushing_.clear();
+  // A closing connection's calls end, which may wake others; those are flushed in the next turn.
+  std::vector<Connection*> closing;
+  while (!to_close_.empty()) {
+    closing.clear();
+    closing.swap(to_close_);
+    for (Connection* connection : closing) {
+      connection->on_closed();
+      std::erase(to_flush_, connection);
+      const size_t place = connection->place();
+      CAIRN_ASSERT(connections_[place].get() == connection);
+      std::swap(connections_[place], connections_.back());
+      connections_[place]->set_place(place);
+      connections_.pop_back();
+      counters_.connections_open.sub();
+    }
+  }
+}
+
+void Loop::sleep() {
+  sleeping_.store(true, std::memory_order_seq_cst);
+  bool stay_awake = stopped_.load();
+  {
+    const MutexLock lock(posted_mutex_);
+    if (!posted_.empty()) stay_awake = true;
+  }
+  if (!stay_awake) {
+    int64_t timeout_ns = -1;
+    if (!timers_.empty()) {
+      refresh_now();
+      timeout_ns = std::max<int64_t>(timers_.next_due_ns() - now_ns_, 0);
+    }
+    reactor_.wait(timeout_ns);
+  }
+  sleeping_.store(false, std::memory_order_relaxed);
+}
+
+void Loop::run() {
+  thread_ = std::this_thread::get_id();
+  while (!stopped_.load(std::memory_order_relaxed)) {
+    if (!turn()) sleep();
+  }
+  for (const auto& connection : connections_) close_later(*connection);
+  end_turn();
+}
+
+void Loop::stop() {
+  stopped_.store(true);
+  reactor_.wake();
+}
+
+MethodCounters& Loop::method_counters(std::string_view path) {
+  const auto at = methods_.find(path);
+  if (at != methods_.end()) return *at->second;
+  MethodCounters& counters = counters_.add_method(path);
+  methods_.emplace(counters.path, &counters);
+  return counters;
+}
+
+void Loop::adopt(std::unique_ptr<Connection> connection) {
+  connection->set_place(connections_.size());
+  counters_.connections_opened.add();
+  counters_.connections_open.add();
+  connections_.push_back(std::move(connection));
+  connections_.back()->start();
+  if (draining_) connections_.back()->drain();
+}
+
+void Loop::flush_later(Connection& connection) { to_flush_.push_back(&connection); }
+
+void Loop::close_later(Connection& connection) {
+  if (!connection.mark_closing()) return;
+  to_close_.push_back(&connection);
+}
+
+void Loop::drain_connections() {
+  draining_ = true;
+  for (const auto& connection : connections_) connection->drain();
+}
+
+uint64_t Loop::expect_answer(Http1Session& session) {
+  expected_.emplace(++expected_last_, &session);
+  return expected_last_;
+}
+
+Http1Session* Loop::take_expected(uint64_t number) {
+  const auto at = expected_.find(number);
+  if (at == expected_.end()) return nullptr;
+  Http1Session* session = at->second;
+  expected_.erase(at);
+  return session;
+}
+
+void Loop::forget_expected(uint64_t number) { expected_.erase(number); }
+
+}  // namespace cairn::net

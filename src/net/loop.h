@@ -1,0 +1,118 @@
+// net/loop.h: the real EventLoop: turns of "take what is ready, do it, hand on, write, sleep".
+//
+// A turn: descriptors that are ready, then tasks posted by other threads, then timers, then the turn-end hook, then
+// each connection that has something to send writes it in one system call. So the answers of one turn share a
+// write, and a batch of posts costs one wake-up.
+//
+// Threads: post() and stop() from any; the rest on the loop's own.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "base/mutex.h"
+#include "net/call_table.h"
+#include "net/event_loop.h"
+#include "net/output.h"
+#include "net/reactor.h"
+#include "net/stats.h"
+#include "net/timer_heap.h"
+
+namespace cairn::net {
+
+class Connection;
+class Http1Session;
+
+class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
+ public:
+  explicit Loop(unsigned index);
+  ~Loop() override;
+
+  // EventLoop
+  unsigned index() const override { return index_; }
+  void post(std::function<void()> task) override;
+  Call* find(CallId id) override;
+  void set_turn_end(std::function<void()> hook) override { turn_end_ = std::move(hook); }
+  std::unique_ptr<Timer> after(int64_t delay_ns, std::function<void()> task) override;
+
+  void run();   // returns after stop(); every connection is closed then
+  void stop();  // any thread
+  // One turn, without sleeping: for tests and fuzzing. True when something was done.
+  bool turn();
+
+  // The time of the current turn; fresh enough for deadlines.
+  [[nodiscard]] int64_t now_ns() const { return now_ns_; }
+  void refresh_now();
+  [[nodiscard]] bool is_current_thread() const;
+
+  Reactor& reactor() { return reactor_; }
+  TimerHeap& timers() { return timers_; }
+  CallTable& calls() { return calls_; }
+  LoopCounters& counters() { return counters_; }
+  [[nodiscard]] const LoopCounters& counters() const { return counters_; }
+  // The counters of a method the router knows.
+  MethodCounters& method_counters(std::string_view path);
+
+  // Shared by all connections of the loop; used within one call.
+  static constexpr size_t kReadBytes = 64 * 1024;
+  char* read_buffer() { return read_buffer_.get(); }
+  Output& output() { return output_; }
+
+  // Connections live here until close_later().
+  void adopt(std::unique_ptr<Connection> connection);
+  void flush_later(Connection& connection);  // at the end of this turn; the caller asks once a turn
+  void close_later(Connection& connection);  // at the end of this turn
+  void drain_connections();
+  [[nodiscard]] size_t connection_count() const { return connections_.size(); }
+
+  // HTTP/1.1 exchanges that wait for their answer, by number: answers come from any thread.
+  uint64_t expect_answer(Http1Session& session);
+  Http1Session* take_expected(uint64_t number);
+  void forget_expected(uint64_t number);
+
+ private:
+  struct MethodHash {
+    using is_transparent = void;
+    size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
+  };
+
+  size_t run_posted();
+  void end_turn();
+  void sleep();
+
+  const unsigned index_;
+  Reactor reactor_;
+  TimerHeap timers_;
+  CallTable calls_;
+  LoopCounters counters_;
+  std::unordered_map<std::string, MethodCounters*, MethodHash, std::equal_to<>> methods_;
+  std::unordered_map<uint64_t, Http1Session*> expected_;
+  uint64_t expected_last_ = 0;
+
+  std::vector<std::unique_ptr<Connection>> connections_;
+  std::vector<Connection*> to_flush_;
+  std::vector<Connection*> flushing_;
+  std::vector<Connection*> to_close_;
+  std::function<void()> turn_end_;
+  std::unique_ptr<char[]> read_buffer_;
+  Output output_;
+  int64_t now_ns_ = 0;
+  bool draining_ = false;
+  std::thread::id thread_;  // set once by run()
+
+  std::atomic<bool> stopped_{false};
+  std::atomic<bool> sleeping_{false};
+  Mutex posted_mutex_;
+  std::vector<std::function<void()>> posted_ CAIRN_GUARDED_BY(posted_mutex_);
+  std::vector<std::function<void()>> running_;
+};
+
+}  // namespace cairn::net

@@ -1,0 +1,37 @@
+// net/protocol.h: what a connection speaks, without its socket: bytes in, bytes out.
+//
+// Threads: one loop.
+#pragma once
+
+#include <string_view>
+
+#include "net/output.h"
+
+namespace cairn::net {
+
+// What a protocol asks of the connection that carries it.
+class ProtocolHost {
+ public:
+  virtual ~ProtocolHost() = default;
+  // There may be something to send, or a reason to close: output() and wants_close() are asked at the turn's end.
+  virtual void wake() = 0;
+};
+
+class Protocol {
+ public:
+  virtual ~Protocol() = default;
+  // False: the peer broke the rules; the connection is closed after what output() still gives.
+  virtual bool receive(std::string_view bytes) = 0;
+  // Appends what is to be sent, as far as there is room.
+  virtual void output(Output& out) = 0;
+  // All is said: close once the output is sent.
+  [[nodiscard]] virtual bool wants_close() const = 0;
+  // False while so much waits to be sent that nothing more should be read. `blocked`: the socket takes no more.
+  [[nodiscard]] virtual bool may_read(bool blocked) const = 0;
+  // Take no new work and close when the present work is done.
+  virtual void drain() = 0;
+  // The connection is gone: ends all calls. Nothing else is called afterwards.
+  virtual void on_closed() = 0;
+};
+
+}  // namespace cairn::net

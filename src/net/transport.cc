@@ -1,0 +1,46 @@
+#include "net/transport.h"
+
+#include <cerrno>
+
+#include <sys/socket.h>
+
+namespace cairn::net {
+namespace {
+
+class ClearTransport final : public Transport {
+ public:
+  explicit ClearTransport(int fd) : fd_(fd) {}
+
+  Moved read(std::span<char> into) override {
+    for (;;) {
+      const ssize_t bytes = ::recv(fd_, into.data(), into.size(), 0);
+      if (bytes > 0) return {.bytes = static_cast<size_t>(bytes)};
+      if (bytes == 0) return {.outcome = Outcome::kClosed};
+      if (errno != EINTR) return failed();
+    }
+  }
+
+  Moved write(std::string_view bytes) override {
+    for (;;) {
+      const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (sent >= 0) return {.bytes = static_cast<size_t>(sent)};
+      if (errno != EINTR) return failed();
+    }
+  }
+
+  void close_write() override { ::shutdown(fd_, SHUT_WR); }
+
+ private:
+  static Moved failed() {
+    const bool blocked = errno == EAGAIN || errno == EWOULDBLOCK;
+    return {.outcome = blocked ? Outcome::kBlocked : Outcome::kClosed};
+  }
+
+  int fd_;
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> clear_transport(int fd) { return std::make_unique<ClearTransport>(fd); }
+
+}  // namespace cairn::net
