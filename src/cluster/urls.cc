@@ -1,6 +1,7 @@
 #include "cluster/urls.h"
 
 #include <algorithm>
+#include <charconv>
 #include <set>
 
 namespace cairn::cluster {
@@ -63,14 +64,17 @@ bool split_host_port(std::string_view address, HostPort& out) {
   return out.host.find_first_of("[]") == std::string::npos;
 }
 
-// The text behind the last colon of an authority must be digits.
+// What follows the host: nothing, or a colon and digits.
 Status check_port_text(std::string_view whole, std::string_view address) {
-  const size_t bracket = address.rfind(']');
-  const size_t from = bracket == std::string_view::npos ? 0 : bracket;
-  const size_t colon = bracket == std::string_view::npos ? address.rfind(':') : address.find(':', from);
-  if (colon == std::string_view::npos) return {};
-  if (!std::ranges::all_of(address.substr(colon + 1), is_digit)) {
-    return bad_parse(whole, fmt::format("invalid port \"{}\" after host", address.substr(colon)));
+  size_t from = address.rfind(':');
+  if (address.starts_with('[')) {
+    from = address.rfind(']');
+    if (from == std::string_view::npos) return bad_parse(whole, "missing ']' in host");
+    ++from;
+  }
+  const std::string_view port = from < address.size() ? address.substr(from) : std::string_view{};
+  if (!port.empty() && (port[0] != ':' || !std::ranges::all_of(port.substr(1), is_digit))) {
+    return bad_parse(whole, fmt::format("invalid port \"{}\" after host", port));
   }
   return {};
 }
@@ -189,12 +193,14 @@ Result<Url> parse_url(std::string_view text) {
     return fail(Code::kInvalidArgument, "URL address does not have the form \"host:port\": {}", in);
   }
   if (!url.path.empty()) return fail(Code::kInvalidArgument, "URL must not contain a path: {}", in);
-  // compat: etcd finds out about a port beyond 65535 when it listens.
-  if (parts.port.size() > 5 || (!parts.port.empty() && std::stoul(parts.port) > 65535)) {
+  url.host = parts.host;
+  if (parts.port.empty()) return url;
+  const char* end = parts.port.data() + parts.port.size();
+  const auto parsed = std::from_chars(parts.port.data(), end, url.port);
+  if (parsed.ec != std::errc() || parsed.ptr != end) {
+    // compat: etcd finds out about a port beyond 65535 when it listens.
     return bad_parse(in, fmt::format("invalid port \":{}\" after host", parts.port));
   }
-  url.host = parts.host;
-  url.port = parts.port.empty() ? uint16_t{0} : static_cast<uint16_t>(std::stoul(parts.port));
   return url;
 }
 

@@ -42,6 +42,9 @@ TEST(ParseUrl, RefusesWithEtcdsTexts) {
   EXPECT_EQ(error_of("http://a:1/b"), "URL must not contain a path: http://a:1/b");
   EXPECT_EQ(error_of("http://a:1/"), "URL must not contain a path: http://a:1/");
   EXPECT_EQ(error_of("http://a:b"), R"(parse "http://a:b": invalid port ":b" after host)");
+  EXPECT_EQ(error_of("http://[::1:2380"), R"(parse "http://[::1:2380": missing ']' in host)");
+  EXPECT_EQ(error_of("http://[::1]:]0"), R"(parse "http://[::1]:]0": invalid port "0" after host)");
+  EXPECT_EQ(error_of("http://[::1]"), R"(URL address does not have the form "host:port": http://[::1])");
   EXPECT_NE(error_of("http://a:65536"), "");
   EXPECT_NE(error_of("http://a:99999999999999999999"), "");
 }

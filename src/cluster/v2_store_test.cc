@@ -49,8 +49,17 @@ TEST(V2Store, ReadsASingleMembersAndARestoredOne) {
   EXPECT_TRUE(restored->members.contains(NodeId(0x9da2ac111c2e9673)));
 }
 
+// etcd 3.4.23 wrote this one after it had started from a tree written here (with 77 as a removed id).
+TEST(V2Store, ReadsRemovedMembers) {
+  const auto cluster = read_v2_store(tree_of("removed.snap"));
+  ASSERT_TRUE(cluster) << cluster.error().message;
+  EXPECT_EQ(cluster->voters(), (std::vector<NodeId>{NodeId(0xaa6af4b64397dbc2)}));
+  EXPECT_EQ(cluster->removed,
+            (std::set<NodeId>{NodeId(0x77), NodeId(0x20a9f295c3588abf), NodeId(0x494560839c463357)}));
+}
+
 TEST(V2Store, WhatIsWrittenIsReadBack) {
-  for (const char* name : {"joined.snap", "single.snap", "restored.snap"}) {
+  for (const char* name : {"joined.snap", "single.snap", "restored.snap", "removed.snap"}) {
     Membership cluster = *read_v2_store(tree_of(name));
     cluster.removed = {NodeId(1), NodeId(UINT64_MAX)};
     cluster.members.begin()->second.name = "q\"<>&\\ \xc3\xa4";

@@ -114,8 +114,11 @@ void append_value(std::string& out, const log::Value& value) {
           }
           out += ']';
         } else if constexpr (std::is_same_v<T, double>) {
-          const std::string number = fmt::format("{}", each);
-          out += std::isfinite(each) ? number : "\"" + number + "\"";
+          if (std::isfinite(each)) {
+            fmt::format_to(std::back_inserter(out), "{}", each);
+          } else {
+            out += std::isnan(each) ? "\"NaN\"" : each > 0 ? "\"+Inf\"" : "\"-Inf\"";
+          }
         } else {
           fmt::format_to(std::back_inserter(out), "{}", each);
         }

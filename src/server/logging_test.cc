@@ -37,7 +37,7 @@ TEST(FormatJson, HasTheShapeOfZap) {
   EXPECT_EQ(line,
             R"({"level":"warn","ts":"2026-11-21T01:35:11.008113Z","caller":"server/logging_test.cc:LINE",)"
             R"("msg":"say \"hi\"","took":"1.5s","count":3,"id":18446744073709551615,"negative":-1,"ratio":0.25,)"
-            R"("nan":"nan","ok":true,"urls":["http://a:1","b\"c"],"none":[],"text":"a<b>\n\\"})");
+            R"("nan":"NaN","ok":true,"urls":["http://a:1","b\"c"],"none":[],"text":"a<b>\n\\"})");
 }
 
 TEST(FormatConsole, IsSeparatedByTabs) {
