@@ -173,8 +173,8 @@ Status Log::sync() {
   return guarded([&] { return offset_ >= options_.segment_bytes ? cut() : sync_file(); });
 }
 
-Status Log::save_snapshot(const SnapshotRecord& record) {
-  CAIRN_ASSERT(record.index <= state_.commit);
+Status Log::save_snapshot(const SnapshotRecord& record, const HardState& state) {
+  CAIRN_ASSERT(record.index <= std::max(state_.commit, state.commit));
   CAIRN_CHECK(flush());
   points_.add_snapshot(record.index, record.term);
   {
@@ -182,6 +182,7 @@ Status Log::save_snapshot(const SnapshotRecord& record) {
     index_->points_.add_snapshot(record.index, record.term);
   }
   append_snapshot(record);
+  if (!state.empty()) append_state(state);
   return sync();
 }
 
@@ -217,27 +218,27 @@ Result<Spare> Log::next_file() {
   return spare;
 }
 
-const SnapshotPlace* Log::newest_snapshot() const {
+const SnapshotPlace* Log::newest_snapshot(Index at_most) const {
   const SnapshotPlace* newest = nullptr;
   for (const SnapshotPlace& place : snapshots_) {
-    if (place.record.index > state_.commit) continue;
+    if (place.record.index > at_most) continue;
     if (newest == nullptr || place.record.index >= newest->record.index) newest = &place;
   }
   return newest;
 }
 
 Index Log::newest_snapshot_index() const {
-  const SnapshotPlace* newest = newest_snapshot();
+  const SnapshotPlace* newest = newest_snapshot(state_.commit);
   return newest == nullptr ? Index{} : newest->record.index;
 }
 
 size_t Log::release(Index index) {
   CAIRN_ASSERT(index <= newest_snapshot_index());
-  const SnapshotPlace* newest = newest_snapshot();
-  if (newest == nullptr) return 0;
+  const SnapshotPlace* start = newest_snapshot(index);
+  if (start == nullptr) return 0;
   size_t count = 0;
   while (count + 1 < segments_.size()) {
-    const bool needed = segments_[count + 1]->name.first > index || segments_[count]->name.sequence >= newest->sequence;
+    const bool needed = segments_[count + 1]->name.first > index || segments_[count]->name.sequence >= start->sequence;
     if (needed && !CAIRN_MUTANT("wal.release_too_far")) break;
     ++count;
   }

@@ -86,13 +86,14 @@ class Log {
   // After it returns, all that was flushed survives a crash. Cuts when the segment is full.
   Status sync();
 
-  // Writes and syncs the record that makes `record` a place to start from.
-  //   needs: the .snap file is on disk; the log's commit index is at least record.index
-  Status save_snapshot(const SnapshotRecord& record);
+  // Writes and syncs the record that makes `record` a place to start from. A leader's snapshot comes with the hard state
+  // that commits it: the state follows the record, so that no crash leaves a commit index above all there is.
+  //   needs: the .snap file is on disk; record.index <= the commit index of the log or of `state`
+  Status save_snapshot(const SnapshotRecord& record, const HardState& state = {});
 
-  // Releases, to spares(), the segments that are not needed to start from a snapshot at `index` or newer: those before
-  // the last one whose name says an index <= `index` (etcd looks for that one, although the segment before it may
-  // hold nothing above `index` either). The segment of the newest snapshot record always stays.
+  // Releases, to spares(), the segments that are not needed to start from the newest snapshot at or below `index`:
+  // those before its record's, and before the last one whose name says an index <= `index` (etcd looks for that one,
+  // although the segment before it may hold nothing above `index` either). The last one always stays.
   //   needs: index <= the newest snapshot record's
   //   returns the number released
   size_t release(Index index);
@@ -134,7 +135,7 @@ class Log {
   void append_head();
   void use_segment(std::shared_ptr<Segment> segment, bool written);
   void publish();
-  [[nodiscard]] const SnapshotPlace* newest_snapshot() const;
+  [[nodiscard]] const SnapshotPlace* newest_snapshot(Index at_most) const;
 
   env::FileSystem& fs_;
   std::string directory_;

@@ -86,9 +86,9 @@ class ModelRun {
     ASSERT_TRUE(log_->save({}, model_.state, random_.one_in(2)));
   }
 
-  void record_snapshot(uint64_t index, Term term) {
+  void record_snapshot(uint64_t index, Term term, const HardState& state = {}) {
     const SnapshotRecord record{Index(index), term, ConfState{.voters = {NodeId(1)}}};
-    ASSERT_TRUE(log_->save_snapshot(record));
+    ASSERT_TRUE(log_->save_snapshot(record, state));
     model_.snapshots.push_back(record);
   }
 
@@ -104,8 +104,7 @@ class ModelRun {
     if (!random_.one_in(4)) return;
     const uint64_t index = model_.last + random_.between(1, 50);
     model_.state = {model_.state.term + 1, NodeId(0), Index(index)};
-    ASSERT_TRUE(log_->save({}, model_.state, true));
-    record_snapshot(index, model_.state.term);
+    record_snapshot(index, model_.state.term, model_.state);
     model_.entries.clear();
     model_.last = index;
   }

@@ -53,6 +53,7 @@ struct Opening {
 
   Result<OpenedLog> open() const;
   Result<std::optional<Repair>> clear_tail(const Segment& segment, const Scan& scan) const;
+  Status remove_other_names(const std::vector<std::shared_ptr<Segment>>& segments) const;
   Result<std::unique_ptr<Log>> make_log(std::vector<std::shared_ptr<Segment>> segments, Scan scan,
                                         std::vector<SegmentName> left_over) const;
 };
@@ -70,8 +71,7 @@ Result<OpenedLog> Opening::open() const {
   }
   CAIRN_TRY(Scan scan, scan_segments(segments));
   CAIRN_TRY(std::optional<Repair> repair, clear_tail(*segments.back(), scan));
-  const std::string unfinished = directory + "/cut.tmp";
-  if (fs.exists(unfinished)) CAIRN_CHECK(fs.remove(unfinished));
+  CAIRN_CHECK(remove_other_names(segments));
 
   OpenedLog opened;
   opened.repair = std::move(repair);
@@ -109,6 +109,25 @@ Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, const 
     CAIRN_CHECK(fs.sync_directory(directory));
   }
   return repair;
+}
+
+// A rename that a crash interrupted may have left a segment under its old name as well (where the file system keeps no
+// journal). It must not be taken for a spare and overwritten.
+Status Opening::remove_other_names(const std::vector<std::shared_ptr<Segment>>& segments) const {
+  CAIRN_TRY(const std::vector<std::string> names, fs.list(directory));
+  for (const std::string& name : names) {
+    if (!name.ends_with(".tmp")) continue;
+    const std::string path = directory + "/" + name;
+    bool remove = name == "cut.tmp";
+    CAIRN_TRY(const auto file, fs.open(path, env::OpenMode::kRead));
+    CAIRN_TRY(const env::FileIdentity identity, file->identity());
+    for (const auto& segment : segments) {
+      CAIRN_TRY(const env::FileIdentity other, segment->file->identity());
+      remove |= identity.device == other.device && identity.inode == other.inode;
+    }
+    if (remove) CAIRN_CHECK(fs.remove(path));
+  }
+  return {};
 }
 
 Result<std::unique_ptr<Log>> Opening::make_log(std::vector<std::shared_ptr<Segment>> segments, Scan scan,

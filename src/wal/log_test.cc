@@ -279,8 +279,7 @@ TEST_F(LogTest, ALeadersSnapshotBeginsTheLogAnew) {
   {
     const auto log = create(options);
     fill(*log, 1, 10);
-    ASSERT_TRUE(log->save({}, make_state(5, 0, 5000), true));
-    ASSERT_TRUE(log->save_snapshot({Index(5000), Term(5), ConfState{}}));
+    ASSERT_TRUE(log->save_snapshot({Index(5000), Term(5), ConfState{}}, make_state(5, 0, 5000)));
     EXPECT_EQ(log->last_index(), Index(5000));
     fill(*log, 5001, 5100, 5);
     EXPECT_EQ(log->release(Index(5000)), 0u);  // the first segment holds the snapshot's record
@@ -462,7 +461,7 @@ TEST(LogDeathTest, ASnapshotAboveTheCommitIndexIsABug) {
   TempDir dir;
   auto log = *Log::create(env::posix_fs(), dir / "wal", kMetadata, {.segment_bytes = 4096});
   ASSERT_TRUE(log->save(views({make_entry(1, 1, "a")}), make_state(1, 0, 0), true));
-  EXPECT_DEATH((void)log->save_snapshot({Index(1), Term(1), {}}), "record.index <= state_.commit");
+  EXPECT_DEATH((void)log->save_snapshot({Index(1), Term(1), {}}), "record.index <= std::max");
   EXPECT_DEATH(log->append(views({make_entry(3, 1, "gap")})), "assertion failed");
   EXPECT_DEATH((void)log->release(Index(1)), "newest_snapshot_index");
 }

@@ -31,9 +31,8 @@ class Scanner {
   Scan scan_;
   bool has_metadata_ = false;
   std::optional<uint32_t> crc_;
-  Term entry_term_max_;
-  // etcd records a leader's snapshot before the hard state that commits it. Between the two the log must still be
-  // able to start from an older one.
+  // A leader's snapshot is recorded before the hard state that commits it. Until that, or an entry behind the
+  // snapshot, the log must still be able to start from an older one.
   std::optional<SnapshotRecord> uncommitted_snapshot_;
 };
 
@@ -104,7 +103,10 @@ std::string Scanner::take_entry(const Segment& segment, const Record& record) {
   if (entry->index <= scan_.state.commit) {
     return fmt::format("entry {} would replace one that is committed ({} are)", entry->index, scan_.state.commit);
   }
-  if (uncommitted_snapshot_ && entry->index > uncommitted_snapshot_->index) commit_snapshot();
+  if (uncommitted_snapshot_ && entry->index > uncommitted_snapshot_->index &&
+      entry->term >= uncommitted_snapshot_->term) {
+    commit_snapshot();
+  }
   const std::optional<Term> before = scan_.points.term(entry->index - 1);
   if (before && *before > entry->term) {
     return fmt::format("entry {} has term {}, below term {} of the entry before", entry->index, entry->term, *before);
@@ -114,7 +116,6 @@ std::string Scanner::take_entry(const Segment& segment, const Record& record) {
                     .sequence = segment.name.sequence,
                     .offset = record.offset,
                     .crc = record.crc_before});
-  entry_term_max_ = std::max(entry_term_max_, entry->term);
   scan_.name_index = entry->index;
   return {};
 }
@@ -122,9 +123,10 @@ std::string Scanner::take_entry(const Segment& segment, const Record& record) {
 std::string Scanner::take_state(std::string_view data) {
   const std::optional<HardState> state = decode_hard_state(data);
   if (!state) return "the hard state cannot be read";
-  if (state->term < scan_.state.term || state->commit < scan_.state.commit || state->term < entry_term_max_) {
+  // Its term may be below an entry's: the write of both may have been interrupted between them.
+  if (state->term < scan_.state.term || state->commit < scan_.state.commit) {
     return fmt::format("hard state (term {}, commit {}) goes back behind term {}, commit {}", state->term,
-                       state->commit, std::max(scan_.state.term, entry_term_max_), scan_.state.commit);
+                       state->commit, scan_.state.term, scan_.state.commit);
   }
   scan_.state = *state;
   if (uncommitted_snapshot_ && state->commit >= uncommitted_snapshot_->index) commit_snapshot();

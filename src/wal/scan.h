@@ -1,8 +1,8 @@
 // wal/scan.h: reads a whole log and checks all that can be checked.
 //
 // Beyond the checksums: each segment begins with its checksum record and the log's metadata; terms do not fall from
-// one entry to the next; committed entries are not replaced; hard states do not go back, nor below the terms of
-// entries before them. These catch damage to a record's type, which no checksum covers.
+// one entry to the next; committed entries are not replaced; hard states do not go back. These catch damage to a
+// record's type, which no checksum covers.
 #pragma once
 
 #include <cstdint>

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/check.h"
 #include "base/log.h"
 
 namespace cairn::wal {
@@ -72,6 +73,8 @@ Status SparePreparer::begin() {
     CAIRN_CHECK(extend_segment(*work.file, 0, segment_bytes_));  // in one piece, before it is filled
   } else {
     if (old != path) CAIRN_CHECK(fs_.rename(old, path));
+    // Otherwise a crash could bring the name of the released segment back, for a file that is no segment any more.
+    if (!CAIRN_MUTANT("wal.no_directory_sync")) CAIRN_CHECK(fs_.sync_directory(directory_));
     CAIRN_TRY(work.file, fs_.open(path, env::OpenMode::kReadWrite));
     CAIRN_TRY(const uint64_t size, work.file->size());
     if (size > segment_bytes_) CAIRN_CHECK(work.file->truncate(segment_bytes_));
@@ -98,7 +101,10 @@ Result<std::string> SparePreparer::choose_file() {
     if (!old.empty()) return old;
   }
   const MutexLock lock(mutex_);
-  if (released_.empty() || released_.front().use_count() != 1) return std::string();
+  // A left-over has no open file. It is only removed: after a crash its file may have another name, too.
+  if (released_.empty() || released_.front()->file == nullptr || released_.front().use_count() != 1) {
+    return std::string();
+  }
   std::string path = released_.front()->path;
   released_.pop_front();  // closed, and so unlocked
   return path;
