@@ -1,6 +1,7 @@
 // Terms, roles, and what comes out: the parts of Core that belong to no single role.
 #include "raft/core.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -21,7 +22,8 @@ bool comes_from_leader(MessageType type) {
 Core::Core(const Config& config, const LogView& view, const StartState& start)
     : config_(config),
       random_(config.seed),
-      log_(view, start.hard.commit, start.applied),
+      // What was applied is committed, also if the disk does not say so: a commit index alone is written unsynced.
+      log_(view, std::max(start.hard.commit, start.applied), start.applied),
       hard_(start.hard),
       conf_(start.conf),
       handed_hard_(start.hard) {
@@ -206,7 +208,7 @@ bool Core::has_ready() const {
   if (log_.has_unwritten() || can_hand_out()) return true;
   if (hard_state() != handed_hard_ || SoftState{leader_, role()} != handed_soft_) return true;
   if (!is_leader()) return false;
-  return leading().appends_due || (leading().reads.has_waiting() && has_committed_in_term());
+  return leading().appends_due || (leading().reads.can_begin_round() && has_committed_in_term());
 }
 
 Ready Core::take_ready() {

@@ -118,7 +118,7 @@ struct PeerStatus {
 
 class Core {
  public:
-  // `view` outlives the core and holds the entries up to start.hard.commit at least.
+  // `view` outlives the core and holds all entries up to start.hard.commit and start.applied.
   Core(const Config& config, const LogView& view, const StartState& start);
   Core(const Core&) = delete;
   Core& operator=(const Core&) = delete;

@@ -121,7 +121,7 @@ void Core::on_read_index(const Message& message) {
 // the requests wait.
 void Core::start_reads() {
   ReadRounds& reads = leading().reads;
-  if (!reads.has_waiting() || !has_committed_in_term()) return;
+  if (!reads.can_begin_round() || !has_committed_in_term()) return;
   const uint64_t round = reads.begin_round(log_.committed());
   finish_reads();  // a sole voter needs no answer
   if (reads.newest() == round) broadcast_heartbeat();

@@ -54,7 +54,7 @@ uint64_t from_environment(const char* name, uint64_t otherwise) {
 
 TEST(RaftNetwork, IsSafeUnderTroubleAndLiveAfterIt) {
   const uint64_t only = from_environment("CAIRN_RAFT_SEED", 0);
-  const uint64_t count = from_environment("CAIRN_RAFT_SEEDS", 1500);
+  const uint64_t count = from_environment("CAIRN_RAFT_SEEDS", 600);
   World::Counts sum;
   for (uint64_t seed = only != 0 ? only : 1; seed <= (only != 0 ? only : count); ++seed) {
     ASSERT_EQ(live(seed, kSteps, &sum), "") << "replay with CAIRN_RAFT_SEED=" << seed;
@@ -94,7 +94,7 @@ TEST(RaftNetwork, FindsEveryMutant) {
     for (; found.empty() && seed <= 20'000; ++seed) found = live(seed, kSteps);
     set_mutant("");
     EXPECT_NE(found, "") << mutant;
-    std::printf("%s: seed %lu: %s\n", mutant, seed - 1, found.c_str());
+    std::printf("%s: seed %lu: %s\n", mutant, seed - 1, found.substr(0, found.find('\n')).c_str());
   }
 }
 #endif

@@ -13,7 +13,7 @@ void ReadRounds::add(ReadRequest request) {
 }
 
 uint64_t ReadRounds::begin_round(Index commit) {
-  CAIRN_ASSERT(!waiting_.empty());
+  CAIRN_ASSERT(can_begin_round());
   rounds_.push_back({.number = ++last_number_, .index = commit, .requests = std::exchange(waiting_, {})});
   return last_number_;
 }

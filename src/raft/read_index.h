@@ -34,11 +34,13 @@ class ReadRounds {
  public:
   // Beyond this many requests without a round further ones are dropped; their senders ask again.
   static constexpr size_t kWaitingMax = 65'536;
+  // Beyond this many rounds under way requests gather until one is confirmed.
+  static constexpr size_t kRoundsMax = 4;
 
   void add(ReadRequest request);
-  [[nodiscard]] bool has_waiting() const { return !waiting_.empty(); }
+  [[nodiscard]] bool can_begin_round() const { return !waiting_.empty() && rounds_.size() < kRoundsMax; }
 
-  // All that wait become a round, at `commit`. Needs has_waiting().
+  // All that wait become a round, at `commit`. needs: can_begin_round()
   uint64_t begin_round(Index commit);
   // The newest round not yet confirmed; 0 none.
   [[nodiscard]] uint64_t newest() const { return rounds_.empty() ? 0 : rounds_.back().number; }

@@ -1,0 +1,289 @@
+// What a transcript does not show well: what a Core promises its driver, call by call.
+#include "raft/core.h"
+
+#include <gtest/gtest.h>
+
+#include "raft/conf_change.h"
+#include "raft/memory_log.h"
+
+namespace cairn::raft {
+namespace {
+
+ConfState voters(std::initializer_list<uint64_t> ids) {
+  ConfState conf;
+  for (const uint64_t id : ids) conf.voters.emplace_back(id);
+  return conf;
+}
+
+Config config_of(uint64_t id) {
+  Config config;
+  config.id = NodeId(id);
+  config.election_ticks = 10;
+  config.heartbeat_ticks = 2;
+  return config;
+}
+
+PayloadPtr payload(std::string bytes, uint64_t tag = 0) {
+  return std::make_shared<const Payload>(Payload{std::move(bytes), tag});
+}
+
+Entry entry(uint64_t index, uint64_t term, PayloadPtr data = nullptr, EntryType type = EntryType::kNormal) {
+  return {.term = Term(term), .index = Index(index), .type = type, .data = std::move(data)};
+}
+
+Message message(MessageType type, uint64_t from, uint64_t to, uint64_t term) {
+  Message made;
+  made.type = type;
+  made.from = NodeId(from);
+  made.to = NodeId(to);
+  made.term = Term(term);
+  return made;
+}
+
+// Takes and stores everything; what came out, in one Ready.
+Ready settle(Core& core, MemoryLog& log) {
+  Ready sum;
+  while (core.has_ready()) {
+    Ready ready = core.take_ready();
+    if (ready.snapshot) log.install(ready.snapshot);
+    log.append(ready.entries);
+    if (ready.number != 0) core.appended(ready.number);
+    if (ready.hard_state) sum.hard_state = ready.hard_state;
+    for (Entry& e : ready.committed) sum.committed.push_back(std::move(e));
+    for (Message& m : ready.messages) sum.messages.push_back(std::move(m));
+    for (Message& m : ready.messages_after_sync) sum.messages.push_back(std::move(m));
+    for (ReadState& r : ready.read_states) sum.read_states.push_back(std::move(r));
+  }
+  return sum;
+}
+
+// A leader of members 1 to 3 in term 1, with its first entry committed.
+struct LeaderOfThree {
+  MemoryLog log;
+  Core core{config_of(1), log, {.hard = {}, .conf = voters({1, 2, 3}), .applied = {}}};
+
+  LeaderOfThree() {
+    core.campaign();
+    settle(core, log);
+    core.step(message(MessageType::kPreVoteResp, 2, 1, 1));
+    settle(core, log);
+    core.step(message(MessageType::kVoteResp, 2, 1, 1));
+    settle(core, log);
+    acknowledge(2, 1);
+    settle(core, log);
+  }
+  void acknowledge(uint64_t from, uint64_t index) {
+    Message reply = message(MessageType::kAppResp, from, 1, 1);
+    reply.index = Index(index);
+    core.step(std::move(reply));
+  }
+};
+
+TEST(Core, AForwardedProposalIsAppendedInItsTermOnly) {
+  LeaderOfThree leader;
+  for (const uint64_t bound : {0, 1, 2}) {
+    const Index before = leader.core.last_index();
+    Message proposal = message(MessageType::kProp, 2, 1, 0);
+    proposal.bound_term = Term(bound);
+    proposal.entries.push_back(entry(0, 0, payload("x")));
+    leader.core.step(std::move(proposal));
+    EXPECT_EQ(leader.core.last_index() - before, bound <= 1 ? 1u : 0u) << bound;
+  }
+}
+
+TEST(Core, PayloadsComeBackAsTheyWereProposedAndUncopied) {
+  MemoryLog log;
+  Core core(config_of(1), log, {.hard = {}, .conf = voters({1}), .applied = {}});
+  core.campaign();
+  settle(core, log);
+  std::vector<PayloadPtr> payloads = {payload("a", 7), payload("b", 8)};
+  const std::vector<PayloadPtr> kept = payloads;
+  const ProposeResult result = core.propose(payloads);
+  EXPECT_EQ(result.outcome, ProposeOutcome::kAppended);
+  EXPECT_EQ(payloads[0], nullptr);
+  const Ready ready = settle(core, log);
+  ASSERT_EQ(ready.committed.size(), 2u);
+  EXPECT_EQ(ready.committed[0].data, kept[0]);
+  EXPECT_EQ(ready.committed[1].tag(), 8u);
+  EXPECT_EQ(ready.committed[1].index, result.first + 1);
+}
+
+TEST(Core, ARefusedProposalKeepsItsPayloads) {
+  MemoryLog log;
+  Core core(config_of(1), log, {.hard = {}, .conf = voters({1, 2}), .applied = {}});
+  std::vector<PayloadPtr> payloads = {payload("a")};
+  EXPECT_EQ(core.propose(payloads).outcome, ProposeOutcome::kNoLeader);
+  EXPECT_NE(payloads[0], nullptr);
+}
+
+TEST(Core, WhatIsNotInMemoryIsAskedForAgainWhenItIsLoaded) {
+  class Slow final : public LogView {
+   public:
+    std::expected<void, LogGap> entries(Index lo, Index hi, uint64_t max, std::vector<Entry>& out) const override {
+      ++asked;
+      if (!loaded) return std::unexpected(LogGap::kNotInMemory);
+      return log.entries(lo, hi, max, out);
+    }
+    std::expected<Term, LogGap> term(Index index) const override { return log.term(index); }
+    Index first_index() const override { return log.first_index(); }
+    Index last_index() const override { return log.last_index(); }
+    SnapshotPtr snapshot() const override { return nullptr; }
+    MemoryLog log;
+    bool loaded = false;
+    mutable int asked = 0;
+  };
+  Slow slow;
+  const std::vector<Entry> old = {entry(1, 1), entry(2, 1)};
+  slow.log.append(old);
+  Core core(config_of(1), slow, {.hard = {Term(1), kNoNode, Index(2)}, .conf = voters({1, 2}), .applied = {}});
+  ASSERT_TRUE(core.has_ready());
+  EXPECT_TRUE(core.take_ready().committed.empty());
+  EXPECT_FALSE(core.has_ready());  // does not spin
+  EXPECT_EQ(slow.asked, 1);
+  slow.loaded = true;
+  core.log_loaded();
+  EXPECT_EQ(settle(core, slow.log).committed.size(), 2u);
+
+  // The same for what a follower lacks.
+  core.applied_to(Index(2));
+  core.campaign();
+  settle(core, slow.log);
+  core.step(message(MessageType::kPreVoteResp, 2, 1, 2));
+  settle(core, slow.log);
+  core.step(message(MessageType::kVoteResp, 2, 1, 2));
+  settle(core, slow.log);
+  slow.loaded = false;
+  Message refusal = message(MessageType::kAppResp, 2, 1, 2);
+  refusal.reject = true;
+  refusal.index = Index(2);
+  core.step(refusal);
+  EXPECT_TRUE(settle(core, slow.log).messages.empty());
+  slow.loaded = true;
+  core.log_loaded();
+  const Ready ready = settle(core, slow.log);
+  ASSERT_EQ(ready.messages.size(), 1u);
+  EXPECT_EQ(ready.messages[0].index, Index(0));
+  EXPECT_EQ(ready.messages[0].entries.size(), 3u);
+}
+
+TEST(Core, ASnapshotOvertakesAConfChangeThatIsBeingApplied) {
+  MemoryLog log;
+  Core core(config_of(2), log, {.hard = {}, .conf = voters({1, 2}), .applied = {}});
+  Message append = message(MessageType::kApp, 1, 2, 1);
+  const ConfChangeV1 change{.id = 0, .type = ConfChangeType::kAddNode, .node = NodeId(3), .context = {}};
+  append.entries = {entry(1, 1, payload(encode(change)), EntryType::kConfChange), entry(2, 1)};
+  append.commit = Index(2);
+  core.step(append);
+  EXPECT_EQ(settle(core, log).committed.size(), 1u);
+  EXPECT_TRUE(core.awaits_conf_verdict());
+
+  Message snap = message(MessageType::kSnap, 1, 2, 1);
+  snap.snapshot = std::make_shared<const Snapshot>(
+      Snapshot{.index = Index(9), .term = Term(1), .conf = voters({2, 3, 4}), .data = {}});
+  core.step(snap);
+  Ready ready = core.take_ready();
+  ASSERT_TRUE(ready.snapshot);
+  EXPECT_EQ(core.conf(), voters({2, 3, 4}));
+  EXPECT_EQ(*core.apply_conf_change(ConfChange(change)), voters({2, 3, 4}));  // the late verdict
+  EXPECT_EQ(core.applied(), Index(0));
+  log.install(ready.snapshot);
+  core.appended(ready.number);
+  EXPECT_EQ(core.applied(), Index(9));
+  EXPECT_EQ(core.conf(), voters({2, 3, 4}));
+}
+
+TEST(Core, ACandidateLearnsFromARefusalWhatIsCommitted) {
+  MemoryLog log;
+  log.append(std::vector<Entry>{entry(1, 1), entry(2, 1), entry(3, 2)});
+  const HardState hard{Term(2), kNoNode, Index(1)};
+  Core core(config_of(1), log, {.hard = hard, .conf = voters({1, 2, 3}), .applied = Index(1)});
+  core.campaign();
+  settle(core, log);
+  Message refusal = message(MessageType::kPreVoteResp, 2, 1, 2);
+  refusal.reject = true;
+  refusal.commit = Index(3);
+  refusal.log_term = Term(9);  // another entry 3 than ours
+  core.step(refusal);
+  EXPECT_EQ(core.committed(), Index(1));
+  refusal.commit = Index(2);
+  refusal.log_term = Term(1);
+  core.step(refusal);
+  EXPECT_EQ(core.committed(), Index(2));
+  EXPECT_EQ(core.role(), Role::kPreCandidate);
+}
+
+TEST(Core, WhatWasAppliedIsCommittedAfterARestart) {
+  MemoryLog log;
+  log.append(std::vector<Entry>{entry(1, 1), entry(2, 1), entry(3, 1)});
+  Core core(config_of(1), log,
+            {.hard = {Term(1), kNoNode, Index(1)}, .conf = voters({1, 2, 3}), .applied = Index(2)});
+  EXPECT_EQ(core.committed(), Index(2));
+  const Ready ready = settle(core, log);
+  ASSERT_TRUE(ready.hard_state);
+  EXPECT_EQ(ready.hard_state->commit, Index(2));
+  EXPECT_TRUE(ready.committed.empty());
+}
+
+TEST(Core, ReadRoundsUnderWayAreBoundedAndRequestsGather) {
+  LeaderOfThree leader;
+  uint64_t heartbeats = 0;
+  for (int i = 0; i < 50; ++i) {
+    leader.core.read_index("r" + std::to_string(i));
+    heartbeats += settle(leader.core, leader.log).messages.size();
+  }
+  EXPECT_EQ(heartbeats, 2 * ReadRounds::kRoundsMax);
+  Message reply = message(MessageType::kHeartbeatResp, 3, 1, 1);
+  reply.context = encode_round(ReadRounds::kRoundsMax);
+  leader.core.step(reply);
+  EXPECT_EQ(settle(leader.core, leader.log).read_states.size(), ReadRounds::kRoundsMax);
+  reply.context = encode_round(ReadRounds::kRoundsMax + 1);  // one round for all that gathered
+  leader.core.step(reply);
+  EXPECT_EQ(settle(leader.core, leader.log).read_states.size(), 50 - ReadRounds::kRoundsMax);
+}
+
+TEST(Core, ARemovedLeaderStepsDownIfToldTo) {
+  for (const bool steps_down : {false, true}) {
+    MemoryLog log;
+    Config config = config_of(1);
+    config.step_down_on_removal = steps_down;
+    Core core(config, log, {.hard = {}, .conf = voters({1, 2}), .applied = {}});
+    core.campaign();
+    settle(core, log);
+    core.step(message(MessageType::kPreVoteResp, 2, 1, 1));
+    settle(core, log);
+    core.step(message(MessageType::kVoteResp, 2, 1, 1));
+    settle(core, log);
+    const ConfChangeV1 change{.id = 0, .type = ConfChangeType::kRemoveNode, .node = NodeId(1), .context = {}};
+    EXPECT_EQ(core.propose_conf_change(EntryType::kConfChange, payload(encode(change))).outcome,
+              ProposeOutcome::kAppended);
+    settle(core, log);
+    Message reply = message(MessageType::kAppResp, 2, 1, 1);
+    reply.index = core.last_index();
+    core.step(reply);
+    settle(core, log);
+    ASSERT_TRUE(core.awaits_conf_verdict());
+    EXPECT_EQ(*core.apply_conf_change(ConfChange(change)), voters({2}));
+    EXPECT_EQ(core.is_leader(), !steps_down);
+    std::vector<PayloadPtr> payloads = {payload("late")};
+    EXPECT_EQ(core.propose(payloads).outcome, steps_down ? ProposeOutcome::kNoLeader : ProposeOutcome::kNotMember);
+  }
+}
+
+TEST(Core, ANewLeaderAcceptsNoConfChangeBeforeItsLogIsApplied) {
+  MemoryLog log;
+  log.append(std::vector<Entry>{entry(1, 1), entry(2, 1)});
+  Core core(config_of(1), log, {.hard = {Term(1), kNoNode, Index(1)}, .conf = voters({1}), .applied = {}});
+  core.campaign();
+  settle(core, log);
+  const ConfChangeV1 change{.id = 0, .type = ConfChangeType::kAddLearnerNode, .node = NodeId(2), .context = {}};
+  EXPECT_EQ(core.propose_conf_change(EntryType::kConfChange, payload(encode(change))).outcome,
+            ProposeOutcome::kConfRefused);
+  core.applied_to(Index(2));
+  EXPECT_EQ(core.propose_conf_change(EntryType::kConfChange, payload(encode(change))).outcome,
+            ProposeOutcome::kAppended);
+  EXPECT_EQ(core.propose_conf_change(EntryType::kConfChange, payload(encode(change))).outcome,
+            ProposeOutcome::kConfRefused);
+}
+
+}  // namespace
+}  // namespace cairn::raft
