@@ -1,6 +1,7 @@
 # Compiler flags, sanitizers, linker and compiler cache: what every target shares.
 
-add_compile_options(-Wall -Wextra -Wshadow -Wconversion -Werror -fno-omit-frame-pointer)
+add_compile_options(-Wall -Wextra -Wshadow -Wconversion -Werror -fno-omit-frame-pointer
+                    -Wno-missing-field-initializers)  # designated initialisers may leave members out
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # g++ 12 reports these falsely in optimised library code (std::string, std::variant).
   add_compile_options(-Wno-restrict -Wno-maybe-uninitialized -Wno-stringop-overflow -Wno-array-bounds

@@ -46,7 +46,8 @@ class RangeReader {
   // `records` may be newer than at opening.
   Result<size_t> produce(const RecordView& records, std::span<char> out, uint64_t keys_max = UINT64_MAX);
   [[nodiscard]] bool done() const { return keys_done_ == key_count_ && pending_.empty(); }
-  [[nodiscard]] uint64_t keys_done() const { return keys_done_; }
+  [[nodiscard]] uint64_t keys_done() const { return keys_done_; }  // begun; the last may be cut off
+  [[nodiscard]] bool has_partial() const { return !pending_.empty(); }
 
  private:
   // How the KeyValue of a key is sent.

@@ -116,11 +116,9 @@ void Store::compact(int64_t revision) {
   if (revision > 0) index_->compact(revision);
 }
 
-StoreView Store::publish(uint64_t number) {
-  // What was begun is ended: working() would else count an open transaction.
+StoreView Store::publish() {
   StoreView view;
   view.root = index_->publish(revision_);
-  CAIRN_ASSERT(view.root.batch() <= number);
   view.revision = revision_;
   view.compact_revision = compact_revision_;
   view.records = {file_.get(), file_revision_, frozen_ ? frozen_->run() : storage::RunView{}, live_->run()};
@@ -133,14 +131,13 @@ bool Store::tidy(const std::vector<uint64_t>& held, int64_t floor) {
   return more_to_free || more_to_trim;
 }
 
-storage::WriteBuffer& Store::freeze() {
+void Store::freeze() {
   CAIRN_ASSERT(frozen_ == nullptr);
   frozen_ = std::move(live_);
   live_ = std::make_unique<storage::WriteBuffer>();
   frozen_revision_ = revision_;
   frozen_->freeze();
   changes_.clear();
-  return *frozen_;
 }
 
 std::unique_ptr<storage::WriteBuffer> Store::finish_commit(std::shared_ptr<const storage::View> file) {

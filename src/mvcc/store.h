@@ -7,9 +7,11 @@
 // Source:  docs/architecture.md, "Revisions".
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -70,8 +72,8 @@ class Store {
   // From now on reads below `revision` are refused; space is given back by reclaim().
   void compact(int64_t revision);
   // --- publishing
-  // Ends the batch: what has changed since is visible in the view returned. `number` grows.
-  [[nodiscard]] StoreView publish(uint64_t number);
+  // Ends the batch: what has changed since is visible in the view returned; its root's batch numbers it.
+  [[nodiscard]] StoreView publish();
   // Frees index nodes that no held number needs, and trims histories above `floor`, the lowest revision that a held
   // reader may ask for: a bounded slice of each. True when more is to be done.
   bool tidy(const std::vector<uint64_t>& held, int64_t floor);
@@ -80,7 +82,11 @@ class Store {
   [[nodiscard]] const storage::WriteBuffer& live() const { return *live_; }
   [[nodiscard]] bool committing() const { return frozen_ != nullptr; }
   // The live buffer becomes the frozen one, and a new one fills. needs: !committing()
-  storage::WriteBuffer& freeze();
+  void freeze();
+  // What a commit of the frozen buffer writes. needs: committing()
+  [[nodiscard]] std::array<std::span<const storage::Change>, storage::kTableCount> frozen_changes() const {
+    return frozen_->changes();
+  }
   // The frozen buffer is in the file. Returns it: readers may still look at it.
   [[nodiscard]] std::unique_ptr<storage::WriteBuffer> finish_commit(std::shared_ptr<const storage::View> file);
   [[nodiscard]] const std::shared_ptr<const storage::View>& file() const { return file_; }

@@ -13,7 +13,7 @@ RaftLog::RaftLog(Index snapshot_index, Term snapshot_term, Options options)
       terms_{{snapshot_index, snapshot_term}},
       applied_(snapshot_index) {}
 
-void RaftLog::append(const std::vector<raft::Entry>& entries) {
+void RaftLog::append(std::vector<raft::Entry> entries) {
   if (entries.empty()) return;
   const Index from = entries.front().index;
   CAIRN_ASSERT(from >= memory_first_ && from <= last_index() + 1);
@@ -22,11 +22,11 @@ void RaftLog::append(const std::vector<raft::Entry>& entries) {
     entries_.pop_back();
   }
   while (terms_.back().index >= from) terms_.pop_back();
-  for (const raft::Entry& entry : entries) {
+  for (raft::Entry& entry : entries) {
     CAIRN_ASSERT(entry.index == last_index() + 1);
     if (entry.term != terms_.back().term) terms_.push_back({entry.index, entry.term});
     memory_bytes_ += raft::cost_bytes(entry);
-    entries_.push_back(entry);
+    entries_.push_back(std::move(entry));
   }
   trim();
 }

@@ -19,7 +19,7 @@ class RaftLog final : public raft::LogView {
   RaftLog(Index snapshot_index, Term snapshot_term, Options options);
 
   // The entries are stable. One with an index already held replaces it and all behind it.
-  void append(const std::vector<raft::Entry>& entries);
+  void append(std::vector<raft::Entry> entries);
   // Entries at or below may leave memory.
   void applied_to(Index index);
   // Entries at or below are in no segment any more.

@@ -10,9 +10,11 @@
 // stages are never reordered.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,6 +43,7 @@ enum class Control : uint8_t {
 struct ControlRequest {
   Control kind = Control::kLinearizable;
   Tag tag = 0;
+  Index due;  // kLinearizable: once this is applied; set by ReplicationCore
 };
 
 // What one call gets: an encoded response message when `code` is kOk, else the error's text.
@@ -74,6 +77,7 @@ struct SnapshotPoint {
 };
 
 struct WalWrite {
+  uint64_t number = 0;  // raft::Ready::number; 0: not a Ready that is reported back
   std::vector<raft::Entry> entries;
   std::optional<raft::HardState> hard_state;
   bool must_sync = false;
@@ -82,10 +86,11 @@ struct WalWrite {
 };
 
 struct WalDone {
-  Index last;      // of the entries now stable
-  Term last_term;  // its term
-  Index durable_commit;  // a HardState with this commit index is synced
-  std::optional<Index> snapshot;
+  uint64_t number = 0;               // of the WalWrite
+  std::vector<raft::Entry> entries;  // of the WalWrite: now in the log
+  Index durable_commit;              // a HardState with this commit index is synced
+  std::optional<Index> snapshot;     // the point is synced
+  Index released;                    // entries at or below are in no segment any more
 };
 
 // --- replication -> apply -----------------------------------------------------------------------------------
@@ -99,12 +104,14 @@ struct LeaderState {
 };
 
 struct ApplyBatch {
-  std::vector<raft::Entry> entries;         // committed, in order
-  std::vector<ControlRequest> controls;     // due once the entries are applied
+  std::vector<raft::Entry> entries;         // committed, in order; a conf change is the last
+  std::vector<ControlRequest> controls;     // in addition to those of earlier batches
   std::optional<LeaderState> leader_state;  // as of the entries
-  Index durable_commit;                     // newest WalDone::durable_commit
+  Index durable_commit;                     // newest WalDone::durable_commit, when it has risen
 
-  [[nodiscard]] bool empty() const { return entries.empty() && controls.empty() && !leader_state; }
+  [[nodiscard]] bool empty() const {
+    return entries.empty() && controls.empty() && !leader_state && durable_commit == Index{};
+  }
 };
 
 // --- apply -> replication -----------------------------------------------------------------------------------
@@ -115,41 +122,38 @@ struct ConfVerdict {
 };
 
 struct AppliedNotice {
-  Index applied;
+  Index applied;  // 0: no news
   std::optional<ConfVerdict> conf_verdict;   // the batch ended at a configuration change
   Index need_durable_commit;                 // please make a HardState with commit >= this durable
   std::optional<SnapshotPoint> snapshot;     // due
   Index release_below;                       // both meta pages of the db are at or above this index
 
   [[nodiscard]] bool worth_sending() const {
-    return conf_verdict || snapshot || need_durable_commit != Index{} || release_below != Index{};
+    return applied != Index{} || conf_verdict || snapshot || need_durable_commit != Index{} ||
+           release_below != Index{};
   }
 };
 
 // --- apply <-> commit ---------------------------------------------------------------------------------------
 
 struct ReclaimPart {
-  std::string first;
+  std::string first;             // record key to begin at
   int64_t compact_revision = 0;  // the pass removes what this compaction supersedes
-  int64_t floor = 0;             // but nothing that a root at or above this revision may name
 };
 
 struct CommitJob {
-  std::unique_ptr<storage::WriteBuffer> buffer;  // frozen
+  std::array<std::span<const storage::Change>, storage::kTableCount> changes;  // of the frozen buffer
   Index consistent_index;
   Term term;
   int64_t revision = 0;  // newest record in the buffer or the file
   std::optional<ReclaimPart> reclaim;
-  bool close = false;  // the last one
+  uint64_t oldest_view = 0;  // storage::Commit::oldest_view
 };
 
 struct CommitDone {
   Status status;
   storage::CommitResult result;
   storage::Space space;
-  std::unique_ptr<storage::WriteBuffer> buffer;  // back to its owner, who frees it when no reader is left
-  Index consistent_index;
-  int64_t revision = 0;
 };
 
 }  // namespace cairn::server

@@ -1,0 +1,194 @@
+// cairn: the server. Reads the configuration, opens the member, serves, and leaves as it was told to.
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "env/clock.h"
+#include "env/fs.h"
+#include "gateway/gateway.h"
+#include "metrics/families.h"
+#include "net/server.h"
+#include "rpc/services.h"
+#include "server/config.h"
+#include "server/logging.h"
+#include "server/node.h"
+
+extern char** environ;
+
+namespace cairn {
+namespace {
+
+constexpr int64_t kReadyTimeoutNs = 60'000'000'000;
+constexpr int64_t kGraceNs = 7'000'000'000;
+
+[[noreturn]] void fail_stop(const Error& error) {
+  log::fatal("the member cannot go on", {{"error", error.message}});
+  server::flush_log();
+  // Not exit(): other threads are still at work on what destructors would take away.
+  std::_Exit(2);
+}
+
+int refuse(std::string_view what, const Error& error) {
+  log::fatal(what, {{"error", error.message}});
+  server::flush_log();
+  return 1;
+}
+
+std::vector<std::string> texts(const std::vector<cluster::Url>& urls) {
+  std::vector<std::string> out;
+  for (const cluster::Url& url : urls) out.push_back(url.text);
+  return out;
+}
+
+server::NodeOptions node_options(const server::Config& config) {
+  server::NodeOptions options;
+  options.bootstrap.name = config.name;
+  options.bootstrap.data_dir = config.data_dir;
+  options.bootstrap.wal_dir = config.wal_dir;
+  options.bootstrap.initial_cluster = config.initial_cluster;
+  options.bootstrap.initial_cluster_token = config.initial_cluster_token;
+  options.bootstrap.wal.sync = !config.unsafe_no_fsync;
+  options.bootstrap.sync = !config.unsafe_no_fsync;
+  options.bootstrap.lease_ttl_min = (3 * int64_t{config.election_ms} + 1999) / 2000;
+  options.apply.quota_bytes = config.quota_bytes > 0 ? static_cast<uint64_t>(config.quota_bytes) : 0;
+  options.bootstrap.quota_bytes = options.apply.quota_bytes;
+  options.apply.learner_count_max = config.learner_count_max;
+  options.client_urls = texts(config.advertise_client_urls);
+  options.peer_urls = texts(config.initial_advertise_peer_urls);
+  options.heartbeat_ms = config.heartbeat_ms;
+  options.election_ms = config.election_ms;
+  options.pre_vote = config.pre_vote;
+  options.fail_stop = fail_stop;
+  return options;
+}
+
+net::ServerOptions server_options(const server::Config& config) {
+  net::ServerOptions options;
+  for (const cluster::Url& url : config.listen_client_urls) options.listen.push_back({.address = url.address});
+  options.io_threads = config.io_threads != 0 ? config.io_threads : std::max(1u, std::thread::hardware_concurrency());
+  options.max_concurrent_streams = config.max_concurrent_streams;
+  options.max_request_message_bytes = config.max_request_bytes + (512u << 10);
+  options.keepalive = {config.keepalive_min_time.count(), config.keepalive_interval.count(),
+                       config.keepalive_timeout.count()};
+  return options;
+}
+
+void log_notices(const server::ParseOutcome& parsed) {
+  for (const server::Notice& notice : parsed.notices) {
+    if (log::enabled(notice.level)) {
+      log::write(notice.level, notice.message, std::span<const log::Field>(notice.fields));
+    }
+  }
+}
+
+// As many open files as the system allows: each client is one.
+void raise_file_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// Waits for SIGTERM or SIGINT, which all threads have blocked.
+int wait_for_signal(const sigset_t& signals) {
+  int number = 0;
+  sigwait(&signals, &number);
+  return number;
+}
+
+int run(const server::Config& config, const server::ParseOutcome& parsed) {
+  if (const auto logging =
+          server::start_logging({config.log_level, config.log_format, config.log_outputs});
+      !logging) {
+    std::fprintf(stderr, "%s\n", logging.error().message.c_str());
+    return 1;
+  }
+  log_notices(parsed);
+  if (!parsed.run) return parsed.exit_code;  // the last notice has said why
+  const std::vector<log::Field> described = server::describe(config);
+  log::write(log::Level::kInfo, "starting an etcd server", std::span<const log::Field>(described));
+
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread starts: they inherit it
+  std::signal(SIGPIPE, SIG_IGN);
+  raise_file_limit();
+
+  const env::PosixClock clock;
+  metrics::Registry registry;
+  metrics::ServerMetrics metrics(registry);
+  auto opened = server::Node::open(node_options(config), env::posix_fs(), clock, metrics);
+  if (!opened) return refuse("failed to start the member", opened.error());
+  const std::unique_ptr<server::Node> node = *std::move(opened);
+  metrics.quota_backend_bytes.set(config.quota_bytes);
+
+  rpc::Limits limits;
+  limits.request_bytes_max = config.max_request_bytes;
+  limits.txn_ops_max = config.max_txn_ops;
+  limits.quota_bytes = config.quota_bytes > 0 ? static_cast<uint64_t>(config.quota_bytes) : 0;
+  limits.request_timeout_ns = config.request_timeout().count();
+  {
+    auto services = std::make_unique<rpc::Services>(*node, clock, limits);
+    gateway::Gateway gateway(*node, registry, metrics);
+    net::Server server(server_options(config), services.get(), &gateway);
+    services->attach(server.loops());
+    gateway.attach(server.loops());
+    metrics::add_identity(registry, {std::string(server::kEtcdVersion), hex_id(node->member_id()),
+                                     std::string(server::kCairnVersion)});
+    metrics::add_process(registry);
+
+    node->start([&services = *services](unsigned loop, server::AnswerBatch batch) {
+      services.deliver(loop, std::move(batch));
+    });
+    if (!node->wait_ready(kReadyTimeoutNs)) {
+      fail_stop({Code::kUnavailable, "no leader within a minute of the start"});
+    }
+    const auto bound = server.start();
+    if (!bound) {
+      const int code = refuse("failed to listen", bound.error());
+      node->stop();
+      return code;
+    }
+    for (const std::string& address : *bound) {
+      log::info("serving client traffic insecurely; this is strongly discouraged!", {{"address", address}});
+    }
+    log::info("ready to serve client requests");
+    server::flush_log();
+
+    const int number = wait_for_signal(signals);
+    log::info("received signal; shutting down", {{"signal", std::string(number == SIGINT ? "interrupt" : "terminated")}});
+    log::info("closing etcd server", {{"name", config.name}, {"data-dir", config.data_dir}});
+    server.stop(kGraceNs);
+    node->stop();
+    log::info("closed etcd server", {{"name", config.name}, {"data-dir", config.data_dir}});
+    server::flush_log();
+    services.reset();  // its workers may still look at the loops
+    if (getpid() == 1) return 0;
+    // As etcd: the process dies of the signal it was sent.
+    std::signal(number, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+    std::raise(number);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace cairn
+
+int main(int argc, char** argv) {
+  const auto parsed = cairn::server::parse_config(argc, argv, environ);
+  if (!parsed.out.empty()) std::fputs(parsed.out.c_str(), stdout);
+  if (!parsed.err.empty()) std::fputs(parsed.err.c_str(), stderr);
+  if (!parsed.run && parsed.notices.empty()) return parsed.exit_code;
+  return cairn::run(parsed.config, parsed);
+}

@@ -1,0 +1,41 @@
+// gateway/gateway.h: plain HTTP/1.1 beside gRPC on the client port: /health, /livez, /readyz, /version, /metrics.
+//
+// Paths of etcd that this build does not have (the JSON gateway under /v3) are answered 404 like unknown ones.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "metrics/families.h"
+#include "net/event_loop.h"
+#include "net/http.h"
+#include "server/node.h"
+
+namespace cairn::gateway {
+
+class Gateway final : public net::HttpHandler {
+ public:
+  Gateway(server::Node& node, const metrics::Registry& registry, metrics::ServerMetrics& metrics);
+
+  // After the net::Server was made and before it starts: one reader a loop.
+  void attach(std::span<net::EventLoop* const> loops);
+  void handle(net::HttpRequest request, net::EventLoop& loop, net::HttpRespond respond) override;
+
+ private:
+  struct Check {
+    std::string name;
+    std::string failure;  // empty: passed
+  };
+  net::HttpResponse health(const net::HttpRequest& request, const server::Published& state);
+  net::HttpResponse version(const server::Published& state) const;
+  static net::HttpResponse checks(const net::HttpRequest& request, std::vector<Check> checks);
+  net::HttpResponse live_or_ready(const net::HttpRequest& request, const server::Published& state) const;
+
+  server::Node& node_;
+  const metrics::Registry& registry_;
+  metrics::ServerMetrics& metrics_;
+  std::vector<std::unique_ptr<server::PublishedDomain::Reader>> readers_;  // by loop index
+};
+
+}  // namespace cairn::gateway

@@ -1,0 +1,89 @@
+// rpc/context.h: what the services of one io thread share: the published state, and requests on their way to the core.
+//
+// Requests of one turn of the loop are gathered and handed to the core together at its end. Answers come back by tag:
+// a unary call gets the message as it is; a call that waits for something else left a continuation.
+//
+// Threads: each Context belongs to its loop's thread; deliver() is called there.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "net/event_loop.h"
+#include "net/grpc.h"
+#include "server/node.h"
+#include "server/requests.h"
+
+namespace cairn::rpc {
+
+class Workers;
+
+struct Limits {
+  uint32_t request_bytes_max = 1'572'864;  // of the entry that a request becomes
+  uint32_t txn_ops_max = 128;
+  uint64_t quota_bytes = uint64_t{2} << 30;  // 0: no quota
+  int64_t request_timeout_ns = 7'000'000'000;
+};
+
+class Context {
+ public:
+  // Goes on with a call that has waited; `error` null: what was waited for has come.
+  using Continuation = std::function<void(net::Call& call, const Error* error)>;
+
+  Context(server::Node& node, net::EventLoop& loop, const env::Clock& clock, Workers& workers, const Limits& limits);
+
+  [[nodiscard]] server::PublishedDomain::Guard enter() { return reader_->enter(); }
+  [[nodiscard]] server::Node& node() { return node_; }
+  [[nodiscard]] net::EventLoop& loop() { return loop_; }
+  [[nodiscard]] const Limits& limits() const { return limits_; }
+  [[nodiscard]] Workers& workers() { return workers_; }
+  [[nodiscard]] const env::Clock& clock() const { return clock_; }
+
+  // Becomes a log entry; the call is answered with what applying it gives.
+  void propose(net::Call& call, server::RequestKind kind, std::string_view body);
+  void propose_other(net::Call& call, std::string entry_bytes);
+  // Calls `then` once everything acknowledged before now is in the published state (at once when it is), or fails.
+  void when_linearizable(net::Call& call, Continuation then);
+  void when_committed(net::Call& call, Continuation then);
+  // The call has ended: nobody waits any more.
+  void forget(net::CallId id) {
+    if (!waiting_.empty()) waiting_.erase(id.value);
+  }
+
+  // At the end of a turn of the loop.
+  void flush();
+  void deliver(const server::AnswerBatch& batch);
+
+ private:
+  [[nodiscard]] server::Tag tag_of(net::CallId id) const {
+    return id.value | (uint64_t{loop_.index()} << 56);
+  }
+  void wait(net::Call& call, server::Control kind, Continuation then);
+  void expire();
+
+  server::Node& node_;
+  net::EventLoop& loop_;
+  const env::Clock& clock_;
+  Workers& workers_;
+  Limits limits_;
+  std::unique_ptr<server::PublishedDomain::Reader> reader_;
+  std::vector<server::Proposal> proposals_;
+  std::vector<server::ControlRequest> controls_;
+  std::unordered_map<uint64_t, Continuation> waiting_;  // by CallId
+  struct Outstanding {
+    int64_t deadline_ns;
+    net::CallId id;
+  };
+  std::deque<Outstanding> outstanding_;  // in the order sent; those at the front are dropped when they have ended
+  std::unique_ptr<net::EventLoop::Timer> timer_;
+  int64_t turn_ns_ = 0;  // clock at the turn's first request; 0: not asked yet
+};
+
+// A unary call that has been refused or has failed.
+inline void finish_with(net::Call& call, const Error& error) { call.finish(error.code, error.message); }
+
+}  // namespace cairn::rpc

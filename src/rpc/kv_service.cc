@@ -1,0 +1,217 @@
+#include "rpc/kv_service.h"
+
+#include "base/errors.h"
+#include "mvcc/txn.h"
+#include "proto/rpc.pb.h"
+#include "rpc/range_call.h"
+#include "rpc/workers.h"
+#include "server/quota.h"
+#include "server/requests.h"
+
+namespace cairn::rpc {
+namespace {
+
+constexpr uint64_t kInlineVisitsMax = 1000;  // longer walks are a worker's
+
+Error not_a_message() { return Error{Code::kInternal, "grpc: failed to unmarshal the received message"}; }
+
+class UnaryHandler : public net::CallHandler {
+ public:
+  explicit UnaryHandler(Context& context) : context_(context) {}
+  void on_end(net::Call& call) override { context_.forget(call.id()); }
+
+ protected:
+  Context& context_;
+};
+
+// A key in the published state, without a list, a producer or a pin.
+void answer_single_key(net::Call& call, Context& context, const mvcc::RangeRequest& request) {
+  const auto state = context.enter();
+  const auto revision = mvcc::check_range_revision(request.revision, state->kv, false);
+  if (!revision) return finish_with(call, revision.error());
+  const auto record = mvcc::find_record(state->kv, request.key, *revision);
+  if (!record) return finish_with(call, record.error());
+  const mvcc::HeaderValues header = response_header(*state, context.node(), state->kv.revision);
+  const std::string_view kv = *record ? **record : std::string_view{};
+  constexpr size_t kOverheadMax = 96;  // header, framing of the record, count
+  char small[1024];
+  std::string large;
+  char* begin = small;
+  if (kv.size() + kOverheadMax > sizeof small) {
+    large.resize(kv.size() + kOverheadMax);
+    begin = large.data();
+  }
+  char* to = mvcc::put_header(begin, header);
+  if (*record) {
+    to = wire::put_bytes_field(to, 2, kv);
+    to = wire::put_varint_field(to, 4, 1);
+  }
+  call.reply({begin, static_cast<size_t>(to - begin)});
+}
+
+bool is_single_key(const mvcc::RangeRequest& r) {
+  return r.range_end.empty() && !r.keys_only && !r.count_only && r.min_mod_revision == 0 && r.max_mod_revision == 0 &&
+         r.min_create_revision == 0 && r.max_create_revision == 0;
+}
+
+class RangeHandler final : public UnaryHandler {
+ public:
+  RangeHandler(Context& context, bool streams) : UnaryHandler(context), streams_(streams) {}
+
+  void on_message(net::Call& call, std::string_view message) override {
+    const auto request = mvcc::decode_range(message);
+    if (!request) return finish_with(call, not_a_message());
+    if (const auto checked = check(*request); !checked) return finish_with(call, checked.error());
+    if (request->serializable || context_.enter()->reads_alone) return run(call, message);
+    message_ = message;
+    context_.when_linearizable(call, [this](net::Call& later, const Error* error) {
+      error != nullptr ? finish_with(later, *error) : run(later, message_);
+    });
+  }
+  void on_writable(net::Call& call) override {
+    if (streamer_ && streamer_->pump(call, context_)) streamer_.reset();
+  }
+
+ private:
+  [[nodiscard]] Status check(const mvcc::RangeRequest& request) const {
+    CAIRN_CHECK(mvcc::check_range(request));
+    if (!streams_) return {};
+    if (request.sort_order == mvcc::SortOrder::kDescend || request.sort_target != mvcc::SortTarget::kKey) {
+      return fail(Code::kUnimplemented, "RangeStream does not support custom sort orders");
+    }
+    if (request.min_mod_revision != 0 || request.max_mod_revision != 0 || request.min_create_revision != 0 ||
+        request.max_create_revision != 0) {
+      return fail(Code::kUnimplemented, "RangeStream does not support revision filters");
+    }
+    return {};
+  }
+
+  void run(net::Call& call, std::string_view message) {
+    const mvcc::RangeRequest request = *mvcc::decode_range(message);
+    if (!streams_ && is_single_key(request)) return answer_single_key(call, context_, request);
+    {
+      const auto state = context_.enter();
+      if (mvcc::opening_visits(state->kv, request) <= kInlineVisitsMax) {
+        auto range = open_range(state, context_.node(), request);
+        return range ? send(call, *std::move(range)) : finish_with(call, range.error());
+      }
+    }
+    // The walk happens elsewhere; the call is found again by its id.
+    context_.workers().run([id = call.id(), &loop = call.loop(), &node = context_.node(), self = this,
+                            bytes = std::string(message)](server::PublishedDomain::Reader& reader) {
+      auto opened = std::make_shared<Result<OpenRange>>(open_range(reader.enter(), node, *mvcc::decode_range(bytes)));
+      loop.post([id, &loop, self, opened] {
+        net::Call* const later = loop.find(id);
+        if (later == nullptr) return;
+        *opened ? self->send(*later, std::move(**opened)) : finish_with(*later, opened->error());
+      });
+    });
+  }
+
+  void send(net::Call& call, OpenRange range) {
+    if (!streams_) return send_range(call, context_, std::move(range));
+    streamer_.emplace(std::move(range), context_.limits().request_bytes_max);
+    if (streamer_->pump(call, context_)) streamer_.reset();
+  }
+
+  bool streams_;
+  std::string message_;
+  std::optional<RangeStreamer> streamer_;
+};
+
+// Whether a write of this cost may go to the log; else the alarm is raised and the call refused.
+bool within_quota(net::Call& call, Context& context, uint64_t cost) {
+  const uint64_t quota = context.limits().quota_bytes;
+  if (quota == 0 || cost == 0) return true;
+  const auto state = context.enter();
+  if (state->db_in_use_bytes + cost <= quota) return true;
+  if (!state->has_alarm(server::kAlarmNoSpace)) context.node().raise_alarm(server::kAlarmNoSpace);
+  finish_with(call, errors::no_space());
+  return false;
+}
+
+class PutHandler final : public UnaryHandler {
+ public:
+  using UnaryHandler::UnaryHandler;
+  void on_message(net::Call& call, std::string_view message) override {
+    const auto request = mvcc::decode_put(message);
+    if (!request) return finish_with(call, not_a_message());
+    if (const auto checked = mvcc::check_put(*request); !checked) return finish_with(call, checked.error());
+    if (!within_quota(call, context_, server::put_cost(request->key.size(), request->value.size()))) return;
+    context_.propose(call, server::RequestKind::kPut, message);
+  }
+};
+
+class DeleteRangeHandler final : public UnaryHandler {
+ public:
+  using UnaryHandler::UnaryHandler;
+  void on_message(net::Call& call, std::string_view message) override {
+    const auto request = mvcc::decode_delete_range(message);
+    if (!request) return finish_with(call, not_a_message());
+    if (const auto checked = mvcc::check_delete_range(*request); !checked) return finish_with(call, checked.error());
+    context_.propose(call, server::RequestKind::kDeleteRange, message);
+  }
+};
+
+class CompactHandler final : public UnaryHandler {
+ public:
+  using UnaryHandler::UnaryHandler;
+  void on_message(net::Call& call, std::string_view message) override {
+    if (!mvcc::decode_compaction(message)) return finish_with(call, not_a_message());
+    context_.propose(call, server::RequestKind::kCompaction, message);
+  }
+};
+
+class TxnHandler final : public UnaryHandler {
+ public:
+  using UnaryHandler::UnaryHandler;
+  void on_message(net::Call& call, std::string_view message) override {
+    etcdserverpb::TxnRequest request;
+    if (!request.ParseFromArray(message.data(), static_cast<int>(message.size()))) {
+      return finish_with(call, not_a_message());
+    }
+    if (const auto checked = mvcc::check_txn(request, context_.limits().txn_ops_max); !checked) {
+      return finish_with(call, checked.error());
+    }
+    if (!mvcc::is_read_only(request)) {
+      if (!within_quota(call, context_, server::txn_cost(request))) return;
+      return context_.propose(call, server::RequestKind::kTxn, message);
+    }
+    if (mvcc::is_serializable(request)) return run(call, request);
+    message_ = message;
+    context_.when_linearizable(call, [this](net::Call& later, const Error* error) {
+      if (error != nullptr) return finish_with(later, *error);
+      etcdserverpb::TxnRequest again;
+      again.ParseFromString(message_);
+      run(later, again);
+    });
+  }
+
+ private:
+  void run(net::Call& call, const etcdserverpb::TxnRequest& request) {
+    const auto state = context_.enter();
+    std::string response;
+    const Status ran =
+        mvcc::run_read_txn(state->kv, request, response_header(*state, context_.node(), 0), response);
+    ran ? call.reply(response) : finish_with(call, ran.error());
+  }
+  std::string message_;
+};
+
+}  // namespace
+
+mvcc::HeaderValues response_header(const server::Published& state, const server::Node& node, int64_t revision) {
+  return {node.cluster_id(), node.member_id(), revision, state.leader.term.value};
+}
+
+std::unique_ptr<net::CallHandler> make_kv_handler(std::string_view method, Context& context) {
+  if (method == "Put") return std::make_unique<PutHandler>(context);
+  if (method == "Range") return std::make_unique<RangeHandler>(context, false);
+  if (method == "Txn") return std::make_unique<TxnHandler>(context);
+  if (method == "DeleteRange") return std::make_unique<DeleteRangeHandler>(context);
+  if (method == "Compact") return std::make_unique<CompactHandler>(context);
+  if (method == "RangeStream") return std::make_unique<RangeHandler>(context, true);
+  return nullptr;
+}
+
+}  // namespace cairn::rpc

@@ -1,0 +1,36 @@
+// rpc/services.h: the gRPC surface of a member: finds the handler of a method.
+//
+// Methods of etcd that this build does not have are answered UNIMPLEMENTED like unknown ones.
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "net/grpc.h"
+#include "rpc/context.h"
+#include "rpc/workers.h"
+
+namespace cairn::rpc {
+
+class Services final : public net::Router {
+ public:
+  Services(server::Node& node, const env::Clock& clock, const Limits& limits);
+
+  // After the net::Server was made and before it starts: one Context a loop.
+  void attach(std::span<net::EventLoop* const> loops);
+  // The node's answers, on any thread.
+  void deliver(unsigned loop, server::AnswerBatch batch);
+
+  std::unique_ptr<net::CallHandler> route(std::string_view path, net::Call& call) override;
+  [[nodiscard]] bool has_service(std::string_view service) const override;
+
+ private:
+  server::Node& node_;
+  const env::Clock& clock_;
+  Limits limits_;
+  Workers workers_;
+  std::vector<std::unique_ptr<Context>> contexts_;  // by loop index
+};
+
+}  // namespace cairn::rpc

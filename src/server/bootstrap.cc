@@ -1,0 +1,194 @@
+#include "server/bootstrap.h"
+
+#include <algorithm>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "cluster/membership.h"
+#include "raft/conf_change.h"
+#include "server/recovery.h"
+#include "server/wal_stage.h"
+#include "storage/bolt/engine.h"
+#include "wal/snap_file.h"
+
+namespace cairn::server {
+namespace {
+
+struct Paths {
+  std::string member;
+  std::string snap;
+  std::string wal;
+  std::string db;
+};
+
+Paths paths_of(const BootstrapOptions& options) {
+  Paths paths;
+  paths.member = options.data_dir + "/member";
+  paths.snap = paths.member + "/snap";
+  paths.wal = options.wal_dir.empty() ? paths.member + "/wal" : options.wal_dir;
+  paths.db = paths.snap + "/db";
+  return paths;
+}
+
+bool has_log(env::FileSystem& fs, const std::string& directory) {
+  const auto names = fs.list(directory);
+  return names && std::any_of(names->begin(), names->end(), [](const std::string& name) {
+           return name.ends_with(".wal");
+         });
+}
+
+// What a crash in the middle of a receive or a defragmentation leaves.
+Status remove_leftovers(env::FileSystem& fs, const std::string& snap) {
+  CAIRN_TRY(const auto names, fs.list(snap));
+  for (const std::string& name : names) {
+    if (name.starts_with("tmp") || name.starts_with("db.tmp")) CAIRN_CHECK(fs.remove(snap + "/" + name));
+  }
+  return {};
+}
+
+Result<std::unique_ptr<storage::Engine>> open_engine(env::FileSystem& fs, const BootstrapOptions& options,
+                                                     const std::string& path) {
+  storage::BoltOptions bolt;
+  bolt.quota_bytes = options.quota_bytes;
+  bolt.reserved_bytes = options.mapping_reserved_bytes;
+  return storage::open_bolt(fs, path, bolt);
+}
+
+// The founders' configuration changes, the same on each of them, committed by definition.
+Status write_first_entries(wal::Log& log, const cluster::Membership& founders) {
+  std::vector<std::string> data;
+  for (const auto& [id, member] : founders.members) {
+    const cluster::MemberChange change{cluster::ChangeKind::kAdd, member};
+    data.push_back(raft::encode(raft::ConfChangeV1{
+        .type = raft::ConfChangeType::kAddNode, .node = id, .context = cluster::change_context(change)}));
+  }
+  std::vector<wal::Entry> entries;
+  for (size_t i = 0; i < data.size(); ++i) {
+    entries.push_back({static_cast<uint8_t>(raft::EntryType::kConfChange), Term(1), Index(i + 1), data[i]});
+  }
+  return log.save(entries, {Term(1), NodeId(), Index(data.size())}, true);
+}
+
+Result<cluster::Membership> founders_of(const BootstrapOptions& options, NodeId& self) {
+  CAIRN_TRY(cluster::Membership founders,
+            cluster::found_cluster(options.initial_cluster, options.initial_cluster_token));
+  const cluster::Member* const own = founders.find_name(options.name);
+  if (own == nullptr) {
+    return fail(Code::kInvalidArgument, "couldn't find local name \"{}\" in the initial cluster configuration",
+                options.name);
+  }
+  self = own->id;
+  return founders;
+}
+
+// Loads what lies behind `applied` into memory.
+Result<RaftLog> load_log(const wal::Log& log, Index applied, Term applied_term) {
+  RaftLog raft_log(applied, applied_term, {});
+  if (log.last_index() <= applied) return raft_log;
+  std::vector<raft::Entry> entries;
+  CAIRN_CHECK(log.index()->read(applied + 1, log.last_index() + 1, UINT64_MAX, [&](const wal::Entry& entry) {
+    raft::PayloadPtr data;
+    if (!entry.data.empty()) {
+      data = std::make_shared<const raft::Payload>(raft::Payload{.bytes = std::string(entry.data)});
+    }
+    entries.push_back({entry.term, entry.index, static_cast<raft::EntryType>(entry.type), std::move(data)});
+  }));
+  raft_log.append(std::move(entries));
+  return raft_log;
+}
+
+Result<Bootstrapped> found_new(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths) {
+  Bootstrapped out;
+  NodeId self;
+  CAIRN_TRY(const cluster::Membership founders, founders_of(options, self));
+  CAIRN_CHECK(fs.make_directories(paths.snap));
+  CAIRN_CHECK(remove_leftovers(fs, paths.snap));
+  if (!options.wal_dir.empty()) CAIRN_CHECK(fs.make_directories(env::parent_directory(paths.wal)));
+  CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));
+  CAIRN_CHECK(fs.sync_directory(paths.snap));
+  CAIRN_CHECK(fs.sync_directory(paths.member));
+  CAIRN_CHECK(fs.sync_directory(options.data_dir));
+  CAIRN_TRY(out.log, wal::Log::create(fs, paths.wal, {self, founders.cluster_id}, options.wal));
+  CAIRN_CHECK(write_first_entries(*out.log, founders));
+  out.member_id = self.value;
+  out.cluster_id = founders.cluster_id;
+  out.new_directory = true;
+  return out;
+}
+
+// Whose log it is, and the log itself.
+Result<Bootstrapped> open_found(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths,
+                                wal::OpenedLog& opened) {
+  Bootstrapped out;
+  CAIRN_CHECK(fs.make_directories(paths.snap));
+  CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));
+  CAIRN_TRY(opened, wal::Log::open(fs, paths.wal, options.wal));
+  CAIRN_CHECK(remove_leftovers(fs, paths.snap));
+  if (opened.repair) {
+    log::warn("cut an interrupted write at the end of the WAL",
+              {{"path", opened.repair->file}, {"offset", opened.repair->offset}, {"reason", opened.repair->reason}});
+  }
+  out.log = std::move(opened.log);
+  out.member_id = opened.metadata.node_id.value;
+  out.cluster_id = opened.metadata.cluster_id;
+  if (out.log->last_index() == Index{} && opened.hard_state.empty() && opened.snapshots.size() <= 1) {
+    // Founded, and stopped before the first entries were on disk.
+    NodeId self;
+    CAIRN_TRY(const cluster::Membership founders, founders_of(options, self));
+    if (self.value != out.member_id || founders.cluster_id != out.cluster_id) {
+      return fail(Code::kFailedPrecondition,
+                  "server: {} belongs to member {} of cluster {}, but the flags describe member {} of cluster {}",
+                  options.data_dir, hex_id(out.member_id), hex_id(out.cluster_id), hex_id(self.value),
+                  hex_id(founders.cluster_id));
+    }
+    CAIRN_CHECK(write_first_entries(*out.log, founders));
+    opened.hard_state = {Term(1), NodeId(), out.log->last_index()};
+    out.new_directory = true;
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& options) {
+  const Paths paths = paths_of(options);
+  if (fs.exists(options.data_dir + "/proxy")) {
+    return fail(Code::kFailedPrecondition, "server: {} holds a proxy directory of an old etcd; move it away",
+                options.data_dir);
+  }
+  CAIRN_CHECK(fs.make_directories(options.data_dir));
+  CAIRN_CHECK(fs.remove_all(paths.wal + ".tmp"));
+  Bootstrapped out;
+  wal::OpenedLog opened;
+  if (has_log(fs, paths.wal)) {
+    CAIRN_TRY(out, open_found(fs, options, paths, opened));
+  } else {
+    CAIRN_TRY(out, found_new(fs, options, paths));
+    opened.hard_state = out.log->hard_state();
+    opened.snapshots = {{Index{}, Term{}, std::nullopt}};
+  }
+  out.snap_directory = paths.snap;
+  RecoveryInput input{.fs = fs,
+                      .log = *out.log,
+                      .hard_state = opened.hard_state,
+                      .snapshots = opened.snapshots,
+                      .snap_directory = paths.snap,
+                      .view = out.engine->view(),
+                      .cluster_id = out.cluster_id,
+                      .lease_ttl_min = options.lease_ttl_min,
+                      .new_directory = out.new_directory};
+  CAIRN_TRY(Recovered recovered, recover(input));
+  out.state = std::move(recovered.state);
+  out.state.space = out.engine->space();
+  out.snapshot_index = recovered.snapshot_index;
+  CAIRN_TRY(out.raft_log, load_log(*out.log, out.state.applied, out.state.applied_term));
+  raft::HardState hard{opened.hard_state.term, opened.hard_state.vote, opened.hard_state.commit};
+  // What the db holds was committed, whatever the last hard state on disk says.
+  hard.commit = std::max(hard.commit, out.state.applied);
+  hard.term = std::max(hard.term, out.state.applied_term);
+  out.start = {hard, out.state.conf, out.state.applied};
+  return out;
+}
+
+}  // namespace cairn::server

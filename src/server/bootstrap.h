@@ -1,0 +1,54 @@
+// server/bootstrap.h: from a data directory, or none, to the state that the stages start with.
+//
+// A new directory is founded: ids, first entries, first tables, as etcd 3.7 does it. A found one is opened in place,
+// whoever wrote it: the newest usable .snap, the WAL behind it, the db; membership from the place where its version
+// keeps it. Nothing is written to a found directory before it is known to be usable.
+//
+// Errors name the file and the way out; the process ends with them.
+// Source: docs/architecture.md, "Start"; docs/compatibility.md.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "env/clock.h"
+#include "env/fs.h"
+#include "raft/core.h"
+#include "server/apply_core.h"
+#include "server/raft_log.h"
+#include "storage/engine.h"
+#include "wal/log.h"
+
+namespace cairn::server {
+
+struct BootstrapOptions {
+  std::string name = "default";
+  std::string data_dir;
+  std::string wal_dir;  // empty: <data_dir>/member/wal
+  // Of a new cluster: name -> peer URLs, this member among them.
+  std::map<std::string, std::vector<std::string>> initial_cluster;
+  std::string initial_cluster_token = "etcd-cluster";
+  uint64_t quota_bytes = 0;
+  bool sync = true;           // false: --unsafe-no-fsync
+  int64_t lease_ttl_min = 2;  // seconds
+  wal::Options wal;
+  uint64_t mapping_reserved_bytes = 0;  // for simulated disks
+};
+
+struct Bootstrapped {
+  uint64_t member_id = 0;
+  uint64_t cluster_id = 0;
+  bool new_directory = false;
+  std::unique_ptr<wal::Log> log;
+  std::string snap_directory;
+  std::unique_ptr<storage::Engine> engine;
+  AppliedState state;
+  raft::StartState start;
+  RaftLog raft_log{Index{}, Term{}, {}};
+  Index snapshot_index;
+};
+
+[[nodiscard]] Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& options);
+
+}  // namespace cairn::server

@@ -1,0 +1,368 @@
+#include "server/node.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/errors.h"
+#include "base/log.h"
+#include "cluster/codec.h"
+#include "proto/raft_internal.pb.h"
+#include "server/quota.h"
+
+namespace cairn::server {
+namespace {
+
+constexpr int64_t kRaftTickNs = 10'000'000;
+constexpr int64_t kCommitRetryMs = 200;
+constexpr int64_t kAlarmIntervalNs = 1'000'000'000;
+constexpr int64_t kSparePauseMs = 4;  // between slices of a megabyte: 250 MB/s at most
+
+// Unique per member and start: 16 bits of the member, 40 of milliseconds, 8 of count.
+uint64_t first_request_id(uint64_t member_id, int64_t wall_ns) {
+  const auto ms = static_cast<uint64_t>(wall_ns / 1'000'000) & ((uint64_t{1} << 40) - 1);
+  return (member_id << 48) | (ms << 8);
+}
+
+Proposal proposal_of(std::string bytes) {
+  return std::make_shared<const raft::Payload>(raft::Payload{.bytes = std::move(bytes)});
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Node>> Node::open(NodeOptions options, env::FileSystem& fs, const env::Clock& clock,
+                                         metrics::ServerMetrics& metrics) {
+  CAIRN_TRY(Bootstrapped state, bootstrap(fs, options.bootstrap));
+  const raft::ConfState& conf = state.start.conf;
+  if (conf.voters.size() + conf.learners.size() > 1) {
+    return fail(Code::kFailedPrecondition,
+                "server: {} belongs to a cluster of {} members; this build runs a member alone",
+                options.bootstrap.data_dir, conf.voters.size() + conf.learners.size());
+  }
+  return std::unique_ptr<Node>(new Node(std::move(options), fs, clock, metrics, std::move(state)));
+}
+
+Node::Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, metrics::ServerMetrics& metrics,
+           Bootstrapped state)
+    : options_(std::move(options)),
+      fs_(fs),
+      clock_(clock),
+      metrics_(metrics),
+      member_id_(state.member_id),
+      cluster_id_(state.cluster_id),
+      request_id_(first_request_id(state.member_id, clock.wall_ns())),
+      wal_stage_(std::make_unique<WalStage>(fs, std::move(state.log), state.snap_directory)) {
+  ReplicationCore::Options replication;
+  replication.raft.id = NodeId(member_id_);
+  replication.raft.seed = request_id_.load();
+  replication.raft.heartbeat_ticks = std::max<uint32_t>(1, options_.heartbeat_ms / 10);
+  replication.raft.election_ticks = std::max<uint32_t>(10, options_.election_ms / 10);
+  replication.raft.pre_vote = options_.pre_vote;
+  replication_ = std::make_unique<ReplicationCore>(replication, std::move(state.raft_log), state.start);
+  options_.apply.member_id = member_id_;
+  apply_ = std::make_unique<ApplyCore>(options_.apply, std::move(state.state), clock.monotonic_ns());
+  commit_reader_ = apply_->published().register_thread();
+  commit_stage_ = std::make_unique<CommitStage>(std::move(state.engine), *commit_reader_);
+}
+
+Node::~Node() { CAIRN_ASSERT(!core_thread_.joinable()); }
+
+void Node::start(AnswerSink sink) {
+  sink_ = std::move(sink);
+  next_raft_tick_ns_ = clock_.monotonic_ns() + kRaftTickNs;
+  commit_thread_ = std::thread([this] { run_commit(); });
+  housekeeper_thread_ = std::thread([this] { run_housekeeper(); });
+  core_thread_ = std::thread([this] { run_core(); });
+}
+
+bool Node::wait_ready(int64_t timeout_ns) {
+  MutexLock lock(mutex_);
+  return ready_.wait_for(lock.native(), std::chrono::nanoseconds(timeout_ns), [this] { return is_ready_; });
+}
+
+void Node::stop() {
+  {
+    MutexLock lock(mutex_);
+    inbox_.stop = true;
+    wake_core_.notify_one();
+  }
+  core_thread_.join();
+  {
+    MutexLock lock(mutex_);
+    stop_helpers_ = true;
+    wake_commit_.notify_one();
+    wake_housekeeper_.notify_one();
+  }
+  commit_thread_.join();
+  housekeeper_thread_.join();
+  check(commit_stage_->close());
+}
+
+void Node::propose(std::vector<Proposal> proposals) {
+  if (proposals.empty()) return;
+  pending_.fetch_add(proposals.size(), std::memory_order_relaxed);
+  MutexLock lock(mutex_);
+  auto& queue = inbox_.proposals;
+  if (queue.empty()) {
+    queue = std::move(proposals);
+  } else {
+    queue.insert(queue.end(), std::make_move_iterator(proposals.begin()), std::make_move_iterator(proposals.end()));
+  }
+  if (core_sleeps_) wake_core_.notify_one();
+}
+
+void Node::control(std::vector<ControlRequest> requests) {
+  if (requests.empty()) return;
+  MutexLock lock(mutex_);
+  inbox_.controls.insert(inbox_.controls.end(), requests.begin(), requests.end());
+  if (core_sleeps_) wake_core_.notify_one();
+}
+
+void Node::raise_alarm(uint32_t type) {
+  const int64_t now_ns = clock_.monotonic_ns();
+  int64_t last_ns = alarm_raised_ns_.load(std::memory_order_relaxed);
+  if (last_ns != 0 && now_ns - last_ns < kAlarmIntervalNs) return;
+  if (!alarm_raised_ns_.compare_exchange_strong(last_ns, now_ns)) return;
+  propose({proposal_of(alarm_request(member_id_, type, next_request_id()))});
+}
+
+void Node::check(const Status& status) {
+  if (status) return;
+  options_.fail_stop(status.error());
+  std::abort();  // fail_stop does not return
+}
+
+Node::Inbox Node::wait_for_work(int64_t now_ns) {
+  std::optional<int64_t> deadline = apply_->next_tick_ns();
+  if (replication_->needs_ticks()) deadline = std::min(deadline.value_or(INT64_MAX), next_raft_tick_ns_);
+  MutexLock lock(mutex_);
+  core_sleeps_ = true;
+  const auto has_work = [this] { return !inbox_.empty(); };
+  if (!deadline) {
+    wake_core_.wait(lock.native(), has_work);
+  } else if (*deadline > now_ns) {
+    wake_core_.wait_for(lock.native(), std::chrono::nanoseconds(*deadline - now_ns), has_work);
+  }
+  core_sleeps_ = false;
+  const bool stop = inbox_.stop;
+  Inbox work = std::exchange(inbox_, {});
+  work.stop = stop;
+  return work;
+}
+
+void Node::run_core() {
+  pump(clock_.monotonic_ns());
+  while (true) {
+    Inbox work = wait_for_work(clock_.monotonic_ns());
+    const int64_t now_ns = clock_.monotonic_ns();
+    if (work.stop) stopping_ = true;
+    if (now_ns >= next_raft_tick_ns_) {
+      if (replication_->needs_ticks()) replication_->tick();
+      next_raft_tick_ns_ = now_ns + kRaftTickNs;  // never made up for
+    }
+    if (work.commit) check(apply_->commit_done(*std::move(work.commit), now_ns));
+    if (!work.proposals.empty()) replication_->propose(std::move(work.proposals));
+    for (const ControlRequest& request : work.controls) replication_->control(request);
+    apply_->tick(now_ns);
+    pump(now_ns);
+    if (stopping_) {
+      replication_->refuse_held(errors::stopped());
+      pump(now_ns);
+      if (apply_queue_.empty() && !apply_->commit_pending()) {
+        if (apply_->is_clean()) return;
+        apply_->request_commit(now_ns);
+        pump(now_ns);
+        if (apply_->is_clean()) return;
+      }
+    }
+  }
+}
+
+void Node::pump(int64_t now_ns) {
+  if (!stopping_ && !replication_->raft().is_leader() && replication_->raft().is_sole_voter()) {
+    replication_->campaign();
+  }
+  bool progress = true;
+  while (progress) {
+    progress = pump_replication();
+    progress = pump_apply(now_ns) || progress;
+    if (!announced_ && !progress) announce();
+    progress = progress || replication_->has_output();
+  }
+  update_metrics();
+}
+
+bool Node::pump_replication() {
+  if (!replication_->has_output()) return false;
+  // While the apply stage is stalled, entries wait in the log and proposals in their queue.
+  ReplicationOutput output = replication_->take_output();
+  for (WalWrite& write : output.wal) {
+    const int64_t began_ns = clock_.monotonic_ns();
+    const bool synced = write.must_sync;
+    auto done = wal_stage_->run(std::move(write));
+    if (!done) check(std::unexpected(done.error()));
+    const auto took_ns = static_cast<uint64_t>(clock_.monotonic_ns() - began_ns);
+    if (synced) metrics_.wal_fsync.observe(took_ns);
+    replication_->wal_done(*std::move(done));
+  }
+  deliver_refused(std::move(output.refused));
+  if (!output.apply.empty()) apply_queue_.push_back(std::move(output.apply));
+  committed_.store(replication_->raft().committed().value, std::memory_order_relaxed);
+  const wal::Log& log = wal_stage_->log();
+  if (log.segment_count() != segment_count_ && log.segment_used_bytes() > (uint64_t{8} << 20)) {
+    segment_count_ = log.segment_count();
+    MutexLock lock(mutex_);
+    spare_wanted_ = true;
+    wake_housekeeper_.notify_one();
+  }
+  return true;
+}
+
+bool Node::pump_apply(int64_t now_ns) {
+  bool progress = false;
+  while (!apply_queue_.empty() && (apply_queue_.front().entries.empty() || !apply_->stalled())) {
+    ApplyBatch batch = std::move(apply_queue_.front());
+    apply_queue_.pop_front();
+    check(apply_->apply(std::move(batch), now_ns));
+    progress = true;
+  }
+  if (!apply_->has_output()) return progress;
+  ApplyOutput output = apply_->take_output();
+  deliver(output);
+  if (output.commit) {
+    MutexLock lock(mutex_);
+    CAIRN_ASSERT(!commit_job_);
+    commit_job_ = std::move(output.commit);
+    wake_commit_.notify_one();
+  }
+  if (!output.proposals.empty()) replication_->propose(std::move(output.proposals));
+  if (output.notice.worth_sending()) replication_->applied(std::move(output.notice));
+  return true;
+}
+
+void Node::deliver(ApplyOutput& output) {
+  uint64_t count = 0;
+  for (uint64_t loops = output.loops; loops != 0; loops &= loops - 1) {
+    const auto loop = static_cast<unsigned>(std::countr_zero(loops));
+    count += output.answers[loop].answers.size();
+    sink_(loop, std::move(output.answers[loop]));
+  }
+  pending_.fetch_sub(std::min(count, pending_.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+}
+
+void Node::deliver_refused(std::vector<Refused> refused) {
+  for (Refused& one : refused) {
+    if (one.tag == 0) continue;
+    AnswerBatch batch;
+    batch.add(one.tag, one.error.code, one.error.message);
+    metrics_.proposals_failed.add();
+    sink_(loop_of(one.tag), std::move(batch));
+  }
+}
+
+// As etcd does after it has a leader: the member's name and client URLs, then a new cluster's version.
+void Node::announce() {
+  if (!replication_->raft().has_committed_in_term() || !replication_->raft().is_leader()) return;
+  const cluster::Membership& members = apply_->members();
+  const cluster::Member* const self = members.find(NodeId(member_id_));
+  if (self == nullptr) return;
+  const std::string& name = options_.bootstrap.name;
+  if (self->name != name || self->client_urls != options_.client_urls) {
+    if (std::exchange(attributes_proposed_, true)) return;
+    if (members.version.empty() || apply_->writes_tables_of_3_6()) {
+      etcdserverpb::InternalRaftRequest request;
+      request.mutable_header()->set_id(next_request_id());
+      auto* const set = request.mutable_cluster_member_attr_set();
+      set->set_member_id(member_id_);
+      set->mutable_member_attributes()->set_name(name);
+      for (const std::string& url : options_.client_urls) set->mutable_member_attributes()->add_client_urls(url);
+      replication_->propose({proposal_of(request.SerializeAsString())});
+    } else {
+      replication_->propose({proposal_of(
+          cluster::encode_v2_attributes(next_request_id(), {NodeId(member_id_), name, options_.client_urls}))});
+    }
+    return;
+  }
+  if (members.version.empty()) {
+    if (std::exchange(version_proposed_, true)) return;
+    etcdserverpb::InternalRaftRequest request;
+    request.mutable_header()->set_id(next_request_id());
+    request.mutable_cluster_version_set()->set_ver(options_.cluster_version);
+    replication_->propose({proposal_of(request.SerializeAsString())});
+    return;
+  }
+  announced_ = true;
+  log::info("published local member to cluster through raft",
+            {{"local-member-id", hex_id(member_id_)}, {"cluster-id", hex_id(cluster_id_)}});
+  MutexLock lock(mutex_);
+  is_ready_ = true;
+  ready_.notify_all();
+}
+
+void Node::update_metrics() {
+  const raft::Core& raft = replication_->raft();
+  metrics_.has_leader.set(raft.leader() != raft::kNoNode ? 1 : 0);
+  metrics_.is_leader.set(raft.is_leader() ? 1 : 0);
+  metrics_.proposals_committed.set(static_cast<int64_t>(raft.committed().value));
+  metrics_.proposals_applied.set(static_cast<int64_t>(apply_->applied().value));
+  metrics_.proposals_pending.set(static_cast<int64_t>(pending_.load(std::memory_order_relaxed)));
+  metrics_.current_revision.set(apply_->store().revision());
+  metrics_.compact_revision.set(apply_->store().compact_revision());
+}
+
+void Node::run_commit() {
+  bool space_reported = false;
+  while (true) {
+    CommitJob job;
+    {
+      MutexLock lock(mutex_);
+      wake_commit_.wait(lock.native(), [this] { return commit_job_.has_value() || stop_helpers_; });
+      if (!commit_job_) return;
+      job = *std::exchange(commit_job_, std::nullopt);
+    }
+    const int64_t began_ns = clock_.monotonic_ns();
+    CommitDone done = commit_stage_->run(job);
+    while (!done.status && done.status.error().code == Code::kResourceExhausted) {
+      if (!std::exchange(space_reported, true)) {
+        log::error("no space for the db; it is tried again until there is", {{"error", done.status.error().message}});
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(kCommitRetryMs));
+      done = commit_stage_->run(job);
+    }
+    space_reported = false;
+    metrics_.backend_commit.observe(static_cast<uint64_t>(clock_.monotonic_ns() - began_ns));
+    MutexLock lock(mutex_);
+    inbox_.commit = std::move(done);
+    wake_core_.notify_one();
+  }
+}
+
+void Node::run_housekeeper() {
+  const auto spares = wal_stage_->spares();
+  while (true) {
+    {
+      MutexLock lock(mutex_);
+      wake_housekeeper_.wait(lock.native(), [this] { return spare_wanted_ || stop_helpers_; });
+      if (stop_helpers_) return;
+      spare_wanted_ = false;
+    }
+    bool more = true;
+    while (more) {
+      const auto step = spares->prepare_step();
+      if (!step) {
+        log::warn("no spare WAL segment could be made; the next one is made when it is needed",
+                  {{"error", step.error().message}});
+        break;
+      }
+      more = *step;
+      MutexLock lock(mutex_);
+      wake_housekeeper_.wait_for(lock.native(), std::chrono::milliseconds(kSparePauseMs),
+                                 [this] { return stop_helpers_; });
+      if (stop_helpers_) return;
+    }
+  }
+}
+
+}  // namespace cairn::server

@@ -1,0 +1,293 @@
+#include "server/recovery.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "cluster/codec.h"
+#include "cluster/v2_store.h"
+#include "mvcc/index_build.h"
+#include "mvcc/key_value.h"
+#include "proto/raft_internal.pb.h"
+#include "raft/conf_change.h"
+#include "server/wal_stage.h"
+
+namespace cairn::server {
+namespace {
+
+using storage::Table;
+
+// The `meta` table.
+struct Meta {
+  Index consistent_index;
+  Term term;
+  std::optional<cluster::ConfState> conf;
+  std::string storage_version;
+  int64_t scheduled_compaction = 0;
+  int64_t finished_compaction = 0;
+};
+
+Result<uint64_t> meta_number(const storage::View& view, std::string_view key) {
+  CAIRN_TRY(const auto value, view.get(Table::kMeta, key));
+  if (!value) return uint64_t{0};
+  if (value->size() != 8) return fail(Code::kDataLoss, "server: meta/{} has {} bytes", key, value->size());
+  return load_be64(value->data());
+}
+
+Result<int64_t> meta_revision(const storage::View& view, std::string_view key) {
+  CAIRN_TRY(const auto value, view.get(Table::kMeta, key));
+  if (!value) return int64_t{0};
+  const auto decoded = storage::decode_record_key(*value);
+  if (!decoded) return fail(Code::kDataLoss, "server: meta/{} is no revision", key);
+  return decoded->revision.main;
+}
+
+Result<Meta> read_meta(const storage::View& view) {
+  Meta meta;
+  CAIRN_TRY(const uint64_t index, meta_number(view, "consistent_index"));
+  CAIRN_TRY(const uint64_t term, meta_number(view, "term"));
+  meta.consistent_index = Index(index);
+  meta.term = Term(term);
+  CAIRN_TRY(const auto conf, view.get(Table::kMeta, "confState"));
+  if (conf) {
+    CAIRN_TRY(meta.conf, cluster::parse_conf_state(*conf));
+  }
+  CAIRN_TRY(const auto version, view.get(Table::kMeta, "storageVersion"));
+  if (version) meta.storage_version = *version;
+  CAIRN_TRY(meta.scheduled_compaction, meta_revision(view, "scheduledCompactRev"));
+  CAIRN_TRY(meta.finished_compaction, meta_revision(view, "finishedCompactRev"));
+  return meta;
+}
+
+Result<Schema> schema_of(const Meta& meta) {
+  if (meta.storage_version.empty()) return meta.term != Term{} ? Schema::k3_5 : Schema::k3_4;
+  if (meta.storage_version.starts_with("3.6.")) return Schema::k3_6;
+  if (meta.storage_version.starts_with("3.7.")) return Schema::k3_7;
+  return fail(Code::kFailedPrecondition, "server: the directory has storage version {}, which this build does not know",
+              meta.storage_version);
+}
+
+Status for_each(const storage::View& view, Table table,
+                const std::function<Status(std::string_view, std::string_view)>& visit) {
+  const auto cursor = view.cursor(table);
+  CAIRN_CHECK(cursor->seek(""));
+  while (cursor->valid()) {
+    CAIRN_CHECK(visit(cursor->key(), cursor->value()));
+    CAIRN_CHECK(cursor->next());
+  }
+  return {};
+}
+
+std::vector<NodeId> node_ids(const std::vector<uint64_t>& ids) {
+  std::vector<NodeId> out;
+  for (const uint64_t id : ids) out.emplace_back(id);
+  return out;
+}
+
+raft::ConfState to_raft(const cluster::ConfState& conf) {
+  return {node_ids(conf.voters), node_ids(conf.learners), node_ids(conf.voters_outgoing),
+          node_ids(conf.learners_next), conf.auto_leave};
+}
+
+// The membership half of an entry, which up to 3.5 has no other home than the log.
+Status replay_membership(const wal::Entry& entry, cluster::Membership& members, raft::ConfState& conf) {
+  if (entry.type != 0) {
+    const auto type = static_cast<raft::EntryType>(entry.type);
+    CAIRN_TRY(const raft::ConfChange change, raft::decode_conf_change(type, entry.data));
+    if (change.changes.empty()) return {};
+    const auto single = change.changes.front();
+    const auto decoded =
+        cluster::decode_change(static_cast<cluster::ConfChangeType>(single.type), single.node, change.context);
+    // A refused change stays in the log and is refused again.
+    if (!decoded || !cluster::check_change(members, *decoded, SIZE_MAX)) return {};
+    cluster::apply_change(members, *decoded);
+    CAIRN_TRY(conf, raft::changed(conf, change));
+    return {};
+  }
+  if (entry.data.empty()) return {};
+  if (cluster::payload_kind(entry.data) == cluster::PayloadKind::kV2Request) {
+    CAIRN_TRY(const cluster::V2Effect effect, cluster::decode_v2_request(entry.data));
+    if (const auto* set = std::get_if<cluster::AttributesSet>(&effect)) {
+      cluster::set_attributes(members, set->id, set->name, set->client_urls);
+    } else if (const auto* version = std::get_if<cluster::VersionSet>(&effect)) {
+      members.version = version->version;
+    }
+  }
+  return {};
+}
+
+// Up to 3.5: the .snap's tree, then the log up to what the db has applied.
+Status recover_members_from_log(const RecoveryInput& input, const std::optional<wal::SnapshotFile>& snapshot,
+                                Index applied, AppliedState& state) {
+  Index from{1};
+  if (snapshot) {
+    CAIRN_TRY(state.members, cluster::read_v2_store(snapshot->data));
+    state.conf = server::to_raft(snapshot->conf_state);
+    from = snapshot->index + 1;
+  }
+  if (from > applied) return {};
+  Status failed;
+  CAIRN_CHECK(input.log.index()->read(from, applied + 1, UINT64_MAX, [&](const wal::Entry& entry) {
+    if (failed) failed = replay_membership(entry, state.members, state.conf);
+  }));
+  return failed;
+}
+
+// From 3.6 on: the tables.
+Status recover_members_from_tables(const storage::View& view, const Meta& meta, AppliedState& state) {
+  CAIRN_CHECK(for_each(view, Table::kMembers, [&](std::string_view, std::string_view value) -> Status {
+    CAIRN_TRY(cluster::Member member, cluster::parse_member(value));
+    const NodeId id = member.id;
+    state.members.members[id] = std::move(member);
+    return {};
+  }));
+  CAIRN_CHECK(for_each(view, Table::kMembersRemoved, [&](std::string_view key, std::string_view) -> Status {
+    CAIRN_TRY(const uint64_t id, parse_hex(key));
+    state.members.removed.insert(NodeId(id));
+    return {};
+  }));
+  CAIRN_TRY(const auto version, view.get(Table::kCluster, "clusterVersion"));
+  if (version) state.members.version = *version;
+  CAIRN_TRY(const auto downgrade, view.get(Table::kCluster, "downgrade"));
+  if (downgrade) {
+    CAIRN_TRY(state.members.downgrade, cluster::parse_downgrade(*downgrade));
+  }
+  if (meta.conf) {
+    state.conf = to_raft(*meta.conf);
+  } else {
+    state.conf.voters = state.members.voters();
+    state.conf.learners = state.members.learners();
+  }
+  return {};
+}
+
+Status load_tables(const storage::View& view, AppliedState& state) {
+  CAIRN_CHECK(for_each(view, Table::kLease, [&](std::string_view key, std::string_view value) {
+    return state.lessor.load(key, value);
+  }));
+  for (const Table table : {Table::kAuth, Table::kAuthUsers, Table::kAuthRoles}) {
+    CAIRN_CHECK(for_each(view, table, [&](std::string_view key, std::string_view value) {
+      return state.auth.load(table, key, value);
+    }));
+  }
+  return for_each(view, Table::kAlarm, [&](std::string_view key, std::string_view) -> Status {
+    etcdserverpb::AlarmMember alarm;
+    if (!alarm.ParseFromArray(key.data(), static_cast<int>(key.size()))) {
+      return fail(Code::kDataLoss, "server: damaged entry {} in table alarm", to_hex(key));
+    }
+    state.alarms.insert({alarm.memberid(), static_cast<uint32_t>(alarm.alarm())});
+    return {};
+  });
+}
+
+void attach_leases(const mvcc::IndexRoot& root, lease::Lessor& lessor) {
+  if (lessor.leases().empty()) return;
+  mvcc::IndexCursor cursor(root, {});
+  for (cursor.seek_first(); cursor.valid(); cursor.next()) {
+    if (cursor.at().lease != 0) lessor.move_key(cursor.key(), 0, cursor.at().lease);
+  }
+  log::info("found leases; they do not expire in this build", {{"count", lessor.leases().size()}});
+}
+
+// Do WAL, .snap and db belong together?
+Status check_fit(const RecoveryInput& input, Index snapshot_index, Index consistent_index) {
+  if (consistent_index < snapshot_index) {
+    return fail(Code::kDataLoss,
+                "failed to find database snapshot file (snap: snapshot file doesn't exist): the db has applied {} and "
+                "the log begins behind {}; restore the member from a snapshot, or remove it and add it again",
+                consistent_index, snapshot_index);
+  }
+  const Index last = std::max(input.log.last_index(), snapshot_index);
+  if (consistent_index > last) {
+    return fail(Code::kDataLoss,
+                "server: the db has applied entry {}, but the WAL ends at {}: the WAL has lost entries; restore the "
+                "member from a snapshot, or remove it and add it again",
+                consistent_index, last);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<int64_t> build_index(const storage::View& view, mvcc::Index& index, int64_t compact_revision) {
+  mvcc::IndexBuilder builder;
+  int64_t newest = 1;
+  CAIRN_CHECK(for_each(view, Table::kKey, [&](std::string_view key, std::string_view value) -> Status {
+    const auto record_key = storage::decode_record_key(key);
+    if (!record_key) return fail(Code::kDataLoss, "server: damaged key {} in table key", to_hex(key));
+    newest = std::max(newest, record_key->revision.main);
+    if (value.empty()) return {};  // a revision that a restore has jumped to
+    const auto kv = mvcc::decode_key_value(value);
+    if (!kv || kv->key.empty()) return fail(Code::kDataLoss, "server: damaged record {} in table key", to_hex(key));
+    builder.add({.key = kv->key,
+                 .mod = record_key->revision,
+                 .tombstone = record_key->tombstone,
+                 .size = static_cast<uint32_t>(value.size()),
+                 .create = kv->create_revision,
+                 .version = kv->version,
+                 .lease = kv->lease});
+    return {};
+  }));
+  builder.finish(index, compact_revision);
+  return newest;
+}
+
+Result<Recovered> recover(const RecoveryInput& input) {
+  Recovered out;
+  AppliedState& state = out.state;
+  const storage::View& view = *input.view;
+  CAIRN_TRY(const Meta meta, read_meta(view));
+  if (input.new_directory) {
+    state.schema = Schema::k3_7;
+  } else {
+    CAIRN_TRY(state.schema, schema_of(meta));
+  }
+  const auto valid = wal::valid_snapshot_records(input.snapshots, input.hard_state);
+  CAIRN_TRY(const auto snapshot, wal::choose_start_snapshot(input.fs, input.snap_directory, valid));
+  wal::SnapshotRecord start;
+  if (snapshot) start = {snapshot->index, snapshot->term, snapshot->conf_state};
+  if (state.schema >= Schema::k3_6 && !valid.empty() && valid.back().index > start.index) start = valid.back();
+  CAIRN_CHECK(input.log.check_start(start));
+  out.snapshot_index = start.index;
+  // A 3.4 member that never changed a key has never written its consistent index.
+  Index consistent = meta.consistent_index;
+  if (state.schema == Schema::k3_4 && consistent == Index{} && start.index != Index{}) {
+    log::warn("consistent index was never saved", {{"snapshot-index", start.index.value}});
+    consistent = start.index;
+  }
+  CAIRN_CHECK(check_fit(input, start.index, consistent));
+  state.applied = consistent;
+  state.applied_term = meta.term;
+  if (consistent == start.index) {
+    state.applied_term = start.term;
+  } else if (consistent != Index{}) {
+    CAIRN_TRY(state.applied_term, input.log.index()->term(consistent));
+  }
+
+  state.lessor = lease::Lessor(input.lease_ttl_min);
+  CAIRN_CHECK(load_tables(view, state));
+  if (state.auth.enabled()) {
+    return fail(Code::kFailedPrecondition, "auth is enabled; this build cannot check it");
+  }
+  if (state.schema >= Schema::k3_6) {
+    CAIRN_CHECK(recover_members_from_tables(view, meta, state));
+  } else {
+    CAIRN_CHECK(recover_members_from_log(input, snapshot, consistent, state));
+  }
+  state.members.cluster_id = input.cluster_id;
+  state.storage_version = meta.storage_version;
+  state.new_directory = input.new_directory || meta.consistent_index == Index{};
+
+  const int64_t compacted = std::max(meta.scheduled_compaction, meta.finished_compaction);
+  state.index = std::make_unique<mvcc::Index>();
+  CAIRN_TRY(const int64_t newest, build_index(view, *state.index, compacted));
+  state.store.revision = std::max({newest, compacted, int64_t{1}});
+  state.store.compact_revision = compacted > 0 ? compacted : mvcc::kNeverCompacted;
+  state.unfinished_compaction = meta.scheduled_compaction > meta.finished_compaction ? meta.scheduled_compaction : 0;
+  attach_leases(state.index->working(), state.lessor);
+  state.file = input.view;
+  return out;
+}
+
+}  // namespace cairn::server
