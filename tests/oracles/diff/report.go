@@ -9,6 +9,8 @@ import (
 	"sort"
 	"strings"
 	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
 // An accepted difference: `pattern # reason`. The pattern is matched against "rpc path: A=value B=value".
@@ -60,6 +62,11 @@ func (c coverage) add(rpc string, o *outcome) {
 		c[rpc] = map[string]int{}
 	}
 	c[rpc][short(answer)]++
+	for _, message := range o.messages { // a watch ends without an error
+		if response, ok := message.(*pb.WatchResponse); ok && response.Canceled && response.CancelReason != "" {
+			c[rpc][short("cancelled: "+response.CancelReason)]++
+		}
+	}
 }
 
 var numbers = regexp.MustCompile(`\b\d+\b`)

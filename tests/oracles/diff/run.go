@@ -35,7 +35,7 @@ type run struct {
 	different int
 	knownOnly int
 	spent     map[string]time.Duration // by rpc
-	gone      bool // a server ended
+	gone      bool                     // a server ended
 }
 
 // An episode of a run: steps of one kind, between a beginning and an end that tidies up.

@@ -47,6 +47,18 @@ func (g *gen) watchStep() step {
 			script = append(script, g.putRequest())
 		}
 	}
+	// A watcher that starts in the future holds back progress until its time has come.
+	future := int64(0)
+	for _, message := range script {
+		if request, ok := message.(*pb.WatchRequest); ok {
+			if start := request.GetCreateRequest().GetStartRevision(); start > g.revision {
+				future = max(future, start-g.revision) // at most 20, see watchCreate
+			}
+		}
+	}
+	for range future {
+		script = append(script, &pb.PutRequest{Key: []byte("bob's"), Value: []byte("time passes")})
+	}
 	user := g.user
 	return step{
 		rpc: "Watch/Watch",
@@ -60,7 +72,7 @@ func (g *gen) watchCreate() *pb.WatchCreateRequest {
 	r.Key, r.RangeEnd = g.keyRange()
 	if g.oneIn(2) {
 		r.StartRevision = g.someRevision()
-		if r.StartRevision > g.revision+20 && r.StartRevision < 1<<40 {
+		if r.StartRevision > g.revision+20 {
 			r.StartRevision = g.revision + 5
 		}
 	}
@@ -110,7 +122,9 @@ func (t *target) watch(ctx context.Context, user string, script []proto.Message)
 			break
 		}
 	}
-	w.settle()
+	if !w.settle(2 * time.Second) {
+		w.unary = append(w.unary, "no progress")
+	}
 	cancel()
 	for range responses { // until the reader has ended
 	}
@@ -144,6 +158,10 @@ func (w *watching) play(ctx context.Context, user string, message proto.Message)
 	path, answer := "", proto.Message(nil)
 	switch m := message.(type) {
 	case *pb.WatchRequest:
+		// Whether a watcher that is still catching up gets events before its end is a matter of time.
+		if m.GetCancelRequest() != nil && !w.settle(500*time.Millisecond) {
+			return !w.ended
+		}
 		w.send(m)
 		if m.GetCreateRequest() != nil {
 			return w.until(func(r *pb.WatchResponse) bool { return r.Created }, 5*time.Second)
@@ -170,14 +188,14 @@ func (w *watching) play(ctx context.Context, user string, message proto.Message)
 
 // settle asks for progress until it is told, which it is only when all watchers are up to date. The last progress
 // comes behind all events, since they share the stream.
-func (w *watching) settle() {
-	for begin := time.Now(); !w.ended && time.Since(begin) < 5*time.Second; {
+func (w *watching) settle(within time.Duration) bool {
+	for begin := time.Now(); !w.ended && time.Since(begin) < within; {
 		w.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
 		if w.until(func(r *pb.WatchResponse) bool { return isProgress(r) && r.WatchId == -1 }, 60*time.Millisecond) {
-			return
+			return true
 		}
 	}
-	w.unary = append(w.unary, "no progress")
+	return false
 }
 
 func isProgress(r *pb.WatchResponse) bool {
@@ -230,6 +248,6 @@ func (w *watching) result(out *outcome) {
 		out.messages = append(out.messages, one.events)
 	}
 	for i, text := range w.unary {
-		out.messages = append(out.messages, &pb.WatchResponse{WatchId: int64(i), CancelReason: "request beside the watch: " + text})
+		out.messages = append(out.messages, &pb.WatchResponse{WatchId: int64(i), CancelReason: "beside: " + text})
 	}
 }
