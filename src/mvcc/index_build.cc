@@ -207,7 +207,11 @@ struct IndexBuilder::State {
       const auto begin = places.begin() + static_cast<ptrdiff_t>(first);
       const auto stop = places.begin() + static_cast<ptrdiff_t>(end);
       if (end - first <= 24) {
-        std::sort(begin, stop, [&](const Place& a, const Place& b) { return tail(a, depth) < tail(b, depth); });
+        std::sort(begin, stop, [&](const Place& a, const Place& b) {
+          const int order = tail(a, depth).compare(tail(b, depth));
+          // Ended before `depth`, both: only zeros apart, and the shorter is the prefix of the longer.
+          return order != 0 ? order < 0 : items[a.item].key_size < items[b.item].key_size;
+        });
         continue;
       }
       // What all of them share behind `depth` need not be sorted by.
@@ -231,7 +235,7 @@ struct IndexBuilder::State {
         if (!rest.empty()) std::memcpy(&head, rest.data(), std::min<size_t>(rest.size(), 8));
         place->head = __builtin_bswap64(head);
       }
-      if (ended) {  // only zeros apart: the shorter is the prefix of the longer
+      if (ended) {
         std::sort(begin, stop, [&](const Place& a, const Place& b) {
           return items[a.item].key_size < items[b.item].key_size;
         });

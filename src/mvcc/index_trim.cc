@@ -109,7 +109,7 @@ Chunk* Index::Writer::trim_history(const Entry& entry, Chunk* history, bool& era
 bool Index::Writer::next_trimmable(std::string_view from) {
   if (root == nullptr) return false;
   descend(from);
-  if (depth == 1) return from.empty();
+  if (depth == 1) return true;  // looked at again when it became the only one in the middle of a pass
   if (const Step& last = path[depth - 2]; trim_count(children(last.node)[last.at]) > 0) return true;
   for (int i = depth - 2; i >= 0; --i) {
     Step* step = &path[i];
