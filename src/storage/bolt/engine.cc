@@ -83,7 +83,7 @@ class BoltEngine final : public Engine {
 
   Status plan_commit(const Commit& commit, bool write_freelist, Planned& planned);
   Status plan_table(Table table, std::span<const Change> changes, Planned& planned);
-  void plan_freelist(bool always, Planned& planned);
+  Status plan_freelist(bool always, Planned& planned);
   Result<CommitResult> run(const Commit& commit, bool write_freelist);
   Status write_pages(Planned& planned);
   Status write_meta(const Meta& meta);
@@ -207,7 +207,7 @@ Status BoltEngine::plan_commit(const Commit& commit, bool write_freelist, Planne
   CAIRN_TRY(const std::optional<NewTree> root, writer.apply(view_->root_bucket(), roots));
   if (root) planned.meta.root = root->page;
 
-  plan_freelist(write_freelist, planned);
+  CAIRN_CHECK(plan_freelist(write_freelist, planned));
   planned.meta.high_water = planned.plan.high_water();
   return {};
 }
@@ -227,25 +227,27 @@ Status BoltEngine::plan_table(Table table, std::span<const Change> changes, Plan
   return {};
 }
 
-void BoltEngine::plan_freelist(bool always, Planned& planned) {
+Status BoltEngine::plan_freelist(bool always, Planned& planned) {
   const Meta& old = view_->meta();
   if (old.freelist != kNoFreelist) {
     const PageHeader header = load_header(mapping_->base() + old.freelist * old.page_bytes);
     planned.plan.release({old.freelist, uint64_t{header.overflow} + 1});
   }
-  // Taking the list's own page can only make the list shorter.
-  uint64_t count = freelist_.free_pages() + freelist_.pending_pages();
-  for (const PageRun& run : planned.plan.freed()) count += run.pages;
-  planned.meta.freelist = kNoFreelist;
-  if (always || count * sizeof(uint64_t) < options_.freelist_bytes_max) {
-    const PageRun run = planned.plan.allocate(freelist_pages(count, old.page_bytes));
-    planned.meta.freelist = run.first;
-    planned.freed = planned.plan.freed();
-    planned.plan.add_raw(
-        run, encode_freelist(freelist_.all(planned.freed), planned.meta.txid, run, old.page_bytes));
-  } else {
-    planned.freed = planned.plan.freed();
+  planned.freed = planned.plan.freed();
+  if (const auto run = freelist_.twice(planned.freed)) {
+    return fail(Code::kDataLoss, "bolt: page {} is reached twice, or is free and reached", run->first);
   }
+  planned.meta.freelist = kNoFreelist;
+  uint64_t count = freelist_.unused_pages();
+  for (const PageRun& run : planned.freed) count += run.pages;
+  if (!always && count * sizeof(uint64_t) >= options_.freelist_bytes_max) return {};
+  // Taking pages for the list can only make it shorter.
+  const PageRun at = planned.plan.allocate(freelist_pages(count, old.page_bytes));
+  planned.freed = planned.plan.freed();
+  planned.meta.freelist = at.first;
+  planned.plan.add_raw(
+      at, encode_freelist(freelist_.unused_with(planned.freed), planned.meta.txid, at, old.page_bytes));
+  return {};
 }
 
 // --- Writing

@@ -17,10 +17,18 @@ uint64_t list_bytes(uint64_t count) { return 8 * (count >= kCountInBody ? count 
 
 }  // namespace
 
-void RunSet::add(PageRun run) {
+bool RunSet::overlaps(PageRun run) const {
+  const auto after = runs_.lower_bound(run.first);
+  if (after != runs_.end() && after->first < run.first + run.pages) return true;
+  if (after == runs_.begin()) return false;
+  const auto before = std::prev(after);
+  return before->first + before->second > run.first;
+}
+
+bool RunSet::add(PageRun run) {
   CAIRN_ASSERT(run.pages > 0);
+  if (overlaps(run)) return false;
   auto after = runs_.lower_bound(run.first);
-  CAIRN_ASSERT(after == runs_.end() || after->first >= run.first + run.pages);
   pages_ += run.pages;
   if (after != runs_.end() && after->first == run.first + run.pages) {
     run.pages += after->second;
@@ -28,13 +36,26 @@ void RunSet::add(PageRun run) {
   }
   if (after != runs_.begin()) {
     const auto before = std::prev(after);
-    CAIRN_ASSERT(before->first + before->second <= run.first);
     if (before->first + before->second == run.first) {
       before->second += run.pages;
-      return;
+      return true;
     }
   }
   runs_.emplace_hint(after, run.first, run.pages);
+  return true;
+}
+
+void RunSet::remove(PageRun run) {
+  auto it = runs_.upper_bound(run.first);
+  CAIRN_ASSERT(it != runs_.begin());
+  --it;
+  const PageRun whole{it->first, it->second};
+  CAIRN_ASSERT(whole.first + whole.pages >= run.first + run.pages);
+  const auto after = runs_.erase(it);
+  if (whole.first < run.first) runs_.emplace_hint(after, whole.first, run.first - whole.first);
+  const uint64_t end = run.first + run.pages;
+  if (whole.first + whole.pages > end) runs_.emplace_hint(after, end, whole.first + whole.pages - end);
+  pages_ -= run.pages;
 }
 
 std::optional<PageRun> RunSet::take(uint64_t pages, uint64_t& from) {
@@ -54,13 +75,11 @@ std::optional<PageRun> RunSet::take(uint64_t pages, uint64_t& from) {
 }
 
 void FreeList::restore(const std::vector<PageRun>& free, std::optional<uint64_t> txid) {
-  if (!txid) {
-    for (const PageRun& run : free) free_.add(run);
-    return;
+  for (const PageRun& run : free) {
+    CAIRN_ASSERT(unused_.add(run));
+    if (!txid) CAIRN_ASSERT(free_.add(run));
   }
-  Group group{*txid, free};
-  for (const PageRun& run : free) pending_pages_ += run.pages;
-  pending_.push_back(std::move(group));
+  if (txid) pending_.push_back({*txid, free});
 }
 
 std::vector<PageRun> FreeList::begin(uint64_t oldest_view) {
@@ -72,8 +91,7 @@ std::vector<PageRun> FreeList::begin(uint64_t oldest_view) {
     const Group& group = pending_.front();
     if (group.txid > oldest_view && !CAIRN_MUTANT("storage.freed_page_reused_under_view")) break;
     for (const PageRun& run : group.runs) {
-      free_.add(run);
-      pending_pages_ -= run.pages;
+      CAIRN_ASSERT(free_.add(run));
       released.push_back(run);
     }
     pending_.pop_front();
@@ -86,28 +104,38 @@ std::optional<PageRun> FreeList::take(uint64_t pages) {
   // Nothing becomes free within a commit, so the search goes on where the last one of this length ended. A shorter
   // request may have cut the run that begins there, which is then a little higher.
   const auto run = free_.take(pages, from_.try_emplace(pages, 0).first->second);
-  if (run) taken_.push_back(*run);
+  if (run) {
+    unused_.remove(*run);
+    taken_.push_back(*run);
+  }
   return run;
+}
+
+std::optional<PageRun> FreeList::twice(const std::vector<PageRun>& freed) const {
+  RunSet seen;
+  for (const PageRun& run : freed) {
+    if (unused_.overlaps(run) || !seen.add(run)) return run;
+  }
+  return {};
 }
 
 void FreeList::finish(uint64_t txid, const std::vector<PageRun>& freed) {
   taken_.clear();
-  Group group{txid, freed};
-  for (const PageRun& run : freed) pending_pages_ += run.pages;
-  pending_.push_back(std::move(group));
+  for (const PageRun& run : freed) CAIRN_ASSERT(unused_.add(run));
+  pending_.push_back({txid, freed});
 }
 
 void FreeList::give_back() {
-  for (const PageRun& run : taken_) free_.add(run);
+  for (const PageRun& run : taken_) {
+    CAIRN_ASSERT(free_.add(run));
+    CAIRN_ASSERT(unused_.add(run));
+  }
   taken_.clear();
 }
 
-RunSet FreeList::all(const std::vector<PageRun>& freed) const {
-  RunSet set = free_;
-  for (const Group& group : pending_) {
-    for (const PageRun& run : group.runs) set.add(run);
-  }
-  for (const PageRun& run : freed) set.add(run);
+RunSet FreeList::unused_with(const std::vector<PageRun>& freed) const {
+  RunSet set = unused_;
+  for (const PageRun& run : freed) CAIRN_ASSERT(set.add(run));
   return set;
 }
 

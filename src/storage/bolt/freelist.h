@@ -33,8 +33,11 @@ struct PageRun {
 // A set of page ids as runs that do not touch each other.
 class RunSet {
  public:
-  // Asserts that no page of `run` is in the set.
-  void add(PageRun run);
+  // False, and nothing changes, when a page of `run` is in the set already.
+  [[nodiscard]] bool add(PageRun run);
+  [[nodiscard]] bool overlaps(PageRun run) const;
+  // All of `run` is in the set.
+  void remove(PageRun run);
   // The lowest run of `pages` pages, removed from the set. Looks from `from` on, where the caller knows that no
   // lower run is long enough, and moves `from` to where it found one.
   std::optional<PageRun> take(uint64_t pages, uint64_t& from);
@@ -61,9 +64,12 @@ class FreeList {
   void give_back();
 
   [[nodiscard]] uint64_t free_pages() const { return free_.pages(); }
-  [[nodiscard]] uint64_t pending_pages() const { return pending_pages_; }
-  // Free, pending and `freed`, ascending.
-  [[nodiscard]] RunSet all(const std::vector<PageRun>& freed) const;
+  [[nodiscard]] uint64_t unused_pages() const { return unused_.pages(); }
+  // The first run of `freed` with a page that is unused already or is named twice: the file's tree reached a page that
+  // is not its own. nullopt: there is none.
+  [[nodiscard]] std::optional<PageRun> twice(const std::vector<PageRun>& freed) const;
+  // Free, pending and `freed`.
+  [[nodiscard]] RunSet unused_with(const std::vector<PageRun>& freed) const;
 
  private:
   struct Group {
@@ -72,8 +78,8 @@ class FreeList {
   };
 
   RunSet free_;
+  RunSet unused_;              // free and pending
   std::deque<Group> pending_;  // oldest first
-  uint64_t pending_pages_ = 0;
   std::vector<PageRun> taken_;            // by the running commit
   std::map<uint64_t, uint64_t> from_;  // pages -> lowest page where such a run may begin, for the running commit
 };

@@ -11,7 +11,7 @@ namespace {
 
 RunSet set_of(const std::vector<PageRun>& runs) {
   RunSet set;
-  for (const PageRun& run : runs) set.add(run);
+  for (const PageRun& run : runs) EXPECT_TRUE(set.add(run));
   return set;
 }
 
@@ -74,7 +74,7 @@ TEST(BoltFreeList, SurvivesTheFile) {
     uint64_t id = 2;
     while (set.pages() < count) {
       id += 1 + random.below(3);
-      set.add({id++, 1});
+      EXPECT_TRUE(set.add({id++, 1}));
     }
     const uint64_t pages = freelist_pages(count, 4096);
     const Meta meta{.page_bytes = 4096, .root = id + 1, .freelist = id + 2, .high_water = id + 2 + pages, .txid = 7};
@@ -104,12 +104,19 @@ TEST(BoltFreeList, AgreesWithASetOfPages) {
   RunSet set;
   std::set<uint64_t> model;
   for (int step = 0; step < 20'000; ++step) {
-    if (random.one_in(2)) {
+    if (random.one_in(5) && !set.runs().empty()) {
+      // A piece of a run.
+      const auto it = std::next(set.runs().begin(), static_cast<std::ptrdiff_t>(random.below(set.runs().size())));
+      const uint64_t skip = random.below(it->second);
+      const PageRun run{it->first + skip, 1 + random.below(it->second - skip)};
+      set.remove(run);
+      for (uint64_t id = run.first; id < run.first + run.pages; ++id) ASSERT_EQ(model.erase(id), 1);
+    } else if (random.one_in(2)) {
       const PageRun run{random.below(2000), 1 + random.below(4)};
       bool taken = false;
       for (uint64_t id = run.first; id < run.first + run.pages; ++id) taken |= model.contains(id);
+      ASSERT_EQ(set.add(run), !taken);
       if (taken) continue;
-      set.add(run);
       for (uint64_t id = run.first; id < run.first + run.pages; ++id) model.insert(id);
     } else {
       const uint64_t pages = 1 + random.below(5);

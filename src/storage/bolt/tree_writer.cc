@@ -8,6 +8,7 @@ namespace cairn::storage::bolt {
 namespace {
 
 constexpr Fault kBadElement = "an element does not fit its neighbours or its page";
+constexpr Fault kSingleChild = "the branch has a single child";
 
 }  // namespace
 
@@ -82,6 +83,7 @@ Result<bool> TreeWriter::collect_leaf(const Page& page, Changes changes, Bag& ou
 }
 
 Result<bool> TreeWriter::collect_branch(const Page& page, int height, Changes changes, bool edge, Bag& out) {
+  if (page.count < 2) return fault(page, kSingleChild);
   const int below = height - 1;
   out.height = height;
   bool changed = false;
@@ -205,6 +207,7 @@ Result<int> TreeWriter::height_of(const Page& root) const {
 }
 
 Status TreeWriter::absorb(const Page& page, Bag& out) {
+  if (!page.leaf && page.count < 2) return fault(page, kSingleChild);
   Entry entry;
   out.items.reserve(out.items.size() + page.count);
   for (uint32_t i = 0; i < page.count; ++i) {
