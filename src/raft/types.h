@@ -1,6 +1,6 @@
 // raft/types.h: what consensus talks about: entries, hard state, configurations, messages.
 //
-// Plain values. Field for field those of etcd's raftpb (docs/wire_format.md), so that `cluster` and `wal` convert
+// Plain values. Field for field those of etcd's raftpb, so that `cluster` and `wal` convert
 // them to and from bytes without loss; fields marked "local" never leave the process.
 #pragma once
 
