@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"google.golang.org/protobuf/proto"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -90,7 +92,10 @@ func (g *gen) alarmEnd() []step {
 
 // Members that never start, as learners: a voter more would take the quorum away.
 func (g *gen) memberSteps() []step {
-	add := func(name, url string) step {
+	// An id comes from the URL and the second: the same URL again within one would have the same id.
+	port := 10_000 + 3*g.random.Intn(10_000)
+	add := func(name string, port int) step {
+		url := fmt.Sprintf("http://127.0.0.1:%d", port)
 		s := g.rpc(clusterService+"MemberAdd", &pb.MemberAddRequest{PeerURLs: []string{url}, IsLearner: true}, &pb.MemberAddResponse{})
 		s.after = func(a, b *outcome) {
 			for i, o := range []*outcome{a, b} {
@@ -110,14 +115,14 @@ func (g *gen) memberSteps() []step {
 		}, &pb.MemberRemoveResponse{})
 	}
 	return []step{
-		add("learner", "http://127.0.0.1:9"), list(),
-		add("twice", "http://127.0.0.1:9"),   // the URL is taken
-		add("second", "http://127.0.0.1:10"), // one learner at a time
+		add("learner", port), list(),
+		add("twice", port),    // the URL is taken
+		add("second", port+1), // one learner at a time
 		g.rpcFor(clusterService+"MemberPromote", func(t *target) proto.Message {
 			return &pb.MemberPromoteRequest{ID: t.members["learner"]} // not in sync
 		}, &pb.MemberPromoteResponse{}),
 		g.rpcFor(clusterService+"MemberUpdate", func(t *target) proto.Message {
-			return &pb.MemberUpdateRequest{ID: t.members["learner"], PeerURLs: []string{"http://127.0.0.1:11"}}
+			return &pb.MemberUpdateRequest{ID: t.members["learner"], PeerURLs: []string{fmt.Sprintf("http://127.0.0.1:%d", port+2)}}
 		}, &pb.MemberUpdateResponse{}),
 		g.rpcFor(maintenance+"MoveLeader", func(t *target) proto.Message {
 			return &pb.MoveLeaderRequest{TargetID: t.members["learner"]}

@@ -14,6 +14,7 @@ import (
 // normalise replaces what two clusters cannot have in common. An id, a term or a size becomes 1, so that whether it is
 // there is still compared; an id that is not the member's or the cluster's own becomes 2.
 func (t *target) normalise(message proto.Message) {
+	sortMembers(message, t.memberID)
 	walk(message.ProtoReflect(), func(m proto.Message) {
 		switch m := m.(type) {
 		case *pb.ResponseHeader:
@@ -49,6 +50,16 @@ func (t *target) normalise(message proto.Message) {
 			sort.Slice(m.Keys, func(i, j int) bool { return string(m.Keys[i]) < string(m.Keys[j]) })
 		}
 	})
+}
+
+// Members are listed by id, and the id of an added one depends on the time: the own member goes first.
+func sortMembers(message proto.Message, own uint64) {
+	list, ok := message.(interface{ GetMembers() []*pb.Member })
+	if !ok {
+		return
+	}
+	members := list.GetMembers()
+	sort.SliceStable(members, func(i, j int) bool { return members[i].GetID() == own && members[j].GetID() != own })
 }
 
 func (t *target) id(value, own uint64) uint64 {

@@ -76,7 +76,7 @@ func (g *gen) lockBegin() []step {
 // Locks and elections, each name used by one lease only: a second one would wait for the first, and how long it had
 // waited when its deadline came is a matter of time. The waiting ones are a scenario of their own.
 func (g *gen) lockStep() step {
-	at := g.random.Intn(len(leasePool))
+	at := g.random.Intn(len(leasePool) - 1) // the last one is negative: its candidates wait for ever
 	lease := leasePool[at]
 	name := fmt.Appendf(nil, "lock-%d", at)
 	key := fmt.Appendf(nil, "lock-%d/%x", at, uint64(lease))
@@ -131,7 +131,7 @@ func (g *gen) expirySteps() []step {
 	}
 	return []step{
 		grant(501, 1), grant(502, 0), grant(503, -1), // raised to what the election timeout asks for
-		put("expiring/b", 501), put("expiring/a", 501), put("expiring/c", 502),
+		put("expiring/b", 501), put("expiring/a", 501), put("expiring/c", 501), // which of two leases ends first is a matter of time
 		g.untilEmpty("expiring/", "expiring0"),
 		g.rpc(leaseService+"LeaseTimeToLive", &pb.LeaseTimeToLiveRequest{ID: 501, Keys: true}, &pb.LeaseTimeToLiveResponse{}),
 		g.keepAlive(501), all(),
