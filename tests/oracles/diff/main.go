@@ -23,17 +23,17 @@ import (
 )
 
 type settings struct {
-	requests   int
-	seed       int64
-	maxDiffs   int
-	known      string
-	profiles   string
-	coverage   bool
-	verbose    bool
-	a, b       string
-	aBin, bBin string
-	aArgs      string
-	bArgs      string
+	requests       int
+	seed           int64
+	maxDiffs       int
+	known          string
+	profiles, skip string
+	coverage       bool
+	verbose        bool
+	a, b           string
+	aBin, bBin     string
+	aArgs          string
+	bArgs          string
 }
 
 func main() {
@@ -47,6 +47,7 @@ func command() int {
 	flag.IntVar(&s.maxDiffs, "max-differences", 20, "stop after so many requests with differences")
 	flag.StringVar(&s.known, "known", "tests/compat/known_differences", "the accepted differences")
 	flag.StringVar(&s.profiles, "profiles", "", "comma separated, of: "+strings.Join(profileNames(), ", ")+"; empty: all")
+	flag.StringVar(&s.skip, "skip", "", "comma separated rpcs that are not sent: KV/RangeStream,Watch/Watch")
 	flag.BoolVar(&s.coverage, "coverage", true, "print what was seen")
 	flag.BoolVar(&s.verbose, "v", false, "print every request")
 	flag.StringVar(&s.a, "a", "", "endpoint of the first, HOST:PORT")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"sort"
 	"strings"
 
@@ -185,7 +186,7 @@ func short(text string) string {
 // differences lists where two outcomes differ, as "path: A=value B=value".
 func differences(a, b *outcome) []string {
 	if a.broken == "" && b.broken == "" && a.code == b.code && a.text == b.text && len(a.messages) == len(b.messages) {
-		equal := true
+		equal := maps.Equal(a.extra, b.extra)
 		for i := range a.messages {
 			equal = equal && proto.Equal(a.messages[i], b.messages[i])
 		}
@@ -229,7 +230,8 @@ func (o *outcome) fields() map[string]string {
 	if o.broken != "" {
 		out["broken"] = o.broken
 	}
-	if len(o.messages) != 1 {
+	maps.Copy(out, o.extra)
+	if len(o.messages) != 1 && o.extra == nil {
 		out["answers"] = fmt.Sprint(len(o.messages))
 	}
 	for i, message := range o.messages {

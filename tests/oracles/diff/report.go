@@ -55,7 +55,9 @@ type coverage map[string]map[string]int
 
 func (c coverage) add(rpc string, o *outcome) {
 	answer := "ok"
-	if o.code != 0 {
+	if text := o.httpAnswer(); text != "" {
+		answer = text
+	} else if o.code != 0 {
 		answer = fmt.Sprintf("%d %s", o.code, numbers.ReplaceAllString(o.text, "N"))
 	}
 	if c[rpc] == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -132,6 +133,9 @@ func (r *run) steps(ctx context.Context, steps []step) {
 
 func (r *run) step(ctx context.Context, s step) {
 	r.sent++
+	if slices.Contains(strings.Split(r.settings.skip, ","), s.rpc) {
+		return
+	}
 	if r.settings.verbose {
 		fmt.Printf("#%d %s %s\n", r.sent, s.rpc, s.say())
 	}

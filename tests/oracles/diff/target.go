@@ -79,7 +79,8 @@ type outcome struct {
 	code     uint32
 	text     string
 	messages []proto.Message
-	broken   string // an answer that is not the message it should be
+	broken   string            // an answer that is not the message it should be
+	extra    map[string]string // of an answer that is no message: HTTP
 }
 
 const defaultTimeout = 20 * time.Second
