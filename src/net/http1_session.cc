@@ -47,7 +47,6 @@ std::string_view http_date() {
 int status_of(const boost::system::error_code& error) {
   if (error == http::error::body_limit) return 413;
   if (error == http::error::header_limit) return 431;
-  if (error == http::error::bad_version) return 505;
   if (error == http::error::bad_transfer_encoding) return 501;
   return 400;
 }

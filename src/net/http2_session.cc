@@ -289,21 +289,25 @@ void Http2Session::on_ping(const uint8_t* opaque, bool ack) {
 void Http2Session::on_timer() {
   const int64_t now_ns = loop_.now_ns();
   const Keepalive& keepalive = options_.keepalive;
-  const int64_t due_ns = last_read_ns_ + keepalive.interval_ns;
-  if (now_ns < due_ns) {
-    keepalive_asked_ = false;
-    loop_.timers().add(*this, due_ns);
-    return;
-  }
-  if (keepalive_asked_) {
+  if (asked_ns_ != 0 && last_read_ns_ < asked_ns_) {
     failed_ = true;
     host_.wake();
     return;
   }
-  keepalive_asked_ = true;
+  asked_ns_ = 0;
+  const int64_t due_ns = last_read_ns_ + keepalive.interval_ns;
+  if (now_ns < due_ns) {
+    loop_.timers().add(*this, due_ns);
+    return;
+  }
   nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, kKeepalivePing.data());
   host_.wake();
-  if (keepalive.timeout_ns > 0) loop_.timers().add(*this, now_ns + keepalive.timeout_ns);
+  if (keepalive.timeout_ns > 0) {
+    asked_ns_ = now_ns;
+    loop_.timers().add(*this, now_ns + keepalive.timeout_ns);
+  } else {
+    loop_.timers().add(*this, now_ns + keepalive.interval_ns);
+  }
 }
 
 GrpcCall* Http2Session::open_call(int32_t stream_id) {

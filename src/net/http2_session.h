@@ -88,7 +88,7 @@ class Http2Session final : public Protocol, private TimerHeap::Node {
   std::vector<CallId> firing_;
   PingPolicy pings_;
   int64_t last_read_ns_ = 0;
-  bool keepalive_asked_ = false;
+  int64_t asked_ns_ = 0;  // when the peer was asked for a sign of life; 0: it need not give one
   bool failed_ = false;
   bool draining_ = false;
   bool last_goaway_ = false;

@@ -1,0 +1,183 @@
+// HTTP/1.1 on the same port.
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "net/testing/test_client.h"
+#include "net/testing/test_server.h"
+
+namespace cairn::net {
+namespace {
+
+class ServerHttp : public testing::Test {
+ protected:
+  void SetUp() override {
+    server_.http.on_request = [](HttpRequest request, EventLoop&, HttpRespond respond) {
+      std::string text = request.method + " " + request.path + " [" + request.query + "] " +
+                         std::string(request.header("x-NAME")) + " " + request.body;
+      if (request.path == "/thread") {
+        std::thread([respond, text] { respond({.headers = {{"X-From", "thread"}}, .body = text}); }).detach();
+        return;
+      }
+      if (request.path == "/big") text.assign(3'000'000, 'b');
+      respond({.status = request.path == "/missing" ? 404 : 200, .headers = {}, .body = text});
+    };
+    fd_ = connect_to(server_.start());
+  }
+  void TearDown() override {
+    ::close(fd_);
+    server_.stop();
+  }
+
+  void send(std::string_view bytes) { ASSERT_EQ(::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL), ssize_t(bytes.size())); }
+  // Reads until `count` answers are whole (by Content-Length).
+  std::string receive(int count = 1) {
+    return read_until(fd_, [count](const std::string& got) {
+      size_t at = 0;
+      for (int i = 0; i < count; ++i) {
+        const size_t end = got.find("\r\n\r\n", at);
+        if (end == std::string::npos) return false;
+        const size_t length = got.find("Content-Length: ", at);
+        at = end + 4;
+        if (length < end) at += static_cast<size_t>(std::stoul(got.substr(length + 16)));
+        if (got.size() < at) return false;
+      }
+      return true;
+    });
+  }
+  static std::string body_of(const std::string& answer) { return answer.substr(answer.find("\r\n\r\n") + 4); }
+  bool closed() {
+    return read_until(fd_, [](const std::string&) { return false; }, 3000).empty() && ::recv(fd_, buffer_, 1, MSG_DONTWAIT) == 0;
+  }
+
+  TestServer server_{ServerOptions{.http_body_bytes_max = 1000, .http_header_bytes_max = 2000}};
+  int fd_ = -1;
+  char buffer_[1] = {};
+};
+
+TEST_F(ServerHttp, KeepsAliveOverManyRequests) {
+  for (int i = 0; i < 20; ++i) {
+    send("GET /a/b?x=1&y HTTP/1.1\r\nHost: x\r\nX-Name: n\r\n\r\n");
+    const std::string answer = receive();
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nDate: ")) << answer;
+    EXPECT_NE(answer.find("\r\nContent-Length: 19\r\n"), std::string::npos) << answer;
+    EXPECT_EQ(body_of(answer), "GET /a/b [x=1&y] n ");
+  }
+  EXPECT_EQ(server_.server().stats().http_requests, 20U);
+  EXPECT_EQ(server_.server().stats().connections_opened, 1U);
+}
+
+TEST_F(ServerHttp, PipelinedRequestsAreAnsweredInOrder) {
+  std::string bytes;
+  for (int i = 0; i < 10; ++i) {
+    bytes += "POST /" + std::string(i % 3 == 0 ? "thread" : "here") + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n" +
+             std::to_string(i);
+  }
+  send(bytes);
+  const std::string got = receive(10);
+  size_t at = 0;
+  for (int i = 0; i < 10; ++i) {
+    const std::string text = std::string("POST /") + (i % 3 == 0 ? "thread" : "here") + " []  " + std::to_string(i);
+    at = got.find(text, at);
+    ASSERT_NE(at, std::string::npos) << text;
+  }
+}
+
+TEST_F(ServerHttp, BodiesByLengthAndByChunks) {
+  send("PUT /p HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel");
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  send("lo");
+  EXPECT_EQ(body_of(receive()), "PUT /p []  hello");
+  send("POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+  EXPECT_EQ(body_of(receive()), "POST /c []  abcde");
+}
+
+TEST_F(ServerHttp, ContinueIsSaidBeforeTheBody) {
+  send("POST /c HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+  EXPECT_EQ(receive(), "HTTP/1.1 100 Continue\r\n\r\n");
+  send("ok");
+  EXPECT_EQ(body_of(receive()), "POST /c []  ok");
+}
+
+TEST_F(ServerHttp, HeadHasNoBody) {
+  send("HEAD /h HTTP/1.1\r\nHost: x\r\n\r\nGET /missing HTTP/1.1\r\nHost: x\r\n\r\n");
+  const std::string got = read_until(fd_, [](const std::string& s) { return s.ends_with("GET /missing []  "); });
+  EXPECT_NE(got.find("Content-Length: 12\r\n"), std::string::npos) << got;
+  EXPECT_NE(got.find("\r\n\r\nHTTP/1.1 404 Not Found\r\n"), std::string::npos) << got;
+}
+
+TEST_F(ServerHttp, CloseIsHonoured) {
+  send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  EXPECT_NE(receive().find("\r\nConnection: close\r\n"), std::string::npos);
+  EXPECT_TRUE(closed());
+}
+
+TEST_F(ServerHttp, Http10ClosesUnlessAsked) {
+  send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+  EXPECT_NE(receive().find("\r\nConnection: keep-alive\r\n"), std::string::npos);
+  send("GET / HTTP/1.0\r\n\r\n");
+  EXPECT_NE(receive().find("\r\nConnection: close\r\n"), std::string::npos);
+  EXPECT_TRUE(closed());
+}
+
+TEST_F(ServerHttp, AnswersOfAnotherThread) {
+  send("GET /thread HTTP/1.1\r\nHost: x\r\n\r\n");
+  const std::string answer = receive();
+  EXPECT_NE(answer.find("\r\nX-From: thread\r\n"), std::string::npos);
+}
+
+TEST_F(ServerHttp, LargeAnswersArriveWhole) {
+  send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(body_of(receive()), std::string(3'000'000, 'b'));
+}
+
+TEST_F(ServerHttp, TooLongABodyIs413) {
+  send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n");
+  EXPECT_TRUE(receive().starts_with("HTTP/1.1 413 "));
+  EXPECT_TRUE(closed());
+}
+
+TEST_F(ServerHttp, TooLongAHeaderIs431) {
+  send("GET / HTTP/1.1\r\nHost: x\r\nX: " + std::string(2100, 'x') + "\r\n\r\n");
+  EXPECT_TRUE(receive().starts_with("HTTP/1.1 431 "));
+}
+
+TEST_F(ServerHttp, NoHttpIs400) {
+  send("this is not http\r\n\r\n");
+  EXPECT_TRUE(receive().starts_with("HTTP/1.1 400 Bad Request\r\n"));
+  EXPECT_TRUE(closed());
+}
+
+TEST(HttpText, AnswersCannotSmuggleHeadersNorOutliveTheServer) {
+  HttpRespond late;
+  {
+    TestServer server;
+    std::atomic<bool> asked{false};
+    server.http.on_request = [&](HttpRequest, EventLoop&, HttpRespond respond) {
+      if (!late) {
+        late = respond;
+        asked = true;
+        return;
+      }
+      respond({.headers = {{"X", "a\r\nEvil: 1"}}, .body = ""});
+    };
+    const std::string address = server.start();
+    const int fd = connect_to(address);
+    constexpr std::string_view kRequest = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    ::send(fd, kRequest.data(), kRequest.size(), MSG_NOSIGNAL);
+    while (!asked) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ::close(fd);
+    const int second = connect_to(address);
+    ::send(second, kRequest.data(), kRequest.size(), MSG_NOSIGNAL);
+    const std::string got = read_until(second, [](const std::string& s) { return s.find("\r\n\r\n") != std::string::npos; });
+    EXPECT_EQ(got.find("\r\nEvil"), std::string::npos);
+    late({});  // its connection has gone
+    ::close(second);
+    server.stop();
+  }
+  late({});  // and now the server
+}
+
+}  // namespace
+}  // namespace cairn::net

@@ -1,0 +1,327 @@
+// Streams, slow readers, large messages, resets.
+#include <algorithm>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "net/output.h"
+#include "net/testing/test_client.h"
+#include "net/testing/test_server.h"
+
+namespace cairn::net {
+namespace {
+
+// Counts what it was asked for.
+struct Counts {
+  std::atomic<uint64_t> produced{0};
+  std::atomic<int> destroyed{0};
+};
+
+class CountingProducer final : public MessageProducer {
+ public:
+  CountingProducer(uint64_t length, Counts& counts) : left_(length), counts_(counts) {}
+  ~CountingProducer() override { ++counts_.destroyed; }
+  Result<Piece> produce(std::span<char> out) override {
+    const size_t bytes = std::min<uint64_t>(left_, out.size());
+    std::fill_n(out.data(), bytes, 'p');
+    left_ -= bytes;
+    counts_.produced += bytes;
+    return Piece{.bytes = bytes, .outcome = left_ == 0 ? Outcome::kDone : Outcome::kMore};
+  }
+
+ private:
+  uint64_t left_;
+  Counts& counts_;
+};
+
+void add_download(TestServer& server, Counts& counts, std::atomic<int>& ends) {
+  server.router.add("/test.Svc/Download", [&](LambdaHandler& handler, Call&) {
+    handler.message = [&](Call& call, std::string_view message) {
+      const uint64_t length = std::stoull(std::string(message));
+      call.send(length, std::make_unique<CountingProducer>(length, counts));
+      call.finish();
+    };
+    handler.end = [&](Call&) { ++ends; };
+  });
+}
+
+// Waits until `value` has not moved for a while.
+template <class F>
+uint64_t settled(F value) {
+  uint64_t last = value();
+  for (int calm = 0; calm < 10;) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    const uint64_t now = value();
+    calm = now == last ? calm + 1 : 0;
+    last = now;
+  }
+  return last;
+}
+
+TEST(ServerStream, MessagesBothWays) {
+  TestServer server;
+  server.router.add("/test.Svc/Chat", [](LambdaHandler& handler, Call&) {
+    handler.message = [](Call& call, std::string_view message) { call.send("re: " + std::string(message)); };
+    handler.half_close = [](Call& call) { call.finish(); };
+  });
+  TestClient client(server.start());
+  const int32_t id = client.start("/test.Svc/Chat");
+  std::vector<std::string> expected;
+  for (int i = 0; i < 20; ++i) {
+    client.send(id, std::to_string(i));
+    expected.push_back("re: " + std::to_string(i));
+    ASSERT_TRUE(client.pump_until([&] { return client.stream(id).messages().size() == expected.size(); }));
+  }
+  EXPECT_EQ(client.stream(id).code(), -1);
+  client.half_close(id);
+  ASSERT_TRUE(client.pump_until([&] { return client.stream(id).closed; }));
+  EXPECT_EQ(client.stream(id).messages(), expected);
+  EXPECT_EQ(client.stream(id).code(), 0);
+}
+
+TEST(ServerStream, AServerStreamGoesOnWhenWritable) {
+  TestServer server;
+  constexpr int kMessages = 3000;
+  std::atomic<uint64_t> queued_max{0};
+  server.router.add("/test.Svc/Count", [&](LambdaHandler& handler, Call&) {
+    auto next = std::make_shared<int>(0);
+    const auto more = [next, &queued_max](Call& call) {
+      if (*next == kMessages) {
+        call.finish();
+        return;
+      }
+      call.send(std::to_string((*next)++) + std::string(1000, '.'));
+      queued_max = std::max(queued_max.load(), call.queued_bytes());
+    };
+    handler.message = [more](Call& call, std::string_view) { more(call); };
+    handler.writable = more;
+  });
+  TestClient client(server.start());
+  const auto& answer = client.unary("/test.Svc/Count", "go");
+  EXPECT_EQ(answer.code(), 0);
+  const auto messages = answer.messages();
+  ASSERT_EQ(messages.size(), static_cast<size_t>(kMessages));
+  for (int i = 0; i < kMessages; ++i) {
+    ASSERT_EQ(messages[static_cast<size_t>(i)].substr(0, messages[static_cast<size_t>(i)].find('.')), std::to_string(i));
+  }
+  EXPECT_LT(queued_max, 3000U);
+}
+
+TEST(ServerStream, AProducedMessageArrivesWhole) {
+  for (const uint32_t window : {65'535U, 1'000U, 100'000U, 10'000'000U}) {
+    SCOPED_TRACE(window);
+    TestServer server;
+    Counts counts;
+    std::atomic<int> ends{0};
+    add_download(server, counts, ends);
+    TestClient client(server.start(), {.stream_window_bytes = window});
+    for (const uint64_t length : {uint64_t{0}, uint64_t{1}, uint64_t{16384}, uint64_t{3'000'000}}) {
+      const auto& answer = client.unary("/test.Svc/Download", std::to_string(length));
+      ASSERT_EQ(answer.code(), 0);
+      ASSERT_EQ(answer.messages().size(), 1U);
+      EXPECT_EQ(answer.messages()[0], std::string(length, 'p'));
+    }
+    EXPECT_EQ(counts.destroyed, 4);
+  }
+}
+
+TEST(ServerStream, AReaderThatStopsCostsNothingMore) {
+  TestServer server;
+  Counts counts;
+  std::atomic<int> ends{0};
+  add_download(server, counts, ends);
+  // Windows without end: only the socket holds the server back.
+  TestClient client(server.start(), {.stream_window_bytes = 0x7fffffff, .receive_buffer_bytes = 65536});
+  nghttp2_session_set_local_window_size(client.session(), NGHTTP2_FLAG_NONE, 0, 0x7fffffff);
+  const int32_t id = client.start("/test.Svc/Download");
+  client.stream(id).keep_data = false;
+  client.send(id, std::to_string(1U << 30));
+  client.half_close(id);
+  client.flush();
+  const uint64_t produced = settled([&] { return counts.produced.load(); });
+  EXPECT_GT(produced, 0U);
+  // What the kernel buffers of both sides hold, and the connection's own 256 KB.
+  EXPECT_LT(produced, 16U << 20);
+  const ServerStats stats = server.server().stats();
+  EXPECT_LT(produced - std::min(produced, stats.socket_bytes_out), Output::kBytesMax);
+  EXPECT_EQ(ends, 0);
+
+  // Others on the same loop are served meanwhile.
+  TestClient other(server.addresses.front());
+  EXPECT_EQ(other.unary("/test.Svc/Echo", "x").code(), 0);
+
+  // Reading on gets all of it.
+  ASSERT_TRUE(client.pump_until([&] { return client.stream(id).closed; }, 60'000));
+  EXPECT_EQ(client.stream(id).data_bytes, (uint64_t{1} << 30) + kPrefixBytes);
+  EXPECT_EQ(client.stream(id).code(), 0);
+}
+
+TEST(ServerStream, AProducerIsAskedForNoMoreThanTheWindow) {
+  TestServer server;
+  Counts counts;
+  std::atomic<int> ends{0};
+  add_download(server, counts, ends);
+  TestClient client(server.start(), {.stream_window_bytes = 20'000, .give_window = false});
+  const int32_t id = client.start("/test.Svc/Download");
+  client.send(id, "1000000");
+  client.half_close(id);
+  ASSERT_TRUE(client.pump_until([&] { return client.stream(id).data_bytes == 20'000; }));
+  client.pump(50);
+  EXPECT_EQ(client.stream(id).data_bytes, 20'000U);
+  EXPECT_LE(counts.produced, 20'000U + 16'384U);
+  client.reset(id);
+  client.flush();
+  for (int i = 0; i < 500 && ends == 0; ++i) client.pump(10);
+  EXPECT_EQ(ends, 1);
+  EXPECT_EQ(counts.destroyed, 1);
+  EXPECT_EQ(client.unary("/test.Svc/Echo", "still alive").code(), 0);
+}
+
+TEST(ServerStream, ResetAndLossEndEveryCallOnce) {
+  TestServer server({.io_threads = 2});
+  Counts counts;
+  std::atomic<int> ends{0};
+  add_download(server, counts, ends);
+  const std::string address = server.start();
+  constexpr int kClients = 20;
+  constexpr int kCalls = 10;
+  for (int c = 0; c < kClients; ++c) {
+    TestClient client(address);
+    std::vector<int32_t> ids;
+    for (int i = 0; i < kCalls; ++i) {
+      ids.push_back(client.start("/test.Svc/Download"));
+      client.stream(ids.back()).keep_data = false;
+      client.send(ids.back(), "100000000");
+      if (i % 2 == 0) client.half_close(ids.back());
+    }
+    for (int i = 0; i < 5; ++i) client.pump(1);
+    if (c % 2 == 0) {
+      for (const int32_t id : ids) client.reset(id);
+      client.pump(1);
+    }
+  }
+  for (int i = 0; i < 1000 && ends < kClients * kCalls; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_EQ(ends, kClients * kCalls);
+  EXPECT_EQ(counts.destroyed, kClients * kCalls);
+  server.stop();
+  EXPECT_EQ(ends, kClients * kCalls);
+  uint64_t handled = 0;
+  for (const uint64_t n : server.server().stats().methods.at(0).handled) handled += n;
+  EXPECT_EQ(handled, static_cast<uint64_t>(kClients * kCalls));
+}
+
+TEST(ServerStream, ADeadlineInsideAMessageResetsTheStream) {
+  TestServer server;
+  Counts counts;
+  std::atomic<int> ends{0};
+  add_download(server, counts, ends);
+  TestClient client(server.start(), {.give_window = false});
+  const int32_t id = client.start("/test.Svc/Download", {{"grpc-timeout", "80m"}});
+  client.send(id, "1000000");
+  client.half_close(id);
+  ASSERT_TRUE(client.pump_until([&] { return client.stream(id).closed; }));
+  EXPECT_EQ(client.stream(id).error, NGHTTP2_CANCEL);
+  EXPECT_EQ(ends, 1);
+}
+
+TEST(ServerStream, AProducersErrorResetsTheStream) {
+  class Failing final : public MessageProducer {
+   public:
+    Result<Piece> produce(std::span<char> out) override {
+      if (++asked_ > 2) return fail(Code::kDataLoss, "unreadable");
+      return Piece{.bytes = out.size()};
+    }
+
+   private:
+    int asked_ = 0;
+  };
+  TestServer server;
+  server.router.add("/test.Svc/Broken", [](LambdaHandler& handler, Call&) {
+    handler.message = [](Call& call, std::string_view) {
+      call.send(1'000'000, std::make_unique<Failing>());
+      call.finish();
+    };
+  });
+  TestClient client(server.start());
+  const auto& answer = client.unary("/test.Svc/Broken", "x");
+  EXPECT_TRUE(answer.closed);
+  EXPECT_EQ(answer.error, NGHTTP2_INTERNAL_ERROR);
+  EXPECT_EQ(answer.code(), -1);
+  EXPECT_EQ(client.unary("/test.Svc/Echo", "still alive").code(), 0);
+}
+
+TEST(ServerStream, AWaitingProducerIsResumed) {
+  class Waiting final : public MessageProducer {
+   public:
+    explicit Waiting(std::atomic<int>& ready) : ready_(ready) {}
+    Result<Piece> produce(std::span<char> out) override {
+      if (ready_ == 0) return Piece{.bytes = 0, .outcome = Outcome::kWait};
+      --ready_;
+      const size_t bytes = std::min<size_t>(left_, 1000);
+      std::fill_n(out.data(), bytes, 'w');
+      left_ -= bytes;
+      return Piece{.bytes = bytes, .outcome = left_ == 0 ? Outcome::kDone : Outcome::kWait};
+    }
+
+   private:
+    std::atomic<int>& ready_;
+    size_t left_ = 5000;
+  };
+  TestServer server;
+  std::atomic<int> ready{0};
+  std::atomic<uint64_t> id{0};
+  std::atomic<EventLoop*> loop{nullptr};
+  server.router.add("/test.Svc/Wait", [&](LambdaHandler& handler, Call&) {
+    handler.message = [&](Call& call, std::string_view) {
+      call.send(5000, std::make_unique<Waiting>(ready));
+      call.finish();
+      loop = &call.loop();
+      id = call.id().value;
+    };
+  });
+  TestClient client(server.start());
+  const int32_t stream = client.start("/test.Svc/Wait");
+  client.send(stream, "x");
+  client.half_close(stream);
+  ASSERT_TRUE(client.pump_until([&] { return id != 0; }));
+  for (size_t i = 1; i <= 5; ++i) {
+    ++ready;
+    loop.load()->post([&] {
+      if (Call* call = loop.load()->find(CallId{id})) call->resume();
+    });
+    ASSERT_TRUE(client.pump_until([&] { return client.stream(stream).data_bytes == kPrefixBytes + i * 1000; }));
+  }
+  ASSERT_TRUE(client.pump_until([&] { return client.stream(stream).closed; }));
+  EXPECT_EQ(client.stream(stream).messages(), std::vector<std::string>{std::string(5000, 'w')});
+}
+
+TEST(ServerStream, AClientThatSendsButDoesNotReadIsHeldBack) {
+  TestServer server;
+  std::atomic<uint64_t> received{0};
+  server.router.add("/test.Svc/Amplify", [&](LambdaHandler& handler, Call&) {
+    handler.message = [&](Call& call, std::string_view message) {
+      received += message.size();
+      call.send(message);
+    };
+  });
+  TestClient client(server.start(), {.give_window = false});
+  const int32_t id = client.start("/test.Svc/Amplify");
+  const std::string message(10'000, 'm');
+  for (int i = 0; i < 1000; ++i) client.send(id, message);  // 10 MB
+  for (int i = 0; i < 100; ++i) client.pump(2);
+  const uint64_t got = settled([&] { return received.load(); });
+  // The stream's window and what was answered before the client's window was used up; not all of it.
+  EXPECT_LT(got, 3U << 20);
+  EXPECT_GT(got, 100'000U);
+}
+
+TEST(ServerStream, UploadsLargerThanTheWindowsGoThrough) {
+  TestServer server({.max_request_message_bytes = 64 << 20});
+  TestClient client(server.start());
+  const auto& answer = client.unary("/test.Svc/Echo", std::string(40 << 20, 'u'));
+  EXPECT_EQ(answer.code(), 0);
+  EXPECT_EQ(answer.data_bytes, (40U << 20) + kPrefixBytes);
+}
+
+}  // namespace
+}  // namespace cairn::net
