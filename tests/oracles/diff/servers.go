@@ -29,7 +29,27 @@ var wishes = [][2]string{
 	{"--snapshot-count", "10000"},
 }
 
+// startServer starts it with the wishes, or else without.
 func startServer(name, binary string, args []string) (*server, error) {
+	help, _ := exec.Command(binary, "--help").CombinedOutput()
+	var granted []string
+	for _, wish := range wishes {
+		if strings.Contains(string(help), wish[0]) {
+			granted = append(granted, wish[0])
+			if wish[1] != "" {
+				granted = append(granted, wish[1])
+			}
+		}
+	}
+	s, err := launch(name, binary, append(granted, args...))
+	if err != nil && len(granted) > 0 {
+		fmt.Fprintf(os.Stderr, "diff: %s does not start with %s: once more without\n", binary, strings.Join(granted, " "))
+		return launch(name, binary, args)
+	}
+	return s, err
+}
+
+func launch(name, binary string, args []string) (*server, error) {
 	dir, err := os.MkdirTemp("", "cairn-diff-"+name+"-")
 	if err != nil {
 		return nil, err
@@ -45,15 +65,6 @@ func startServer(name, binary string, args []string) (*server, error) {
 		"--name", "m", "--data-dir", filepath.Join(dir, "data"),
 		"--listen-client-urls", client, "--advertise-client-urls", client,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "m=" + peer,
-	}
-	help, _ := exec.Command(binary, "--help").CombinedOutput()
-	for _, wish := range wishes {
-		if strings.Contains(string(help), wish[0]) {
-			all = append(all, wish[0])
-			if wish[1] != "" {
-				all = append(all, wish[1])
-			}
-		}
 	}
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
