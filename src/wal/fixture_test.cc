@@ -178,7 +178,8 @@ TEST(EtcdFixture, SnapshotFilesAreReproducedByteForByte) {
     EXPECT_EQ(snapshot->term, file.name.term);
     EXPECT_EQ(encode_snapshot_file(*snapshot), bytes) << path;
   }
-  const auto joined = decode_snapshot_file(read_all(kData + "datadir-joined/member/snap/0000000000000003-00000000000015eb.snap"));
+  const auto joined =
+      decode_snapshot_file(read_all(kData + "datadir-joined/member/snap/0000000000000003-00000000000015eb.snap"));
   EXPECT_EQ(joined->conf_state.voters, (std::vector{NodeId(0x20a9f295c3588abf), NodeId(0x494560839c463357)}));
   EXPECT_EQ(joined->conf_state.learners, (std::vector{NodeId(0xaa6af4b64397dbc2)}));
 }
@@ -224,8 +225,8 @@ TEST_F(SegmentsFixture, TwoSegmentsAreOneChain) {
 
   std::vector<SnapshotRecord> records;
   for (const SnapshotPlace& place : facts.scan.snapshots) records.push_back(place.record);
-  const auto start = choose_start_snapshot(env::posix_fs(), kData + "wal-segments",
-                                           valid_snapshot_records(records, facts.scan.state));
+  const auto start =
+      choose_start_snapshot(env::posix_fs(), kData + "wal-segments", valid_snapshot_records(records, facts.scan.state));
   ASSERT_TRUE(start.has_value() && start->has_value());
   EXPECT_EQ((*start)->index, Index(0x3f));
 }

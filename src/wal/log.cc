@@ -9,13 +9,6 @@
 namespace cairn::wal {
 namespace {
 
-constexpr uint64_t kZeroBytesMax = 1024 * 1024;
-
-std::string_view zeros(uint64_t size) {
-  static char bytes[kZeroBytesMax];  // never written: takes no memory
-  return {bytes, std::min(size, kZeroBytesMax)};
-}
-
 // The new log takes the directory's place, so nothing may be lost with it.
 Status check_replaceable(env::FileSystem& fs, const std::string& directory) {
   if (!fs.exists(directory)) return {};
@@ -37,7 +30,7 @@ Log::Log(env::FileSystem& fs, std::string directory, const Options& options)
       options_(options),
       index_(std::make_shared<SegmentIndex>()),
       spares_(std::make_shared<SparePreparer>(fs, directory_, options.segment_bytes)) {
-  options_.zero_ahead_bytes = std::min(options_.zero_ahead_bytes, kZeroBytesMax);
+  options_.zero_ahead_bytes = std::min(options_.zero_ahead_bytes, kZerosMax);
 }
 
 Log::~Log() = default;

@@ -40,7 +40,7 @@ struct Options {
 
 // What open() did about an interrupted write at the end.
 struct Repair {
-  std::string file;    // cut at `offset`; a copy stands in <file>.broken
+  std::string file;  // cut at `offset`; a copy stands in <file>.broken
   uint64_t offset = 0;
   std::string reason;
 };
@@ -86,8 +86,8 @@ class Log {
   // After it returns, all that was flushed survives a crash. Cuts when the segment is full.
   Status sync();
 
-  // Writes and syncs the record that makes `record` a place to start from. A leader's snapshot comes with the hard state
-  // that commits it: the state follows the record, so that no crash leaves a commit index above all there is.
+  // Writes and syncs the record that makes `record` a place to start from. A leader's snapshot comes with the hard
+  // state that commits it: the state follows the record, so that no crash leaves a commit index above all there is.
   //   needs: the .snap file is on disk; record.index <= the commit index of the log or of `state`
   Status save_snapshot(const SnapshotRecord& record, const HardState& state = {});
 
@@ -107,7 +107,7 @@ class Log {
   [[nodiscard]] Index first_index() const { return points_.first(); }   // of what the segments hold
   [[nodiscard]] Index last_index() const { return points_.last(); }     // of what was appended
   [[nodiscard]] Index last_synced_index() const { return synced_index_; }
-  [[nodiscard]] Index newest_snapshot_index() const;                    // of the records at or below the commit index
+  [[nodiscard]] Index newest_snapshot_index() const;  // of the records at or below the commit index
   [[nodiscard]] uint64_t segment_count() const { return segments_.size(); }
   [[nodiscard]] uint64_t segment_used_bytes() const { return offset_; }
   [[nodiscard]] const std::string& directory() const { return directory_; }
@@ -145,19 +145,19 @@ class Log {
   HardState state_;
   std::vector<SnapshotPlace> snapshots_;  // in log order, those in segments_
   std::vector<std::shared_ptr<Segment>> segments_;
-  uint64_t offset_ = 0;       // bytes written in the last segment
-  uint64_t zeroed_ = 0;       // up to here its blocks are written
-  uint32_t crc_ = 0;          // running, over all that is encoded
-  RecordBuffer buffer_;       // encoded, not yet written
-  EntryPoints points_;        // of all that is encoded
-  Index name_index_;          // the next segment's name says one more
-  Index written_index_;       // the last entry's that is in the file
+  uint64_t offset_ = 0;  // bytes written in the last segment
+  uint64_t zeroed_ = 0;  // up to here its blocks are written
+  uint32_t crc_ = 0;     // running, over all that is encoded
+  RecordBuffer buffer_;  // encoded, not yet written
+  EntryPoints points_;   // of all that is encoded
+  Index name_index_;     // the next segment's name says one more
+  Index written_index_;  // the last entry's that is in the file
   Index synced_index_;
-  bool dirty_ = false;        // written, not synced
+  bool dirty_ = false;  // written, not synced
   std::optional<Error> failure_;
   std::shared_ptr<SegmentIndex> index_;
-  std::vector<EntryPoint> unpublished_;    // those of the buffer's entries that are points
-  std::vector<SegmentName> left_over_;     // found behind a hole; go with the next release
+  std::vector<EntryPoint> unpublished_;  // those of the buffer's entries that are points
+  std::vector<SegmentName> left_over_;   // found behind a hole; go with the next release
   std::shared_ptr<SparePreparer> spares_;
 };
 

@@ -86,9 +86,7 @@ class CrashRun {
     switch (random_.below(12)) {
       case 0: return snapshot();
       case 1: return leader_snapshot();
-      case 2:
-        log_->release(Index(random_.between(0, log_->newest_snapshot_index().value)));
-        return true;
+      case 2: log_->release(Index(random_.between(0, log_->newest_snapshot_index().value))); return true;
       case 3:
       case 4:
         for (uint64_t i = random_.below(12); i > 0; --i) {
@@ -173,8 +171,8 @@ class CrashRun {
       return true;
     });
     ASSERT_TRUE(found) << "last " << log_->last_index().value << ", state term " << opened->hard_state.term.value
-                       << " commit " << opened->hard_state.commit.value << "; synced up to "
-                       << possible_.front().last << " commit " << possible_.front().hard.commit.value;
+                       << " commit " << opened->hard_state.commit.value << "; synced up to " << possible_.front().last
+                       << " commit " << possible_.front().hard.commit.value;
     possible_ = {now_};
 
     const auto start = choose_start_snapshot(fs_, kSnap, valid_snapshot_records(opened->snapshots, now_.hard));

@@ -34,9 +34,8 @@ struct Model {
 class ModelRun {
  public:
   explicit ModelRun(uint64_t seed) : random_(seed) {
-    options_ = {.segment_bytes = 1000 + random_.below(20'000),
-                .zero_ahead_bytes = random_.below(3) * 700,
-                .sync = false};
+    options_ = {
+        .segment_bytes = 1000 + random_.below(20'000), .zero_ahead_bytes = random_.below(3) * 700, .sync = false};
     log_ = *Log::create(fs_, wal_, {NodeId(1), 2}, options_);
   }
 

@@ -3,7 +3,6 @@
 #include <string_view>
 #include <utility>
 
-#include "base/log.h"
 #include "wal/log.h"
 #include "wal/scan.h"
 
@@ -11,11 +10,6 @@ namespace cairn::wal {
 namespace {
 
 constexpr uint64_t kPieceBytes = 256 * 1024;
-
-bool all_zero(std::string_view bytes) {
-  static char zeros[kPieceBytes];  // never written: takes no memory
-  return bytes == std::string_view(zeros, bytes.size());
-}
 
 // Calls visit(offset, bytes) for each piece of [from, to), until it answers false.
 template <class Visit>
@@ -92,8 +86,6 @@ Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, const 
   if (scan.torn) {
     is_clean = false;
     repair = Repair{.file = segment.path, .offset = scan.end_offset, .reason = *scan.torn};
-    log::warn("repairing an interrupted write at the end of the write-ahead log",
-              {{"path", segment.path}, {"offset", scan.end_offset}, {"reason", *scan.torn}});
     CAIRN_CHECK(copy_file(fs, file, segment.path + ".broken"));
   } else {
     // A zero length may stand before bytes of a write that was interrupted; appending would run into them.

@@ -71,9 +71,8 @@ TEST_F(LogTest, ANewLogIsWhatEtcdCreates) {
   EXPECT_EQ(bytes.size(), 64'000'000u);
   EXPECT_EQ(log->segment_used_bytes(), bytes.find_last_not_of('\0') / 8 * 8 + 8);
   std::vector<RecordType> types;
-  const auto scan = scan_directory(fs_, wal_, [&](const Segment&, const Record& record) {
-    types.push_back(record.type);
-  });
+  const auto scan =
+      scan_directory(fs_, wal_, [&](const Segment&, const Record& record) { types.push_back(record.type); });
   ASSERT_TRUE(scan.has_value());
   EXPECT_EQ(types, (std::vector{RecordType::kCrc, RecordType::kMetadata, RecordType::kSnapshot}));
   EXPECT_EQ(scan->metadata, kMetadata);

@@ -8,6 +8,7 @@
 #include "base/crc32c.h"
 #include "base/wire.h"
 #include "wal/codec.h"
+#include "wal/segment.h"
 
 namespace cairn::wal {
 namespace {
@@ -18,10 +19,6 @@ constexpr uint64_t kBufferBytesMin = 64 * 1024;
 constexpr uint64_t kBufferBytesKept = 4 * 1024 * 1024;
 // The fields of a record but its data: type, checksum, tag and length of the data.
 constexpr uint64_t kRecordHeadBytesMax = 2 + 6 + 11;
-
-bool all_zero(std::string_view bytes) {
-  return std::all_of(bytes.begin(), bytes.end(), [](char c) { return c == '\0'; });
-}
 
 // The fields of a walpb.Record; false when `bytes` is not exactly one.
 bool parse_record(std::string_view bytes, Record& record) {
@@ -226,7 +223,8 @@ Result<bool> RecordReader::intact_but_not(uint64_t claimed_size) {
 ReadOutcome RecordReader::judge(std::string_view payload, uint64_t offset, std::string text) {
   while (!payload.empty()) {
     const uint64_t size = std::min<uint64_t>(payload.size(), kSectorBytes - offset % kSectorBytes);
-    if (all_zero(payload.substr(0, size))) return give_up(ReadOutcome::kTorn, std::move(text) + ", a sector is missing");
+    if (all_zero(payload.substr(0, size)))
+      return give_up(ReadOutcome::kTorn, std::move(text) + ", a sector is missing");
     payload.remove_prefix(size);
     offset += size;
   }

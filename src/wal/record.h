@@ -53,8 +53,8 @@ class RecordBuffer {
 struct Record {
   RecordType type = RecordType::kCrc;
   uint32_t crc = 0;
-  std::string_view data;   // valid until the next call
-  uint64_t offset = 0;     // of the frame in its file
+  std::string_view data;    // valid until the next call
+  uint64_t offset = 0;      // of the frame in its file
   uint32_t crc_before = 0;  // the running checksum
 };
 

@@ -69,8 +69,7 @@ TEST(Record, IsWrittenAsEtcdWritesIt) {
   EXPECT_EQ(next(), expect("0400000000000084 08041000 00000000"));
   const Metadata metadata{NodeId(0xb01c7f285a70202e), 0xf18d1db612e96aa1};
   buffer.append(RecordType::kMetadata, encode_metadata(metadata), crc);
-  EXPECT_EQ(next(),
-            expect("2000000000000000 0801 10a3fb90e907 1a16 08aec0c0d385e59f8eb001 10a1d5a597e1b6c7c6f101"));
+  EXPECT_EQ(next(), expect("2000000000000000 0801 10a3fb90e907 1a16 08aec0c0d385e59f8eb001 10a1d5a597e1b6c7c6f101"));
   EXPECT_EQ(crc, 0x7d243da3u);
   buffer.append(RecordType::kSnapshot, encode_snapshot_record({}), crc);
   EXPECT_EQ(next(), expect("0d00000000000083 0805 1092b2e25e 1a04 08001000 000000"));

@@ -73,4 +73,18 @@ Status extend_segment(env::File& file, uint64_t from, uint64_t size) {
   return status;
 }
 
+std::string_view zeros(uint64_t size) {
+  static char bytes[kZerosMax];  // never written: the kernel shows its one page of zeros
+  return {bytes, std::min(size, kZerosMax)};
+}
+
+bool all_zero(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const std::string_view zero = zeros(bytes.size());
+    if (bytes.substr(0, zero.size()) != zero) return false;
+    bytes.remove_prefix(zero.size());
+  }
+  return true;
+}
+
 }  // namespace cairn::wal

@@ -54,4 +54,9 @@ enum class SegmentAccess : uint8_t { kRead, kOwn };
 // Grows the file from `from` to `size` bytes with zeros; allocated where the file system can.
 [[nodiscard]] Status extend_segment(env::File& file, uint64_t from, uint64_t size);
 
+// `size` zeros, at most kZerosMax; they take no memory.
+inline constexpr uint64_t kZerosMax = 256 * 1024;
+[[nodiscard]] std::string_view zeros(uint64_t size);
+[[nodiscard]] bool all_zero(std::string_view bytes);
+
 }  // namespace cairn::wal

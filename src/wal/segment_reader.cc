@@ -56,8 +56,8 @@ void EntryPoints::add_snapshot(Index index, Term term) {
 }
 
 void EntryPoints::release_before(uint64_t sequence) {
-  const auto keep = std::find_if(points_.begin(), points_.end(),
-                                 [&](const EntryPoint& point) { return point.sequence >= sequence; });
+  const auto keep =
+      std::find_if(points_.begin(), points_.end(), [&](const EntryPoint& point) { return point.sequence >= sequence; });
   points_.erase(points_.begin(), keep);
   first_ = points_.empty() ? last_ + 1 : points_.front().index;
 }

@@ -1,6 +1,7 @@
 // wal/snap_file.h: the .snap files beside the log, <term>-<index>.snap, in etcd's format.
 //
-//     snappb.snapshot { 1: crc-32c of data, 2: data = raftpb.Snapshot { 1: bytes, 2: { 1: ConfState, 2: index, 3: term } } }
+//     snappb.snapshot { 1: crc-32c of data, 2: data = raftpb.Snapshot { 1: bytes, 2: { 1: ConfState, 2: index, 3: term
+//     } } }
 //
 // The inner bytes are etcd's v2 store as JSON; here they are opaque. The key space is not in them.
 #pragma once

@@ -91,8 +91,8 @@ TEST_F(SnapFile, WithoutAnyThereIsNone) {
 
 TEST_F(SnapFile, AFileUnderAnotherSnapshotsNameIsRefused) {
   write(10, 1);
-  ASSERT_TRUE(fs_.rename(dir_ / format_snapshot_name({Term(1), Index(10)}),
-                         dir_ / format_snapshot_name({Term(1), Index(11)})));
+  ASSERT_TRUE(
+      fs_.rename(dir_ / format_snapshot_name({Term(1), Index(10)}), dir_ / format_snapshot_name({Term(1), Index(11)})));
   EXPECT_EQ(read_snapshot_file(fs_, dir_.path(), {Term(1), Index(11)}).error().code, Code::kDataLoss);
 }
 

@@ -12,16 +12,9 @@ namespace cairn::wal {
 namespace {
 
 constexpr uint64_t kSliceBytes = 1024 * 1024;
-constexpr uint64_t kZeroBytes = 256 * 1024;
 // A sync of the whole at the end would hold up the log's own syncs.
 constexpr uint64_t kSyncBytes = 8 * 1024 * 1024;
 constexpr const char* kPreparing = "/preparing.tmp";
-
-std::string_view zeros(uint64_t size) {
-  // Never written, so it takes no memory: its pages are all the kernel's page of zeros.
-  static char bytes[kZeroBytes];
-  return {bytes, std::min(size, kZeroBytes)};
-}
 
 }  // namespace
 

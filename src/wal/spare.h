@@ -63,7 +63,7 @@ class SparePreparer {
   env::FileSystem& fs_;
   const std::string directory_;
   const uint64_t segment_bytes_;
-  std::optional<Work> work_;     // the rest of this group belongs to the preparing thread
+  std::optional<Work> work_;  // the rest of this group belongs to the preparing thread
   bool looked_for_old_ = false;
   uint64_t finished_count_ = 0;
 

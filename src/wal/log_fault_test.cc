@@ -1,0 +1,143 @@
+// What the log asks of the disk, and what it does when the disk fails.
+#include <gtest/gtest.h>
+
+#include "sim/disk/sim_fs.h"
+#include "wal/log.h"
+#include "wal/testing.h"
+
+namespace cairn::wal {
+namespace {
+
+using testing::make_entry;
+using testing::make_state;
+using testing::views;
+
+class LogFault : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    fs_.make_durable_directories("/data");
+    log_ = *Log::create(fs_, "/data/wal", {NodeId(1), 2}, options_);
+  }
+  Status save(uint64_t index) {
+    return log_->save(views({make_entry(index, 1, std::string(300, 'v'))}), make_state(1, 1, index - 1), true);
+  }
+  // Saves from `index` on until the segment is full but for the next save; returns the next index.
+  uint64_t fill(uint64_t index) {
+    while (log_->segment_used_bytes() + 400 < options_.segment_bytes) EXPECT_TRUE(save(index++));
+    return index;
+  }
+  void watch_operations() {
+    operations_.clear();
+    fs_.set_observer([this](const sim::Operation& operation) { operations_.emplace_back(sim::op_name(operation.op)); });
+  }
+
+  Options options_{.segment_bytes = 16 * 1024, .zero_ahead_bytes = 4096};
+  sim::SimFileSystem fs_{{.seed = 1}};
+  std::unique_ptr<Log> log_;
+  std::vector<std::string> operations_;
+};
+
+TEST_F(LogFault, ASaveIsOneWriteAndOneSync) {
+  while (*log_->spares()->prepare_step()) {
+  }
+  uint64_t next = fill(1);
+  ASSERT_TRUE(save(next++));
+  ASSERT_TRUE(save(next++));
+  ASSERT_EQ(log_->segment_count(), 2u);  // in a segment that was a spare
+  watch_operations();
+  for (int i = 0; i < 10; ++i) {
+    operations_.clear();
+    ASSERT_TRUE(save(next++));
+    EXPECT_EQ(operations_.size(), 2u);
+  }
+  const std::vector<Entry> none;
+  operations_.clear();
+  ASSERT_TRUE(log_->save(none, make_state(1, 1, next - 1), false));
+  EXPECT_EQ(operations_.size(), 1u);
+  operations_.clear();
+  ASSERT_TRUE(log_->save(none, {}, false));
+  EXPECT_TRUE(operations_.empty());
+}
+
+TEST_F(LogFault, AnAllocatedSegmentIsZeroedAheadInFewWrites) {
+  size_t writes = 0;
+  fs_.set_observer([&](const sim::Operation& operation) { writes += operation.op == sim::Op::kWrite; });
+  for (uint64_t i = 1; i <= 30; ++i) ASSERT_TRUE(save(i));
+  EXPECT_GT(writes, 30u);
+  EXPECT_LT(writes, 35u);
+}
+
+TEST_F(LogFault, AFailedSyncEndsTheLogForGood) {
+  ASSERT_TRUE(save(1));
+  fs_.plan(sim::Op::kSync, sim::Fault::kIo);
+  EXPECT_FALSE(save(2));
+  // The disk would take it now, but what the failed sync lost is lost.
+  EXPECT_FALSE(save(3));
+  EXPECT_FALSE(log_->sync());
+  EXPECT_EQ(log_->last_synced_index(), Index(1));
+  log_.reset();
+  fs_.crash(sim::Damage::kLoseUnsynced);
+  const auto opened = Log::open(fs_, "/data/wal", options_);
+  ASSERT_TRUE(opened.has_value()) << opened.error().message;
+  EXPECT_EQ(opened->log->last_index(), Index(1));
+}
+
+TEST_F(LogFault, AFailedWriteEndsTheLogForGood) {
+  ASSERT_TRUE(save(1));
+  fs_.plan(sim::Op::kWrite, sim::Fault::kIo);
+  EXPECT_FALSE(save(2));
+  EXPECT_FALSE(log_->flush());
+}
+
+TEST_F(LogFault, WithASpareACutNeedsNoSpaceButForTheLastSave) {
+  while (*log_->spares()->prepare_step()) {
+  }
+  const uint64_t next = fill(1);
+  fs_.options().capacity_bytes = fs_.used_bytes() + sim::kPageBytes;  // a segment ends with the save that overfills it
+  ASSERT_TRUE(save(next));
+  ASSERT_TRUE(save(next + 1));
+  EXPECT_EQ(log_->segment_count(), 2u);
+}
+
+TEST_F(LogFault, WithoutSpareOrSpaceACutSaysSo) {
+  const uint64_t next = fill(1);
+  fs_.options().capacity_bytes = fs_.used_bytes();
+  Status status = save(next);
+  if (status) status = save(next + 1);
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, Code::kResourceExhausted);
+}
+
+TEST_F(LogFault, AFailedSpareIsBegunAnewAndHarmsNothing) {
+  fs_.set_rate(sim::Op::kWrite, sim::Fault::kNoSpace, 2);
+  fs_.set_rate(sim::Op::kSync, sim::Fault::kNoSpace, 2);
+  int failures = 0;
+  for (int i = 0; i < 50 && !log_->spares()->ready(); ++i) failures += !log_->spares()->prepare_step();
+  EXPECT_GT(failures, 0);
+  fs_.clear_faults();
+  while (*log_->spares()->prepare_step()) {
+  }
+  EXPECT_TRUE(log_->spares()->ready());
+  for (uint64_t i = 1; i < 100; ++i) ASSERT_TRUE(save(i));
+  EXPECT_EQ(log_->index()->read_entries(Index(1), Index(100), UINT64_MAX)->size(), 99u);
+}
+
+TEST_F(LogFault, WorksWhereBlocksCannotBeAllocated) {
+  sim::SimFileSystem fs({.seed = 2, .can_allocate = false});
+  fs.make_durable_directories("/data");
+  {
+    auto log = *Log::create(fs, "/data/wal", {NodeId(1), 2}, options_);
+    while (*log->spares()->prepare_step()) {
+    }
+    for (uint64_t i = 1; i < 200; ++i) {
+      ASSERT_TRUE(log->save(views({make_entry(i, 1, std::string(300, 'v'))}), make_state(1, 1, i - 1), true));
+    }
+  }
+  fs.crash(sim::Damage::kLoseUnsynced);
+  const auto opened = Log::open(fs, "/data/wal", options_);
+  ASSERT_TRUE(opened.has_value()) << opened.error().message;
+  EXPECT_EQ(opened->log->last_index(), Index(199));
+}
+
+}  // namespace
+}  // namespace cairn::wal
