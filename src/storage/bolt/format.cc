@@ -1,9 +1,5 @@
 #include "storage/bolt/format.h"
 
-#include <cstring>
-
-#include "base/bytes.h"
-
 namespace cairn::storage::bolt {
 namespace {
 
@@ -24,10 +20,6 @@ Result<std::optional<Meta>> read_meta(const env::File& file, uint64_t offset) {
 }
 
 }  // namespace
-
-PageHeader load_header(const char* at) {
-  return {load_le<uint64_t>(at), load_le<uint16_t>(at + 8), load_le<uint16_t>(at + 10), load_le<uint32_t>(at + 12)};
-}
 
 void store_header(char* at, const PageHeader& header) {
   store_le(at, header.id);

@@ -16,6 +16,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "env/fs.h"
 
@@ -47,7 +48,9 @@ struct PageHeader {
   uint16_t count = 0;
   uint32_t overflow = 0;
 };
-[[nodiscard]] PageHeader load_header(const char* at);
+[[nodiscard]] inline PageHeader load_header(const char* at) {
+  return {load_le<uint64_t>(at), load_le<uint16_t>(at + 8), load_le<uint16_t>(at + 10), load_le<uint32_t>(at + 12)};
+}
 void store_header(char* at, const PageHeader& header);
 
 struct Meta {

@@ -1,5 +1,7 @@
 #include "storage/bolt/walk.h"
 
+#include <algorithm>
+
 namespace cairn::storage::bolt {
 namespace {
 
@@ -8,10 +10,12 @@ class Walker {
   Walker(const PageSource& pages, bool heads_only)
       : pages_(pages), heads_only_(heads_only), reached_(pages.high_water) {}
 
-  Status bucket(const BucketRoot& root, std::string_view name) {
-    if (!root.exists || root.page == 0) return {};
+  // `flat`: its leaves are known to hold no nested buckets, or will be found out when they are read.
+  Status bucket(const BucketRoot& root, std::string_view name, bool flat) {
     Page page;
-    if (const Fault fault = pages_.load(root.page, page)) return damaged(root.page, name, fault);
+    if (const Fault fault = load_root(pages_, root, page)) return damaged(root.page, name, fault);
+    flat_ = flat;
+    if (page.id == 0) return leaf(page, name);
     int height = 0;
     for (Page below = page; !below.leaf;) {
       const Page branch = below;
@@ -26,11 +30,11 @@ class Walker {
 
  private:
   Status children(const Page& branch, int height, std::string_view name) {
-    if (height == 0) return {};
+    if (height == 0) return leaf(branch, name);
     for (uint32_t i = 0; i < branch.count; ++i) {
       Entry entry;
       if (!branch.entry(i, entry)) return damaged(branch.id, name, "an element does not fit its neighbours or its page");
-      if (heads_only_ && height == 1) {
+      if (heads_only_ && flat_ && height == 1) {
         if (entry.child < kFirstPage || entry.child >= pages_.high_water || !reached_.insert(entry.child)) {
           return damaged(branch.id, name, "a child lies outside the file or is reached twice");
         }
@@ -45,6 +49,17 @@ class Walker {
     return {};
   }
 
+  // A nested bucket's pages would be taken for free ones. etcd has none.
+  Status leaf(const Page& page, std::string_view name) const {
+    if (flat_) return {};
+    for (uint32_t i = 0; i < page.count; ++i) {
+      Entry entry;
+      if (!page.entry(i, entry)) return damaged(page.id, name, "an element does not fit its neighbours or its page");
+      if (entry.flags != 0) return damaged(page.id, name, "a nested bucket: this is not etcd's database");
+    }
+    return {};
+  }
+
   Status mark(const Page& page, std::string_view name) {
     const uint64_t end = heads_only_ ? page.id + 1 : page.id + page.overflow + 1;
     for (uint64_t id = page.id; id < end; ++id) {
@@ -55,19 +70,22 @@ class Walker {
 
   PageSource pages_;
   bool heads_only_;
+  bool flat_ = true;
   PageBitmap reached_;
 };
 
 Result<PageBitmap> walk(const BoltView& view, bool heads_only) {
   Walker walker(view.pages(), heads_only);
-  CAIRN_CHECK(walker.bucket(view.root_bucket(), "(root)"));
+  CAIRN_CHECK(walker.bucket(view.root_bucket(), "(root)", /*flat=*/true));
   // All buckets, known to us or not: a page of an unknown one is not free.
   TreeCursor cursor(view.pages(), view.root_bucket(), "(root)", kBucketElementFlag);
   CAIRN_CHECK(cursor.seek(""));
   while (cursor.valid()) {
     BucketRoot root;
     if (const Fault fault = decode_bucket(cursor.value(), root)) return damaged(cursor.leaf_id(), cursor.key(), fault);
-    CAIRN_CHECK(walker.bucket(root, cursor.key()));
+    const bool known = std::any_of(kAllTables.begin(), kAllTables.end(),
+                                   [&](Table table) { return table_name(table) == cursor.key(); });
+    CAIRN_CHECK(walker.bucket(root, cursor.key(), known));
     CAIRN_CHECK(cursor.next());
   }
   return std::move(walker.reached());
