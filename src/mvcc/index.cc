@@ -128,10 +128,7 @@ void Index::Writer::descend(std::string_view key) {
   while (node->level > 0) {
     const uint32_t at = child_for(node, key);
     Node* below = children(node)[at].node;
-    if (node->level == 1) {
-      // The leaf is about to be copied as a whole; its lines come from memory side by side.
-      for (size_t line = 0; line < 24; ++line) __builtin_prefetch(raw(below) + line * 64);
-    }
+    detail::prefetch(below, kCopyLines);  // it is about to be copied as a whole
     CAIRN_ASSERT(below->level + 1 == node->level && depth + 2 < kLevelsMax);
     path[depth++] = {node, at};
     node = below;

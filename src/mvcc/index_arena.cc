@@ -8,6 +8,7 @@
 #include <cstring>
 #include <new>
 
+#include "base/bytes.h"
 #include "base/check.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -79,11 +80,15 @@ void Arena::unlink(Block* block) {
 }
 
 void Arena::add_region() {
-  void* memory = mmap(nullptr, kRegionBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  // Twice as much, and what lies around an aligned region goes back.
+  void* memory = mmap(nullptr, 2 * kRegionBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   CAIRN_ASSERT(memory != MAP_FAILED);
+  const size_t before = (kRegionBytes - reinterpret_cast<uintptr_t>(memory) % kRegionBytes) % kRegionBytes;
+  char* base = static_cast<char*>(memory) + before;
+  if (before > 0) munmap(memory, before);
+  munmap(base + kRegionBytes, kRegionBytes - before);
   // Random look-ups miss the address cache less often with huge pages; a small index does without their size.
-  if (!regions_.empty()) madvise(memory, kRegionBytes, MADV_HUGEPAGE);
-  char* base = static_cast<char*>(memory);
+  if (!regions_.empty()) madvise(base, kRegionBytes, MADV_HUGEPAGE);
   regions_.insert(std::lower_bound(regions_.begin(), regions_.end(), base), base);
   reserved_bytes_ += kRegionBytes;
   // Blocks lie at 8 modulo 16, so that payloads are aligned to 16. The end mark is a block in use without payload.
@@ -147,6 +152,13 @@ size_t Arena::usable(const void* payload) {
     return size - kUnit;
   }
   return size_t{units & ~kInUse} * kUnit - kHeaderBytes;
+}
+
+void Arena::prefetch_for_free(const void* payload) {
+  if (kAllFromSystem) return;
+  const char* block = static_cast<const char*>(payload) - kHeaderBytes;
+  __builtin_prefetch(block + (load_le<uint32_t>(block) & ~kInUse) * kUnit);
+  __builtin_prefetch(block - size_t{load_le<uint32_t>(block + 4)} * kUnit);
 }
 
 void Arena::free(void* payload) {

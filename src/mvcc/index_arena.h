@@ -2,7 +2,7 @@
 //
 // Nodes are of every size between 200 bytes and 3 KB, and a node is rarely freed by the batch that made it; size
 // classes would either waste a tenth of each node or strand whole slabs whenever most nodes grow past a class
-// together, which is what a B+tree filled in random order does. So: blocks cut to size from regions of 4 MB, best
+// together, which is what a B+tree filled in random order does. So: blocks cut to size from regions of 4 MB (so aligned), best
 // fit first, merged with free neighbours at once.
 //
 //     region   | block | block | ... | end mark |
@@ -30,6 +30,8 @@ class Arena {
   // At least `bytes`, aligned to 8.
   [[nodiscard]] void* allocate(size_t bytes);
   void free(void* payload);
+  // Fetches the neighbours of a block that is about to be freed.
+  static void prefetch_for_free(const void* payload);
   // Payload bytes that a block really has, at least what was asked for.
   [[nodiscard]] static size_t usable(const void* payload);
 

@@ -1,6 +1,6 @@
 // mvcc/index_node.h: the bytes of the index's nodes, histories and large keys. Private to the index.
 //
-//     node   | header | heads: u32[cap] | ends: u16[cap] | slots: 32 bytes [cap] | prefix | records |
+//     node   | header | heads: u32[cap] | ends: u16[cap] | prefix, padded to 8 | slots: 32 bytes [cap] | records |
 //
 // A slot is an Entry in a leaf and a Child in an inner node. Keys are stored without the prefix that all keys of the
 // node share. heads[i] is the first four bytes of key i behind the prefix, big-endian and padded with zeros, so that
@@ -46,7 +46,7 @@ inline constexpr uint32_t kSubMask = kHasHistory - 1;
 struct Node {
   uint64_t made;  // batch
   uint16_t count;
-  uint16_t cap;  // a multiple of 4, so that slots are aligned
+  uint16_t cap;   // a multiple of 4, so that slots are aligned
   uint8_t level;  // 0: leaf
   uint8_t unused;
   uint16_t prefix_bytes;
@@ -110,14 +110,19 @@ inline constexpr uint32_t kChunkItemsMax = 4096;
 
 // --- parts of a node ---
 
+inline size_t ends_offset(uint32_t cap) { return kNodeHeaderBytes + cap * sizeof(uint32_t); }
+inline size_t prefix_offset(uint32_t cap) { return ends_offset(cap) + cap * sizeof(uint16_t); }
+inline size_t slots_offset(uint32_t cap, size_t prefix_bytes) {
+  return prefix_offset(cap) + ((prefix_bytes + 7) & ~size_t{7});
+}
+inline size_t heap_offset(uint32_t cap, size_t prefix_bytes) {
+  return slots_offset(cap, prefix_bytes) + cap * kSlotBytes;
+}
 inline size_t node_bytes(uint32_t cap, size_t prefix_bytes, size_t heap_bytes) {
-  return kNodeHeaderBytes + cap * (sizeof(uint32_t) + sizeof(uint16_t) + kSlotBytes) + prefix_bytes + heap_bytes;
+  return heap_offset(cap, prefix_bytes) + heap_bytes;
 }
 inline char* raw(Node* node) { return reinterpret_cast<char*>(node); }
 inline const char* raw(const Node* node) { return reinterpret_cast<const char*>(node); }
-inline size_t ends_offset(uint32_t cap) { return kNodeHeaderBytes + cap * sizeof(uint32_t); }
-inline size_t slots_offset(uint32_t cap) { return ends_offset(cap) + cap * sizeof(uint16_t); }
-inline size_t prefix_offset(uint32_t cap) { return slots_offset(cap) + cap * kSlotBytes; }
 inline uint32_t* heads(Node* node) { return reinterpret_cast<uint32_t*>(raw(node) + kNodeHeaderBytes); }
 inline const uint32_t* heads(const Node* node) {
   return reinterpret_cast<const uint32_t*>(raw(node) + kNodeHeaderBytes);
@@ -126,15 +131,15 @@ inline uint16_t* ends(Node* node) { return reinterpret_cast<uint16_t*>(raw(node)
 inline const uint16_t* ends(const Node* node) {
   return reinterpret_cast<const uint16_t*>(raw(node) + ends_offset(node->cap));
 }
-inline char* slots(Node* node) { return raw(node) + slots_offset(node->cap); }
-inline const char* slots(const Node* node) { return raw(node) + slots_offset(node->cap); }
+inline char* slots(Node* node) { return raw(node) + slots_offset(node->cap, node->prefix_bytes); }
+inline const char* slots(const Node* node) { return raw(node) + slots_offset(node->cap, node->prefix_bytes); }
 inline Entry* entries(Node* node) { return reinterpret_cast<Entry*>(slots(node)); }
 inline const Entry* entries(const Node* node) { return reinterpret_cast<const Entry*>(slots(node)); }
 inline Child* children(Node* node) { return reinterpret_cast<Child*>(slots(node)); }
 inline const Child* children(const Node* node) { return reinterpret_cast<const Child*>(slots(node)); }
 inline std::string_view prefix(const Node* node) { return {raw(node) + prefix_offset(node->cap), node->prefix_bytes}; }
-inline char* heap(Node* node) { return raw(node) + prefix_offset(node->cap) + node->prefix_bytes; }
-inline const char* heap(const Node* node) { return raw(node) + prefix_offset(node->cap) + node->prefix_bytes; }
+inline char* heap(Node* node) { return raw(node) + heap_offset(node->cap, node->prefix_bytes); }
+inline const char* heap(const Node* node) { return raw(node) + heap_offset(node->cap, node->prefix_bytes); }
 inline uint32_t record_begin(const Node* node, uint32_t at) { return at == 0 ? 0 : ends(node)[at - 1]; }
 
 inline uint32_t slot_flags(const Node* node, uint32_t at) {
@@ -179,6 +184,13 @@ inline uint32_t head_of(std::string_view key) {
 
 // --- searches ---
 
+// Asks for the first lines of a node all at once. A search needs header, heads, ends and prefix; a copy needs all.
+inline constexpr size_t kSearchLines = 5;
+inline constexpr size_t kCopyLines = 24;
+inline void prefetch(const Node* node, size_t lines) {
+  for (size_t line = 0; line < lines; ++line) __builtin_prefetch(raw(node) + line * 64);
+}
+
 struct Found {
   uint32_t at;
   bool equal;
@@ -195,13 +207,14 @@ inline Found lower_bound(const Node* node, uint32_t first, std::string_view key)
   key.remove_prefix(shared);
   const uint32_t head = head_of(key);
   const uint32_t* all = heads(node);
-  uint32_t low = first;
+  // Without branches: where a random key lies is not to be predicted.
+  const uint32_t* from = all + first;
   for (uint32_t size = node->count - first; size > 0;) {
-    const uint32_t half = size / 2;
-    const bool below = all[low + half] < head;
-    low = below ? low + half + 1 : low;
-    size = below ? size - half - 1 : half;
+    const uint32_t half = (size + 1) / 2;
+    from = from[half - 1] < head ? from + half : from;
+    size -= half;
   }
+  auto low = static_cast<uint32_t>(from - all);
   uint32_t high = low;
   while (high < node->count && all[high] == head) ++high;
   while (low < high) {

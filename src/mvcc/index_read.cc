@@ -15,6 +15,7 @@ const Node* find_leaf(const Node* node, std::string_view key, uint32_t& at) {
   if (node == nullptr) return nullptr;
   while (node->level > 0) {
     const Node* below = children(node)[child_for(node, key)].node;
+    detail::prefetch(below, kSearchLines);
     CAIRN_ASSERT(below->level + 1 == node->level);  // a freed node shows itself
     node = below;
   }
@@ -99,6 +100,7 @@ void walk(const Node* node, const std::string_view* lo, const std::string_view* 
       out.sum.framed_bytes += child.bytes;
       continue;
     }
+    detail::prefetch(child.node, kSearchLines);
     CAIRN_ASSERT(child.node->level + 1 == node->level);
     walk(child.node, child_lo, child_hi, out);
   }
@@ -165,6 +167,7 @@ void IndexCursor::descend(std::string_view key, bool past_equal) {
     const uint32_t at = child_for(node, key);
     path_[depth_++] = {node, at};
     const Node* below = children(node)[at].node;
+    detail::prefetch(below, kSearchLines);
     CAIRN_ASSERT(below->level + 1 == node->level);
     node = below;
   }
@@ -311,8 +314,7 @@ bool IndexCursor::next_leaf() {
       path_[++i] = {below, 0};
       if (below->level == 0) {
         if (step.at + 1 < step.node->count) {
-          const char* soon = raw(children(step.node)[step.at + 1].node);
-          for (size_t line = 0; line < 20; ++line) __builtin_prefetch(soon + line * 64);
+          detail::prefetch(children(step.node)[step.at + 1].node, kCopyLines);
         }
         load_leaf();
         return true;

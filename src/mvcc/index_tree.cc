@@ -328,6 +328,10 @@ bool Index::Writer::reclaim(std::span<const uint64_t> held, uint64_t blocks_max)
   // What this batch replaced is still seen by the newest root.
   while (!fresh.empty() && fresh.front().replaced < batch) {
     if (left-- == 0) return true;
+    if (fresh.size() > 8) {
+      __builtin_prefetch(static_cast<const char*>(fresh[8].block) - 8);
+      Arena::prefetch_for_free(fresh[4].block);
+    }
     const Retired retired = fresh.front();
     fresh.pop_front();
     settle(retired);
