@@ -14,7 +14,7 @@
 namespace cairn::mvcc {
 
 struct KeyValue {
-  std::string_view key;
+  std::string_view key = {};
   int64_t create_revision = 0;
   int64_t mod_revision = 0;
   int64_t version = 0;
