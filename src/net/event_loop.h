@@ -9,7 +9,7 @@
 
 namespace cairn::net {
 
-// Runs on one thread. post(), post_batch() and index() may be called from any thread; the rest on the loop's own.
+// Runs on one thread. post() and index() may be called from any thread; the rest on the loop's own.
 class EventLoop {
  public:
   virtual ~EventLoop() = default;

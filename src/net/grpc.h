@@ -52,7 +52,8 @@ class CallHandler {
   virtual void on_half_close(Call&) {}
   // All bytes handed to send() so far have gone to the transport: a stream may produce more.
   virtual void on_writable(Call&) {}
-  // The call is over: answered, reset by the client, past its deadline, or its connection is gone. Last event.
+  // The call is over: answered and its last byte given to the transport, reset by the client, past its deadline, or
+  // its connection is gone. Last event; never called from inside a function of Call.
   virtual void on_end(Call&) {}
 };
 
@@ -80,8 +81,9 @@ class Call {
   virtual void reply(std::string_view message) = 0;
 };
 
-// Finds the method. Called once a call, with the ":path" ("/etcdserverpb.KV/Put"). Null: the server answers
-// UNIMPLEMENTED with grpc-go's texts ("unknown service X", "unknown method Y for service X").
+// Finds the method. Called once a call, with the ":path" ("/etcdserverpb.KV/Put") and the call with its metadata and
+// deadline; it may already finish() the call. Null: the server answers UNIMPLEMENTED with grpc-go's texts ("unknown
+// service X", "unknown method Y for service X"), unless the call was finished. Called on every io thread.
 class Router {
  public:
   virtual ~Router() = default;

@@ -126,6 +126,7 @@ Result<MethodName> parse_path(std::string_view path) {
 
 bool is_grpc_content_type(std::string_view value) {
   constexpr std::string_view kBase = "application/grpc";
+  if (value == kBase) return true;
   if (value.size() < kBase.size()) return false;
   for (size_t i = 0; i < kBase.size(); ++i) {
     const char c = value[i] >= 'A' && value[i] <= 'Z' ? static_cast<char>(value[i] + 32) : value[i];

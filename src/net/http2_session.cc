@@ -373,8 +373,7 @@ void Http2Session::begin_call(GrpcCall& call, bool half_closed) {
     }
     return;
   }
-  // The same buffer means the same text, as long as it is held.
-  if (call.path_ != last_path_) {
+  if (last_path_ == nullptr || (call.path_ != last_path_ && call.path() != text_of(last_path_))) {
     if (last_path_ != nullptr) nghttp2_rcbuf_decref(last_path_);
     last_path_ = call.path_;
     nghttp2_rcbuf_incref(last_path_);

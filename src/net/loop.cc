@@ -129,7 +129,9 @@ void Loop::sleep() {
 void Loop::run() {
   thread_ = std::this_thread::get_id();
   while (!stopped_.load(std::memory_order_relaxed)) {
-    if (!turn()) sleep();
+    // No second look before sleeping: waiting itself returns at once when something is ready.
+    turn();
+    if (to_flush_.empty() && to_close_.empty()) sleep();
   }
   for (const auto& connection : connections_) close_later(*connection);
   end_turn();

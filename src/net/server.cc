@@ -3,6 +3,7 @@
 #include <chrono>
 #include <thread>
 
+#include <pthread.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -85,6 +86,7 @@ Result<std::vector<std::string>> Server::start() {
   impl_->running = true;
   for (const auto& loop : impl_->loops) {
     impl_->threads.emplace_back([held = loop.get()] { held->run(); });
+    pthread_setname_np(impl_->threads.back().native_handle(), fmt::format("cairn-io-{}", loop->index()).c_str());
   }
   return addresses;
 }
