@@ -51,6 +51,13 @@ class Life {
   [[nodiscard]] const std::string& path() const { return path_; }
   void close() { engine_.reset(); }
 
+  // A snapshot of the newest view, checked; returns its path.
+  std::string write_image() {
+    const std::string copy = directory_.file("image");
+    check_image(copy);
+    return copy;
+  }
+
  private:
   void step() {
     Batch batch;
@@ -162,17 +169,16 @@ class Life {
     if (report->freelist_persisted) {
       EXPECT_GE(space.in_use_bytes, (report->high_water - report->free_pages) * report->page_bytes);
     }
-    if (random_.one_in(20)) check_image();
+    if (random_.one_in(20)) check_image(directory_.file("image"));
   }
 
-  void check_image() {
+  void check_image(const std::string& copy) {
     auto image = engine_->image(engine_->view());
     ASSERT_TRUE(image) << image.error().message;
     std::string bytes((*image)->size(), '\0');
     const auto got = (*image)->read(bytes.data(), bytes.size());
     ASSERT_TRUE(got) << got.error().message;
     ASSERT_EQ(*got, bytes.size());
-    const std::string copy = directory_.file("image");
     ASSERT_TRUE(env::write_file(fs_, copy, bytes));
     const auto report = check_bolt(fs_, copy, {.older_tree_too = true});
     ASSERT_TRUE(report) << report.error().message;
