@@ -1,0 +1,298 @@
+"""A data directory of etcd is one of Cairn, and back: nothing is lost, changed or added on the way.
+
+etcd 3.4 and 3.7 fill a directory and stop, or are killed with much of it in the WAL alone; Cairn opens it in place,
+writes, stops or is killed; the same etcd goes on; Cairn looks at the result. After each step all that can be asked is
+compared, and the files are judged by our checker, by bbolt and by etcd's own WAL reader.
+"""
+
+import json
+import threading
+import time
+
+import bolt
+import harness
+import rpc
+
+# Nothing goes to the db until something forces it: all is in the WAL's tail when the process is killed.
+LAZY = ["--backend-batch-interval", "1h", "--backend-batch-limit", "1000000"]
+FOREIGN_MEMBER = 0x100  # alarms may name any member
+NOSPACE = 1
+
+
+class Filler:
+    """Random requests of every kind. Knows nothing of what the answers should be: servers are compared."""
+
+    def __init__(self, generator, client):
+        self.random, self.client = generator, client
+
+    def key(self):
+        return b"k/%03d" % self.random.randrange(300)
+
+    def value(self):
+        size = self.random.choice((0, 1, 20, 200, 200, 3000))
+        return bytes(self.random.randrange(256) for _ in range(min(size, 32))) * (max(size, 32) // 32)
+
+    def operation(self, depth=0):
+        kind = self.random.randrange(10)
+        if kind < 5:
+            return rpc.op_put(self.unused(), self.value())
+        if kind < 8:
+            return rpc.op_range(self.key(), b"k/999")
+        if kind < 9 or depth > 0:
+            return rpc.op_delete(b"gone/%d" % self.random.randrange(50), b"gone/9")
+        return rpc.op_txn([rpc.compare_version(self.key(), 0)], [self.operation(1)], [self.operation(1)])
+
+    def unused(self):
+        # A transaction may put a key once.
+        self.count = getattr(self, "count", 0) + 1
+        return b"txn/%d" % (self.count % 400)
+
+    def step(self):
+        kind = self.random.randrange(20)
+        if kind < 11:
+            self.client.put(self.key(), self.value())
+        elif kind < 13:
+            self.client.put(b"gone/%d" % self.random.randrange(50), self.value())
+        elif kind < 15:
+            self.client.delete(self.key())
+        elif kind < 16:
+            low = self.random.randrange(290)
+            self.client.delete(b"k/%03d" % low, b"k/%03d" % (low + self.random.randrange(1, 10)))
+        else:
+            compares = [rpc.compare_version(self.key(), self.random.randrange(2))]
+            self.client.txn(compares, [self.operation() for _ in range(self.random.randrange(4))],
+                            [self.operation() for _ in range(self.random.randrange(4))])
+
+    def steps(self, count):
+        for _ in range(count):
+            self.step()
+
+    def compact(self, back):
+        revision = self.client.revision()
+        self.client.compact(max(2, revision - back))
+
+    def leases(self, base):
+        """Grants some with keys, and revokes one of them."""
+        for i in range(5):
+            self.client.lease_grant(base + i, 3000 + i)
+            for j in range(3):
+                self.client.put(b"leased/%d/%d" % (base + i, j), b"x", lease=base + i)
+        self.client.put(b"leased/%d/0" % base, b"moved", lease=base + 1)
+        self.client.put(b"leased/%d/1" % base, b"free")
+        self.client.lease_revoke(base + 4)
+
+    def auth(self, tag):
+        self.client.role_add(f"reader{tag}")
+        self.client.role_grant(f"reader{tag}", 0, b"k/", b"k0")
+        self.client.role_grant(f"reader{tag}", 2, b"own")
+        self.client.role_grant(f"reader{tag}", 1, b"w", b"\0")
+        self.client.user_add(f"alice{tag}", f"secret{tag}")
+        self.client.user_add(f"nopw{tag}", "", no_password=True)
+        self.client.user_grant(f"alice{tag}", f"reader{tag}")
+
+
+def look(client, revisions):
+    """What a client can see of a server, without what may differ between servers."""
+    status = client.status()
+    return {
+        "cluster_id": status["cluster_id"], "member_id": status["member_id"], "revision": status["revision"],
+        "members": client.members(), "alarms": client.alarm(0),
+        "hashes": {revision: client.hash_kv(revision)[0] for revision in [0, *revisions]},
+        "keys": client.all(),
+        "older": {revision: client.all(revision) for revision in revisions[-2:]},
+    }
+
+
+def cluster_version(server):
+    return json.loads(server.http("/version")[2])["etcdcluster"]
+
+
+class DirectoryCase(harness.Case):
+    def setUp(self):
+        super().setUp()
+        self.ports = (harness.free_port(), harness.free_port())
+        self.data = self.dir / "data"
+
+    def start(self, kind, flags=(), data=None):
+        return self.server(kind, data or self.data, ports=self.ports, flags=flags).start()
+
+    def assert_same(self, before, after, what):
+        for name, value in before.items():
+            if value == after[name]:
+                continue
+            if name == "keys":
+                value, other = ([kv.all() for kv in keys] for keys in (value, after[name]))
+                only = [kv for kv in value if kv not in other][:5], [kv for kv in other if kv not in value][:5]
+                self.fail(f"{what}: keys differ: only before {only[0]}, only after {only[1]}")
+            self.assertEqual(value, after[name], f"{what}: {name}")
+
+    def revisions(self, client, count=4):
+        """Some revisions above the compacted one."""
+        newest = client.revision()
+        compacted = max(1, client.hash_kv()[1])
+        step = max(1, (newest - compacted) // count)
+        return list(range(compacted + 1, newest, step))[-count:] + [newest]
+
+    def fill(self, kind, generator, parts=()):
+        """A directory that was stopped cleanly, with a bit of everything."""
+        server = self.start(kind)
+        filler = Filler(generator, server.client())
+        filler.steps(150)
+        filler.leases(1000)
+        filler.auth(1)
+        filler.client.alarm(1, FOREIGN_MEMBER + 1, NOSPACE)
+        filler.client.alarm(2, FOREIGN_MEMBER + 1, NOSPACE)
+        filler.compact(60)
+        filler.steps(100)
+        self.assertEqual(server.stop(), -15)
+        if not parts:
+            return
+        server = self.start(kind, LAZY)
+        filler.client = server.client()
+        filler.steps(100)
+        if "tables" in parts:
+            filler.leases(2000)
+            filler.client.lease_revoke(1001)
+            filler.auth(2)
+        if "compact" in parts:
+            filler.compact(30)
+        filler.steps(60)
+        return server, filler
+
+    # The steps of a journey.
+
+    def cairn_takes_over(self, before, revisions, version):
+        cairn = self.start("cairn")
+        client = cairn.client()
+        self.assert_same(before, look(client, revisions), "opened by Cairn")
+        self.assertEqual(cluster_version(cairn), version)
+        return cairn, client
+
+    def write_and_leave(self, cairn, client, generator, kill):
+        """Writes as Cairn, ends it; returns what must be found, or with `kill` the acknowledged puts."""
+        filler = Filler(generator, client)
+        filler.steps(150)
+        filler.compact(40)
+        filler.steps(50)
+        if not kill:
+            revisions = self.revisions(client)
+            seen = look(client, revisions)
+            self.assertEqual(cairn.stop(), -15)
+            return seen, revisions, {}
+        acknowledged = {}
+        end = threading.Event()
+
+        def load():
+            try:
+                with rpc.Client(cairn.client_port) as own:
+                    n = 0
+                    while not end.is_set():
+                        revision = own.put(b"load/%d" % n, b"v%d" % n)
+                        acknowledged[b"load/%d" % n] = (revision, b"v%d" % n)
+                        n += 1
+            except (OSError, rpc.GrpcError):
+                pass
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        time.sleep(generator.uniform(0.05, 2.5))  # some commits of the db, or none
+        cairn.kill()
+        end.set()
+        thread.join()
+        self.assertGreater(len(acknowledged), 0)
+        return None, None, acknowledged
+
+    def etcd_goes_on(self, kind, seen, revisions, acknowledged, version, generator):
+        etcd = self.start(kind)
+        client = etcd.client()
+        if seen is not None:
+            self.assert_same(seen, look(client, revisions), f"opened by {kind} again")
+        for key, (revision, value) in acknowledged.items():
+            found = client.get(key)
+            self.assertIsNotNone(found, f"{key} was acknowledged at {revision}")
+            self.assertEqual((found.mod, found.value), (revision, value))
+        self.assertEqual(cluster_version(etcd), version)
+        filler = Filler(generator, client)
+        filler.steps(100)
+        filler.compact(30)
+        filler.steps(40)
+        client.defragment()
+        filler.steps(20)
+        return etcd, client
+
+    def journey(self, kind, parts=(), kill_cairn=False, mutate=1000):
+        harness.require(kind)
+        generator = self.random()
+        left = self.fill(kind, generator, parts)
+        if left is None:
+            server = self.start(kind)
+            filler = Filler(generator, server.client())
+        else:
+            server, filler = left
+        revisions = self.revisions(filler.client)
+        before = look(filler.client, revisions)
+        version = cluster_version(server)
+        server.kill() if parts else server.stop()
+
+        cairn, client = self.cairn_takes_over(before, revisions, version)
+        seen, revisions, acknowledged = self.write_and_leave(cairn, client, generator, kill_cairn)
+        self.check_directory(self.data, mutate)
+        self.check_schema(kind)
+
+        etcd, client = self.etcd_goes_on(kind, seen, revisions, acknowledged, version, generator)
+        if "tables" in parts:
+            self.check_passwords(client, parts)
+        revisions = self.revisions(client)
+        before = look(client, revisions)
+        etcd.kill()
+        cairn, client = self.cairn_takes_over(before, revisions, version)
+        client.put(b"the", b"end")
+        self.assertEqual(cairn.stop(), -15)
+        self.check_directory(self.data)
+
+    def check_passwords(self, client, parts):
+        pass
+
+    def check_schema(self, kind):
+        """What the version never wrote is not written for it."""
+        meta = bolt.tables(self.data / "member/snap/db")["meta"]
+        if kind == "etcd34":
+            for key in (b"term", b"confState", b"storageVersion"):
+                self.assertNotIn(key, meta)
+        else:
+            self.assertEqual(meta[b"storageVersion"], b"3.7.0")
+            self.assertIn(b"confState", meta)
+            self.assertGreater(bolt.number(meta, b"term"), 0)
+        if harness.missing("waldump"):
+            return
+        wal = json.loads(self.run_tool("waldump", "--from", "oldest", self.data).stdout)
+        if kind == "etcd34":
+            self.assertNotIn("ClusterMemberAttrSet", json.dumps(wal["entries"]["types"]))
+
+
+@harness.needs("etcd34")
+class From34(DirectoryCase):
+    def test_stopped_and_stopped(self):
+        self.journey("etcd34")
+
+    def test_killed_with_a_tail_and_cairn_killed(self):
+        self.journey("etcd34", ("tail",), kill_cairn=True)
+
+    def test_killed_with_tables_in_the_tail(self):
+        self.journey("etcd34", ("tables", "compact"))
+
+
+@harness.needs("etcd37")
+class From37(DirectoryCase):
+    def test_stopped_and_stopped(self):
+        self.journey("etcd37")
+
+    def test_killed_with_a_tail_and_cairn_killed(self):
+        self.journey("etcd37", ("tail",), kill_cairn=True)
+
+    def test_killed_with_tables_in_the_tail(self):
+        self.journey("etcd37", ("tables", "compact"))
+
+
+if __name__ == "__main__":
+    harness.main()
