@@ -101,9 +101,6 @@ ServerMetrics::ServerMetrics(Registry& r)
       lease_ttl(r.histogram("etcd_debugging_lease_ttl_total", "Times to live of granted leases, in seconds.", {1, 2, 24},
                             1)),
       auth_revision(r.gauge("etcd_debugging_auth_revision", "Revision of the users and roles.")),
-      client_received_bytes(r.counter("etcd_network_client_grpc_received_bytes_total",
-                                      "Bytes of requests received from gRPC clients.")),
-      client_sent_bytes(r.counter("etcd_network_client_grpc_sent_bytes_total", "Bytes of answers sent to gRPC clients.")),
       metrics_requests(r.counter("promhttp_metric_handler_requests_total", "Scrapes by HTTP status.", {{"code", "200"}})),
       metrics_requests_in_flight(r.gauge("promhttp_metric_handler_requests_in_flight", "Scrapes being served.")),
       registry_(r) {

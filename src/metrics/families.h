@@ -88,9 +88,6 @@ struct ServerMetrics {
   Histogram& lease_ttl;  // seconds
   Gauge& auth_revision;
 
-  // Clients
-  Counter& client_received_bytes;
-  Counter& client_sent_bytes;
   Counter& metrics_requests;  // of /metrics itself
   Gauge& metrics_requests_in_flight;
 

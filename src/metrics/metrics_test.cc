@@ -148,8 +148,6 @@ TEST(ServerMetrics, HasEtcdsFamiliesWithTheirTypes) {
       {"etcd_mvcc_put_total", "counter"},
       {"etcd_mvcc_range_total", "counter"},
       {"etcd_mvcc_txn_total", "counter"},
-      {"etcd_network_client_grpc_received_bytes_total", "counter"},
-      {"etcd_network_client_grpc_sent_bytes_total", "counter"},
       {"etcd_network_server_stream_failures_total", "counter"},
       {"etcd_server_apply_duration_seconds", "histogram"},
       {"etcd_server_client_requests_total", "counter"},

@@ -59,6 +59,7 @@ class RangeHandler final : public UnaryHandler {
   RangeHandler(Context& context, bool streams) : UnaryHandler(context), streams_(streams) {}
 
   void on_message(net::Call& call, std::string_view message) override {
+    context_.node().metrics().range_total.add();
     const auto request = mvcc::decode_range(message);
     if (!request) return finish_with(call, not_a_message());
     if (const auto checked = check(*request); !checked) return finish_with(call, checked.error());

@@ -145,6 +145,7 @@ Status ApplyCore::commit_done(CommitDone done, int64_t now_ns) {
 }
 
 void ApplyCore::finish_pass_part(const storage::CommitResult& result) {
+  counters_.compacted_records += result.reclaimed_entries;
   if (result.reclaim_done) {
     pass_->done = true;
   } else {

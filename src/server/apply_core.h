@@ -78,6 +78,15 @@ struct ApplyOutput {
 
 class ApplyCore {
  public:
+  // What was applied since the start, for metrics.
+  struct Counters {
+    uint64_t puts = 0;
+    uint64_t deletes = 0;  // keys
+    uint64_t txns = 0;
+    uint64_t put_bytes = 0;
+    uint64_t compacted_records = 0;
+  };
+
   ApplyCore(const ApplyOptions& options, AppliedState state, int64_t now_ns);
   ~ApplyCore();
 
@@ -106,6 +115,8 @@ class ApplyCore {
   [[nodiscard]] const lease::Lessor& lessor() const { return lessor_; }
   [[nodiscard]] const auth::Store& auth() const { return auth_; }
   [[nodiscard]] const cluster::Membership& members() const { return *members_; }
+  [[nodiscard]] const Counters& counters() const { return counters_; }
+  [[nodiscard]] const storage::Space& space() const { return space_; }
   [[nodiscard]] Index applied() const { return applied_; }
   // False: the directory is of 3.5 or older, whose members read bare v2 requests.
   [[nodiscard]] bool writes_tables_of_3_6() const { return schema_ >= Schema::k3_6; }
@@ -225,6 +236,7 @@ class ApplyCore {
   Index snapshot_index_;
   int64_t last_snapshot_ns_ = 0;
   bool nospace_proposed_ = false;
+  Counters counters_;
 };
 
 }  // namespace cairn::server

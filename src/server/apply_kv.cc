@@ -51,7 +51,10 @@ bool ApplyCore::within_quota(uint64_t cost) {
 
 // Leases follow the keys; the transaction's revision becomes the store's.
 void ApplyCore::end_write() {
+  if (!store_.changes().empty()) ++counters_.txns;
   for (const mvcc::StoreChange& change : store_.changes()) {
+    change.tombstone ? ++counters_.deletes : ++counters_.puts;
+    counters_.put_bytes += change.record.size();
     if (change.old_lease != change.new_lease) {
       lessor_.move_key(change.key, change.old_lease, change.new_lease);
     }

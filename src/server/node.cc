@@ -310,6 +310,18 @@ void Node::update_metrics() {
   metrics_.proposals_pending.set(static_cast<int64_t>(pending_.load(std::memory_order_relaxed)));
   metrics_.current_revision.set(apply_->store().revision());
   metrics_.compact_revision.set(apply_->store().compact_revision());
+  const ApplyCore::Counters& now = apply_->counters();
+  metrics_.put_total.add(now.puts - counted_.puts);
+  metrics_.delete_total.add(now.deletes - counted_.deletes);
+  metrics_.txn_total.add(now.txns - counted_.txns);
+  metrics_.compaction_keys.add(now.compacted_records - counted_.compacted_records);
+  metrics_.total_put_size.set(static_cast<int64_t>(now.put_bytes));
+  counted_ = now;
+  const Published& state = apply_->published().newest();
+  metrics_.db_total_size.set(static_cast<int64_t>(state.db_total_bytes));
+  metrics_.db_size_in_use.set(static_cast<int64_t>(state.db_in_use_bytes));
+  metrics_.keys_total.set(static_cast<int64_t>(state.kv.root.tally({}).count));
+  metrics_.wal_write_bytes.set(static_cast<int64_t>(wal_stage_->written_bytes()));
 }
 
 void Node::run_commit() {

@@ -69,6 +69,7 @@ class Node {
   [[nodiscard]] uint64_t member_id() const { return member_id_; }
   [[nodiscard]] uint64_t cluster_id() const { return cluster_id_; }
   [[nodiscard]] const NodeOptions& options() const { return options_; }
+  [[nodiscard]] metrics::ServerMetrics& metrics() { return metrics_; }
   // Valid while running, for images of the file.
   [[nodiscard]] storage::Engine& engine() { return commit_stage_->engine(); }
   [[nodiscard]] Index committed() const { return Index(committed_.load(std::memory_order_relaxed)); }
@@ -122,6 +123,7 @@ class Node {
   bool version_proposed_ = false;
   bool stopping_ = false;
   uint64_t segment_count_ = 0;
+  ApplyCore::Counters counted_;
 
   std::unique_ptr<PublishedDomain::Reader> commit_reader_;
   std::unique_ptr<CommitStage> commit_stage_;

@@ -24,6 +24,7 @@ Result<WalDone> WalStage::run(WalWrite write) {
   if (!write.entries.empty() || write.hard_state) {
     views_.clear();
     for (const raft::Entry& entry : write.entries) {
+      written_bytes_ += entry.bytes().size();
       views_.push_back({static_cast<uint8_t>(entry.type), entry.term, entry.index, entry.bytes()});
     }
     wal::HardState state;

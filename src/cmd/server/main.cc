@@ -14,6 +14,7 @@
 #include "env/clock.h"
 #include "env/fs.h"
 #include "gateway/gateway.h"
+#include "gateway/server_metrics.h"
 #include "metrics/families.h"
 #include "net/server.h"
 #include "rpc/services.h"
@@ -146,6 +147,7 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
     metrics::add_identity(registry, {std::string(server::kEtcdVersion), hex_id(node->member_id()),
                                      std::string(server::kCairnVersion)});
     metrics::add_process(registry);
+    gateway::add_server_metrics(registry, server, *node);
 
     node->start([&services = *services](unsigned loop, server::AnswerBatch batch) {
       services.deliver(loop, std::move(batch));

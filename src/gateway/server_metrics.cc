@@ -1,0 +1,144 @@
+#include "gateway/server_metrics.h"
+
+#include <array>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "base/mutex.h"
+
+namespace cairn::gateway {
+namespace {
+
+using metrics::Kind;
+using metrics::Sample;
+
+struct Method {
+  std::string_view service;
+  std::string_view name;
+  std::string_view type;
+};
+
+// What a client may call on etcd 3.7, whether this build has it or not.
+constexpr Method kMethods[] = {
+    {"etcdserverpb.KV", "Range", "unary"},
+    {"etcdserverpb.KV", "RangeStream", "server_stream"},
+    {"etcdserverpb.KV", "Put", "unary"},
+    {"etcdserverpb.KV", "DeleteRange", "unary"},
+    {"etcdserverpb.KV", "Txn", "unary"},
+    {"etcdserverpb.KV", "Compact", "unary"},
+    {"etcdserverpb.Watch", "Watch", "bidi_stream"},
+    {"etcdserverpb.Lease", "LeaseGrant", "unary"},
+    {"etcdserverpb.Lease", "LeaseRevoke", "unary"},
+    {"etcdserverpb.Lease", "LeaseKeepAlive", "bidi_stream"},
+    {"etcdserverpb.Lease", "LeaseTimeToLive", "unary"},
+    {"etcdserverpb.Lease", "LeaseLeases", "unary"},
+    {"etcdserverpb.Cluster", "MemberAdd", "unary"},
+    {"etcdserverpb.Cluster", "MemberRemove", "unary"},
+    {"etcdserverpb.Cluster", "MemberUpdate", "unary"},
+    {"etcdserverpb.Cluster", "MemberList", "unary"},
+    {"etcdserverpb.Cluster", "MemberPromote", "unary"},
+    {"etcdserverpb.Maintenance", "Alarm", "unary"},
+    {"etcdserverpb.Maintenance", "Status", "unary"},
+    {"etcdserverpb.Maintenance", "Defragment", "unary"},
+    {"etcdserverpb.Maintenance", "Hash", "unary"},
+    {"etcdserverpb.Maintenance", "HashKV", "unary"},
+    {"etcdserverpb.Maintenance", "Snapshot", "server_stream"},
+    {"etcdserverpb.Maintenance", "MoveLeader", "unary"},
+    {"etcdserverpb.Maintenance", "Downgrade", "unary"},
+    {"grpc.health.v1.Health", "Check", "unary"},
+    {"grpc.health.v1.Health", "Watch", "server_stream"},
+};
+
+constexpr std::string_view kCodes[net::kCodeCount] = {
+    "OK",           "Canceled",          "Unknown",            "InvalidArgument", "DeadlineExceeded", "NotFound",
+    "AlreadyExists", "PermissionDenied", "ResourceExhausted",  "FailedPrecondition", "Aborted",       "OutOfRange",
+    "Unimplemented", "Internal",         "Unavailable",        "DataLoss",        "Unauthenticated"};
+
+metrics::Labels labels_of(const Method& method) {
+  return {{"grpc_method", std::string(method.name)},
+          {"grpc_service", std::string(method.service)},
+          {"grpc_type", std::string(method.type)}};
+}
+
+// One sample a method of a number that `value` reads from what the server has counted.
+std::vector<Sample> per_method(const net::Server& server, uint64_t net::MethodStats::* value) {
+  std::map<std::string, uint64_t, std::less<>> counted;
+  for (const net::MethodStats& stats : server.stats().methods) counted[stats.path] = stats.*value;
+  std::vector<Sample> samples;
+  for (const Method& method : kMethods) {
+    const auto found = counted.find(fmt::format("/{}/{}", method.service, method.name));
+    samples.push_back({labels_of(method), found == counted.end() ? 0.0 : static_cast<double>(found->second)});
+  }
+  return samples;
+}
+
+std::vector<Sample> handled(const net::Server& server) {
+  std::map<std::string, std::array<uint64_t, net::kCodeCount>, std::less<>> counted;
+  for (const net::MethodStats& stats : server.stats().methods) counted[stats.path] = stats.handled;
+  std::vector<Sample> samples;
+  for (const Method& method : kMethods) {
+    const auto found = counted.find(fmt::format("/{}/{}", method.service, method.name));
+    for (size_t code = 0; code < net::kCodeCount; ++code) {
+      metrics::Labels labels = labels_of(method);
+      labels.emplace_back("grpc_code", std::string(kCodes[code]));
+      samples.push_back({std::move(labels),
+                         found == counted.end() ? 0.0 : static_cast<double>(found->second[code])});
+    }
+  }
+  return samples;
+}
+
+// A look at the published state from whatever thread renders.
+class StateReader {
+ public:
+  explicit StateReader(server::Node& node) : reader_(node.published().register_thread()) {}
+
+  template <class Read>
+  auto read(const Read& read) {
+    MutexLock lock(mutex_);
+    const auto state = reader_->enter();
+    return read(*state);
+  }
+
+ private:
+  Mutex mutex_;
+  std::unique_ptr<server::PublishedDomain::Reader> reader_ CAIRN_GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+void add_server_metrics(metrics::Registry& registry, const net::Server& server, server::Node& node) {
+  registry.collect("grpc_server_started_total", "Total number of RPCs started on the server.", Kind::kCounter,
+                   [&server] { return per_method(server, &net::MethodStats::started); });
+  registry.collect("grpc_server_handled_total", "Total number of RPCs completed on the server, by code.",
+                   Kind::kCounter, [&server] { return handled(server); });
+  registry.collect("grpc_server_msg_received_total", "Total number of RPC messages received.", Kind::kCounter,
+                   [&server] { return per_method(server, &net::MethodStats::messages_received); });
+  registry.collect("grpc_server_msg_sent_total", "Total number of RPC messages sent.", Kind::kCounter,
+                   [&server] { return per_method(server, &net::MethodStats::messages_sent); });
+  registry.collect("etcd_network_client_grpc_received_bytes_total", "Bytes received from clients.", Kind::kCounter,
+                   [&server] {
+                     return std::vector<Sample>{{{}, static_cast<double>(server.stats().socket_bytes_in)}};
+                   });
+  registry.collect("etcd_network_client_grpc_sent_bytes_total", "Bytes sent to clients.", Kind::kCounter, [&server] {
+    return std::vector<Sample>{{{}, static_cast<double>(server.stats().socket_bytes_out)}};
+  });
+
+  const auto reader = std::make_shared<StateReader>(node);
+  metrics::add_cluster_version(
+      registry, [reader] { return reader->read([](const server::Published& state) { return state.members->version; }); });
+  registry.collect("etcd_debugging_server_alarms", "Alarms, 1 while active.", Kind::kGauge, [reader] {
+    return reader->read([](const server::Published& state) {
+      std::vector<Sample> samples;
+      for (const server::Alarm& alarm : *state.alarms) {
+        samples.push_back({{{"alarm_type", alarm.type == server::kAlarmNoSpace ? "NOSPACE" : "CORRUPT"},
+                            {"server_id", fmt::format("{:x}", alarm.member_id)}},
+                           1});
+      }
+      return samples;
+    });
+  });
+}
+
+}  // namespace cairn::gateway
