@@ -70,8 +70,9 @@ IndexStats Index::stats() const {
           .history_chunks = writer.chunks,
           .large_keys = writer.large_keys,
           .retired_blocks = writer.retired_count,
-          .block_bytes = writer.arena.block_bytes(),
-          .reserved_bytes = writer.arena.reserved_bytes()};
+          .retired_bytes = writer.retired_bytes,
+          .block_bytes = writer.arena.block_bytes() + writer.history_arena.block_bytes(),
+          .reserved_bytes = writer.arena.reserved_bytes() + writer.history_arena.reserved_bytes()};
 }
 
 void Index::adopt(std::unique_ptr<Writer> writer) {
@@ -85,11 +86,11 @@ void Index::check() const { writer_->check(); }
 
 Index::Writer::~Writer() {
   if (root != nullptr) free_tree(root);
-  for (const Retired& retired : fresh) free_block(retired);
+  for (const Retired& retired : fresh) free_retired(retired);
   for (const auto& [held, group] : waiting) {
-    for (const Retired& retired : group) free_block(retired);
+    for (const Retired& retired : group) free_retired(retired);
   }
-  CAIRN_ASSERT(arena.blocks() == 0);
+  CAIRN_ASSERT(arena.blocks() == 0 && history_arena.blocks() == 0 && retired_count == 0 && retired_bytes == 0);
 }
 
 Index::Writer::NewEntry Index::Writer::from_record(const IndexRecord& record) {
@@ -145,6 +146,8 @@ void Index::Writer::locate(std::string_view key) {
   located = true;
   located_key = key;
   state = found ? state_at(path[depth - 1].node, path[depth - 1].at) : KeyState{};
+  // Most likely a put follows, and appends to the history.
+  if (found) __builtin_prefetch(history_of(path[depth - 1].node, path[depth - 1].at), 1);
 }
 
 void Index::Writer::write(std::string_view key, const NewEntry& next) {

@@ -208,6 +208,7 @@ struct IndexStats {
   uint64_t history_chunks = 0;
   uint64_t large_keys = 0;       // key bytes kept outside their node
   uint64_t retired_blocks = 0;   // nodes, chunks and keys that wait for held roots
+  uint64_t retired_bytes = 0;
   uint64_t block_bytes = 0;      // in use, with the arena's own overhead
   uint64_t reserved_bytes = 0;   // taken from the system
 };

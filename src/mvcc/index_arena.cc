@@ -13,6 +13,8 @@
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define CAIRN_ARENA_OF_SYSTEM 1
+#elif defined(__clang__)
+#define CAIRN_ARENA_OF_SYSTEM (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
 #else
 #define CAIRN_ARENA_OF_SYSTEM 0
 #endif
@@ -93,12 +95,13 @@ void Arena::add_region() {
   reserved_bytes_ += kRegionBytes;
   // Blocks lie at 8 modulo 16, so that payloads are aligned to 16. The end mark is a block in use without payload.
   auto* block = reinterpret_cast<Block*>(base + 8);
-  block->units = static_cast<uint32_t>((kRegionBytes - 2 * kUnit) / kUnit);
+  block->units = kRegionUnits;
   block->units_before = 0;
   Block* end = after(block);
   end->units = 1 | kInUse;
   end->units_before = block->units;
   link(block);
+  has_spare_ = true;
 }
 
 Arena::Block* Arena::take_free(uint32_t units) {
@@ -128,6 +131,7 @@ void* Arena::allocate(size_t bytes) {
     block = take_free(units);
   }
   unlink(block);
+  if (block->units == kRegionUnits) has_spare_ = false;
   const uint32_t rest = block->units - units;
   if (rest >= kUnitsSplit) {
     block->units = units;
@@ -188,13 +192,16 @@ void Arena::free(void* payload) {
     }
   }
   after(block)->units_before = block->units;
-  // A region that is free as a whole goes back, unless it is the only one.
-  if (size_t{block->units} * kUnit == kRegionBytes - 2 * kUnit && regions_.size() > 1) {
-    char* base = reinterpret_cast<char*>(block) - 8;
-    regions_.erase(std::lower_bound(regions_.begin(), regions_.end(), base));
-    munmap(base, kRegionBytes);
-    reserved_bytes_ -= kRegionBytes;
-    return;
+  // A region that is free as a whole goes back, unless it is the only such one.
+  if (block->units == kRegionUnits) {
+    if (has_spare_) {
+      char* base = reinterpret_cast<char*>(block) - 8;
+      regions_.erase(std::lower_bound(regions_.begin(), regions_.end(), base));
+      munmap(base, kRegionBytes);
+      reserved_bytes_ -= kRegionBytes;
+      return;
+    }
+    has_spare_ = true;
   }
   link(block);
 }

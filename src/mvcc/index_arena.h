@@ -45,6 +45,7 @@ class Arena {
   static constexpr size_t kRegionBytes = 4 << 20;
   static constexpr size_t kSystemBytesMin = 256 << 10;
   static constexpr uint32_t kInUse = 1u << 31;
+  static constexpr uint32_t kRegionUnits = (kRegionBytes - 2 * kUnit) / kUnit;
   static constexpr uint32_t kUnitsMin = 2;     // header and two links
   static constexpr uint32_t kUnitsSplit = 3;   // a smaller rest stays with the block
   static constexpr uint32_t kExactBins = 256;  // one list per size below this many units
@@ -68,6 +69,7 @@ class Arena {
   Block* bins_[kBins] = {};
   uint64_t bin_bits_[kBins / 64] = {};
   std::vector<char*> regions_;  // ascending by address
+  bool has_spare_ = false;      // one of them is free as a whole
   uint64_t blocks_ = 0;
   uint64_t block_bytes_ = 0;
   uint64_t reserved_bytes_ = 0;

@@ -112,7 +112,7 @@ void Index::Writer::check() const {
   CAIRN_ASSERT(checker.nodes + waiting_nodes == nodes);
   CAIRN_ASSERT(checker.chunks + waiting_chunks == chunks);
   CAIRN_ASSERT(checker.large_keys + waiting_keys == large_keys);
-  CAIRN_ASSERT(arena.blocks() == nodes + chunks + large_keys);
+  CAIRN_ASSERT(arena.blocks() == nodes + large_keys && history_arena.blocks() == chunks);
 }
 
 }  // namespace cairn::mvcc

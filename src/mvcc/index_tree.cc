@@ -255,7 +255,7 @@ LargeKey* Index::Writer::make_large(std::string_view key) {
 
 Chunk* Index::Writer::make_chunk(uint32_t cap) {
   static_assert(sizeof(Chunk) % alignof(HistoryItem) == 0);
-  auto* chunk = new (arena.allocate(sizeof(Chunk) + cap * sizeof(HistoryItem))) Chunk;
+  auto* chunk = new (history_arena.allocate(sizeof(Chunk) + cap * sizeof(HistoryItem))) Chunk;
   chunk->before.store(nullptr, std::memory_order_relaxed);
   chunk->made = batch;
   chunk->count.store(0, std::memory_order_relaxed);
@@ -266,10 +266,11 @@ Chunk* Index::Writer::make_chunk(uint32_t cap) {
 
 void Index::Writer::drop(void* block, uint64_t made, Kind kind) {
   const Retired retired{.block = block, .made = made, .replaced = batch, .kind = kind};
-  ++retired_count;
   if (made == batch) {
     free_block(retired);  // nobody else has seen it
   } else {
+    ++retired_count;
+    retired_bytes += Arena::usable(block);
     fresh.push_back(retired);
   }
 }
@@ -283,7 +284,6 @@ void Index::Writer::drop_chunks(Chunk* chunk) {
 }
 
 void Index::Writer::free_block(const Retired& retired) {
-  --retired_count;
   switch (retired.kind) {
     case Kind::kNode:
       static_cast<Node*>(retired.block)->level = kLevelFreed;
@@ -292,7 +292,13 @@ void Index::Writer::free_block(const Retired& retired) {
     case Kind::kChunk: --chunks; break;
     case Kind::kLargeKey: --large_keys; break;
   }
-  arena.free(retired.block);
+  (retired.kind == Kind::kChunk ? history_arena : arena).free(retired.block);
+}
+
+void Index::Writer::free_retired(const Retired& retired) {
+  --retired_count;
+  retired_bytes -= Arena::usable(retired.block);
+  free_block(retired);
 }
 
 bool Index::Writer::reclaim(std::span<const uint64_t> held, uint64_t blocks_max) {
@@ -309,7 +315,7 @@ bool Index::Writer::reclaim(std::span<const uint64_t> held, uint64_t blocks_max)
     if (seen && !CAIRN_MUTANT("mvcc.node_freed_under_root")) {
       waiting[sees].push_back(retired);
     } else {
-      free_block(retired);
+      free_retired(retired);
     }
   };
   for (auto group = waiting.begin(); group != waiting.end();) {
@@ -348,17 +354,14 @@ void Index::Writer::free_tree(Node* node) {
     } else {
       for (Chunk* chunk = history_of(node, i); chunk != nullptr;) {
         Chunk* older = chunk->before.load(std::memory_order_relaxed);
-        ++retired_count;
         free_block({chunk, none, none, Kind::kChunk});
         chunk = older;
       }
     }
     if ((slot_flags(node, i) & kLarge) != 0) {
-      ++retired_count;
       free_block({large_key(node, i), none, none, Kind::kLargeKey});
     }
   }
-  ++retired_count;
   free_block({node, none, none, Kind::kNode});
 }
 

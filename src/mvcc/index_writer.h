@@ -53,7 +53,8 @@ struct Index::Writer {
     int64_t lease = 0;
   };
 
-  detail::Arena arena;
+  detail::Arena arena;          // nodes and large keys
+  detail::Arena history_arena;  // chunks: a compaction frees many at once, and then whole regions
   Node* root = nullptr;
   uint64_t batch = 1;  // unpublished
   int64_t newest_main = 0;
@@ -76,6 +77,7 @@ struct Index::Writer {
   std::deque<Retired> fresh;                          // not looked at yet; ascending by `replaced`
   std::map<uint64_t, std::vector<Retired>> waiting;   // by a held batch that sees them
   uint64_t retired_count = 0;
+  uint64_t retired_bytes = 0;
   uint64_t nodes = 0;
   uint64_t chunks = 0;
   uint64_t large_keys = 0;
@@ -113,6 +115,7 @@ struct Index::Writer {
   void drop_node(Node* node) { drop(node, node->made, Kind::kNode); }
   void drop_chunks(Chunk* chunk);
   void free_block(const Retired& retired);
+  void free_retired(const Retired& retired);
   bool reclaim(std::span<const uint64_t> held, uint64_t blocks_max);
   void free_tree(Node* node);
 
