@@ -6,7 +6,7 @@
 namespace cairn::net {
 namespace {
 
-constexpr size_t kFreeCallsMax = 1024;
+constexpr size_t kFreeCallsMax = 256;
 
 }  // namespace
 

@@ -87,7 +87,10 @@ TEST(Framing, TooLargeIsSeenFromThePrefixAlone) {
 
 TEST(Framing, ACutOffMessageIsPending) {
   Deframer deframer(10);
-  std::string_view bytes("\0\0\0\0\x05" "ab", 7);
+  std::string_view bytes(
+      "\0\0\0\0\x05"
+      "ab",
+      7);
   EXPECT_EQ(deframer.next(bytes).outcome, Deframer::Outcome::kNeedMore);
   EXPECT_EQ(deframer.pending_bytes(), 7U);
   deframer.reset(10);

@@ -152,7 +152,8 @@ void GrpcCall::on_message(const Deframer::Frame& frame) {
       return;
     }
     if (!content) {
-      finish(Code::kInternal, fmt::format("grpc: failed to decompress the received message: {}", content.error().message));
+      finish(Code::kInternal,
+             fmt::format("grpc: failed to decompress the received message: {}", content.error().message));
       return;
     }
     decompressed = *std::move(content);
@@ -239,8 +240,7 @@ void GrpcCall::finish(Code code, std::string_view message) {
 GrpcCall::Filled GrpcCall::fill(std::span<char> out) {
   auto taken = queue_.take(out);
   if (!taken) {
-    log::error("message producer failed; resetting the stream",
-               {{"path", path()}, {"error", taken.error().message}});
+    log::error("message producer failed; resetting the stream", {{"path", path()}, {"error", taken.error().message}});
     return {.failed = true};
   }
   Filled filled{.bytes = taken->bytes};

@@ -12,7 +12,9 @@ TEST(GrpcText, PercentEncodesWhatHeadersCannotHold) {
   EXPECT_EQ(percent_encode("100%\n"), "100%25%0A");
   EXPECT_EQ(percent_encode("\xC3\xA9\x7F"), "%C3%A9%7F");
   // As grpc-go: what is not UTF-8 arrives as the replacement character.
-  EXPECT_EQ(percent_encode("a\xFF" "b"), "a%EF%BF%BDb");
+  EXPECT_EQ(percent_encode("a\xFF"
+                           "b"),
+            "a%EF%BF%BDb");
   EXPECT_EQ(percent_encode("\xED\xA0\x80"), "%EF%BF%BD%EF%BF%BD%EF%BF%BD");  // a surrogate
 }
 
@@ -39,7 +41,8 @@ TEST(GrpcText, TimeoutsInEveryUnit) {
 }
 
 TEST(GrpcText, BadTimeoutsFailWithGrpcGosTexts) {
-  EXPECT_EQ(parse_timeout("S").error().message, "malformed grpc-timeout: transport: timeout string is too short: \"S\"");
+  EXPECT_EQ(parse_timeout("S").error().message,
+            "malformed grpc-timeout: transport: timeout string is too short: \"S\"");
   EXPECT_EQ(parse_timeout("123456789S").error().message,
             "malformed grpc-timeout: transport: timeout string is too long: \"123456789S\"");
   EXPECT_EQ(parse_timeout("1x").error().message,
@@ -72,9 +75,7 @@ TEST(GrpcText, ContentTypes) {
   }
 }
 
-TEST(GrpcText, QuotedIsGos) {
-  EXPECT_EQ(quoted("a\"b\\\n\x01\xFF\xC3\xA9"), "\"a\\\"b\\\\\\n\\x01\\xff\xC3\xA9\"");
-}
+TEST(GrpcText, QuotedIsGos) { EXPECT_EQ(quoted("a\"b\\\n\x01\xFF\xC3\xA9"), "\"a\\\"b\\\\\\n\\x01\\xff\xC3\xA9\""); }
 
 }  // namespace
 }  // namespace cairn::net

@@ -55,7 +55,7 @@ class Http1Session final : public Protocol, private TimerHeap::Node {
   size_t out_offset_ = 0;
   uint64_t expected_ = 0;  // the number of the answer that is awaited; 0: none
   bool parsing_ = false;
-  bool head_ = false;      // the request being answered is a HEAD
+  bool head_ = false;  // the request being answered is a HEAD
   bool http10_ = false;
   bool keep_alive_ = true;
   bool continued_ = false;  // "100 Continue" was sent

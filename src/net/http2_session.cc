@@ -41,8 +41,8 @@ nghttp2_nv own_header(std::string_view name, std::string_view value) {
 }
 
 std::string_view code_text(Code code) {
-  static constexpr std::array<std::string_view, kCodeCount> kTexts = {
-      "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"};
+  static constexpr std::array<std::string_view, kCodeCount> kTexts = {"0", "1",  "2",  "3",  "4",  "5",  "6",  "7", "8",
+                                                                      "9", "10", "11", "12", "13", "14", "15", "16"};
   return kTexts[static_cast<size_t>(code)];
 }
 
@@ -67,8 +67,8 @@ struct Http2Callbacks {
     return 0;
   }
 
-  static int on_header(nghttp2_session*, const nghttp2_frame* frame, nghttp2_rcbuf* name, nghttp2_rcbuf* value,
-                       uint8_t, void* user_data) {
+  static int on_header(nghttp2_session*, const nghttp2_frame* frame, nghttp2_rcbuf* name, nghttp2_rcbuf* value, uint8_t,
+                       void* user_data) {
     GrpcCall* call = session_of(user_data).receiving_;
     if (call == nullptr || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;  // trailers say nothing to us
     const std::string_view name_text = text_of(name);

@@ -80,6 +80,8 @@ void Reactor::wait(int64_t timeout_ns) {
   }
 }
 
-void Reactor::wake() { asio::post(impl_->context, [] {}); }
+void Reactor::wake() {
+  asio::post(impl_->context, [] {});
+}
 
 }  // namespace cairn::net

@@ -9,9 +9,9 @@
 namespace cairn::net {
 namespace {
 
-constexpr size_t kKeptBytesMax = 4096;        // a buffer kept for the pool's next call
-constexpr size_t kCompactBytes = 64 * 1024;   // taken bytes that are worth moving the rest for
-constexpr size_t kDroppedMax = 16;            // used segments before the others move up
+constexpr size_t kKeptBytesMax = 4096;       // a buffer kept for the pool's next call
+constexpr size_t kCompactBytes = 64 * 1024;  // taken bytes that are worth moving the rest for
+constexpr size_t kDroppedMax = 16;           // used segments before the others move up
 
 }  // namespace
 

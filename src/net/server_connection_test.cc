@@ -41,7 +41,8 @@ TEST(ServerConnection, GarbageIsClosedAndHarmsNobody) {
 TEST(ServerConnection, ABadPrefaceIsClosed) {
   TestServer server;
   const std::string address = server.start();
-  for (const std::string_view bytes : {"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", "PRI nonsense and more of it than a preface"}) {
+  for (const std::string_view bytes :
+       {"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", "PRI nonsense and more of it than a preface"}) {
     const int fd = connect_to(address);
     ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     EXPECT_TRUE(closes(fd)) << bytes;
@@ -76,8 +77,9 @@ TEST(ServerConnection, AGrpcOnlyAddressClosesHttp1) {
   ::close(grpc);
   const int http = connect_to(server.addresses[1]);
   ::send(http, kRequest.data(), kRequest.size(), MSG_NOSIGNAL);
-  EXPECT_TRUE(read_until(http, [](const std::string& s) { return s.find("\r\n\r\n") != std::string::npos; })
-                  .starts_with("HTTP/1.1 200 OK\r\n"));
+  EXPECT_TRUE(read_until(http, [](const std::string& s) {
+                return s.find("\r\n\r\n") != std::string::npos;
+              }).starts_with("HTTP/1.1 200 OK\r\n"));
   ::close(http);
   TestClient client(server.addresses[1]);
   EXPECT_FALSE(client.pump_until([] { return false; }, 1000));

@@ -31,7 +31,8 @@ TEST(ServerGrpc, ManyCallsOfAllSizesOnManyConnections) {
     clients.push_back(std::make_unique<TestClient>(address));
     for (size_t i = 0; i < 40; ++i) {
       const int32_t id = clients[c]->start("/test.Svc/Echo");
-      sent[c].emplace_back(id, std::string((i * 997 + c) % (i % 10 == 0 ? 200'000 : 300), static_cast<char>('a' + i % 26)));
+      sent[c].emplace_back(id,
+                           std::string((i * 997 + c) % (i % 10 == 0 ? 200'000 : 300), static_cast<char>('a' + i % 26)));
       clients[c]->send(id, sent[c].back().second);
       clients[c]->half_close(id);
     }

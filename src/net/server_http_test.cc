@@ -29,7 +29,9 @@ class ServerHttp : public testing::Test {
     server_.stop();
   }
 
-  void send(std::string_view bytes) { ASSERT_EQ(::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL), ssize_t(bytes.size())); }
+  void send(std::string_view bytes) {
+    ASSERT_EQ(::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL), ssize_t(bytes.size()));
+  }
   // Reads until `count` answers are whole (by Content-Length).
   std::string receive(int count = 1) {
     return read_until(fd_, [count](const std::string& got) {
@@ -47,7 +49,10 @@ class ServerHttp : public testing::Test {
   }
   static std::string body_of(const std::string& answer) { return answer.substr(answer.find("\r\n\r\n") + 4); }
   bool closed() {
-    return read_until(fd_, [](const std::string&) { return false; }, 3000).empty() && ::recv(fd_, buffer_, 1, MSG_DONTWAIT) == 0;
+    return read_until(
+               fd_, [](const std::string&) { return false; }, 3000)
+               .empty() &&
+           ::recv(fd_, buffer_, 1, MSG_DONTWAIT) == 0;
   }
 
   TestServer server_{ServerOptions{.http_body_bytes_max = 1000, .http_header_bytes_max = 2000}};
@@ -70,8 +75,8 @@ TEST_F(ServerHttp, KeepsAliveOverManyRequests) {
 TEST_F(ServerHttp, PipelinedRequestsAreAnsweredInOrder) {
   std::string bytes;
   for (int i = 0; i < 10; ++i) {
-    bytes += "POST /" + std::string(i % 3 == 0 ? "thread" : "here") + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n" +
-             std::to_string(i);
+    bytes += "POST /" + std::string(i % 3 == 0 ? "thread" : "here") +
+             " HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n" + std::to_string(i);
   }
   send(bytes);
   const std::string got = receive(10);
@@ -170,7 +175,8 @@ TEST(HttpText, AnswersCannotSmuggleHeadersNorOutliveTheServer) {
     ::close(fd);
     const int second = connect_to(address);
     ::send(second, kRequest.data(), kRequest.size(), MSG_NOSIGNAL);
-    const std::string got = read_until(second, [](const std::string& s) { return s.find("\r\n\r\n") != std::string::npos; });
+    const std::string got =
+        read_until(second, [](const std::string& s) { return s.find("\r\n\r\n") != std::string::npos; });
     EXPECT_EQ(got.find("\r\nEvil"), std::string::npos);
     late({});  // its connection has gone
     ::close(second);

@@ -102,7 +102,8 @@ TEST(ServerStream, AServerStreamGoesOnWhenWritable) {
   const auto messages = answer.messages();
   ASSERT_EQ(messages.size(), static_cast<size_t>(kMessages));
   for (int i = 0; i < kMessages; ++i) {
-    ASSERT_EQ(messages[static_cast<size_t>(i)].substr(0, messages[static_cast<size_t>(i)].find('.')), std::to_string(i));
+    ASSERT_EQ(messages[static_cast<size_t>(i)].substr(0, messages[static_cast<size_t>(i)].find('.')),
+              std::to_string(i));
   }
   EXPECT_LT(queued_max, 3000U);
 }

@@ -106,8 +106,7 @@ class TestClient {
   };
 
   explicit TestClient(const std::string& address) : TestClient(address, Options{}) {}
-  TestClient(const std::string& address, Options options)
-      : fd_(connect_to(address, options.receive_buffer_bytes)) {
+  TestClient(const std::string& address, Options options) : fd_(connect_to(address, options.receive_buffer_bytes)) {
     nghttp2_session_callbacks* callbacks = nullptr;
     nghttp2_session_callbacks_new(&callbacks);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
@@ -141,8 +140,9 @@ class TestClient {
   int32_t start(const std::string& path, const Headers& extra = {}, bool half_close = false,
                 const std::string& content_type = "application/grpc", const std::string& method = "POST") {
     std::vector<nghttp2_nv> headers;
-    const Headers fixed = {{":method", method}, {":scheme", "http"},           {":path", path},
-                           {":authority", "x"}, {"content-type", content_type}, {"te", "trailers"}};
+    const Headers fixed = {
+        {":method", method}, {":scheme", "http"}, {":path", path}, {":authority", "x"}, {"content-type", content_type},
+        {"te", "trailers"}};
     const auto add = [&](const std::pair<std::string, std::string>& header) {
       headers.push_back({reinterpret_cast<uint8_t*>(const_cast<char*>(header.first.data())),
                          reinterpret_cast<uint8_t*>(const_cast<char*>(header.second.data())), header.first.size(),

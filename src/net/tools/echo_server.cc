@@ -114,9 +114,11 @@ int main(int argc, char** argv) {
   for (const MethodStats& method : stats.methods) calls += method.handled[0];
   const double cpu = seconds(used.ru_utime) + seconds(used.ru_stime);
   const auto n = static_cast<double>(calls > 0 ? calls : 1);
-  std::printf("calls %llu, cpu %.2f s (user %.2f, system %.2f), %.3f us a call, turns %llu, reads %.3f and writes %.3f a call\n",
-              static_cast<unsigned long long>(calls), cpu, seconds(used.ru_utime), seconds(used.ru_stime),
-              cpu * 1e6 / n, static_cast<unsigned long long>(stats.turns),
-              static_cast<double>(stats.socket_reads) / n, static_cast<double>(stats.socket_writes) / n);
+  std::printf(
+      "calls %llu, cpu %.2f s (user %.2f, system %.2f), %.3f us a call, turns %llu, reads %.3f and writes %.3f a "
+      "call\n",
+      static_cast<unsigned long long>(calls), cpu, seconds(used.ru_utime), seconds(used.ru_stime), cpu * 1e6 / n,
+      static_cast<unsigned long long>(stats.turns), static_cast<double>(stats.socket_reads) / n,
+      static_cast<double>(stats.socket_writes) / n);
   return 0;
 }
