@@ -89,6 +89,7 @@ Result<Fault> SimFileSystem::State::begin(Operation& operation) {
   if (hook) {
     const Fault wanted = hook(operation);
     if (wanted != Fault::kNone) fault = wanted;
+    if (power_off) return power_is_off();  // by an operation that the hook made
   }
   return fault;
 }
@@ -407,6 +408,14 @@ void SimFileSystem::crash(Damage damage) {
 }
 
 bool SimFileSystem::crashed() const { return state_->power_off; }
+
+void SimFileSystem::kill() { state_->power_off = true; }
+
+void SimFileSystem::restart() {
+  state_->power_off = false;
+  clear_faults();
+}
+
 void SimFileSystem::crash_at(uint64_t n) { state_->crash_at = n; }
 uint64_t SimFileSystem::mutations() const { return state_->mutations; }
 

@@ -130,6 +130,12 @@ class SimFileSystem final : public env::FileSystem {
   void crash(Damage damage = Damage::kMixed);
   [[nodiscard]] bool crashed() const;  // the power is off: crash() has to be called
 
+  // The process dies, the machine goes on: everything fails with kUnavailable until restart(), which begins a new
+  // process on the same page cache: nothing is lost, and nothing has become durable. Faults are forgotten as above.
+  //   needs: at restart() the Files of the old process are gone
+  void kill();
+  void restart();
+
   // The power goes in mutation number `n` (see Operation::number); 0: never.
   void crash_at(uint64_t n);
   [[nodiscard]] uint64_t mutations() const;
@@ -138,7 +144,8 @@ class SimFileSystem final : public env::FileSystem {
   void plan(Op op, Fault fault, uint64_t nth = 1);
   // Each operation of this kind fails so, once in `one_in` times; 0: never.
   void set_rate(Op op, Fault fault, uint64_t one_in);
-  // Asked before each operation; what it says goes before plan() and set_rate() unless it is kNone.
+  // Asked before each operation; what it says goes before plan() and set_rate() unless it is kNone. Before an
+  // operation on a File it may make operations itself: that is what another thread does in the meantime.
   void set_hook(std::function<Fault(const Operation&)> hook);
   // Told of each operation that succeeded, after it: for checks of order.
   void set_observer(std::function<void(const Operation&)> observer);

@@ -52,6 +52,7 @@ Result<std::unique_ptr<storage::Engine>> open_engine(env::FileSystem& fs, const 
   storage::BoltOptions bolt;
   bolt.quota_bytes = options.quota_bytes;
   bolt.reserved_bytes = options.mapping_reserved_bytes;
+  bolt.poison_free_pages = options.poison_free_pages;
   return storage::open_bolt(fs, path, bolt);
 }
 

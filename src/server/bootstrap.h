@@ -34,6 +34,7 @@ struct BootstrapOptions {
   int64_t lease_ttl_min = 2;  // seconds
   wal::Options wal;
   uint64_t mapping_reserved_bytes = 0;  // for simulated disks
+  bool poison_free_pages = false;       // for tests, see BoltOptions
 };
 
 struct Bootstrapped {

@@ -1,0 +1,189 @@
+#include "sim/directory.h"
+
+#include <cstring>
+
+#include "base/bytes.h"
+#include "storage/bolt/check.h"
+#include "storage/bolt/engine.h"
+#include "storage/write_buffer.h"
+#include "wal/scan.h"
+#include "wal/snap_file.h"
+
+namespace cairn::sim {
+namespace {
+
+using storage::Table;
+
+constexpr uint64_t kScratchBytes = 64 << 20;
+constexpr size_t kMetaTxid = 16 + 48;
+
+std::unexpected<Error> wrong(std::string text) { return std::unexpected(Error{Code::kDataLoss, std::move(text)}); }
+
+Result<std::map<std::string, std::string>> table_of(const storage::View& view, Table table) {
+  std::map<std::string, std::string> out;
+  const auto cursor = view.cursor(table);
+  CAIRN_CHECK(cursor->seek(""));
+  while (cursor->valid()) {
+    out.emplace(cursor->key(), cursor->value());
+    CAIRN_CHECK(cursor->next());
+  }
+  return out;
+}
+
+// Takes a number out of a table: what belongs to commits is looked at by itself.
+uint64_t take_number(std::map<std::string, std::string>& table, const std::string& key) {
+  const auto at = table.find(key);
+  if (at == table.end() || at->second.size() != 8) return 0;
+  const uint64_t number = load_be64(at->second.data());
+  table.erase(at);
+  return number;
+}
+
+Status check_records(const storage::View& view, const Model& model, const Model::State& state, int64_t finished) {
+  const size_t count = model.record_count(state.revision);
+  const auto cursor = view.cursor(Table::kKey);
+  CAIRN_CHECK(cursor->seek(""));
+  for (size_t i = 0; i < count; ++i) {
+    const Model::Record& record = model.records()[i];
+    const std::string name = revision_bytes(record.revision, record.dead);
+    if (cursor->valid() && cursor->key() == name) {
+      if (cursor->value() != record.bytes) {
+        return wrong(fmt::format("record {}.{} has other bytes", record.revision.main, record.revision.sub));
+      }
+      if (model.superseded(record, finished)) {
+        return wrong(fmt::format("record {}.{} is left behind by the finished compaction {}", record.revision.main,
+                                 record.revision.sub, finished));
+      }
+      CAIRN_CHECK(cursor->next());
+    } else if (!model.superseded(record, state.compacted)) {
+      return wrong(fmt::format("record {}.{} of key \"{}\" is missing; compacted at {}", record.revision.main,
+                               record.revision.sub, *record.key, state.compacted));
+    }
+  }
+  if (cursor->valid()) return wrong(fmt::format("a record that nobody wrote: {}", to_hex(cursor->key())));
+  return {};
+}
+
+}  // namespace
+
+Result<Index> check_tables(const storage::View& view, const Model& model) {
+  CAIRN_TRY(auto meta, table_of(view, Table::kMeta));
+  const Index consistent(take_number(meta, "consistent_index"));
+  if (consistent > model.last()) {
+    return wrong(fmt::format("the file has applied entry {}, and {} is the last one committed", consistent, model.last()));
+  }
+  const Model::State& state = model.state(consistent);
+  if (const uint64_t term = take_number(meta, "term"); term != state.term.value) {
+    return wrong(fmt::format("meta/term is {} at entry {} of term {}", term, consistent, state.term));
+  }
+  int64_t finished = -1;
+  if (const auto at = meta.find("finishedCompactRev"); at != meta.end()) {
+    const auto key = storage::decode_record_key(at->second);
+    if (!key) return wrong("meta/finishedCompactRev is no revision");
+    finished = key->revision.main;
+    meta.erase(at);
+  }
+  if (finished > state.compacted) {
+    return wrong(fmt::format("compaction {} is finished, and {} is the last one asked for", finished, state.compacted));
+  }
+  const Model::Tables expected = model.tables(consistent);
+  for (const Table table : storage::kAllTables) {
+    if (table == Table::kKey) continue;
+    std::map<std::string, std::string> found;
+    if (table == Table::kMeta) {
+      found = std::move(meta);
+    } else {
+      CAIRN_TRY(found, table_of(view, table));
+    }
+    std::map<std::string, std::string> wanted;
+    for (auto at = expected.lower_bound({table, ""}); at != expected.end() && at->first.first == table; ++at) {
+      wanted.emplace(at->first.second, at->second);
+    }
+    // A new auth store has its first revision with the first commit, whatever that holds.
+    if (table == Table::kAuth && wanted.empty()) found.erase("authRevision");
+    if (found == wanted) continue;
+    for (const auto& [key, value] : wanted) {
+      if (!found.contains(key)) {
+        return wrong(fmt::format("table {} at entry {}: {} is missing", table_name(table), consistent, to_hex(key)));
+      }
+      if (found[key] != value) {
+        return wrong(fmt::format("table {} at entry {}: {} is \"{}\" and should be \"{}\"", table_name(table),
+                                 consistent, to_hex(key), to_hex(found[key]), to_hex(value)));
+      }
+    }
+    return wrong(fmt::format("table {} at entry {} has an entry too many", table_name(table), consistent));
+  }
+  CAIRN_CHECK(check_records(view, model, state, finished));
+  return consistent;
+}
+
+Result<Index> check_image(const std::string& bytes, const Model& model, bool spoil_newest) {
+  SimFileSystem scratch({.mapping_bytes_max = kScratchBytes});
+  scratch.make_durable_directories("/x");
+  std::string copy = bytes;
+  if (spoil_newest) {
+    uint32_t page_bytes = 0;
+    std::memcpy(&page_bytes, copy.data() + 16 + 8, sizeof page_bytes);
+    uint64_t txid[2];
+    std::memcpy(&txid[0], copy.data() + kMetaTxid, 8);
+    std::memcpy(&txid[1], copy.data() + page_bytes + kMetaTxid, 8);
+    std::memset(copy.data() + (txid[0] > txid[1] ? 0 : page_bytes), 0xDD, 512);
+  }
+  CAIRN_CHECK(env::write_file(scratch, "/x/db", copy));
+  CAIRN_TRY([[maybe_unused]] const storage::CheckReport report, storage::check_bolt(scratch, "/x/db"));
+  CAIRN_TRY(const auto engine, storage::open_bolt(scratch, "/x/db", {.reserved_bytes = kScratchBytes}));
+  return check_tables(*engine->view(), model);
+}
+
+Result<DirectoryState> check_directory(SimFileSystem& fs, const std::string& data_dir, const Model& model) {
+  DirectoryState out;
+  const std::string snap = data_dir + "/member/snap";
+  const std::string log = data_dir + "/member/wal";
+  const auto names = fs.list(log);
+  if (!names || names->empty()) return out;
+  out.founded = true;
+  CAIRN_TRY(const wal::Scan scan, wal::scan_directory(fs, log));
+  out.last_entry = scan.points.last();
+  std::vector<wal::SnapshotRecord> records;
+  for (const wal::SnapshotPlace& place : scan.snapshots) records.push_back(place.record);
+  const auto valid = wal::valid_snapshot_records(records, scan.state);
+  Term snapshot_term;
+  if (!valid.empty()) {
+    out.snapshot = valid.back().index;
+    snapshot_term = valid.back().term;
+  }
+  if (out.last_entry < model.last()) {
+    return wrong(fmt::format("the log ends at {}, and entry {} was committed", out.last_entry, model.last()));
+  }
+  if (out.snapshot > Index{}) {
+    const auto file = wal::read_snapshot_file(fs, snap, {snapshot_term, out.snapshot});
+    if (!file) return wrong(fmt::format("the log names snapshot {}: {}", out.snapshot, file.error().message));
+    if (snapshot_term != model.state(out.snapshot).term) {
+      return wrong(fmt::format("snapshot {} has term {}", out.snapshot, snapshot_term));
+    }
+  }
+
+  CAIRN_TRY(const storage::CheckReport report, storage::check_bolt(fs, snap + "/db", {.older_tree_too = true}));
+  CAIRN_TRY(const std::string bytes, env::read_file(fs, snap + "/db"));
+  out.db_bytes = bytes.size();
+  CAIRN_TRY(out.consistent, check_image(bytes, model));
+  Index lowest = out.consistent;
+  if (report.both_metas_valid) {
+    auto older = check_image(bytes, model, true);
+    if (!older) return wrong("by the older meta page: " + older.error().message);
+    out.older = *older;
+    lowest = std::min(lowest, *older);
+  }
+  if (out.snapshot > lowest) {
+    return wrong(fmt::format("the log names snapshot {}, and a meta page is at {}", out.snapshot, lowest));
+  }
+  if (out.consistent > out.last_entry) {
+    return wrong(fmt::format("the file is at {}, and the log ends at {}", out.consistent, out.last_entry));
+  }
+  if (out.consistent > scan.state.commit) {
+    return wrong(fmt::format("the file is at {}, and the log's hard state at {}", out.consistent, scan.state.commit));
+  }
+  return out;
+}
+
+}  // namespace cairn::sim

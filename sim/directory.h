@@ -1,0 +1,41 @@
+// sim/directory.h: is a data directory, as a crash or a stop left it, one that a member may start from?
+//
+// Looked at from outside, before anything is repaired: the file's two trees by the checker of storage/bolt/check.h and
+// entry by entry against the model, the log by its scanner, and the order that holds between them at every instant:
+//
+//     newest snapshot record <= consistent index of either meta page <= last entry of the log
+//
+// Source: docs/storage.md, "Commit"; docs/wal_format.md, "Snapshots".
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/error.h"
+#include "sim/disk/sim_fs.h"
+#include "sim/model.h"
+#include "storage/engine.h"
+
+namespace cairn::sim {
+
+struct DirectoryState {
+  bool founded = false;  // there is a log
+  Index last_entry;
+  Index snapshot;                  // newest valid record
+  Index consistent;                // of the newest meta page
+  std::optional<Index> older;      // of the other one
+  uint64_t db_bytes = 0;
+};
+
+//   errors: what is wrong
+[[nodiscard]] Result<DirectoryState> check_directory(SimFileSystem& fs, const std::string& data_dir,
+                                                     const Model& model);
+
+// Every table of a view against the model at the view's own consistent index, which is returned.
+[[nodiscard]] Result<Index> check_tables(const storage::View& view, const Model& model);
+
+// The same for the bytes of a file, checked for its structure first. `spoil_newest`: as if its newest meta page had not
+// been written.
+[[nodiscard]] Result<Index> check_image(const std::string& bytes, const Model& model, bool spoil_newest = false);
+
+}  // namespace cairn::sim

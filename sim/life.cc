@@ -1,0 +1,360 @@
+#include "sim/life.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace cairn::sim {
+namespace {
+
+constexpr const char* kDataDir = "/data/m0.etcd";
+constexpr uint64_t kRequestsMin = 500;
+constexpr int kCrashes = 5;
+constexpr int kOtherEnds = 3;
+constexpr uint64_t kMappingBytes = 64 << 20;
+constexpr int64_t kRoundNsMax = int64_t{3600} * 1'000'000'000;  // virtual; a round that takes longer hangs
+constexpr uint64_t kEventsMax = 400'000;
+
+std::string_view end_name(int end) {
+  constexpr std::string_view kNames[] = {"power cut", "death of the process", "disk error", "log full", "stop"};
+  return kNames[end];
+}
+
+}  // namespace
+
+std::string replay_command(uint64_t seed) { return fmt::format("./dev sim --seed {:#x}", seed); }
+
+Life::Life(const Options& options)
+    : options_(options), chance_(options.seed), fs_({.seed = chance_.next(), .mapping_bytes_max = kMappingBytes}) {}
+
+// What the log does with its files.
+void Life::watch_disk() {
+  fs_.set_observer([this](const Operation& operation) {
+    const bool old = operation.path.ends_with(".wal");
+    if (operation.op == Op::kRename && operation.target.ends_with(".wal")) {
+      coverage_.hit("segments cut");
+      if (operation.path.ends_with("/0.tmp") || operation.path.ends_with("/1.tmp")) coverage_.hit("spare segments taken");
+    }
+    if (old && (operation.op == Op::kRename || operation.op == Op::kRemove)) coverage_.hit("segments released");
+  });
+}
+
+Life::~Life() {
+  if (reads_) reads_->detach();
+  schedule_.clear();
+}
+
+void Life::violation(std::string text) {
+  if (!violation_.empty()) return;
+  violation_ = fmt::format("round {} ({}), at {} us: {}", round_, end_name(static_cast<int>(plan_.end)),
+                           schedule_.now_ns() / 1000, text);
+}
+
+void Life::note(const std::string& text) const {
+  if (options_.verbose) fmt::print("{:>12} us  {}\n", schedule_.now_ns() / 1000, text);
+}
+
+// --- what kind of life
+
+void Life::choose_options() {
+  watch_disk();
+  fs_.make_durable_directories("/data");
+  fs_.options().can_allocate = !chance_.one_in(6);
+  fs_.options().can_punch = !chance_.one_in(6);
+  fs_.options().poison_punched = chance_.one_in(2);
+
+  server::BootstrapOptions& bootstrap = member_options_.bootstrap;
+  bootstrap.name = "m0";
+  bootstrap.data_dir = kDataDir;
+  bootstrap.initial_cluster = {{"m0", {"http://127.0.0.1:2380"}}};
+  bootstrap.mapping_reserved_bytes = kMappingBytes;
+  bootstrap.poison_free_pages = true;
+  bootstrap.wal.segment_bytes = uint64_t{16384} << chance_.below(5);
+  bootstrap.wal.zero_ahead_bytes = 4096 << chance_.below(5);
+
+  server::ApplyOptions& apply = member_options_.apply;
+  apply.buffer_bytes_max = uint64_t{2048} << chance_.below(6);
+  apply.buffer_entries_max = chance_.between(3, 200);
+  apply.wal_bytes_max = uint64_t{8192} << chance_.below(6);
+  apply.commit_interval_ns = int64_t{1'000'000} << chance_.below(11);
+  apply.reclaim_interval_ns = chance_.one_in(3) ? 0 : 20'000'000;
+  apply.snapshot_entries = chance_.between(5, 80);
+  apply.snapshot_interval_ns = chance_.one_in(2) ? 0 : 50'000'000;
+  apply.quota_bytes = chance_.one_in(5) ? chance_.between(150'000, 600'000) : 0;
+  bootstrap.quota_bytes = apply.quota_bytes;
+
+  member_options_.arrangement = static_cast<Arrangement>(chance_.below(3));
+  constexpr int64_t kDelays[] = {0, 10'000, 200'000, 3'000'000};
+  member_options_.delay_mean_ns = kDelays[chance_.below(4)];
+  constexpr uint64_t kOverlaps[] = {0, 1, 3, 10};
+  member_options_.overlap_one_in = kOverlaps[chance_.below(4)];
+  concurrency_ = chance_.one_in(3) ? 1 : chance_.between(2, 40);
+  think_mean_ns_ = member_options_.delay_mean_ns * static_cast<int64_t>(chance_.below(4)) + 1000;
+  reads_ = std::make_unique<Reads>(schedule_, chance_.fork(), think_mean_ns_ * 3, model_, coverage_,
+                                   [this](std::string text) { violation(std::move(text)); });
+}
+
+void Life::plan_rounds() {
+  std::vector<End> ends(kCrashes, End::kPowerCut);
+  for (int i = 0; i < kOtherEnds; ++i) ends.push_back(static_cast<End>(chance_.between(1, 4)));
+  for (size_t i = ends.size() - 1; i > 0; --i) std::swap(ends[i], ends[chance_.below(i + 1)]);
+  ends.push_back(End::kStop);
+  for (const End end : ends) rounds_.push_back(plan_round(end));
+}
+
+Life::Plan Life::plan_round(End end) {
+  Plan plan{.end = end, .requests = chance_.between(30, 90)};
+  plan.small_disk = chance_.one_in(12);
+  if (chance_.one_in(4)) {
+    plan.passing_op = chance_.one_in(2) ? Op::kAllocate : (chance_.one_in(2) ? Op::kPunch : Op::kWrite);
+    plan.passing = plan.passing_op == Op::kPunch ? Fault::kUnsupported : Fault::kNoSpace;
+    plan.passing_one_in = chance_.between(2, 12);
+  }
+  const auto choose = [&](std::initializer_list<std::pair<Op, const char*>> from, uint64_t nth_max) {
+    const auto& [op, path] = *(from.begin() + chance_.below(from.size()));
+    plan.op = op;
+    plan.path = path;
+    plan.nth = chance_.between(1, nth_max);
+  };
+  switch (end) {
+    case End::kPowerCut:
+    case End::kDeath:
+      plan.fault = Fault::kCrash;
+      if (chance_.one_in(3)) {
+        plan.at_mutation = chance_.between(1, 150);
+      } else if (chance_.one_in(2)) {
+        choose({{Op::kWrite, "/db"}, {Op::kSync, "/db"}, {Op::kAllocate, "/db"}, {Op::kPunch, "/db"},
+                {Op::kTruncate, "/db"}, {Op::kWrite, ".wal"}, {Op::kSync, ".wal"}, {Op::kTruncate, ".wal"},
+                {Op::kRename, ""}, {Op::kSyncDirectory, ""}, {Op::kCreate, ""}, {Op::kRemove, ""}, {Op::kWrite, ".tmp"},
+                {Op::kSync, ".tmp"}, {Op::kWrite, "snap"}, {Op::kSync, "snap"}, {Op::kAllocate, ""}},
+               12);
+        plan.meta_page = plan.path == "/db" && *plan.op == Op::kWrite && chance_.one_in(2);
+        if (plan.meta_page) plan.nth = chance_.between(1, 5);
+      }
+      break;
+    case End::kDiskError:
+      plan.fault = Fault::kIo;
+      choose({{Op::kWrite, "/db"}, {Op::kSync, "/db"}, {Op::kWrite, ".wal"}, {Op::kSync, ".wal"},
+              {Op::kTruncate, ".wal"}, {Op::kRename, "wal"}, {Op::kSyncDirectory, "wal"}, {Op::kSync, "snap"},
+              {Op::kWrite, "snap"}, {Op::kRename, "snap"}, {Op::kSyncDirectory, "snap"}, {Op::kCreate, "snap"},
+              {Op::kSync, ".tmp"}, {Op::kWrite, ".tmp"}, {Op::kRead, ".wal"}},
+             10);
+      break;
+    case End::kLogFull:
+      plan.fault = Fault::kNoSpace;
+      choose({{Op::kWrite, ".wal"}, {Op::kAllocate, "wal"}, {Op::kCreate, "wal"}, {Op::kWrite, ".tmp"},
+              {Op::kCreate, "snap"}, {Op::kWrite, "snap"}},
+             10);
+      break;
+    case End::kStop: break;
+  }
+  return plan;
+}
+
+// --- faults
+
+void Life::arm() {
+  first_mutation_ = fs_.mutations();
+  if (plan_.at_mutation > 0 && plan_.end == End::kPowerCut) fs_.crash_at(first_mutation_ + plan_.at_mutation);
+  fs_.set_hook([this](const Operation& operation) { return on_operation(operation); });
+  fs_.options().capacity_bytes =
+      plan_.small_disk ? fs_.used_bytes() + chance_.below(256) * 1024 : uint64_t{1} << 40;
+}
+
+Fault Life::on_operation(const Operation& operation) {
+  if (member_) member_->other_threads(operation);
+  if (fs_.crashed()) return Fault::kNone;
+  const auto of = [&](Op op, const std::string& path) {
+    return operation.op == op && operation.path.find(path) != std::string_view::npos;
+  };
+  const bool in_file = operation.path.ends_with("/db");
+  if (plan_.end == End::kDeath && plan_.at_mutation > 0 &&
+      operation.number == first_mutation_ + plan_.at_mutation) {
+    note("the process dies");
+    fs_.kill();
+    return Fault::kNone;
+  }
+  if (plan_.op && plan_.nth > 0 && of(*plan_.op, plan_.path) && (!plan_.meta_page || operation.offset < 8192) &&
+      !ending_ && --plan_.nth == 0) {
+    const std::string what = fmt::format("{} of {}", op_name(operation.op), operation.path);
+    if (plan_.end == End::kDeath) {
+      note("the process dies before " + what);
+      coverage_.hit("death before a " + std::string(op_name(operation.op)));
+      fs_.kill();
+      return Fault::kNone;
+    }
+    if (plan_.fault == Fault::kCrash) {
+      note("the power goes in " + what);
+      coverage_.hit("power cut in a " + std::string(op_name(operation.op)));
+    } else {
+      note("the disk refuses " + what);
+      coverage_.hit((plan_.fault == Fault::kIo ? "disk error in a " : "disk full in a ") +
+                    std::string(op_name(operation.op)));
+      fault_fired_ = true;
+    }
+    return plan_.fault;
+  }
+  if (plan_.passing != Fault::kNone && in_file && operation.op == plan_.passing_op && operation.offset >= 8192 &&
+      member_ && member_->committing() && chance_.one_in(plan_.passing_one_in)) {
+    coverage_.hit("passing fault in a " + std::string(op_name(operation.op)));
+    return plan_.passing;
+  }
+  return Fault::kNone;
+}
+
+void Life::on_commit_without_space() {
+  coverage_.hit("commit tried again for want of space");
+  if (++space_refusals_ > 2) fs_.options().capacity_bytes = uint64_t{1} << 40;
+  if (space_refusals_ > 5) plan_.passing = Fault::kNone;
+}
+
+// --- a life
+
+const std::string& Life::run() {
+  choose_options();
+  plan_rounds();
+  while (violation_.empty() && !rounds_.empty()) {
+    plan_ = rounds_.front();
+    rounds_.pop_front();
+    ++round_;
+    if (rounds_.empty() && requests_sent_ + plan_.requests < kRequestsMin) plan_.requests = kRequestsMin - requests_sent_;
+    run_round();
+  }
+  if (violation_.empty()) coverage_.hit("lives");
+  coverage_.hit("requests", requests_sent_);
+  return violation_;
+}
+
+void Life::run_round() {
+  note(fmt::format("round {}: {}", round_, end_name(static_cast<int>(plan_.end))));
+  round_requests_ = 0;
+  waiting_ = 0;
+  controls_.clear();
+  fault_fired_ = ending_ = stop_asked_ = announced_self_ = announced_version_ = false;
+  space_refusals_ = 0;
+  member_options_.seed = chance_.next();
+  arm();
+  if (start_member()) {
+    for (uint64_t i = 0; i < 1 + concurrency_ / 8; ++i) client_turn();
+    serve();
+  }
+  end_round();
+}
+
+bool Life::start_member() {
+  coverage_.hit("starts");
+  auto member = Member::start(fs_, schedule_, member_options_, *this);
+  if (!member) {
+    note("start failed: " + member.error().message);
+    const bool allowed = fs_.crashed() || fault_fired_ || plan_.small_disk;
+    if (!allowed) violation("the start failed: " + member.error().message);
+    coverage_.hit(fs_.crashed() ? "crash during the start" : "start refused by a fault");
+    return false;
+  }
+  member_ = *std::move(member);
+  if (member_id_ == 0) {
+    member_id_ = member_->member_id();
+    model_.begin({.member_id = member_id_,
+                  .cluster_id = member_->cluster_id(),
+                  .has_quota = member_options_.apply.quota_bytes != 0});
+    requests_ = std::make_unique<Requests>(chance_.fork(), member_id_);
+  }
+  if (member_->member_id() != member_id_) violation("the member has another id than before");
+  if (member_->log().last_index() < model_.last()) {
+    violation(fmt::format("the log ends at {}, and entry {} was committed", member_->log().last_index(), model_.last()));
+  }
+  check_state("after the start");
+  reads_->attach(*member_);
+  return violation_.empty();
+}
+
+void Life::serve() {
+  const int64_t began_ns = schedule_.now_ns();
+  uint64_t events = 0;
+  while (violation_.empty()) {
+    if (fs_.crashed() || member_->failure() || member_->stopped()) return;
+    if (!ending_ && round_requests_ >= plan_.requests) {
+      // A round that ends in peace answers everything first.
+      if (plan_.end != End::kStop && plan_.end != End::kDiskError && plan_.end != End::kLogFull) {
+        ending_ = true;
+        note("the end, between two operations");
+        if (plan_.end == End::kPowerCut) coverage_.hit("power cut between operations");
+        return fs_.kill();
+      }
+      if (all_answered()) {
+        ending_ = true;
+        check_state("at the end of a round");
+      }
+    }
+    if (ending_ && !stop_asked_ && reads_->active() == 0) {
+      stop_asked_ = true;
+      member_->stop();
+    }
+    const bool moved = schedule_.step();
+    if (!moved || ++events > kEventsMax || schedule_.now_ns() - began_ns > kRoundNsMax) {
+      std::string unanswered;
+      for (const Sent& sent : sent_) {
+        if (sent.round == round_ && sent.tag != 0 && !sent.answered && !sent.refused) unanswered = fmt::format("{}", sent.index);
+      }
+      return violation(fmt::format("the member hangs: {} requests wait, entry {}; {}", waiting_, unanswered,
+                                   stop_asked_ ? "it was asked to stop" : "it is not asked to stop"));
+    }
+  }
+}
+
+void Life::end_round() {
+  const bool stopped = member_ && member_->stopped() && !member_->failure();
+  if (member_ && member_->failure() && !fs_.crashed()) violation("a failed member goes on");
+  if (member_ && member_->failure() && !fault_fired_ && violation_.empty()) {
+    const std::string& text = member_->failure()->message;
+    const bool by_power = text.find("sim_fs: crashed") != std::string::npos;
+    if (!by_power && !plan_.small_disk) violation("the member gave up: " + text);
+  }
+  if (fault_fired_ && member_ && member_->failure()) coverage_.hit("fail-stop after a disk error");
+  reads_->detach();
+  schedule_.clear();
+  member_.reset();
+  if (!violation_.empty()) return;
+  if (stopped) coverage_.hit("clean stops");
+
+  // The process is gone; what of the machine?
+  const bool power_cut = plan_.end == End::kPowerCut || chance_.one_in(3);
+  if (power_cut) {
+    cut_power();
+  } else {
+    fs_.restart();
+    coverage_.hit("restart of the process alone");
+  }
+  check_left_over();
+  if (violation_.empty() && stopped && model_.last() != Index{}) {
+    const auto state = check_directory(fs_, kDataDir, model_);
+    if (state && state->consistent != model_.last()) {
+      violation(fmt::format("after a clean stop the file is at {} of {}", state->consistent, model_.last()));
+    }
+  }
+}
+
+void Life::cut_power() {
+  coverage_.hit("crashes");
+  fs_.crash(chance_.one_in(6) ? Damage::kLoseUnsynced : Damage::kMixed);
+}
+
+void Life::check_left_over() {
+  fs_.options().capacity_bytes = uint64_t{1} << 40;
+  const auto state = check_directory(fs_, kDataDir, model_);
+  if (!state) return violation("the directory that was left: " + state.error().message);
+  if (!state->founded) {
+    if (member_was_founded_) violation("the log is gone");
+    return;
+  }
+  if (!member_was_founded_ && model_.last() != Index{}) member_was_founded_ = true;
+  if (state->consistent < in_file_) {
+    violation(fmt::format("entry {} was said to be in the file, which is at {}", in_file_, state->consistent));
+  }
+  coverage_.hit("log entries behind the file", state->last_entry - state->consistent);
+  if (state->snapshot > Index{}) coverage_.hit("starts with a snapshot");
+  note(fmt::format("left: log to {}, file at {} and {}, snapshot {}", state->last_entry, state->consistent,
+                   state->older.value_or(Index{}), state->snapshot));
+}
+
+}  // namespace cairn::sim

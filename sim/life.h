@@ -1,0 +1,164 @@
+// sim/life.h: one life of a member, from a seed: requests of all kinds, crashes, faults, restarts; and what must hold.
+//
+// A life is a row of rounds. A round starts the member on what the disk holds, lets clients ask, and ends by a crash of
+// the machine, a death of the process, a fault that the member must not survive, or a clean stop. Between rounds the
+// directory is looked at from outside (sim/directory.h).
+//
+// What is checked:
+//   - The log: an entry handed to the apply stage never changes and is never lost; nothing is in it that nobody asked
+//     for, or twice, or after it was refused.
+//   - Answers: each is what the model says of the entry, at its revision.
+//   - State after a start and at the end of a round: keys, leases with their keys, alarms, members equal the model's.
+//   - Reads at old and new revisions, hashes and images of the file, begun and interrupted at any moment.
+//   - A member without faults answers everything and comes to rest.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "sim/coverage.h"
+#include "sim/directory.h"
+#include "sim/disk/sim_fs.h"
+#include "sim/member.h"
+#include "sim/model.h"
+#include "sim/reads.h"
+#include "sim/requests.h"
+#include "sim/schedule.h"
+
+namespace cairn::sim {
+
+// "./dev sim --seed 0x51f3"
+[[nodiscard]] std::string replay_command(uint64_t seed);
+
+class Life final : private MemberClient {
+ public:
+  struct Options {
+    uint64_t seed = 1;
+    bool verbose = false;
+  };
+  explicit Life(const Options& options);
+  ~Life() override;
+
+  // "": everything held. Else the first thing that did not.
+  [[nodiscard]] const std::string& run();
+  [[nodiscard]] const Coverage& coverage() const { return coverage_; }
+
+ private:
+  enum class End : uint8_t { kPowerCut, kDeath, kDiskError, kLogFull, kStop };
+  // When and how the round ends.
+  struct Plan {
+    End end = End::kStop;
+    uint64_t requests = 0;
+    uint64_t at_mutation = 0;  // counted from the round's start; 0: by operation, or by requests
+    std::optional<Op> op;      // with `path`: the `nth` operation of this kind
+    std::string path;
+    uint64_t nth = 0;
+    bool meta_page = false;    // only writes of a meta page
+    Fault fault = Fault::kCrash;
+    Fault passing = Fault::kNone;  // one that the member gets over: of the file's allocations, punches or writes
+    Op passing_op = Op::kAllocate;
+    uint64_t passing_one_in = 0;
+    bool small_disk = false;
+  };
+  struct Sent {
+    server::Tag tag = 0;
+    std::string payload;
+    std::optional<Reply> reply;
+    Index index;
+    bool answered = false;
+    bool refused = false;
+    uint64_t round = 0;
+  };
+  struct Control {
+    server::Control kind;
+    Index floor;
+    std::optional<etcdserverpb::RangeRequest> range;
+  };
+
+  // life.cc
+  void watch_disk();
+  void choose_options();
+  void plan_rounds();
+  [[nodiscard]] Plan plan_round(End end);
+  void arm();
+  Fault on_operation(const Operation& operation);
+  void run_round();
+  bool start_member();
+  void serve();
+  void end_round();
+  void cut_power();
+  void check_left_over();
+  void violation(std::string text);
+  void note(const std::string& text) const;
+
+  // life_clients.cc
+  void client_turn();
+  void send_request();
+  void send_read();
+  void announce();
+  void propose(const etcdserverpb::InternalRaftRequest& request, bool wants_answer);
+  [[nodiscard]] Surroundings surroundings() const;
+  [[nodiscard]] server::Tag next_tag();
+  [[nodiscard]] bool all_answered() const;
+  void check_state(const char* when);
+  void check_answer(const Sent& sent, Code code, std::string_view text);
+  void on_entry(const raft::Entry& entry) override;
+  void on_own_proposal(const server::Proposal& proposal) override;
+  void on_answer(server::Tag tag, Code code, std::string_view text) override;
+  void on_refused(server::Tag tag, const Error& error) override;
+  void on_published() override;
+  void on_commit_done(const server::CommitJob& job) override;
+  void on_commit_without_space() override;
+
+  Options options_;
+  Random chance_;
+  Coverage coverage_;
+  std::string violation_;
+  Schedule schedule_;
+  SimFileSystem fs_;
+  Model model_;
+  MemberOptions member_options_;
+  std::unique_ptr<Member> member_;
+  std::unique_ptr<Reads> reads_;
+  std::unique_ptr<Requests> requests_;
+
+  // the life
+  std::deque<Plan> rounds_;
+  uint64_t round_ = 0;
+  uint64_t member_id_ = 0;
+  uint64_t requests_sent_ = 0;
+  uint64_t request_id_ = 0;
+  uint64_t concurrency_ = 1;
+  int64_t think_mean_ns_ = 0;
+  std::deque<Sent> sent_;
+  std::unordered_map<std::string_view, size_t> by_payload_;
+  std::unordered_map<server::Tag, size_t> by_tag_;
+  std::map<std::string, uint64_t> own_proposals_;
+  std::vector<raft::Entry> log_;  // handed over; [i] has index i + 1
+  Index acknowledged_;
+  Index in_file_;                 // said to be in the file
+  bool member_was_founded_ = false;
+
+  // the round
+  Plan plan_;
+  uint64_t first_mutation_ = 0;
+  uint64_t round_requests_ = 0;
+  uint64_t waiting_ = 0;          // for answers
+  std::unordered_map<server::Tag, Control> controls_;
+  bool fault_fired_ = false;      // one that ends the member
+  bool ending_ = false;
+  bool stop_asked_ = false;
+  bool announced_version_ = false;
+  bool announced_self_ = false;
+  uint64_t space_refusals_ = 0;
+};
+
+}  // namespace cairn::sim

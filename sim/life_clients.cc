@@ -1,0 +1,326 @@
+// What the clients ask, what they are answered, and what the member shows of itself.
+#include <algorithm>
+
+#include "cluster/codec.h"
+#include "mvcc/txn.h"
+#include "sim/life.h"
+
+namespace cairn::sim {
+namespace {
+
+constexpr uint64_t kLoops = 3;
+
+bool is_read_only(const etcdserverpb::InternalRaftRequest& request) {
+  return request.has_txn() && mvcc::is_read_only(request.txn());
+}
+
+// Those that change no table are answered by whoever asked, and not by the apply stage.
+bool is_answered(const etcdserverpb::InternalRaftRequest& request) {
+  return request.has_put() || request.has_delete_range() || request.has_txn() || request.has_compaction() ||
+         request.has_range() || request.has_lease_grant() || request.has_lease_revoke() || request.has_alarm();
+}
+
+}  // namespace
+
+server::Tag Life::next_tag() { return (chance_.below(kLoops) << 56) | ++request_id_; }
+
+Surroundings Life::surroundings() const {
+  const server::Published& state = member_->published().newest();
+  return {.revision = state.kv.revision,
+          .compacted = state.kv.compact_revision,
+          .member_id = member_id_,
+          .alarm_no_space = state.has_alarm(server::kAlarmNoSpace),
+          .alarm_corrupt = state.has_alarm(server::kAlarmCorrupt)};
+}
+
+// --- asking
+
+void Life::client_turn() {
+  if (member_->failure() || ending_) return;
+  announce();
+  if (round_requests_ < plan_.requests && waiting_ < concurrency_) {
+    for (uint64_t left = chance_.between(1, concurrency_ - waiting_); left > 0; --left) {
+      if (chance_.one_in(4)) {
+        send_read();
+      } else {
+        send_request();
+      }
+    }
+  }
+  const uint64_t mean = static_cast<uint64_t>(think_mean_ns_) * (chance_.one_in(20) ? 500 : 1);
+  schedule_.after(static_cast<int64_t>(chance_.below(mean * 2)), [this] { client_turn(); });
+}
+
+void Life::send_request() {
+  const etcdserverpb::InternalRaftRequest request = requests_->next(surroundings());
+  if (is_read_only(request)) return;  // never goes to the log
+  ++requests_sent_;
+  ++round_requests_;
+  propose(request, is_answered(request) || chance_.one_in(2));
+}
+
+void Life::propose(const etcdserverpb::InternalRaftRequest& given, bool wants_answer) {
+  etcdserverpb::InternalRaftRequest request = given;
+  request.mutable_header()->set_id(++request_id_);
+  Sent sent{.tag = wants_answer ? next_tag() : 0, .payload = request.SerializeAsString(), .round = round_};
+  sent_.push_back(std::move(sent));
+  const Sent& kept = sent_.back();
+  by_payload_.emplace(kept.payload, sent_.size() - 1);
+  if (kept.tag != 0) by_tag_.emplace(kept.tag, sent_.size() - 1);
+  if (kept.tag != 0 && is_answered(request)) ++waiting_;
+  member_->propose(std::make_shared<const raft::Payload>(raft::Payload{.bytes = kept.payload, .tag = kept.tag}));
+}
+
+void Life::send_read() {
+  ++requests_sent_;
+  ++round_requests_;
+  const server::Published& state = member_->published().newest();
+  const uint64_t kind = chance_.below(20);
+  if (kind == 0) {
+    coverage_.hit("hash");
+    return reads_->hash(chance_.one_in(2));
+  }
+  if (kind == 1 && chance_.one_in(4)) {
+    coverage_.hit("image");
+    return reads_->image();
+  }
+  if (kind == 2) {
+    const server::Tag tag = next_tag();
+    controls_[tag] = {server::Control::kCommit, acknowledged_, std::nullopt};
+    ++waiting_;
+    return member_->control({server::Control::kCommit, tag, {}});
+  }
+  const etcdserverpb::RangeRequest range = requests_->range(surroundings());
+  if (range.serializable()) return reads_->range(range, Index{});
+  if (state.reads_alone) {
+    coverage_.hit("linearizable read without a round");
+    return reads_->range(range, acknowledged_);
+  }
+  coverage_.hit("linearizable read with a round");
+  const server::Tag tag = next_tag();
+  controls_[tag] = {server::Control::kLinearizable, acknowledged_, range};
+  ++waiting_;
+  member_->control({server::Control::kLinearizable, tag, {}});
+}
+
+// As the server does once it leads: its attributes, and a new cluster's version.
+void Life::announce() {
+  if (!member_->replication().raft().is_leader()) return;
+  const cluster::Membership& members = member_->apply().members();
+  const cluster::Member* const self = members.find(NodeId(member_id_));
+  if (self == nullptr) return;
+  if (self->name.empty() && !std::exchange(announced_self_, true)) {
+    etcdserverpb::InternalRaftRequest request;
+    auto* const set = request.mutable_cluster_member_attr_set();
+    set->set_member_id(member_id_);
+    set->mutable_member_attributes()->set_name("m0");
+    set->mutable_member_attributes()->add_client_urls("http://127.0.0.1:2379");
+    propose(request, false);
+  }
+  if (!self->name.empty() && members.version.empty() && !std::exchange(announced_version_, true)) {
+    etcdserverpb::InternalRaftRequest request;
+    request.mutable_cluster_version_set()->set_ver("3.7.0");
+    propose(request, false);
+  }
+}
+
+bool Life::all_answered() const { return waiting_ == 0; }
+
+// --- what comes back
+
+void Life::on_entry(const raft::Entry& entry) {
+  if (!violation_.empty()) return;
+  if (entry.index <= model_.last()) {
+    const raft::Entry& before = log_[entry.index.value - 1];
+    if (before.term != entry.term || before.type != entry.type || before.bytes() != entry.bytes()) {
+      violation(fmt::format("entry {} has changed", entry.index));
+    }
+    return;
+  }
+  if (entry.index != model_.last() + 1) {
+    return violation(fmt::format("entry {} follows {}", entry.index, model_.last()));
+  }
+  Sent* sent = nullptr;
+  if (entry.type == raft::EntryType::kNormal && !entry.bytes().empty()) {
+    const auto at = by_payload_.find(entry.bytes());
+    if (at != by_payload_.end()) {
+      sent = &sent_[at->second];
+      if (sent->index != Index{}) return violation(fmt::format("entry {} repeats entry {}", entry.index, sent->index));
+      if (sent->refused) return violation(fmt::format("entry {} was refused", entry.index));
+    } else {
+      const auto own = own_proposals_.find(std::string(entry.bytes()));
+      if (own == own_proposals_.end() || own->second == 0) {
+        return violation(fmt::format("entry {} was asked for by nobody", entry.index));
+      }
+      --own->second;
+    }
+  }
+  auto reply = model_.apply(entry);
+  if (!reply) return violation("the model: " + reply.error().message);
+  log_.push_back(entry);
+  if (sent != nullptr) {
+    sent->index = entry.index;
+    sent->reply = *std::move(reply);
+  }
+}
+
+void Life::on_own_proposal(const server::Proposal& proposal) {
+  coverage_.hit("alarm raised by the member");
+  ++own_proposals_[proposal->bytes];
+}
+
+void Life::on_answer(server::Tag tag, Code code, std::string_view text) {
+  if (const auto control = controls_.find(tag); control != controls_.end()) {
+    const Control done = std::move(control->second);
+    controls_.erase(control);
+    --waiting_;
+    if (code != Code::kOk) return violation("a control request failed");
+    if (done.kind == server::Control::kCommit) {
+      in_file_ = std::max(in_file_, done.floor);
+      coverage_.hit("commit asked for");
+    } else {
+      reads_->range(*done.range, done.floor);
+    }
+    return;
+  }
+  const auto at = by_tag_.find(tag);
+  if (at == by_tag_.end()) return violation("an answer to nobody");
+  Sent& sent = sent_[at->second];
+  if (sent.round != round_) return violation("an answer to a question before the crash");
+  if (sent.answered) return violation(fmt::format("entry {} is answered twice", sent.index));
+  if (!sent.reply) return violation("an answer to what is not in the log");
+  sent.answered = true;
+  if (sent.reply->kind == Reply::Kind::kExact || sent.reply->kind == Reply::Kind::kAfterPass ||
+      sent.reply->kind == Reply::Kind::kExactOrNoSpace) {
+    --waiting_;
+  }
+  check_answer(sent, code, text);
+  acknowledged_ = std::max(acknowledged_, sent.index);
+}
+
+void Life::check_answer(const Sent& sent, Code code, std::string_view text) {
+  const Reply& reply = *sent.reply;
+  const bool same = code == reply.code && text == reply.text;
+  switch (reply.kind) {
+    case Reply::Kind::kExact: break;
+    case Reply::Kind::kNone:
+    case Reply::Kind::kErrorOrNone:
+      if (code == Code::kOk && reply.code == Code::kOk) return;
+      break;
+    case Reply::Kind::kExactOrNoSpace:
+      if (code == Code::kResourceExhausted) {
+        coverage_.hit("written, and refused by the quota");
+        return;
+      }
+      break;
+    case Reply::Kind::kAfterPass: {
+      etcdserverpb::CompactionResponse expected;
+      etcdserverpb::CompactionResponse found;
+      expected.ParseFromString(reply.text);
+      if (code != Code::kOk || !found.ParseFromArray(text.data(), static_cast<int>(text.size())) ||
+          found.header().revision() < expected.header().revision()) {
+        return violation(fmt::format("entry {}: a compaction's answer is wrong", sent.index));
+      }
+      coverage_.hit("physical compaction answered");
+      return;
+    }
+  }
+  if (same) {
+    coverage_.hit(code == Code::kOk ? "answers" : "answers that refuse");
+    return;
+  }
+  etcdserverpb::InternalRaftRequest request;
+  request.ParseFromString(sent.payload);
+  violation(fmt::format("entry {} ({}) is answered {} \"{}\" and should be {} \"{}\"", sent.index,
+                        request.ShortDebugString().substr(0, 300), static_cast<int>(code),
+                        code == Code::kOk ? "..." : text, static_cast<int>(reply.code),
+                        reply.code == Code::kOk ? "..." : reply.text));
+}
+
+void Life::on_refused(server::Tag tag, const Error& error) {
+  if (const auto control = controls_.find(tag); control != controls_.end()) {
+    controls_.erase(control);
+    --waiting_;
+    return;
+  }
+  if (!stop_asked_) violation("a proposal is refused: " + error.message);
+  const auto at = by_tag_.find(tag);
+  if (at == by_tag_.end()) return;
+  Sent& sent = sent_[at->second];
+  if (sent.index != Index{}) return violation(fmt::format("entry {} is refused", sent.index));
+  sent.refused = true;
+}
+
+void Life::on_published() {
+  if (!violation_.empty()) return;
+  const server::Published& state = member_ ? member_->published().newest() : server::Published{};
+  if (!member_ || state.applied == Index{}) return;
+  const Model::State& expected = model_.state(state.applied);
+  if (state.kv.revision != expected.revision) {
+    violation(fmt::format("entry {} makes revision {} and not {}", state.applied, state.kv.revision, expected.revision));
+  }
+  if (member_->apply().stalled()) coverage_.hit("both buffers full");
+}
+
+void Life::on_commit_done(const server::CommitJob& job) {
+  coverage_.hit("commits");
+  if (job.reclaim) coverage_.hit("commits with a part of a pass");
+}
+
+// --- the member's own state
+
+void Life::check_state(const char* when) {
+  server::ApplyCore& apply = member_->apply();
+  const server::Published& state = apply.published().newest();
+  const Index at = apply.applied();
+  const auto wrong = [&](const std::string& what) { violation(fmt::format("{}, at entry {}: {}", when, at, what)); };
+  if (at > model_.last()) return wrong("applied above what is committed");
+  const Model::State& expected = model_.state(at);
+  if (state.kv.revision != expected.revision || state.kv.compact_revision != expected.compacted) {
+    return wrong(fmt::format("revision {}, compacted {}; should be {}, {}", state.kv.revision,
+                             state.kv.compact_revision, expected.revision, expected.compacted));
+  }
+  std::map<int64_t, Model::Lease> leases;
+  for (const auto& [id, lease] : apply.lessor().leases()) {
+    leases[id] = {lease.ttl, lease.remaining_ttl, {lease.keys.begin(), lease.keys.end()}};
+  }
+  if (leases != model_.leases(at)) return wrong("leases or the keys attached to them differ");
+  if (!leases.empty()) coverage_.hit("starts and ends with leases");
+
+  const Model::Tables tables = model_.tables(at);
+  std::map<std::string, std::string> alarms;
+  for (const server::Alarm& alarm : *state.alarms) {
+    etcdserverpb::AlarmMember member;
+    member.set_memberid(alarm.member_id);
+    member.set_alarm(static_cast<etcdserverpb::AlarmType>(alarm.type));
+    alarms[member.SerializeAsString()] = "";
+  }
+  for (const auto& [key, value] : tables) {
+    if (key.first == storage::Table::kAlarm && alarms.erase(key.second) == 0) return wrong("an alarm is forgotten");
+    if (key.first == storage::Table::kMembers) {
+      const cluster::Member* const self = state.members->find(NodeId(member_id_));
+      if (self == nullptr || cluster::member_json(*self) != value) return wrong("the member itself differs");
+    }
+    if (key == std::pair{storage::Table::kCluster, std::string("clusterVersion")} && state.members->version != value) {
+      return wrong("the cluster version differs");
+    }
+  }
+  if (!alarms.empty()) return wrong("an alarm that nobody raised");
+
+  uint64_t alive = 0;
+  for (const auto& [key, versions] : model_.keys()) {
+    const Model::Version* const version = model_.find(key, expected.revision);
+    const auto found = state.kv.root.find(key);
+    if ((version != nullptr) != found.has_value()) return wrong("a key is " + std::string(found ? "alive" : "lost"));
+    if (version == nullptr) continue;
+    ++alive;
+    if (found->mod != version->mod || found->create != version->create || found->version != version->version ||
+        found->lease != version->lease) {
+      return wrong("a key has another version, create revision or lease");
+    }
+  }
+  if (state.kv.root.tally({}).count != alive) return wrong("the number of keys differs");
+  apply.store().index().check();
+}
+
+}  // namespace cairn::sim

@@ -1,0 +1,104 @@
+// cairn_sim: lives of a member in the simulator; a seed replays one.
+
+#include <charconv>
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "sim/coverage.h"
+#include "sim/life.h"
+#include "sim/runner.h"
+
+namespace {
+
+using namespace cairn;
+
+constexpr const char* kUsage = R"(cairn_sim [--seed S] [--lives N] [--first S] [--jobs N] [--verbose]
+  --seed S    one life; prints what it does with --verbose
+  --lives N   so many lives, default 100
+  --first S   the seed of the first one; default 1
+  --jobs N    processes; default 2
+)";
+
+struct Arguments {
+  std::optional<uint64_t> seed;
+  uint64_t lives = 100;
+  uint64_t first = 1;
+  uint64_t jobs = 2;
+  bool verbose = false;
+};
+
+std::optional<uint64_t> number(std::string_view text) {
+  uint64_t value = 0;
+  const int base = text.starts_with("0x") ? 16 : 10;
+  if (base == 16) text.remove_prefix(2);
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+std::optional<Arguments> parse(int count, char** values) {
+  Arguments out;
+  for (int i = 1; i < count; ++i) {
+    const std::string_view name = values[i];
+    if (name == "--verbose") {
+      out.verbose = true;
+      continue;
+    }
+    const auto value = i + 1 < count ? number(values[++i]) : std::nullopt;
+    if (!value) return std::nullopt;
+    if (name == "--seed") {
+      out.seed = *value;
+    } else if (name == "--lives") {
+      out.lives = *value;
+    } else if (name == "--first") {
+      out.first = *value;
+    } else if (name == "--jobs") {
+      out.jobs = *value;
+    } else {
+      return std::nullopt;
+    }
+  }
+  return out;
+}
+
+void report(const sim::Runner::Outcome& outcome) {
+  fmt::print("{:>10}  {}\n", "times", "what");
+  for (const auto& [what, times] : outcome.coverage.counts()) fmt::print("{:>10}  {}\n", times, what);
+  const auto missing = sim::never_reached(outcome.coverage);
+  for (const std::string& what : missing) fmt::print("{:>10}  {}\n", "NEVER", what);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto arguments = parse(argc, argv);
+  if (!arguments) {
+    std::fputs(kUsage, stderr);
+    return 2;
+  }
+  if (arguments->seed) {
+    if (!arguments->verbose) sim::silence_log();
+    sim::Life life({.seed = *arguments->seed, .verbose = arguments->verbose});
+    const std::string& violation = life.run();
+    if (violation.empty()) {
+      fmt::print("seed {:#x}: all held\n", *arguments->seed);
+      return 0;
+    }
+    fmt::print("seed {:#x}: {}\n", *arguments->seed, violation);
+    return 1;
+  }
+  sim::Runner runner({.first_seed = arguments->first, .lives = arguments->lives, .jobs = arguments->jobs});
+  const sim::Runner::Outcome outcome = runner.run();
+  report(outcome);
+  fmt::print("{} lives in {:.1f} s: {:.0f} lives/s\n", outcome.lives, outcome.seconds,
+             static_cast<double>(outcome.lives) / outcome.seconds);
+  for (const auto& failure : outcome.failures) {
+    fmt::print("FAILED: {}\n        {}\n", sim::replay_command(failure.seed), failure.text);
+  }
+  return outcome.failures.empty() ? 0 : 1;
+}

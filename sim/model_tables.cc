@@ -1,0 +1,377 @@
+// Everything that is not a key: leases, alarms, users and roles, members, versions; and what was when.
+#include <algorithm>
+
+#include "base/bytes.h"
+#include "base/errors.h"
+#include "base/wire.h"
+#include "proto/raft.pb.h"
+#include "sim/model.h"
+
+namespace cairn::sim {
+namespace {
+
+using storage::Table;
+
+Reply refused(const Error& error) { return {.code = error.code, .text = error.message}; }
+Reply unanswered() { return {.kind = Reply::Kind::kNone}; }
+
+std::string number_bytes(uint64_t number) {
+  std::string out(8, '\0');
+  store_be64(out.data(), number);
+  return out;
+}
+
+std::string quoted_list(const std::vector<std::string>& texts) {
+  std::string out = "[";
+  for (const std::string& text : texts) out += (out.size() > 1 ? ",\"" : "\"") + text + "\"";
+  return out + "]";
+}
+
+// The texts of a JSON list, as far as the founding entry needs it.
+std::vector<std::string> texts_in_list(const std::string& json, const std::string& name) {
+  std::vector<std::string> out;
+  size_t at = json.find("\"" + name + "\":[");
+  if (at == std::string::npos) return out;
+  at += name.size() + 4;
+  const size_t end = json.find(']', at);
+  while (at < end) {
+    const size_t from = json.find('"', at);
+    if (from == std::string::npos || from > end) break;
+    const size_t to = json.find('"', from + 1);
+    out.push_back(json.substr(from + 1, to - from - 1));
+    at = to + 1;
+  }
+  return out;
+}
+
+}  // namespace
+
+void Model::put_table(Table table, std::string key, std::string value) {
+  const auto at = tables_.find({table, key});
+  undo_.push_back({index_, {table, key}, at == tables_.end() ? std::nullopt : std::optional(at->second)});
+  tables_[{table, std::move(key)}] = std::move(value);
+}
+
+void Model::erase_table(Table table, const std::string& key) {
+  const auto at = tables_.find({table, key});
+  if (at == tables_.end()) return;
+  undo_.push_back({index_, {table, key}, at->second});
+  tables_.erase(at);
+}
+
+Model::Tables Model::tables(Index index) const {
+  Tables out = tables_;
+  for (auto change = undo_.rbegin(); change != undo_.rend() && change->index > index; ++change) {
+    if (change->old) {
+      out[change->key] = *change->old;
+    } else {
+      out.erase(change->key);
+    }
+  }
+  return out;
+}
+
+std::map<int64_t, Model::Lease> Model::leases(Index index) const {
+  std::map<int64_t, Lease> out;
+  for (const auto& [key, value] : tables(index)) {
+    if (key.first != Table::kLease) continue;
+    Lease lease;
+    wire::Reader in(value);
+    while (in.next()) {
+      if (in.field() == 2) lease.ttl = in.int64();
+      if (in.field() == 3) lease.remaining = in.int64();
+    }
+    out[static_cast<int64_t>(load_be64(key.second.data()))] = lease;
+  }
+  for (const auto& [key, versions] : keys_) {
+    const Version* const version = find(key, state(index).revision);
+    if (version != nullptr && version->lease != 0 && out.contains(version->lease)) out[version->lease].keys.insert(key);
+  }
+  return out;
+}
+
+void Model::header(etcdserverpb::ResponseHeader* out, int64_t revision, uint64_t term) const {
+  out->set_cluster_id(options_.cluster_id);
+  out->set_member_id(options_.member_id);
+  out->set_revision(revision);
+  out->set_raft_term(term);
+}
+void Model::header(etcdserverpb::ResponseHeader* out, int64_t revision) const { header(out, revision, term_); }
+
+Reply Model::ok(const google::protobuf::MessageLite& response) const { return {.text = response.SerializeAsString()}; }
+
+std::optional<Error> Model::alarmed(bool puts) const {
+  for (const auto& [member, type] : alarms_) {
+    if (type == etcdserverpb::CORRUPT) return errors::corrupt();
+  }
+  for (const auto& [member, type] : alarms_) {
+    if (puts && type == etcdserverpb::NOSPACE) return errors::no_space();
+  }
+  return std::nullopt;
+}
+
+Result<Reply> Model::apply(const raft::Entry& entry) {
+  index_ = entry.index;
+  term_ = entry.term.value;
+  Result<Reply> reply = unanswered();
+  if (entry.type != raft::EntryType::kNormal) {
+    reply = apply_conf_change(entry);
+  } else if (!entry.bytes().empty()) {
+    etcdserverpb::InternalRaftRequest request;
+    if (!request.ParseFromArray(entry.bytes().data(), static_cast<int>(entry.bytes().size()))) {
+      return fail(Code::kDataLoss, "entry {} is no request", entry.index);
+    }
+    reply = apply_request(request);
+  }
+  states_.push_back({entry.term, revision_, compacted_});
+  return reply;
+}
+
+Result<Reply> Model::apply_request(const etcdserverpb::InternalRaftRequest& request) {
+  if (request.has_put()) return apply_put(request.put());
+  if (request.has_delete_range()) return apply_delete(request.delete_range());
+  if (request.has_txn()) return apply_txn(request.txn());
+  if (request.has_compaction()) return apply_compaction(request.compaction());
+  if (request.has_range()) return apply_range(request.range());
+  if (request.has_lease_grant()) return apply_grant(request.lease_grant());
+  if (request.has_lease_revoke()) return apply_revoke(request.lease_revoke());
+  if (request.has_alarm()) return apply_alarm(request.alarm());
+  if (request.has_lease_checkpoint()) {
+    for (const auto& point : request.lease_checkpoint().checkpoints()) {
+      const auto lease = leases_.find(point.id());
+      if (lease == leases_.end()) continue;
+      lease->second.remaining = point.remaining_ttl();
+      store_lease(point.id(), lease->second.ttl, lease->second.remaining);
+    }
+    return unanswered();
+  }
+  if (request.has_cluster_version_set()) {
+    set_version(request.cluster_version_set().ver());
+    return unanswered();
+  }
+  if (request.has_cluster_member_attr_set()) {
+    const auto& set = request.cluster_member_attr_set();
+    if (set.member_id() != options_.member_id) return unanswered();
+    self_.name = set.member_attributes().name();
+    self_.client_urls.assign(set.member_attributes().client_urls().begin(), set.member_attributes().client_urls().end());
+    store_member();
+    return unanswered();
+  }
+  if (request.has_downgrade_info_set()) {
+    const auto& info = request.downgrade_info_set();
+    put_table(Table::kCluster, "downgrade",
+              "{\"target-version\":\"" + (info.enabled() ? info.ver() : std::string()) +
+                  "\",\"enabled\":" + (info.enabled() ? "true" : "false") + "}");
+    return unanswered();
+  }
+  if (request.has_downgrade_version_test()) return unanswered();
+  bool handled = true;
+  Reply reply = apply_auth(request, handled);
+  if (!handled) return fail(Code::kDataLoss, "a request of no known kind");
+  return reply;
+}
+
+// --- leases, alarms
+
+void Model::store_lease(int64_t id, int64_t ttl, int64_t remaining) {
+  std::string value;
+  wire::append_varint_if(value, 1, static_cast<uint64_t>(id));
+  wire::append_varint_if(value, 2, static_cast<uint64_t>(ttl));
+  wire::append_varint_if(value, 3, static_cast<uint64_t>(remaining));
+  put_table(Table::kLease, number_bytes(static_cast<uint64_t>(id)), value);
+}
+
+Reply Model::apply_grant(const etcdserverpb::LeaseGrantRequest& request) {
+  if (const auto error = alarmed(true)) return refused(*error);
+  if (request.id() == 0) return refused(errors::lease_not_found());
+  if (request.ttl() > 9'000'000'000) return refused(errors::lease_ttl_too_large());
+  if (leases_.contains(request.id())) return refused(errors::lease_exist());
+  const int64_t ttl = std::max(request.ttl(), options_.lease_ttl_min);
+  leases_[request.id()] = {ttl, 0};
+  store_lease(request.id(), ttl, 0);
+  etcdserverpb::LeaseGrantResponse response;
+  header(response.mutable_header(), revision_);
+  response.set_id(request.id());
+  response.set_ttl(ttl);
+  return ok(response);
+}
+
+Reply Model::apply_revoke(const etcdserverpb::LeaseRevokeRequest& request) {
+  if (const auto error = alarmed(false)) return refused(*error);
+  if (leases_.erase(request.id()) == 0) return refused(errors::lease_not_found());
+  erase_table(Table::kLease, number_bytes(static_cast<uint64_t>(request.id())));
+  std::vector<std::string> attached;
+  for (const auto& [key, versions] : keys_) {
+    const Version* const version = find(key, revision_);
+    if (version != nullptr && version->lease == request.id()) attached.push_back(key);
+  }
+  for (const std::string& key : attached) write_delete(key, "", nullptr, false);
+  end_write();
+  etcdserverpb::LeaseRevokeResponse response;
+  header(response.mutable_header(), revision_);
+  return ok(response);
+}
+
+Reply Model::apply_alarm(const etcdserverpb::AlarmRequest& request) {
+  etcdserverpb::AlarmResponse response;
+  const auto add = [&](uint64_t member, int type) {
+    auto* const alarm = response.add_alarms();
+    alarm->set_memberid(member);
+    alarm->set_alarm(static_cast<etcdserverpb::AlarmType>(type));
+  };
+  etcdserverpb::AlarmMember stored;
+  stored.set_memberid(request.memberid());
+  stored.set_alarm(request.alarm());
+  const std::pair<uint64_t, int> one{request.memberid(), request.alarm()};
+  if (request.action() == etcdserverpb::AlarmRequest::GET) {
+    for (const auto& [member, type] : alarms_) {
+      if (request.alarm() == etcdserverpb::NONE || type == request.alarm()) add(member, type);
+    }
+  } else if (request.action() == etcdserverpb::AlarmRequest::ACTIVATE) {
+    if (request.alarm() != etcdserverpb::NONE) {
+      if (alarms_.insert(one).second) put_table(Table::kAlarm, stored.SerializeAsString(), "");
+      add(one.first, one.second);
+    }
+  } else if (alarms_.erase(one) > 0) {
+    erase_table(Table::kAlarm, stored.SerializeAsString());
+    add(one.first, one.second);
+  }
+  header(response.mutable_header(), revision_);
+  return ok(response);
+}
+
+// --- members, versions
+
+void Model::store_member() {
+  std::string json = "{\"id\":" + std::to_string(options_.member_id) + ",\"peerURLs\":" + quoted_list(self_.peer_urls);
+  if (!self_.name.empty()) json += ",\"name\":\"" + self_.name + "\"";
+  if (!self_.client_urls.empty()) json += ",\"clientURLs\":" + quoted_list(self_.client_urls);
+  put_table(Table::kMembers, hex_id(options_.member_id), json + "}");
+}
+
+void Model::set_version(const std::string& version) {
+  put_table(Table::kCluster, "clusterVersion", version);
+  put_table(Table::kMeta, "storageVersion", version);
+}
+
+// Only the founding entry: a member alone has no other.
+Result<Reply> Model::apply_conf_change(const raft::Entry& entry) {
+  raftpb::ConfChange change;
+  if (entry.index != Index(1) || !change.ParseFromArray(entry.bytes().data(), static_cast<int>(entry.bytes().size())) ||
+      change.node_id() != options_.member_id) {
+    return fail(Code::kDataLoss, "entry {} is a configuration change that nobody asked for", entry.index);
+  }
+  self_.peer_urls = texts_in_list(change.context(), "peerURLs");
+  if (self_.peer_urls.empty()) return fail(Code::kDataLoss, "the founding entry names no peer URLs");
+  store_member();
+  put_table(Table::kMeta, "confState",
+            "{\"voters\":[" + std::to_string(options_.member_id) + "],\"auto_leave\":false}");
+  bump_auth();  // a new store begins with revision 1
+  return unanswered();
+}
+
+// --- users and roles
+
+void Model::bump_auth() { put_table(Table::kAuth, "authRevision", number_bytes(++auth_revision_)); }
+
+Reply Model::apply_auth(const etcdserverpb::InternalRaftRequest& request, bool& handled) {
+  Reply done{.kind = Reply::Kind::kErrorOrNone};
+  const auto store_user = [&](const authpb::User& user) {
+    put_table(Table::kAuthUsers, user.name(), user.SerializeAsString());
+  };
+  const auto store_role = [&](const authpb::Role& role) {
+    put_table(Table::kAuthRoles, role.name(), role.SerializeAsString());
+  };
+  const auto without = [](authpb::User& user, const std::string& role) {
+    const auto end = std::remove(user.mutable_roles()->begin(), user.mutable_roles()->end(), role);
+    const bool had = end != user.mutable_roles()->end();
+    user.mutable_roles()->erase(end, user.mutable_roles()->end());
+    return had;
+  };
+  if (request.has_auth_user_add()) {
+    const auto& add = request.auth_user_add();
+    if (add.name().empty()) return refused(errors::user_empty());
+    if (users_.contains(add.name())) return refused(errors::user_already_exist());
+    authpb::User& user = users_[add.name()];
+    user.set_name(add.name());
+    user.mutable_options()->set_no_password(add.options().no_password());
+    if (!add.options().no_password()) user.set_password("hidden");  // "aGlkZGVu", see sim/requests.cc
+    store_user(user);
+  } else if (request.has_auth_user_delete()) {
+    if (users_.erase(request.auth_user_delete().name()) == 0) return refused(errors::user_not_found());
+    erase_table(Table::kAuthUsers, request.auth_user_delete().name());
+  } else if (request.has_auth_user_change_password()) {
+    const auto user = users_.find(request.auth_user_change_password().name());
+    if (user == users_.end()) return refused(errors::user_not_found());
+    if (!user->second.options().no_password()) user->second.set_password("secret");  // "c2VjcmV0"
+    store_user(user->second);
+  } else if (request.has_auth_user_grant_role()) {
+    const auto& grant = request.auth_user_grant_role();
+    const auto user = users_.find(grant.user());
+    if (user == users_.end()) return refused(errors::user_not_found());
+    if (grant.role() != "root" && !roles_.contains(grant.role())) return refused(errors::role_not_found());
+    auto* const roles = user->second.mutable_roles();
+    if (std::find(roles->begin(), roles->end(), grant.role()) != roles->end()) return done;
+    user->second.add_roles(grant.role());
+    std::sort(roles->begin(), roles->end());
+    store_user(user->second);
+  } else if (request.has_auth_user_revoke_role()) {
+    const auto& revoke = request.auth_user_revoke_role();
+    const auto user = users_.find(revoke.name());
+    if (user == users_.end()) return refused(errors::user_not_found());
+    if (!without(user->second, revoke.role())) return refused(errors::role_not_granted());
+    store_user(user->second);
+  } else if (request.has_auth_role_add()) {
+    const std::string& name = request.auth_role_add().name();
+    if (name.empty()) return refused(errors::role_empty());
+    if (roles_.contains(name)) return refused(errors::role_already_exist());
+    roles_[name].set_name(name);
+    store_role(roles_[name]);
+  } else if (request.has_auth_role_delete()) {
+    const std::string& name = request.auth_role_delete().role();
+    if (roles_.erase(name) == 0) return refused(errors::role_not_found());
+    erase_table(Table::kAuthRoles, name);
+    for (auto& [user_name, user] : users_) {
+      if (without(user, name)) store_user(user);
+    }
+  } else if (request.has_auth_role_grant_permission()) {
+    const auto& grant = request.auth_role_grant_permission();
+    const auto role = roles_.find(grant.name());
+    if (role == roles_.end()) return refused(errors::role_not_found());
+    auto* const held = role->second.mutable_keypermission();
+    bool found = false;
+    for (authpb::Permission& permission : *held) {
+      if (permission.key() != grant.perm().key() || permission.range_end() != grant.perm().range_end()) continue;
+      permission.set_permtype(grant.perm().permtype());
+      found = true;
+    }
+    if (!found) {
+      *held->Add() = grant.perm();
+      std::stable_sort(held->begin(), held->end(), [](const auto& a, const auto& b) { return a.key() < b.key(); });
+    }
+    store_role(role->second);
+  } else if (request.has_auth_role_revoke_permission()) {
+    const auto& revoke = request.auth_role_revoke_permission();
+    const auto role = roles_.find(revoke.role());
+    if (role == roles_.end()) return refused(errors::role_not_found());
+    auto* const held = role->second.mutable_keypermission();
+    const auto at = std::find_if(held->begin(), held->end(), [&](const authpb::Permission& permission) {
+      return permission.key() == revoke.key() && permission.range_end() == revoke.range_end();
+    });
+    if (at == held->end()) return refused(errors::permission_not_granted());
+    held->erase(at);
+    store_role(role->second);
+  } else if (request.has_auth_disable() || request.has_auth_status() || request.has_auth_user_list() ||
+             request.has_auth_role_list() || request.has_auth_user_get() || request.has_auth_role_get()) {
+    return done;  // disabled already; or a read
+  } else if (request.has_auth_enable()) {
+    return users_.contains("root") ? refused(errors::root_role_not_exist()) : refused(errors::root_user_not_exist());
+  } else {
+    handled = false;
+    return done;
+  }
+  bump_auth();
+  return done;
+}
+
+}  // namespace cairn::sim

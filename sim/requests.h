@@ -1,0 +1,50 @@
+// sim/requests.h: random requests: everything that may stand in a member's log, and reads.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/random.h"
+#include "proto/raft_internal.pb.h"
+
+namespace cairn::sim {
+
+// What the maker of requests knows of the member's state; need not be the newest.
+struct Surroundings {
+  int64_t revision = 1;
+  int64_t compacted = -1;
+  uint64_t member_id = 0;
+  bool alarm_no_space = false;
+  bool alarm_corrupt = false;
+};
+
+class Requests {
+ public:
+  Requests(Random chance, uint64_t member_id);
+
+  // One that goes to the log; valid in itself (it may still be refused).
+  [[nodiscard]] etcdserverpb::InternalRaftRequest next(const Surroundings& now);
+  // `in_log`: without what only the front end may ask.
+  [[nodiscard]] etcdserverpb::RangeRequest range(const Surroundings& now);
+
+ private:
+  [[nodiscard]] std::string key();
+  [[nodiscard]] std::string value();
+  [[nodiscard]] int64_t lease();
+  void interval(std::string& key, std::string& range_end);
+  void fill_put(etcdserverpb::PutRequest* put);
+  void fill_delete(etcdserverpb::DeleteRangeRequest* remove);
+  void fill_txn(etcdserverpb::TxnRequest* txn, const Surroundings& now, int depth);
+  void fill_compare(etcdserverpb::Compare* compare, const Surroundings& now);
+  void fill_auth(etcdserverpb::InternalRaftRequest& request);
+  void fill_rare(etcdserverpb::InternalRaftRequest& request);
+  [[nodiscard]] std::string one_of(std::initializer_list<const char*> texts);
+
+  Random chance_;
+  uint64_t member_id_;
+  // Of this life.
+  uint64_t key_count_;
+  uint64_t long_value_one_in_;
+};
+
+}  // namespace cairn::sim

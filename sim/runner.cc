@@ -1,0 +1,200 @@
+#include "sim/runner.h"
+
+#include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "sim/life.h"
+
+namespace cairn::sim {
+namespace {
+
+// A child writes lines to its pipe: "begin SEED", then "ok SEED" or "fail SEED text"; "count TIMES what" at its end.
+struct Child {
+  pid_t pid = -1;
+  int pipe = -1;
+  std::string unread;
+  std::optional<uint64_t> living;  // the seed of the life that has begun and not ended
+  uint64_t next_seed = 0;          // where a successor goes on
+  uint64_t end_seed = 0;
+  uint64_t step = 1;
+};
+
+int child_pipe = -1;
+
+void send(const std::string& line) {
+  size_t done = 0;
+  while (done < line.size()) {
+    const ssize_t n = ::write(child_pipe, line.data() + done, line.size() - done);
+    if (n <= 0) std::_Exit(3);
+    done += static_cast<size_t>(n);
+  }
+}
+
+std::string one_line(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return text;
+}
+
+[[noreturn]] void live(const Child& child, [[maybe_unused]] const std::string& mutant) {
+  silence_log();
+  std::freopen("/dev/null", "w", stderr);
+  set_assertion_hook([](std::string_view text) { send("assertion " + one_line(std::string(text)) + "\n"); });
+#ifdef CAIRN_MUTANTS
+  set_mutant(mutant);
+#endif
+  Coverage coverage;
+  for (uint64_t seed = child.next_seed; seed < child.end_seed; seed += child.step) {
+    send(fmt::format("begin {}\n", seed));
+    Life life({.seed = seed});
+    const std::string violation = life.run();
+    coverage.add(life.coverage());
+    send(violation.empty() ? fmt::format("ok {}\n", seed) : fmt::format("fail {} {}\n", seed, one_line(violation)));
+  }
+  for (const auto& [what, times] : coverage.counts()) send(fmt::format("count {} {}\n", times, what));
+  std::_Exit(0);
+}
+
+void spawn(Child& child, const std::string& mutant) {
+  int ends[2];
+  CAIRN_ASSERT(::pipe(ends) == 0);
+  std::fflush(nullptr);
+  child.pid = ::fork();
+  CAIRN_ASSERT(child.pid >= 0);
+  if (child.pid == 0) {
+    ::close(ends[0]);
+    child_pipe = ends[1];
+    live(child, mutant);
+  }
+  ::close(ends[1]);
+  child.pipe = ends[0];
+  child.unread.clear();
+  child.living.reset();
+}
+
+}  // namespace
+
+void silence_log() {
+  log::set_sink([](const log::Entry&) {}, log::Level::kFatal);
+}
+
+Runner::Outcome Runner::run() {
+  Outcome out;
+  const auto began = std::chrono::steady_clock::now();
+  const auto elapsed = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  };
+  std::vector<Child> children(std::max<uint64_t>(1, std::min(options_.jobs, options_.lives)));
+  for (size_t i = 0; i < children.size(); ++i) {
+    children[i].next_seed = options_.first_seed + i;
+    children[i].end_seed = options_.first_seed + options_.lives;
+    children[i].step = children.size();
+    spawn(children[i], options_.mutant);
+  }
+  std::string assertion;
+  double next_progress = 10;
+  const auto take_line = [&](Child& child, const std::string& line) {
+    uint64_t number = 0;
+    const size_t space = line.find(' ');
+    const std::string word = line.substr(0, space);
+    const std::string rest = line.substr(space + 1);
+    if (word == "assertion") {
+      assertion = rest;
+      return;
+    }
+    char* end = nullptr;
+    number = std::strtoull(rest.c_str(), &end, 10);
+    const std::string text = *end == ' ' ? end + 1 : "";
+    if (word == "begin") {
+      child.living = number;
+      child.next_seed = number + child.step;
+    } else if (word == "ok" || word == "fail") {
+      child.living.reset();
+      ++out.lives;
+      if (word == "fail") out.failures.push_back({number, text});
+    } else if (word == "count") {
+      out.coverage.hit(text, number);
+    }
+  };
+  size_t running = children.size();
+  while (running > 0 && out.failures.size() < options_.failures_max) {
+    std::vector<pollfd> polls;
+    for (const Child& child : children) polls.push_back({child.pipe, POLLIN, 0});
+    ::poll(polls.data(), polls.size(), 1000);
+    for (size_t i = 0; i < children.size(); ++i) {
+      Child& child = children[i];
+      if (child.pipe < 0 || (polls[i].revents & (POLLIN | POLLHUP)) == 0) continue;
+      char buffer[65536];
+      const ssize_t n = ::read(child.pipe, buffer, sizeof buffer);
+      if (n > 0) {
+        child.unread.append(buffer, static_cast<size_t>(n));
+        size_t at = 0;
+        for (size_t end = child.unread.find('\n'); end != std::string::npos; end = child.unread.find('\n', at)) {
+          take_line(child, child.unread.substr(at, end - at));
+          at = end + 1;
+        }
+        child.unread.erase(0, at);
+        continue;
+      }
+      ::close(std::exchange(child.pipe, -1));
+      int status = 0;
+      ::waitpid(std::exchange(child.pid, -1), &status, 0);
+      --running;
+      if (!child.living) continue;
+      ++out.lives;
+      const std::string signal = WIFSIGNALED(status) ? fmt::format("signal {}", WTERMSIG(status)) : "exit";
+      out.failures.push_back({*child.living, assertion.empty() ? signal : std::exchange(assertion, {})});
+      if (child.next_seed < child.end_seed && out.failures.size() < options_.failures_max) {
+        spawn(child, options_.mutant);
+        ++running;
+      }
+    }
+    if (options_.progress && elapsed() > next_progress) {
+      next_progress += 10;
+      fmt::print("{:>6.0f} s  {} of {} lives, {:.0f}/s, {} failed\n", elapsed(), out.lives, options_.lives,
+                 static_cast<double>(out.lives) / elapsed(), out.failures.size());
+      std::fflush(stdout);
+    }
+  }
+  for (Child& child : children) {
+    if (child.pid <= 0) continue;
+    ::kill(child.pid, SIGKILL);
+    ::waitpid(child.pid, nullptr, 0);
+    ::close(child.pipe);
+  }
+  out.seconds = elapsed();
+  std::sort(out.failures.begin(), out.failures.end(), [](const auto& a, const auto& b) { return a.seed < b.seed; });
+  return out;
+}
+
+std::vector<std::string> never_reached(const Coverage& coverage) {
+  std::vector<std::string> out;
+  for (const char* what : {
+           "alarm raised by the member", "answers", "answers that refuse", "both buffers full", "clean stops",
+           "commit asked for", "commit tried again for want of space", "commits", "commits with a part of a pass",
+           "crash during the start", "death before a rename", "death before a sync", "death before a write",
+           "disk error in a sync", "disk error in a write", "disk full in a write", "fail-stop after a disk error",
+           "hash", "image", "linearizable read with a round", "linearizable read without a round",
+           "passing fault in a allocate", "passing fault in a punch", "passing fault in a write",
+           "physical compaction answered", "power cut between operations", "power cut in a create",
+           "power cut in a punch", "power cut in a remove", "power cut in a rename", "power cut in a sync",
+           "power cut in a sync directory", "power cut in a truncate", "power cut in a write",
+           "power cut in a allocate", "restart of the process alone", "segments cut", "segments released",
+           "spare segments taken", "starts with a snapshot", "written, and refused by the quota"}) {
+    if (coverage.count(what) == 0) out.emplace_back(what);
+  }
+  return out;
+}
+
+}  // namespace cairn::sim

@@ -1,0 +1,113 @@
+// sim/schedule.h: virtual time: what happens next, lanes between stages, and threads of which there is only one.
+//
+// Threads: one. Same seed, same order of events.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "base/random.h"
+
+namespace cairn::sim {
+
+using Action = std::move_only_function<void()>;
+
+class Schedule {
+ public:
+  [[nodiscard]] int64_t now_ns() const { return now_ns_; }
+  [[nodiscard]] bool empty() const { return events_.empty(); }
+
+  void at(int64_t when_ns, Action action) {
+    events_.push_back({std::max(when_ns, now_ns_), ++last_number_, std::move(action)});
+    std::push_heap(events_.begin(), events_.end(), later);
+  }
+  void after(int64_t delay_ns, Action action) { at(now_ns_ + delay_ns, std::move(action)); }
+
+  // Lets the next event happen; false when there is none. An event may call this: then it goes on while another one
+  // happens.
+  bool step() {
+    if (events_.empty()) return false;
+    std::pop_heap(events_.begin(), events_.end(), later);
+    Event event = std::move(events_.back());
+    events_.pop_back();
+    now_ns_ = std::max(now_ns_, event.when_ns);
+    event.action();
+    return true;
+  }
+
+  // Nothing of what was to happen happens.
+  void clear() { events_.clear(); }
+
+ private:
+  struct Event {
+    int64_t when_ns;
+    uint64_t number;
+    Action action;
+  };
+  static bool later(const Event& a, const Event& b) {
+    return a.when_ns != b.when_ns ? a.when_ns > b.when_ns : a.number > b.number;
+  }
+
+  int64_t now_ns_ = 1'000'000'000;
+  uint64_t last_number_ = 0;
+  std::vector<Event> events_;  // a heap
+};
+
+// Carries hand-overs from one stage to another: each takes its time, none overtakes another of the same lane.
+class Lane {
+ public:
+  Lane(Schedule& schedule, Random chance, int64_t mean_ns) : schedule_(schedule), chance_(chance), mean_ns_(mean_ns) {}
+
+  void send(Action action) {
+    last_ns_ = std::max(last_ns_, schedule_.now_ns() + delay_ns());
+    ++in_flight_;
+    schedule_.at(last_ns_, [this, action = std::move(action)]() mutable {
+      --in_flight_;
+      action();
+    });
+  }
+  [[nodiscard]] uint64_t in_flight() const { return in_flight_; }
+
+ private:
+  int64_t delay_ns() {
+    if (mean_ns_ == 0 || chance_.one_in(3)) return 0;
+    const auto mean = static_cast<uint64_t>(mean_ns_);
+    if (chance_.one_in(40)) return static_cast<int64_t>(chance_.below(mean * 60));
+    return static_cast<int64_t>(chance_.below(mean * 2));
+  }
+
+  Schedule& schedule_;
+  Random chance_;
+  int64_t mean_ns_;
+  int64_t last_ns_ = 0;
+  uint64_t in_flight_ = 0;
+};
+
+// What runs on one thread of the real program: one piece of work at a time, in the order of arrival. Work arrives while
+// another piece is under way when that one lets the schedule go on from inside (a disk operation that takes its time).
+class Worker {
+ public:
+  void run(Action work) {
+    waiting_.push_back(std::move(work));
+    if (busy_) return;
+    busy_ = true;
+    while (!waiting_.empty()) {
+      Action next = std::move(waiting_.front());
+      waiting_.pop_front();
+      next();
+    }
+    busy_ = false;
+  }
+  [[nodiscard]] bool idle() const { return !busy_ && waiting_.empty(); }
+  void forget() { waiting_.clear(); }
+
+ private:
+  std::deque<Action> waiting_;
+  bool busy_ = false;
+};
+
+}  // namespace cairn::sim
