@@ -15,7 +15,7 @@
 // Threads:  publish, collect and held belong to the writer thread; register_thread, lowest_number and
 //           lowest_pinned_revision may be called by any; a Reader and its Guards belong to one thread; a Pin may
 //           move between threads.
-// Source:   mechanisms.md 2 "Readers" 1.
+// Source:   docs/architecture.md, "A get".
 #pragma once
 
 #include <algorithm>

@@ -153,7 +153,8 @@ TEST(EpochStress, ReadersSeeWholeRootsWhileTheWriterFrees) {
           const auto guard = reader->enter();
           root = guard->root;
           const int64_t lowest = std::max(guard->compacted, born);
-          at = static_cast<int64_t>(random.between(static_cast<uint64_t>(lowest), static_cast<uint64_t>(root.revision())));
+          at = static_cast<int64_t>(
+              random.between(static_cast<uint64_t>(lowest), static_cast<uint64_t>(root.revision())));
           if (random.one_in(2)) {
             check(root, random.one_in(2) ? kNewest : at, random);
             continue;
@@ -188,9 +189,8 @@ TEST(EpochStress, ReadersSeeWholeRootsWhileTheWriterFrees) {
     while (compactions.size() > 1 && std::next(compactions.begin())->first <= numbers.front()) {
       compactions.erase(compactions.begin());
     }
-    const int64_t by_guards = compactions.empty() || compactions.begin()->first > numbers.front()
-                                  ? 0
-                                  : compactions.begin()->second;
+    const int64_t by_guards =
+        compactions.empty() || compactions.begin()->first > numbers.front() ? 0 : compactions.begin()->second;
     index.trim_step(std::min(by_guards, domain.lowest_pinned_revision()), 100);
     index.publish(revision);
     compactions[index.published().batch()] = index.compacted();
@@ -207,7 +207,8 @@ TEST(EpochStress, ReadersSeeWholeRootsWhileTheWriterFrees) {
   EXPECT_EQ(failures.load(), 0u);
   index.check();
   domain.held(numbers);
-  while (index.reclaim(numbers)) {}
+  while (index.reclaim(numbers)) {
+  }
   EXPECT_LE(index.stats().retired_blocks, 200u);
 }
 

@@ -53,9 +53,7 @@ const IndexRoot& Index::publish(int64_t revision) {
   return published_;
 }
 
-void Index::compact(int64_t revision) {
-  writer_->compact_revision = std::max(writer_->compact_revision, revision);
-}
+void Index::compact(int64_t revision) { writer_->compact_revision = std::max(writer_->compact_revision, revision); }
 int64_t Index::compacted() const { return writer_->compact_revision; }
 bool Index::trim_step(int64_t floor, uint64_t entries_max) { return writer_->trim_step(floor, entries_max); }
 
@@ -171,8 +169,8 @@ void Index::Writer::update_entry(const NewEntry& next) {
   Entry now = next.entry;
   now.sub_and_flags |= kHasHistory | (before.sub_and_flags & kLarge);
   const uint32_t new_extra = extra_bytes(now.sub_and_flags);
-  Node* changed = reshape(leaf, at, false, ends(leaf)[at],
-                          static_cast<int32_t>(new_extra) - static_cast<int32_t>(old_extra));
+  Node* changed =
+      reshape(leaf, at, false, ends(leaf)[at], static_cast<int32_t>(new_extra) - static_cast<int32_t>(old_extra));
   set_node(depth - 1, changed);
   entries(changed)[at] = now;
   char* extra = heap(changed) + ends(changed)[at] - new_extra;

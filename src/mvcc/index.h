@@ -9,14 +9,14 @@
 // the key's history: chunks of revisions, append-only, shared by all roots; a root never sees past its own newest.
 //
 // Nodes are not reference-counted. A node made in batch m and replaced in batch r belongs to the roots of the
-// batches [m, r); the writer frees it when none of them is held (reclaim). Key bytes, nodes and chunks live in one
-// arena of the index.
+// batches [m, r); the writer frees it when none of them is held (reclaim). Nodes, chunks and large keys live in
+// arenas of the index.
 //
 // Always true: the root of batch b answers the same for as long as b is held and the revisions asked for are at or
 //              above every floor given to trim_step since.
 // Threads:     Index belongs to the apply thread. IndexRoot and IndexCursor are readable by any thread while their
 //              batch is held (mvcc/epoch.h). Nothing here locks.
-// Source:      mechanisms.md 4; formats.md 2.1, 3.1; api.md 3.1, 3.7.
+// Source:      docs/architecture.md, "Revisions", "Hashes" and "Compaction".
 #pragma once
 
 #include <cstdint>
@@ -115,8 +115,7 @@ class IndexRoot {
     Tally tally;
     std::optional<std::string> more_from;
   };
-  [[nodiscard]] TallyPart tally_at(const Interval& within, int64_t revision,
-                                   uint64_t visits_max = kNoLimit) const;
+  [[nodiscard]] TallyPart tally_at(const Interval& within, int64_t revision, uint64_t visits_max = kNoLimit) const;
 
   // Must the stored record (key, mod) outlive a compaction at `compact`? It must when it is above it, or when it is
   // the key's newest at or below it; of tombstones at or below it only one exactly at it.
@@ -206,11 +205,11 @@ struct IndexStats {
   uint64_t keys = 0;  // live ones
   uint64_t nodes = 0;
   uint64_t history_chunks = 0;
-  uint64_t large_keys = 0;       // key bytes kept outside their node
-  uint64_t retired_blocks = 0;   // nodes, chunks and keys that wait for held roots
+  uint64_t large_keys = 0;      // key bytes kept outside their node
+  uint64_t retired_blocks = 0;  // nodes, chunks and keys that wait for held roots
   uint64_t retired_bytes = 0;
-  uint64_t block_bytes = 0;      // in use, with the arena's own overhead
-  uint64_t reserved_bytes = 0;   // taken from the system
+  uint64_t block_bytes = 0;     // in use, with the arena's own overhead
+  uint64_t reserved_bytes = 0;  // taken from the system
 };
 
 class Index {

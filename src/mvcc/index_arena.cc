@@ -123,8 +123,7 @@ Arena::Block* Arena::take_free(uint32_t units) {
 
 void* Arena::allocate(size_t bytes) {
   if (kAllFromSystem || bytes >= kSystemBytesMin) return system_allocate(bytes);
-  const auto units =
-      std::max(kUnitsMin, static_cast<uint32_t>((bytes + kHeaderBytes + kUnit - 1) / kUnit));
+  const auto units = std::max(kUnitsMin, static_cast<uint32_t>((bytes + kHeaderBytes + kUnit - 1) / kUnit));
   Block* block = take_free(units);
   if (block == nullptr) {
     add_region();

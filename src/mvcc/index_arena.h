@@ -2,8 +2,8 @@
 //
 // Nodes are of every size between 200 bytes and 3 KB, and a node is rarely freed by the batch that made it; size
 // classes would either waste a tenth of each node or strand whole slabs whenever most nodes grow past a class
-// together, which is what a B+tree filled in random order does. So: blocks cut to size from regions of 4 MB (so aligned), best
-// fit first, merged with free neighbours at once.
+// together, which is what a B+tree filled in random order does. So: blocks cut to size from regions of 4 MB (so
+// aligned), best fit first, merged with free neighbours at once.
 //
 //     region   | block | block | ... | end mark |
 //     block    u32 size | u32 size of the block before | payload          sizes in units of 16 bytes; bit 31 of the

@@ -255,7 +255,8 @@ void BM_Checkpoint(benchmark::State& state) {
   for (auto _ : state) {
     std::string bytes;
     IndexSaver saver(root, 0);
-    while (saver.next(bytes)) {}
+    while (saver.next(bytes)) {
+    }
     size = bytes.size();
   }
   state.counters["bytes_per_key"] = static_cast<double>(size) / static_cast<double>(kKeys);
@@ -265,7 +266,8 @@ BENCHMARK(BM_Checkpoint)->Unit(benchmark::kMillisecond)->Iterations(3);
 void BM_LoadCheckpoint(benchmark::State& state) {
   std::string bytes;
   IndexSaver saver(shared().index.published(), 0);
-  while (saver.next(bytes)) {}
+  while (saver.next(bytes)) {
+  }
   for (auto _ : state) {
     auto index = std::make_unique<Index>();
     benchmark::DoNotOptimize(load_index(bytes, *index));

@@ -221,8 +221,8 @@ struct IndexBuilder::State {
         const std::string_view other = tail(*place, depth);
         shared = std::min(shared, other.size());
         while (shared > 0 && std::memcmp(model.data(), other.data(), shared) != 0) {
-          const auto [at, unused] = std::mismatch(model.begin(), model.begin() + static_cast<ptrdiff_t>(shared),
-                                                  other.begin());
+          const auto [at, unused] =
+              std::mismatch(model.begin(), model.begin() + static_cast<ptrdiff_t>(shared), other.begin());
           shared = static_cast<size_t>(at - model.begin());
         }
       }
@@ -236,9 +236,8 @@ struct IndexBuilder::State {
         place->head = __builtin_bswap64(head);
       }
       if (ended) {
-        std::sort(begin, stop, [&](const Place& a, const Place& b) {
-          return items[a.item].key_size < items[b.item].key_size;
-        });
+        std::sort(begin, stop,
+                  [&](const Place& a, const Place& b) { return items[a.item].key_size < items[b.item].key_size; });
         continue;
       }
       std::sort(begin, stop, [](const Place& a, const Place& b) { return a.head < b.head; });

@@ -10,7 +10,7 @@
 // the caller's.
 //
 // Threads:  IndexBuilder and load_index: the owner of the index. IndexSaver: any thread that holds the root's batch.
-// Source:   mechanisms.md 4.4; formats.md 2.1 (restoring).
+// Source:   docs/architecture.md, "Start".
 #pragma once
 
 #include <cstdint>

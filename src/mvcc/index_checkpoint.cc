@@ -82,8 +82,8 @@ struct IndexSaver::State {
     wire::append_varint(payload, shared);
     wire::append_varint(payload, key.size() - shared);
     payload.append(key, shared);
-    wire::append_varint(payload, (dead ? kFlagDead : 0) | (lease != 0 ? kFlagLease : 0) |
-                                     (!older.empty() ? kFlagHistory : 0));
+    wire::append_varint(payload,
+                        (dead ? kFlagDead : 0) | (lease != 0 ? kFlagLease : 0) | (!older.empty() ? kFlagHistory : 0));
     wire::append_varint(payload, static_cast<uint64_t>(revision - entry.main));
     wire::append_varint(payload, entry.sub_and_flags & kSubMask);
     wire::append_varint(payload, entry.size);
@@ -232,8 +232,8 @@ class Loader {
       // Ascending: the first byte that differs is higher, or the last key was a prefix.
       if (i == 0) {
         if (shared != 0 || (!first_block && tail <= before)) return false;
-      } else if (more == 0 || (shared < key_.size() &&
-                               static_cast<uint8_t>(tail[0]) <= static_cast<uint8_t>(key_[shared]))) {
+      } else if (more == 0 ||
+                 (shared < key_.size() && static_cast<uint8_t>(tail[0]) <= static_cast<uint8_t>(key_[shared]))) {
         return false;
       }
       key_.resize(shared);
@@ -347,8 +347,7 @@ Result<LoadedIndex> load_index(std::string_view bytes, Index& index) {
   if (bytes.size() < kHeaderBytes || !bytes.starts_with(kMagic)) return damaged("no header", 0);
   uint32_t crc = crc32c(0, bytes.substr(12, 16));
   if (crc != load_le<uint32_t>(bytes.data() + 8)) return damaged("checksum of the header", 8);
-  LoadedIndex loaded{.revision = load_le<int64_t>(bytes.data() + 12),
-                     .compacted = load_le<int64_t>(bytes.data() + 20)};
+  LoadedIndex loaded{.revision = load_le<int64_t>(bytes.data() + 12), .compacted = load_le<int64_t>(bytes.data() + 20)};
   if (loaded.revision < 0 || loaded.compacted < 0) return damaged("revisions", 12);
 
   Loader loader(writer, loaded.revision);
@@ -368,8 +367,7 @@ Result<LoadedIndex> load_index(std::string_view bytes, Index& index) {
   if (bytes.size() - at != kTrailerBytes) return damaged("trailer", at);
   const std::string_view counts = bytes.substr(at + 4, 16);
   if (crc32c(crc, counts) != load_le<uint32_t>(bytes.data() + at + 20)) return damaged("checksum", at);
-  if (load_le<uint64_t>(counts.data()) != loader.keys() ||
-      load_le<uint64_t>(counts.data() + 8) != loader.live_keys()) {
+  if (load_le<uint64_t>(counts.data()) != loader.keys() || load_le<uint64_t>(counts.data() + 8) != loader.live_keys()) {
     return damaged("number of keys", at);
   }
   loader.finish();

@@ -73,7 +73,8 @@ class Harness {
       transaction();
       if (random_.one_in(3)) publish();
       if (random_.one_in(40)) hold();
-      if (random_.one_in(40) && !held_.empty()) held_.erase(held_.begin() + static_cast<ptrdiff_t>(random_.below(held_.size())));
+      if (random_.one_in(40) && !held_.empty())
+        held_.erase(held_.begin() + static_cast<ptrdiff_t>(random_.below(held_.size())));
       if (random_.one_in(60)) compact();
       if (random_.one_in(4)) index_->trim_step(floor(), random_.between(1, 200));
       if (random_.one_in(3)) reclaim();
@@ -114,7 +115,8 @@ class Harness {
     publish();
     std::string bytes;
     IndexSaver saver(index_->published(), compacted_);
-    while (saver.next(bytes, random_.between(1, 50))) {}
+    while (saver.next(bytes, random_.between(1, 50))) {
+    }
     Index loaded;
     const auto info = load_index(bytes, loaded);
     ASSERT_TRUE(info.has_value()) << info.error().message;
@@ -159,7 +161,8 @@ class Harness {
     built.check();
     verify(built.publish(model_.revision), model_, compacted_);
     restored.compact(compacted_);
-    while (restored.trim_step(INT64_MAX, 1000)) {}
+    while (restored.trim_step(INT64_MAX, 1000)) {
+    }
     restored.check();
     verify(restored.publish(model_.revision), model_, compacted_);
     EXPECT_EQ(restored.stats().history_chunks == 0, built.stats().history_chunks == 0);
@@ -262,8 +265,8 @@ class Harness {
 
   void compact() {
     publish();
-    compacted_ = static_cast<int64_t>(
-        random_.between(static_cast<uint64_t>(std::max<int64_t>(compacted_, 1)), static_cast<uint64_t>(model_.revision)));
+    compacted_ = static_cast<int64_t>(random_.between(static_cast<uint64_t>(std::max<int64_t>(compacted_, 1)),
+                                                      static_cast<uint64_t>(model_.revision)));
     index_->compact(compacted_);
     newest_.lowest = compacted_;
   }
@@ -274,7 +277,8 @@ class Harness {
     batches.push_back(index_->published().batch());
     std::sort(batches.begin(), batches.end());
     batches.erase(std::unique(batches.begin(), batches.end()), batches.end());
-    while (index_->reclaim(batches, random_.one_in(2) ? 10 : kNoLimit)) {}
+    while (index_->reclaim(batches, random_.one_in(2) ? 10 : kNoLimit)) {
+    }
   }
 
   void verify_all() {
@@ -295,10 +299,10 @@ class Harness {
 
   void verify(const IndexRoot& root, const Model& model, int64_t lowest) {
     lowest = std::max<int64_t>(lowest, 1);
-    const auto revision =
-        random_.one_in(3) ? kNewest
-                          : static_cast<int64_t>(random_.between(static_cast<uint64_t>(lowest),
-                                                                 static_cast<uint64_t>(model.revision)));
+    const auto revision = random_.one_in(3)
+                              ? kNewest
+                              : static_cast<int64_t>(random_.between(static_cast<uint64_t>(lowest),
+                                                                     static_cast<uint64_t>(model.revision)));
     const int64_t at = revision == kNewest ? INT64_MAX : revision;
     std::vector<std::pair<std::string, KeyVersion>> all;
     for (const auto& [key, versions] : model.keys) {

@@ -9,7 +9,7 @@
 //     key behind the prefix, or u64 address of a LargeKey | i64 lease, if any | u64 address of a Chunk, if any
 //
 // and in an inner node only the key: child i holds the keys from key i on. Slot 0 of an inner node has no key.
-// Records lie in the order of their slots without gaps: a node is copied with one memcpy.
+// Records lie in the order of their slots without gaps: a node is copied with a few memcpy.
 #pragma once
 
 #include <algorithm>
@@ -67,10 +67,10 @@ struct Entry {
 
 struct Child {
   Node* node;
-  uint64_t bytes;   // framed length of the live records below
-  int64_t newest;   // no revision below is newer
+  uint64_t bytes;           // framed length of the live records below
+  int64_t newest;           // no revision below is newer
   uint32_t trim_and_flags;  // entries below that are dead or have a history
-  uint32_t live;    // keys below
+  uint32_t live;            // keys below
 };
 
 inline constexpr size_t kSlotBytes = 32;
@@ -98,7 +98,7 @@ struct HistoryItem {
 // A part of a key's history, oldest first, at least one item. Writer appends; readers of any root may look. Front
 // chunks are cut off by the writer when no reader can need them.
 struct Chunk {
-  std::atomic<Chunk*> before;   // older items
+  std::atomic<Chunk*> before;  // older items
   uint64_t made;
   std::atomic<uint32_t> count;  // stored after the item
   uint32_t cap;
@@ -262,7 +262,9 @@ struct Slot {
   Chunk* history;
   LargeKey* large;
 
-  [[nodiscard]] uint32_t flags() const { return load_le<uint32_t>(reinterpret_cast<const char*>(&entry) + kFlagsOffset); }
+  [[nodiscard]] uint32_t flags() const {
+    return load_le<uint32_t>(reinterpret_cast<const char*>(&entry) + kFlagsOffset);
+  }
 };
 
 // The slots of one or two nodes, with the bytes of their keys.

@@ -19,7 +19,8 @@ std::string numbered(uint64_t i) {
 }
 
 void let_go(Index& index) {
-  while (index.reclaim({})) {}
+  while (index.reclaim({})) {
+  }
 }
 
 TEST(Index, APutTellsWhatWasThereBefore) {
@@ -75,7 +76,7 @@ TEST(Index, ATallyIsTheLengthOfTheAnswer) {
   EXPECT_EQ(root.tally({"b", "b"}), Tally{});
 }
 
-// formats.md 3.1 and 2.1: a tombstone exactly at the compaction stays, an older one goes.
+// A tombstone exactly at the compaction stays, an older one goes.
 TEST(Index, ATombstoneAtTheCompactionStaysUntilTheNext) {
   Index index;
   index.put("at", {2, 0}, 1, 0);
@@ -186,7 +187,8 @@ TEST(Index, AHistoryDoesNotGrowWithTheBatches) {
   for (int64_t main = 2; main < kPuts; main += 997) EXPECT_EQ(index.published().find("k", main)->mod.main, main);
   // A hot key lets its front go on touch, without a pass of its own getting there.
   index.compact(kPuts - 2000);
-  while (index.trim_step(INT64_MAX, 1)) {}
+  while (index.trim_step(INT64_MAX, 1)) {
+  }
   index.publish(kPuts);
   let_go(index);
   EXPECT_LE(index.stats().block_bytes, uint64_t{200} << 10);
@@ -208,7 +210,8 @@ TEST(Index, LargeKeysLieOutsideTheirLeaves) {
   EXPECT_EQ(cursor.key(), keys.back());
   for (size_t i = 0; i < keys.size(); ++i) index.remove(keys[i], {3, static_cast<int64_t>(i)});
   index.compact(4);
-  while (index.trim_step(INT64_MAX, 10)) {}
+  while (index.trim_step(INT64_MAX, 10)) {
+  }
   index.publish(4);
   let_go(index);
   EXPECT_EQ(index.stats().block_bytes, 0u);
@@ -251,7 +254,8 @@ TEST(Index, AnyOrderOfInsertionAndDeletion) {
       index.remove(key, {++main, 0});
       if (--left % 1000 != 0) continue;
       index.compact(main);
-      while (index.trim_step(INT64_MAX, 300)) {}
+      while (index.trim_step(INT64_MAX, 300)) {
+      }
       index.publish(main);
       index.reclaim({});
       index.check();
@@ -259,7 +263,8 @@ TEST(Index, AnyOrderOfInsertionAndDeletion) {
       EXPECT_LE(index.stats().nodes, 3 * (left / 16) + 8);  // space follows the keys
     }
     index.compact(main + 1);
-    while (index.trim_step(INT64_MAX, 300)) {}
+    while (index.trim_step(INT64_MAX, 300)) {
+    }
     index.publish(main + 1);
     let_go(index);
     EXPECT_EQ(index.stats().block_bytes, 0u);
@@ -278,7 +283,7 @@ TEST(Index, ACountAtAnOlderRevisionVisitsOnlyWhatChanged) {
 
 TEST(IndexBuild, TombstonesAndCreateRevisionsComeFromTheRecords) {
   IndexBuilder builder;
-  builder.add({.key = "gone", .mod = {5, 0}, .tombstone = true});       // its puts were compacted away
+  builder.add({.key = "gone", .mod = {5, 0}, .tombstone = true});  // its puts were compacted away
   builder.add({.key = "kept", .mod = {6, 0}, .size = 9, .create = 3, .version = 4, .lease = 8});
   builder.add({.key = "old", .mod = {7, 0}, .tombstone = true});
   builder.add({.key = "kept", .mod = {8, 0}, .size = 10, .create = 3, .version = 5});
@@ -304,7 +309,8 @@ TEST(IndexBuild, AnEmptyIndexIsSavedAndLoaded) {
   Index index;
   std::string bytes;
   IndexSaver saver(index.publish(1), 0);
-  while (saver.next(bytes)) {}
+  while (saver.next(bytes)) {
+  }
   Index loaded;
   const auto info = load_index(bytes, loaded);
   ASSERT_TRUE(info.has_value());
@@ -326,7 +332,8 @@ TEST(IndexBuild, ACheckpointIsOfItsRoot) {
   index.publish(90);
   std::string bytes;
   IndexSaver saver(held, 20);
-  while (saver.next(bytes)) {}
+  while (saver.next(bytes)) {
+  }
   Index loaded;
   ASSERT_TRUE(load_index(bytes, loaded).has_value());
   loaded.check();

@@ -51,7 +51,7 @@ Node* Index::Writer::reshape(Node* node, uint32_t at, bool new_slot, uint32_t of
   const uint32_t old_count = node->count;
   const uint32_t count = old_count + (new_slot ? 1 : 0);
   const auto heap_used = static_cast<uint32_t>(node->heap_used + bytes);
-  const uint32_t after = node->heap_used - offset;      // bytes of records behind the change
+  const uint32_t after = node->heap_used - offset;  // bytes of records behind the change
   const auto moved_to = static_cast<uint32_t>(static_cast<int32_t>(offset) + bytes);
   Node* to = node;
   if (!mine || count > node->cap || heap_used > node->heap_cap) {
@@ -199,8 +199,7 @@ void Index::Writer::mend(int i) {
   Node* right = children(parent)[left_at + 1].node;
   std::string between;
   append_key(parent, left_at + 1, between);
-  LargeKey* between_large =
-      (slot_flags(parent, left_at + 1) & kLarge) != 0 ? large_key(parent, left_at + 1) : nullptr;
+  LargeKey* between_large = (slot_flags(parent, left_at + 1) & kLarge) != 0 ? large_key(parent, left_at + 1) : nullptr;
 
   scratch.reserve(left, right, 0);
   scratch.add(left);

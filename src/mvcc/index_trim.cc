@@ -12,9 +12,7 @@ namespace {
 uint32_t items_in(const Chunk* chunk) { return chunk->count.load(std::memory_order_relaxed); }
 
 HistoryItem item_of(const Entry& entry) {
-  return {.main = entry.main,
-          .sub_and_flags = entry.sub_and_flags & (kSubMask | kDead),
-          .size = entry.size};
+  return {.main = entry.main, .sub_and_flags = entry.sub_and_flags & (kSubMask | kDead), .size = entry.size};
 }
 
 void push(Chunk* chunk, const HistoryItem& item) {

@@ -32,7 +32,7 @@ struct Index::Writer {
   enum class Kind : uint8_t { kNode, kChunk, kLargeKey };
   struct Retired {
     void* block;
-    uint64_t made;      // seen by the roots of [made, replaced)
+    uint64_t made;  // seen by the roots of [made, replaced)
     uint64_t replaced;
     Kind kind;
   };
@@ -74,8 +74,8 @@ struct Index::Writer {
   bool pass_active = false;
   std::string pass_position;
 
-  std::deque<Retired> fresh;                          // not looked at yet; ascending by `replaced`
-  std::map<uint64_t, std::vector<Retired>> waiting;   // by a held batch that sees them
+  std::deque<Retired> fresh;                         // not looked at yet; ascending by `replaced`
+  std::map<uint64_t, std::vector<Retired>> waiting;  // by a held batch that sees them
   uint64_t retired_count = 0;
   uint64_t retired_bytes = 0;
   uint64_t nodes = 0;
