@@ -5,7 +5,8 @@
 //
 // Requests are sent as bytes over gRPC, so that input which no client library would send is possible. Nothing is
 // normalised but what two clusters cannot have in common: ids, terms, sizes, tokens, ports and remaining times
-// (normalise.go). Differences that are accepted stand in tests/compat/known_differences, a regular expression and
+// (normalise.go), and what no answer promises (settle.go). What B does not serve yet stands in tests/compat/unserved
+// and is sent to neither. Differences that are accepted stand in tests/compat/known_differences, a regular expression and
 // a reason to a line. At its end it prints the coverage: each rpc with each error text seen, and how often.
 //
 // Exit: 0 no differences, 1 differences or an unreachable endpoint, 64 usage. The same seed gives the same requests.
@@ -27,6 +28,7 @@ type settings struct {
 	seed           int64
 	maxDiffs       int
 	known          string
+	unserved       string
 	profiles, skip string
 	coverage       bool
 	verbose        bool
@@ -46,6 +48,7 @@ func command() int {
 	flag.Int64Var(&s.seed, "seed", 1, "of the random requests")
 	flag.IntVar(&s.maxDiffs, "max-differences", 20, "stop after so many requests with differences")
 	flag.StringVar(&s.known, "known", "tests/compat/known_differences", "the accepted differences")
+	flag.StringVar(&s.unserved, "unserved", "tests/compat/unserved", "the rpcs that B does not serve yet; empty: none")
 	flag.StringVar(&s.profiles, "profiles", "", "comma separated, of: "+strings.Join(profileNames(), ", ")+"; empty: all")
 	flag.StringVar(&s.skip, "skip", "", "comma separated rpcs that are not sent: KV/RangeStream,Watch/Watch")
 	flag.BoolVar(&s.coverage, "coverage", true, "print what was seen")
@@ -97,22 +100,28 @@ func (s *settings) compare(ctx context.Context) (int, error) {
 
 	fmt.Printf("diff: --seed %d --requests %d, A is %s, B is %s\n", s.seed, s.requests, targets[0].version,
 		targets[1].version)
-	run, err := newRun(s, targets, known)
+	unserved, err := readUnserved(s.unserved)
 	if err != nil {
 		return 64, err
 	}
+	run, err := newRun(s, targets, known, unserved)
+	if err != nil {
+		return 64, err
+	}
+	wrong := unserved.check(ctx, targets[1])
 	begin := time.Now()
 	run.all(ctx)
 	took := time.Since(begin)
 	if s.coverage {
 		run.coverage.print(os.Stdout, run.spent)
 	}
+	unserved.print()
 	fmt.Printf("diff: %d requests in %.1f s (%.0f/s): %d with differences, %d with known differences only\n", run.sent,
 		took.Seconds(), float64(run.sent)/took.Seconds(), run.different, run.knownOnly)
 	if ctx.Err() != nil {
 		return 1, ctx.Err()
 	}
-	if run.sent == 0 || run.different > 0 {
+	if run.sent == 0 || run.different > 0 || wrong > 0 {
 		return 1, nil
 	}
 	return 0, nil

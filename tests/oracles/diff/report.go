@@ -4,9 +4,10 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"regexp"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,21 +75,18 @@ func (c coverage) add(rpc string, o *outcome) {
 var numbers = regexp.MustCompile(`\b\d+\b`)
 
 func (c coverage) print(out io.Writer, spent map[string]time.Duration) {
-	var rpcs []string
-	for rpc := range c {
-		rpcs = append(rpcs, rpc)
-	}
-	sort.Strings(rpcs)
 	fmt.Fprintln(out, "coverage:")
-	for _, rpc := range rpcs {
-		var answers []string
-		for answer := range c[rpc] {
-			answers = append(answers, answer)
-		}
-		sort.Strings(answers)
+	kinds := 0
+	for _, rpc := range sortedKeys(c) {
 		fmt.Fprintf(out, "  %s, %.1f s\n", rpc, spent[rpc].Seconds())
-		for _, answer := range answers {
+		for _, answer := range sortedKeys(c[rpc]) {
 			fmt.Fprintf(out, "    %7d  %s\n", c[rpc][answer], answer)
+			kinds++
 		}
 	}
+	fmt.Fprintf(out, "coverage: %d rpcs, %d different answers of them\n", len(c), kinds)
+}
+
+func sortedKeys[Value any](from map[string]Value) []string {
+	return slices.Sorted(maps.Keys(from))
 }

@@ -17,9 +17,10 @@ import (
 
 // One thing that is done to both targets.
 type step struct {
-	rpc string // as reported and counted: "KV/Range"
-	do  func(context.Context, *target) *outcome
-	say func() string // the request, for the report
+	rpc     string // as reported and counted: "KV/Range"
+	do      func(context.Context, *target) *outcome
+	say     func() string // the request, for the report
+	request proto.Message // what is sent, where the comparison needs it: see settle
 	// Called with both outcomes before they are normalised, to learn from them.
 	after func(a, b *outcome)
 }
@@ -28,11 +29,13 @@ type run struct {
 	settings *settings
 	targets  [2]*target
 	known    []*knownDifference
+	unserved *unserved
 	gen      *gen
 	profiles []profile
 	coverage coverage
 
-	sent      int
+	count     int // steps made
+	sent      int // of them, those that went out
 	different int
 	knownOnly int
 	spent     map[string]time.Duration // by rpc
@@ -49,8 +52,8 @@ type profile struct {
 	end    func(*gen) []step
 }
 
-func newRun(s *settings, targets [2]*target, known []*knownDifference) (*run, error) {
-	r := &run{settings: s, targets: targets, known: known, coverage: coverage{}, spent: map[string]time.Duration{}}
+func newRun(s *settings, targets [2]*target, known []*knownDifference, unserved *unserved) (*run, error) {
+	r := &run{settings: s, targets: targets, known: known, unserved: unserved, coverage: coverage{}, spent: map[string]time.Duration{}}
 	r.gen = &gen{random: rand.New(rand.NewSource(s.seed)), revision: 1, targets: targets}
 	wanted := map[string]bool{}
 	for _, name := range strings.Split(s.profiles, ",") {
@@ -84,10 +87,10 @@ func (r *run) all(ctx context.Context) {
 		p := r.pick(first)
 		first = false
 		if p.begin != nil {
-			r.steps(ctx, p.begin(r.gen))
+			r.sequence(ctx, p.begin(r.gen))
 		}
 		if p.next != nil {
-			for range min(p.length, r.settings.requests-r.sent) {
+			for range min(p.length, r.settings.requests-r.count) {
 				if !r.going(ctx) {
 					break
 				}
@@ -95,13 +98,13 @@ func (r *run) all(ctx context.Context) {
 			}
 		}
 		if p.end != nil {
-			r.steps(ctx, p.end(r.gen))
+			r.sequence(ctx, p.end(r.gen))
 		}
 	}
 }
 
 func (r *run) going(ctx context.Context) bool {
-	return ctx.Err() == nil && !r.gone && r.sent < r.settings.requests && r.different < r.settings.maxDiffs
+	return ctx.Err() == nil && !r.gone && r.count < r.settings.requests && r.different < r.settings.maxDiffs
 }
 
 // The first episode is always one that fills the store.
@@ -122,7 +125,7 @@ func (r *run) pick(first bool) profile {
 	panic("unreachable")
 }
 
-func (r *run) steps(ctx context.Context, steps []step) {
+func (r *run) sequence(ctx context.Context, steps []step) {
 	for _, s := range steps {
 		if ctx.Err() != nil || r.gone || r.different >= r.settings.maxDiffs {
 			return
@@ -132,12 +135,17 @@ func (r *run) steps(ctx context.Context, steps []step) {
 }
 
 func (r *run) step(ctx context.Context, s step) {
-	r.sent++
+	r.count++
+	if r.unserved.has(s.rpc) {
+		r.unserved.held[s.rpc]++
+		return
+	}
 	if slices.Contains(strings.Split(r.settings.skip, ","), s.rpc) {
 		return
 	}
+	r.sent++
 	if r.settings.verbose {
-		fmt.Printf("#%d %s %s\n", r.sent, s.rpc, s.say())
+		fmt.Printf("#%d %s %s\n", r.count, s.rpc, s.say())
 	}
 	var outcomes [2]*outcome
 	begin := time.Now()
@@ -165,10 +173,11 @@ func (r *run) step(ctx context.Context, s step) {
 			o.messages = joinSnapshot(o.messages)
 		}
 	}
+	settle(s.request, s.rpc == "KV/RangeStream", outcomes[0], outcomes[1])
 	r.report(s, differences(outcomes[0], outcomes[1]))
 	for i, o := range outcomes {
 		if o.code == 14 && strings.Contains(o.text, "connect: connection refused") {
-			fmt.Printf("diff: %s is gone at request %d: %s %s\n", r.targets[i].name, r.sent, s.rpc, s.say())
+			fmt.Printf("diff: %s is gone at request %d: %s %s\n", r.targets[i].name, r.count, s.rpc, s.say())
 			r.different++
 			r.gone = true
 		}
@@ -191,7 +200,7 @@ func (r *run) report(s step, lines []string) {
 		return
 	}
 	r.different++
-	fmt.Printf("DIFFERENCE in request %d, revision %d: %s %s\n", r.sent, r.gen.revision, s.rpc, s.say())
+	fmt.Printf("DIFFERENCE in request %d, revision %d: %s %s\n", r.count, r.gen.revision, s.rpc, s.say())
 	const linesMax = 12
 	for i, line := range lines {
 		if i == linesMax {
@@ -277,8 +286,26 @@ func (g *gen) raw(path string, bytes []byte, answer proto.Message) step {
 		do: func(ctx context.Context, t *target) *outcome {
 			return t.unary(ctx, call{path: path, user: user, answer: answer, stream: isStream(path)}, bytes)
 		},
-		say: func() string { return short(fmt.Sprintf("bytes %x", bytes)) + as(user) },
+		say:     func() string { return short(fmt.Sprintf("bytes %x", bytes)) + as(user) },
+		request: requestOf(path, bytes),
 	}
+}
+
+// The request that settle looks at, if the bytes are one.
+func requestOf(path string, bytes []byte) proto.Message {
+	var request proto.Message
+	switch path {
+	case kv + "Range", kv + "RangeStream":
+		request = &pb.RangeRequest{}
+	case kv + "Txn":
+		request = &pb.TxnRequest{}
+	default:
+		return nil
+	}
+	if proto.Unmarshal(bytes, request) != nil {
+		return nil
+	}
+	return request
 }
 
 func as(user string) string {
