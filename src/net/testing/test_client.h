@@ -50,7 +50,7 @@ inline std::string read_until(int fd, const std::function<bool(const std::string
   while (!enough(got) && std::chrono::steady_clock::now() < deadline) {
     pollfd waits{.fd = fd, .events = POLLIN, .revents = 0};
     if (::poll(&waits, 1, 20) <= 0) continue;
-    char buffer[4096];
+    static thread_local char buffer[64 * 1024];
     const ssize_t bytes = ::recv(fd, buffer, sizeof buffer, 0);
     if (bytes <= 0) break;
     got.append(buffer, static_cast<size_t>(bytes));
