@@ -85,7 +85,9 @@ class View {
 };
 
 // A part of a pass that removes entries of kKey: those in [first, end) for which `keep` says false. The engine goes
-// forward until it has dirtied `dirty_bytes_max` of leaves or looked at `visits_max` entries.
+// forward until it has dirtied `dirty_bytes_max` of leaves or looked at `visits_max` entries, and to the end of the
+// leaf it is then in. It looks at the table as it was before the commit and stops before the first key that the commit
+// itself writes in the range: that one waits for the next part.
 struct Reclaim {
   std::string first;
   std::string end;
@@ -99,13 +101,14 @@ struct Commit {
   // of the table, except when a replay after a crash writes again what is there already (same bytes).
   std::array<std::span<const Change>, kTableCount> changes;
   const Reclaim* reclaim = nullptr;
-  // txid of the oldest view still read; pages freed since are not reused. No reader: the newest view's txid.
+  // txid of the oldest view still read, by image readers too; pages freed since are not reused. No reader: the newest
+  // view's txid. 0 is safe and reuses nothing.
   uint64_t oldest_view = 0;
 };
 
 struct CommitResult {
   std::shared_ptr<const View> view;
-  bool reclaim_done = false;        // the pass has reached `end`
+  bool reclaim_done = false;        // the pass has reached `end` and nothing of this commit lies in its range
   std::string reclaim_position;     // else: where the next part begins
   uint64_t reclaimed_entries = 0;
   uint64_t written_bytes = 0;

@@ -6,6 +6,7 @@
 #include "sim/disk/sim_fs.h"
 #include "storage/bolt/check.h"
 #include "storage/bolt/format.h"
+#include "storage/memory/file_system.h"
 #include "storage/test_support.h"
 
 namespace cairn::storage {
@@ -238,9 +239,9 @@ TEST(BoltEngine, KeepsAViewWholeWhileItIsRegistered) {
 }
 
 TEST(BoltEngine, DoesNotGrowWhenPagesAreReused) {
-  const TempDir directory;
-  const std::string path = directory.file("db");
-  const auto engine = open(env::posix_fs(), path);
+  MemoryFileSystem fs(16 << 20);
+  const std::string path = "/db";
+  const auto engine = open(fs, path);
   uint64_t after_ten = 0;
   for (int i = 0; i < 500; ++i) {
     Batch batch;
@@ -250,7 +251,7 @@ TEST(BoltEngine, DoesNotGrowWhenPagesAreReused) {
     if (i == 10) after_ten = engine->space().total_bytes;
   }
   EXPECT_LE(engine->space().total_bytes, after_ten + 4096);
-  expect_sound(env::posix_fs(), path);
+  expect_sound(fs, path);
 }
 
 TEST(BoltEngine, ReclaimRemovesInPartsWhatIsNotKept) {
@@ -518,6 +519,19 @@ TEST_F(OnSimulatedDisk, NoPageIsWrittenBeforeAllSpaceIsThere) {
   fs.options().capacity_bytes += 100 << 20;
   EXPECT_TRUE(engine->commit(batch.commit(kNoReader)));
   expect_sound(fs, path);
+}
+
+TEST_F(OnSimulatedDisk, AViewKnowsWhatIsInMemory) {
+  const auto engine = open(fs, path);
+  Batch batch = batch_of(1, 1000);
+  batch.put(Table::kLease, "large", std::string(20'000, 'v'));
+  const auto view = engine->commit(batch.commit(kNoReader))->view;
+  for (const auto& [table, key] : {std::pair(Table::kKey, revision_key(500)), {Table::kLease, std::string("large")}}) {
+    fs.options().not_resident_one_in = 0;
+    EXPECT_TRUE(view->resident(table, key));
+    fs.options().not_resident_one_in = 1;
+    EXPECT_FALSE(view->resident(table, key));
+  }
 }
 
 TEST_F(OnSimulatedDisk, FillsWithZerosWhereAllocateIsNotSupported) {
