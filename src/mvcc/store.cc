@@ -27,6 +27,7 @@ StoreView Store::working() const {
   view.root = index_->working();
   view.revision = revision_ + (changes_.empty() ? 0 : 1);
   view.compact_revision = compact_revision_;
+  view.changes = changes_count_;
   view.records = {file_.get(), file_revision_, frozen_ ? frozen_->run() : storage::RunView{}, live_->run()};
   return view;
 }
@@ -102,6 +103,7 @@ Result<int64_t> Store::remove(const KeyInterval& interval, std::vector<std::stri
 
 void Store::end() {
   if (!changes_.empty()) ++revision_;
+  changes_count_ += changes_.size();
 }
 
 Status Store::check_compaction(int64_t revision) const {
@@ -121,6 +123,7 @@ StoreView Store::publish() {
   view.root = index_->publish(revision_);
   view.revision = revision_;
   view.compact_revision = compact_revision_;
+  view.changes = changes_count_;
   view.records = {file_.get(), file_revision_, frozen_ ? frozen_->run() : storage::RunView{}, live_->run()};
   return view;
 }

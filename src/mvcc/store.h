@@ -107,6 +107,7 @@ class Store {
   std::unique_ptr<storage::WriteBuffer> live_;
   std::unique_ptr<storage::WriteBuffer> frozen_;
   std::vector<StoreChange> changes_;
+  uint64_t changes_count_ = 0;       // of all transactions
   std::vector<std::string> doomed_;  // keys of the running remove()
 };
 

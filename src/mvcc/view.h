@@ -34,6 +34,7 @@ struct StoreView {
   IndexRoot root;
   int64_t revision = 1;  // current
   int64_t compact_revision = kNeverCompacted;
+  uint64_t changes = 0;  // records made since the start
   RecordView records;
 };
 

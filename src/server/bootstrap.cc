@@ -20,6 +20,7 @@ struct Paths {
   std::string snap;
   std::string wal;
   std::string db;
+  std::string checkpoint;  // folder of side files
 };
 
 Paths paths_of(const BootstrapOptions& options) {
@@ -28,7 +29,13 @@ Paths paths_of(const BootstrapOptions& options) {
   paths.snap = paths.member + "/snap";
   paths.wal = options.wal_dir.empty() ? paths.member + "/wal" : options.wal_dir;
   paths.db = paths.snap + "/db";
+  paths.checkpoint = paths.member + "/" + std::string(kCheckpointDirectory);
   return paths;
+}
+
+Result<env::FileIdentity> identity_of(env::FileSystem& fs, const std::string& path) {
+  CAIRN_TRY(const auto file, fs.open(path, env::OpenMode::kRead));
+  return file->identity();
 }
 
 bool has_log(env::FileSystem& fs, const std::string& directory) {
@@ -99,13 +106,29 @@ Result<RaftLog> load_log(const wal::Log& log, Index applied, Term applied_term) 
   return raft_log;
 }
 
+// Makes a directory whose name and parents survive a crash, whoever made them and did not get that far.
+Status make_durable(env::FileSystem& fs, const std::string& path) {
+  std::vector<std::string> parents{env::parent_directory(path)};
+  while (!fs.exists(parents.back()) && env::parent_directory(parents.back()) != parents.back()) {
+    parents.push_back(env::parent_directory(parents.back()));
+  }
+  CAIRN_CHECK(fs.make_directories(path));
+  for (const std::string& parent : parents) {
+    const Status synced = fs.sync_directory(parent);
+    // What we may not even read, we have not made.
+    if (!synced && synced.error().code != Code::kPermissionDenied) return synced;
+  }
+  return {};
+}
+
 Result<Bootstrapped> found_new(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths) {
   Bootstrapped out;
   NodeId self;
   CAIRN_TRY(const cluster::Membership founders, founders_of(options, self));
+  CAIRN_CHECK(make_durable(fs, options.data_dir));
   CAIRN_CHECK(fs.make_directories(paths.snap));
   CAIRN_CHECK(remove_leftovers(fs, paths.snap));
-  if (!options.wal_dir.empty()) CAIRN_CHECK(fs.make_directories(env::parent_directory(paths.wal)));
+  if (!options.wal_dir.empty()) CAIRN_CHECK(make_durable(fs, env::parent_directory(paths.wal)));
   CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));
   CAIRN_CHECK(fs.sync_directory(paths.snap));
   CAIRN_CHECK(fs.sync_directory(paths.member));
@@ -158,7 +181,6 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
     return fail(Code::kFailedPrecondition, "server: {} holds a proxy directory of an old etcd; move it away",
                 options.data_dir);
   }
-  CAIRN_CHECK(fs.make_directories(options.data_dir));
   CAIRN_CHECK(fs.remove_all(paths.wal + ".tmp"));
   Bootstrapped out;
   wal::OpenedLog opened;
@@ -170,6 +192,8 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
     opened.snapshots = {{Index{}, Term{}, std::nullopt}};
   }
   out.snap_directory = paths.snap;
+  out.checkpoint_directory = paths.checkpoint;
+  CAIRN_TRY(out.db, identity_of(fs, paths.db));
   RecoveryInput input{.fs = fs,
                       .log = *out.log,
                       .hard_state = opened.hard_state,
@@ -178,11 +202,14 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
                       .view = out.engine->view(),
                       .cluster_id = out.cluster_id,
                       .lease_ttl_min = options.lease_ttl_min,
-                      .new_directory = out.new_directory};
+                      .new_directory = out.new_directory,
+                      .checkpoint_path = paths.checkpoint + "/" + std::string(kCheckpointName),
+                      .db = out.db};
   CAIRN_TRY(Recovered recovered, recover(input));
   out.state = std::move(recovered.state);
   out.state.space = out.engine->space();
   out.snapshot_index = recovered.snapshot_index;
+  out.checkpoint = recovered.checkpoint;
   CAIRN_TRY(out.raft_log, load_log(*out.log, out.state.applied, out.state.applied_term));
   raft::HardState hard{opened.hard_state.term, opened.hard_state.vote, opened.hard_state.commit};
   // What the db holds was committed, whatever the last hard state on disk says.

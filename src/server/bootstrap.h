@@ -16,6 +16,7 @@
 #include "env/fs.h"
 #include "raft/core.h"
 #include "server/apply_core.h"
+#include "server/checkpoint.h"
 #include "server/raft_log.h"
 #include "storage/engine.h"
 #include "wal/log.h"
@@ -48,6 +49,9 @@ struct Bootstrapped {
   raft::StartState start;
   RaftLog raft_log{Index{}, Term{}, {}};
   Index snapshot_index;
+  std::string checkpoint_directory;  // for CheckpointWriter, as are the next two
+  env::FileIdentity db;
+  CheckpointBase checkpoint;
 };
 
 [[nodiscard]] Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& options);

@@ -19,6 +19,8 @@ constexpr int64_t kRaftTickNs = 10'000'000;
 constexpr int64_t kCommitRetryMs = 200;
 constexpr int64_t kAlarmIntervalNs = 1'000'000'000;
 constexpr int64_t kSparePauseMs = 4;  // between slices of a megabyte: 250 MB/s at most
+constexpr int64_t kCheckpointPauseMs = 1;
+constexpr int64_t kCheckpointAtStopNs = 300'000'000;
 
 // Unique per member and start: 16 bits of the member, 40 of milliseconds, 8 of count.
 uint64_t first_request_id(uint64_t member_id, int64_t wall_ns) {
@@ -65,6 +67,10 @@ Node::Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, me
   apply_ = std::make_unique<ApplyCore>(options_.apply, std::move(state.state), clock.monotonic_ns());
   commit_reader_ = apply_->published().register_thread();
   commit_stage_ = std::make_unique<CommitStage>(std::move(state.engine), *commit_reader_);
+  checkpoint_reader_ = apply_->published().register_thread();
+  checkpoint_ = std::make_unique<CheckpointWriter>(
+      fs, CheckpointOptions{.directory = state.checkpoint_directory, .db = state.db}, state.checkpoint,
+      *checkpoint_reader_);
 }
 
 Node::~Node() { CAIRN_ASSERT(!core_thread_.joinable()); }
@@ -97,6 +103,7 @@ void Node::stop() {
   }
   commit_thread_.join();
   housekeeper_thread_.join();
+  checkpoint_at_stop();
   check(commit_stage_->close());
 }
 
@@ -162,7 +169,12 @@ void Node::run_core() {
       if (replication_->needs_ticks()) replication_->tick();
       next_raft_tick_ns_ = now_ns + kRaftTickNs;  // never made up for
     }
-    if (work.commit) check(apply_->commit_done(*std::move(work.commit), now_ns));
+    if (work.commit) {
+      check(apply_->commit_done(*std::move(work.commit), now_ns));
+      MutexLock lock(mutex_);
+      committed_db_ = true;
+      wake_housekeeper_.notify_one();
+    }
     if (!work.proposals.empty()) replication_->propose(std::move(work.proposals));
     for (const ControlRequest& request : work.controls) replication_->control(request);
     apply_->tick(now_ns);
@@ -352,28 +364,53 @@ void Node::run_commit() {
 }
 
 void Node::run_housekeeper() {
-  const auto spares = wal_stage_->spares();
+  bool spare = false;
+  bool checkpoint = false;
   while (true) {
     {
       MutexLock lock(mutex_);
-      wake_housekeeper_.wait(lock.native(), [this] { return spare_wanted_ || stop_helpers_; });
-      if (stop_helpers_) return;
-      spare_wanted_ = false;
-    }
-    bool more = true;
-    while (more) {
-      const auto step = spares->prepare_step();
-      if (!step) {
-        log::warn("no spare WAL segment could be made; the next one is made when it is needed",
-                  {{"error", step.error().message}});
-        break;
+      const auto has_work = [this] { return spare_wanted_ || committed_db_ || stop_helpers_; };
+      if (!spare && !checkpoint) {
+        wake_housekeeper_.wait(lock.native(), has_work);
+      } else {
+        const int64_t pause_ms = spare ? kSparePauseMs : kCheckpointPauseMs;
+        wake_housekeeper_.wait_for(lock.native(), std::chrono::milliseconds(pause_ms),
+                                   [this] { return stop_helpers_; });
       }
-      more = *step;
-      MutexLock lock(mutex_);
-      wake_housekeeper_.wait_for(lock.native(), std::chrono::milliseconds(kSparePauseMs),
-                                 [this] { return stop_helpers_; });
       if (stop_helpers_) return;
+      spare = std::exchange(spare_wanted_, false) || spare;
+      checkpoint = std::exchange(committed_db_, false) || checkpoint;
     }
+    if (spare) spare = prepare_spare();
+    if (checkpoint) checkpoint = step_checkpoint(false);
+  }
+}
+
+// A slice of the next WAL segment. True: there is more to do.
+bool Node::prepare_spare() {
+  const auto step = wal_stage_->spares()->prepare_step();
+  if (step) return *step;
+  log::warn("no spare WAL segment could be made; the next one is made when it is needed",
+            {{"error", step.error().message}});
+  return false;
+}
+
+// A slice of the index checkpoint. True: there is more to do now.
+bool Node::step_checkpoint(bool stopping) {
+  const auto step = checkpoint_->step(stopping);
+  if (step) return *step == CheckpointWriter::Step::kMore;
+  log::warn("failed to save an index checkpoint; a restart takes longer", {{"error", step.error().message}});
+  return false;
+}
+
+// Everything is in the db by now.
+void Node::checkpoint_at_stop() {
+  const int64_t deadline_ns = clock_.monotonic_ns() + kCheckpointAtStopNs;
+  while (step_checkpoint(true)) {
+    if (clock_.monotonic_ns() < deadline_ns) continue;
+    log::info("the index checkpoint takes too long to be saved at a stop");
+    checkpoint_->abandon();
+    return;
   }
 }
 

@@ -2,7 +2,7 @@
 //
 // This is one arrangement of the stages, for a member that decides alone: replication, WAL and apply share the core
 // thread, since a hand-over costs more than it wins; the file is written by the commit thread; spare WAL segments
-// are made by the housekeeper.
+// and index checkpoints are made by the housekeeper.
 //
 // Threads: propose(), control(), next_request_id() and published() may be used by any thread; answers are handed to
 //          the sink on the core thread.
@@ -23,6 +23,7 @@
 #include "metrics/families.h"
 #include "server/apply_core.h"
 #include "server/bootstrap.h"
+#include "server/checkpoint.h"
 #include "server/commit_stage.h"
 #include "server/replication_core.h"
 #include "server/wal_stage.h"
@@ -98,6 +99,9 @@ class Node {
   void update_metrics();
   void run_commit();
   void run_housekeeper();
+  bool prepare_spare();
+  bool step_checkpoint(bool stopping);
+  void checkpoint_at_stop();
   void check(const Status& status);
 
   NodeOptions options_;
@@ -128,6 +132,10 @@ class Node {
   std::unique_ptr<PublishedDomain::Reader> commit_reader_;
   std::unique_ptr<CommitStage> commit_stage_;
 
+  // the housekeeper's
+  std::unique_ptr<PublishedDomain::Reader> checkpoint_reader_;
+  std::unique_ptr<CheckpointWriter> checkpoint_;
+
   Mutex mutex_;
   std::condition_variable wake_core_;
   std::condition_variable wake_commit_;
@@ -139,6 +147,7 @@ class Node {
   bool is_ready_ CAIRN_GUARDED_BY(mutex_) = false;
   bool stop_helpers_ CAIRN_GUARDED_BY(mutex_) = false;
   bool spare_wanted_ CAIRN_GUARDED_BY(mutex_) = false;
+  bool committed_db_ CAIRN_GUARDED_BY(mutex_) = false;  // since the housekeeper last looked at the checkpoint
 
   std::thread core_thread_;
   std::thread commit_thread_;
