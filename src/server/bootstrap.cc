@@ -175,6 +175,10 @@ Result<Bootstrapped> open_found(env::FileSystem& fs, const BootstrapOptions& opt
 
 }  // namespace
 
+bool holds_member(env::FileSystem& fs, const BootstrapOptions& options) {
+  return has_log(fs, paths_of(options).wal);
+}
+
 Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& options) {
   const Paths paths = paths_of(options);
   if (fs.exists(options.data_dir + "/proxy")) {

@@ -54,6 +54,9 @@ struct Bootstrapped {
   CheckpointBase checkpoint;
 };
 
+// Whether the directory already belongs to a member: flags that found a cluster then have no effect.
+[[nodiscard]] bool holds_member(env::FileSystem& fs, const BootstrapOptions& options);
+
 [[nodiscard]] Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& options);
 
 }  // namespace cairn::server

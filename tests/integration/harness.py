@@ -117,7 +117,7 @@ def free_port():
         return port
 
 
-def _die_with_parent():
+def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
@@ -146,16 +146,17 @@ class Server:
             out += ["--logger", "zap", "--log-outputs", "stderr"]
         return out + self.flags
 
-    def launch(self, **how):
+    def launch(self, environment=None):
         """Starts the process; does not wait for it to serve."""
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.arguments(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            env={"PATH": os.environ["PATH"]}, preexec_fn=_die_with_parent, **how)
+                                            env=environment or {"PATH": os.environ["PATH"]},
+                                            preexec_fn=die_with_parent)
         return self
 
-    def start(self, seconds_max=40, **how):
+    def start(self, seconds_max=40, environment=None):
         self.log_path.unlink(missing_ok=True)
-        self.launch(**how)
+        self.launch(environment)
         deadline = time.monotonic() + seconds_max
         while time.monotonic() < deadline:
             if self.process.poll() is not None:

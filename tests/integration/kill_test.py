@@ -19,7 +19,7 @@ class Kill(harness.Case):
         return subprocess.Popen([str(harness.program("cairn_verify_load")), "load", "--port", str(server.client_port),
                                  "--journal", str(journal), "--seconds", str(seconds), "--writers", str(writers),
                                  "--compact", str(compact)], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
-                                text=True, preexec_fn=harness._die_with_parent)
+                                text=True, preexec_fn=harness.die_with_parent)
 
     def verify(self, server, journal):
         return self.run_tool("cairn_verify_load", "verify", "--port", server.client_port, "--journal", journal)

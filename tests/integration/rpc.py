@@ -156,6 +156,7 @@ class Stream:
         self.body_bytes = 0
         self.ended = False
         self.reset = None
+        self.window = 0  # what we may send, less the connection's initial window
         self.keep = True  # False: the body is counted only
 
     def take(self, data):
@@ -241,18 +242,17 @@ class Connection:
             self.sock.sendall(out + (self._frame(DATA, END_STREAM, number, b"") if end else b""))
             return stream
         body = b"\0" + struct.pack(">I", len(message)) + message
-        stream_left = self.initial_window
-        while True:
-            while self.send_window <= 0 or stream_left <= 0:
-                if stream_left <= 0:
-                    raise ValueError("the request exceeds a stream's window")
+        while not stream.ended:
+            left = min(self.send_window, self.initial_window + stream.window)
+            if left <= 0:
                 self.sock.sendall(out)
                 out = b""
                 self.read_frame()
-            piece = body[:min(16384, self.send_window, stream_left)]
+                continue
+            piece = body[:min(16384, left)]
             body = body[len(piece):]
             self.send_window -= len(piece)
-            stream_left -= len(piece)
+            stream.window -= len(piece)
             out += self._frame(DATA, END_STREAM if end and not body else 0, number, piece)
             if not body:
                 break
@@ -328,6 +328,8 @@ class Connection:
             self.goaway = (int.from_bytes(payload[4:8], "big"), payload[8:])
         elif kind == WINDOW_UPDATE and number == 0:
             self.send_window += int.from_bytes(payload, "big")
+        elif kind == WINDOW_UPDATE and stream:
+            stream.window += int.from_bytes(payload, "big")
 
     def finish(self, stream, timeout=None):
         """Reads until `stream` has ended; returns its messages, or raises GrpcError."""
