@@ -7,12 +7,13 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/bytes.h"
 
 namespace cairn::wire {
 
-enum class Type : uint8_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
+enum class Type : uint8_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kGroup = 3, kGroupEnd = 4, kFixed32 = 5 };
 
 [[nodiscard]] constexpr size_t varint_size(uint64_t value) {
   return static_cast<size_t>((std::bit_width(value | 1) + 6) / 7);
@@ -71,7 +72,8 @@ inline void append_bytes_if(std::string& out, uint32_t field, std::string_view b
 //   Reader in(bytes);
 //   while (in.next()) switch (in.field()) { case 1: key = in.bytes(); break; default: break; }
 //   if (!in.ok()) ...
-// A field whose wire type is not what the caller reads leaves ok() false. Unknown fields are skipped.
+// A field whose wire type is not what the caller reads leaves ok() false; the take() forms pass over it instead, as
+// protobuf libraries do with what comes from outside. Unknown fields are skipped, groups as a whole.
 class Reader {
  public:
   explicit Reader(std::string_view bytes) : at_(bytes.data()), end_(bytes.data() + bytes.size()) {}
@@ -82,7 +84,7 @@ class Reader {
     if (!ok_) return false;
     field_ = static_cast<uint32_t>(tag >> 3);
     type_ = static_cast<Type>(tag & 7);
-    if (field_ == 0 || (tag >> 3) > 0x1fffffff) return fail();
+    if (field_ == 0 || (tag >> 3) > kFieldMax) return fail();
     switch (type_) {
       case Type::kVarint: varint_ = read_varint(); return ok_;
       case Type::kBytes: {
@@ -94,6 +96,8 @@ class Reader {
       }
       case Type::kFixed64: return skip(8);
       case Type::kFixed32: return skip(4);
+      case Type::kGroup: return skip_group(field_);
+      case Type::kGroupEnd: break;
     }
     return fail();
   }
@@ -106,9 +110,56 @@ class Reader {
   [[nodiscard]] std::string_view bytes() {
     return type_ == Type::kBytes ? bytes_ : (ok_ = false, std::string_view{});
   }
+  void take(std::string_view& out) {
+    if (type_ == Type::kBytes) out = bytes_;
+  }
+  void take(int64_t& out) {
+    if (type_ == Type::kVarint) out = static_cast<int64_t>(varint_);
+  }
+  void take(bool& out) {
+    if (type_ == Type::kVarint) out = varint_ != 0;
+  }
   [[nodiscard]] bool ok() const { return ok_; }
 
  private:
+  static constexpr size_t kGroupDepthMax = 10'000;
+  static constexpr uint64_t kFieldMax = 0x1fff'ffff;
+
+  // Up to the end of the group whose beginning has been read.
+  bool skip_group(uint32_t number) {
+    std::vector<uint32_t> open{number};
+    while (!open.empty()) {
+      if (at_ == end_ || open.size() > kGroupDepthMax) return fail();
+      const uint64_t tag = read_varint();
+      const uint64_t field = tag >> 3;
+      if (!ok_ || field == 0 || field > kFieldMax) return fail();
+      switch (static_cast<Type>(tag & 7)) {
+        case Type::kVarint:
+          read_varint();
+          if (!ok_) return false;
+          break;
+        case Type::kBytes: {
+          const uint64_t size = read_varint();
+          if (!ok_ || size > static_cast<uint64_t>(end_ - at_)) return fail();
+          at_ += size;
+          break;
+        }
+        case Type::kFixed64:
+          if (!skip(8)) return false;
+          break;
+        case Type::kFixed32:
+          if (!skip(4)) return false;
+          break;
+        case Type::kGroup: open.push_back(static_cast<uint32_t>(field)); break;
+        case Type::kGroupEnd:
+          if (open.back() != field) return fail();
+          open.pop_back();
+          break;
+        default: return fail();
+      }
+    }
+    return true;
+  }
   bool fail() { return ok_ = false; }
   bool skip(ptrdiff_t size) {
     if (end_ - at_ < size) return fail();
@@ -120,7 +171,8 @@ class Reader {
     for (unsigned shift = 0; shift < 70; shift += 7) {
       if (at_ == end_) break;
       const auto byte = static_cast<uint8_t>(*at_++);
-      value |= uint64_t{byte & 0x7fu} << (shift < 64 ? shift : 0);
+      if (shift == 63 && byte > 1) break;  // beyond 64 bits
+      value |= uint64_t{byte & 0x7fu} << shift;
       if ((byte & 0x80) == 0) return value;
     }
     ok_ = false;

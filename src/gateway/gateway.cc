@@ -29,6 +29,11 @@ bool has_value(std::string_view query, std::string_view name, std::string_view v
   return std::find(values.begin(), values.end(), value) != values.end();
 }
 
+bool is_serializable(std::string_view query) {
+  const auto values = query_values(query, "serializable");
+  return !values.empty() && values.front() == "true";
+}
+
 net::HttpResponse text(int status, std::string body) {
   net::HttpResponse response;
   response.status = status;
@@ -44,6 +49,14 @@ net::HttpResponse json(std::string body) {
   return response;
 }
 
+net::HttpResponse not_found() { return text(404, "404 page not found\n"); }
+
+net::HttpResponse only_get() {
+  net::HttpResponse response = text(405, "Method Not Allowed\n");
+  response.headers.emplace_back("Allow", "GET");
+  return response;
+}
+
 }  // namespace
 
 Gateway::Gateway(server::Node& node, const metrics::Registry& registry, metrics::ServerMetrics& metrics)
@@ -54,40 +67,48 @@ void Gateway::attach(std::span<net::EventLoop* const> loops) {
 }
 
 void Gateway::handle(net::HttpRequest request, net::EventLoop& loop, net::HttpRespond respond) {
-  const std::string& path = request.path;
-  const bool known = path == "/health" || path == "/version" || path == "/metrics" || path.starts_with("/livez") ||
-                     path.starts_with("/readyz");
-  if (!known) return respond(text(404, "404 page not found\n"));
-  if (request.method != "GET") {
-    net::HttpResponse response = text(405, "Method Not Allowed\n");
-    response.headers.emplace_back("Allow", "GET");
-    return respond(std::move(response));
+  net::HttpResponse response;
+  if (request.method == "OPTIONS") {
+    response.content_type.clear();  // whatever the path: a browser asks before it sends
+  } else {
+    response = request.path == "/version" ? version(request, loop) : answer(request, loop);
   }
-  if (path == "/metrics") {
+  response.headers.emplace_back("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE");
+  response.headers.emplace_back("Access-Control-Allow-Origin", "*");
+  response.headers.emplace_back("Access-Control-Allow-Headers", "accept, content-type, authorization");
+  respond(std::move(response));
+}
+
+net::HttpResponse Gateway::answer(const net::HttpRequest& request, const net::EventLoop& loop) {
+  if (request.path == "/metrics") {
     net::HttpResponse response;
     response.content_type = "text/plain; version=0.0.4; charset=utf-8";
     response.body = registry_.render();
-    return respond(std::move(response));
+    return response;
   }
+  const bool is_health = request.path == "/health";
+  if (!is_health && !request.path.starts_with("/livez") && !request.path.starts_with("/readyz")) return not_found();
   const auto state = readers_[loop.index()]->enter();
-  if (path == "/version") return respond(version(*state));
-  if (path == "/health") return respond(health(request, *state));
-  respond(live_or_ready(request, *state));
+  return is_health ? health(request, *state) : live_or_ready(request, *state);
 }
 
 net::HttpResponse Gateway::health(const net::HttpRequest& request, const server::Published& state) {
+  if (request.method != "GET") return only_get();
   std::string reason;
   for (const server::Alarm& alarm : *state.alarms) {
     const std::string name = alarm.type == server::kAlarmNoSpace   ? "NOSPACE"
                              : alarm.type == server::kAlarmCorrupt ? "CORRUPT"
                                                                    : "UNKNOWN";
-    if (!has_value(request.query, "exclude", name)) reason = "ALARM " + name;
+    if (reason.empty() && !has_value(request.query, "exclude", name)) reason = "ALARM " + name;
   }
-  const bool serializable = has_value(request.query, "serializable", "true");
-  if (reason.empty() && !serializable && state.leader.leader == raft::kNoNode) reason = "RAFT NO LEADER";
+  if (reason.empty() && !is_serializable(request.query) && state.leader.leader == raft::kNoNode) {
+    reason = "RAFT NO LEADER";
+  }
   if (reason.empty()) {
     metrics_.health_success.add();
-    return json(R"({"health":"true","reason":""})");
+    net::HttpResponse response;  // as etcd: JSON that does not say it is
+    response.body = R"({"health":"true","reason":""})";
+    return response;
   }
   metrics_.health_failures.add();
   std::string body = R"({"health":"false","reason":)";
@@ -95,9 +116,11 @@ net::HttpResponse Gateway::health(const net::HttpRequest& request, const server:
   return text(503, body + "}\n");
 }
 
-net::HttpResponse Gateway::version(const server::Published& state) const {
-  const std::string& cluster = state.members->version;
-  const std::string& storage = state.storage_version;
+net::HttpResponse Gateway::version(const net::HttpRequest& request, const net::EventLoop& loop) const {
+  if (request.method != "GET") return only_get();
+  const auto state = readers_[loop.index()]->enter();
+  const std::string& cluster = state->members->version;
+  const std::string& storage = state->storage_version;
   return json(fmt::format(R"({{"etcdserver":"{}","etcdcluster":"{}","storage":"{}"}})", server::kEtcdVersion,
                           cluster.empty() ? "not_decided" : cluster, storage.empty() ? "unknown" : storage));
 }
@@ -112,29 +135,27 @@ net::HttpResponse Gateway::live_or_ready(const net::HttpRequest& request, const 
     const auto* self = state.members->find(NodeId(node_.member_id()));
     all.push_back({"non_learner", self != nullptr && self->is_learner ? "not supported for learner" : ""});
   }
-  if (request.path == root || request.path == root + "/") return checks(request, std::move(all));
+  if (request.path == root) {
+    std::erase_if(all, [&](const Check& check) { return has_value(request.query, "exclude", check.name); });
+    return checks(request, all);
+  }
   for (const Check& check : all) {
     if (request.path == root + "/" + check.name) return checks(request, {check});
   }
-  return text(404, "404 page not found\n");
+  return not_found();
 }
 
-net::HttpResponse Gateway::checks(const net::HttpRequest& request, std::vector<Check> checks) {
+net::HttpResponse Gateway::checks(const net::HttpRequest& request, const std::vector<Check>& checks) {
+  if (request.method != "GET") return only_get();
   std::string lines;
   bool failed = false;
   for (const Check& check : checks) {
-    if (has_value(request.query, "exclude", check.name)) {
-      lines += "[+]" + check.name + " excluded: ok\n";
-    } else if (check.failure.empty()) {
-      lines += "[+]" + check.name + " ok\n";
-    } else {
-      failed = true;
-      lines += "[-]" + check.name + " failed: " + check.failure + "\n";
-    }
+    failed = failed || !check.failure.empty();
+    lines += check.failure.empty() ? "[+]" + check.name + " ok\n"
+                                   : "[-]" + check.name + " failed: " + check.failure + "\n";
   }
-  if (failed) return text(503, lines);
-  const bool verbose = request.query == "verbose" || request.query.find("verbose") != std::string::npos;
-  return text(200, verbose ? lines + "ok\n" : "ok\n");
+  if (failed) return text(503, lines + "\n");
+  return text(200, query_values(request.query, "verbose").empty() ? "ok\n" : lines + "ok\n");
 }
 
 }  // namespace cairn::gateway

@@ -1,6 +1,6 @@
 // gateway/gateway.h: plain HTTP/1.1 beside gRPC on the client port: /health, /livez, /readyz, /version, /metrics.
 //
-// Paths of etcd that this build does not have (the JSON gateway under /v3) are answered 404 like unknown ones.
+// Paths of etcd that this build does not have (the JSON gateway under /v3, /debug) are answered 404 like unknown ones.
 #pragma once
 
 #include <memory>
@@ -22,19 +22,34 @@ class Gateway final : public net::HttpHandler {
   void attach(std::span<net::EventLoop* const> loops);
   void handle(net::HttpRequest request, net::EventLoop& loop, net::HttpRespond respond) override;
 
+  // For --listen-metrics-urls: only /metrics and what says how the member is.
+  [[nodiscard]] net::HttpHandler& probes() { return probes_; }
+
  private:
+  class Probes final : public net::HttpHandler {
+   public:
+    explicit Probes(Gateway& gateway) : gateway_(gateway) {}
+    void handle(net::HttpRequest request, net::EventLoop& loop, net::HttpRespond respond) override {
+      respond(gateway_.answer(request, loop));
+    }
+
+   private:
+    Gateway& gateway_;
+  };
   struct Check {
     std::string name;
     std::string failure;  // empty: passed
   };
+  net::HttpResponse answer(const net::HttpRequest& request, const net::EventLoop& loop);
   net::HttpResponse health(const net::HttpRequest& request, const server::Published& state);
-  net::HttpResponse version(const server::Published& state) const;
-  static net::HttpResponse checks(const net::HttpRequest& request, std::vector<Check> checks);
+  net::HttpResponse version(const net::HttpRequest& request, const net::EventLoop& loop) const;
+  static net::HttpResponse checks(const net::HttpRequest& request, const std::vector<Check>& checks);
   net::HttpResponse live_or_ready(const net::HttpRequest& request, const server::Published& state) const;
 
   server::Node& node_;
   const metrics::Registry& registry_;
   metrics::ServerMetrics& metrics_;
+  Probes probes_{*this};
   std::vector<std::unique_ptr<server::PublishedDomain::Reader>> readers_;  // by loop index
 };
 

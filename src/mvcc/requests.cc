@@ -4,25 +4,36 @@
 #include "proto/rpc.pb.h"
 
 namespace cairn::mvcc {
+namespace {
+
+// The number may be no enumerator; of 64 bits the lower half counts.
+template <class Enum>
+void take_enum(wire::Reader& in, Enum& out) {
+  int64_t number = static_cast<int64_t>(out);
+  in.take(number);
+  out = static_cast<Enum>(static_cast<int32_t>(number));
+}
+
+}  // namespace
 
 std::optional<RangeRequest> decode_range(std::string_view bytes) {
   RangeRequest out;
   wire::Reader in(bytes);
   while (in.next()) {
     switch (in.field()) {
-      case 1: out.key = in.bytes(); break;
-      case 2: out.range_end = in.bytes(); break;
-      case 3: out.limit = in.int64(); break;
-      case 4: out.revision = in.int64(); break;
-      case 5: out.sort_order = static_cast<SortOrder>(in.int64()); break;
-      case 6: out.sort_target = static_cast<SortTarget>(in.int64()); break;
-      case 7: out.serializable = in.boolean(); break;
-      case 8: out.keys_only = in.boolean(); break;
-      case 9: out.count_only = in.boolean(); break;
-      case 10: out.min_mod_revision = in.int64(); break;
-      case 11: out.max_mod_revision = in.int64(); break;
-      case 12: out.min_create_revision = in.int64(); break;
-      case 13: out.max_create_revision = in.int64(); break;
+      case 1: in.take(out.key); break;
+      case 2: in.take(out.range_end); break;
+      case 3: in.take(out.limit); break;
+      case 4: in.take(out.revision); break;
+      case 5: take_enum(in, out.sort_order); break;
+      case 6: take_enum(in, out.sort_target); break;
+      case 7: in.take(out.serializable); break;
+      case 8: in.take(out.keys_only); break;
+      case 9: in.take(out.count_only); break;
+      case 10: in.take(out.min_mod_revision); break;
+      case 11: in.take(out.max_mod_revision); break;
+      case 12: in.take(out.min_create_revision); break;
+      case 13: in.take(out.max_create_revision); break;
       default: break;
     }
   }
@@ -35,12 +46,12 @@ std::optional<PutRequest> decode_put(std::string_view bytes) {
   wire::Reader in(bytes);
   while (in.next()) {
     switch (in.field()) {
-      case 1: out.key = in.bytes(); break;
-      case 2: out.value = in.bytes(); break;
-      case 3: out.lease = in.int64(); break;
-      case 4: out.prev_kv = in.boolean(); break;
-      case 5: out.ignore_value = in.boolean(); break;
-      case 6: out.ignore_lease = in.boolean(); break;
+      case 1: in.take(out.key); break;
+      case 2: in.take(out.value); break;
+      case 3: in.take(out.lease); break;
+      case 4: in.take(out.prev_kv); break;
+      case 5: in.take(out.ignore_value); break;
+      case 6: in.take(out.ignore_lease); break;
       default: break;
     }
   }
@@ -53,9 +64,9 @@ std::optional<DeleteRangeRequest> decode_delete_range(std::string_view bytes) {
   wire::Reader in(bytes);
   while (in.next()) {
     switch (in.field()) {
-      case 1: out.key = in.bytes(); break;
-      case 2: out.range_end = in.bytes(); break;
-      case 3: out.prev_kv = in.boolean(); break;
+      case 1: in.take(out.key); break;
+      case 2: in.take(out.range_end); break;
+      case 3: in.take(out.prev_kv); break;
       default: break;
     }
   }
@@ -68,8 +79,8 @@ std::optional<CompactionRequest> decode_compaction(std::string_view bytes) {
   wire::Reader in(bytes);
   while (in.next()) {
     switch (in.field()) {
-      case 1: out.revision = in.int64(); break;
-      case 2: out.physical = in.boolean(); break;
+      case 1: in.take(out.revision); break;
+      case 2: in.take(out.physical); break;
       default: break;
     }
   }

@@ -1,5 +1,7 @@
 #include "mvcc/txn.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "base/errors.h"
 #include "mvcc/range.h"
@@ -80,6 +82,7 @@ struct Run {
   const LeaseExists* lease_exists = nullptr;
   const std::vector<bool>* path = nullptr;
   size_t at = 0;  // in path
+  std::vector<KeyInterval> doomed;  // deleted by what validate() has passed, which is in the order of execution
 
   Status validate(const TxnRequest& request);
   Status execute(const TxnRequest& request, const HeaderValues& header, std::string& out);
@@ -99,9 +102,17 @@ Status Run::validate(const TxnRequest& request) {
       case RequestOp::kRequestPut: {
         const auto& put = op.request_put();
         if (put.lease() != 0 && !(*lease_exists)(put.lease())) return error(errors::lease_not_found());
-        if ((put.ignore_value() || put.ignore_lease()) && !begin->root.find(put.key())) {
-          return error(errors::key_not_found());
-        }
+        if (!put.ignore_value() && !put.ignore_lease()) break;
+        // compat: of a key that the transaction itself deletes before, etcd takes the old state for granted and ends
+        // for good, on every member.
+        const bool is_deleted = std::any_of(doomed.begin(), doomed.end(),
+                                            [&](const KeyInterval& interval) { return interval.contains(put.key()); });
+        if (is_deleted || !begin->root.find(put.key())) return error(errors::key_not_found());
+        break;
+      }
+      case RequestOp::kRequestDeleteRange: {
+        const auto& request_delete = op.request_delete_range();
+        doomed.push_back(KeyInterval::of(request_delete.key(), request_delete.range_end()));
         break;
       }
       case RequestOp::kRequestTxn: CAIRN_CHECK(validate(op.request_txn())); break;

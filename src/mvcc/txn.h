@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -21,6 +22,10 @@ class TxnRequest;
 }  // namespace etcdserverpb
 
 namespace cairn::mvcc {
+
+// The parser's own limit would refuse transactions that nest deeply before anything could say what is wrong with
+// them, and would end a member that finds one in its log. False: `bytes` are no TxnRequest.
+[[nodiscard]] bool parse_txn(std::string_view bytes, etcdserverpb::TxnRequest& out);
 
 // --- at the service, before the log -------------------------------------------------------------------------
 

@@ -3,12 +3,17 @@
 #include <map>
 #include <set>
 
+#include <google/protobuf/io/coded_stream.h>
+
 #include "base/errors.h"
 #include "mvcc/txn.h"
 #include "proto/rpc.pb.h"
 
 namespace cairn::mvcc {
 namespace {
+
+// Levels of messages, two a transaction: far above what ops_max allows, and no danger to the stack.
+constexpr int kParseDepthMax = 2000;
 
 using etcdserverpb::RequestOp;
 using etcdserverpb::TxnRequest;
@@ -35,7 +40,9 @@ Result<Touched> collect(const google::protobuf::RepeatedPtrField<RequestOp>& ops
   for (const RequestOp& op : ops) {
     if (op.has_request_delete_range()) {
       const auto& request = op.request_delete_range();
-      all.deletes.push_back(KeyInterval::of(request.key(), request.range_end()));
+      const KeyInterval interval = KeyInterval::of(request.key(), request.range_end());
+      // compat: as etcd, one that goes on to the last key is not looked at here, and may meet puts.
+      if (!interval.to_end) all.deletes.push_back(interval);
     }
   }
   for (const RequestOp& op : ops) {
@@ -84,6 +91,13 @@ Status check_ops(const TxnRequest& request, int64_t budget) {
 }
 
 }  // namespace
+
+bool parse_txn(std::string_view bytes, TxnRequest& out) {
+  google::protobuf::io::CodedInputStream in(reinterpret_cast<const uint8_t*>(bytes.data()),
+                                            static_cast<int>(bytes.size()));
+  in.SetRecursionLimit(kParseDepthMax);
+  return out.ParseFromCodedStream(&in) && in.ConsumedEntireMessage();
+}
 
 Status check_range(const RangeRequest& request) {
   if (request.key.empty()) return error(errors::empty_key());

@@ -4,6 +4,7 @@
 #include "mvcc/txn.h"
 #include "proto/rpc.pb.h"
 #include "rpc/range_call.h"
+#include "rpc/unmarshal.h"
 #include "rpc/workers.h"
 #include "server/quota.h"
 #include "server/requests.h"
@@ -12,8 +13,6 @@ namespace cairn::rpc {
 namespace {
 
 constexpr uint64_t kInlineVisitsMax = 1000;  // longer walks are a worker's
-
-Error not_a_message() { return Error{Code::kInternal, "grpc: failed to unmarshal the received message"}; }
 
 class UnaryHandler : public net::CallHandler {
  public:
@@ -61,7 +60,7 @@ class RangeHandler final : public UnaryHandler {
   void on_message(net::Call& call, std::string_view message) override {
     context_.node().metrics().range_total.add();
     const auto request = mvcc::decode_range(message);
-    if (!request) return finish_with(call, not_a_message());
+    if (!request) return finish_with(call, unmarshal_error(streams_ ? Answer::kStream : Answer::kOne));
     if (const auto checked = check(*request); !checked) return finish_with(call, checked.error());
     if (request->serializable || context_.enter()->reads_alone) return run(call, message);
     message_ = message;
@@ -77,7 +76,11 @@ class RangeHandler final : public UnaryHandler {
   [[nodiscard]] Status check(const mvcc::RangeRequest& request) const {
     CAIRN_CHECK(mvcc::check_range(request));
     if (!streams_) return {};
-    if (request.sort_order == mvcc::SortOrder::kDescend || request.sort_target != mvcc::SortTarget::kKey) {
+    // compat: without an order any target passes, as in etcd. What is sent is then the unary answer; etcd sorts chunk by
+    // chunk and goes on behind whatever key stands last, so that beyond ten keys some come twice and some never.
+    const bool is_key_ascend =
+        request.sort_target == mvcc::SortTarget::kKey && request.sort_order == mvcc::SortOrder::kAscend;
+    if (request.sort_order != mvcc::SortOrder::kNone && !is_key_ascend) {
       return fail(Code::kUnimplemented, "RangeStream does not support custom sort orders");
     }
     if (request.min_mod_revision != 0 || request.max_mod_revision != 0 || request.min_create_revision != 0 ||
@@ -125,7 +128,8 @@ bool within_quota(net::Call& call, Context& context, uint64_t cost) {
   const uint64_t quota = context.limits().quota_bytes;
   if (quota == 0 || cost == 0) return true;
   const auto state = context.enter();
-  if (state->db_in_use_bytes + cost <= quota) return true;
+  // compat: what is in use counts, where etcd takes the file's size: compaction alone makes room again.
+  if (state->db_in_use_bytes + cost < quota) return true;
   if (!state->has_alarm(server::kAlarmNoSpace)) context.node().raise_alarm(server::kAlarmNoSpace);
   finish_with(call, errors::no_space());
   return false;
@@ -136,9 +140,10 @@ class PutHandler final : public UnaryHandler {
   using UnaryHandler::UnaryHandler;
   void on_message(net::Call& call, std::string_view message) override {
     const auto request = mvcc::decode_put(message);
-    if (!request) return finish_with(call, not_a_message());
-    if (const auto checked = mvcc::check_put(*request); !checked) return finish_with(call, checked.error());
+    if (!request) return finish_with(call, unmarshal_error());
+    // As etcd: no room is said before what is wrong with the request.
     if (!within_quota(call, context_, server::put_cost(request->key.size(), request->value.size()))) return;
+    if (const auto checked = mvcc::check_put(*request); !checked) return finish_with(call, checked.error());
     context_.propose(call, server::RequestKind::kPut, message);
   }
 };
@@ -148,7 +153,7 @@ class DeleteRangeHandler final : public UnaryHandler {
   using UnaryHandler::UnaryHandler;
   void on_message(net::Call& call, std::string_view message) override {
     const auto request = mvcc::decode_delete_range(message);
-    if (!request) return finish_with(call, not_a_message());
+    if (!request) return finish_with(call, unmarshal_error());
     if (const auto checked = mvcc::check_delete_range(*request); !checked) return finish_with(call, checked.error());
     context_.propose(call, server::RequestKind::kDeleteRange, message);
   }
@@ -158,7 +163,7 @@ class CompactHandler final : public UnaryHandler {
  public:
   using UnaryHandler::UnaryHandler;
   void on_message(net::Call& call, std::string_view message) override {
-    if (!mvcc::decode_compaction(message)) return finish_with(call, not_a_message());
+    if (!mvcc::decode_compaction(message)) return finish_with(call, unmarshal_error());
     context_.propose(call, server::RequestKind::kCompaction, message);
   }
 };
@@ -168,14 +173,12 @@ class TxnHandler final : public UnaryHandler {
   using UnaryHandler::UnaryHandler;
   void on_message(net::Call& call, std::string_view message) override {
     etcdserverpb::TxnRequest request;
-    if (!request.ParseFromArray(message.data(), static_cast<int>(message.size()))) {
-      return finish_with(call, not_a_message());
-    }
+    if (!mvcc::parse_txn(message, request)) return finish_with(call, unmarshal_error());
+    if (!within_quota(call, context_, server::txn_cost(request))) return;
     if (const auto checked = mvcc::check_txn(request, context_.limits().txn_ops_max); !checked) {
       return finish_with(call, checked.error());
     }
     if (!mvcc::is_read_only(request)) {
-      if (!within_quota(call, context_, server::txn_cost(request))) return;
       return context_.propose(call, server::RequestKind::kTxn, message);
     }
     if (mvcc::is_serializable(request)) return run(call, request);
@@ -183,7 +186,7 @@ class TxnHandler final : public UnaryHandler {
     context_.when_linearizable(call, [this](net::Call& later, const Error* error) {
       if (error != nullptr) return finish_with(later, *error);
       etcdserverpb::TxnRequest again;
-      again.ParseFromString(message_);
+      (void)mvcc::parse_txn(message_, again);  // as before
       run(later, again);
     });
   }

@@ -10,6 +10,7 @@
 #include "mvcc/txn.h"
 #include "proto/raft_internal.pb.h"
 #include "rpc/kv_service.h"
+#include "rpc/unmarshal.h"
 #include "rpc/workers.h"
 #include "server/config.h"
 
@@ -28,6 +29,15 @@ std::string with_header(const mvcc::HeaderValues& header, const google::protobuf
   return out;
 }
 
+// "memberID:1 alarm:NOSPACE", as protobuf's text form has it: zeros are left out.
+std::string alarm_text(const server::Alarm& alarm) {
+  std::string out;
+  if (alarm.member_id != 0) out = fmt::format("memberID:{}", alarm.member_id);
+  if (alarm.type == 0) return out;
+  const std::string name = etcdserverpb::AlarmType_Name(static_cast<etcdserverpb::AlarmType>(alarm.type));
+  return out + fmt::format("{}alarm:{}", out.empty() ? "" : " ", name.empty() ? std::to_string(alarm.type) : name);
+}
+
 class Handler : public net::CallHandler {
  public:
   explicit Handler(Context& context) : context_(context) {}
@@ -40,13 +50,15 @@ class Handler : public net::CallHandler {
 class StatusHandler final : public Handler {
  public:
   using Handler::Handler;
-  void on_message(net::Call& call, std::string_view) override {
+  void on_message(net::Call& call, std::string_view message) override {
+    etcdserverpb::StatusRequest request;
+    if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
     const auto state = context_.enter();
     etcdserverpb::StatusResponse response;
     response.set_version(std::string(server::kEtcdVersion));
     response.set_dbsize(static_cast<int64_t>(state->db_total_bytes));
     response.set_dbsizeinuse(static_cast<int64_t>(state->db_in_use_bytes));
-    response.set_dbsizequota(static_cast<int64_t>(context_.limits().quota_bytes));
+    response.set_dbsizequota(context_.limits().quota_configured);
     response.set_leader(state->leader.leader.value);
     response.set_raftindex(context_.node().committed().value);
     response.set_raftterm(state->leader.term.value);
@@ -54,12 +66,10 @@ class StatusHandler final : public Handler {
     response.set_storageversion(state->storage_version);
     response.mutable_downgradeinfo()->set_enabled(state->members->downgrade.enabled);
     response.mutable_downgradeinfo()->set_targetversion(state->members->downgrade.target_version);
+    const auto* const self = state->members->find(NodeId(context_.node().member_id()));
+    response.set_islearner(self != nullptr && self->is_learner);
     if (state->leader.leader == raft::kNoNode) response.add_errors(errors::no_leader().message);
-    for (const server::Alarm& alarm : *state->alarms) {
-      response.add_errors(fmt::format("memberID:{} alarm:{}", alarm.member_id,
-                                      etcdserverpb::AlarmType_Name(
-                                          static_cast<etcdserverpb::AlarmType>(alarm.type))));
-    }
+    for (const server::Alarm& alarm : *state->alarms) response.add_errors(alarm_text(alarm));
     call.reply(with_header(response_header(*state, context_.node(), state->kv.revision), response));
   }
 };
@@ -69,8 +79,8 @@ class AlarmHandler final : public Handler {
   using Handler::Handler;
   void on_message(net::Call& call, std::string_view message) override {
     etcdserverpb::InternalRaftRequest request;
-    if (!request.mutable_alarm()->ParseFromArray(message.data(), static_cast<int>(message.size()))) {
-      return call.finish(Code::kInternal, "grpc: failed to unmarshal the received message");
+    if (const Status parsed = unmarshal(message, *request.mutable_alarm()); !parsed) {
+      return finish_with(call, parsed.error());
     }
     request.mutable_header()->set_id(context_.node().next_request_id());
     context_.propose_other(call, request.SerializeAsString());
@@ -82,9 +92,7 @@ class HashKvHandler final : public Handler {
   using Handler::Handler;
   void on_message(net::Call& call, std::string_view message) override {
     etcdserverpb::HashKVRequest request;
-    if (!request.ParseFromArray(message.data(), static_cast<int>(message.size()))) {
-      return call.finish(Code::kInternal, "grpc: failed to unmarshal the received message");
-    }
+    if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
     context_.workers().run_background([id = call.id(), &loop = call.loop(), &node = context_.node(),
                                        wanted = request.revision()](server::PublishedDomain::Reader& reader) {
       auto answer = std::make_shared<Result<std::string>>(hash(reader, node, wanted));
@@ -128,7 +136,9 @@ class HashKvHandler final : public Handler {
 class HashHandler final : public Handler {
  public:
   using Handler::Handler;
-  void on_message(net::Call& call, std::string_view) override {
+  void on_message(net::Call& call, std::string_view message) override {
+    etcdserverpb::HashRequest request;
+    if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
     context_.when_committed(call, [this](net::Call& later, const Error* error) {
       if (error != nullptr) return finish_with(later, *error);
       context_.workers().run_background([id = later.id(), &loop = later.loop(),
@@ -172,7 +182,11 @@ class SnapshotHandler final : public Handler {
   using Handler::Handler;
   ~SnapshotHandler() override { EVP_MD_CTX_free(digest_); }
 
-  void on_message(net::Call& call, std::string_view) override {
+  void on_message(net::Call& call, std::string_view message) override {
+    etcdserverpb::SnapshotRequest request;
+    if (const Status parsed = unmarshal(message, request, Answer::kStream); !parsed) {
+      return finish_with(call, parsed.error());
+    }
     context_.when_committed(call, [this](net::Call& later, const Error* error) {
       if (error != nullptr) return finish_with(later, *error);
       begin(later);

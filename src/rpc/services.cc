@@ -7,6 +7,7 @@
 #include "proto/rpc.pb.h"
 #include "rpc/kv_service.h"
 #include "rpc/maintenance_service.h"
+#include "rpc/unmarshal.h"
 
 namespace cairn::rpc {
 namespace {
@@ -17,9 +18,7 @@ class MemberListHandler final : public net::CallHandler {
 
   void on_message(net::Call& call, std::string_view message) override {
     etcdserverpb::MemberListRequest request;
-    if (!request.ParseFromArray(message.data(), static_cast<int>(message.size()))) {
-      return call.finish(Code::kInternal, "grpc: failed to unmarshal the received message");
-    }
+    if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
     if (!request.linearizable()) return run(call);
     context_.when_linearizable(call, [this](net::Call& later, const Error* error) {
       error != nullptr ? finish_with(later, *error) : run(later);
@@ -54,8 +53,8 @@ class HealthHandler final : public net::CallHandler {
 
   void on_message(net::Call& call, std::string_view message) override {
     grpc::health::v1::HealthCheckRequest request;
-    if (!request.ParseFromArray(message.data(), static_cast<int>(message.size()))) {
-      return call.finish(Code::kInternal, "grpc: failed to unmarshal the received message");
+    if (const Status parsed = unmarshal(message, request, watch_ ? Answer::kStream : Answer::kOne); !parsed) {
+      return finish_with(call, parsed.error());
     }
     grpc::health::v1::HealthCheckResponse response;
     if (request.service().empty()) {

@@ -41,7 +41,7 @@ std::optional<Error> ApplyCore::refused_by_alarm(bool puts) const {
 
 bool ApplyCore::within_quota(uint64_t cost) {
   if (options_.quota_bytes == 0 || cost == 0) return true;
-  if (space_.in_use_bytes + store_.live().bytes() + cost <= options_.quota_bytes) return true;
+  if (space_.in_use_bytes + store_.live().bytes() + cost < options_.quota_bytes) return true;
   if (!nospace_proposed_ && !alarms_.contains({options_.member_id, kAlarmNoSpace})) {
     nospace_proposed_ = true;
     propose_no_space();
@@ -121,7 +121,7 @@ Status ApplyCore::apply_delete_range(std::string_view bytes, Tag tag) {
 
 Status ApplyCore::apply_txn(std::string_view bytes, Tag tag) {
   etcdserverpb::TxnRequest request;
-  if (!request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) return std::unexpected(damaged_request());
+  if (!mvcc::parse_txn(bytes, request)) return std::unexpected(damaged_request());
   const uint64_t cost = txn_cost(request);
   if (const auto refused = refused_by_alarm(cost > 0)) {
     answer_error(tag, *refused);

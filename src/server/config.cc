@@ -251,11 +251,9 @@ std::optional<Stop> check_logging(const Config& config, const Given& given) {
 // The checks of etcd's configuration, in its order and with its texts.
 std::optional<Stop> check_values(const Config& config, const Given& given) {
   if (auto stop = check_logging(config, given)) return stop;
-  for (const auto* urls : {&config.listen_peer_urls, &config.listen_client_urls}) {
+  for (const auto* urls : {&config.listen_peer_urls, &config.listen_client_urls, &config.listen_client_http_urls,
+                           &config.listen_metrics_urls}) {
     if (const Status status = cluster::check_bind_urls(*urls); !status) return refuse(status.error());
-  }
-  for (const std::string_view flag : {"listen-client-http-urls", "listen-metrics-urls"}) {
-    if (const Status status = cluster::check_bind_urls(given.urls(flag)); !status) return refuse(status.error());
   }
   if (const Status status = cluster::check_host_urls(config.initial_advertise_peer_urls); !status) {
     return refuse(fmt::format("--initial-advertise-peer-urls {} must be \"host:port\" ({})",
@@ -323,7 +321,9 @@ std::optional<Stop> check_built(const Config& config, const Given& given, std::v
     without_effect.push_back("feature-gates=" + std::string(gate.name));
   }
   for (const auto& [flag, urls] : {std::pair("listen-peer-urls", &config.listen_peer_urls),
-                                   std::pair("listen-client-urls", &config.listen_client_urls)}) {
+                                   std::pair("listen-client-urls", &config.listen_client_urls),
+                                   std::pair("listen-client-http-urls", &config.listen_client_http_urls),
+                                   std::pair("listen-metrics-urls", &config.listen_metrics_urls)}) {
     if (std::ranges::any_of(*urls, &cluster::Url::is_tls)) {
       return refuse(fmt::format("--{} with TLS is not built yet", flag));
     }
@@ -383,6 +383,8 @@ Config to_config(const Given& given) {
   config.wal_dir = given.text("wal-dir");
   config.listen_peer_urls = given.urls("listen-peer-urls");
   config.listen_client_urls = given.urls("listen-client-urls");
+  config.listen_client_http_urls = given.urls("listen-client-http-urls");
+  config.listen_metrics_urls = given.urls("listen-metrics-urls");
   config.initial_advertise_peer_urls = given.urls("initial-advertise-peer-urls");
   // A default address would be wrong for whoever chose another to listen on.
   if (!given.has("listen-client-urls") || given.has("advertise-client-urls")) {
@@ -511,6 +513,7 @@ std::vector<log::Field> describe(const Config& config) {
   fields.emplace_back("listen-peer-urls", texts(config.listen_peer_urls));
   fields.emplace_back("advertise-client-urls", texts(config.advertise_client_urls));
   fields.emplace_back("listen-client-urls", texts(config.listen_client_urls));
+  fields.emplace_back("listen-metrics-urls", texts(config.listen_metrics_urls));
   fields.emplace_back("initial-cluster", cluster::format_initial_cluster(config.initial_cluster));
   fields.emplace_back("initial-cluster-state", config.is_new_cluster ? "new" : "existing");
   fields.emplace_back("initial-cluster-token", config.initial_cluster_token);

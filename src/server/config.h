@@ -30,6 +30,8 @@ struct Config {
   std::string wal_dir;   // empty: <data_dir>/member/wal
   std::vector<cluster::Url> listen_peer_urls;
   std::vector<cluster::Url> listen_client_urls;
+  std::vector<cluster::Url> listen_client_http_urls;  // not empty: plain HTTP is here, and not on the ones above
+  std::vector<cluster::Url> listen_metrics_urls;
   std::vector<cluster::Url> advertise_client_urls;
   std::vector<cluster::Url> initial_advertise_peer_urls;
 

@@ -37,6 +37,13 @@ constexpr int64_t kGraceNs = 7'000'000'000;
   std::_Exit(2);
 }
 
+// Without destructors: the registry's readers outlive what they look at. All files are closed by now.
+[[noreturn]] void leave(int code) {
+  server::flush_log();
+  std::fflush(nullptr);
+  std::_Exit(code);
+}
+
 int refuse(std::string_view what, const Error& error) {
   log::fatal(what, {{"error", error.message}});
   server::flush_log();
@@ -47,6 +54,33 @@ std::vector<std::string> texts(const std::vector<cluster::Url>& urls) {
   std::vector<std::string> out;
   for (const cluster::Url& url : urls) out.push_back(url.text);
   return out;
+}
+
+// How often to commit and to make snapshots: as told, else as the stages do it by themselves.
+void set_intervals(const server::Config& config, server::ApplyOptions& apply) {
+  const server::Config defaults;
+  if (config.batch_interval != defaults.batch_interval) apply.commit_interval_ns = config.batch_interval.count();
+  if (config.batch_limit != defaults.batch_limit) apply.buffer_entries_max = std::max<uint64_t>(1, config.batch_limit);
+  if (config.compaction_sleep != defaults.compaction_sleep) apply.reclaim_interval_ns = config.compaction_sleep.count();
+  if (config.snapshot_count != defaults.snapshot_count) {
+    apply.snapshot_entries = std::max<uint64_t>(1, config.snapshot_count);
+    apply.snapshot_interval_ns = 0;
+  }
+}
+
+// What a member without data needs, before anything is written for it.
+Status check_founding(const server::Config& config, const server::BootstrapOptions& options) {
+  if (server::holds_member(env::posix_fs(), options)) return {};
+  CAIRN_CHECK(server::verify_bootstrap(config));
+  if (!config.is_new_cluster) {
+    return fail(Code::kFailedPrecondition, "--initial-cluster-state existing is not built yet: cairn joins no cluster");
+  }
+  if (config.initial_cluster.size() != 1) {
+    return fail(Code::kFailedPrecondition,
+                "--initial-cluster names {} members: clusters of several are not built yet, cairn runs a member alone",
+                config.initial_cluster.size());
+  }
+  return {};
 }
 
 server::NodeOptions node_options(const server::Config& config) {
@@ -61,19 +95,30 @@ server::NodeOptions node_options(const server::Config& config) {
   options.bootstrap.lease_ttl_min = (3 * int64_t{config.election_ms} + 1999) / 2000;
   options.apply.quota_bytes = config.quota_bytes > 0 ? static_cast<uint64_t>(config.quota_bytes) : 0;
   options.bootstrap.quota_bytes = options.apply.quota_bytes;
+  options.apply.snapshot_entries = config.snapshot_count;
   options.apply.learner_count_max = config.learner_count_max;
   options.client_urls = texts(config.advertise_client_urls);
   options.peer_urls = texts(config.initial_advertise_peer_urls);
   options.heartbeat_ms = config.heartbeat_ms;
   options.election_ms = config.election_ms;
   options.pre_vote = config.pre_vote;
+  set_intervals(config, options.apply);
   options.fail_stop = fail_stop;
   return options;
 }
 
-net::ServerOptions server_options(const server::Config& config) {
+net::ServerOptions server_options(const server::Config& config, net::HttpHandler& probes) {
   net::ServerOptions options;
-  for (const cluster::Url& url : config.listen_client_urls) options.listen.push_back({.address = url.address});
+  const bool http_is_apart = !config.listen_client_http_urls.empty();
+  for (const cluster::Url& url : config.listen_client_urls) {
+    options.listen.push_back({.address = url.address, .http = !http_is_apart});
+  }
+  for (const cluster::Url& url : config.listen_client_http_urls) {
+    options.listen.push_back({.address = url.address, .grpc = false});
+  }
+  for (const cluster::Url& url : config.listen_metrics_urls) {
+    options.listen.push_back({.address = url.address, .grpc = false, .http_handler = &probes});
+  }
   options.io_threads = config.io_threads != 0 ? config.io_threads : std::max(1u, std::thread::hardware_concurrency());
   options.max_concurrent_streams = config.max_concurrent_streams;
   options.max_request_message_bytes = config.max_request_bytes + (512u << 10);
@@ -128,7 +173,11 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
   const env::PosixClock clock;
   metrics::Registry registry;
   metrics::ServerMetrics metrics(registry);
-  auto opened = server::Node::open(node_options(config), env::posix_fs(), clock, metrics);
+  server::NodeOptions options = node_options(config);
+  if (const Status status = check_founding(config, options.bootstrap); !status) {
+    return refuse("failed to start the member", status.error());
+  }
+  auto opened = server::Node::open(std::move(options), env::posix_fs(), clock, metrics);
   if (!opened) return refuse("failed to start the member", opened.error());
   const std::unique_ptr<server::Node> node = *std::move(opened);
   metrics.quota_backend_bytes.set(config.quota_bytes);
@@ -137,11 +186,12 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
   limits.request_bytes_max = config.max_request_bytes;
   limits.txn_ops_max = config.max_txn_ops;
   limits.quota_bytes = config.quota_bytes > 0 ? static_cast<uint64_t>(config.quota_bytes) : 0;
+  limits.quota_configured = config.quota_bytes;
   limits.request_timeout_ns = config.request_timeout().count();
   {
     auto services = std::make_unique<rpc::Services>(*node, clock, limits);
     gateway::Gateway gateway(*node, registry, metrics);
-    net::Server server(server_options(config), services.get(), &gateway);
+    net::Server server(server_options(config, gateway.probes()), services.get(), &gateway);
     services->attach(server.loops());
     gateway.attach(server.loops());
     metrics::add_identity(registry, {std::string(server::kEtcdVersion), hex_id(node->member_id()),
@@ -159,7 +209,7 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
     if (!bound) {
       const int code = refuse("failed to listen", bound.error());
       node->stop();
-      return code;
+      leave(code);
     }
     for (const std::string& address : *bound) {
       log::info("serving client traffic insecurely; this is strongly discouraged!", {{"address", address}});
@@ -175,7 +225,7 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
     log::info("closed etcd server", {{"name", config.name}, {"data-dir", config.data_dir}});
     server::flush_log();
     services.reset();  // its workers may still look at the loops
-    if (getpid() == 1) return 0;
+    if (getpid() == 1) leave(0);
     // As etcd: the process dies of the signal it was sent.
     std::signal(number, SIG_DFL);
     pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);

@@ -26,8 +26,9 @@ func (t *target) normalise(message proto.Message) {
 			m.Leader = t.id(m.Leader, t.memberID)
 			m.RaftTerm, m.RaftIndex, m.RaftAppliedIndex = present(m.RaftTerm), present(m.RaftIndex), present(m.RaftAppliedIndex)
 			m.DbSize, m.DbSizeInUse = present(m.DbSize), present(m.DbSizeInUse)
-			for i := range m.Errors { // "memberID:123 alarm:NOSPACE"
+			for i := range m.Errors { // "memberID:123  alarm:NOSPACE", with one space or two, as Go's library likes
 				m.Errors[i] = strings.ReplaceAll(m.Errors[i], fmt.Sprint(t.memberID), "own")
+				m.Errors[i] = strings.ReplaceAll(m.Errors[i], "  ", " ")
 			}
 		case *pb.Member:
 			m.ID = t.id(m.ID, t.memberID)
