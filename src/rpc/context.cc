@@ -19,14 +19,14 @@ Context::Context(server::Node& node, net::EventLoop& loop, const env::Clock& clo
       limits_(limits),
       reader_(node.published().register_thread()) {}
 
-void Context::propose(net::Call& call, server::RequestKind kind, std::string_view body) {
-  propose_other(call, server::join_request(kind, body, node_.next_request_id()));
+void Context::propose(net::Call& call, server::RequestKind kind, std::string_view body, Wait until) {
+  propose_other(call, server::join_request(kind, body, node_.next_request_id()), until);
 }
 
-void Context::propose_other(net::Call& call, std::string entry_bytes) {
+void Context::propose_other(net::Call& call, std::string entry_bytes, Wait until) {
   if (entry_bytes.size() > limits_.request_bytes_max) return finish_with(call, errors::request_too_large());
   if (turn_ns_ == 0) turn_ns_ = clock_.monotonic_ns();
-  outstanding_.push_back({turn_ns_ + limits_.request_timeout_ns, call.id()});
+  if (until == Wait::kApplied) outstanding_.push_back({turn_ns_ + limits_.request_timeout_ns, call.id()});
   proposals_.push_back(std::make_shared<const raft::Payload>(
       raft::Payload{.bytes = std::move(entry_bytes), .tag = tag_of(call.id())}));
 }

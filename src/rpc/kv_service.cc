@@ -163,8 +163,10 @@ class CompactHandler final : public UnaryHandler {
  public:
   using UnaryHandler::UnaryHandler;
   void on_message(net::Call& call, std::string_view message) override {
-    if (!mvcc::decode_compaction(message)) return finish_with(call, unmarshal_error());
-    context_.propose(call, server::RequestKind::kCompaction, message);
+    const auto request = mvcc::decode_compaction(message);
+    if (!request) return finish_with(call, unmarshal_error());
+    context_.propose(call, server::RequestKind::kCompaction, message,
+                     request->physical ? Context::Wait::kLonger : Context::Wait::kApplied);
   }
 };
 
