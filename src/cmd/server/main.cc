@@ -95,7 +95,6 @@ server::NodeOptions node_options(const server::Config& config) {
   options.bootstrap.lease_ttl_min = (3 * int64_t{config.election_ms} + 1999) / 2000;
   options.apply.quota_bytes = config.quota_bytes > 0 ? static_cast<uint64_t>(config.quota_bytes) : 0;
   options.bootstrap.quota_bytes = options.apply.quota_bytes;
-  options.apply.snapshot_entries = config.snapshot_count;
   options.apply.learner_count_max = config.learner_count_max;
   options.client_urls = texts(config.advertise_client_urls);
   options.peer_urls = texts(config.initial_advertise_peer_urls);

@@ -299,6 +299,7 @@ func (g *gen) compactStep() step {
 	s.after = func(a, _ *outcome) {
 		if a.code == 0 {
 			g.compacted = request.Revision
+			g.compactions[request.Revision] = true
 		}
 	}
 	return s

@@ -54,7 +54,7 @@ type profile struct {
 
 func newRun(s *settings, targets [2]*target, known []*knownDifference, unserved *unserved) (*run, error) {
 	r := &run{settings: s, targets: targets, known: known, unserved: unserved, coverage: coverage{}, spent: map[string]time.Duration{}}
-	r.gen = &gen{random: rand.New(rand.NewSource(s.seed)), revision: 1, targets: targets}
+	r.gen = &gen{random: rand.New(rand.NewSource(s.seed)), revision: 1, targets: targets, compactions: map[int64]bool{}}
 	wanted := map[string]bool{}
 	for _, name := range strings.Split(s.profiles, ",") {
 		if name != "" {
@@ -173,7 +173,7 @@ func (r *run) step(ctx context.Context, s step) {
 			o.messages = joinSnapshot(o.messages)
 		}
 	}
-	settle(s.request, s.rpc == "KV/RangeStream", outcomes[0], outcomes[1])
+	r.gen.settle(s.request, s.rpc == "KV/RangeStream", outcomes[0], outcomes[1])
 	r.report(s, differences(outcomes[0], outcomes[1]))
 	for i, o := range outcomes {
 		if o.code == 14 && strings.Contains(o.text, "connect: connection refused") {
@@ -227,7 +227,9 @@ type gen struct {
 	targets   [2]*target
 	revision  int64 // the newest seen in a header of A
 	compacted int64
-	user      string // who sends, in episodes with auth on
+	// Revisions that were compacted at.
+	compactions map[int64]bool
+	user        string // who sends, in episodes with auth on
 }
 
 func (g *gen) learn(o *outcome) {
@@ -299,6 +301,8 @@ func requestOf(path string, bytes []byte) proto.Message {
 		request = &pb.RangeRequest{}
 	case kv + "Txn":
 		request = &pb.TxnRequest{}
+	case maintenance + "HashKV":
+		request = &pb.HashKVRequest{}
 	default:
 		return nil
 	}

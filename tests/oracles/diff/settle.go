@@ -17,10 +17,12 @@ import (
 //     where a limit cuts through a tie, which of its keys come at all;
 //   - the rest of a RangeStream without an order and with a target other than the key, when it is more than one chunk:
 //     etcd sorts each chunk by itself and goes on behind the key that stands last in it, so that keys come twice or
-//     never, and the count is wrong.
+//     never, and the count is wrong;
+//   - the hash at a revision that was compacted at: etcd keeps the hashes that its last ten compactions computed on
+//     their way, if they have come to their end, and tells those, with the compacted revision of before.
 //
 // `request` is nil for all other requests.
-func settle(request proto.Message, isStream bool, a, b *outcome) {
+func (g *gen) settle(request proto.Message, isStream bool, a, b *outcome) {
 	if len(a.messages) != 1 || len(b.messages) != 1 {
 		return
 	}
@@ -36,6 +38,15 @@ func settle(request proto.Message, isStream bool, a, b *outcome) {
 			}
 		}
 		settleRange(request, x, y)
+	case *pb.HashKVRequest:
+		if !g.compactions[request.Revision] {
+			return
+		}
+		for _, o := range []*outcome{a, b} {
+			if r, ok := o.messages[0].(*pb.HashKVResponse); ok {
+				r.Hash, r.CompactRevision, r.HashRevision = 0, 0, 0
+			}
+		}
 	case *pb.TxnRequest:
 		x, _ := a.messages[0].(*pb.TxnResponse)
 		y, _ := b.messages[0].(*pb.TxnResponse)
