@@ -15,7 +15,7 @@ using storage::Table;
 
 constexpr std::string_view kMagic = "CAIRNCKP";
 constexpr uint32_t kVersion = 1;
-constexpr size_t kCheckedFrom = 16;       // what the header's checksum covers begins here
+constexpr size_t kCheckedFrom = 16;        // what the header's checksum covers begins here
 constexpr size_t kWriteBytes = 256 << 10;  // one pwrite
 
 Result<uint64_t> number_in(const storage::View& view, std::string_view key) {
@@ -127,8 +127,7 @@ Result<CheckpointHeader> decode_checkpoint_header(std::string_view bytes) {
   return header;
 }
 
-Result<LoadedCheckpoint> load_checkpoint(env::FileSystem& fs, const std::string& path,
-                                         const CheckpointTarget& target) {
+Result<LoadedCheckpoint> load_checkpoint(env::FileSystem& fs, const std::string& path, const CheckpointTarget& target) {
   CAIRN_TRY(const auto file, fs.open(path, env::OpenMode::kRead));
   CAIRN_TRY(const uint64_t size, file->size());
   std::string head(kCheckpointHeaderBytes, '\0');
@@ -169,7 +168,7 @@ struct CheckpointWriter::Work {
   PublishedDomain::Pin pin;
   std::optional<mvcc::IndexSaver> saver;  // until all is written
   std::unique_ptr<env::File> file;
-  std::string out;      // not yet written
+  std::string out;                           // not yet written
   uint64_t offset = kCheckpointHeaderBytes;  // where it goes
 };
 
@@ -191,8 +190,8 @@ bool CheckpointWriter::is_due(const Published& state, bool stopping) const {
   const uint64_t keys = kv.root.tally({"", std::nullopt}).count;
   const bool usable = base_.usable && (base_.revision >= compact || CAIRN_MUTANT("server.checkpoint_older_than_pass"));
   // What a start now would have to read, about.
-  const auto behind = static_cast<uint64_t>(usable ? static_cast<int64_t>(kv.changes) - base_changes_
-                                                   : static_cast<int64_t>(keys) + (kv.revision - compact));
+  const auto records = static_cast<uint64_t>(kv.revision - compact) + (compact > 0 ? keys : 0);
+  const uint64_t behind = usable ? static_cast<uint64_t>(static_cast<int64_t>(kv.changes) - base_changes_) : records;
   const uint64_t enough = stopping ? options_.changes_min_at_stop : std::max(options_.changes_min, keys / 4);
   if (behind < enough) return false;
   if (usable || compact == 0) return true;
