@@ -21,9 +21,9 @@ namespace cairn::sim {
 struct DirectoryState {
   bool founded = false;  // there is a log
   Index last_entry;
-  Index snapshot;                  // newest valid record
-  Index consistent;                // of the newest meta page
-  std::optional<Index> older;      // of the other one
+  Index snapshot;              // newest valid record
+  Index consistent;            // of the newest meta page
+  std::optional<Index> older;  // of the other one
   uint64_t db_bytes = 0;
 };
 

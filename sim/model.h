@@ -86,8 +86,8 @@ class Model {
   // --- reading
 
   // The response of a range at `revision`; header: revision `header_revision`, of a member in `term`.
-  [[nodiscard]] std::string range(const etcdserverpb::RangeRequest& request, int64_t revision,
-                                  int64_t header_revision, uint64_t term) const;
+  [[nodiscard]] std::string range(const etcdserverpb::RangeRequest& request, int64_t revision, int64_t header_revision,
+                                  uint64_t term) const;
   [[nodiscard]] const Version* find(const std::string& key, int64_t revision) const;  // null: not alive
   [[nodiscard]] uint32_t hash(int64_t revision, int64_t compacted) const;
   [[nodiscard]] const std::vector<Record>& records() const { return records_; }
@@ -130,8 +130,7 @@ class Model {
   void end_write();
   [[nodiscard]] std::vector<std::string> alive(const std::string& key, const std::string& range_end,
                                                int64_t revision) const;
-  void fill_range(const etcdserverpb::RangeRequest& request, int64_t revision,
-                  etcdserverpb::RangeResponse* out) const;
+  void fill_range(const etcdserverpb::RangeRequest& request, int64_t revision, etcdserverpb::RangeResponse* out) const;
   [[nodiscard]] bool holds(const etcdserverpb::Compare& compare) const;
   [[nodiscard]] std::optional<Error> validate(const etcdserverpb::TxnRequest& request, bool taken,
                                               std::vector<bool>& path, size_t& at) const;

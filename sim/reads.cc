@@ -65,14 +65,16 @@ class RangeJob final : public Reads::Job {
     if (wanted > expected.revision) refused = errors::future_rev();
     if (wanted < expected.compacted) refused = errors::compacted();
     if (refused) {
-      if (revision || revision.error() != *refused) return wrong("a read at " + std::to_string(wanted) + " should fail");
+      if (revision || revision.error() != *refused)
+        return wrong("a read at " + std::to_string(wanted) + " should fail");
       return true;
     }
     if (!revision) return wrong("a read at " + std::to_string(wanted) + ": " + revision.error().message);
     expected_ = model_.range(request_, *revision, state->kv.revision, state->leader.term.value);
     CAIRN_TRY(reader_, mvcc::RangeReader::open(state->kv, request, *revision));
     pin_ = state.pin(*revision);
-    mvcc::append_header(found_, {member.cluster_id(), member.member_id(), state->kv.revision, state->leader.term.value});
+    mvcc::append_header(found_,
+                        {member.cluster_id(), member.member_id(), state->kv.revision, state->leader.term.value});
     return step(state);
   }
 
@@ -120,8 +122,8 @@ class HashJob final : public Reads::Job {
     CAIRN_TRY(const bool done, hasher_->step(state->kv.records, chance_.between(1, 60)));
     if (!done) return false;
     if (hasher_->hash() != model_.hash(revision_, compacted_)) {
-      return wrong(fmt::format("the hash at revision {}, compacted at {}, is {} and should be {}", revision_, compacted_,
-                               hasher_->hash(), model_.hash(revision_, compacted_)));
+      return wrong(fmt::format("the hash at revision {}, compacted at {}, is {} and should be {}", revision_,
+                               compacted_, hasher_->hash(), model_.hash(revision_, compacted_)));
     }
     return true;
   }

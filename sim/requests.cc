@@ -107,8 +107,10 @@ etcdserverpb::RangeRequest Requests::range(const Surroundings& now) {
   request.set_serializable(chance_.one_in(2));
   request.set_keys_only(chance_.one_in(5));
   request.set_count_only(chance_.one_in(6));
-  if (chance_.one_in(10)) request.set_min_mod_revision(static_cast<int64_t>(chance_.below(static_cast<uint64_t>(now.revision) + 1)));
-  if (chance_.one_in(10)) request.set_max_create_revision(static_cast<int64_t>(chance_.below(static_cast<uint64_t>(now.revision) + 1)));
+  if (chance_.one_in(10))
+    request.set_min_mod_revision(static_cast<int64_t>(chance_.below(static_cast<uint64_t>(now.revision) + 1)));
+  if (chance_.one_in(10))
+    request.set_max_create_revision(static_cast<int64_t>(chance_.below(static_cast<uint64_t>(now.revision) + 1)));
   return request;
 }
 
@@ -222,7 +224,8 @@ void Requests::fill_rare(etcdserverpb::InternalRaftRequest& request) {
       auto* const set = request.mutable_cluster_member_attr_set();
       set->set_member_id(chance_.one_in(5) ? 4711 : member_id_);  // once in a while somebody unknown
       set->mutable_member_attributes()->set_name("m0");
-      set->mutable_member_attributes()->add_client_urls("http://127.0.0.1:" + std::to_string(chance_.between(2000, 2009)));
+      set->mutable_member_attributes()->add_client_urls("http://127.0.0.1:" +
+                                                        std::to_string(chance_.between(2000, 2009)));
       break;
     }
     case 3:

@@ -92,9 +92,7 @@ void silence_log() {
 Runner::Outcome Runner::run() {
   Outcome out;
   const auto began = std::chrono::steady_clock::now();
-  const auto elapsed = [&] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-  };
+  const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count(); };
   std::vector<Child> children(std::max<uint64_t>(1, std::min(options_.jobs, options_.lives)));
   for (size_t i = 0; i < children.size(); ++i) {
     children[i].next_seed = options_.first_seed + i;
@@ -180,18 +178,47 @@ Runner::Outcome Runner::run() {
 
 std::vector<std::string> never_reached(const Coverage& coverage) {
   std::vector<std::string> out;
-  for (const char* what : {
-           "alarm raised by the member", "answers", "answers that refuse", "both buffers full", "clean stops",
-           "commit asked for", "commit tried again for want of space", "commits", "commits with a part of a pass",
-           "crash during the start", "death before a rename", "death before a sync", "death before a write",
-           "disk error in a sync", "disk error in a write", "disk full in a write", "fail-stop after a disk error",
-           "hash", "image", "linearizable read with a round", "linearizable read without a round",
-           "passing fault in a allocate", "passing fault in a punch", "passing fault in a write",
-           "physical compaction answered", "power cut between operations", "power cut in a create",
-           "power cut in a punch", "power cut in a remove", "power cut in a rename", "power cut in a sync",
-           "power cut in a sync directory", "power cut in a truncate", "power cut in a write",
-           "power cut in a allocate", "restart of the process alone", "segments cut", "segments released",
-           "spare segments taken", "starts with a snapshot", "written, and refused by the quota"}) {
+  for (const char* what : {"alarm raised by the member",
+                           "answers",
+                           "answers that refuse",
+                           "both buffers full",
+                           "clean stops",
+                           "commit asked for",
+                           "commit tried again for want of space",
+                           "commits",
+                           "commits with a part of a pass",
+                           "crash during the start",
+                           "death before a rename",
+                           "death before a sync",
+                           "death before a write",
+                           "disk error in a sync",
+                           "disk error in a write",
+                           "disk full in a write",
+                           "fail-stop after a disk error",
+                           "hash",
+                           "image",
+                           "linearizable read with a round",
+                           "linearizable read without a round",
+                           "passing fault in a allocate",
+                           "passing fault in a punch",
+                           "passing fault in a write",
+                           "physical compaction answered",
+                           "power cut between operations",
+                           "power cut in a create",
+                           "power cut in a punch",
+                           "power cut in a remove",
+                           "power cut in a rename",
+                           "power cut in a sync",
+                           "power cut in a sync directory",
+                           "power cut in a truncate",
+                           "power cut in a write",
+                           "power cut in a allocate",
+                           "restart of the process alone",
+                           "segments cut",
+                           "segments released",
+                           "spare segments taken",
+                           "starts with a snapshot",
+                           "written, and refused by the quota"}) {
     if (coverage.count(what) == 0) out.emplace_back(what);
   }
   return out;

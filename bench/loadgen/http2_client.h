@@ -109,7 +109,7 @@ class Http2Client {
 
   nghttp2_hd_inflater* inflater_ = nullptr;
   std::vector<std::pair<std::string, int>> known_blocks_;  // indexed fields alone -> grpc-status
-  std::string header_fragments_;                            // until END_HEADERS
+  std::string header_fragments_;                           // until END_HEADERS
   uint32_t fragments_stream_ = 0;
   uint8_t fragments_flags_ = 0;
 

@@ -29,10 +29,10 @@ std::string to_json(const LoadOptions& options, const Figures& figures) {
       R"({{"workload":"{}","connections":{},"streams":{},"seconds":{:.6f},"ops":{},"ops_per_s":{:.1f},)"
       R"("lists":{},"latency_us":{},"cpu_us_per_op":{:.3f},"cpu_share":{:.3f},"body_bytes":{},"keys_seen":{},)"
       R"("begin_ns":{},"end_ns":{},"first_good_ns":{},"errors":{{{}}})",
-      options.workload, options.connections, options.streams, seconds, figures.good,
-      seconds > 0 ? good / seconds : 0, figures.lists, latency_json(figures.latency_us),
-      good > 0 ? cpu_seconds * 1e6 / good : 0, seconds > 0 ? cpu_seconds / seconds : 0, figures.body_bytes,
-      figures.keys_seen, figures.begin_ns, figures.end_ns, figures.first_good_ns, errors);
+      options.workload, options.connections, options.streams, seconds, figures.good, seconds > 0 ? good / seconds : 0,
+      figures.lists, latency_json(figures.latency_us), good > 0 ? cpu_seconds * 1e6 / good : 0,
+      seconds > 0 ? cpu_seconds / seconds : 0, figures.body_bytes, figures.keys_seen, figures.begin_ns, figures.end_ns,
+      figures.first_good_ns, errors);
   if (options.interval_ms != 0) {
     out += ",\"intervals\":[";
     for (size_t i = 0; i < figures.intervals.size(); ++i) {

@@ -14,18 +14,18 @@ struct LoadOptions {
   uint16_t port = 2379;
   uint32_t connections = 10;
   uint32_t streams = 20;
-  uint64_t requests = 0;     // 0: no limit
-  double seconds = 0;        // 0: no limit
-  double rate = 0;           // requests a second over all connections; 0: as fast as answers come
+  uint64_t requests = 0;  // 0: no limit
+  double seconds = 0;     // 0: no limit
+  double rate = 0;        // requests a second over all connections; 0: as fast as answers come
   uint32_t window_bytes = 16u << 20;
   double wait_seconds = 0;   // retry connecting and asking until an answer is good
   uint32_t interval_ms = 0;  // also report each such stretch of time
   double timeout_seconds = 120;
 
   std::string prefix = "/bench/";
-  uint64_t keys = 1;         // how many distinct ones
-  std::string order;         // one | sequential | random | permutation
-  uint64_t first = 0;        // number of the first request: a second run goes on where the first stopped
+  uint64_t keys = 1;   // how many distinct ones
+  std::string order;   // one | sequential | random | permutation
+  uint64_t first = 0;  // number of the first request: a second run goes on where the first stopped
   uint64_t seed = 1;
   uint32_t value_bytes = 256;
   bool serializable = false;

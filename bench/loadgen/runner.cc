@@ -162,7 +162,8 @@ Result<std::unique_ptr<Figures>> Runner::run() {
       }
     }
     if (open_ > 0 && static_cast<double>(now_ns() - last_answer_ns) > options_.timeout_seconds * 1e9) {
-      return fail(Code::kDeadlineExceeded, "loadgen: no answer for {} s, {} calls open", options_.timeout_seconds, open_);
+      return fail(Code::kDeadlineExceeded, "loadgen: no answer for {} s, {} calls open", options_.timeout_seconds,
+                  open_);
     }
   }
   figures_->end_ns = received_ns_ != 0 ? received_ns_ : now_ns();

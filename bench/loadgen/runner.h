@@ -28,7 +28,7 @@ struct Figures {
   uint64_t end_ns = 0;
   uint64_t first_good_ns = 0;  // when the first good answer came
   uint64_t good = 0;
-  uint64_t lists = 0;  // whole lists, where a list takes several calls
+  uint64_t lists = 0;              // whole lists, where a list takes several calls
   std::map<int, uint64_t> errors;  // by grpc-status, kNoStatus among them
   uint64_t body_bytes = 0;
   uint64_t keys_seen = 0;

@@ -123,8 +123,7 @@ Status Store::user_delete(std::string_view name, WriteBuffer& tables) {
   return {};
 }
 
-Status Store::user_change_password(const etcdserverpb::AuthUserChangePasswordRequest& request,
-                                   WriteBuffer& tables) {
+Status Store::user_change_password(const etcdserverpb::AuthUserChangePasswordRequest& request, WriteBuffer& tables) {
   const auto at = users_.find(request.name());
   if (at == users_.end()) return error(errors::user_not_found());
   authpb::User& user = at->second;
@@ -190,8 +189,7 @@ Status Store::role_delete(std::string_view name, WriteBuffer& tables) {
   return {};
 }
 
-Status Store::role_grant_permission(const etcdserverpb::AuthRoleGrantPermissionRequest& request,
-                                    WriteBuffer& tables) {
+Status Store::role_grant_permission(const etcdserverpb::AuthRoleGrantPermissionRequest& request, WriteBuffer& tables) {
   if (!request.has_perm()) return error(errors::permission_not_given());
   if (!valid_interval(request.perm().key(), request.perm().range_end())) return error(errors::invalid_auth_mgmt());
   const auto at = roles_.find(request.name());

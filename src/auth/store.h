@@ -49,8 +49,7 @@ class Store {
   Status disable(storage::WriteBuffer& tables);
   Status user_add(const etcdserverpb::AuthUserAddRequest& request, storage::WriteBuffer& tables);
   Status user_delete(std::string_view name, storage::WriteBuffer& tables);
-  Status user_change_password(const etcdserverpb::AuthUserChangePasswordRequest& request,
-                              storage::WriteBuffer& tables);
+  Status user_change_password(const etcdserverpb::AuthUserChangePasswordRequest& request, storage::WriteBuffer& tables);
   Status user_grant_role(std::string_view user, std::string_view role, storage::WriteBuffer& tables);
   Status user_revoke_role(std::string_view user, std::string_view role, storage::WriteBuffer& tables);
   Status role_add(std::string_view role, storage::WriteBuffer& tables);

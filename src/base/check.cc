@@ -10,8 +10,7 @@ void (*assertion_hook)(std::string_view) = nullptr;
 }  // namespace
 
 void assertion_failed(const char* expression, const char* file, int line) {
-  const std::string text =
-      std::string("assertion failed: ") + expression + " at " + file + ":" + std::to_string(line);
+  const std::string text = std::string("assertion failed: ") + expression + " at " + file + ":" + std::to_string(line);
   std::fprintf(stderr, "%s\n", text.c_str());
   if (assertion_hook != nullptr) assertion_hook(text);
   std::abort();

@@ -13,10 +13,10 @@ void set_assertion_hook(void (*hook)(std::string_view text));
 }  // namespace cairn
 
 // A bug, not an outcome: prints the expression and where it stands, then aborts.
-#define CAIRN_ASSERT(expression)                                                  \
-  do {                                                                            \
-    if (!(expression)) [[unlikely]]                                               \
-      ::cairn::assertion_failed(#expression, __FILE__, __LINE__);                 \
+#define CAIRN_ASSERT(expression)                                  \
+  do {                                                            \
+    if (!(expression)) [[unlikely]]                               \
+      ::cairn::assertion_failed(#expression, __FILE__, __LINE__); \
   } while (false)
 
 // CAIRN_MUTANT("storage.meta_before_sync") is false in every ordinary build. In a build with CAIRN_MUTANTS it is

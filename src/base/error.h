@@ -64,14 +64,13 @@ template <class... Args>
 
 // CAIRN_TRY(const uint64_t length, in.read_u64()): declares `length`, or returns the error.
 #define CAIRN_TRY(declaration, ...) CAIRN_TRY_(CAIRN_CONCAT_(cairn_try_, __COUNTER__), declaration, __VA_ARGS__)
-#define CAIRN_TRY_(name, declaration, ...)                         \
-  auto name = (__VA_ARGS__);                                       \
-  if (!name) return std::unexpected(std::move(name).error());      \
+#define CAIRN_TRY_(name, declaration, ...)                    \
+  auto name = (__VA_ARGS__);                                  \
+  if (!name) return std::unexpected(std::move(name).error()); \
   declaration = *std::move(name)
 
 // CAIRN_CHECK(file.sync()): goes on, or returns the error.
-#define CAIRN_CHECK(...)                                                                  \
-  do {                                                                                    \
-    if (auto cairn_status = (__VA_ARGS__); !cairn_status)                                 \
-      return std::unexpected(std::move(cairn_status).error());                            \
+#define CAIRN_CHECK(...)                                                                                           \
+  do {                                                                                                             \
+    if (auto cairn_status = (__VA_ARGS__); !cairn_status) return std::unexpected(std::move(cairn_status).error()); \
   } while (false)

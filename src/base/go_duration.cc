@@ -35,7 +35,8 @@ std::string go_duration(std::chrono::nanoseconds duration) {
   if (duration.count() == 0) return "0s";
   const bool is_negative = duration.count() < 0;
   // The most negative value has no positive twin; unsigned arithmetic has.
-  const uint64_t ns = is_negative ? 0 - static_cast<uint64_t>(duration.count()) : static_cast<uint64_t>(duration.count());
+  const uint64_t ns =
+      is_negative ? 0 - static_cast<uint64_t>(duration.count()) : static_cast<uint64_t>(duration.count());
   std::string out = is_negative ? "-" : "";
   if (ns < 1'000) return out + std::to_string(ns) + "ns";
   if (ns < 1'000'000) return out + decimal(ns, 3) + "\xc2\xb5s";
@@ -81,7 +82,8 @@ Result<std::chrono::nanoseconds> parse_go_duration(std::string_view text) {
     if (unit_size == 0) return fail(Code::kInvalidArgument, "time: missing unit in duration \"{}\"", text);
     const uint64_t unit = unit_of(rest.substr(0, unit_size));
     if (unit == 0) {
-      return fail(Code::kInvalidArgument, "time: unknown unit \"{}\" in duration \"{}\"", rest.substr(0, unit_size), text);
+      return fail(Code::kInvalidArgument, "time: unknown unit \"{}\" in duration \"{}\"", rest.substr(0, unit_size),
+                  text);
     }
     rest.remove_prefix(unit_size);
     if (whole > kMax / unit) return invalid();

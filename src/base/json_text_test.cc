@@ -15,7 +15,8 @@ TEST(JsonText, IsEscapedAsGoDoes) {
   EXPECT_EQ(json_text("plain"), R"("plain")");
   EXPECT_EQ(json_text("a\"b\\c/d"), R"("a\"b\\c/d")");
   EXPECT_EQ(json_text("<a>&"), R"("\u003ca\u003e\u0026")");
-  EXPECT_EQ(json_text(std::string_view("\n\r\t\b\f\x01\x1f\x00\x7f", 9)), "\"\\n\\r\\t\\b\\f\\u0001\\u001f\\u0000\x7f\"");
+  EXPECT_EQ(json_text(std::string_view("\n\r\t\b\f\x01\x1f\x00\x7f", 9)),
+            "\"\\n\\r\\t\\b\\f\\u0001\\u001f\\u0000\x7f\"");
   EXPECT_EQ(json_text("gr\xc3\xbc\xc3\x9f \xf0\x9f\xaa\xa8"), "\"gr\xc3\xbc\xc3\x9f \xf0\x9f\xaa\xa8\"");
   EXPECT_EQ(json_text("\xe2\x80\xa8\xe2\x80\xa9"), R"("\u2028\u2029")");
   EXPECT_EQ(json_text("\xff\xc3"), R"("\ufffd\ufffd")");

@@ -107,9 +107,7 @@ class Reader {
   [[nodiscard]] uint64_t varint() { return type_ == Type::kVarint ? varint_ : (ok_ = false, 0); }
   [[nodiscard]] int64_t int64() { return static_cast<int64_t>(varint()); }
   [[nodiscard]] bool boolean() { return varint() != 0; }
-  [[nodiscard]] std::string_view bytes() {
-    return type_ == Type::kBytes ? bytes_ : (ok_ = false, std::string_view{});
-  }
+  [[nodiscard]] std::string_view bytes() { return type_ == Type::kBytes ? bytes_ : (ok_ = false, std::string_view{}); }
   void take(std::string_view& out) {
     if (type_ == Type::kBytes) out = bytes_;
   }

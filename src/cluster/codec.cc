@@ -159,8 +159,8 @@ Result<V2Effect> decode_v2_request(std::string_view data) {
   if (!request.ParseFromArray(data.data(), static_cast<int>(data.size()))) {
     return fail(Code::kDataLoss, "cluster: v2 request of {} bytes does not parse", data.size());
   }
-  const bool is_plain_put = request.method() == "PUT" && !request.has_prevexist() && request.previndex() == 0 &&
-                            request.prevvalue().empty();
+  const bool is_plain_put =
+      request.method() == "PUT" && !request.has_prevexist() && request.previndex() == 0 && request.prevvalue().empty();
   if (!is_plain_put) return V2NoEffect{};
   const std::string_view path = request.path();
   if (path == kVersionPath) return VersionSet{request.val()};

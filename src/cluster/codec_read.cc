@@ -64,8 +64,7 @@ Result<MemberChange> decode_change(ConfChangeType type, NodeId node, std::string
   CAIRN_TRY(const json::object in, json::parse_object(context, "conf change context"));
   CAIRN_TRY(change.member, to_member(in));
   if (change.member.id != node) {
-    return fail(Code::kDataLoss, "cluster: conf change for node {:x} with a context for {:x}", node,
-                change.member.id);
+    return fail(Code::kDataLoss, "cluster: conf change for node {:x} with a context for {:x}", node, change.member.id);
   }
   CAIRN_TRY(const bool is_promote, json::get_bool(in, "isPromote"));
   if (type == ConfChangeType::kUpdateNode) {

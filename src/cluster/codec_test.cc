@@ -10,7 +10,8 @@ namespace cairn::cluster {
 namespace {
 
 TEST(MemberJson, LeavesOutWhatIsEmpty) {
-  Member member{.id = NodeId(12690157661315932206u), .peer_urls = {"http://127.0.0.1:32101"}, .name = {}, .client_urls = {}};
+  Member member{
+      .id = NodeId(12690157661315932206u), .peer_urls = {"http://127.0.0.1:32101"}, .name = {}, .client_urls = {}};
   EXPECT_EQ(member_json(member), R"({"id":12690157661315932206,"peerURLs":["http://127.0.0.1:32101"]})");
   member.is_learner = true;
   member.name = "a<b";
@@ -25,8 +26,11 @@ TEST(MemberJson, LeavesOutWhatIsEmpty) {
 }
 
 TEST(MemberJson, ComesBackExactly) {
-  const Member member{.id = NodeId(UINT64_MAX), .peer_urls = {"http://a:1", "unix://b:2"}, .is_learner = true,
-                      .name = "n\"<&>\n\xc3\xa4", .client_urls = {"http://c:3"}};
+  const Member member{.id = NodeId(UINT64_MAX),
+                      .peer_urls = {"http://a:1", "unix://b:2"},
+                      .is_learner = true,
+                      .name = "n\"<&>\n\xc3\xa4",
+                      .client_urls = {"http://c:3"}};
   const auto back = parse_member(member_json(member));
   ASSERT_TRUE(back) << back.error().message;
   EXPECT_EQ(*back, member);
@@ -56,7 +60,9 @@ TEST(MemberJson, RefusesWhatIsNot) {
 }
 
 TEST(ConfStateJson, IsWhatEtcdWrites) {
-  ConfState state{.voters = {2353679005319203519u, 12279896397634329538u}, .learners = {}, .voters_outgoing = {},
+  ConfState state{.voters = {2353679005319203519u, 12279896397634329538u},
+                  .learners = {},
+                  .voters_outgoing = {},
                   .learners_next = {}};
   EXPECT_EQ(conf_state_json(state), R"({"voters":[2353679005319203519,12279896397634329538],"auto_leave":false})");
   state.learners = {1};
@@ -79,7 +85,9 @@ TEST(DowngradeJson, RoundTrip) {
 
 TEST(V2Request, BytesAreThoseOfEtcd34) {
   EXPECT_EQ(to_hex(encode_v2_version(5, "3.4.0")),
-            "0805120350555" "41a0a2f302f76657273696f6e2205332e342e30280032003800480050005800600068007000780080" "0100");
+            "0805120350555"
+            "41a0a2f302f76657273696f6e2205332e342e30280032003800480050005800600068007000780080"
+            "0100");
   const AttributesSet set{NodeId(0xb01c7f285a70202e), "m1", {"http://127.0.0.1:32100"}};
   const std::string bytes = encode_v2_attributes(1, set);
   EXPECT_NE(bytes.find("/0/members/b01c7f285a70202e/attributes"), std::string::npos);

@@ -26,9 +26,8 @@ uint64_t sha1_head(std::string_view bytes) {
 bool url_is_used(const Membership& cluster, const std::vector<std::string>& urls, NodeId except) {
   const std::set<std::string_view> wanted(urls.begin(), urls.end());
   return std::ranges::any_of(cluster.members, [&](const auto& entry) {
-    return entry.first != except && std::ranges::any_of(entry.second.peer_urls, [&](const std::string& url) {
-             return wanted.contains(url);
-           });
+    return entry.first != except &&
+           std::ranges::any_of(entry.second.peer_urls, [&](const std::string& url) { return wanted.contains(url); });
   });
 }
 
@@ -110,7 +109,8 @@ ConfChangeType MemberChange::raft_type() const {
 
 Status check_change(const Membership& cluster, const MemberChange& change, size_t learner_count_max) {
   const NodeId id = change.member.id;
-  if (cluster.removed.contains(id) && !CAIRN_MUTANT("cluster.removed_id_returns")) return std::unexpected(errors::member_not_found());
+  if (cluster.removed.contains(id) && !CAIRN_MUTANT("cluster.removed_id_returns"))
+    return std::unexpected(errors::member_not_found());
   const Member* present = cluster.find(id);
   switch (change.kind) {
     case ChangeKind::kAdd:

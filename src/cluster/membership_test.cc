@@ -11,7 +11,10 @@ namespace cairn::cluster {
 namespace {
 
 Member member(uint64_t id, std::string url, std::string name = "", bool is_learner = false) {
-  return Member{.id = NodeId(id), .peer_urls = {std::move(url)}, .is_learner = is_learner, .name = std::move(name),
+  return Member{.id = NodeId(id),
+                .peer_urls = {std::move(url)},
+                .is_learner = is_learner,
+                .name = std::move(name),
                 .client_urls = {}};
 }
 
@@ -42,7 +45,8 @@ TEST(MemberId, IsTheOneEtcdComputes) {
 }
 
 TEST(FoundCluster, OfTwoGivesTheFixturesIds) {
-  const auto cluster = found_cluster({{"n1", {"http://127.0.0.1:32211"}}, {"n2", {"http://127.0.0.1:32212"}}}, "captok");
+  const auto cluster =
+      found_cluster({{"n1", {"http://127.0.0.1:32211"}}, {"n2", {"http://127.0.0.1:32212"}}}, "captok");
   ASSERT_TRUE(cluster);
   EXPECT_EQ(cluster->cluster_id, 0x006d74b5aeb5386bu);
   EXPECT_EQ(cluster->find_name("n2")->id, NodeId(0x20a9f295c3588abf));
@@ -61,7 +65,8 @@ TEST(ChangeContext, IsWhatEtcdWrites) {
 TEST(ChangeContext, ComesBackAsTheSameChange) {
   for (const MemberChange& each :
        {change(ChangeKind::kAdd, member(UINT64_MAX, "http://a:1", "a")),
-        change(ChangeKind::kAdd, member(1, "http://a:1", "", true)), change(ChangeKind::kUpdate, member(3, "http://b:2")),
+        change(ChangeKind::kAdd, member(1, "http://a:1", "", true)),
+        change(ChangeKind::kUpdate, member(3, "http://b:2")),
         change(ChangeKind::kPromote, Member{.id = NodeId(9), .peer_urls = {}, .name = {}, .client_urls = {}}),
         change(ChangeKind::kRemove, Member{.id = NodeId(9), .peer_urls = {}, .name = {}, .client_urls = {}})}) {
     const auto back = decode_change(each.raft_type(), each.member.id, change_context(each));
@@ -79,10 +84,12 @@ TEST(ChangeContext, OfAnotherMemberIsDataLoss) {
 }
 
 TEST(CheckChange, SaysWhatEtcdSays) {
-  Membership cluster = cluster_of({member(1, "http://a:1", "a"), member(2, "http://b:1", "b"),
-                                   member(3, "http://c:1", "c", true)});
+  Membership cluster =
+      cluster_of({member(1, "http://a:1", "a"), member(2, "http://b:1", "b"), member(3, "http://c:1", "c", true)});
   cluster.removed.insert(NodeId(9));
-  const auto check = [&](ChangeKind kind, const Member& who) { return refusal(check_change(cluster, change(kind, who), 1)); };
+  const auto check = [&](ChangeKind kind, const Member& who) {
+    return refusal(check_change(cluster, change(kind, who), 1));
+  };
 
   EXPECT_EQ(check(ChangeKind::kAdd, member(4, "http://d:1")), "");
   EXPECT_EQ(check(ChangeKind::kAdd, member(1, "http://d:1")), "etcdserver: member ID already exist");
@@ -173,7 +180,8 @@ TEST(ApplyChange, RandomChangesKeepTheInvariants) {
 }
 
 TEST(QuorumAfter, CountsStartedVoters) {
-  const Membership three = cluster_of({member(1, "http://a:1", "a"), member(2, "http://b:1", "b"), member(3, "http://c:1")});
+  const Membership three =
+      cluster_of({member(1, "http://a:1", "a"), member(2, "http://b:1", "b"), member(3, "http://c:1")});
   const Membership one = cluster_of({member(1, "http://a:1", "a")});
   const Membership two = cluster_of({member(1, "http://a:1", "a"), member(2, "http://b:1")});
   const std::string too_few = "etcdserver: re-configuration failed due to not enough started members";

@@ -81,7 +81,8 @@ Status check_port_text(std::string_view whole, std::string_view address) {
 
 bool is_ip(std::string_view host) {
   if (host.find(':') != std::string_view::npos) {
-    return std::ranges::all_of(host, [](char c) { return is_digit(c) || is_letter(c) || c == ':' || c == '.' || c == '%'; });
+    return std::ranges::all_of(host,
+                               [](char c) { return is_digit(c) || is_letter(c) || c == ':' || c == '.' || c == '%'; });
   }
   const auto parts = split(host, '.');
   return parts.size() == 4 && std::ranges::all_of(parts, [](std::string_view part) {

@@ -59,7 +59,8 @@ TEST(ParseUrls, AreSorted) {
 
 TEST(BindUrls, AskForAnIp) {
   EXPECT_TRUE(check_bind_urls(*parse_urls("http://127.0.0.1:1,http://localhost:1,http://[::]:1,unix://x")));
-  EXPECT_EQ(check_bind_urls(*parse_urls("http://foo:1")).error().message, "expected IP in URL for binding (http://foo:1)");
+  EXPECT_EQ(check_bind_urls(*parse_urls("http://foo:1")).error().message,
+            "expected IP in URL for binding (http://foo:1)");
   EXPECT_FALSE(check_bind_urls(*parse_urls("http://1.2.3:1")));
   EXPECT_FALSE(check_bind_urls(*parse_urls("http://1.2.3.256:1")));
   EXPECT_EQ(check_host_urls(*parse_urls("http://:2380")).error().message, "unexpected empty host (http://:2380)");

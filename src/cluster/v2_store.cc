@@ -39,8 +39,8 @@ class TreeWriter {
     append_json_text(out_, key);
     out_ += ":{\"Path\":";
     append_json_text(out_, path);
-    fmt::format_to(std::back_inserter(out_), ",\"CreatedIndex\":{0},\"ModifiedIndex\":{0},\"ExpireTime\":\"{1}\",\"Value\":",
-                   index_, kNoExpiry);
+    fmt::format_to(std::back_inserter(out_),
+                   ",\"CreatedIndex\":{0},\"ModifiedIndex\":{0},\"ExpireTime\":\"{1}\",\"Value\":", index_, kNoExpiry);
     append_json_text(out_, value);
     out_ += ',';
   }

@@ -54,8 +54,7 @@ TEST(V2Store, ReadsRemovedMembers) {
   const auto cluster = read_v2_store(tree_of("removed.snap"));
   ASSERT_TRUE(cluster) << cluster.error().message;
   EXPECT_EQ(cluster->voters(), (std::vector<NodeId>{NodeId(0xaa6af4b64397dbc2)}));
-  EXPECT_EQ(cluster->removed,
-            (std::set<NodeId>{NodeId(0x77), NodeId(0x20a9f295c3588abf), NodeId(0x494560839c463357)}));
+  EXPECT_EQ(cluster->removed, (std::set<NodeId>{NodeId(0x77), NodeId(0x20a9f295c3588abf), NodeId(0x494560839c463357)}));
 }
 
 TEST(V2Store, WhatIsWrittenIsReadBack) {
@@ -75,7 +74,8 @@ TEST(V2Store, WhatIsWrittenIsReadBack) {
 TEST(V2Store, HasTheShapeThatEtcdLoads) {
   Membership cluster;
   cluster.version = "3.7.0";
-  cluster.members.emplace(NodeId(0x1f), Member{.id = NodeId(0x1f), .peer_urls = {"http://h:1"}, .name = {}, .client_urls = {}});
+  cluster.members.emplace(NodeId(0x1f),
+                          Member{.id = NodeId(0x1f), .peer_urls = {"http://h:1"}, .name = {}, .client_urls = {}});
   EXPECT_EQ(write_v2_store(cluster, 3),
             R"({"Root":{"Path":"/","CreatedIndex":3,"ModifiedIndex":3,"ExpireTime":"0001-01-01T00:00:00Z","Value":"",)"
             R"("Children":{"0":{"Path":"/0","CreatedIndex":3,"ModifiedIndex":3,"ExpireTime":"0001-01-01T00:00:00Z",)"

@@ -102,13 +102,13 @@ class PosixFile final : public File {
   }
 
   Result<uint64_t> size() const override {
-    struct stat st {};
+    struct stat st{};
     if (::fstat(fd_, &st) != 0) return error("stat");
     return static_cast<uint64_t>(st.st_size);
   }
 
   Result<FileIdentity> identity() const override {
-    struct stat st {};
+    struct stat st{};
     if (::fstat(fd_, &st) != 0) return error("stat");
     return FileIdentity{st.st_dev, st.st_ino, st.st_ctim.tv_sec * 1'000'000'000 + st.st_ctim.tv_nsec};
   }
@@ -123,7 +123,7 @@ class PosixFile final : public File {
   Status lock_flock() override { return ::flock(fd_, LOCK_EX | LOCK_NB) == 0 ? Status{} : error("lock"); }
 
   Status lock_ofd() override {
-    struct flock lock {};
+    struct flock lock{};
     lock.l_type = F_WRLCK;
     lock.l_whence = SEEK_SET;
     if (::fcntl(fd_, F_OFD_SETLK, &lock) == 0) return {};
@@ -133,7 +133,9 @@ class PosixFile final : public File {
   }
 
  private:
-  std::unexpected<Error> error(std::string_view what) const { return fail_errno(errno, std::string(what) + " " + path_); }
+  std::unexpected<Error> error(std::string_view what) const {
+    return fail_errno(errno, std::string(what) + " " + path_);
+  }
   std::unexpected<Error> unsupported_or_error(std::string_view what) const {
     if (errno == EOPNOTSUPP || errno == ENOSYS) {
       return fail(Code::kUnimplemented, "{} {}: not supported by the file system", what, path_);
@@ -174,13 +176,13 @@ class PosixFileSystem final : public FileSystem {
   }
 
   bool exists(const std::string& path) override {
-    struct stat st {};
+    struct stat st{};
     return ::stat(path.c_str(), &st) == 0;
   }
 
   Status make_directories(const std::string& path) override {
     if (path.empty() || path == "/" || path == ".") return {};
-    struct stat st {};
+    struct stat st{};
     if (::stat(path.c_str(), &st) == 0) {
       return S_ISDIR(st.st_mode) ? Status{} : fail_errno(ENOTDIR, "mkdir " + path);
     }
@@ -213,7 +215,7 @@ class PosixFileSystem final : public FileSystem {
   }
 
   Result<uint64_t> free_bytes(const std::string& path) override {
-    struct statvfs st {};
+    struct statvfs st{};
     if (::statvfs(path.c_str(), &st) != 0) return fail_errno(errno, "statvfs " + path);
     return static_cast<uint64_t>(st.f_bavail) * st.f_frsize;
   }

@@ -151,8 +151,8 @@ net::HttpResponse Gateway::checks(const net::HttpRequest& request, const std::ve
   bool failed = false;
   for (const Check& check : checks) {
     failed = failed || !check.failure.empty();
-    lines += check.failure.empty() ? "[+]" + check.name + " ok\n"
-                                   : "[-]" + check.name + " failed: " + check.failure + "\n";
+    lines +=
+        check.failure.empty() ? "[+]" + check.name + " ok\n" : "[-]" + check.name + " failed: " + check.failure + "\n";
   }
   if (failed) return text(503, lines + "\n");
   return text(200, query_values(request.query, "verbose").empty() ? "ok\n" : lines + "ok\n");

@@ -51,9 +51,10 @@ constexpr Method kMethods[] = {
 };
 
 constexpr std::string_view kCodes[net::kCodeCount] = {
-    "OK",           "Canceled",          "Unknown",            "InvalidArgument", "DeadlineExceeded", "NotFound",
-    "AlreadyExists", "PermissionDenied", "ResourceExhausted",  "FailedPrecondition", "Aborted",       "OutOfRange",
-    "Unimplemented", "Internal",         "Unavailable",        "DataLoss",        "Unauthenticated"};
+    "OK",       "Canceled",       "Unknown",          "InvalidArgument",   "DeadlineExceeded",
+    "NotFound", "AlreadyExists",  "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
+    "Aborted",  "OutOfRange",     "Unimplemented",    "Internal",          "Unavailable",
+    "DataLoss", "Unauthenticated"};
 
 metrics::Labels labels_of(const Method& method) {
   return {{"grpc_method", std::string(method.name)},
@@ -82,8 +83,7 @@ std::vector<Sample> handled(const net::Server& server) {
     for (size_t code = 0; code < net::kCodeCount; ++code) {
       metrics::Labels labels = labels_of(method);
       labels.emplace_back("grpc_code", std::string(kCodes[code]));
-      samples.push_back({std::move(labels),
-                         found == counted.end() ? 0.0 : static_cast<double>(found->second[code])});
+      samples.push_back({std::move(labels), found == counted.end() ? 0.0 : static_cast<double>(found->second[code])});
     }
   }
   return samples;
@@ -117,17 +117,17 @@ void add_server_metrics(metrics::Registry& registry, const net::Server& server, 
                    [&server] { return per_method(server, &net::MethodStats::messages_received); });
   registry.collect("grpc_server_msg_sent_total", "Total number of RPC messages sent.", Kind::kCounter,
                    [&server] { return per_method(server, &net::MethodStats::messages_sent); });
-  registry.collect("etcd_network_client_grpc_received_bytes_total", "Bytes received from clients.", Kind::kCounter,
-                   [&server] {
-                     return std::vector<Sample>{{{}, static_cast<double>(server.stats().socket_bytes_in)}};
-                   });
+  registry.collect(
+      "etcd_network_client_grpc_received_bytes_total", "Bytes received from clients.", Kind::kCounter,
+      [&server] { return std::vector<Sample>{{{}, static_cast<double>(server.stats().socket_bytes_in)}}; });
   registry.collect("etcd_network_client_grpc_sent_bytes_total", "Bytes sent to clients.", Kind::kCounter, [&server] {
     return std::vector<Sample>{{{}, static_cast<double>(server.stats().socket_bytes_out)}};
   });
 
   const auto reader = std::make_shared<StateReader>(node);
-  metrics::add_cluster_version(
-      registry, [reader] { return reader->read([](const server::Published& state) { return state.members->version; }); });
+  metrics::add_cluster_version(registry, [reader] {
+    return reader->read([](const server::Published& state) { return state.members->version; });
+  });
   registry.collect("etcd_debugging_server_alarms", "Alarms, 1 while active.", Kind::kGauge, [reader] {
     return reader->read([](const server::Published& state) {
       std::vector<Sample> samples;

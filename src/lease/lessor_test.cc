@@ -27,7 +27,8 @@ TEST(Lessor, GrantWritesTheRecordEtcdWrites) {
   EXPECT_EQ(*lessor.grant(0x1122334455667788, 3600, buffer), 3600);
   EXPECT_EQ(stored(buffer),
             "00000000000000ff 08ff0110a038\n"
-            "1122334455667788 0888ef99abc5e88c9111" "10901c\n");
+            "1122334455667788 0888ef99abc5e88c9111"
+            "10901c\n");
 }
 
 TEST(Lessor, SmallWishesAreRaisedAndBadOnesRefused) {

@@ -11,9 +11,10 @@ constexpr Buckets kQuick{0.0001, 2, 20};
 std::string text(bool success) { return success ? "true" : "false"; }
 
 constexpr std::array<const char*, 17> kCodeNames = {
-    "OK",         "Canceled",         "Unknown",           "InvalidArgument",    "DeadlineExceeded", "NotFound",
-    "AlreadyExists", "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted",          "OutOfRange",
-    "Unimplemented", "Internal",      "Unavailable",       "DataLoss",           "Unauthenticated"};
+    "OK",       "Canceled",       "Unknown",          "InvalidArgument",   "DeadlineExceeded",
+    "NotFound", "AlreadyExists",  "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
+    "Aborted",  "OutOfRange",     "Unimplemented",    "Internal",          "Unavailable",
+    "DataLoss", "Unauthenticated"};
 
 }  // namespace
 
@@ -30,42 +31,43 @@ ServerMetrics::ServerMetrics(Registry& r)
                                         "Heartbeats that left late; the leader is overloaded, likely by its disk.")),
       slow_apply(r.counter("etcd_server_slow_apply_total", "Applies that took longer than the warning limit.")),
       read_indexes_failed(r.counter("etcd_server_read_indexes_failed_total", "Read index rounds that failed.")),
-      slow_read_indexes(r.counter("etcd_server_slow_read_indexes_total",
-                                  "Read index rounds that were late for their request.")),
+      slow_read_indexes(
+          r.counter("etcd_server_slow_read_indexes_total", "Read index rounds that were late for their request.")),
       quota_backend_bytes(r.gauge("etcd_server_quota_backend_bytes", "Quota of the storage in bytes.")),
       snapshot_apply_in_progress(r.gauge("etcd_server_snapshot_apply_in_progress_total",
                                          "1 while a snapshot from the leader is taken over, 0 otherwise.")),
       lease_expired(r.counter("etcd_debugging_server_lease_expired_total", "Leases that ran out.")),
-      learner_promote_successes(r.counter("etcd_server_learner_promote_successes", "Learners promoted by this leader.")),
+      learner_promote_successes(
+          r.counter("etcd_server_learner_promote_successes", "Learners promoted by this leader.")),
       health_success(r.counter("etcd_server_health_success", "Health checks passed.")),
       health_failures(r.counter("etcd_server_health_failures", "Health checks failed.")),
       range_duration_ok(r.histogram("etcd_server_range_duration_seconds", "Duration of ranges in the store.", kQuick,
                                     kSeconds, {{"success", "true"}})),
-      range_duration_failed(r.histogram("etcd_server_range_duration_seconds", "", kQuick, kSeconds,
-                                        {{"success", "false"}})),
+      range_duration_failed(
+          r.histogram("etcd_server_range_duration_seconds", "", kQuick, kSeconds, {{"success", "false"}})),
       wal_fsync(r.histogram("etcd_disk_wal_fsync_duration_seconds", "Duration of a sync of the WAL.", kDisk)),
       wal_write(r.histogram("etcd_disk_wal_write_duration_seconds", "Duration of a write to the WAL.", kDisk)),
       wal_write_bytes(r.gauge("etcd_disk_wal_write_bytes_total", "Bytes written to the WAL.")),
-      backend_commit(r.histogram("etcd_disk_backend_commit_duration_seconds", "Duration of a commit of the storage.",
-                                 kDisk)),
+      backend_commit(
+          r.histogram("etcd_disk_backend_commit_duration_seconds", "Duration of a commit of the storage.", kDisk)),
       backend_commit_rebalance(r.histogram("etcd_debugging_disk_backend_commit_rebalance_duration_seconds",
                                            "Of a commit: merging pages.", kDisk)),
       backend_commit_spill(r.histogram("etcd_debugging_disk_backend_commit_spill_duration_seconds",
                                        "Of a commit: splitting and placing pages.", kDisk)),
       backend_commit_write(r.histogram("etcd_debugging_disk_backend_commit_write_duration_seconds",
                                        "Of a commit: writing and syncing.", kDisk)),
-      backend_snapshot(r.histogram("etcd_disk_backend_snapshot_duration_seconds", "Duration of a snapshot of the storage.",
-                                   {.01, 2, 17})),
-      backend_defrag(r.histogram("etcd_disk_backend_defrag_duration_seconds", "Duration of a defragmentation.",
-                                 {.1, 2, 13})),
+      backend_snapshot(r.histogram("etcd_disk_backend_snapshot_duration_seconds",
+                                   "Duration of a snapshot of the storage.", {.01, 2, 17})),
+      backend_defrag(
+          r.histogram("etcd_disk_backend_defrag_duration_seconds", "Duration of a defragmentation.", {.1, 2, 13})),
       defrag_inflight(r.gauge("etcd_disk_defrag_inflight", "1 while a defragmentation runs, 0 otherwise.")),
-      snap_save_total(r.histogram("etcd_debugging_snap_save_total_duration_seconds", "Duration of saving a .snap file.",
-                                  kDisk)),
+      snap_save_total(
+          r.histogram("etcd_debugging_snap_save_total_duration_seconds", "Duration of saving a .snap file.", kDisk)),
       snap_save_marshalling(r.histogram("etcd_debugging_snap_save_marshalling_duration_seconds",
                                         "Of saving a .snap file: encoding.", kDisk)),
       snap_fsync(r.histogram("etcd_snap_fsync_duration_seconds", "Duration of a sync of a .snap file.", kDisk)),
-      snap_db_fsync(r.histogram("etcd_snap_db_fsync_duration_seconds", "Duration of a sync of a received database.",
-                                kDisk)),
+      snap_db_fsync(
+          r.histogram("etcd_snap_db_fsync_duration_seconds", "Duration of a sync of a received database.", kDisk)),
       snap_db_save(r.histogram("etcd_snap_db_save_total_duration_seconds", "Duration of saving a received database.",
                                {0.1, 2, 10})),
       range_total(r.counter("etcd_mvcc_range_total", "Ranges seen by this member.")),
@@ -76,8 +78,8 @@ ServerMetrics::ServerMetrics(Registry& r)
       db_size_in_use(r.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "The part of the file that is in use.")),
       open_read_transactions(r.gauge("etcd_mvcc_db_open_read_transactions", "Open read views of the storage.")),
       hash_duration(r.histogram("etcd_mvcc_hash_duration_seconds", "Duration of hashing the storage.", {.01, 2, 15})),
-      hash_rev_duration(r.histogram("etcd_mvcc_hash_rev_duration_seconds", "Duration of hashing at a revision.",
-                                    {.01, 2, 15})),
+      hash_rev_duration(
+          r.histogram("etcd_mvcc_hash_rev_duration_seconds", "Duration of hashing at a revision.", {.01, 2, 15})),
       current_revision(r.gauge("etcd_debugging_mvcc_current_revision", "The store's revision.")),
       compact_revision(r.gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction.")),
       keys_total(r.gauge("etcd_debugging_mvcc_keys_total", "Keys in the store.")),
@@ -98,10 +100,11 @@ ServerMetrics::ServerMetrics(Registry& r)
       lease_granted(r.counter("etcd_debugging_lease_granted_total", "Leases granted.")),
       lease_revoked(r.counter("etcd_debugging_lease_revoked_total", "Leases revoked.")),
       lease_renewed(r.counter("etcd_debugging_lease_renewed_total", "Renewals seen by the leader.")),
-      lease_ttl(r.histogram("etcd_debugging_lease_ttl_total", "Times to live of granted leases, in seconds.", {1, 2, 24},
-                            1)),
+      lease_ttl(
+          r.histogram("etcd_debugging_lease_ttl_total", "Times to live of granted leases, in seconds.", {1, 2, 24}, 1)),
       auth_revision(r.gauge("etcd_debugging_auth_revision", "Revision of the users and roles.")),
-      metrics_requests(r.counter("promhttp_metric_handler_requests_total", "Scrapes by HTTP status.", {{"code", "200"}})),
+      metrics_requests(
+          r.counter("promhttp_metric_handler_requests_total", "Scrapes by HTTP status.", {{"code", "200"}})),
       metrics_requests_in_flight(r.gauge("promhttp_metric_handler_requests_in_flight", "Scrapes being served.")),
       registry_(r) {
   r.counter("promhttp_metric_handler_requests_total", "", {{"code", "500"}});
@@ -109,9 +112,9 @@ ServerMetrics::ServerMetrics(Registry& r)
 }
 
 Histogram& ServerMetrics::apply_duration(std::string_view version, std::string_view op, bool success) {
-  return registry_.histogram(
-      "etcd_server_apply_duration_seconds", "Duration of applying one request.", kQuick, kSeconds,
-      {{"version", std::string(version)}, {"op", std::string(op)}, {"success", text(success)}});
+  return registry_.histogram("etcd_server_apply_duration_seconds", "Duration of applying one request.", kQuick,
+                             kSeconds,
+                             {{"version", std::string(version)}, {"op", std::string(op)}, {"success", text(success)}});
 }
 
 Histogram& ServerMetrics::request_duration(std::string_view type, bool success) {
@@ -137,11 +140,13 @@ Counter& ServerMetrics::stream_failures(std::string_view type, std::string_view 
 void add_identity(Registry& registry, const Identity& identity) {
   registry.gauge("etcd_server_version", "The server's version.", {{"server_version", identity.server_version}}).set(1);
   registry.gauge("etcd_server_id", "This member's id.", {{"server_id", identity.member_id}}).set(1);
-  registry.gauge("etcd_server_go_version", "What the server is built with.",
-                 {{"server_go_version", identity.runtime_version}})
+  registry
+      .gauge("etcd_server_go_version", "What the server is built with.",
+             {{"server_go_version", identity.runtime_version}})
       .set(1);
   for (const auto& [name, stage, is_on] : identity.features) {
-    registry.gauge("etcd_server_feature_enabled", "Feature gates.", {{"name", name}, {"stage", stage}}).set(is_on ? 1 : 0);
+    registry.gauge("etcd_server_feature_enabled", "Feature gates.", {{"name", name}, {"stage", stage}})
+        .set(is_on ? 1 : 0);
   }
 }
 

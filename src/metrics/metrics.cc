@@ -83,8 +83,7 @@ prometheus::MetricFamily collect_family(const std::string& name, const Family& f
 
 }  // namespace
 
-Histogram::Histogram(Buckets buckets, double unit)
-    : unit_(unit), shards_(std::make_unique<Shard[]>(kShardCount)) {
+Histogram::Histogram(Buckets buckets, double unit) : unit_(unit), shards_(std::make_unique<Shard[]>(kShardCount)) {
   CAIRN_ASSERT(buckets.count <= kBucketCountMax);
   double bound = buckets.start;
   for (size_t i = 0; i < buckets.count; ++i, bound *= buckets.factor) {

@@ -228,7 +228,8 @@ TEST(GrpcMethods, AppearWithEveryCodeBeforeTheFirstCall) {
   Registry registry;
   add_grpc_methods(registry, methods);
   const std::string labels = "grpc_method=\"Range\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"} ";
-  EXPECT_THAT(registry.render(), HasSubstr("grpc_server_handled_total{grpc_code=\"Unauthenticated\"," + labels + "0\n"));
+  EXPECT_THAT(registry.render(),
+              HasSubstr("grpc_server_handled_total{grpc_code=\"Unauthenticated\"," + labels + "0\n"));
   methods[0]->started.add(2);
   methods[0]->msg_received.add(3);
   methods[0]->count_handled(0);

@@ -89,8 +89,10 @@ void add_process(Registry& registry) {
   add(registry, "process_cpu_seconds_total", "CPU time used, in seconds.", Kind::kCounter,
       [] { return (stat_field(14) + stat_field(15)) / kTicks; });
   add(registry, "process_open_fds", "Open file descriptors.", Kind::kGauge, open_fds);
-  add(registry, "process_max_fds", "Limit of open file descriptors.", Kind::kGauge, [] { return limit(RLIMIT_NOFILE); });
-  add(registry, "process_resident_memory_bytes", "Resident memory.", Kind::kGauge, [] { return stat_field(24) * kPage; });
+  add(registry, "process_max_fds", "Limit of open file descriptors.", Kind::kGauge,
+      [] { return limit(RLIMIT_NOFILE); });
+  add(registry, "process_resident_memory_bytes", "Resident memory.", Kind::kGauge,
+      [] { return stat_field(24) * kPage; });
   add(registry, "process_virtual_memory_bytes", "Virtual memory.", Kind::kGauge, [] { return stat_field(23); });
   add(registry, "process_virtual_memory_max_bytes", "Limit of virtual memory.", Kind::kGauge,
       [] { return limit(RLIMIT_AS); });

@@ -31,7 +31,7 @@ char* encode(const KeyValue& kv, char* to);
 // The end of an interval of keys as requests give it: "" names the single key, "\0" everything from the key on.
 struct KeyInterval {
   std::string_view low;
-  std::string_view high;     // exclusive; unused when `single` or `to_end`
+  std::string_view high;  // exclusive; unused when `single` or `to_end`
   bool single = false;
   bool to_end = false;
 

@@ -9,8 +9,7 @@ namespace cairn::mvcc {
 namespace {
 
 bool is_filtered(const RangeRequest& r) {
-  return r.min_mod_revision != 0 || r.max_mod_revision != 0 || r.min_create_revision != 0 ||
-         r.max_create_revision != 0;
+  return r.min_mod_revision != 0 || r.max_mod_revision != 0 || r.min_create_revision != 0 || r.max_create_revision != 0;
 }
 
 bool passes(const RangeRequest& r, int64_t mod, int64_t create) {
@@ -21,9 +20,7 @@ bool passes(const RangeRequest& r, int64_t mod, int64_t create) {
 }
 
 // In key order, in one direction, without a list.
-bool is_key_ordered(const RangeRequest& r) {
-  return !is_filtered(r) && r.sort_target == SortTarget::kKey;
-}
+bool is_key_ordered(const RangeRequest& r) { return !is_filtered(r) && r.sort_target == SortTarget::kKey; }
 
 Interval index_interval(const KeyInterval& interval) {
   return {interval.low, interval.to_end ? std::nullopt : std::optional(interval.high)};
@@ -94,8 +91,7 @@ void RangeReader::make_cursor(const IndexRoot& root) {
                   newest_ ? kNewest : revision_);
 }
 
-Status RangeReader::count_and_measure(const StoreView& view, const RangeRequest& request,
-                                      const KeyInterval& interval) {
+Status RangeReader::count_and_measure(const StoreView& view, const RangeRequest& request, const KeyInterval& interval) {
   const Interval within = index_interval(interval);
   const Tally tally = newest_ ? root_.tally(within) : root_.tally_at(within, revision_).tally;
   count_ = static_cast<int64_t>(tally.count);
@@ -196,9 +192,8 @@ void RangeReader::sort(const RangeRequest& request, std::vector<Picked>& picked,
   }
   std::vector<size_t> order(picked.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return descend ? values[b] < values[a] : values[a] < values[b];
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return descend ? values[b] < values[a] : values[a] < values[b]; });
   std::vector<Picked> sorted;
   sorted.reserve(picked.size());
   for (const size_t i : order) sorted.push_back(picked[i]);
@@ -234,10 +229,8 @@ Result<RangeReader::Piece> RangeReader::next_piece(const RecordView& records) {
     CAIRN_ASSERT(cursor_->valid());
     const KeyVersion& at = cursor_->at();
     if (form_ == Form::kKeyOnly && at.newest) {
-      const KeyValue kv{.key = cursor_->key(),
-                        .create_revision = at.create,
-                        .mod_revision = at.mod.main,
-                        .version = at.version};
+      const KeyValue kv{
+          .key = cursor_->key(), .create_revision = at.create, .mod_revision = at.mod.main, .version = at.version};
       scratch_.resize(encoded_size(kv));
       encode(kv, scratch_.data());
       body = scratch_;
@@ -270,8 +263,8 @@ Result<size_t> RangeReader::produce(const RecordView& records, std::span<char> o
     ++keys_done_;
     const size_t size = piece.head.size() + piece.body.size();
     if (size <= out.size() - used) {
-      used = static_cast<size_t>(
-          wire::put_bytes(wire::put_bytes(out.data() + used, piece.head), piece.body) - out.data());
+      used =
+          static_cast<size_t>(wire::put_bytes(wire::put_bytes(out.data() + used, piece.head), piece.body) - out.data());
       continue;
     }
     // It does not fit: what is left of it is kept, one record at most.

@@ -52,9 +52,9 @@ class RangeReader {
  private:
   // How the KeyValue of a key is sent.
   enum class Form : uint8_t {
-    kWhole,       // the record as stored
-    kKeyOnly,     // key, create and mod revision, version: from the index, or the record at an older revision
-    kNoValue,     // the record without its value (keys_only sorted by value: the lease is kept)
+    kWhole,    // the record as stored
+    kKeyOnly,  // key, create and mod revision, version: from the index, or the record at an older revision
+    kNoValue,  // the record without its value (keys_only sorted by value: the lease is kept)
   };
   struct Picked {
     Revision mod;
@@ -86,7 +86,7 @@ class RangeReader {
   std::optional<std::string> high_;
   std::optional<IndexCursor> cursor_;  // answers in key order
   bool cursor_started_ = false;
-  std::vector<Picked> picked_;         // answers in another order
+  std::vector<Picked> picked_;  // answers in another order
   bool from_picked_ = false;
 
   uint64_t key_count_ = 0;

@@ -9,7 +9,7 @@
 namespace cairn::mvcc {
 namespace {
 
-constexpr uint64_t kTrimEntries = 2000;   // about a millisecond
+constexpr uint64_t kTrimEntries = 2000;  // about a millisecond
 constexpr uint64_t kFreeBlocks = 10'000;
 
 }  // namespace

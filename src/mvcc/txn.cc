@@ -81,7 +81,7 @@ struct Run {
   const StoreView* begin = nullptr;
   const LeaseExists* lease_exists = nullptr;
   const std::vector<bool>* path = nullptr;
-  size_t at = 0;  // in path
+  size_t at = 0;                    // in path
   std::vector<KeyInterval> doomed;  // deleted by what validate() has passed, which is in the order of execution
 
   Status validate(const TxnRequest& request);
@@ -148,8 +148,8 @@ Status Run::execute_op(const RequestOp& op, std::string& out) {
     case RequestOp::kRequestDeleteRange: {
       const auto& request = op.request_delete_range();
       std::vector<std::string> previous;
-      auto deleted = store->remove(KeyInterval::of(request.key(), request.range_end()),
-                                   request.prev_kv() ? &previous : nullptr);
+      auto deleted =
+          store->remove(KeyInterval::of(request.key(), request.range_end()), request.prev_kv() ? &previous : nullptr);
       if (!deleted) return std::unexpected(std::move(deleted).error());
       append_header(response, {.revision = store->revision() + (store->changed() ? 1 : 0)});
       wire::append_varint_if(response, 2, static_cast<uint64_t>(*deleted));
@@ -185,8 +185,8 @@ size_t header_size(const HeaderValues& header) {
   const auto field = [](uint32_t number, uint64_t value) {
     return value == 0 ? 0 : wire::varint_field_size(number, value);
   };
-  return field(1, header.cluster_id) + field(2, header.member_id) +
-         field(3, static_cast<uint64_t>(header.revision)) + field(4, header.raft_term);
+  return field(1, header.cluster_id) + field(2, header.member_id) + field(3, static_cast<uint64_t>(header.revision)) +
+         field(4, header.raft_term);
 }
 
 char* put_header(char* to, const HeaderValues& header) {

@@ -58,8 +58,8 @@ char* put_header(char* to, const HeaderValues& header);
 
 // Reads only. Appends the encoded TxnResponse to `out`.
 //   errors: future_rev, compacted, kDataLoss
-[[nodiscard]] Status run_read_txn(const StoreView& view, const etcdserverpb::TxnRequest& request,
-                                  HeaderValues header, std::string& out);
+[[nodiscard]] Status run_read_txn(const StoreView& view, const etcdserverpb::TxnRequest& request, HeaderValues header,
+                                  std::string& out);
 
 // Whether a lease exists, asked when a put names one.
 using LeaseExists = std::function<bool(int64_t)>;

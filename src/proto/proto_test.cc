@@ -61,7 +61,8 @@ void add_message(const Descriptor* message, std::multiset<std::string>& out) {
   for (int i = 0; i < message->nested_type_count(); ++i) add_message(message->nested_type(i), out);
   for (int i = 0; i < message->field_count(); ++i) {
     const FieldDescriptor* field = message->field(i);
-    std::string line = "field " + message->full_name() + " " + std::to_string(field->number()) + " " + field->name() + " ";
+    std::string line =
+        "field " + message->full_name() + " " + std::to_string(field->number()) + " " + field->name() + " ";
     if (field->is_repeated() && !field->is_map()) line += "repeated ";
     line += type_text(field);
     if (field->real_containing_oneof() != nullptr) line += " oneof=" + field->real_containing_oneof()->name();
@@ -70,14 +71,19 @@ void add_message(const Descriptor* message, std::multiset<std::string>& out) {
 }
 
 std::multiset<std::string> surface() {
-  const std::vector<const FileDescriptor*> files = {
-      mvccpb::KeyValue::descriptor()->file(),          authpb::User::descriptor()->file(),
-      membershippb::Member::descriptor()->file(),      etcdserverpb::RangeRequest::descriptor()->file(),
-      etcdserverpb::RequestHeader::descriptor()->file(), etcdserverpb::Metadata::descriptor()->file(),
-      leasepb::Lease::descriptor()->file(),            v3lockpb::LockRequest::descriptor()->file(),
-      v3electionpb::LeaderKey::descriptor()->file(),   raftpb::Entry::descriptor()->file(),
-      walpb::Record::descriptor()->file(),             snappb::snapshot::descriptor()->file(),
-      grpc::health::v1::HealthCheckRequest::descriptor()->file()};
+  const std::vector<const FileDescriptor*> files = {mvccpb::KeyValue::descriptor()->file(),
+                                                    authpb::User::descriptor()->file(),
+                                                    membershippb::Member::descriptor()->file(),
+                                                    etcdserverpb::RangeRequest::descriptor()->file(),
+                                                    etcdserverpb::RequestHeader::descriptor()->file(),
+                                                    etcdserverpb::Metadata::descriptor()->file(),
+                                                    leasepb::Lease::descriptor()->file(),
+                                                    v3lockpb::LockRequest::descriptor()->file(),
+                                                    v3electionpb::LeaderKey::descriptor()->file(),
+                                                    raftpb::Entry::descriptor()->file(),
+                                                    walpb::Record::descriptor()->file(),
+                                                    snappb::snapshot::descriptor()->file(),
+                                                    grpc::health::v1::HealthCheckRequest::descriptor()->file()};
   std::multiset<std::string> out;
   for (const FileDescriptor* file : files) {
     for (int i = 0; i < file->enum_type_count(); ++i) add_enum(file->enum_type(i), out);
@@ -242,7 +248,8 @@ TEST(Proto, VoteResponseOfEtcd34WithItsEmptySnapshot) {
 }
 
 TEST(Proto, ConfStateIsUnpacked) {
-  const std::string bytes = unhex("0a21 08bf95e29adcd2fcd420 08d7e698e2b990d8a249 10c2b7df9ce496bdb5aa01 2800 10eb2b 1803");
+  const std::string bytes =
+      unhex("0a21 08bf95e29adcd2fcd420 08d7e698e2b990d8a249 10c2b7df9ce496bdb5aa01 2800 10eb2b 1803");
   raftpb::SnapshotMetadata metadata;
   ASSERT_TRUE(metadata.ParseFromString(bytes));
   ASSERT_EQ(metadata.conf_state().voters_size(), 2);

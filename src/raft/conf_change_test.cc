@@ -11,7 +11,8 @@
 namespace cairn::raft {
 namespace {
 
-ConfChange change_of(std::vector<ConfChangeSingle> singles, ConfChangeTransition transition = ConfChangeTransition::kAuto) {
+ConfChange change_of(std::vector<ConfChangeSingle> singles,
+                     ConfChangeTransition transition = ConfChangeTransition::kAuto) {
   ConfChange change;
   change.changes = std::move(singles);
   change.transition = transition;
@@ -60,8 +61,7 @@ TEST(ConfChange, SeveralChangesGoThroughAJointConfiguration) {
   EXPECT_EQ(after(joint, swap), "raft: configuration is already joint");
   EXPECT_EQ(after(three(), ConfChange()), "raft: configuration is not joint");
   EXPECT_EQ(after(three(), change_of({add(4)}, ConfChangeTransition::kJointExplicit)), "(1 2 3 4)&&(1 2 3)");
-  EXPECT_EQ(after(three(), change_of({add(4)}, ConfChangeTransition::kJointImplicit)),
-            "(1 2 3 4)&&(1 2 3) auto_leave");
+  EXPECT_EQ(after(three(), change_of({add(4)}, ConfChangeTransition::kJointImplicit)), "(1 2 3 4)&&(1 2 3) auto_leave");
 }
 
 TEST(ConfChange, ReadsWhatEtcdWrote) {
@@ -72,8 +72,11 @@ TEST(ConfChange, ReadsWhatEtcdWrote) {
     ASSERT_TRUE(change);
     EXPECT_EQ(change->changes, std::vector<ConfChangeSingle>{add(2)});
   }
-  EXPECT_EQ(to_hex(encode(ConfChangeV1{.id = 7, .type = ConfChangeType::kRemoveNode, .node = NodeId(300), .context = "x"})),
-            "08071001" "18ac02" "220178");
+  EXPECT_EQ(
+      to_hex(encode(ConfChangeV1{.id = 7, .type = ConfChangeType::kRemoveNode, .node = NodeId(300), .context = "x"})),
+      "08071001"
+      "18ac02"
+      "220178");
   EXPECT_TRUE(leaves_joint(*decode_conf_change(EntryType::kConfChangeV2, "")));
   EXPECT_FALSE(decode_conf_change(EntryType::kConfChange, "\x10\x09"));
   EXPECT_FALSE(decode_conf_change(EntryType::kConfChange, "\x10"));

@@ -116,8 +116,7 @@ bool Core::step_to_term(const Message& message) {
   }
 
   if (message.term < hard_.term) {
-    if ((type == MessageType::kHeartbeat || type == MessageType::kApp) &&
-        (config_.check_quorum || config_.pre_vote)) {
+    if ((type == MessageType::kHeartbeat || type == MessageType::kApp) && (config_.check_quorum || config_.pre_vote)) {
       // A leader of a term that we left behind. It would never hear of ours, as our vote requests are ignored
       // while it lives: this answer tells it.
       send(message_to(message.from, MessageType::kAppResp));

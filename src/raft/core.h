@@ -45,15 +45,15 @@
 namespace cairn::raft {
 
 struct Config {
-  NodeId id;                       // not 0
-  uint64_t seed = 0;               // of the random part of election timeouts
-  uint32_t election_ticks = 100;   // a follower waits this long, and up to once more, for its leader
-  uint32_t heartbeat_ticks = 10;   // < election_ticks
+  NodeId id;                      // not 0
+  uint64_t seed = 0;              // of the random part of election timeouts
+  uint32_t election_ticks = 100;  // a follower waits this long, and up to once more, for its leader
+  uint32_t heartbeat_ticks = 10;  // < election_ticks
   bool pre_vote = true;
-  bool check_quorum = true;        // a leader steps down, and members refuse votes, by who was heard of lately
+  bool check_quorum = true;  // a leader steps down, and members refuse votes, by who was heard of lately
   bool step_down_on_removal = false;
   uint64_t max_bytes_per_message = uint64_t{1} << 20;
-  uint32_t max_inflight_messages = 512;            // appends to one member not yet answered
+  uint32_t max_inflight_messages = 512;  // appends to one member not yet answered
   uint64_t max_inflight_bytes = uint64_t{32} << 20;
   uint64_t max_uncommitted_bytes = uint64_t{256} << 20;  // proposals beyond it are refused, while any is uncommitted
   uint64_t max_unapplied_bytes = uint64_t{64} << 20;     // handed out for applying and not reported applied
@@ -67,14 +67,14 @@ struct StartState {
 };
 
 enum class ProposeOutcome : uint8_t {
-  kAppended,     // in our log as [first, first + count) of `term`; committed later, or lost with the term
-  kForwarded,    // sent to the leader of `term`, who may append it in that term or never get it
-  kNoLeader,     // nobody to give it to: hold it or refuse it
-  kTransferring, // we lead, and are handing over: hold it, then give it to the next leader
-  kFull,         // max_uncommitted_bytes
-  kNotMember,    // we lead, but were removed
-  kWrongTerm,    // propose_as_leader: not leader of that term
-  kConfRefused,  // a conf change while another is on its way, or one that does not fit the configuration
+  kAppended,      // in our log as [first, first + count) of `term`; committed later, or lost with the term
+  kForwarded,     // sent to the leader of `term`, who may append it in that term or never get it
+  kNoLeader,      // nobody to give it to: hold it or refuse it
+  kTransferring,  // we lead, and are handing over: hold it, then give it to the next leader
+  kFull,          // max_uncommitted_bytes
+  kNotMember,     // we lead, but were removed
+  kWrongTerm,     // propose_as_leader: not leader of that term
+  kConfRefused,   // a conf change while another is on its way, or one that does not fit the configuration
 };
 
 struct ProposeResult {
@@ -194,7 +194,7 @@ class Core {
   [[nodiscard]] bool has_committed_in_term() const;
   // This member is the only voter: it decides alone.
   [[nodiscard]] bool is_sole_voter() const;
-  [[nodiscard]] NodeId transfer_target() const;   // 0: no transfer under way
+  [[nodiscard]] NodeId transfer_target() const;  // 0: no transfer under way
   [[nodiscard]] bool awaits_conf_verdict() const { return awaits_conf_verdict_; }
   [[nodiscard]] std::vector<PeerStatus> peers() const;  // empty unless leader; includes this member
   // A majority was heard of since the last check (every election_ticks). Meaningful for a leader.
@@ -213,8 +213,8 @@ class Core {
   struct Leader {
     std::vector<Progress> peers;  // all members of the configuration, by id; this one included
     ReadRounds reads;
-    Index term_start;             // our first entry: nothing below it is committed by counting
-    Index pending_conf_index;     // no conf change is accepted until this is applied
+    Index term_start;          // our first entry: nothing below it is committed by counting
+    Index pending_conf_index;  // no conf change is accepted until this is applied
     NodeId transfer_target;
     uint32_t heartbeat_elapsed = 0;
     bool appends_due = false;

@@ -215,8 +215,7 @@ TEST(Core, ACandidateLearnsFromARefusalWhatIsCommitted) {
 TEST(Core, WhatWasAppliedIsCommittedAfterARestart) {
   MemoryLog log;
   log.append(std::vector<Entry>{entry(1, 1), entry(2, 1), entry(3, 1)});
-  Core core(config_of(1), log,
-            {.hard = {Term(1), kNoNode, Index(1)}, .conf = voters({1, 2, 3}), .applied = Index(2)});
+  Core core(config_of(1), log, {.hard = {Term(1), kNoNode, Index(1)}, .conf = voters({1, 2, 3}), .applied = Index(2)});
   EXPECT_EQ(core.committed(), Index(2));
   const Ready ready = settle(core, log);
   ASSERT_TRUE(ready.hard_state);

@@ -84,8 +84,8 @@ std::string describe(const ConfState& conf) {
 }
 
 std::string describe(const PeerStatus& peer) {
-  std::string text = fmt::format("{}: {} match={} next={}", peer.id.value, name_of(peer.state), peer.match.value,
-                                 peer.next.value);
+  std::string text =
+      fmt::format("{}: {} match={} next={}", peer.id.value, name_of(peer.state), peer.match.value, peer.next.value);
   if (peer.is_learner) text += " learner";
   if (peer.paused) text += " paused";
   if (!peer.recent_active) text += " inactive";

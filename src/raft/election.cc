@@ -12,9 +12,7 @@ bool Core::campaign() { return campaign_as(config_.pre_vote, /*transfer=*/false)
 bool Core::is_promotable() const { return is_voter(conf_, config_.id) && !log_.has_pending_snapshot(); }
 
 // A committed conf change that has not taken effect here: we would count votes by a configuration that is over.
-bool Core::has_unapplied_conf_change() const {
-  return awaits_conf_verdict_ || log_.may_have_conf_change_to_hand_out();
-}
+bool Core::has_unapplied_conf_change() const { return awaits_conf_verdict_ || log_.may_have_conf_change_to_hand_out(); }
 
 bool Core::in_lease() const {
   return config_.check_quorum && leader_ != kNoNode && election_elapsed_ < config_.election_ticks;
@@ -87,8 +85,7 @@ void Core::on_vote_request(const Message& message) {
   const bool is_free = hard_.vote == kNoNode && leader_ == kNoNode;
   const bool is_future = pre && message.term > hard_.term;
   // Learners vote as well: we may have been made a voter without knowing it yet.
-  const bool granted =
-      (is_repeat || is_free || is_future) && log_.is_up_to_date(message.log_term, message.index);
+  const bool granted = (is_repeat || is_free || is_future) && log_.is_up_to_date(message.log_term, message.index);
 
   Message reply = message_to(message.from, pre ? MessageType::kPreVoteResp : MessageType::kVoteResp);
   reply.reject = !granted;

@@ -100,7 +100,8 @@ bool Core::read_index(std::string context) {
   }
   if (leader_ == kNoNode) return false;
   Message request = message_to(leader_, MessageType::kReadIndex);
-  request.entries.push_back({.term = Term(0), .index = Index(0), .type = EntryType::kNormal, .data = std::move(payload)});
+  request.entries.push_back(
+      {.term = Term(0), .index = Index(0), .type = EntryType::kNormal, .data = std::move(payload)});
   send(std::move(request));
   return true;
 }

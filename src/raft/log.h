@@ -95,8 +95,8 @@ class Log {
   const LogView& view_;
   std::vector<Entry> tail_;  // [head_, size) is in use
   size_t head_ = 0;
-  size_t taken_ = 0;         // [head_, taken_) is on its way to the disk
-  Index tail_first_;         // the index of tail_[head_], also when there is none
+  size_t taken_ = 0;  // [head_, taken_) is on its way to the disk
+  Index tail_first_;  // the index of tail_[head_], also when there is none
   SnapshotPtr pending_snapshot_;
   bool snapshot_taken_ = false;
   Index stable_before_snapshot_;

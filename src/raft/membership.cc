@@ -35,7 +35,7 @@ void Core::switch_to(ConfState conf) {
     return;
   }
   Leader& leader = leading();
-  maybe_commit();   // fewer may be needed now
+  maybe_commit();  // fewer may be needed now
   finish_reads();
   leader.appends_due = true;  // new members need not wait for a heartbeat
   if (!is_voter(conf_, leader.transfer_target)) leader.transfer_target = kNoNode;

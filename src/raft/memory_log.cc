@@ -8,8 +8,7 @@ namespace cairn::raft {
 
 MemoryLog::MemoryLog(Index before, Term term) : before_(before), before_term_(term) {}
 
-std::expected<void, LogGap> MemoryLog::entries(Index lo, Index hi, uint64_t bytes_max,
-                                               std::vector<Entry>& out) const {
+std::expected<void, LogGap> MemoryLog::entries(Index lo, Index hi, uint64_t bytes_max, std::vector<Entry>& out) const {
   CAIRN_ASSERT(lo <= hi && hi <= last_index() + 1);
   if (lo <= before_) return std::unexpected(LogGap::kCompacted);
   if (lo == hi) return {};

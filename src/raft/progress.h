@@ -55,13 +55,13 @@ struct Progress {
   ProgressState state = ProgressState::kProbe;
   Index match;
   Index next{1};
-  Index sent_commit;         // the highest commit index on its way to the member
-  Index pending_snapshot;    // of the snapshot on its way
+  Index sent_commit;       // the highest commit index on its way to the member
+  Index pending_snapshot;  // of the snapshot on its way
   bool recent_active = false;
-  bool probe_sent = false;   // probe: wait for an answer, or for the next heartbeat's
-  bool log_waits = false;    // its next entries are not in memory
-  bool append_asked = false; // send one even if it is empty
-  uint64_t read_acked = 0;   // the highest read round answered
+  bool probe_sent = false;    // probe: wait for an answer, or for the next heartbeat's
+  bool log_waits = false;     // its next entries are not in memory
+  bool append_asked = false;  // send one even if it is empty
+  uint64_t read_acked = 0;    // the highest read round answered
   Inflights inflights;
 
   Progress(NodeId node, Index next_index, uint32_t messages_max, uint64_t bytes_max)

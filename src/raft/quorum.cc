@@ -7,7 +7,9 @@ namespace {
 
 bool contains(const std::vector<NodeId>& ids, NodeId id) { return std::binary_search(ids.begin(), ids.end(), id); }
 
-void add_all(std::vector<NodeId>& to, const std::vector<NodeId>& from) { to.insert(to.end(), from.begin(), from.end()); }
+void add_all(std::vector<NodeId>& to, const std::vector<NodeId>& from) {
+  to.insert(to.end(), from.begin(), from.end());
+}
 
 void make_set(std::vector<NodeId>& ids) {
   std::ranges::sort(ids);

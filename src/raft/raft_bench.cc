@@ -44,7 +44,8 @@ struct Member {
 
 void fill(std::vector<PayloadPtr>& batch, size_t count) {
   batch.clear();
-  for (size_t i = 0; i < count; ++i) batch.push_back(std::make_shared<const Payload>(Payload{std::string(300, 'x'), i}));
+  for (size_t i = 0; i < count; ++i)
+    batch.push_back(std::make_shared<const Payload>(Payload{std::string(300, 'x'), i}));
 }
 
 // Without the payloads' own making, which happens in the threads of the clients.

@@ -158,7 +158,8 @@ class Env {
     std::vector<Entry> entries;
     Index index = which.log.last_index();
     for (uint64_t i = command.number("count", 1); i > 0; --i) {
-      entries.push_back({.term = Term(command.number("term", 1)), .index = ++index, .type = EntryType::kNormal, .data = nullptr});
+      entries.push_back(
+          {.term = Term(command.number("term", 1)), .index = ++index, .type = EntryType::kNormal, .data = nullptr});
     }
     which.log.append(entries);
   }
@@ -177,8 +178,9 @@ class Env {
     std::vector<PayloadPtr> payloads;
     for (size_t i = 1; i < command.words.size(); ++i) payloads.push_back(payload(command.words[i]));
     const bool bound = command.values.contains("as_leader_of");
-    const ProposeResult result = bound ? core(command).propose_as_leader(Term(command.number("as_leader_of", 0)), payloads)
-                                       : core(command).propose(payloads);
+    const ProposeResult result =
+        bound ? core(command).propose_as_leader(Term(command.number("as_leader_of", 0)), payloads)
+              : core(command).propose(payloads);
     say("{}{}", name_of(result.outcome),
         result.outcome == ProposeOutcome::kAppended ? fmt::format(" at {}/{}", result.first, result.term) : "");
   }

@@ -62,8 +62,8 @@ struct World::Node {
 
   NodeId id;
   Disk disk;
-  Index stored;                         // the state on disk is that after this entry
-  std::map<Index, ConfState> confs;     // by the entry that made them
+  Index stored;                      // the state on disk is that after this entry
+  std::map<Index, ConfState> confs;  // by the entry that made them
   // Lost in a crash:
   std::unique_ptr<Core> core;
   std::deque<Write> writes;
@@ -88,8 +88,8 @@ World::World(const WorldOptions& options) : options_(options), random_(options.s
     auto node = std::make_unique<Node>(NodeId(i), random_.fork(), calm_);
     if (i <= options_.voters) {
       // The founders begin behind a snapshot that names them, so that whoever joins later learns of them.
-      node->disk.log.install(std::make_shared<const Snapshot>(
-          Snapshot{.index = Index(1), .term = Term(1), .conf = first, .data = {}}));
+      node->disk.log.install(
+          std::make_shared<const Snapshot>(Snapshot{.index = Index(1), .term = Term(1), .conf = first, .data = {}}));
       node->disk.hard = {.term = Term(1), .vote = kNoNode, .commit = Index(1)};
       node->confs[Index(1)] = first;
       node->stored = Index(1);
@@ -324,7 +324,8 @@ void World::apply_entry(Node& node, const Entry& entry) {
   const Result<ConfState> applied = node.core->apply_conf_change(change);
   if (!applied) violation("member {} cannot apply a conf change: {}", node.id, applied.error().message);
   // (The core of this mutant is ahead of the applier; what that leads to is to be found by other means.)
-  if (has_newer && *applied != conf && !CAIRN_MUTANT("raft.conf_change_counted_early")) violation("member {} has another configuration", node.id);
+  if (has_newer && *applied != conf && !CAIRN_MUTANT("raft.conf_change_counted_early"))
+    violation("member {} has another configuration", node.id);
   node.confs[entry.index] = conf;
   if (entry.index > newest_conf_index_) {
     newest_conf_index_ = entry.index;
@@ -361,8 +362,9 @@ void World::propose(Node& node) {
 void World::propose_conf_change(Node& node) {
   const auto random_change = [&] {
     const uint64_t kind = random_.below(8);
-    const auto type = kind < 4 ? ConfChangeType::kAddNode
-                               : kind < 6 ? ConfChangeType::kAddLearnerNode : ConfChangeType::kRemoveNode;
+    const auto type = kind < 4   ? ConfChangeType::kAddNode
+                      : kind < 6 ? ConfChangeType::kAddLearnerNode
+                                 : ConfChangeType::kRemoveNode;
     return ConfChangeSingle{type, NodeId(random_.between(1, options_.nodes))};
   };
   std::string bytes;

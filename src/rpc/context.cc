@@ -27,8 +27,8 @@ void Context::propose_other(net::Call& call, std::string entry_bytes, Wait until
   if (entry_bytes.size() > limits_.request_bytes_max) return finish_with(call, errors::request_too_large());
   if (turn_ns_ == 0) turn_ns_ = clock_.monotonic_ns();
   if (until == Wait::kApplied) outstanding_.push_back({turn_ns_ + limits_.request_timeout_ns, call.id()});
-  proposals_.push_back(std::make_shared<const raft::Payload>(
-      raft::Payload{.bytes = std::move(entry_bytes), .tag = tag_of(call.id())}));
+  proposals_.push_back(
+      std::make_shared<const raft::Payload>(raft::Payload{.bytes = std::move(entry_bytes), .tag = tag_of(call.id())}));
 }
 
 void Context::when_linearizable(net::Call& call, Continuation then) {

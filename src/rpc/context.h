@@ -25,7 +25,7 @@ class Workers;
 struct Limits {
   uint32_t request_bytes_max = 1'572'864;  // of the entry that a request becomes
   uint32_t txn_ops_max = 128;
-  uint64_t quota_bytes = uint64_t{2} << 30;  // 0: no quota
+  uint64_t quota_bytes = uint64_t{2} << 30;     // 0: no quota
   int64_t quota_configured = int64_t{2} << 30;  // as Status tells it; below 0: no quota
   int64_t request_timeout_ns = 7'000'000'000;
 };
@@ -62,9 +62,7 @@ class Context {
   void deliver(const server::AnswerBatch& batch);
 
  private:
-  [[nodiscard]] server::Tag tag_of(net::CallId id) const {
-    return id.value | (uint64_t{loop_.index()} << 56);
-  }
+  [[nodiscard]] server::Tag tag_of(net::CallId id) const { return id.value | (uint64_t{loop_.index()} << 56); }
   void wait(net::Call& call, server::Control kind, Continuation then);
   void expire();
 

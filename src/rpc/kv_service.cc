@@ -76,8 +76,8 @@ class RangeHandler final : public UnaryHandler {
   [[nodiscard]] Status check(const mvcc::RangeRequest& request) const {
     CAIRN_CHECK(mvcc::check_range(request));
     if (!streams_) return {};
-    // compat: without an order any target passes, as in etcd. What is sent is then the unary answer; etcd sorts chunk by
-    // chunk and goes on behind whatever key stands last, so that beyond ten keys some come twice and some never.
+    // compat: without an order any target passes, as in etcd. What is sent is then the unary answer; etcd sorts chunk
+    // by chunk and goes on behind whatever key stands last, so that beyond ten keys some come twice and some never.
     const bool is_key_ascend =
         request.sort_target == mvcc::SortTarget::kKey && request.sort_order == mvcc::SortOrder::kAscend;
     if (request.sort_order != mvcc::SortOrder::kNone && !is_key_ascend) {
@@ -197,8 +197,7 @@ class TxnHandler final : public UnaryHandler {
   void run(net::Call& call, const etcdserverpb::TxnRequest& request) {
     const auto state = context_.enter();
     std::string response;
-    const Status ran =
-        mvcc::run_read_txn(state->kv, request, response_header(*state, context_.node(), 0), response);
+    const Status ran = mvcc::run_read_txn(state->kv, request, response_header(*state, context_.node(), 0), response);
     ran ? call.reply(response) : finish_with(call, ran.error());
   }
   std::string message_;

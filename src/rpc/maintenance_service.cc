@@ -105,8 +105,7 @@ class HashKvHandler final : public Handler {
   }
 
  private:
-  static Result<std::string> hash(server::PublishedDomain::Reader& reader, const server::Node& node,
-                                  int64_t wanted) {
+  static Result<std::string> hash(server::PublishedDomain::Reader& reader, const server::Node& node, int64_t wanted) {
     std::optional<mvcc::KvHasher> hasher;
     server::PublishedDomain::Pin pin;
     etcdserverpb::HashKVResponse response;
@@ -141,15 +140,15 @@ class HashHandler final : public Handler {
     if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
     context_.when_committed(call, [this](net::Call& later, const Error* error) {
       if (error != nullptr) return finish_with(later, *error);
-      context_.workers().run_background([id = later.id(), &loop = later.loop(),
-                                         &node = context_.node()](server::PublishedDomain::Reader& reader) {
-        auto answer = std::make_shared<Result<std::string>>(hash(reader, node));
-        loop.post([id, &loop, answer] {
-          net::Call* const call_now = loop.find(id);
-          if (call_now == nullptr) return;
-          *answer ? call_now->reply(**answer) : finish_with(*call_now, answer->error());
-        });
-      });
+      context_.workers().run_background(
+          [id = later.id(), &loop = later.loop(), &node = context_.node()](server::PublishedDomain::Reader& reader) {
+            auto answer = std::make_shared<Result<std::string>>(hash(reader, node));
+            loop.post([id, &loop, answer] {
+              net::Call* const call_now = loop.find(id);
+              if (call_now == nullptr) return;
+              *answer ? call_now->reply(**answer) : finish_with(*call_now, answer->error());
+            });
+          });
     });
   }
 
@@ -164,8 +163,8 @@ class HashHandler final : public Handler {
       CAIRN_CHECK(cursor->seek(""));
       while (cursor->valid()) {
         const std::string_view key = cursor->key();
-        const bool ignored = table == storage::Table::kMeta &&
-                             (key == "consistent_index" || key == "term" || key == "storageVersion");
+        const bool ignored =
+            table == storage::Table::kMeta && (key == "consistent_index" || key == "term" || key == "storageVersion");
         if (!ignored) crc = crc32c(crc32c(crc, key), cursor->value());
         CAIRN_CHECK(cursor->next());
       }

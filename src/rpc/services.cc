@@ -88,9 +88,8 @@ void Services::attach(std::span<net::EventLoop* const> loops) {
 
 void Services::deliver(unsigned loop, server::AnswerBatch batch) {
   Context& context = *contexts_[loop];
-  context.loop().post([&context, shared = std::make_shared<server::AnswerBatch>(std::move(batch))] {
-    context.deliver(*shared);
-  });
+  context.loop().post(
+      [&context, shared = std::make_shared<server::AnswerBatch>(std::move(batch))] { context.deliver(*shared); });
 }
 
 std::unique_ptr<net::CallHandler> Services::route(std::string_view path, net::Call& call) {

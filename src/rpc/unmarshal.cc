@@ -9,11 +9,10 @@ namespace cairn::rpc {
 namespace {
 
 Error error_of(Answer answer, std::string_view why) {
-  return Error{Code::kInternal,
-               fmt::format("grpc: {}: {}",
-                           answer == Answer::kOne ? "error unmarshalling request"
-                                                  : "failed to unmarshal the received message",
-                           why)};
+  return Error{Code::kInternal, fmt::format("grpc: {}: {}",
+                                            answer == Answer::kOne ? "error unmarshalling request"
+                                                                   : "failed to unmarshal the received message",
+                                            why)};
 }
 
 }  // namespace

@@ -130,8 +130,8 @@ Status ApplyCore::apply_txn(std::string_view bytes, Tag tag) {
   const bool fits = within_quota(cost);
   std::string response;
   store_.begin();
-  const Status ran = mvcc::run_write_txn(
-      store_, request, [&](int64_t lease) { return lessor_.exists(lease); }, header(0), response);
+  const Status ran =
+      mvcc::run_write_txn(store_, request, [&](int64_t lease) { return lessor_.exists(lease); }, header(0), response);
   end_write();
   if (!ran) {
     if (ran.error().code == Code::kDataLoss) return ran;
@@ -156,8 +156,7 @@ Status ApplyCore::apply_compaction(std::string_view bytes, Tag tag) {
     return {};
   }
   store_.compact(request->revision);
-  store_.tables().put(storage::Table::kMeta, "scheduledCompactRev",
-                      storage::revision_key({request->revision, 0}));
+  store_.tables().put(storage::Table::kMeta, "scheduledCompactRev", storage::revision_key({request->revision, 0}));
   dirty_ = true;
   const Tag waiter = request->physical ? tag : 0;
   if (!pass_) {
@@ -184,9 +183,9 @@ Status ApplyCore::apply_range(std::string_view bytes, Tag tag) {
   const mvcc::StoreView view = store_.working();
   const auto revision = mvcc::check_range_revision(request->revision, view, false);
   std::string response;
-  const Status built = revision ? mvcc::append_range_response(view, *request, *revision,
-                                                              header(store_.revision()), response)
-                                : Status(std::unexpected(revision.error()));
+  const Status built = revision
+                           ? mvcc::append_range_response(view, *request, *revision, header(store_.revision()), response)
+                           : Status(std::unexpected(revision.error()));
   built ? answer(tag, Code::kOk, response) : answer_error(tag, built.error());
   return {};
 }

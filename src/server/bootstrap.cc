@@ -40,9 +40,8 @@ Result<env::FileIdentity> identity_of(env::FileSystem& fs, const std::string& pa
 
 bool has_log(env::FileSystem& fs, const std::string& directory) {
   const auto names = fs.list(directory);
-  return names && std::any_of(names->begin(), names->end(), [](const std::string& name) {
-           return name.ends_with(".wal");
-         });
+  return names &&
+         std::any_of(names->begin(), names->end(), [](const std::string& name) { return name.ends_with(".wal"); });
 }
 
 // What a crash in the middle of a receive or a defragmentation leaves.
@@ -175,9 +174,7 @@ Result<Bootstrapped> open_found(env::FileSystem& fs, const BootstrapOptions& opt
 
 }  // namespace
 
-bool holds_member(env::FileSystem& fs, const BootstrapOptions& options) {
-  return has_log(fs, paths_of(options).wal);
-}
+bool holds_member(env::FileSystem& fs, const BootstrapOptions& options) { return has_log(fs, paths_of(options).wal); }
 
 Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& options) {
   const Paths paths = paths_of(options);

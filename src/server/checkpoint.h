@@ -129,7 +129,7 @@ class CheckpointWriter {
   const std::string path_;
   PublishedDomain::Reader& reader_;
   CheckpointBase base_;
-  int64_t base_changes_;         // StoreView::changes at the base
+  int64_t base_changes_;        // StoreView::changes at the base
   uint64_t retry_changes_ = 0;  // no new one before
   std::unique_ptr<Work> work_;
   uint64_t written_count_ = 0;

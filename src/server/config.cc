@@ -48,7 +48,9 @@ Stop refuse(std::string error) {
 Stop refuse(const Error& error) { return refuse(error.message); }
 
 // exit 2, as Go's flag package tells it
-Stop bad_usage(std::string_view error) { return Stop{.exit_code = 2, .out = "", .err = fmt::format("{}\n{}", error, kUsage)}; }
+Stop bad_usage(std::string_view error) {
+  return Stop{.exit_code = 2, .out = "", .err = fmt::format("{}\n{}", error, kUsage)};
+}
 
 std::string environment_name(std::string_view flag) {
   std::string name = "ETCD_";
@@ -260,9 +262,10 @@ std::optional<Stop> check_values(const Config& config, const Given& given) {
                               quoted(url_list(config.initial_advertise_peer_urls)), status.error().message));
   }
   if (const Status status = cluster::check_host_urls(config.advertise_client_urls); !status) {
-    return refuse(fmt::format("--advertise-client-urls {} must be in the format \"host:port\", "
-                              "\"unix:/path/to/socket\" or \"unixs:/path/to/socket\" ({})",
-                              quoted(url_list(config.advertise_client_urls)), status.error().message));
+    return refuse(
+        fmt::format("--advertise-client-urls {} must be in the format \"host:port\", "
+                    "\"unix:/path/to/socket\" or \"unixs:/path/to/socket\" ({})",
+                    quoted(url_list(config.advertise_client_urls)), status.error().message));
   }
   if (given.text("discovery-token").empty() != given.text("discovery-endpoints").empty()) {
     return refuse("both --discovery-token and --discovery-endpoints must be set");
@@ -286,9 +289,10 @@ std::optional<Stop> check_values(const Config& config, const Given& given) {
   if (given.boolean("enable-distributed-tracing")) {
     const auto rate = given.number<int64_t>("distributed-tracing-sampling-rate");
     if (rate < 0 || rate > 1'000'000) {
-      return refuse(fmt::format("distributed tracing configurition is not valid: (distributed tracing sampling rate "
-                                "must be between 0 and 1000000, but got {})",
-                                rate));
+      return refuse(
+          fmt::format("distributed tracing configurition is not valid: (distributed tracing sampling rate "
+                      "must be between 0 and 1000000, but got {})",
+                      rate));
     }
   }
   const std::string_view gates = given.text("feature-gates");
@@ -296,7 +300,8 @@ std::optional<Stop> check_values(const Config& config, const Given& given) {
     return refuse("enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint");
   }
   if (given.duration("compact-hash-check-time") <= Nanoseconds(0)) {
-    return refuse(fmt::format("--compact-hash-check-time must be >0 (set to {})", given.text("compact-hash-check-time")));
+    return refuse(
+        fmt::format("--compact-hash-check-time must be >0 (set to {})", given.text("compact-hash-check-time")));
   }
   return std::nullopt;
 }
@@ -315,8 +320,8 @@ std::optional<Stop> check_built(const Config& config, const Given& given, std::v
   for (const GateSpec& gate : all_gates()) {
     if (gate_is_on(gates, gate.name) == gate.is_on) continue;
     if (gate.kind == FlagClass::kProtects) {
-      return refuse(fmt::format("--feature-gates={} is not built yet: cairn does not start without what it asks for",
-                                gate.name));
+      return refuse(
+          fmt::format("--feature-gates={} is not built yet: cairn does not start without what it asks for", gate.name));
     }
     without_effect.push_back("feature-gates=" + std::string(gate.name));
   }
@@ -339,10 +344,11 @@ std::optional<Stop> check_built(const Config& config, const Given& given, std::v
 
 void add_hints(const Config& config, const Given& given, std::vector<Notice>& notices) {
   if (config.name == "default") {
-    notices.push_back({log::Level::kWarn,
-                       "it isn't recommended to use default name, please set a value for --name. Note that etcd might run "
-                       "into issue when multiple members have the same default name",
-                       {{"name", config.name}}});
+    notices.push_back(
+        {log::Level::kWarn,
+         "it isn't recommended to use default name, please set a value for --name. Note that etcd might run "
+         "into issue when multiple members have the same default name",
+         {{"name", config.name}}});
   }
   if (!given.has("data-dir") || given.text("data-dir").empty()) {
     notices.push_back({log::Level::kWarn, "'data-dir' was empty; using default", {{"data-dir", config.data_dir}}});
@@ -352,10 +358,11 @@ void add_hints(const Config& config, const Given& given, std::vector<Notice>& no
         {log::Level::kWarn, "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8.", {}});
   }
   if (given.has("v2-deprecation")) {
-    notices.push_back({log::Level::kWarn,
-                       "--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, "
-                       "ignoring user input.",
-                       {}});
+    notices.push_back(
+        {log::Level::kWarn,
+         "--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, "
+         "ignoring user input.",
+         {}});
   }
   if (config.max_request_bytes > kRequestBytesRecommendedMax) {
     notices.push_back({log::Level::kWarn,
@@ -394,8 +401,8 @@ Config to_config(const Given& given) {
   config.initial_cluster_token = given.text("initial-cluster-token");
   config.strict_reconfig_check = given.boolean("strict-reconfig-check");
   config.pre_vote = given.boolean("pre-vote");
-  config.learner_count_max = static_cast<uint32_t>(
-      std::clamp<int64_t>(given.number<int64_t>("max-learners"), 0, UINT32_MAX));
+  config.learner_count_max =
+      static_cast<uint32_t>(std::clamp<int64_t>(given.number<int64_t>("max-learners"), 0, UINT32_MAX));
 
   config.heartbeat_ms = given.small("heartbeat-interval");
   config.election_ms = given.small("election-timeout");

@@ -15,8 +15,8 @@ namespace cairn::server {
 
 enum class FlagType : uint8_t {
   kBool,
-  kInt,     // 64 bits, as on every target
-  kUint,    // likewise
+  kInt,   // 64 bits, as on every target
+  kUint,  // likewise
   kUint32,
   kDuration,
   kText,

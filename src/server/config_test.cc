@@ -92,20 +92,51 @@ TEST(Config, DefaultsOfTheStructAreThoseOfTheFlags) {
 }
 
 TEST(Config, EverySupportedFlagArrives) {
-  const ParseOutcome outcome =
-      parse({"--name=n1", "-data-dir", "/d", "--wal-dir", "/w", "-listen-peer-urls=http://127.0.0.1:1",
-             "--listen-client-urls=http://127.0.0.1:3,http://127.0.0.1:2", "--advertise-client-urls", "http://h:2",
-             "--initial-advertise-peer-urls=http://h:1", "--initial-cluster-state", "existing",
-             "--initial-cluster-token=t", "--quota-backend-bytes=-1", "--snapshot-count=7",
-             "--snapshot-catchup-entries=0x10", "--heartbeat-interval=10", "--election-timeout=1_00", "--log-level=debug",
-             "--log-outputs=stdout,a.log", "--log-format=console", "--logger=zap", "--max-request-bytes=99999999999",
-             "--max-txn-ops=0", "--max-concurrent-streams=17", "--grpc-keepalive-min-time=1m", "--grpc-keepalive-interval=0s",
-             "--grpc-keepalive-timeout=1.5s", "--backend-batch-interval=5ms", "--backend-batch-limit=-3",
-             "--backend-bbolt-freelist-type=array", "--max-wals=0", "--max-snapshots=2", "--unsafe-no-fsync",
-             "--compaction-batch-limit=5", "--compaction-sleep-interval=1us", "--warning-apply-duration=2s",
-             "--warning-unary-request-duration=3s", "--strict-reconfig-check=false", "--pre-vote=F",
-             "--metrics=extensive", "--max-learners=3", "--io-threads=4", "--initial-election-tick-advance=0",
-             "--enable-grpc-gateway=false"});
+  const ParseOutcome outcome = parse({"--name=n1",
+                                      "-data-dir",
+                                      "/d",
+                                      "--wal-dir",
+                                      "/w",
+                                      "-listen-peer-urls=http://127.0.0.1:1",
+                                      "--listen-client-urls=http://127.0.0.1:3,http://127.0.0.1:2",
+                                      "--advertise-client-urls",
+                                      "http://h:2",
+                                      "--initial-advertise-peer-urls=http://h:1",
+                                      "--initial-cluster-state",
+                                      "existing",
+                                      "--initial-cluster-token=t",
+                                      "--quota-backend-bytes=-1",
+                                      "--snapshot-count=7",
+                                      "--snapshot-catchup-entries=0x10",
+                                      "--heartbeat-interval=10",
+                                      "--election-timeout=1_00",
+                                      "--log-level=debug",
+                                      "--log-outputs=stdout,a.log",
+                                      "--log-format=console",
+                                      "--logger=zap",
+                                      "--max-request-bytes=99999999999",
+                                      "--max-txn-ops=0",
+                                      "--max-concurrent-streams=17",
+                                      "--grpc-keepalive-min-time=1m",
+                                      "--grpc-keepalive-interval=0s",
+                                      "--grpc-keepalive-timeout=1.5s",
+                                      "--backend-batch-interval=5ms",
+                                      "--backend-batch-limit=-3",
+                                      "--backend-bbolt-freelist-type=array",
+                                      "--max-wals=0",
+                                      "--max-snapshots=2",
+                                      "--unsafe-no-fsync",
+                                      "--compaction-batch-limit=5",
+                                      "--compaction-sleep-interval=1us",
+                                      "--warning-apply-duration=2s",
+                                      "--warning-unary-request-duration=3s",
+                                      "--strict-reconfig-check=false",
+                                      "--pre-vote=F",
+                                      "--metrics=extensive",
+                                      "--max-learners=3",
+                                      "--io-threads=4",
+                                      "--initial-election-tick-advance=0",
+                                      "--enable-grpc-gateway=false"});
   ASSERT_TRUE(outcome.run) << outcome.failure << outcome.err;
   const Config& config = outcome.config;
   EXPECT_EQ(config.name, "n1");
@@ -156,20 +187,25 @@ TEST(Config, UsageErrorsAreGos) {
   EXPECT_EQ(usage_error({"--pre-vote=maybe"}), R"(invalid boolean value "maybe" for -pre-vote: parse error)");
   EXPECT_EQ(usage_error({"-=x"}), "bad flag syntax: -=x");
   EXPECT_EQ(usage_error({"---name"}), "bad flag syntax: ---name");
-  EXPECT_EQ(usage_error({"--listen-peer-urls=http://a/b"}),
-            R"(invalid value "http://a/b" for flag -listen-peer-urls: URL address does not have the form "host:port": http://a/b)");
+  EXPECT_EQ(
+      usage_error({"--listen-peer-urls=http://a/b"}),
+      R"(invalid value "http://a/b" for flag -listen-peer-urls: URL address does not have the form "host:port": http://a/b)");
   EXPECT_EQ(usage_error({"--listen-peer-urls=:1"}),
             R"(invalid value ":1" for flag -listen-peer-urls: parse ":1": missing protocol scheme)");
-  EXPECT_EQ(usage_error({"--initial-cluster-state=foo"}), R"(invalid value "foo" for flag -initial-cluster-state: invalid value)");
+  EXPECT_EQ(usage_error({"--initial-cluster-state=foo"}),
+            R"(invalid value "foo" for flag -initial-cluster-state: invalid value)");
   EXPECT_EQ(usage_error({"--max-concurrent-streams=x"}),
             R"(invalid value "x" for flag -max-concurrent-streams: strconv.ParseUint: parsing "x": invalid syntax)");
-  EXPECT_EQ(usage_error({"--max-concurrent-streams=4294967296"}),
-            R"(invalid value "4294967296" for flag -max-concurrent-streams: strconv.ParseUint: parsing "4294967296": value out of range)");
-  EXPECT_EQ(usage_error({"--backend-batch-interval=5"}), R"(invalid value "5" for flag -backend-batch-interval: parse error)");
+  EXPECT_EQ(
+      usage_error({"--max-concurrent-streams=4294967296"}),
+      R"(invalid value "4294967296" for flag -max-concurrent-streams: strconv.ParseUint: parsing "4294967296": value out of range)");
+  EXPECT_EQ(usage_error({"--backend-batch-interval=5"}),
+            R"(invalid value "5" for flag -backend-batch-interval: parse error)");
   EXPECT_EQ(usage_error({"--max-txn-ops=-1"}), R"(invalid value "-1" for flag -max-txn-ops: parse error)");
   EXPECT_EQ(usage_error({"--max-txn-ops=99999999999999999999999"}),
             R"(invalid value "99999999999999999999999" for flag -max-txn-ops: value out of range)");
-  EXPECT_EQ(usage_error({"--quota-backend-bytes=1e3"}), R"(invalid value "1e3" for flag -quota-backend-bytes: parse error)");
+  EXPECT_EQ(usage_error({"--quota-backend-bytes=1e3"}),
+            R"(invalid value "1e3" for flag -quota-backend-bytes: parse error)");
   EXPECT_EQ(usage_error({"--feature-gates=Nope=true"}),
             R"(invalid value "Nope=true" for flag -feature-gates: unrecognized feature gate: Nope)");
   EXPECT_EQ(usage_error({"--feature-gates=LeaseCheckpoint"}),
@@ -185,11 +221,13 @@ TEST(Config, RefusalsAreEtcds) {
             "--advertise-client-urls is required when --listen-client-urls is set explicitly");
   EXPECT_EQ(refusal({"--election-timeout=200"}),
             "--election-timeout[200ms] should be at least as 5 times as --heartbeat-interval[100ms]");
-  EXPECT_EQ(refusal({"--election-timeout=60000"}), "--election-timeout[60000ms] is too long, and should be set less than 50000ms");
+  EXPECT_EQ(refusal({"--election-timeout=60000"}),
+            "--election-timeout[60000ms] is too long, and should be set less than 50000ms");
   EXPECT_EQ(refusal({"--heartbeat-interval=0"}), "--heartbeat-interval must be >0 (set to 0ms)");
   EXPECT_EQ(refusal({"--election-timeout=0"}), "--election-timeout must be >0 (set to 0ms)");
-  EXPECT_EQ(refusal({"--initial-advertise-peer-urls=http://:2380"}),
-            R"(--initial-advertise-peer-urls "http://:2380" must be "host:port" (unexpected empty host (http://:2380)))");
+  EXPECT_EQ(
+      refusal({"--initial-advertise-peer-urls=http://:2380"}),
+      R"(--initial-advertise-peer-urls "http://:2380" must be "host:port" (unexpected empty host (http://:2380)))");
   EXPECT_EQ(refusal({"--advertise-client-urls=http://:2379"}),
             R"(--advertise-client-urls "http://:2379" must be in the format "host:port", "unix:/path/to/socket" or )"
             R"("unixs:/path/to/socket" (unexpected empty host (http://:2379)))");
@@ -267,7 +305,8 @@ TEST(Flags, EachIsAcceptedAtItsDefault) {
     if (spec.name == "listen-client-urls") arguments.emplace_back("--advertise-client-urls=http://localhost:2379");
     const ParseOutcome outcome = parse(arguments);
     EXPECT_TRUE(outcome.run) << spec.name << ": " << outcome.failure << outcome.err;
-    for (const std::string& message : messages(outcome)) EXPECT_NE(message, "flags without effect: not built yet") << spec.name;
+    for (const std::string& message : messages(outcome))
+      EXPECT_NE(message, "flags without effect: not built yet") << spec.name;
   }
 }
 
@@ -336,7 +375,8 @@ TEST(Environment, ConflictWithAFlagIsFatal) {
     const ParseOutcome outcome = parse({"--name", "y"}, {std::string("ETCD_NAME=") + value});
     EXPECT_FALSE(outcome.run);
     EXPECT_EQ(outcome.exit_code, 1);
-    EXPECT_THAT(outcome.failure, StartsWith("conflicting environment variable is shadowed by corresponding command-line flag"));
+    EXPECT_THAT(outcome.failure,
+                StartsWith("conflicting environment variable is shadowed by corresponding command-line flag"));
     EXPECT_EQ(outcome.notices.back().level, log::Level::kFatal);
     EXPECT_EQ(outcome.notices.back().fields.at(0).value, log::Value(std::string("ETCD_NAME")));
   }
@@ -386,7 +426,8 @@ TEST(Legacy, FlagsAreTakenWithAWarning) {
 }
 
 TEST(FeatureGates, ThatProtectAreRefused) {
-  EXPECT_THAT(refusal({"--feature-gates=InitialCorruptCheck=true"}), StartsWith("--feature-gates=InitialCorruptCheck is not built yet"));
+  EXPECT_THAT(refusal({"--feature-gates=InitialCorruptCheck=true"}),
+              StartsWith("--feature-gates=InitialCorruptCheck is not built yet"));
   EXPECT_THAT(refusal({"--feature-gates=AllAlpha=true"}), HasSubstr("not built yet"));
   EXPECT_TRUE(parse({"--feature-gates=InitialCorruptCheck=false, CompactHashCheck=f"}).run);
   EXPECT_TRUE(parse({"--feature-gates=LeaseCheckpoint=true,LeaseCheckpointPersist=true"}).run);

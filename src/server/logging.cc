@@ -25,7 +25,8 @@ class Sampler {
     const size_t hash = std::hash<std::string_view>{}(entry.message) + static_cast<size_t>(entry.level);
     Slot& slot = slots_[hash % slots_.size()];
     // Two threads may both begin a new second; a line more or less does not matter.
-    if (slot.second.exchange(second, std::memory_order_relaxed) != second) slot.count.store(0, std::memory_order_relaxed);
+    if (slot.second.exchange(second, std::memory_order_relaxed) != second)
+      slot.count.store(0, std::memory_order_relaxed);
     const uint32_t count = slot.count.fetch_add(1, std::memory_order_relaxed) + 1;
     return count <= kFirst || (count - kFirst) % kThereafter == 0;
   }

@@ -1,4 +1,5 @@
-// server/logging.h: the process's log, one JSON object a line in the shape of etcd's (zap): ts, level, caller, msg, fields.
+// server/logging.h: the process's log, one JSON object a line in the shape of etcd's (zap): ts, level, caller, msg,
+// fields.
 #pragma once
 
 #include <chrono>
@@ -12,8 +13,8 @@
 namespace cairn::server {
 
 struct LogOptions {
-  std::string level = "info";                       // debug, info, warn, error, panic, fatal
-  std::string format = "json";                      // json, console
+  std::string level = "info";                      // debug, info, warn, error, panic, fatal
+  std::string format = "json";                     // json, console
   std::vector<std::string> outputs = {"default"};  // default and stderr, stdout, or paths of files
 };
 

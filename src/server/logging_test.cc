@@ -34,10 +34,9 @@ TEST(FormatJson, HasTheShapeOfZap) {
                                           {"text", "a<b>\n\\"}};
   std::string line = format_json(entry_of(log::Level::kWarn, "say \"hi\"", fields), kTime);
   line = std::regex_replace(line, std::regex("logging_test.cc:[0-9]+"), "logging_test.cc:LINE");
-  EXPECT_EQ(line,
-            R"({"level":"warn","ts":"2026-11-21T01:35:11.008113Z","caller":"server/logging_test.cc:LINE",)"
-            R"("msg":"say \"hi\"","took":"1.5s","count":3,"id":18446744073709551615,"negative":-1,"ratio":0.25,)"
-            R"("nan":"NaN","ok":true,"urls":["http://a:1","b\"c"],"none":[],"text":"a<b>\n\\"})");
+  EXPECT_EQ(line, R"({"level":"warn","ts":"2026-11-21T01:35:11.008113Z","caller":"server/logging_test.cc:LINE",)"
+                  R"("msg":"say \"hi\"","took":"1.5s","count":3,"id":18446744073709551615,"negative":-1,"ratio":0.25,)"
+                  R"("nan":"NaN","ok":true,"urls":["http://a:1","b\"c"],"none":[],"text":"a<b>\n\\"})");
 }
 
 TEST(FormatConsole, IsSeparatedByTabs) {
@@ -45,7 +44,8 @@ TEST(FormatConsole, IsSeparatedByTabs) {
   line = std::regex_replace(line, std::regex(":[0-9]+\tready"), ":LINE\tready");
   EXPECT_EQ(line, "2026-11-21T01:35:11.008113Z\tINFO\tserver/logging_test.cc:LINE\tready");
   const std::vector<log::Field> fields = {{"a", 1}, {"b", "x"}};
-  EXPECT_THAT(format_console(entry_of(log::Level::kFatal, "m", fields), kTime), testing::EndsWith("\tm\t{\"a\":1,\"b\":\"x\"}"));
+  EXPECT_THAT(format_console(entry_of(log::Level::kFatal, "m", fields), kTime),
+              testing::EndsWith("\tm\t{\"a\":1,\"b\":\"x\"}"));
 }
 
 class LogFile : public testing::Test {

@@ -76,13 +76,20 @@ TEST(Recovery, HashKvIsWhatEtcdPrinted) {
     uint32_t hash;
   };
   const Case cases[] = {
-      {"basic.db", -1, 52, 1699119974},     {"basic.db", -1, 20, 3378598244},
-      {"basic.db", -1, 36, 234403474},      {"basic.db", -1, 37, 1876332290},
-      {"basic.db", -1, 38, 462792644},      {"basic.db", -1, 39, 311140346},
-      {"basic.db", -1, 45, 2089472987},     {"compacted.db", 38, 52, 3586648843},
-      {"compacted.db", 38, 39, 706203715},  {"compacted.db", 38, 45, 2403152683},
-      {"auth.db", 38, 55, 2533385242},      {"auth-bulkwritten.db", 38, 55, 2533385242},
-      {"alarm.db", -1, 7, 1798934705},      {"tombstone-before-compact.db", -1, 8, 3225570257},
+      {"basic.db", -1, 52, 1699119974},
+      {"basic.db", -1, 20, 3378598244},
+      {"basic.db", -1, 36, 234403474},
+      {"basic.db", -1, 37, 1876332290},
+      {"basic.db", -1, 38, 462792644},
+      {"basic.db", -1, 39, 311140346},
+      {"basic.db", -1, 45, 2089472987},
+      {"compacted.db", 38, 52, 3586648843},
+      {"compacted.db", 38, 39, 706203715},
+      {"compacted.db", 38, 45, 2403152683},
+      {"auth.db", 38, 55, 2533385242},
+      {"auth-bulkwritten.db", 38, 55, 2533385242},
+      {"alarm.db", -1, 7, 1798934705},
+      {"tombstone-before-compact.db", -1, 8, 3225570257},
       {"tombstone-before-compact.db", 8, 8, 3236739860},
       {"tombstone-after-compact.db", 8, 8, 3236739860},
   };
@@ -150,7 +157,8 @@ TEST(Recovery, ADamagedTailIsCutAndAWrongChecksumRefused) {
     const char* file;
     bool opens;
   };
-  for (const Case& one : {Case{"zero-sector.wal", true}, Case{"short-tail.wal", true}, Case{"crc-corrupt.wal", false}}) {
+  for (const Case& one :
+       {Case{"zero-sector.wal", true}, Case{"short-tail.wal", true}, Case{"crc-corrupt.wal", false}}) {
     const TemporaryDirectory directory;
     fs::create_directories(directory.path() + "/data/member/wal");
     fs::create_directories(directory.path() + "/data/member/snap");

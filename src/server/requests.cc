@@ -27,8 +27,7 @@ Result<RaftRequest> split_request(std::string_view bytes) {
 std::string join_request(RequestKind kind, std::string_view body, uint64_t id) {
   const auto field = static_cast<uint32_t>(kind);
   const size_t header_bytes = wire::varint_field_size(kHeaderIdField, id);
-  const size_t size =
-      wire::bytes_field_size(field, body.size()) + wire::bytes_field_size(kHeaderField, header_bytes);
+  const size_t size = wire::bytes_field_size(field, body.size()) + wire::bytes_field_size(kHeaderField, header_bytes);
   std::string out(size, '\0');
   char* to = wire::put_bytes_field(out.data(), field, body);
   to = wire::put_varint(to, wire::tag(kHeaderField, wire::Type::kBytes));

@@ -122,15 +122,14 @@ struct ConfVerdict {
 };
 
 struct AppliedNotice {
-  Index applied;  // 0: no news
-  std::optional<ConfVerdict> conf_verdict;   // the batch ended at a configuration change
-  Index need_durable_commit;                 // please make a HardState with commit >= this durable
-  std::optional<SnapshotPoint> snapshot;     // due
-  Index release_below;                       // both meta pages of the db are at or above this index
+  Index applied;                            // 0: no news
+  std::optional<ConfVerdict> conf_verdict;  // the batch ended at a configuration change
+  Index need_durable_commit;                // please make a HardState with commit >= this durable
+  std::optional<SnapshotPoint> snapshot;    // due
+  Index release_below;                      // both meta pages of the db are at or above this index
 
   [[nodiscard]] bool worth_sending() const {
-    return applied != Index{} || conf_verdict || snapshot || need_durable_commit != Index{} ||
-           release_below != Index{};
+    return applied != Index{} || conf_verdict || snapshot || need_durable_commit != Index{} || release_below != Index{};
   }
 };
 

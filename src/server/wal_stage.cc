@@ -38,7 +38,8 @@ Result<WalDone> WalStage::run(WalWrite write) {
     done.snapshot = write.snapshot->index;
   }
   if (write.release_below != Index{}) {
-    if (log_->release(std::min(write.release_below, log_->newest_snapshot_index())) > 0) done.released = log_->first_index() - 1;
+    if (log_->release(std::min(write.release_below, log_->newest_snapshot_index())) > 0)
+      done.released = log_->first_index() - 1;
   }
   done.durable_commit = durable_commit_;
   done.entries = std::move(write.entries);
@@ -47,8 +48,8 @@ Result<WalDone> WalStage::run(WalWrite write) {
 
 Status WalStage::save_snapshot(const SnapshotPoint& point) {
   CAIRN_ASSERT(point.index <= durable_commit_ && point.index <= log_->last_synced_index());
-  CAIRN_CHECK(wal::write_snapshot_file(
-      fs_, snap_directory_, {point.index, point.term, to_wal(point.conf_state), *point.members}));
+  CAIRN_CHECK(wal::write_snapshot_file(fs_, snap_directory_,
+                                       {point.index, point.term, to_wal(point.conf_state), *point.members}));
   CAIRN_CHECK(log_->save_snapshot({point.index, point.term, to_wal(point.conf_state)}));
   if (const auto purged = wal::purge_snapshot_files(fs_, snap_directory_); !purged) {
     log::warn("failed to purge snapshot files", {{"error", purged.error().message}});

@@ -108,8 +108,8 @@ struct Commit {
 
 struct CommitResult {
   std::shared_ptr<const View> view;
-  bool reclaim_done = false;        // the pass has reached `end` and nothing of this commit lies in its range
-  std::string reclaim_position;     // else: where the next part begins
+  bool reclaim_done = false;     // the pass has reached `end` and nothing of this commit lies in its range
+  std::string reclaim_position;  // else: where the next part begins
   uint64_t reclaimed_entries = 0;
   uint64_t written_bytes = 0;
 };

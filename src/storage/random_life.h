@@ -1,5 +1,5 @@
-// storage/random_life.h: one engine beside a map, through a random life: appends, random puts and deletes with small and
-// huge values, passes that reclaim some, most or all records, views held across commits, images, reopening in both
+// storage/random_life.h: one engine beside a map, through a random life: appends, random puts and deletes with small
+// and huge values, passes that reclaim some, most or all records, views held across commits, images, reopening in both
 // ways. Every difference is a test failure.
 #pragma once
 

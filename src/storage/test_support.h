@@ -132,7 +132,8 @@ inline std::string difference(const View& view, const Model& model, Random& rand
     if (cursor->valid() && cursor->key() != expected.rbegin()->first) return name + ": seek_last";
     for (int i = 0; i < 20 && !expected.empty(); ++i) {
       // A key that is there, or near one.
-      auto it = std::next(expected.begin(), static_cast<std::ptrdiff_t>(random.below(std::min<uint64_t>(expected.size(), 1000))));
+      auto it = std::next(expected.begin(),
+                          static_cast<std::ptrdiff_t>(random.below(std::min<uint64_t>(expected.size(), 1000))));
       std::string key = it->first;
       if (random.one_in(2)) key.back() = static_cast<char>(random.next());
       if (random.one_in(4)) key += static_cast<char>(random.next());

@@ -20,8 +20,8 @@ int main(int argc, char** argv) {
   for (int i = first; i < argc; ++i) {
     const auto report = cairn::storage::check_bolt(cairn::env::posix_fs(), argv[i], options);
     if (report) {
-      std::printf("%s: txid %llu, %llu of %llu pages reached\n", argv[i],
-                  static_cast<unsigned long long>(report->txid), static_cast<unsigned long long>(report->reached_pages),
+      std::printf("%s: txid %llu, %llu of %llu pages reached\n", argv[i], static_cast<unsigned long long>(report->txid),
+                  static_cast<unsigned long long>(report->reached_pages),
                   static_cast<unsigned long long>(report->high_water));
     } else {
       std::printf("%s: %s\n", argv[i], report.error().message.c_str());

@@ -36,9 +36,9 @@ constexpr std::string_view kDeletePath = "/etcdserverpb.KV/DeleteRange";
 constexpr std::string_view kTxnPath = "/etcdserverpb.KV/Txn";
 constexpr std::string_view kRangePath = "/etcdserverpb.KV/Range";
 constexpr std::string_view kCompactPath = "/etcdserverpb.KV/Compact";
-constexpr int kNoSpace = 8;                // RESOURCE_EXHAUSTED
+constexpr int kNoSpace = 8;                 // RESOURCE_EXHAUSTED
 constexpr int64_t kRevisionsKept = 20'000;  // behind a compaction
-constexpr size_t kHistoryMax = 4000;       // operations looked at in the past
+constexpr size_t kHistoryMax = 4000;        // operations looked at in the past
 constexpr uint64_t kPageKeys = 5000;
 
 enum class Kind : char { kOwn = 'o', kCounter = 'c', kBoth = 'b', kDelete = 'd', kCompact = 'x' };
@@ -284,8 +284,8 @@ class Verify {
   int run() {
     const Status done = prove();
     if (!done) complain("verification: {}", done.error().message);
-    const auto happened = static_cast<unsigned long long>(std::count_if(
-        ops_.begin(), ops_.end(), [](const Op& op) { return op.revision != 0; }));
+    const auto happened = static_cast<unsigned long long>(
+        std::count_if(ops_.begin(), ops_.end(), [](const Op& op) { return op.revision != 0; }));
     std::printf("%s: %llu operations, %llu happened, %llu without an answer of which %llu happened, revision %lld\n",
                 complaints_ == 0 ? "proved" : "NOT PROVED", static_cast<unsigned long long>(ops_.size()), happened,
                 static_cast<unsigned long long>(unanswered_), static_cast<unsigned long long>(unanswered_happened_),
@@ -356,8 +356,8 @@ class Verify {
     for (const Op& op : ops_) {
       if (op.dropped || op.revision != 0) journal << line_of(op);
     }
-    unanswered_happened_ = unanswered_ - static_cast<uint64_t>(std::count_if(
-                                             ops_.begin(), ops_.end(), [](const Op& op) { return op.dropped; }));
+    unanswered_happened_ = unanswered_ - static_cast<uint64_t>(std::count_if(ops_.begin(), ops_.end(),
+                                                                             [](const Op& op) { return op.dropped; }));
     return {};
   }
 
@@ -368,10 +368,9 @@ class Verify {
       const std::string key =
           is_delete ? own_key(op->writer, static_cast<uint64_t>(op->target), 'a') : counter_key(op->writer);
       std::vector<KeyValue> at, before;
-      CAIRN_CHECK(runner_->run_all({{kRangePath, range(key, {}, hole)}, {kRangePath, range(key, {}, hole - 1)}},
-                                   [&](size_t i, std::string_view message) {
-                                     (i == 0 ? at : before) = parse(message, true).kvs;
-                                   }));
+      CAIRN_CHECK(runner_->run_all(
+          {{kRangePath, range(key, {}, hole)}, {kRangePath, range(key, {}, hole - 1)}},
+          [&](size_t i, std::string_view message) { (i == 0 ? at : before) = parse(message, true).kvs; }));
       const bool happened = is_delete ? at.empty() && !before.empty()
                                       : !at.empty() && at[0].mod == hole && at[0].value == fmt::to_string(op->number);
       if (happened) {
@@ -390,8 +389,8 @@ class Verify {
         complain("lost: operation {}/{} was acknowledged at {}, the newest is {}", op.writer, op.number, op.revision,
                  newest_);
       } else if (const Op*& place = by_revision[static_cast<size_t>(op.revision)]; place != nullptr) {
-        complain("revision {} of two operations, {}/{} and {}/{}", op.revision, place->writer, place->number,
-                 op.writer, op.number);
+        complain("revision {} of two operations, {}/{} and {}/{}", op.revision, place->writer, place->number, op.writer,
+                 op.number);
       } else {
         place = &op;
       }
@@ -542,8 +541,9 @@ bool parse_options(int argc, char** argv, Options& options) {
 int run(int argc, char** argv) {
   Options options;
   if (!parse_options(argc, argv, options)) {
-    std::fprintf(stderr, "usage: cairn_verify_load load|verify --port P --journal FILE [--writers N] [--seconds S] "
-                         "[--value BYTES] [--compact 0|1]\n");
+    std::fprintf(stderr,
+                 "usage: cairn_verify_load load|verify --port P --journal FILE [--writers N] [--seconds S] "
+                 "[--value BYTES] [--compact 0|1]\n");
     return 64;
   }
   return options.command == "load" ? Load(options).run() : Verify(options).run();

@@ -150,9 +150,7 @@ int wait_for_signal(const sigset_t& signals) {
 }
 
 int run(const server::Config& config, const server::ParseOutcome& parsed) {
-  if (const auto logging =
-          server::start_logging({config.log_level, config.log_format, config.log_outputs});
-      !logging) {
+  if (const auto logging = server::start_logging({config.log_level, config.log_format, config.log_outputs}); !logging) {
     std::fprintf(stderr, "%s\n", logging.error().message.c_str());
     return 1;
   }
@@ -193,8 +191,8 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
     net::Server server(server_options(config, gateway.probes()), services.get(), &gateway);
     services->attach(server.loops());
     gateway.attach(server.loops());
-    metrics::add_identity(registry, {std::string(server::kEtcdVersion), hex_id(node->member_id()),
-                                     std::string(server::kCairnVersion)});
+    metrics::add_identity(
+        registry, {std::string(server::kEtcdVersion), hex_id(node->member_id()), std::string(server::kCairnVersion)});
     metrics::add_process(registry);
     gateway::add_server_metrics(registry, server, *node);
 
@@ -217,7 +215,8 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
     server::flush_log();
 
     const int number = wait_for_signal(signals);
-    log::info("received signal; shutting down", {{"signal", std::string(number == SIGINT ? "interrupt" : "terminated")}});
+    log::info("received signal; shutting down",
+              {{"signal", std::string(number == SIGINT ? "interrupt" : "terminated")}});
     log::info("closing etcd server", {{"name", config.name}, {"data-dir", config.data_dir}});
     server.stop(kGraceNs);
     node->stop();

@@ -33,9 +33,8 @@ struct Folder {
 struct Records {
   Records() : bytes(kPerCommit * kRecordBytes, 'v') {
     for (size_t i = 0; i < kPerCommit; ++i) {
-      changes.push_back({.data = bytes.data() + i * kRecordBytes,
-                         .key_bytes = kKeyBytes,
-                         .value_bytes = kRecordBytes - kKeyBytes});
+      changes.push_back(
+          {.data = bytes.data() + i * kRecordBytes, .key_bytes = kKeyBytes, .value_bytes = kRecordBytes - kKeyBytes});
     }
   }
   std::span<const Change> fill(uint64_t first, uint64_t count) {
@@ -78,9 +77,9 @@ const std::string& million() {
 
 void rate(benchmark::State& state, uint64_t records) {
   state.SetItemsProcessed(static_cast<int64_t>(records) * state.iterations());
-  state.counters["cpu_us_per_record"] = benchmark::Counter(
-      static_cast<double>(records) * static_cast<double>(state.iterations()) / 1e6,
-      benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["cpu_us_per_record"] =
+      benchmark::Counter(static_cast<double>(records) * static_cast<double>(state.iterations()) / 1e6,
+                         benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 
 void BM_Append(benchmark::State& state) {

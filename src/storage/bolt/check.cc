@@ -119,11 +119,13 @@ class Checker {
     if (!leaf) {
       for (size_t i = 0; i < items.size(); ++i) {
         const auto child_high = i + 1 < items.size() ? std::optional(items[i + 1].key) : high;
-        CAIRN_CHECK(tree(items[i].child, bucket, items[i].key, child_high, depth + 1, root_bucket, entries, leaf_depth));
+        CAIRN_CHECK(
+            tree(items[i].child, bucket, items[i].key, child_high, depth + 1, root_bucket, entries, leaf_depth));
       }
       return {};
     }
-    if (leaf_depth && *leaf_depth != depth) return wrong("bucket {}: leaf {} at depth {}, others at {}", bucket, id, depth, *leaf_depth);
+    if (leaf_depth && *leaf_depth != depth)
+      return wrong("bucket {}: leaf {} at depth {}, others at {}", bucket, id, depth, *leaf_depth);
     leaf_depth = depth;
     return leaf_items(items, bucket, id, root_bucket, entries);
   }
@@ -187,13 +189,17 @@ class Checker {
         key_bytes = load_le<uint32_t>(from + 4);
         item.child = load_le<uint64_t>(from + 8);
       }
-      if (element + pos != at) return wrong("bucket {}: page {} element {} lies at {}, not {}", bucket, id, i, element + pos, at);
-      if (key_bytes == 0 || key_bytes > kKeyBytesMax) return wrong("bucket {}: page {} element {} has a key of {} bytes", bucket, id, i, key_bytes);
-      if (at + key_bytes + value_bytes > page.bytes) return wrong("bucket {}: page {} element {} leaves the page", bucket, id, i);
+      if (element + pos != at)
+        return wrong("bucket {}: page {} element {} lies at {}, not {}", bucket, id, i, element + pos, at);
+      if (key_bytes == 0 || key_bytes > kKeyBytesMax)
+        return wrong("bucket {}: page {} element {} has a key of {} bytes", bucket, id, i, key_bytes);
+      if (at + key_bytes + value_bytes > page.bytes)
+        return wrong("bucket {}: page {} element {} leaves the page", bucket, id, i);
       item.key = {page.data + at, key_bytes};
       item.value = {page.data + at + key_bytes, value_bytes};
       at += key_bytes + value_bytes;
-      if (!items.empty() && items.back().key >= item.key) return wrong("bucket {}: page {} element {} is out of order", bucket, id, i);
+      if (!items.empty() && items.back().key >= item.key)
+        return wrong("bucket {}: page {} element {} is out of order", bucket, id, i);
       items.push_back(item);
     }
     return {};

@@ -18,9 +18,9 @@ namespace cairn::storage {
 struct CheckReport {
   uint32_t page_bytes = 0;
   uint64_t txid = 0;
-  uint64_t high_water = 0;         // pages
-  uint64_t reached_pages = 0;      // with both metas and the free list's own
-  uint64_t free_pages = 0;         // in the persisted list; 0 without one
+  uint64_t high_water = 0;     // pages
+  uint64_t reached_pages = 0;  // with both metas and the free list's own
+  uint64_t free_pages = 0;     // in the persisted list; 0 without one
   bool freelist_persisted = false;
   bool both_metas_valid = false;
   std::map<std::string, uint64_t> bucket_entries;

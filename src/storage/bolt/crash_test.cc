@@ -65,9 +65,8 @@ class CrashingLife {
       }
       pending_ = finished_;
       if (commit.reclaim != nullptr) {
-        std::erase_if(test::of(pending_, Table::kKey), [&](const auto& entry) {
-          return entry.first < reclaim.end && !reclaim.keep(entry.first, "");
-        });
+        std::erase_if(test::of(pending_, Table::kKey),
+                      [&](const auto& entry) { return entry.first < reclaim.end && !reclaim.keep(entry.first, ""); });
       }
       batch.apply_to(pending_);
       if (random_.one_in(20)) fs_.plan(random_.one_in(2) ? sim::Op::kAllocate : sim::Op::kWrite, sim::Fault::kNoSpace);
@@ -133,8 +132,10 @@ TEST(BoltCrash, AtEveryOperationOfALife) {
     if (!engine) return;
     for (int i = 1; i <= 6; ++i) {
       Batch batch;
-      for (uint64_t j = 0; j < 40; ++j) batch.put(Table::kKey, revision_key(static_cast<uint64_t>(i) * 100 + j), std::string(300, 'v'));
-      for (int j = 0; j < 10; ++j) batch.put(Table::kLease, std::to_string(j * i % 13), std::string(900, static_cast<char>(i)));
+      for (uint64_t j = 0; j < 40; ++j)
+        batch.put(Table::kKey, revision_key(static_cast<uint64_t>(i) * 100 + j), std::string(300, 'v'));
+      for (int j = 0; j < 10; ++j)
+        batch.put(Table::kLease, std::to_string(j * i % 13), std::string(900, static_cast<char>(i)));
       batch.put(Table::kMeta, "i", std::to_string(i));
       if (!(*engine)->commit(batch.commit((*engine)->view()->txid()))) return;
       finished = i;

@@ -28,7 +28,8 @@ Sample make_sample(bool freelist) {
   for (uint64_t i = 0; i < 4; ++i) {
     Batch batch;
     for (uint64_t j = 0; j < 60; ++j) batch.put(Table::kKey, revision_key(i * 100 + j), test::random_bytes(random, 90));
-    for (uint64_t j = 0; j < 3; ++j) batch.put(Table::kLease, std::to_string(random.below(9)), test::random_bytes(random, 1500));
+    for (uint64_t j = 0; j < 3; ++j)
+      batch.put(Table::kLease, std::to_string(random.below(9)), test::random_bytes(random, 1500));
     batch.put(Table::kMeta, "consistent_index", std::to_string(i));
     for (uint64_t j = 0; j < 15; ++j) {
       const std::string key = std::string(160, 'u') + std::to_string(random.below(100));
@@ -84,12 +85,17 @@ std::vector<size_t> interesting_bytes(const std::string& image, uint64_t id) {
     bytes.push_back(at + i);
   }
   if (header.flags == bolt::kBranchFlag) {
-    const bolt::Page page{.data = image.data() + at, .bytes = 1024, .id = id, .count = header.count,
-                          .overflow = header.overflow, .leaf = false};
+    const bolt::Page page{.data = image.data() + at,
+                          .bytes = 1024,
+                          .id = id,
+                          .count = header.count,
+                          .overflow = header.overflow,
+                          .leaf = false};
     bolt::Entry entry;
     for (uint32_t i = 0; i < page.count; ++i) {
       EXPECT_TRUE(page.entry(i, entry));
-      for (size_t j = 0; j < entry.key.size(); ++j) bytes.push_back(static_cast<size_t>(entry.key.data() - image.data()) + j);
+      for (size_t j = 0; j < entry.key.size(); ++j)
+        bytes.push_back(static_cast<size_t>(entry.key.data() - image.data()) + j);
     }
   }
   if (header.flags == bolt::kFreelistFlag) {
@@ -103,8 +109,12 @@ void live_pages(const std::string& image, uint64_t id, std::vector<uint64_t>& id
   ids.push_back(id);
   const char* const at = image.data() + id * 1024;
   const bolt::PageHeader header = bolt::load_header(at);
-  const bolt::Page page{.data = at, .bytes = (uint64_t{header.overflow} + 1) * 1024, .id = id, .count = header.count,
-                        .overflow = header.overflow, .leaf = header.flags == bolt::kLeafFlag};
+  const bolt::Page page{.data = at,
+                        .bytes = (uint64_t{header.overflow} + 1) * 1024,
+                        .id = id,
+                        .count = header.count,
+                        .overflow = header.overflow,
+                        .leaf = header.flags == bolt::kLeafFlag};
   bolt::Entry entry;
   for (uint32_t i = 0; i < page.count; ++i) {
     EXPECT_TRUE(page.entry(i, entry));
@@ -199,7 +209,8 @@ TEST(BoltDamage, LoopsAreNoticed) {
   const auto branch = [](uint64_t id, const std::vector<uint64_t>& children) {
     std::vector<bolt::Item> items;
     static const std::string keys = "abcdefgh";
-    for (size_t i = 0; i < children.size(); ++i) items.push_back(bolt::Item::branch(std::string_view(keys).substr(i, 1), children[i]));
+    for (size_t i = 0; i < children.size(); ++i)
+      items.push_back(bolt::Item::branch(std::string_view(keys).substr(i, 1), children[i]));
     std::string page(1024, '\0');
     bolt::serialize_page(items, {.id = id, .flags = bolt::kBranchFlag, .count = static_cast<uint16_t>(items.size())}, 0,
                          page.data(), page.size());

@@ -216,10 +216,9 @@ Status BoltEngine::plan_table(Table table, std::span<const Change> changes, Plan
   const BucketRoot& root = view_->root(table);
   if (root.exists && changes.empty()) return {};
   const std::string_view name = table_name(table);
-  TreeWriter writer(view_->pages(), planned.plan, name,
-                    {.append = table == Table::kKey,
-                     .element_flags = 0,
-                     .inline_bytes_max = planned.meta.page_bytes / 4});
+  TreeWriter writer(
+      view_->pages(), planned.plan, name,
+      {.append = table == Table::kKey, .element_flags = 0, .inline_bytes_max = planned.meta.page_bytes / 4});
   CAIRN_TRY(const std::optional<NewTree> tree, writer.apply(root, changes));
   if (!tree) return {};
   planned.buckets.push_back(
@@ -245,8 +244,8 @@ Status BoltEngine::plan_freelist(bool always, Planned& planned) {
   const PageRun at = planned.plan.allocate(freelist_pages(count, old.page_bytes));
   planned.freed = planned.plan.freed();
   planned.meta.freelist = at.first;
-  planned.plan.add_raw(
-      at, encode_freelist(freelist_.unused_with(planned.freed), planned.meta.txid, at, old.page_bytes));
+  planned.plan.add_raw(at,
+                       encode_freelist(freelist_.unused_with(planned.freed), planned.meta.txid, at, old.page_bytes));
   return {};
 }
 
@@ -263,8 +262,12 @@ Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) 
   if (options_.poison_free_pages) poison(released);
 
   const Meta& old = view_->meta();
-  Planned planned{.plan = Plan(freelist_, old.high_water, old.page_bytes), .meta = old, .freed = {}, .result = {},
-                  .key_changes = {}, .buckets = {}};
+  Planned planned{.plan = Plan(freelist_, old.high_water, old.page_bytes),
+                  .meta = old,
+                  .freed = {},
+                  .result = {},
+                  .key_changes = {},
+                  .buckets = {}};
   // The other page, with the smallest higher txid of its parity: bbolt looks for a txid where it would write it.
   const int slot = 1 - meta_slot_;
   planned.meta.txid = old.txid + 1;
@@ -329,8 +332,8 @@ Status BoltEngine::write_pages(Planned& planned) {
 Status BoltEngine::write_meta(const Meta& meta) {
   const int slot = static_cast<int>(meta.txid % 2);
   const size_t size = std::min<size_t>(meta.page_bytes, 4096);
-  Status status = file_->pwrite(meta_page(meta, static_cast<uint64_t>(slot), size),
-                                static_cast<uint64_t>(slot) * meta.page_bytes);
+  Status status =
+      file_->pwrite(meta_page(meta, static_cast<uint64_t>(slot), size), static_cast<uint64_t>(slot) * meta.page_bytes);
   if (status) status = file_->fdatasync();
   if (!status) return die(std::move(status).error());
   return {};

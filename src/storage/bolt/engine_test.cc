@@ -161,7 +161,9 @@ TEST(BoltEngine, UsesTheOtherMetaWhenOneIsBad) {
 TEST(BoltEngine, RefusesAFileWithoutAMetaOrCutShort) {
   const TempDir directory;
   const std::string path = directory.file("db");
-  { open(env::posix_fs(), path); }
+  {
+    open(env::posix_fs(), path);
+  }
   const auto bytes = env::read_file(env::posix_fs(), path);
   std::string bad = *bytes;
   bad.replace(16, 64, std::string(64, 'x'));
@@ -200,7 +202,8 @@ TEST(BoltEngine, PutsLargeValuesOnOverflowPages) {
     for (uint64_t i = 0; i < 20; ++i) {
       Batch batch;
       batch.put(Table::kKey, revision_key(i), test::random_bytes(random, random.below(1 << 20)));
-      batch.put(Table::kLease, "lease" + std::to_string(random.below(6)), test::random_bytes(random, random.below(40'000)));
+      batch.put(Table::kLease, "lease" + std::to_string(random.below(6)),
+                test::random_bytes(random, random.below(40'000)));
       batch.apply_to(model);
       ASSERT_TRUE(engine->commit(batch.commit(kNoReader)));
     }

@@ -18,7 +18,8 @@ std::string read_gz(const std::string& path) {
   if (file == nullptr) return "";
   std::string bytes;
   char buffer[65536];
-  for (int count; (count = ::gzread(file, buffer, sizeof buffer)) > 0;) bytes.append(buffer, static_cast<size_t>(count));
+  for (int count; (count = ::gzread(file, buffer, sizeof buffer)) > 0;)
+    bytes.append(buffer, static_cast<size_t>(count));
   ::gzclose(file);
   return bytes;
 }

@@ -65,8 +65,10 @@ TEST(BoltFormat, WritesTheInlinePageOfEtcd) {
   const std::vector<Item> items = {Item::leaf(key, value)};
   std::string page(kHeaderBytes + items[0].bytes(), '\0');
   serialize_page(items, {.flags = kLeafFlag, .count = 1}, 0, page.data(), page.size());
-  EXPECT_EQ(to_hex(page), "00000000000000000200010000000000" "00000000100000001000000008000000" +
-                              to_hex(key) + "0000000000000039");
+  EXPECT_EQ(to_hex(page),
+            "00000000000000000200010000000000"
+            "00000000100000001000000008000000" +
+                to_hex(key) + "0000000000000039");
 }
 
 // The branch page 5 of the same database.
@@ -76,8 +78,11 @@ TEST(BoltFormat, WritesTheBranchOfEtcd) {
   const std::vector<Item> items = {Item::branch(first, 2), Item::branch(second, 3)};
   std::string page(kHeaderBytes + items[0].bytes() + items[1].bytes(), '\0');
   serialize_page(items, {.id = 5, .flags = kBranchFlag, .count = 2}, 0, page.data(), page.size());
-  EXPECT_EQ(to_hex(page), "05000000000000000100020000000000" "20000000110000000200000000000000"
-                          "21000000110000000300000000000000" + to_hex(first) + to_hex(second));
+  EXPECT_EQ(to_hex(page),
+            "05000000000000000100020000000000"
+            "20000000110000000200000000000000"
+            "21000000110000000300000000000000" +
+                to_hex(first) + to_hex(second));
   const Page read{.data = page.data(), .bytes = page.size(), .id = 5, .count = 2, .overflow = 0, .leaf = false};
   Entry entry;
   ASSERT_TRUE(read.layout_ok() && read.entry(1, entry));
@@ -90,8 +95,12 @@ TEST(BoltFormat, NoticesEachChangedElementThatHasANeighbour) {
   std::string page(256, '\0');
   serialize_page(items, {.id = 7, .flags = kLeafFlag, .count = 3}, 0, page.data(), page.size());
   const auto readable = [](const std::string& bytes) {
-    const Page read{.data = bytes.data(), .bytes = bytes.size(), .id = 7,
-                    .count = load_header(bytes.data()).count, .overflow = 0, .leaf = true};
+    const Page read{.data = bytes.data(),
+                    .bytes = bytes.size(),
+                    .id = 7,
+                    .count = load_header(bytes.data()).count,
+                    .overflow = 0,
+                    .leaf = true};
     if (!read.layout_ok()) return false;
     Entry entry;
     for (uint32_t i = 0; i < read.count; ++i) {

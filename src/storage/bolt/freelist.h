@@ -78,9 +78,9 @@ class FreeList {
   };
 
   RunSet free_;
-  RunSet unused_;              // free and pending
-  std::deque<Group> pending_;  // oldest first
-  std::vector<PageRun> taken_;            // by the running commit
+  RunSet unused_;                      // free and pending
+  std::deque<Group> pending_;          // oldest first
+  std::vector<PageRun> taken_;         // by the running commit
   std::map<uint64_t, uint64_t> from_;  // pages -> lowest page where such a run may begin, for the running commit
 };
 

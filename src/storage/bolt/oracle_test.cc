@@ -1,5 +1,5 @@
-// The judge from outside: bbolt itself, as tests/oracles/boltcheck, on files we leave; and our reader on files it makes.
-// Skipped where the program is not built (tests/oracles/build).
+// The judge from outside: bbolt itself, as tests/oracles/boltcheck, on files we leave; and our reader on files it
+// makes. Skipped where the program is not built (tests/oracles/build).
 #include <cstdlib>
 #include <filesystem>
 
@@ -52,7 +52,8 @@ struct Oracle : testing::Test {
           if (random.one_in(5)) batch.put(table, key, test::random_bytes(random, random.below(2000)));
           ASSERT_TRUE(cursor->next());
         }
-        batch.put(table, test::random_bytes(random, 1 + random.below(60)), test::random_bytes(random, random.below(300)));
+        batch.put(table, test::random_bytes(random, 1 + random.below(60)),
+                  test::random_bytes(random, random.below(300)));
       }
       const auto result = (*engine)->commit(batch.commit((*engine)->view()->txid()));
       ASSERT_TRUE(result) << result.error().message;

@@ -108,7 +108,9 @@ class BoltView final : public View {
   [[nodiscard]] const Meta& meta() const { return meta_; }
   [[nodiscard]] const PageSource& pages() const { return pages_; }
   [[nodiscard]] const BucketRoot& root(Table table) const { return roots_[static_cast<size_t>(table)]; }
-  [[nodiscard]] BucketRoot root_bucket() const { return {.exists = true, .page = meta_.root, .sequence = 0, .inline_page = {}}; }
+  [[nodiscard]] BucketRoot root_bucket() const {
+    return {.exists = true, .page = meta_.root, .sequence = 0, .inline_page = {}};
+  }
 
  private:
   BoltView(std::shared_ptr<const env::Mapping> mapping, const Meta& meta)

@@ -6,9 +6,8 @@ namespace cairn::storage::bolt {
 
 Result<ReclaimPart> plan_reclaim(const BoltView& view, const Reclaim& reclaim, std::span<const Change> changes) {
   ReclaimPart part;
-  const auto in_range = std::partition_point(changes.begin(), changes.end(), [&](const Change& change) {
-    return compare(change.key(), reclaim.first) < 0;
-  });
+  const auto in_range = std::partition_point(
+      changes.begin(), changes.end(), [&](const Change& change) { return compare(change.key(), reclaim.first) < 0; });
   const std::string_view pass_end = reclaim.end;
   std::string_view end = pass_end;
   if (in_range != changes.end() && compare(in_range->key(), end) < 0) end = in_range->key();

@@ -33,7 +33,8 @@ class Walker {
     if (height == 0) return leaf(branch, name);
     for (uint32_t i = 0; i < branch.count; ++i) {
       Entry entry;
-      if (!branch.entry(i, entry)) return damaged(branch.id, name, "an element does not fit its neighbours or its page");
+      if (!branch.entry(i, entry))
+        return damaged(branch.id, name, "an element does not fit its neighbours or its page");
       if (heads_only_ && flat_ && height == 1) {
         if (entry.child < kFirstPage || entry.child >= pages_.high_water || !reached_.insert(entry.child)) {
           return damaged(branch.id, name, "a child lies outside the file or is reached twice");
