@@ -34,6 +34,7 @@ ApplyCore::ApplyCore(const ApplyOptions& options, AppliedState state, int64_t no
       last_snapshot_ns_(now_ns) {
   views_.push_back(store_.file());
   if (state.new_directory) store_first_tables();
+  if (state.replaced_members) rewrite_members(*state.replaced_members);
   Published first;
   first.kv = store_.publish();
   const uint64_t number = first.kv.root.batch();

@@ -45,6 +45,7 @@ struct AppliedState {
   auth::Store auth;
   std::set<Alarm> alarms;
   cluster::Membership members;
+  std::optional<cluster::Membership> replaced_members;  // what the tables hold instead of `members`: to be rewritten
   raft::ConfState conf;
   std::string storage_version;
   Schema schema = Schema::k3_7;
@@ -174,6 +175,7 @@ class ApplyCore {
   void store_member(NodeId id);
   void store_conf_state();
   void store_first_tables();
+  void rewrite_members(const cluster::Membership& old);
 
   // apply_commit.cc
   void consider_commit(int64_t now_ns);

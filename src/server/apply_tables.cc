@@ -257,6 +257,21 @@ void ApplyCore::store_conf_state() {
   store_.tables().put(Table::kMeta, "confState", cluster::conf_state_json(state));
 }
 
-void ApplyCore::store_first_tables() { auth_.finish_load(store_.tables()); }
+void ApplyCore::rewrite_members(const cluster::Membership& old) {
+  for (const auto& [id, member] : old.members) store_member(id);
+  for (const NodeId id : old.removed) store_.tables().erase(Table::kMembersRemoved, hex_id(id.value));
+  for (const auto& [id, member] : members_->members) store_member(id);
+  for (const NodeId id : members_->removed) store_member(id);
+  store_conf_state();
+}
+
+void ApplyCore::store_first_tables() {
+  auth_.finish_load(store_.tables());
+  if (schema_ == Schema::k3_7 && storage_version_.empty()) {
+    // From its first commit on: whoever opens it before there is a cluster version must not take it for an older one.
+    storage_version_ = kNewStorageVersion;
+    store_.tables().put(Table::kMeta, "storageVersion", storage_version_);
+  }
+}
 
 }  // namespace cairn::server

@@ -117,8 +117,8 @@ std::vector<NodeId> node_ids(const std::vector<uint64_t>& ids) {
 }
 
 raft::ConfState to_raft(const cluster::ConfState& conf) {
-  return {node_ids(conf.voters), node_ids(conf.learners), node_ids(conf.voters_outgoing),
-          node_ids(conf.learners_next), conf.auto_leave};
+  return {node_ids(conf.voters), node_ids(conf.learners), node_ids(conf.voters_outgoing), node_ids(conf.learners_next),
+          conf.auto_leave};
 }
 
 // The membership half of an entry, which up to 3.5 has no other home than the log.
@@ -193,14 +193,52 @@ Status recover_members_from_tables(const storage::View& view, const Meta& meta, 
   return {};
 }
 
+bool knows(const cluster::Membership& members, NodeId id) {
+  return members.find(id) != nullptr || members.removed.contains(id);
+}
+
+// Tools up to 3.5 restore a snapshot by writing a new .snap and a new log; the tables go on naming the old cluster.
+bool is_restored(const RecoveryInput& input, const wal::SnapshotFile& snapshot, const cluster::Membership& tables) {
+  const NodeId self = input.log.metadata().node_id;
+  if (knows(tables, self)) return false;
+  const auto members = cluster::read_v2_store(snapshot.data);
+  return members && knows(*members, self);
+}
+
+Status replace_restored_members(const RecoveryInput& input, const std::optional<wal::SnapshotFile>& snapshot,
+                                Index applied, AppliedState& state) {
+  state.replaced_members = std::move(state.members);
+  state.members = {};
+  CAIRN_CHECK(recover_members_from_log(input, snapshot, applied, state));
+  if (state.members.version.empty()) state.members.version = state.replaced_members->version;
+  log::warn(
+      "the tables name another cluster's members: a snapshot was restored by a tool of 3.5 or older; the members "
+      "are taken from the .snap file and the log",
+      {{"local-member-id", hex_id(input.log.metadata().node_id.value)},
+       {"members", static_cast<uint64_t>(state.members.members.size())}});
+  return {};
+}
+
+// Is this member one of those it found?
+Status check_self(const RecoveryInput& input, const AppliedState& state) {
+  if (input.new_directory || state.members.members.empty()) return {};  // its own entry is still to be applied
+  const NodeId self = input.log.metadata().node_id;
+  if (state.members.removed.contains(self)) {
+    return fail(Code::kFailedPrecondition, "the member has been permanently removed from the cluster");
+  }
+  if (state.members.find(self) != nullptr) return {};
+  return fail(Code::kFailedPrecondition,
+              "server: the log belongs to member {}, which is not among the {} members of the cluster in the db: log "
+              "and db are of different clusters",
+              hex_id(self.value), state.members.members.size());
+}
+
 Status load_tables(const storage::View& view, AppliedState& state) {
-  CAIRN_CHECK(for_each(view, Table::kLease, [&](std::string_view key, std::string_view value) {
-    return state.lessor.load(key, value);
-  }));
+  CAIRN_CHECK(for_each(view, Table::kLease,
+                       [&](std::string_view key, std::string_view value) { return state.lessor.load(key, value); }));
   for (const Table table : {Table::kAuth, Table::kAuthUsers, Table::kAuthRoles}) {
-    CAIRN_CHECK(for_each(view, table, [&](std::string_view key, std::string_view value) {
-      return state.auth.load(table, key, value);
-    }));
+    CAIRN_CHECK(for_each(
+        view, table, [&](std::string_view key, std::string_view value) { return state.auth.load(table, key, value); }));
   }
   return for_each(view, Table::kAlarm, [&](std::string_view key, std::string_view) -> Status {
     etcdserverpb::AlarmMember alarm;
@@ -226,8 +264,8 @@ Result<int64_t> recover_index(const RecoveryInput& input, const Meta& meta, Reco
   std::unique_ptr<mvcc::Index>& index = out.state.index;
   const int64_t compacted = std::max(meta.scheduled_compaction, meta.finished_compaction);
   if (!input.checkpoint_path.empty() && !input.new_directory) {
-    auto loaded = load_checkpoint(input.fs, input.checkpoint_path,
-                                  {*input.view, input.db, meta.consistent_index, compacted});
+    auto loaded =
+        load_checkpoint(input.fs, input.checkpoint_path, {*input.view, input.db, meta.consistent_index, compacted});
     if (loaded) {
       index = std::move(loaded->index);
       index->compact(compacted);
@@ -328,10 +366,14 @@ Result<Recovered> recover(const RecoveryInput& input) {
   }
   if (state.schema >= Schema::k3_6) {
     CAIRN_CHECK(recover_members_from_tables(view, meta, state));
+    if (snapshot && is_restored(input, *snapshot, state.members)) {
+      CAIRN_CHECK(replace_restored_members(input, snapshot, consistent, state));
+    }
   } else {
     CAIRN_CHECK(recover_members_from_log(input, snapshot, consistent, state));
   }
   state.members.cluster_id = input.cluster_id;
+  CAIRN_CHECK(check_self(input, state));
   state.storage_version = meta.storage_version;
   state.new_directory = input.new_directory || meta.consistent_index == Index{};
 
