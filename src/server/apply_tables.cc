@@ -15,6 +15,8 @@ namespace {
 
 using storage::Table;
 
+constexpr const char* kNewStorageVersion = "3.7.0";
+
 std::string alarm_key(const Alarm& alarm) {
   std::string key;
   wire::append_varint_if(key, 1, alarm.member_id);
