@@ -70,7 +70,8 @@ Result<Index> check_tables(const storage::View& view, const Model& model) {
   CAIRN_TRY(auto meta, table_of(view, Table::kMeta));
   const Index consistent(take_number(meta, "consistent_index"));
   if (consistent > model.last()) {
-    return wrong(fmt::format("the file has applied entry {}, and {} is the last one committed", consistent, model.last()));
+    return wrong(
+        fmt::format("the file has applied entry {}, and {} is the last one committed", consistent, model.last()));
   }
   const Model::State& state = model.state(consistent);
   if (const uint64_t term = take_number(meta, "term"); term != state.term.value) {
@@ -99,8 +100,9 @@ Result<Index> check_tables(const storage::View& view, const Model& model) {
     for (auto at = expected.lower_bound({table, ""}); at != expected.end() && at->first.first == table; ++at) {
       wanted.emplace(at->first.second, at->second);
     }
-    // A new auth store has its first revision with the first commit, whatever that holds.
-    if (table == Table::kAuth && wanted.empty()) found.erase("authRevision");
+    // These two come with the first commit, even if that holds no entry.
+    if (consistent == Index{} && table == Table::kAuth) found.erase("authRevision");
+    if (consistent == Index{} && table == Table::kMeta) found.erase("storageVersion");
     if (found == wanted) continue;
     for (const auto& [key, value] : wanted) {
       if (!found.contains(key)) {

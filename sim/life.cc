@@ -33,7 +33,8 @@ void Life::watch_disk() {
     const bool old = operation.path.ends_with(".wal");
     if (operation.op == Op::kRename && operation.target.ends_with(".wal")) {
       coverage_.hit("segments cut");
-      if (operation.path.ends_with("/0.tmp") || operation.path.ends_with("/1.tmp")) coverage_.hit("spare segments taken");
+      if (operation.path.ends_with("/0.tmp") || operation.path.ends_with("/1.tmp"))
+        coverage_.hit("spare segments taken");
     }
     if (old && (operation.op == Op::kRename || operation.op == Op::kRemove)) coverage_.hit("segments released");
   });
@@ -123,10 +124,23 @@ Life::Plan Life::plan_round(End end) {
       if (chance_.one_in(3)) {
         plan.at_mutation = chance_.between(1, 150);
       } else if (chance_.one_in(2)) {
-        choose({{Op::kWrite, "/db"}, {Op::kSync, "/db"}, {Op::kAllocate, "/db"}, {Op::kPunch, "/db"},
-                {Op::kTruncate, "/db"}, {Op::kWrite, ".wal"}, {Op::kSync, ".wal"}, {Op::kTruncate, ".wal"},
-                {Op::kRename, ""}, {Op::kSyncDirectory, ""}, {Op::kCreate, ""}, {Op::kRemove, ""}, {Op::kWrite, ".tmp"},
-                {Op::kSync, ".tmp"}, {Op::kWrite, "snap"}, {Op::kSync, "snap"}, {Op::kAllocate, ""}},
+        choose({{Op::kWrite, "/db"},
+                {Op::kSync, "/db"},
+                {Op::kAllocate, "/db"},
+                {Op::kPunch, "/db"},
+                {Op::kTruncate, "/db"},
+                {Op::kWrite, ".wal"},
+                {Op::kSync, ".wal"},
+                {Op::kTruncate, ".wal"},
+                {Op::kRename, ""},
+                {Op::kSyncDirectory, ""},
+                {Op::kCreate, ""},
+                {Op::kRemove, ""},
+                {Op::kWrite, ".tmp"},
+                {Op::kSync, ".tmp"},
+                {Op::kWrite, "snap"},
+                {Op::kSync, "snap"},
+                {Op::kAllocate, ""}},
                12);
         plan.meta_page = plan.path == "/db" && *plan.op == Op::kWrite && chance_.one_in(2);
         if (plan.meta_page) plan.nth = chance_.between(1, 5);
@@ -134,16 +148,31 @@ Life::Plan Life::plan_round(End end) {
       break;
     case End::kDiskError:
       plan.fault = Fault::kIo;
-      choose({{Op::kWrite, "/db"}, {Op::kSync, "/db"}, {Op::kWrite, ".wal"}, {Op::kSync, ".wal"},
-              {Op::kTruncate, ".wal"}, {Op::kRename, "wal"}, {Op::kSyncDirectory, "wal"}, {Op::kSync, "snap"},
-              {Op::kWrite, "snap"}, {Op::kRename, "snap"}, {Op::kSyncDirectory, "snap"}, {Op::kCreate, "snap"},
-              {Op::kSync, ".tmp"}, {Op::kWrite, ".tmp"}, {Op::kRead, ".wal"}},
+      choose({{Op::kWrite, "/db"},
+              {Op::kSync, "/db"},
+              {Op::kWrite, ".wal"},
+              {Op::kSync, ".wal"},
+              {Op::kTruncate, ".wal"},
+              {Op::kRename, "wal"},
+              {Op::kSyncDirectory, "wal"},
+              {Op::kSync, "snap"},
+              {Op::kWrite, "snap"},
+              {Op::kRename, "snap"},
+              {Op::kSyncDirectory, "snap"},
+              {Op::kCreate, "snap"},
+              {Op::kSync, ".tmp"},
+              {Op::kWrite, ".tmp"},
+              {Op::kRead, ".wal"}},
              10);
       break;
     case End::kLogFull:
       plan.fault = Fault::kNoSpace;
-      choose({{Op::kWrite, ".wal"}, {Op::kAllocate, "wal"}, {Op::kCreate, "wal"}, {Op::kWrite, ".tmp"},
-              {Op::kCreate, "snap"}, {Op::kWrite, "snap"}},
+      choose({{Op::kWrite, ".wal"},
+              {Op::kAllocate, "wal"},
+              {Op::kCreate, "wal"},
+              {Op::kWrite, ".tmp"},
+              {Op::kCreate, "snap"},
+              {Op::kWrite, "snap"}},
              10);
       break;
     case End::kStop: break;
@@ -157,8 +186,7 @@ void Life::arm() {
   first_mutation_ = fs_.mutations();
   if (plan_.at_mutation > 0 && plan_.end == End::kPowerCut) fs_.crash_at(first_mutation_ + plan_.at_mutation);
   fs_.set_hook([this](const Operation& operation) { return on_operation(operation); });
-  fs_.options().capacity_bytes =
-      plan_.small_disk ? fs_.used_bytes() + chance_.below(256) * 1024 : uint64_t{1} << 40;
+  fs_.options().capacity_bytes = plan_.small_disk ? fs_.used_bytes() + chance_.below(256) * 1024 : uint64_t{1} << 40;
 }
 
 Fault Life::on_operation(const Operation& operation) {
@@ -168,8 +196,7 @@ Fault Life::on_operation(const Operation& operation) {
     return operation.op == op && operation.path.find(path) != std::string_view::npos;
   };
   const bool in_file = operation.path.ends_with("/db");
-  if (plan_.end == End::kDeath && plan_.at_mutation > 0 &&
-      operation.number == first_mutation_ + plan_.at_mutation) {
+  if (plan_.end == End::kDeath && plan_.at_mutation > 0 && operation.number == first_mutation_ + plan_.at_mutation) {
     note("the process dies");
     fs_.kill();
     return Fault::kNone;
@@ -204,6 +231,7 @@ Fault Life::on_operation(const Operation& operation) {
 
 void Life::on_commit_without_space() {
   coverage_.hit("commit tried again for want of space");
+  note("no space for a commit");
   if (++space_refusals_ > 2) fs_.options().capacity_bytes = uint64_t{1} << 40;
   if (space_refusals_ > 5) plan_.passing = Fault::kNone;
 }
@@ -217,7 +245,8 @@ const std::string& Life::run() {
     plan_ = rounds_.front();
     rounds_.pop_front();
     ++round_;
-    if (rounds_.empty() && requests_sent_ + plan_.requests < kRequestsMin) plan_.requests = kRequestsMin - requests_sent_;
+    if (rounds_.empty() && requests_sent_ + plan_.requests < kRequestsMin)
+      plan_.requests = kRequestsMin - requests_sent_;
     run_round();
   }
   if (violation_.empty()) coverage_.hit("lives");
@@ -261,7 +290,8 @@ bool Life::start_member() {
   }
   if (member_->member_id() != member_id_) violation("the member has another id than before");
   if (member_->log().last_index() < model_.last()) {
-    violation(fmt::format("the log ends at {}, and entry {} was committed", member_->log().last_index(), model_.last()));
+    violation(
+        fmt::format("the log ends at {}, and entry {} was committed", member_->log().last_index(), model_.last()));
   }
   check_state("after the start");
   reads_->attach(*member_);
@@ -294,10 +324,11 @@ void Life::serve() {
     if (!moved || ++events > kEventsMax || schedule_.now_ns() - began_ns > kRoundNsMax) {
       std::string unanswered;
       for (const Sent& sent : sent_) {
-        if (sent.round == round_ && sent.tag != 0 && !sent.answered && !sent.refused) unanswered = fmt::format("{}", sent.index);
+        if (sent.round == round_ && sent.awaited && !sent.answered && !sent.refused)
+          unanswered = fmt::format("{}", sent.index);
       }
-      return violation(fmt::format("the member hangs: {} requests wait, entry {}; {}", waiting_, unanswered,
-                                   stop_asked_ ? "it was asked to stop" : "it is not asked to stop"));
+      return violation(fmt::format("the member hangs after {} events: {} requests wait, entry {}; stop asked {}; {}",
+                                   events, waiting_, unanswered, stop_asked_, member_->describe()));
     }
   }
 }
@@ -344,10 +375,9 @@ void Life::check_left_over() {
   const auto state = check_directory(fs_, kDataDir, model_);
   if (!state) return violation("the directory that was left: " + state.error().message);
   if (!state->founded) {
-    if (member_was_founded_) violation("the log is gone");
+    if (model_.last() != Index{}) violation("the log is gone");
     return;
   }
-  if (!member_was_founded_ && model_.last() != Index{}) member_was_founded_ = true;
   if (state->consistent < in_file_) {
     violation(fmt::format("entry {} was said to be in the file, which is at {}", in_file_, state->consistent));
   }

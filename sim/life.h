@@ -61,7 +61,7 @@ class Life final : private MemberClient {
     std::optional<Op> op;      // with `path`: the `nth` operation of this kind
     std::string path;
     uint64_t nth = 0;
-    bool meta_page = false;    // only writes of a meta page
+    bool meta_page = false;  // only writes of a meta page
     Fault fault = Fault::kCrash;
     Fault passing = Fault::kNone;  // one that the member gets over: of the file's allocations, punches or writes
     Op passing_op = Op::kAllocate;
@@ -75,6 +75,7 @@ class Life final : private MemberClient {
     Index index;
     bool answered = false;
     bool refused = false;
+    bool awaited = false;  // an answer must come
     uint64_t round = 0;
   };
   struct Control {
@@ -144,16 +145,15 @@ class Life final : private MemberClient {
   std::map<std::string, uint64_t> own_proposals_;
   std::vector<raft::Entry> log_;  // handed over; [i] has index i + 1
   Index acknowledged_;
-  Index in_file_;                 // said to be in the file
-  bool member_was_founded_ = false;
+  Index in_file_;  // said to be in the file
 
   // the round
   Plan plan_;
   uint64_t first_mutation_ = 0;
   uint64_t round_requests_ = 0;
-  uint64_t waiting_ = 0;          // for answers
+  uint64_t waiting_ = 0;  // for answers
   std::unordered_map<server::Tag, Control> controls_;
-  bool fault_fired_ = false;      // one that ends the member
+  bool fault_fired_ = false;  // one that ends the member
   bool ending_ = false;
   bool stop_asked_ = false;
   bool announced_version_ = false;

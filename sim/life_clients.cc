@@ -38,6 +38,7 @@ Surroundings Life::surroundings() const {
 void Life::client_turn() {
   if (member_->failure() || ending_) return;
   announce();
+  const uint64_t sent_before = requests_sent_;
   if (round_requests_ < plan_.requests && waiting_ < concurrency_) {
     for (uint64_t left = chance_.between(1, concurrency_ - waiting_); left > 0; --left) {
       if (chance_.one_in(4)) {
@@ -48,7 +49,8 @@ void Life::client_turn() {
     }
   }
   const uint64_t mean = static_cast<uint64_t>(think_mean_ns_) * (chance_.one_in(20) ? 500 : 1);
-  schedule_.after(static_cast<int64_t>(chance_.below(mean * 2)), [this] { client_turn(); });
+  const uint64_t least = sent_before == requests_sent_ ? 5'000'000 : 0;  // nothing to do: looks again later
+  schedule_.after(static_cast<int64_t>(least + chance_.below(mean * 2)), [this] { client_turn(); });
 }
 
 void Life::send_request() {
@@ -62,12 +64,15 @@ void Life::send_request() {
 void Life::propose(const etcdserverpb::InternalRaftRequest& given, bool wants_answer) {
   etcdserverpb::InternalRaftRequest request = given;
   request.mutable_header()->set_id(++request_id_);
-  Sent sent{.tag = wants_answer ? next_tag() : 0, .payload = request.SerializeAsString(), .round = round_};
+  Sent sent{.tag = wants_answer ? next_tag() : 0,
+            .payload = request.SerializeAsString(),
+            .awaited = wants_answer && is_answered(request),
+            .round = round_};
   sent_.push_back(std::move(sent));
   const Sent& kept = sent_.back();
   by_payload_.emplace(kept.payload, sent_.size() - 1);
   if (kept.tag != 0) by_tag_.emplace(kept.tag, sent_.size() - 1);
-  if (kept.tag != 0 && is_answered(request)) ++waiting_;
+  if (kept.awaited) ++waiting_;
   member_->propose(std::make_shared<const raft::Payload>(raft::Payload{.bytes = kept.payload, .tag = kept.tag}));
 }
 
@@ -109,7 +114,7 @@ void Life::announce() {
   const cluster::Membership& members = member_->apply().members();
   const cluster::Member* const self = members.find(NodeId(member_id_));
   if (self == nullptr) return;
-  if (self->name.empty() && !std::exchange(announced_self_, true)) {
+  if (self->client_urls.empty() && !std::exchange(announced_self_, true)) {
     etcdserverpb::InternalRaftRequest request;
     auto* const set = request.mutable_cluster_member_attr_set();
     set->set_member_id(member_id_);
@@ -117,7 +122,7 @@ void Life::announce() {
     set->mutable_member_attributes()->add_client_urls("http://127.0.0.1:2379");
     propose(request, false);
   }
-  if (!self->name.empty() && members.version.empty() && !std::exchange(announced_version_, true)) {
+  if (!self->client_urls.empty() && members.version.empty() && !std::exchange(announced_version_, true)) {
     etcdserverpb::InternalRaftRequest request;
     request.mutable_cluster_version_set()->set_ver("3.7.0");
     propose(request, false);
@@ -190,10 +195,7 @@ void Life::on_answer(server::Tag tag, Code code, std::string_view text) {
   if (sent.answered) return violation(fmt::format("entry {} is answered twice", sent.index));
   if (!sent.reply) return violation("an answer to what is not in the log");
   sent.answered = true;
-  if (sent.reply->kind == Reply::Kind::kExact || sent.reply->kind == Reply::Kind::kAfterPass ||
-      sent.reply->kind == Reply::Kind::kExactOrNoSpace) {
-    --waiting_;
-  }
+  if (sent.awaited) --waiting_;
   check_answer(sent, code, text);
   acknowledged_ = std::max(acknowledged_, sent.index);
 }
@@ -249,6 +251,7 @@ void Life::on_refused(server::Tag tag, const Error& error) {
   Sent& sent = sent_[at->second];
   if (sent.index != Index{}) return violation(fmt::format("entry {} is refused", sent.index));
   sent.refused = true;
+  if (sent.awaited) --waiting_;
 }
 
 void Life::on_published() {
@@ -257,13 +260,15 @@ void Life::on_published() {
   if (!member_ || state.applied == Index{}) return;
   const Model::State& expected = model_.state(state.applied);
   if (state.kv.revision != expected.revision) {
-    violation(fmt::format("entry {} makes revision {} and not {}", state.applied, state.kv.revision, expected.revision));
+    violation(
+        fmt::format("entry {} makes revision {} and not {}", state.applied, state.kv.revision, expected.revision));
   }
   if (member_->apply().stalled()) coverage_.hit("both buffers full");
 }
 
 void Life::on_commit_done(const server::CommitJob& job) {
   coverage_.hit("commits");
+  note(fmt::format("committed {}", job.consistent_index));
   if (job.reclaim) coverage_.hit("commits with a part of a pass");
 }
 

@@ -88,11 +88,23 @@ void Member::control(server::ControlRequest request) {
   });
 }
 
+std::string Member::describe() const {
+  const raft::Core& raft = replication_->raft();
+  return fmt::format(
+      "leader {}, term {}, log to {}, committed {}, applied {}, {} batches wait, stalled {}, commit pending {}, held "
+      "{}, "
+      "durable commit {}, next tick {}, busy {}{}{}{}{}",
+      raft.is_leader(), raft.term(), log().last_index(), raft.committed(), apply_->applied(), apply_queue_.size(),
+      apply_->stalled(), apply_->commit_pending(), replication_->held_count(), log().hard_state().commit,
+      apply_->next_tick_ns().value_or(0) - schedule_.now_ns(), core_.idle() ? "" : "r", wal_.idle() ? "" : "w",
+      applier_.idle() ? "" : "a", committer_.idle() ? "" : "c", housekeeper_.idle() ? "" : "h");
+}
+
 // --- replication
 
 void Member::pump_replication() {
   if (failure_) return;
-  if (!stopping_ && !replication_->raft().is_leader() && replication_->raft().is_sole_voter()) {
+  if (!stopping_ && replication_->raft().role() == raft::Role::kFollower && replication_->raft().is_sole_voter()) {
     replication_->campaign();
   }
   if (stopping_) replication_->refuse_held(errors::stopped());
@@ -120,6 +132,8 @@ void Member::hand_over(server::ReplicationOutput output) {
   for (const raft::Entry& entry : output.apply.entries) client_.on_entry(entry);
   replication_to_apply_.send([this, batch = std::move(output.apply)]() mutable {
     apply_worker().run([this, batch = std::move(batch)]() mutable {
+      if (failure_) return;
+      apply_->note_durable_commit(batch.durable_commit);
       apply_queue_.push_back(std::move(batch));
       pump_apply();
     });
@@ -196,25 +210,25 @@ void Member::flush_apply() {
       auto& batch = output.answers[static_cast<size_t>(std::countr_zero(loops))];
       to_client_.send([this, batch = std::move(batch)] {
         if (failure_) return;
-        for (const server::Answer& answer : batch.answers) client_.on_answer(answer.tag, answer.code, batch.text(answer));
+        for (const server::Answer& answer : batch.answers)
+          client_.on_answer(answer.tag, answer.code, batch.text(answer));
       });
     }
     if (output.commit) {
-      apply_to_commit_.send([this, job = *std::move(output.commit)] {
-        committer_.run([this, job] { run_commit(job); });
-      });
+      apply_to_commit_.send(
+          [this, job = *std::move(output.commit)] { committer_.run([this, job] { run_commit(job); }); });
     }
     for (const server::Proposal& proposal : output.proposals) client_.on_own_proposal(proposal);
     if (!output.proposals.empty() || output.notice.worth_sending()) {
-      apply_to_replication_.send([this, notice = std::move(output.notice),
-                                  proposals = std::move(output.proposals)]() mutable {
-        core_.run([this, notice = std::move(notice), proposals = std::move(proposals)]() mutable {
-          if (failure_) return;
-          if (!proposals.empty()) replication_->propose(std::move(proposals));
-          if (notice.worth_sending()) replication_->applied(std::move(notice));
-          pump_replication();
-        });
-      });
+      apply_to_replication_.send(
+          [this, notice = std::move(output.notice), proposals = std::move(output.proposals)]() mutable {
+            core_.run([this, notice = std::move(notice), proposals = std::move(proposals)]() mutable {
+              if (failure_) return;
+              if (!proposals.empty()) replication_->propose(std::move(proposals));
+              if (notice.worth_sending()) replication_->applied(std::move(notice));
+              pump_replication();
+            });
+          });
     }
   }
   client_.on_published();

@@ -81,6 +81,8 @@ class Member {
   [[nodiscard]] uint64_t member_id() const { return member_id_; }
   [[nodiscard]] uint64_t cluster_id() const { return cluster_id_; }
   [[nodiscard]] bool committing() const { return committing_; }
+  // In one line, for messages.
+  [[nodiscard]] std::string describe() const;
 
  private:
   Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, MemberClient& client,

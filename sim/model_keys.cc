@@ -89,7 +89,8 @@ int64_t Model::write_delete(const std::string& key, const std::string& range_end
     const auto at = keys_.find(name);
     if (out != nullptr && prev_kv) *out->add_prev_kvs() = key_value(name, *find(name, revision_ + 1));
     at->second.push_back({.mod = {revision_ + 1, changes_++}, .dead = true});
-    records_.push_back({at->second.back().mod, true, &at->first, key_value(name, at->second.back()).SerializeAsString()});
+    records_.push_back(
+        {at->second.back().mod, true, &at->first, key_value(name, at->second.back()).SerializeAsString()});
   }
   if (out != nullptr) out->set_deleted(static_cast<int64_t>(doomed.size()));
   return static_cast<int64_t>(doomed.size());
@@ -152,7 +153,8 @@ bool Model::holds(const Compare& compare) const {
   const auto one = [&](const Version* version) {
     switch (compare.target()) {
       case Compare::VALUE: return version != nullptr && stands(compare.result(), version->value, compare.value());
-      case Compare::VERSION: return stands<int64_t>(compare.result(), version ? version->version : 0, compare.version());
+      case Compare::VERSION:
+        return stands<int64_t>(compare.result(), version ? version->version : 0, compare.version());
       case Compare::CREATE:
         return stands<int64_t>(compare.result(), version ? version->create : 0, compare.create_revision());
       case Compare::MOD:
@@ -183,10 +185,10 @@ std::optional<Error> Model::validate(const etcdserverpb::TxnRequest& request, bo
       if (revision != 0 && revision < compacted_) return errors::compacted();
     } else if (op.has_request_put()) {
       const auto& put = op.request_put();
+      if (put.lease() != 0 && !leases_.contains(put.lease())) return errors::lease_not_found();
       if ((put.ignore_value() || put.ignore_lease()) && find(put.key(), revision_) == nullptr) {
         return errors::key_not_found();
       }
-      if (put.lease() != 0 && !leases_.contains(put.lease())) return errors::lease_not_found();
     } else if (op.has_request_txn()) {
       const bool inner = path[at++];
       if (auto error = validate(op.request_txn(), inner, path, at)) return error;
@@ -326,9 +328,8 @@ bool Model::superseded(const Record& record, int64_t compacted) const {
 }
 
 uint32_t Model::hash(int64_t revision, int64_t compacted) const {
-  const bool nothing_kept = std::none_of(keys_.begin(), keys_.end(), [&](const auto& entry) {
-    return find(entry.first, revision) != nullptr;
-  });
+  const bool nothing_kept = std::none_of(keys_.begin(), keys_.end(),
+                                         [&](const auto& entry) { return find(entry.first, revision) != nullptr; });
   uint32_t crc = crc32c(0, "key");
   for (const Record& record : records_) {
     if (record.revision.main > revision) break;

@@ -44,6 +44,13 @@ std::vector<std::string> texts_in_list(const std::string& json, const std::strin
   return out;
 }
 
+std::string text_of(const std::string& json, const std::string& name) {
+  const size_t at = json.find("\"" + name + "\":\"");
+  if (at == std::string::npos) return "";
+  const size_t from = at + name.size() + 4;
+  return json.substr(from, json.find('"', from) - from);
+}
+
 }  // namespace
 
 void Model::put_table(Table table, std::string key, std::string value) {
@@ -153,7 +160,8 @@ Result<Reply> Model::apply_request(const etcdserverpb::InternalRaftRequest& requ
     const auto& set = request.cluster_member_attr_set();
     if (set.member_id() != options_.member_id) return unanswered();
     self_.name = set.member_attributes().name();
-    self_.client_urls.assign(set.member_attributes().client_urls().begin(), set.member_attributes().client_urls().end());
+    self_.client_urls.assign(set.member_attributes().client_urls().begin(),
+                             set.member_attributes().client_urls().end());
     store_member();
     return unanswered();
   }
@@ -263,7 +271,9 @@ Result<Reply> Model::apply_conf_change(const raft::Entry& entry) {
   }
   self_.peer_urls = texts_in_list(change.context(), "peerURLs");
   if (self_.peer_urls.empty()) return fail(Code::kDataLoss, "the founding entry names no peer URLs");
+  self_.name = text_of(change.context(), "name");
   store_member();
+  put_table(Table::kMeta, "storageVersion", "3.7.0");
   put_table(Table::kMeta, "confState",
             "{\"voters\":[" + std::to_string(options_.member_id) + "],\"auto_leave\":false}");
   bump_auth();  // a new store begins with revision 1

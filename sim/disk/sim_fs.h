@@ -83,7 +83,7 @@ struct Operation {
 
 enum class Fault : uint8_t {
   kNone,
-  kIo,           // EIO. A write may have written some of its bytes; a sync has lost what it should have synced
+  kIo,           // EIO. A write may have written some of its sectors; a sync has lost what it should have synced
   kNoSpace,      // ENOSPC, likewise
   kUnsupported,  // kUnimplemented: for allocate and punch
   kCrash,

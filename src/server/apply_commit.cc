@@ -15,8 +15,8 @@ constexpr int64_t kTidyIntervalNs = 20'000'000;
 }  // namespace
 
 bool ApplyCore::stalled() const {
-  return store_.committing() && (store_.live().bytes() >= options_.buffer_bytes_max ||
-                                 entries_since_ >= options_.buffer_entries_max);
+  return store_.committing() &&
+         (store_.live().bytes() >= options_.buffer_bytes_max || entries_since_ >= options_.buffer_entries_max);
 }
 
 void ApplyCore::request_commit(int64_t now_ns) {
@@ -46,9 +46,12 @@ std::optional<int64_t> ApplyCore::next_tick_ns() const {
   const auto at = [&](int64_t when) { next = next ? std::min(*next, when) : when; };
   if (!store_.committing()) {
     if (changed_at_ns_) at(*changed_at_ns_ + options_.commit_interval_ns);
-    if (pass_) at(last_commit_ns_ + options_.reclaim_interval_ns);
+    // A pass that readers hold up is looked after now and then.
+    const bool held_up = pass_ && !pass_->done && !pass_may_go();
+    if (pass_)
+      at(std::max(last_commit_ns_ + options_.reclaim_interval_ns, held_up ? last_tick_ns_ + kTidyIntervalNs : 0));
   }
-  if (untidy_ || !retired_buffers_.empty()) at(last_commit_ns_ + kTidyIntervalNs);
+  if (untidy_ || !retired_buffers_.empty()) at(last_tick_ns_ + kTidyIntervalNs);
   return next;
 }
 
@@ -65,8 +68,7 @@ void ApplyCore::begin_commit(int64_t now_ns) {
     tables.put(storage::Table::kMeta, "term", {number, sizeof number});
   }
   if (pass_ && pass_->done) {
-    tables.put(storage::Table::kMeta, "finishedCompactRev",
-               storage::revision_key({pass_->compact_revision, 0}));
+    tables.put(storage::Table::kMeta, "finishedCompactRev", storage::revision_key({pass_->compact_revision, 0}));
   }
   store_.freeze();
   CommitJob job;
@@ -122,8 +124,8 @@ Status ApplyCore::commit_done(CommitDone done, int64_t now_ns) {
     }
     pass_.reset();
     if (next_compaction_ > 0) {
-      pass_ = Pass{.compact_revision = std::exchange(next_compaction_, 0),
-                   .waiters = std::exchange(next_physical_, {})};
+      pass_ =
+          Pass{.compact_revision = std::exchange(next_compaction_, 0), .waiters = std::exchange(next_physical_, {})};
     }
   } else if (pass_ && pass_->in_commit) {
     pass_->in_commit = false;
@@ -174,9 +176,9 @@ void ApplyCore::consider_snapshot(int64_t now_ns) {
   if (now_ns - last_snapshot_ns_ < options_.snapshot_interval_ns || durable_commit_ < point->index) return;
   snapshot_index_ = point->index;
   last_snapshot_ns_ = now_ns;
-  output_.notice.snapshot = SnapshotPoint{
-      point->index, point->term, point->conf,
-      std::make_shared<const std::string>(cluster::write_v2_store(*point->members, point->index.value))};
+  output_.notice.snapshot =
+      SnapshotPoint{point->index, point->term, point->conf,
+                    std::make_shared<const std::string>(cluster::write_v2_store(*point->members, point->index.value))};
   has_output_ = true;
 }
 

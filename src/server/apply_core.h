@@ -74,7 +74,7 @@ struct ApplyOutput {
   uint64_t loops = 0;                   // bit set
   AppliedNotice notice;
   std::optional<CommitJob> commit;
-  std::vector<Proposal> proposals;      // of this member itself: alarms
+  std::vector<Proposal> proposals;  // of this member itself: alarms
 };
 
 class ApplyCore {
@@ -94,6 +94,8 @@ class ApplyCore {
   // needs: !stalled() when the batch has entries
   //   errors: kDataLoss, kFailedPrecondition: an entry that cannot be applied; the member must end, saying so
   Status apply(ApplyBatch batch, int64_t now_ns);
+  // A batch that waits because both buffers are full brings this first: the commit that frees one may wait for it.
+  void note_durable_commit(Index index);
   //   errors: a commit that failed for good; the member must end
   Status commit_done(CommitDone done, int64_t now_ns);
   // Time passed: commits that are due begin.
@@ -127,9 +129,9 @@ class ApplyCore {
   struct Pass {
     int64_t compact_revision = 0;
     std::string position;
-    bool in_commit = false;         // the running commit carries a part
-    bool done = false;              // all is deleted; finishedCompactRev goes into the next commit
-    std::vector<Tag> waiters;       // physical compactions
+    bool in_commit = false;    // the running commit carries a part
+    bool done = false;         // all is deleted; finishedCompactRev goes into the next commit
+    std::vector<Tag> waiters;  // physical compactions
   };
   struct CommitPoint {
     Index index;
@@ -186,6 +188,7 @@ class ApplyCore {
   void free_buffers();
   [[nodiscard]] bool pass_may_go() const;
   [[nodiscard]] int64_t lowest_asked_revision() const;
+  [[nodiscard]] int64_t trim_floor() const;
   [[nodiscard]] uint64_t oldest_view();
 
   ApplyOptions options_;
@@ -207,28 +210,30 @@ class ApplyCore {
   std::vector<uint64_t> held_;
   int64_t published_compact_revision_ = 0;
   uint64_t compact_number_ = 0;  // the compaction is visible from this published number on
-  bool dirty_ = false;      // something to publish
-  bool untidy_ = false;     // index work is left
+  bool dirty_ = false;           // something to publish
+  bool untidy_ = false;          // index work is left
   ApplyOutput output_;
   bool has_output_ = false;
   uint64_t term_for_headers_ = 0;
   std::vector<ControlRequest> controls_;
+
+  int64_t last_tick_ns_ = 0;
 
   // commits
   Index durable_commit_;
   std::optional<CommitJob> waiting_job_;  // for durable_commit_
   CommitPoint committing_point_;
   std::array<std::optional<CommitPoint>, 2> reached_;  // newest meta, older meta; empty: not known since start
-  uint64_t entries_since_ = 0;     // applied since the last freeze
+  uint64_t entries_since_ = 0;                         // applied since the last freeze
   uint64_t wal_bytes_since_ = 0;
   std::optional<int64_t> changed_at_ns_;  // first change since the last freeze
   bool commit_now_ = false;
-  std::vector<Tag> commit_waiters_;       // of the next commit
-  std::vector<Tag> committing_waiters_;   // of the running one
+  std::vector<Tag> commit_waiters_;      // of the next commit
+  std::vector<Tag> committing_waiters_;  // of the running one
   int64_t last_commit_ns_ = 0;
   std::optional<Pass> pass_;
-  std::vector<Tag> next_physical_;        // compactions that wait for a pass to come
-  int64_t next_compaction_ = 0;           // its revision, when one was scheduled during a pass
+  std::vector<Tag> next_physical_;  // compactions that wait for a pass to come
+  int64_t next_compaction_ = 0;     // its revision, when one was scheduled during a pass
   struct RetiredBuffer {
     uint64_t number = 0;  // free once no reader is below
     std::unique_ptr<storage::WriteBuffer> buffer;

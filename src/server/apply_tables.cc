@@ -44,8 +44,8 @@ Status ApplyCore::apply_other(std::string_view bytes, Tag tag) {
   if (request.has_lease_grant()) {
     const auto& grant = request.lease_grant();
     const auto refused = refused_by_alarm(true);
-    const auto granted = refused ? Result<int64_t>(std::unexpected(*refused))
-                                 : lessor_.grant(grant.id(), grant.ttl(), tables);
+    const auto granted =
+        refused ? Result<int64_t>(std::unexpected(*refused)) : lessor_.grant(grant.id(), grant.ttl(), tables);
     if (!granted) {
       answer_error(tag, granted.error());
       return {};
@@ -177,11 +177,11 @@ Status ApplyCore::apply_auth(const etcdserverpb::InternalRaftRequest& request, T
   } else if (request.has_auth_user_change_password()) {
     status = auth_.user_change_password(request.auth_user_change_password(), tables);
   } else if (request.has_auth_user_grant_role()) {
-    status = auth_.user_grant_role(request.auth_user_grant_role().user(), request.auth_user_grant_role().role(),
-                                   tables);
+    status =
+        auth_.user_grant_role(request.auth_user_grant_role().user(), request.auth_user_grant_role().role(), tables);
   } else if (request.has_auth_user_revoke_role()) {
-    status = auth_.user_revoke_role(request.auth_user_revoke_role().name(),
-                                    request.auth_user_revoke_role().role(), tables);
+    status =
+        auth_.user_revoke_role(request.auth_user_revoke_role().name(), request.auth_user_revoke_role().role(), tables);
   } else if (request.has_auth_role_add()) {
     status = auth_.role_add(request.auth_role_add().name(), tables);
   } else if (request.has_auth_role_delete()) {

@@ -68,9 +68,9 @@ Node::Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, me
   commit_reader_ = apply_->published().register_thread();
   commit_stage_ = std::make_unique<CommitStage>(std::move(state.engine), *commit_reader_);
   checkpoint_reader_ = apply_->published().register_thread();
-  checkpoint_ = std::make_unique<CheckpointWriter>(
-      fs, CheckpointOptions{.directory = state.checkpoint_directory, .db = state.db}, state.checkpoint,
-      *checkpoint_reader_);
+  checkpoint_ =
+      std::make_unique<CheckpointWriter>(fs, CheckpointOptions{.directory = state.checkpoint_directory, .db = state.db},
+                                         state.checkpoint, *checkpoint_reader_);
 }
 
 Node::~Node() { CAIRN_ASSERT(!core_thread_.joinable()); }
@@ -220,7 +220,10 @@ bool Node::pump_replication() {
     replication_->wal_done(*std::move(done));
   }
   deliver_refused(std::move(output.refused));
-  if (!output.apply.empty()) apply_queue_.push_back(std::move(output.apply));
+  if (!output.apply.empty()) {
+    apply_->note_durable_commit(output.apply.durable_commit);
+    apply_queue_.push_back(std::move(output.apply));
+  }
   committed_.store(replication_->raft().committed().value, std::memory_order_relaxed);
   const wal::Log& log = wal_stage_->log();
   if (log.segment_count() != segment_count_ && log.segment_used_bytes() > (uint64_t{8} << 20)) {

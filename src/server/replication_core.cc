@@ -10,7 +10,7 @@
 namespace cairn::server {
 
 ReplicationCore::ReplicationCore(const Options& options, RaftLog log, const raft::StartState& start)
-    : options_(options), log_(std::move(log)), core_(options.raft, log_, start), durable_commit_(start.hard.commit) {}
+    : options_(options), log_(std::move(log)), core_(options.raft, log_, start) {}
 
 void ReplicationCore::propose(std::vector<Proposal> proposals) {
   if (held_.empty()) {

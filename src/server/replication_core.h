@@ -26,10 +26,10 @@ struct Refused {
 };
 
 struct ReplicationOutput {
-  std::vector<raft::Message> messages;    // to other members
-  std::vector<WalWrite> wal;              // in order
+  std::vector<raft::Message> messages;  // to other members
+  std::vector<WalWrite> wal;            // in order
   ApplyBatch apply;
-  std::vector<Refused> refused;           // proposals that will never be entries
+  std::vector<Refused> refused;  // proposals that will never be entries
 };
 
 class ReplicationCore {
@@ -68,13 +68,13 @@ class ReplicationCore {
   Options options_;
   RaftLog log_;
   raft::Core core_;
-  std::vector<raft::PayloadPtr> held_;        // proposals for a leader to come
-  std::vector<ControlRequest> waiting_reads_;  // for which no read index was asked yet
+  std::vector<raft::PayloadPtr> held_;                                     // proposals for a leader to come
+  std::vector<ControlRequest> waiting_reads_;                              // for which no read index was asked yet
   std::unordered_map<uint64_t, std::vector<ControlRequest>> asked_reads_;  // by context
   uint64_t read_context_ = 0;
   std::optional<raft::HardState> unwritten_state_;  // only its commit is new: goes with the next write
   std::optional<raft::Entry> conf_entry_;           // handed out, verdict outstanding
-  Index durable_commit_;
+  Index durable_commit_;  // as this process has synced it: what a start finds may be in the page cache alone
   Index wanted_durable_;
   bool state_sync_in_flight_ = false;
   ReplicationOutput pending_;

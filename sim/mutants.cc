@@ -1,0 +1,79 @@
+// cairn_sim_mutants: deliberate bugs, one at a time, each of which the simulator must find. A simulator that finds
+// nothing proves nothing.
+//
+// Built with CAIRN_MUTANTS (base/check.h), from the same sources.
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "sim/life.h"
+#include "sim/runner.h"
+
+namespace {
+
+using namespace cairn;
+
+constexpr uint64_t kSeedsMax = 2000;
+
+constexpr const char* kMutants[] = {
+    "server.answer_before_sync",
+    "server.consistent_index_apart",
+    "server.meta_before_wal_sync",
+    "server.segment_released_before_commit",
+    "server.lease_attachment_lost",
+    "server.compaction_resumed_at_wrong_revision",
+    "server.revision_reused_after_failed_txn",
+    "server.buffer_freed_under_view",
+    "mvcc.root_published_before_buffer",
+    "mvcc.node_freed_under_root",
+    "storage.branch_key_left_behind",
+    "storage.freed_page_reused_early",
+    "storage.freed_page_reused_under_view",
+    "storage.meta_before_pages_sync",
+    "wal.no_directory_sync",
+    "wal.release_too_far",
+    "wal.torn_tail_accepted",
+};
+
+bool hunt(const char* mutant, uint64_t seeds) {
+  sim::Runner runner(
+      {.first_seed = 1, .lives = seeds, .jobs = 2, .failures_max = 1, .progress = false, .mutant = mutant});
+  const sim::Runner::Outcome outcome = runner.run();
+  if (outcome.failures.empty()) {
+    fmt::print("{:<46} NOT FOUND in {} lives, {:.0f} s\n", mutant, outcome.lives, outcome.seconds);
+  } else {
+    fmt::print("{:<46} found after {} lives, {:.1f} s; seed {:#x}: {}\n", mutant, outcome.lives, outcome.seconds,
+               outcome.failures.front().seed, outcome.failures.front().text.substr(0, 160));
+  }
+  std::fflush(stdout);
+  return !outcome.failures.empty();
+}
+
+}  // namespace
+
+// [--mutant NAME] [--lives N]: hunts that one, or all. --mutant NAME --seed S: one life with it.
+int main(int argc, char** argv) {
+  std::string_view only;
+  uint64_t seeds = kSeedsMax;
+  uint64_t seed = 0;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string_view name = argv[i];
+    if (name == "--mutant") only = argv[i + 1];
+    if (name == "--lives") seeds = std::strtoull(argv[i + 1], nullptr, 0);
+    if (name == "--seed") seed = std::strtoull(argv[i + 1], nullptr, 0);
+  }
+  if (seed != 0) {
+    set_mutant(only);
+    sim::Life life({.seed = seed, .verbose = true});
+    fmt::print("{}\n", life.run());
+    return 0;
+  }
+  bool all_found = true;
+  for (const char* mutant : kMutants) {
+    if (only.empty() || only == mutant) all_found = hunt(mutant, seeds) && all_found;
+  }
+  return all_found ? 0 : 1;
+}
