@@ -237,6 +237,7 @@ void ApplyCore::tick(int64_t now_ns) {
 // Nobody asks for a revision below it any more: neither a guard that began before the compaction was published, nor a
 // pin that such a guard became. In this order: a guard may become a pin.
 int64_t ApplyCore::lowest_asked_revision() const {
+  if (store_.compact_revision() != published_compact_revision_) return 0;  // nobody knows of it yet
   if (published_->lowest_number() < compact_number_) return 0;
   return published_->lowest_pinned_revision();
 }

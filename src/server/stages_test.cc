@@ -21,7 +21,7 @@ constexpr Tag kTag = 7;
 
 class Member {
  public:
-  explicit Member(const std::string& data_dir) {
+  explicit Member(const std::string& data_dir, uint64_t buffer_entries_max = 50'000) {
     BootstrapOptions options;
     options.data_dir = data_dir;
     options.initial_cluster = {{"default", {"http://127.0.0.1:2380"}}};
@@ -35,6 +35,7 @@ class Member {
     apply.member_id = opened->member_id;
     apply.snapshot_entries = 50;
     apply.snapshot_interval_ns = 0;
+    apply.buffer_entries_max = buffer_entries_max;
     apply_ = std::make_unique<ApplyCore>(apply, std::move(opened->state), now_ns_);
     reader_ = apply_->published().register_thread();
     commit_reader_ = apply_->published().register_thread();
@@ -68,6 +69,7 @@ class Member {
         replication_->applied(std::move(out.notice));
         if (out.commit) {
           ++commits_;
+          if (const auto before = std::exchange(before_commit_, nullptr)) before();
           ASSERT_TRUE(apply_->commit_done(commit_->run(*out.commit), now_ns_));
         }
       }
@@ -75,10 +77,13 @@ class Member {
     }
   }
 
+  Proposal proposal(RequestKind kind, const google::protobuf::MessageLite& body) {
+    return std::make_shared<const raft::Payload>(
+        raft::Payload{.bytes = join_request(kind, body.SerializeAsString(), ++id_), .tag = kTag});
+  }
   Error propose(RequestKind kind, const google::protobuf::MessageLite& body) {
     answered_.clear();
-    replication_->propose({std::make_shared<const raft::Payload>(
-        raft::Payload{.bytes = join_request(kind, body.SerializeAsString(), ++id_), .tag = kTag})});
+    replication_->propose({proposal(kind, body)});
     pump();
     EXPECT_EQ(answered_.size(), 1u);
     return answered_.empty() ? Error{} : answered_.front();
@@ -117,6 +122,7 @@ class Member {
   int commits_ = 0;
   int snapshots_ = 0;
   std::vector<Error> answered_;
+  std::function<void()> before_commit_;  // between the next commit's beginning and its run
   std::unique_ptr<WalStage> wal_;
   std::unique_ptr<ReplicationCore> replication_;
   std::unique_ptr<ApplyCore> apply_;
@@ -231,6 +237,62 @@ TEST_F(StagesTest, ACompactionIsRefusedBelowAndAboveAndItsPassFreesRecords) {
   ASSERT_TRUE(finished && *finished);
   EXPECT_EQ(storage::decode_record_key(**finished)->revision.main, 90);
   EXPECT_EQ(member.get("k"), "99");
+}
+
+// The second compaction is in no commit yet when the first one's pass runs: after a crash the log tells it again, and
+// the puts before it need the versions that were there.
+TEST_F(StagesTest, APassRemovesNothingThatOnlyALaterCompactionMakesSuperfluous) {
+  etcdserverpb::CompactionRequest compaction;
+  {
+    Member member(path_);
+    member.put("k", "1");
+    member.put("k", "2");
+    member.wait(1'100'000'000);
+    member.before_commit_ = [&] {
+      member.put("k", "3");
+      compaction.set_revision(4);
+      EXPECT_EQ(member.propose(RequestKind::kCompaction, compaction).code, Code::kOk);
+    };
+    compaction.set_revision(3);
+    EXPECT_EQ(member.propose(RequestKind::kCompaction, compaction).code, Code::kOk);
+    member.wait(100'000'000);
+    EXPECT_FALSE(member.before_commit_);
+    EXPECT_EQ(member.apply_->counters().compacted_records, 1u);
+  }  // a crash
+  Member member(path_);
+  const auto state = member.reader_->enter();
+  const auto record = mvcc::find_record(state->kv, "k", state->kv.revision);
+  ASSERT_TRUE(record && *record);
+  const auto kv = mvcc::decode_key_value(**record);
+  EXPECT_EQ(kv->value, "3");
+  EXPECT_EQ(kv->create_revision, 2);
+  EXPECT_EQ(kv->version, 3);
+}
+
+TEST_F(StagesTest, APassWaitsForReadersThatDoNotKnowOfTheCompaction) {
+  Member member(path_, 3);
+  member.put("k", "1");
+  member.put("k", "2");
+  member.wait(1'100'000'000);
+  PublishedDomain::Pin pin;
+  {
+    const auto state = member.reader_->enter();
+    etcdserverpb::CompactionRequest compaction;
+    compaction.set_revision(3);
+    etcdserverpb::PutRequest put;
+    put.set_key("other");
+    // One batch, and in the middle of it the buffer is full.
+    member.replication_->propose({member.proposal(RequestKind::kCompaction, compaction),
+                                  member.proposal(RequestKind::kPut, put), member.proposal(RequestKind::kPut, put)});
+    member.pump();
+    pin = state.pin(2);
+  }
+  for (int i = 0; i < 10; ++i) member.wait(1'100'000'000);
+  EXPECT_TRUE(member.reader_->enter()->kv.records.record({2, 0}));
+  EXPECT_EQ(member.apply_->compaction_in_progress(), 3);
+  pin.release();
+  for (int i = 0; i < 10; ++i) member.wait(1'100'000'000);
+  EXPECT_EQ(member.apply_->compaction_in_progress(), 0);
 }
 
 TEST_F(StagesTest, LeasesOfTheLogHoldAndReleaseTheirKeys) {
