@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <set>
+#include <cstring>
 
 #include "base/bytes.h"
 #include "base/log.h"
@@ -165,6 +167,14 @@ Status recover_members_from_log(const RecoveryInput& input, const std::optional<
   return failed;
 }
 
+std::set<NodeId> all_members(const raft::ConfState& conf) {
+  std::set<NodeId> out;
+  for (const auto* part : {&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next}) {
+    out.insert(part->begin(), part->end());
+  }
+  return out;
+}
+
 // From 3.6 on: the tables.
 Status recover_members_from_tables(const storage::View& view, const Meta& meta, AppliedState& state) {
   CAIRN_CHECK(for_each(view, Table::kMembers, [&](std::string_view, std::string_view value) -> Status {
@@ -184,11 +194,17 @@ Status recover_members_from_tables(const storage::View& view, const Meta& meta, 
   if (downgrade) {
     CAIRN_TRY(state.members.downgrade, cluster::parse_downgrade(*downgrade));
   }
+  state.conf.voters = state.members.voters();
+  state.conf.learners = state.members.learners();
   if (meta.conf) {
-    state.conf = to_raft(*meta.conf);
-  } else {
-    state.conf.voters = state.members.voters();
-    state.conf.learners = state.members.learners();
+    raft::ConfState stored = to_raft(*meta.conf);
+    if (all_members(stored) == all_members(state.conf)) {
+      state.conf = std::move(stored);
+    } else {
+      // Restoring a snapshot rewrites the members and leaves the configuration of the old cluster.
+      log::warn("the db's configuration is of another cluster; it is made of its members anew");
+      state.replaced_members = state.members;
+    }
   }
   return {};
 }
