@@ -14,7 +14,8 @@ using storage::WriteBuffer;
 std::string stored(WriteBuffer& buffer) {
   buffer.freeze();
   std::string text;
-  for (const auto& change : buffer.changes()[static_cast<size_t>(Table::kLease)]) {
+  const auto changes = buffer.changes()[static_cast<size_t>(Table::kLease)];
+  for (const auto& change : changes) {
     text += to_hex(change.key()) + (change.erase ? " erased\n" : " " + to_hex(change.value()) + "\n");
   }
   return text;
