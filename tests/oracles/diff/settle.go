@@ -19,10 +19,17 @@ import (
 //     etcd sorts each chunk by itself and goes on behind the key that stands last in it, so that keys come twice or
 //     never, and the count is wrong;
 //   - the hash at a revision that was compacted at: etcd keeps the hashes that its last ten compactions computed on
-//     their way, if they have come to their end, and tells those, with the compacted revision of before.
+//     their way, if they have come to their end, and tells those, with the compacted revision of before, even when
+//     the revision has been compacted since.
 //
 // `request` is nil for all other requests.
 func (g *gen) settle(request proto.Message, isStream bool, a, b *outcome) {
+	if hash, ok := request.(*pb.HashKVRequest); ok && g.compactions[hash.GetRevision()] {
+		for _, o := range []*outcome{a, b} {
+			*o = outcome{broken: o.broken}
+		}
+		return
+	}
 	if len(a.messages) != 1 || len(b.messages) != 1 {
 		return
 	}
@@ -32,21 +39,12 @@ func (g *gen) settle(request proto.Message, isStream bool, a, b *outcome) {
 		if x == nil || y == nil {
 			return
 		}
-		if isStream && isChunkSorted(request) && (x.More || len(x.Kvs) > 10) {
+		if isStream && isChunkSorted(request) && (x.More || len(x.Kvs) > 10 || len(y.Kvs) > 10) {
 			for _, r := range []*pb.RangeResponse{x, y} {
 				r.Kvs, r.Count, r.More = nil, 0, false
 			}
 		}
 		settleRange(request, x, y)
-	case *pb.HashKVRequest:
-		if !g.compactions[request.Revision] {
-			return
-		}
-		for _, o := range []*outcome{a, b} {
-			if r, ok := o.messages[0].(*pb.HashKVResponse); ok {
-				r.Hash, r.CompactRevision, r.HashRevision = 0, 0, 0
-			}
-		}
 	case *pb.TxnRequest:
 		x, _ := a.messages[0].(*pb.TxnResponse)
 		y, _ := b.messages[0].(*pb.TxnResponse)
