@@ -177,6 +177,13 @@ Result<V2Effect> decode_v2_request(std::string_view data) {
   return AttributesSet{NodeId(*parsed_id), std::move(member.name), std::move(member.client_urls)};
 }
 
+bool writes_v2_key(std::string_view data) {
+  etcdserverpb::Request request;
+  if (!request.ParseFromArray(data.data(), static_cast<int>(data.size()))) return false;
+  const std::string& path = request.path();
+  return (request.method() == "PUT" || request.method() == "POST") && (path == "/1" || path.starts_with("/1/"));
+}
+
 std::string encode_v2_attributes(uint64_t request_id, const AttributesSet& set) {
   return encode_v2_put(request_id, fmt::format("{}{}{}", kMembersPath, hex_id(set.id.value), kAttributesSuffix),
                        attributes_json(set.name, set.client_urls));

@@ -67,6 +67,8 @@ struct V2NoEffect {};  // SYNC, reads, and changes of the user's v2 keys: nothin
 using V2Effect = std::variant<V2NoEffect, AttributesSet, VersionSet>;
 //   errors: kDataLoss when the bytes are not a v2 request or its value is not what its path asks for
 [[nodiscard]] Result<V2Effect> decode_v2_request(std::string_view data);
+// Whether a v2 request writes a key of the user's.
+[[nodiscard]] bool writes_v2_key(std::string_view data);
 // The same for writing, as members up to 3.5 do it: every scalar is emitted.
 [[nodiscard]] std::string encode_v2_attributes(uint64_t request_id, const AttributesSet& set);
 [[nodiscard]] std::string encode_v2_version(uint64_t request_id, std::string_view version);

@@ -151,4 +151,13 @@ Result<Membership> read_v2_store(std::string_view text) {
   return cluster;
 }
 
+Result<bool> holds_v2_keys(std::string_view text) {
+  CAIRN_TRY(const json::object store, json::parse_object(text, "v2 store"));
+  CAIRN_TRY(const json::object* root, json::get_object(store, "Root"));
+  if (root == nullptr) return fail(Code::kDataLoss, "cluster: v2 store without a root");
+  CAIRN_TRY(const json::object* users, child_of(root, "1"));
+  CAIRN_TRY(const json::object* keys, children_of(users));
+  return !keys->empty();
+}
+
 }  // namespace cairn::cluster

@@ -18,5 +18,8 @@ namespace cairn::cluster {
 // Members, removed ids and version; cluster_id is not in there and stays 0.
 //   errors: kDataLoss
 [[nodiscard]] Result<Membership> read_v2_store(std::string_view json);
+// Whether users have keys or directories in it.
+//   errors: kDataLoss
+[[nodiscard]] Result<bool> holds_v2_keys(std::string_view json);
 
 }  // namespace cairn::cluster

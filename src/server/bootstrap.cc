@@ -120,12 +120,25 @@ Status make_durable(env::FileSystem& fs, const std::string& path) {
   return {};
 }
 
+// A db that has applied entries had a log.
+Status check_no_log_lost(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths) {
+  if (!fs.exists(paths.db)) return {};
+  CAIRN_TRY(const auto engine, open_engine(fs, options, paths.db));
+  CAIRN_TRY(const auto index, engine->view()->get(storage::Table::kMeta, "consistent_index"));
+  if (!index) return {};  // of a founding that was interrupted
+  return fail(Code::kFailedPrecondition,
+              "server: {} is of a member whose log is not in {}: say where it is (--wal-dir), or restore a snapshot "
+              "into another directory",
+              paths.db, paths.wal);
+}
+
 Result<Bootstrapped> found_new(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths) {
   Bootstrapped out;
   NodeId self;
   CAIRN_TRY(const cluster::Membership founders, founders_of(options, self));
   CAIRN_CHECK(make_durable(fs, options.data_dir));
   CAIRN_CHECK(fs.make_directories(paths.snap));
+  CAIRN_CHECK(check_no_log_lost(fs, options, paths));
   CAIRN_CHECK(remove_leftovers(fs, paths.snap));
   if (!options.wal_dir.empty()) CAIRN_CHECK(make_durable(fs, env::parent_directory(paths.wal)));
   CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));

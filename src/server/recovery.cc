@@ -13,6 +13,7 @@
 #include "mvcc/key_value.h"
 #include "proto/raft_internal.pb.h"
 #include "raft/conf_change.h"
+#include "server/takeover.h"
 #include "server/wal_stage.h"
 
 namespace cairn::server {
@@ -377,9 +378,7 @@ Result<Recovered> recover(const RecoveryInput& input) {
 
   state.lessor = lease::Lessor(input.lease_ttl_min);
   CAIRN_CHECK(load_tables(view, state));
-  if (state.auth.enabled()) {
-    return fail(Code::kFailedPrecondition, "auth is enabled; this build cannot check it");
-  }
+  CAIRN_CHECK(check_takeover({input.log, snapshot, state.auth, state.schema, consistent}));
   if (state.schema >= Schema::k3_6) {
     CAIRN_CHECK(recover_members_from_tables(view, meta, state));
     if (snapshot && is_restored(input, *snapshot, state.members)) {
