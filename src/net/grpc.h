@@ -68,7 +68,7 @@ class Call {
   // Monotonic nanoseconds, from grpc-timeout; nullopt: none. At the deadline the call is ended by itself with
   // DEADLINE_EXCEEDED "context deadline exceeded".
   [[nodiscard]] virtual std::optional<int64_t> deadline_ns() const = 0;
-  // Sends one message, copied. Before finish().
+  // Sends one message, copied. Before finish(). One above 2 GiB is not sent: the call ends with RESOURCE_EXHAUSTED.
   virtual void send(std::string_view message) = 0;
   // Sends one message of `length` bytes as the producer gives them; flow control decides the pace.
   virtual void send(uint64_t length, std::unique_ptr<MessageProducer> producer) = 0;

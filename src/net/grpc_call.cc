@@ -187,8 +187,16 @@ void GrpcCall::start_or_resume() {
   }
 }
 
+// As grpc-go, whose limit etcd raises to the largest there is.
+bool GrpcCall::refuse_too_large(uint64_t bytes) {
+  if (bytes <= INT32_MAX) return false;
+  finish(Code::kResourceExhausted,
+         fmt::format("grpc: trying to send message larger than max ({} vs. {})", bytes, INT32_MAX));
+  return true;
+}
+
 void GrpcCall::send(std::string_view message) {
-  if (finished_ || ended_) return;
+  if (finished_ || ended_ || refuse_too_large(message.size())) return;
   if (counters_ != nullptr) {
     counters_->messages_sent.add();
     counters_->bytes_sent.add(message.size());
@@ -198,7 +206,7 @@ void GrpcCall::send(std::string_view message) {
 }
 
 void GrpcCall::send(uint64_t length, std::unique_ptr<MessageProducer> producer) {
-  if (finished_ || ended_) return;
+  if (finished_ || ended_ || refuse_too_large(length)) return;
   if (counters_ != nullptr) {
     counters_->messages_sent.add();
     counters_->bytes_sent.add(length);
@@ -212,7 +220,7 @@ void GrpcCall::resume() {
 }
 
 void GrpcCall::reply(std::string_view message) {
-  if (finished_ || ended_) return;
+  if (finished_ || ended_ || refuse_too_large(message.size())) return;
   if (counters_ != nullptr) {
     counters_->messages_sent.add();
     counters_->bytes_sent.add(message.size());

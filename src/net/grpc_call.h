@@ -64,6 +64,7 @@ class GrpcCall final : public Call, private TimerHeap::Node {
   };
 
   void open(Http2Session& session, int32_t stream_id, uint32_t message_bytes_max);
+  bool refuse_too_large(uint64_t bytes);
   void clear();  // for the pool
   void add_header(nghttp2_rcbuf* name, nghttp2_rcbuf* value, std::string_view name_text, std::string_view value_text);
   [[nodiscard]] std::string_view path() const;

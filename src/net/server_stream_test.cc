@@ -225,6 +225,19 @@ TEST(ServerStream, ADeadlineInsideAMessageResetsTheStream) {
   EXPECT_EQ(ends, 1);
 }
 
+TEST(ServerStream, AMessageAbove2GiBIsRefusedWithGrpcGosText) {
+  TestServer server;
+  Counts counts;
+  std::atomic<int> ends{0};
+  add_download(server, counts, ends);
+  TestClient client(server.start());
+  const auto& answer = client.unary("/test.Svc/Download", "5000000000");
+  EXPECT_EQ(answer.code(), 8);
+  EXPECT_EQ(answer.message(), "grpc: trying to send message larger than max (5000000000 vs. 2147483647)");
+  EXPECT_EQ(counts.destroyed, 1);
+  EXPECT_EQ(client.unary("/test.Svc/Echo", "still alive").code(), 0);
+}
+
 TEST(ServerStream, AProducersErrorResetsTheStream) {
   class Failing final : public MessageProducer {
    public:

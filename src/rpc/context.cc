@@ -42,14 +42,20 @@ void Context::when_committed(net::Call& call, Continuation then) {
 
 void Context::wait(net::Call& call, server::Control kind, Continuation then) {
   if (turn_ns_ == 0) turn_ns_ = clock_.monotonic_ns();
-  outstanding_.push_back({turn_ns_ + limits_.request_timeout_ns, call.id()});
+  outstanding_.push_back({turn_ns_ + limits_.request_timeout_ns, call.id(), true});
   waiting_.emplace(call.id().value, std::move(then));
   controls_.push_back({kind, tag_of(call.id())});
 }
 
+// Its call, or null when it has been answered or has gone.
+net::Call* Context::still_waits(const Outstanding& one) {
+  if (one.continues && !waiting_.contains(one.id.value)) return nullptr;
+  return loop_.find(one.id);
+}
+
 void Context::flush() {
   turn_ns_ = 0;
-  while (!outstanding_.empty() && loop_.find(outstanding_.front().id) == nullptr) outstanding_.pop_front();
+  while (!outstanding_.empty() && still_waits(outstanding_.front()) == nullptr) outstanding_.pop_front();
   if (!outstanding_.empty() && timer_ == nullptr) timer_ = loop_.after(kExpireIntervalNs, [this] { expire(); });
   if (!proposals_.empty()) node_.propose(std::exchange(proposals_, {}));
   if (!controls_.empty()) node_.control(std::exchange(controls_, {}));
@@ -59,11 +65,11 @@ void Context::flush() {
 void Context::expire() {
   const int64_t now_ns = clock_.monotonic_ns();
   while (!outstanding_.empty() && outstanding_.front().deadline_ns <= now_ns) {
-    const net::CallId id = outstanding_.front().id;
+    net::Call* const call = still_waits(outstanding_.front());
     outstanding_.pop_front();
-    if (net::Call* call = loop_.find(id)) finish_with(*call, errors::timeout());
+    if (call != nullptr) finish_with(*call, errors::timeout());
   }
-  while (!outstanding_.empty() && loop_.find(outstanding_.front().id) == nullptr) outstanding_.pop_front();
+  while (!outstanding_.empty() && still_waits(outstanding_.front()) == nullptr) outstanding_.pop_front();
   timer_ = outstanding_.empty() ? nullptr : loop_.after(kExpireIntervalNs, [this] { expire(); });
 }
 

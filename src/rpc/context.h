@@ -78,8 +78,10 @@ class Context {
   struct Outstanding {
     int64_t deadline_ns;
     net::CallId id;
+    bool continues = false;  // the answer is only the beginning: waits as long as it is in waiting_
   };
-  std::deque<Outstanding> outstanding_;  // in the order sent; those at the front are dropped when they have ended
+  [[nodiscard]] net::Call* still_waits(const Outstanding& one);
+  std::deque<Outstanding> outstanding_;  // in the order sent; those at the front are dropped when they wait no more
   std::unique_ptr<net::EventLoop::Timer> timer_;
   int64_t turn_ns_ = 0;  // clock at the turn's first request; 0: not asked yet
 };

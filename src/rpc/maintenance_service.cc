@@ -154,8 +154,14 @@ class HashHandler final : public Handler {
 
  private:
   static Result<std::string> hash(server::PublishedDomain::Reader& reader, const server::Node& node) {
-    const auto state = reader.enter();
-    const std::shared_ptr<const storage::View> view = state->file;
+    std::shared_ptr<const storage::View> view;
+    mvcc::HeaderValues header;
+    {
+      // The file alone is held while it is read, not the buffers and the index of that moment.
+      const auto state = reader.enter();
+      view = state->file;
+      header = response_header(*state, node, state->kv.revision);
+    }
     uint32_t crc = 0;
     for (const storage::Table table : storage::kAllTables) {
       crc = crc32c(crc, storage::table_name(table));
@@ -171,7 +177,7 @@ class HashHandler final : public Handler {
     }
     etcdserverpb::HashResponse response;
     response.set_hash(crc);
-    return with_header(response_header(*state, node, state->kv.revision), response);
+    return with_header(header, response);
   }
 };
 

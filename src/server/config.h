@@ -23,6 +23,9 @@ inline constexpr std::string_view kCairnVersion = "0.1.0";
 
 using Nanoseconds = std::chrono::nanoseconds;
 
+// Each io thread is two of the 128 readers of what is published, and one of the 64 loops of an ApplyOutput.
+inline constexpr unsigned kIoThreadsMax = 48;
+
 struct Config {
   // Member
   std::string name = "default";

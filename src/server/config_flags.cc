@@ -90,7 +90,7 @@ constexpr auto kFlags = std::to_array<FlagSpec>({
     {"initial-cluster-state", kState, kSupported, "new", "new: found a cluster; existing: join one."},
     {"initial-cluster-token", kText, kSupported, "etcd-cluster", "Tells clusters with equal URLs apart."},
     {"initial-election-tick-advance", kBool, kComfort, "true", "Shorten the first election timeout."},
-    {"io-threads", kUint32, kSupported, "0", "Threads that serve connections; 0: one a core. Only in cairn."},
+    {"io-threads", kUint32, kSupported, "0", "Threads that serve connections; 0: one a core; at most 48. Only in cairn."},
     {"key-file", kText, kProtects, "", "Key of cert-file."},
     {"listen-client-http-urls", kUrls, kSupported, "",
      "URLs for JSON and other plain HTTP, taken from listen-client-urls."},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <utility>
 
 #include "base/bytes.h"
@@ -17,6 +18,11 @@ namespace {
 
 constexpr int64_t kRaftTickNs = 10'000'000;
 constexpr int64_t kCommitRetryMs = 200;
+// What may wait to be applied while the db takes nothing, before proposals are refused; entries: as in etcd, but for
+// that long.
+constexpr uint64_t kBehindEntriesMax = 5000;
+constexpr int64_t kBehindNs = 1'000'000'000;
+constexpr uint64_t kBehindBytesMax = 128 << 20;
 constexpr int64_t kAlarmIntervalNs = 1'000'000'000;
 constexpr int64_t kSparePauseMs = 4;  // between slices of a megabyte: 250 MB/s at most
 constexpr int64_t kCheckpointPauseMs = 1;
@@ -92,6 +98,7 @@ void Node::stop() {
   {
     MutexLock lock(mutex_);
     inbox_.stop = true;
+    stop_wanted_.store(true);  // behind it: who sees this knows that the core will see that
     wake_core_.notify_one();
   }
   core_thread_.join();
@@ -103,13 +110,15 @@ void Node::stop() {
   }
   commit_thread_.join();
   housekeeper_thread_.join();
+  if (!db_is_complete_) return;
   checkpoint_at_stop();
   check(commit_stage_->close());
 }
 
 void Node::propose(std::vector<Proposal> proposals) {
   if (proposals.empty()) return;
-  pending_.fetch_add(proposals.size(), std::memory_order_relaxed);
+  const auto awaited = std::count_if(proposals.begin(), proposals.end(), [](const Proposal& p) { return p->tag != 0; });
+  pending_.fetch_add(static_cast<uint64_t>(awaited), std::memory_order_relaxed);
   MutexLock lock(mutex_);
   auto& queue = inbox_.proposals;
   if (queue.empty()) {
@@ -122,6 +131,7 @@ void Node::propose(std::vector<Proposal> proposals) {
 
 void Node::control(std::vector<ControlRequest> requests) {
   if (requests.empty()) return;
+  pending_.fetch_add(requests.size(), std::memory_order_relaxed);
   MutexLock lock(mutex_);
   inbox_.controls.insert(inbox_.controls.end(), requests.begin(), requests.end());
   if (core_sleeps_) wake_core_.notify_one();
@@ -169,13 +179,26 @@ void Node::run_core() {
       if (replication_->needs_ticks()) replication_->tick();
       next_raft_tick_ns_ = now_ns + kRaftTickNs;  // never made up for
     }
+    if (work.commit && stopping_ && !work.commit->status &&
+        work.commit->status.error().code == Code::kResourceExhausted) {
+      log::error("no space for the db at the stop; the next start takes what it lacks from the WAL",
+                 {{"error", work.commit->status.error().message}});
+      db_is_complete_ = false;
+      return;
+    }
     if (work.commit) {
       check(apply_->commit_done(*std::move(work.commit), now_ns));
       MutexLock lock(mutex_);
       committed_db_ = true;
       wake_housekeeper_.notify_one();
     }
-    if (!work.proposals.empty()) replication_->propose(std::move(work.proposals));
+    if (is_overloaded(now_ns)) {
+      std::vector<Refused> refused;
+      for (const Proposal& one : work.proposals) refused.push_back({one->tag, errors::request_too_many_requests()});
+      deliver_refused(std::move(refused));
+    } else if (!work.proposals.empty()) {
+      replication_->propose(std::move(work.proposals));
+    }
     for (const ControlRequest& request : work.controls) replication_->control(request);
     apply_->tick(now_ns);
     pump(now_ns);
@@ -190,6 +213,17 @@ void Node::run_core() {
       }
     }
   }
+}
+
+// Entries are on disk long before they are applied; while the db has no room for them they pile up in memory.
+bool Node::is_overloaded(int64_t now_ns) {
+  if (queued_bytes_ > kBehindBytesMax) return true;
+  if (replication_->raft().committed() <= apply_->applied() + kBehindEntriesMax) {
+    behind_since_ns_ = 0;
+    return false;
+  }
+  if (behind_since_ns_ == 0) behind_since_ns_ = now_ns;
+  return now_ns - behind_since_ns_ >= kBehindNs;
 }
 
 void Node::pump(int64_t now_ns) {
@@ -208,7 +242,6 @@ void Node::pump(int64_t now_ns) {
 
 bool Node::pump_replication() {
   if (!replication_->has_output()) return false;
-  // While the apply stage is stalled, entries wait in the log and proposals in their queue.
   ReplicationOutput output = replication_->take_output();
   for (WalWrite& write : output.wal) {
     const int64_t began_ns = clock_.monotonic_ns();
@@ -222,7 +255,12 @@ bool Node::pump_replication() {
   deliver_refused(std::move(output.refused));
   if (!output.apply.empty()) {
     apply_->note_durable_commit(output.apply.durable_commit);
-    apply_queue_.push_back(std::move(output.apply));
+    Queued queued{.batch = std::move(output.apply)};
+    if (apply_->stalled()) {
+      for (const raft::Entry& entry : queued.batch.entries) queued.bytes += entry.bytes().size();
+    }
+    queued_bytes_ += queued.bytes;
+    apply_queue_.push_back(std::move(queued));
   }
   committed_.store(replication_->raft().committed().value, std::memory_order_relaxed);
   const wal::Log& log = wal_stage_->log();
@@ -237,10 +275,11 @@ bool Node::pump_replication() {
 
 bool Node::pump_apply(int64_t now_ns) {
   bool progress = false;
-  while (!apply_queue_.empty() && (apply_queue_.front().entries.empty() || !apply_->stalled())) {
-    ApplyBatch batch = std::move(apply_queue_.front());
+  while (!apply_queue_.empty() && (apply_queue_.front().batch.entries.empty() || !apply_->stalled())) {
+    Queued next = std::move(apply_queue_.front());
     apply_queue_.pop_front();
-    check(apply_->apply(std::move(batch), now_ns));
+    queued_bytes_ -= next.bytes;
+    check(apply_->apply(std::move(next.batch), now_ns));
     progress = true;
   }
   if (!apply_->has_output()) return progress;
@@ -268,13 +307,16 @@ void Node::deliver(ApplyOutput& output) {
 }
 
 void Node::deliver_refused(std::vector<Refused> refused) {
-  for (Refused& one : refused) {
+  std::map<unsigned, AnswerBatch> by_loop;
+  uint64_t count = 0;
+  for (const Refused& one : refused) {
     if (one.tag == 0) continue;
-    AnswerBatch batch;
-    batch.add(one.tag, one.error.code, one.error.message);
-    metrics_.proposals_failed.add();
-    sink_(loop_of(one.tag), std::move(batch));
+    ++count;
+    by_loop[loop_of(one.tag)].add(one.tag, one.error.code, one.error.message);
   }
+  metrics_.proposals_failed.add(count);
+  pending_.fetch_sub(std::min(count, pending_.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+  for (auto& [loop, batch] : by_loop) sink_(loop, std::move(batch));
 }
 
 // As etcd does after it has a leader: the member's name and client URLs, then a new cluster's version.
@@ -355,6 +397,7 @@ void Node::run_commit() {
       if (!std::exchange(space_reported, true)) {
         log::error("no space for the db; it is tried again until there is", {{"error", done.status.error().message}});
       }
+      if (stop_wanted_.load()) break;
       std::this_thread::sleep_for(std::chrono::milliseconds(kCommitRetryMs));
       done = commit_stage_->run(job);
     }

@@ -96,6 +96,7 @@ class Node {
   void announce();
   void deliver(ApplyOutput& output);
   void deliver_refused(std::vector<Refused> refused);
+  bool is_overloaded(int64_t now_ns);
   void update_metrics();
   void run_commit();
   void run_housekeeper();
@@ -114,13 +115,21 @@ class Node {
   std::atomic<uint64_t> committed_{0};
   std::atomic<uint64_t> pending_{0};
   std::atomic<int64_t> alarm_raised_ns_{0};
+  std::atomic<bool> stop_wanted_{false};
   AnswerSink sink_;
 
   // the core thread's
   std::unique_ptr<WalStage> wal_stage_;
   std::unique_ptr<ReplicationCore> replication_;
   std::unique_ptr<ApplyCore> apply_;
-  std::deque<ApplyBatch> apply_queue_;
+  struct Queued {
+    ApplyBatch batch;
+    uint64_t bytes = 0;  // of its entries, when they have to wait
+  };
+  std::deque<Queued> apply_queue_;
+  uint64_t queued_bytes_ = 0;
+  int64_t behind_since_ns_ = 0;  // since when too much waits to be applied; 0: it does not
+  bool db_is_complete_ = true;
   int64_t next_raft_tick_ns_ = 0;
   bool announced_ = false;
   bool attributes_proposed_ = false;

@@ -1,4 +1,5 @@
 // cairn: the server. Reads the configuration, opens the member, serves, and leaves as it was told to.
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -118,7 +119,8 @@ net::ServerOptions server_options(const server::Config& config, net::HttpHandler
   for (const cluster::Url& url : config.listen_metrics_urls) {
     options.listen.push_back({.address = url.address, .grpc = false, .http_handler = &probes});
   }
-  options.io_threads = config.io_threads != 0 ? config.io_threads : std::max(1u, std::thread::hardware_concurrency());
+  const unsigned wanted = config.io_threads != 0 ? config.io_threads : std::thread::hardware_concurrency();
+  options.io_threads = std::clamp(wanted, 1u, server::kIoThreadsMax);
   options.max_concurrent_streams = config.max_concurrent_streams;
   options.max_request_message_bytes = config.max_request_bytes + (512u << 10);
   options.keepalive = {config.keepalive_min_time.count(), config.keepalive_interval.count(),
