@@ -1,6 +1,7 @@
 #include "server/bootstrap.h"
 
 #include <algorithm>
+#include <future>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -153,12 +154,24 @@ Result<Bootstrapped> found_new(env::FileSystem& fs, const BootstrapOptions& opti
   return out;
 }
 
+using IndexFuture = std::future<Result<RecoveredIndex>>;
+
+// The checkpoint's folder, and the index: at once on another thread, or when it is asked for.
+Result<IndexFuture> begin_index(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths,
+                                Bootstrapped& out) {
+  out.checkpoint_directory = paths.checkpoint;
+  CAIRN_TRY(out.db, identity_of(fs, paths.db));
+  IndexRecoveryInput input{.fs = fs,
+                           .view = out.engine->view(),
+                           .checkpoint_path = paths.checkpoint + "/" + std::string(kCheckpointName),
+                           .db = out.db};
+  return std::async(options.concurrent ? std::launch::async : std::launch::deferred,
+                    [input = std::move(input)] { return recover_index(input); });
+}
+
 // Whose log it is, and the log itself.
-Result<Bootstrapped> open_found(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths,
-                                wal::OpenedLog& opened) {
-  Bootstrapped out;
-  CAIRN_CHECK(fs.make_directories(paths.snap));
-  CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));
+Status open_found(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths, wal::OpenedLog& opened,
+                  Bootstrapped& out) {
   CAIRN_TRY(opened, wal::Log::open(fs, paths.wal, options.wal));
   CAIRN_CHECK(remove_leftovers(fs, paths.snap));
   if (opened.repair) {
@@ -182,7 +195,7 @@ Result<Bootstrapped> open_found(env::FileSystem& fs, const BootstrapOptions& opt
     opened.hard_state = {Term(1), NodeId(), out.log->last_index()};
     out.new_directory = true;
   }
-  return out;
+  return {};
 }
 
 }  // namespace
@@ -198,16 +211,19 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
   CAIRN_CHECK(fs.remove_all(paths.wal + ".tmp"));
   Bootstrapped out;
   wal::OpenedLog opened;
+  IndexFuture index;  // goes before the engine: a thread that reads the db ends with it
   if (has_log(fs, paths.wal)) {
-    CAIRN_TRY(out, open_found(fs, options, paths, opened));
+    CAIRN_CHECK(fs.make_directories(paths.snap));
+    CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));
+    CAIRN_TRY(index, begin_index(fs, options, paths, out));
+    CAIRN_CHECK(open_found(fs, options, paths, opened, out));
   } else {
     CAIRN_TRY(out, found_new(fs, options, paths));
+    CAIRN_TRY(index, begin_index(fs, options, paths, out));
     opened.hard_state = out.log->hard_state();
     opened.snapshots = {{Index{}, Term{}, std::nullopt}};
   }
   out.snap_directory = paths.snap;
-  out.checkpoint_directory = paths.checkpoint;
-  CAIRN_TRY(out.db, identity_of(fs, paths.db));
   RecoveryInput input{.fs = fs,
                       .log = *out.log,
                       .hard_state = opened.hard_state,
@@ -216,15 +232,15 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
                       .view = out.engine->view(),
                       .cluster_id = out.cluster_id,
                       .lease_ttl_min = options.lease_ttl_min,
-                      .new_directory = out.new_directory,
-                      .checkpoint_path = paths.checkpoint + "/" + std::string(kCheckpointName),
-                      .db = out.db};
+                      .new_directory = out.new_directory};
   CAIRN_TRY(Recovered recovered, recover(input));
   out.state = std::move(recovered.state);
   out.state.space = out.engine->space();
   out.snapshot_index = recovered.snapshot_index;
-  out.checkpoint = recovered.checkpoint;
   CAIRN_TRY(out.raft_log, load_log(*out.log, out.state.applied, out.state.applied_term));
+  CAIRN_TRY(RecoveredIndex recovered_index, index.get());
+  out.checkpoint = recovered_index.checkpoint;
+  adopt_index(std::move(recovered_index), out.state);
   raft::HardState hard{opened.hard_state.term, opened.hard_state.vote, opened.hard_state.commit};
   // What the db holds was committed, whatever the last hard state on disk says.
   hard.commit = std::max(hard.commit, out.state.applied);

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "base/log.h"
+#include "server/index_recovery.h"
 
 namespace cairn::server {
 namespace {
@@ -17,17 +18,6 @@ constexpr std::string_view kMagic = "CAIRNCKP";
 constexpr uint32_t kVersion = 1;
 constexpr size_t kCheckedFrom = 16;        // what the header's checksum covers begins here
 constexpr size_t kWriteBytes = 256 << 10;  // one pwrite
-
-Result<uint64_t> number_in(const storage::View& view, std::string_view key) {
-  CAIRN_TRY(const auto value, view.get(Table::kMeta, key));
-  return value && value->size() == 8 ? load_be64(value->data()) : 0;
-}
-
-Result<int64_t> revision_in(const storage::View& view, std::string_view key) {
-  CAIRN_TRY(const auto value, view.get(Table::kMeta, key));
-  const auto decoded = value ? storage::decode_record_key(*value) : std::nullopt;
-  return decoded ? decoded->revision.main : 0;
-}
 
 // Why the checkpoint cannot stand for the db's records up to its revision; "" when it can.
 std::string misfit(const CheckpointHeader& header, const CheckpointTarget& target) {
@@ -196,7 +186,7 @@ bool CheckpointWriter::is_due(const Published& state, bool stopping) const {
   if (behind < enough) return false;
   if (usable || compact == 0) return true;
   // The pass is still taking records away; a checkpoint at its end is smaller.
-  const auto finished = revision_in(*state.file, "finishedCompactRev");
+  const auto finished = meta_revision(*state.file, "finishedCompactRev");
   return stopping || (finished && *finished >= compact);
 }
 
@@ -252,7 +242,7 @@ Result<CheckpointWriter::Step> CheckpointWriter::go_on() {
       return Step::kMore;
     }
     if (!work_->saver) {
-      CAIRN_TRY(const uint64_t number, number_in(*state.file, "consistent_index"));
+      CAIRN_TRY(const uint64_t number, meta_number(*state.file, "consistent_index"));
       const bool contained = Index(number) >= header.consistent_index;
       if (!contained && !CAIRN_MUTANT("server.checkpoint_newer_than_db")) return Step::kWaiting;
       CAIRN_TRY(mark, mark_at(*state.file, header.revision));

@@ -34,6 +34,7 @@ class Member {
     options.data_dir = data_dir;
     options.initial_cluster = {{"default", {"http://127.0.0.1:2380"}}};
     options.wal.segment_bytes = 1 << 20;
+    options.wal.sync = false;
     auto opened = bootstrap(env::posix_fs(), options);
     EXPECT_TRUE(opened) << opened.error().message;
     base_ = opened->checkpoint;

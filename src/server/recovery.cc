@@ -3,14 +3,11 @@
 #include <algorithm>
 #include <charconv>
 #include <set>
-#include <cstring>
 
 #include "base/bytes.h"
 #include "base/log.h"
 #include "cluster/codec.h"
 #include "cluster/v2_store.h"
-#include "mvcc/index_build.h"
-#include "mvcc/key_value.h"
 #include "proto/raft_internal.pb.h"
 #include "raft/conf_change.h"
 #include "server/takeover.h"
@@ -30,21 +27,6 @@ struct Meta {
   int64_t scheduled_compaction = 0;
   int64_t finished_compaction = 0;
 };
-
-Result<uint64_t> meta_number(const storage::View& view, std::string_view key) {
-  CAIRN_TRY(const auto value, view.get(Table::kMeta, key));
-  if (!value) return uint64_t{0};
-  if (value->size() != 8) return fail(Code::kDataLoss, "server: meta/{} has {} bytes", key, value->size());
-  return load_be64(value->data());
-}
-
-Result<int64_t> meta_revision(const storage::View& view, std::string_view key) {
-  CAIRN_TRY(const auto value, view.get(Table::kMeta, key));
-  if (!value) return int64_t{0};
-  const auto decoded = storage::decode_record_key(*value);
-  if (!decoded) return fail(Code::kDataLoss, "server: meta/{} is no revision", key);
-  return decoded->revision.main;
-}
 
 Result<Meta> read_meta(const storage::View& view) {
   Meta meta;
@@ -71,46 +53,15 @@ Result<Schema> schema_of(const Meta& meta) {
               meta.storage_version);
 }
 
-// From the first entry at or above `from`.
 template <class Visit>
-Status for_each_from(const storage::View& view, Table table, std::string_view from, const Visit& visit) {
+Status for_each(const storage::View& view, Table table, const Visit& visit) {
   const auto cursor = view.cursor(table);
-  CAIRN_CHECK(cursor->seek(from));
+  CAIRN_CHECK(cursor->seek(""));
   while (cursor->valid()) {
     CAIRN_CHECK(visit(cursor->key(), cursor->value()));
     CAIRN_CHECK(cursor->next());
   }
   return {};
-}
-
-template <class Visit>
-Status for_each(const storage::View& view, Table table, const Visit& visit) {
-  return for_each_from(view, table, "", visit);
-}
-
-// Calls visit(mvcc::IndexRecord) for the records of table key from revision `first` on. Returns the newest revision
-// there, 0 when there is none.
-template <class Visit>
-Result<int64_t> for_each_record(const storage::View& view, int64_t first, const Visit& visit) {
-  int64_t newest = 0;
-  const std::string from = storage::revision_key({first, 0});
-  CAIRN_CHECK(for_each_from(view, Table::kKey, from, [&](std::string_view key, std::string_view value) -> Status {
-    const auto record_key = storage::decode_record_key(key);
-    if (!record_key) return fail(Code::kDataLoss, "server: damaged key {} in table key", to_hex(key));
-    newest = std::max(newest, record_key->revision.main);
-    if (value.empty()) return {};  // a revision that a restore has jumped to
-    const auto kv = mvcc::decode_key_value(value);
-    if (!kv || kv->key.empty()) return fail(Code::kDataLoss, "server: damaged record {} in table key", to_hex(key));
-    visit(mvcc::IndexRecord{.key = kv->key,
-                            .mod = record_key->revision,
-                            .tombstone = record_key->tombstone,
-                            .size = static_cast<uint32_t>(value.size()),
-                            .create = kv->create_revision,
-                            .version = kv->version,
-                            .lease = kv->lease});
-    return {};
-  }));
-  return newest;
 }
 
 std::vector<NodeId> node_ids(const std::vector<uint64_t>& ids) {
@@ -276,28 +227,6 @@ void attach_leases(const mvcc::IndexRoot& root, lease::Lessor& lessor) {
   log::info("found leases; they do not expire in this build", {{"count", lessor.leases().size()}});
 }
 
-// From the checkpoint and what came after it, or from the file. Returns the newest revision.
-Result<int64_t> recover_index(const RecoveryInput& input, const Meta& meta, Recovered& out) {
-  std::unique_ptr<mvcc::Index>& index = out.state.index;
-  const int64_t compacted = std::max(meta.scheduled_compaction, meta.finished_compaction);
-  if (!input.checkpoint_path.empty() && !input.new_directory) {
-    auto loaded =
-        load_checkpoint(input.fs, input.checkpoint_path, {*input.view, input.db, meta.consistent_index, compacted});
-    if (loaded) {
-      index = std::move(loaded->index);
-      index->compact(compacted);
-      CAIRN_TRY(const IndexTail tail, extend_index(*input.view, *index, loaded->header.revision + 1));
-      out.checkpoint = {.usable = true, .revision = loaded->header.revision, .changes = tail.records};
-      return std::max(loaded->header.revision, tail.newest);
-    }
-    const bool missing = loaded.error().code == Code::kNotFound;
-    log::info("building the index from the db",
-              {{"reason", missing ? "there is no index checkpoint" : loaded.error().message}});
-  }
-  index = std::make_unique<mvcc::Index>();
-  return build_index(*input.view, *index, compacted);
-}
-
 // A log and nothing else: founded, and ended before the first commit. Whoever wrote it, the db is to be filled by us.
 Result<bool> is_untouched(const storage::View& view, const Meta& meta) {
   if (meta.consistent_index != Index{} || meta.term != Term{} || !meta.storage_version.empty()) return false;
@@ -325,23 +254,6 @@ Status check_fit(const RecoveryInput& input, Index snapshot_index, Index consist
 }
 
 }  // namespace
-
-Result<int64_t> build_index(const storage::View& view, mvcc::Index& index, int64_t compact_revision) {
-  mvcc::IndexBuilder builder;
-  CAIRN_TRY(const int64_t newest,
-            for_each_record(view, 0, [&](const mvcc::IndexRecord& record) { builder.add(record); }));
-  builder.finish(index, compact_revision);
-  return std::max<int64_t>(newest, 1);
-}
-
-Result<IndexTail> extend_index(const storage::View& view, mvcc::Index& index, int64_t first) {
-  IndexTail tail;
-  CAIRN_TRY(tail.newest, for_each_record(view, first, [&](const mvcc::IndexRecord& record) {
-              index.restore(record);
-              ++tail.records;
-            }));
-  return tail;
-}
 
 Result<Recovered> recover(const RecoveryInput& input) {
   Recovered out;
@@ -393,13 +305,16 @@ Result<Recovered> recover(const RecoveryInput& input) {
   state.new_directory = input.new_directory || meta.consistent_index == Index{};
 
   const int64_t compacted = std::max(meta.scheduled_compaction, meta.finished_compaction);
-  CAIRN_TRY(const int64_t newest, recover_index(input, meta, out));
-  state.store.revision = std::max({newest, compacted, int64_t{1}});
   state.store.compact_revision = compacted > 0 ? compacted : mvcc::kNeverCompacted;
   state.unfinished_compaction = meta.scheduled_compaction > meta.finished_compaction ? meta.scheduled_compaction : 0;
-  attach_leases(state.index->working(), state.lessor);
   state.file = input.view;
   return out;
+}
+
+void adopt_index(RecoveredIndex recovered, AppliedState& state) {
+  state.index = std::move(recovered.index);
+  state.store.revision = std::max({recovered.newest, state.store.compact_revision, int64_t{1}});
+  attach_leases(state.index->working(), state.lessor);
 }
 
 }  // namespace cairn::server

@@ -1,0 +1,46 @@
+// server/index_recovery.h: the index of a found db: from its checkpoint and the records that came after it, or from
+// table `key` alone.
+//
+// Needs the db and the checkpoint, no log: it may run on a thread of its own while the log is read.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "env/fs.h"
+#include "mvcc/index.h"
+#include "server/checkpoint.h"
+#include "storage/engine.h"
+
+namespace cairn::server {
+
+// Numbers and revisions in table `meta`; 0: not there.
+//   errors: kDataLoss: it is there, and no number or revision
+[[nodiscard]] Result<uint64_t> meta_number(const storage::View& view, std::string_view key);
+[[nodiscard]] Result<int64_t> meta_revision(const storage::View& view, std::string_view key);
+
+struct IndexRecoveryInput {
+  env::FileSystem& fs;
+  std::shared_ptr<const storage::View> view;
+  std::string checkpoint_path = {};  // "": none
+  env::FileIdentity db = {};         // what `view` is of
+};
+struct RecoveredIndex {
+  std::unique_ptr<mvcc::Index> index;  // unpublished, compacted at the db's compaction
+  int64_t newest = 1;                  // revision
+  CheckpointBase checkpoint;
+};
+//   errors: kDataLoss: the db is damaged. A checkpoint that cannot be used is no error
+[[nodiscard]] Result<RecoveredIndex> recover_index(const IndexRecoveryInput& input);
+
+// Reads table key and fills an empty index from it. Returns the newest revision there.
+[[nodiscard]] Result<int64_t> build_index(const storage::View& view, mvcc::Index& index, int64_t compact_revision);
+
+struct IndexTail {
+  int64_t newest = 0;  // revision; 0: there was no record
+  uint64_t records = 0;
+};
+// Adds to an index of an older revision the records of table key from revision `first` on.
+[[nodiscard]] Result<IndexTail> extend_index(const storage::View& view, mvcc::Index& index, int64_t first);
+
+}  // namespace cairn::server
