@@ -1,0 +1,190 @@
+// A member with its threads, over a file system whose db can be full.
+#include "server/node.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+
+#include "base/errors.h"
+#include "metrics/metrics.h"
+#include "mvcc/range.h"
+#include "proto/rpc.pb.h"
+#include "server/requests.h"
+
+namespace cairn::server {
+namespace {
+
+using namespace std::chrono_literals;
+
+// The real file system, but that the db takes no page while `full` is set.
+class FillableFile final : public env::File {
+ public:
+  FillableFile(std::unique_ptr<env::File> file, const std::atomic<bool>& full) : file_(std::move(file)), full_(full) {}
+  Result<size_t> pread(void* to, size_t size, uint64_t offset) const override { return file_->pread(to, size, offset); }
+  Status pwrite(std::string_view data, uint64_t offset) override {
+    CAIRN_CHECK(room());
+    return file_->pwrite(data, offset);
+  }
+  Status fdatasync() override { return file_->fdatasync(); }
+  void sync_range(uint64_t offset, uint64_t size) override { file_->sync_range(offset, size); }
+  Status allocate(uint64_t offset, uint64_t size) override {
+    CAIRN_CHECK(room());
+    return file_->allocate(offset, size);
+  }
+  Status punch(uint64_t offset, uint64_t size) override { return file_->punch(offset, size); }
+  Status truncate(uint64_t size) override { return file_->truncate(size); }
+  Result<uint64_t> size() const override { return file_->size(); }
+  Result<env::FileIdentity> identity() const override { return file_->identity(); }
+  Result<std::unique_ptr<env::Mapping>> map(uint64_t reserved_bytes) const override {
+    return file_->map(reserved_bytes);
+  }
+  Status lock_flock() override { return file_->lock_flock(); }
+  Status lock_ofd() override { return file_->lock_ofd(); }
+
+ private:
+  Status room() const { return full_ ? Status(fail(Code::kResourceExhausted, "test: no space")) : Status(); }
+  std::unique_ptr<env::File> file_;
+  const std::atomic<bool>& full_;
+};
+
+class FillableFs final : public env::FileSystem {
+ public:
+  Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
+    CAIRN_TRY(auto file, fs_.open(path, mode));
+    if (!path.ends_with("/db")) return file;
+    return std::unique_ptr<env::File>(std::make_unique<FillableFile>(std::move(file), full));
+  }
+  Result<std::vector<std::string>> list(const std::string& directory) override { return fs_.list(directory); }
+  bool exists(const std::string& path) override { return fs_.exists(path); }
+  Status make_directories(const std::string& path) override { return fs_.make_directories(path); }
+  Status rename(const std::string& from, const std::string& to) override { return fs_.rename(from, to); }
+  Status remove(const std::string& path) override { return fs_.remove(path); }
+  Status remove_all(const std::string& path) override { return fs_.remove_all(path); }
+  Status sync_directory(const std::string& directory) override { return fs_.sync_directory(directory); }
+  Result<uint64_t> free_bytes(const std::string& path) override { return fs_.free_bytes(path); }
+
+  std::atomic<bool> full{false};
+
+ private:
+  env::FileSystem& fs_ = env::posix_fs();
+};
+
+class NodeTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/cairn_node_XXXXXX";
+    path_ = ::mkdtemp(name);
+  }
+  void TearDown() override { std::filesystem::remove_all(path_); }
+
+  void start() {
+    NodeOptions options;
+    options.bootstrap.data_dir = path_;
+    options.bootstrap.initial_cluster = {{"default", {"http://127.0.0.1:2380"}}};
+    options.client_urls = {"http://127.0.0.1:2379"};
+    options.apply.buffer_entries_max = 100;
+    options.fail_stop = [](const Error& error) {
+      std::fprintf(stderr, "%s\n", error.message.c_str());
+      std::abort();
+    };
+    auto opened = Node::open(std::move(options), fs_, clock_, metrics_);
+    ASSERT_TRUE(opened) << opened.error().message;
+    node_ = *std::move(opened);
+    node_->start([this](unsigned, AnswerBatch batch) {
+      MutexLock lock(mutex_);
+      for (const Answer& answer : batch.answers) {
+        const bool is_first = answers_.emplace(answer.tag, Error{answer.code, std::string(batch.text(answer))}).second;
+        EXPECT_TRUE(is_first) << answer.tag;
+      }
+    });
+    ASSERT_TRUE(node_->wait_ready(10'000'000'000));
+  }
+  void put(Tag tag) {
+    etcdserverpb::PutRequest request;
+    request.set_key(std::to_string(tag));
+    request.set_value("v");
+    node_->propose({std::make_shared<const raft::Payload>(raft::Payload{
+        .bytes = join_request(RequestKind::kPut, request.SerializeAsString(), node_->next_request_id()), .tag = tag})});
+  }
+  size_t answer_count() {
+    MutexLock lock(mutex_);
+    return answers_.size();
+  }
+  bool wait_for_answers(size_t count) {
+    for (int i = 0; i < 1000 && answer_count() < count; ++i) std::this_thread::sleep_for(10ms);
+    return answer_count() == count;
+  }
+  bool has_key(Tag tag) {
+    const auto reader = node_->published().register_thread();
+    const auto state = reader->enter();
+    const auto record = mvcc::find_record(state->kv, std::to_string(tag), state->kv.revision);
+    return record && *record;
+  }
+
+  std::string path_;
+  FillableFs fs_;
+  env::PosixClock clock_;
+  metrics::Registry registry_;
+  metrics::ServerMetrics metrics_{registry_};
+  std::unique_ptr<Node> node_;
+  Mutex mutex_;
+  std::condition_variable wake_;
+  std::map<Tag, Error> answers_;
+};
+
+TEST_F(NodeTest, AStopEndsWithoutRoomForTheDbAndNothingIsLost) {
+  start();
+  fs_.full = true;
+  for (Tag tag = 1; tag <= 50; ++tag) put(tag);
+  ASSERT_TRUE(wait_for_answers(50));
+  for (const auto& [tag, answer] : answers_) EXPECT_EQ(answer.code, Code::kOk) << answer.message;
+  const auto began = std::chrono::steady_clock::now();
+  node_->stop();
+  EXPECT_LT(std::chrono::steady_clock::now() - began, 5s);
+  node_.reset();
+  fs_.full = false;
+  start();
+  for (Tag tag = 1; tag <= 50; ++tag) EXPECT_TRUE(has_key(tag)) << tag;
+  node_->stop();
+}
+
+TEST_F(NodeTest, WhileTheDbHasNoRoomProposalsAreRefusedInTheEndAndEachIsAnsweredOnce) {
+  start();
+  fs_.full = true;
+  Tag last = 0;
+  // Two buffers of 100 entries, then 5000 that wait for a second.
+  while (last < 6000) put(++last);
+  std::this_thread::sleep_for(100ms);
+  put(++last);  // the core sees how much waits
+  std::this_thread::sleep_for(1200ms);
+  const Tag refused = last + 1;
+  while (last < refused + 99) put(++last);
+  for (int i = 0; i < 500; ++i) {
+    MutexLock lock(mutex_);
+    if (answers_.contains(last)) break;
+    wake_.wait_for(lock.native(), 10ms);
+  }
+  {
+    MutexLock lock(mutex_);
+    for (Tag tag = refused; tag <= last; ++tag) {
+      ASSERT_TRUE(answers_.contains(tag)) << tag;
+      EXPECT_EQ(answers_.at(tag), errors::request_too_many_requests());
+    }
+    EXPECT_LT(answers_.size(), 1000u);
+  }
+  fs_.full = false;
+  ASSERT_TRUE(wait_for_answers(last));
+  for (int i = 0; i < 500 && node_->pending_proposals() != 0; ++i) std::this_thread::sleep_for(10ms);
+  EXPECT_EQ(node_->pending_proposals(), 0u);
+  for (const auto& [tag, answer] : answers_) EXPECT_EQ(answer.code == Code::kOk, has_key(tag)) << tag;
+  put(++last);
+  ASSERT_TRUE(wait_for_answers(last));
+  EXPECT_EQ(answers_.at(last).code, Code::kOk);
+  node_->stop();
+}
+
+}  // namespace
+}  // namespace cairn::server
