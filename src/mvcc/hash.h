@@ -26,6 +26,7 @@ class KvHasher {
   [[nodiscard]] uint32_t hash() const { return hash_; }
 
  private:
+  Status decide_keep(const RecordView& records);
   Status visit(std::string_view key, std::string_view value);
   Status visit_run(const storage::RunView& run, int64_t above, uint64_t& left);
   [[nodiscard]] Revision position() const;
@@ -33,7 +34,8 @@ class KvHasher {
   IndexRoot root_;
   int64_t revision_;
   int64_t compact_revision_;
-  bool keep_is_empty_ = false;  // no key is alive at the revision: then nothing is filtered
+  bool keep_is_decided_ = false;
+  bool keep_is_empty_ = false;  // no key is alive at the revision
   std::string next_key_;        // the record to go on with
   uint32_t hash_;
 };

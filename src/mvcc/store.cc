@@ -25,14 +25,17 @@ Store::Store(std::unique_ptr<Index> index, std::shared_ptr<const storage::View> 
 StoreView Store::working() const {
   StoreView view;
   view.root = index_->working();
-  view.revision = revision_ + (changes_.empty() ? 0 : 1);
+  view.revision = revision_ + (writing_ && changed() ? 1 : 0);
   view.compact_revision = compact_revision_;
   view.changes = changes_count_;
   view.records = {file_.get(), file_revision_, frozen_ ? frozen_->run() : storage::RunView{}, live_->run()};
   return view;
 }
 
-void Store::begin() { changes_.clear(); }
+void Store::begin() {
+  changes_.clear();
+  writing_ = true;
+}
 
 Revision Store::next_revision() { return {writing_revision(), static_cast<int64_t>(changes_.size())}; }
 
@@ -104,6 +107,7 @@ Result<int64_t> Store::remove(const KeyInterval& interval, std::vector<std::stri
 void Store::end() {
   if (!changes_.empty()) ++revision_;
   changes_count_ += changes_.size();
+  writing_ = false;
 }
 
 Status Store::check_compaction(int64_t revision) const {
@@ -125,6 +129,7 @@ StoreView Store::publish() {
   view.compact_revision = compact_revision_;
   view.changes = changes_count_;
   view.records = {file_.get(), file_revision_, frozen_ ? frozen_->run() : storage::RunView{}, live_->run()};
+  if (CAIRN_MUTANT("mvcc.root_published_before_buffer") && view.records.live.count > 0) --view.records.live.count;
   return view;
 }
 

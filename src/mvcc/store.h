@@ -81,6 +81,8 @@ class Store {
   // --- buffers
   [[nodiscard]] const storage::WriteBuffer& live() const { return *live_; }
   [[nodiscard]] bool committing() const { return frozen_ != nullptr; }
+  // What is not in the file yet.
+  [[nodiscard]] uint64_t buffered_bytes() const { return live_->bytes() + (frozen_ ? frozen_->bytes() : 0); }
   // The live buffer becomes the frozen one, and a new one fills. needs: !committing()
   void freeze();
   // What a commit of the frozen buffer writes. needs: committing()
@@ -106,6 +108,7 @@ class Store {
   int64_t frozen_revision_ = 0;
   std::unique_ptr<storage::WriteBuffer> live_;
   std::unique_ptr<storage::WriteBuffer> frozen_;
+  bool writing_ = false;  // between begin() and end()
   std::vector<StoreChange> changes_;
   uint64_t changes_count_ = 0;       // of all transactions
   std::vector<std::string> doomed_;  // keys of the running remove()
