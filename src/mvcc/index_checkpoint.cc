@@ -18,6 +18,8 @@ constexpr std::string_view kMagic = "CAIRNIX1";
 constexpr size_t kHeaderBytes = 8 + 4 + 8 + 8;
 constexpr size_t kBlockHeaderBytes = 12;
 constexpr size_t kTrailerBytes = 4 + 16 + 4;
+constexpr size_t kEntryBytesMax = 10 * 10;  // but for the key and older revisions
+constexpr size_t kOlderBytesMax = 3 * 10;
 constexpr uint64_t kFlagDead = 1;
 constexpr uint64_t kFlagLease = 2;
 constexpr uint64_t kFlagHistory = 4;
@@ -55,17 +57,28 @@ struct IndexSaver::State {
   uint64_t live_keys = 0;
   std::string last_key;
   std::string key;
-  std::string payload;
+  std::string payload;  // only grows; the first `used` bytes count
+  size_t used = 0;
   std::vector<HistoryItem> older;
 
   void down(const Node* node) {
     for (; node->level > 0; node = children(node)[0].node) path.push_back({node, 0});
     path.push_back({node, 0});
+    // Histories lie anywhere: all of a leaf are fetched at once.
+    for (uint32_t i = 0; i < node->count; ++i) {
+      if (const Chunk* chunk = history_of(node, i); chunk != nullptr) __builtin_prefetch(chunk);
+    }
   }
   void step() {
     while (!path.empty() && ++path.back().at == path.back().node->count) path.pop_back();
     if (path.empty() || path.back().node->level == 0) return;
     down(children(path.back().node)[path.back().at].node);
+  }
+
+  // The end of the payload, with room for `bytes` more.
+  char* room(size_t bytes) {
+    if (payload.size() < used + bytes) payload.resize(2 * (used + bytes));
+    return payload.data() + used;
   }
 
   // Appends the entry at the path, unless a compaction at `compacted` makes it superfluous.
@@ -79,30 +92,32 @@ struct IndexSaver::State {
     append_key(leaf, at, key);
     const size_t shared = shared_bytes(key, last_key);
     const int64_t lease = lease_of(leaf, at);
-    wire::append_varint(payload, shared);
-    wire::append_varint(payload, key.size() - shared);
-    payload.append(key, shared);
-    wire::append_varint(payload,
-                        (dead ? kFlagDead : 0) | (lease != 0 ? kFlagLease : 0) | (!older.empty() ? kFlagHistory : 0));
-    wire::append_varint(payload, static_cast<uint64_t>(revision - entry.main));
-    wire::append_varint(payload, entry.sub_and_flags & kSubMask);
-    wire::append_varint(payload, entry.size);
+    char* at_end = room(kEntryBytesMax + key.size() + older.size() * kOlderBytesMax);
+    const auto add = [&at_end](uint64_t value) { at_end = wire::put_varint(at_end, value); };
+    add(shared);
+    add(key.size() - shared);
+    at_end = wire::put_bytes(at_end, std::string_view(key).substr(shared));
+    add((dead ? kFlagDead : 0) | (lease != 0 ? kFlagLease : 0) | (!older.empty() ? kFlagHistory : 0));
+    add(static_cast<uint64_t>(revision - entry.main));
+    add(entry.sub_and_flags & kSubMask);
+    add(entry.size);
     if (!dead) {
-      wire::append_varint(payload, static_cast<uint64_t>(entry.main - entry.create));
-      wire::append_varint(payload, static_cast<uint64_t>(entry.version));
-      if (lease != 0) wire::append_varint(payload, static_cast<uint64_t>(lease));
+      add(static_cast<uint64_t>(entry.main - entry.create));
+      add(static_cast<uint64_t>(entry.version));
+      if (lease != 0) add(static_cast<uint64_t>(lease));
       ++live_keys;
     }
     if (!older.empty()) {
-      wire::append_varint(payload, older.size());
+      add(older.size());
       int64_t newer = entry.main;
       for (const HistoryItem& item : older) {
-        wire::append_varint(payload, static_cast<uint64_t>(newer - item.main));
-        wire::append_varint(payload, (uint64_t{item.sub_and_flags & kSubMask} << 1) | (item.dead() ? 1 : 0));
-        wire::append_varint(payload, item.size);
+        add(static_cast<uint64_t>(newer - item.main));
+        add((uint64_t{item.sub_and_flags & kSubMask} << 1) | (item.dead() ? 1 : 0));
+        add(item.size);
         newer = item.main;
       }
     }
+    used = static_cast<size_t>(at_end - payload.data());
     ++keys;
     last_key.swap(key);
     return true;
@@ -145,23 +160,24 @@ bool IndexSaver::next(std::string& out, uint64_t keys_max) {
       return true;
     }
     case State::Phase::kBlocks: {
-      state.payload.clear();
+      state.used = 0;
       state.last_key.clear();
       uint32_t keys = 0;
       // Dead keys that are left out count too: a piece is a bounded amount of work.
       for (uint64_t visits = 0; visits < std::max<uint64_t>(keys_max, 1) && !state.path.empty(); ++visits) {
-        if (state.payload.size() > (1 << 20)) break;
+        if (state.used > (1 << 20)) break;
         const auto& place = state.path.back();
         if (state.append_entry(place.node, place.at)) ++keys;
         state.step();
       }
       if (state.path.empty()) state.phase = State::Phase::kTrailer;
       if (keys == 0) return true;
-      state.crc = crc32c(state.crc, state.payload);
-      append_le(out, static_cast<uint32_t>(state.payload.size()));
+      const std::string_view payload(state.payload.data(), state.used);
+      state.crc = crc32c(state.crc, payload);
+      append_le(out, static_cast<uint32_t>(payload.size()));
       append_le(out, keys);
       append_le(out, state.crc);
-      out.append(state.payload);
+      out.append(payload);
       return true;
     }
     case State::Phase::kTrailer: {
