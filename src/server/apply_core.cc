@@ -176,7 +176,7 @@ std::string& ApplyCore::answer_bytes(Tag tag) {
 void ApplyCore::end_answer(Tag tag, size_t offset) {
   AnswerBatch& batch = output_.answers[loop_of(tag)];
   batch.answers.push_back(
-      {tag, Code::kOk, static_cast<uint32_t>(offset), static_cast<uint32_t>(batch.bytes.size() - offset)});
+      {tag, Code::kOk, offset, batch.bytes.size() - offset});
 }
 
 void ApplyCore::publish() {
@@ -190,7 +190,7 @@ void ApplyCore::publish() {
   next.members = members_;
   next.alarms = alarm_list_;
   next.storage_version = storage_version_;
-  const uint64_t buffered = store_.live().bytes();
+  const uint64_t buffered = store_.buffered_bytes();
   next.db_total_bytes = space_.total_bytes + buffered;
   next.db_in_use_bytes = space_.in_use_bytes + buffered;
   const uint64_t number = next.kv.root.batch();

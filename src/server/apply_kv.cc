@@ -41,7 +41,7 @@ std::optional<Error> ApplyCore::refused_by_alarm(bool puts) const {
 
 bool ApplyCore::within_quota(uint64_t cost) {
   if (options_.quota_bytes == 0 || cost == 0) return true;
-  if (space_.in_use_bytes + store_.live().bytes() + cost < options_.quota_bytes) return true;
+  if (space_.in_use_bytes + store_.buffered_bytes() + cost < options_.quota_bytes) return true;
   if (!nospace_proposed_ && !alarms_.contains({options_.member_id, kAlarmNoSpace})) {
     nospace_proposed_ = true;
     propose_no_space();

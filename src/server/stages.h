@@ -50,15 +50,15 @@ struct ControlRequest {
 struct Answer {
   Tag tag = 0;
   Code code = Code::kOk;
-  uint32_t offset = 0;  // in AnswerBatch::bytes
-  uint32_t size = 0;
+  uint64_t offset = 0;  // in AnswerBatch::bytes, which may be long: several lists in one batch
+  uint64_t size = 0;
 };
 struct AnswerBatch {
   std::string bytes;
   std::vector<Answer> answers;
 
   void add(Tag tag, Code code, std::string_view text) {
-    answers.push_back({tag, code, static_cast<uint32_t>(bytes.size()), static_cast<uint32_t>(text.size())});
+    answers.push_back({tag, code, bytes.size(), text.size()});
     bytes.append(text);
   }
   [[nodiscard]] std::string_view text(const Answer& answer) const {

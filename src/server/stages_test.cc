@@ -295,6 +295,18 @@ TEST_F(StagesTest, APassWaitsForReadersThatDoNotKnowOfTheCompaction) {
   EXPECT_EQ(member.apply_->compaction_in_progress(), 0);
 }
 
+TEST_F(StagesTest, WhatIsBeingCommittedCountsAgainstTheQuota) {
+  Member member(path_);
+  member.put("k", std::string(1 << 20, 'v'));
+  const auto in_use = [&] { return member.reader_->enter()->db_in_use_bytes; };
+  const uint64_t before = in_use();
+  uint64_t during = 0;
+  member.before_commit_ = [&] { during = in_use(); };
+  member.wait(1'100'000'000);
+  EXPECT_GE(during, before);
+  EXPECT_GE(in_use(), uint64_t{1} << 20);
+}
+
 TEST_F(StagesTest, LeasesOfTheLogHoldAndReleaseTheirKeys) {
   Member member(path_);
   etcdserverpb::InternalRaftRequest grant;
