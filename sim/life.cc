@@ -84,6 +84,11 @@ void Life::choose_options() {
   apply.quota_bytes = chance_.one_in(5) ? chance_.between(150'000, 600'000) : 0;
   bootstrap.quota_bytes = apply.quota_bytes;
 
+  server::CheckpointOptions& checkpoint = member_options_.checkpoint;
+  checkpoint.changes_min = chance_.between(1, 60);
+  checkpoint.changes_min_at_stop = chance_.between(1, 30);
+  checkpoint.keys_per_step = chance_.between(1, 20);
+
   member_options_.arrangement = static_cast<Arrangement>(chance_.below(3));
   constexpr int64_t kDelays[] = {0, 10'000, 200'000, 3'000'000};
   member_options_.delay_mean_ns = kDelays[chance_.below(4)];
@@ -229,11 +234,16 @@ Fault Life::on_operation(const Operation& operation) {
   return Fault::kNone;
 }
 
-void Life::on_commit_without_space() {
+void Life::on_commit_without_space(const Error& error) {
   coverage_.hit("commit tried again for want of space");
-  note("no space for a commit");
+  note("no space for a commit: " + error.message);
   if (++space_refusals_ > 2) fs_.options().capacity_bytes = uint64_t{1} << 40;
   if (space_refusals_ > 5) plan_.passing = Fault::kNone;
+}
+
+void Life::on_checkpoint() {
+  coverage_.hit("index checkpoints");
+  note("an index checkpoint");
 }
 
 // --- a life

@@ -117,7 +117,8 @@ class Life final : private MemberClient {
   void on_refused(server::Tag tag, const Error& error) override;
   void on_published() override;
   void on_commit_done(const server::CommitJob& job) override;
-  void on_commit_without_space() override;
+  void on_commit_without_space(const Error& error) override;
+  void on_checkpoint() override;
 
   Options options_;
   Random chance_;

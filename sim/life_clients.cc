@@ -91,7 +91,7 @@ void Life::send_read() {
   }
   if (kind == 2) {
     const server::Tag tag = next_tag();
-    controls_[tag] = {server::Control::kCommit, acknowledged_, std::nullopt};
+    controls_[tag] = {server::Control::kCommit, state.applied, std::nullopt};
     ++waiting_;
     return member_->control({server::Control::kCommit, tag, {}});
   }
@@ -163,6 +163,12 @@ void Life::on_entry(const raft::Entry& entry) {
   auto reply = model_.apply(entry);
   if (!reply) return violation("the model: " + reply.error().message);
   log_.push_back(entry);
+  if (options_.verbose) {
+    etcdserverpb::InternalRaftRequest request;
+    request.ParseFromString(std::string(entry.bytes()));
+    note(fmt::format("entry {} makes revision {}: {}", entry.index, model_.newest().revision,
+                     request.ShortDebugString().substr(0, 1500)));
+  }
   if (sent != nullptr) {
     sent->index = entry.index;
     sent->reply = *std::move(reply);
@@ -183,6 +189,7 @@ void Life::on_answer(server::Tag tag, Code code, std::string_view text) {
     if (done.kind == server::Control::kCommit) {
       in_file_ = std::max(in_file_, done.floor);
       coverage_.hit("commit asked for");
+      note(fmt::format("entry {} is in the file", done.floor));
     } else {
       reads_->range(*done.range, done.floor);
     }

@@ -49,6 +49,10 @@ Member::Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, Mem
   apply_ = std::make_unique<server::ApplyCore>(options_.apply, std::move(state.state), schedule_.now_ns());
   commit_reader_ = apply_->published().register_thread();
   commit_stage_ = std::make_unique<server::CommitStage>(std::move(state.engine), *commit_reader_);
+  options_.checkpoint.directory = state.checkpoint_directory;
+  options_.checkpoint.db = state.db;
+  checkpoint_reader_ = apply_->published().register_thread();
+  checkpoint_ = std::make_unique<server::CheckpointWriter>(fs, options_.checkpoint, state.checkpoint, *checkpoint_reader_);
   schedule_.after(0, [this] {
     core_.run([this] { pump_replication(); });
     apply_worker().run([this] { pump_apply(); });
@@ -187,6 +191,22 @@ void Member::prepare_spare() {
   });
 }
 
+// A slice of the index checkpoint. A failure costs only the checkpoint.
+void Member::step_checkpoint() {
+  if (std::exchange(checkpoint_planned_, true)) return;
+  housekeeping_.send([this] {
+    housekeeper_.run([this] {
+      checkpoint_planned_ = false;
+      if (failure_) return;
+      const uint64_t before = checkpoint_->written_count();
+      const auto step = checkpoint_->step();
+      if (failure_) return;
+      if (checkpoint_->written_count() > before) client_.on_checkpoint();
+      if (step && *step == server::CheckpointWriter::Step::kMore && !stopping_) step_checkpoint();
+    });
+  });
+}
+
 // --- apply
 
 void Member::pump_apply() {
@@ -266,7 +286,7 @@ void Member::run_commit(server::CommitJob job) {
   committing_ = false;
   if (failure_) return;
   if (!done.status && done.status.error().code == Code::kResourceExhausted) {
-    client_.on_commit_without_space();
+    client_.on_commit_without_space(done.status.error());
     schedule_.after(kCommitRetryNs, [this, job] { committer_.run([this, job] { run_commit(job); }); });
     return;
   }
@@ -279,6 +299,7 @@ void Member::run_commit(server::CommitJob job) {
       }
       idle_ticks_ = 0;
       pump_apply();
+      step_checkpoint();
     });
   });
 }
@@ -312,8 +333,17 @@ bool Member::quiet() const {
          !wal_busy_ && !committing_;
 }
 
+void Member::look_again() {
+  if (std::exchange(look_planned_, true)) return;
+  schedule_.after(1'000'000, [this] {
+    look_planned_ = false;
+    core_.run([this] { check_stop(); });
+  });
+}
+
 void Member::check_stop() {
-  if (!stopping_ || stopped_ || failure_ || !quiet()) return;
+  if (!stopping_ || stopped_ || failure_) return;
+  if (!quiet() || !housekeeper_.idle() || housekeeping_.in_flight() > 0) return look_again();
   if (!apply_->is_clean()) {
     if (!std::exchange(final_commit_asked_, true)) {
       schedule_.after(0, [this] {
@@ -327,11 +357,13 @@ void Member::check_stop() {
     }
     return;
   }
-  if (housekeeping_.in_flight() > 0) {
-    schedule_.after(1'000'000, [this] { core_.run([this] { check_stop(); }); });
-    return;
-  }
   stopped_ = true;
+  const uint64_t before = checkpoint_->written_count();
+  while (true) {
+    const auto step = checkpoint_->step(true);
+    if (!step || *step != server::CheckpointWriter::Step::kMore) break;
+  }
+  if (checkpoint_->written_count() > before) client_.on_checkpoint();
   if (auto status = commit_stage_->close(); !status) fail_stop(std::move(status).error());
 }
 

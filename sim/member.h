@@ -18,6 +18,7 @@
 #include "base/random.h"
 #include "server/apply_core.h"
 #include "server/bootstrap.h"
+#include "server/checkpoint.h"
 #include "server/commit_stage.h"
 #include "server/replication_core.h"
 #include "server/wal_stage.h"
@@ -32,6 +33,7 @@ enum class Arrangement : uint8_t { kOneThread, kWalApart, kAllApart };
 struct MemberOptions {
   server::BootstrapOptions bootstrap;
   server::ApplyOptions apply;
+  server::CheckpointOptions checkpoint;  // directory and db are set here
   Arrangement arrangement = Arrangement::kOneThread;
   int64_t delay_mean_ns = 100'000;
   uint64_t overlap_one_in = 4;  // of the disk operations: others go on before it; 0: never
@@ -52,7 +54,8 @@ class MemberClient {
   // After the apply stage has done something.
   virtual void on_published() = 0;
   virtual void on_commit_done(const server::CommitJob& job) = 0;
-  virtual void on_commit_without_space() = 0;
+  virtual void on_commit_without_space(const Error& error) = 0;
+  virtual void on_checkpoint() = 0;
 };
 
 class Member {
@@ -96,9 +99,11 @@ class Member {
   void flush_apply();
   void run_commit(server::CommitJob job);
   void prepare_spare();
+  void step_checkpoint();
   void plan_apply_tick();
   void plan_raft_tick();
   void check_stop();
+  void look_again();
   [[nodiscard]] bool quiet() const;
   [[nodiscard]] Worker& wal_worker();
   [[nodiscard]] Worker& apply_worker();
@@ -116,6 +121,8 @@ class Member {
   std::unique_ptr<server::ApplyCore> apply_;
   std::unique_ptr<server::PublishedDomain::Reader> commit_reader_;
   std::unique_ptr<server::CommitStage> commit_stage_;
+  std::unique_ptr<server::PublishedDomain::Reader> checkpoint_reader_;
+  std::unique_ptr<server::CheckpointWriter> checkpoint_;
 
   Worker core_;  // replication
   Worker wal_;
@@ -143,7 +150,9 @@ class Member {
   uint64_t depth_ = 0;  // of other_threads()
   uint64_t segment_count_ = 0;
   bool spare_planned_ = false;
+  bool checkpoint_planned_ = false;
   bool stopping_ = false;
+  bool look_planned_ = false;
   bool final_commit_asked_ = false;
   bool stopped_ = false;
   std::optional<Error> failure_;

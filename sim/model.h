@@ -132,8 +132,12 @@ class Model {
                                                int64_t revision) const;
   void fill_range(const etcdserverpb::RangeRequest& request, int64_t revision, etcdserverpb::RangeResponse* out) const;
   [[nodiscard]] bool holds(const etcdserverpb::Compare& compare) const;
-  [[nodiscard]] std::optional<Error> validate(const etcdserverpb::TxnRequest& request, bool taken,
-                                              std::vector<bool>& path, size_t& at) const;
+  struct Validation {
+    const std::vector<bool>& path;
+    size_t at = 0;
+    std::vector<const etcdserverpb::DeleteRangeRequest*> deletes{};  // that come before
+  };
+  [[nodiscard]] std::optional<Error> validate(const etcdserverpb::TxnRequest& request, Validation& so_far) const;
   void choose(const etcdserverpb::TxnRequest& request, std::vector<bool>& path) const;
   void run(const etcdserverpb::TxnRequest& request, const std::vector<bool>& path, size_t& at,
            etcdserverpb::TxnResponse* out);

@@ -176,8 +176,8 @@ void Model::choose(const etcdserverpb::TxnRequest& request, std::vector<bool>& p
   }
 }
 
-std::optional<Error> Model::validate(const etcdserverpb::TxnRequest& request, bool taken, std::vector<bool>& path,
-                                     size_t& at) const {
+std::optional<Error> Model::validate(const etcdserverpb::TxnRequest& request, Validation& so_far) const {
+  const bool taken = so_far.path[so_far.at++];
   for (const RequestOp& op : taken ? request.success() : request.failure()) {
     if (op.has_request_range()) {
       const int64_t revision = op.request_range().revision();
@@ -186,12 +186,16 @@ std::optional<Error> Model::validate(const etcdserverpb::TxnRequest& request, bo
     } else if (op.has_request_put()) {
       const auto& put = op.request_put();
       if (put.lease() != 0 && !leases_.contains(put.lease())) return errors::lease_not_found();
-      if ((put.ignore_value() || put.ignore_lease()) && find(put.key(), revision_) == nullptr) {
-        return errors::key_not_found();
+      if (!put.ignore_value() && !put.ignore_lease()) continue;
+      if (find(put.key(), revision_) == nullptr) return errors::key_not_found();
+      // Deleted by the transaction itself, there is nothing to keep.
+      for (const auto* earlier : so_far.deletes) {
+        if (inside(put.key(), earlier->key(), earlier->range_end())) return errors::key_not_found();
       }
+    } else if (op.has_request_delete_range()) {
+      so_far.deletes.push_back(&op.request_delete_range());
     } else if (op.has_request_txn()) {
-      const bool inner = path[at++];
-      if (auto error = validate(op.request_txn(), inner, path, at)) return error;
+      if (auto error = validate(op.request_txn(), so_far)) return error;
     }
   }
   return std::nullopt;
@@ -242,10 +246,10 @@ Reply Model::apply_txn(const etcdserverpb::TxnRequest& request) {
   if (const auto error = alarmed(puts_something(request))) return refused(*error);
   std::vector<bool> path;
   choose(request, path);
-  size_t at = 1;
-  if (const auto error = validate(request, path[0], path, at)) return refused(*error);
+  Validation validation{.path = path};
+  if (const auto error = validate(request, validation)) return refused(*error);
   etcdserverpb::TxnResponse response;
-  at = 0;
+  size_t at = 0;
   run(request, path, at, &response);
   end_write();
   header(response.mutable_header(), revision_);

@@ -25,7 +25,7 @@ constexpr const char* kMutants[] = {
     "server.segment_released_before_commit",
     "server.lease_attachment_lost",
     "server.compaction_resumed_at_wrong_revision",
-    "server.revision_reused_after_failed_txn",
+    "mvcc.revision_reused_after_failed_txn",
     "server.buffer_freed_under_view",
     "mvcc.root_published_before_buffer",
     "mvcc.node_freed_under_root",

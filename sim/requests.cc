@@ -217,7 +217,7 @@ void Requests::fill_auth(etcdserverpb::InternalRaftRequest& request) {
 }
 
 void Requests::fill_rare(etcdserverpb::InternalRaftRequest& request) {
-  switch (chance_.below(9)) {
+  switch (chance_.below(8)) {
     case 0: request.mutable_cluster_version_set()->set_ver("3.7.0"); break;
     case 1:
     case 2: {
@@ -234,7 +234,6 @@ void Requests::fill_rare(etcdserverpb::InternalRaftRequest& request) {
       break;
     case 4: request.mutable_downgrade_version_test(); break;
     case 5: request.mutable_auth_disable(); break;
-    case 6: request.mutable_auth_enable(); break;
     case 7: request.mutable_auth_user_list(); break;
     default: request.mutable_auth_status(); break;
   }

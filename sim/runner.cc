@@ -20,7 +20,7 @@
 namespace cairn::sim {
 namespace {
 
-// A child writes lines to its pipe: "begin SEED", then "ok SEED" or "fail SEED text"; "count TIMES what" at its end.
+// A child writes lines to its pipe: "begin SEED", "count TIMES what", then "ok SEED" or "fail SEED text".
 struct Child {
   pid_t pid = -1;
   int pipe = -1;
@@ -54,15 +54,13 @@ std::string one_line(std::string text) {
 #ifdef CAIRN_MUTANTS
   set_mutant(mutant);
 #endif
-  Coverage coverage;
   for (uint64_t seed = child.next_seed; seed < child.end_seed; seed += child.step) {
     send(fmt::format("begin {}\n", seed));
     Life life({.seed = seed});
     const std::string violation = life.run();
-    coverage.add(life.coverage());
+    for (const auto& [what, times] : life.coverage().counts()) send(fmt::format("count {} {}\n", times, what));
     send(violation.empty() ? fmt::format("ok {}\n", seed) : fmt::format("fail {} {}\n", seed, one_line(violation)));
   }
-  for (const auto& [what, times] : coverage.counts()) send(fmt::format("count {} {}\n", times, what));
   std::_Exit(0);
 }
 

@@ -166,12 +166,14 @@ uint64_t ApplyCore::oldest_view() {
 }
 
 void ApplyCore::free_buffers() {
-  const uint64_t lowest = published_->lowest_number();
+  const bool blind = CAIRN_MUTANT("server.buffer_freed_under_view");
+  const uint64_t lowest = blind ? published_->newest_number() : published_->lowest_number();
   while (!retired_buffers_.empty() && retired_buffers_.front().number <= lowest) retired_buffers_.pop_front();
 }
 
 void ApplyCore::consider_snapshot(int64_t now_ns) {
-  const auto& point = reached_[1];  // both meta pages are at or above it
+  // Both meta pages are at or above it.
+  const auto& point = reached_[CAIRN_MUTANT("server.segment_released_before_commit") ? 0 : 1];
   if (!point || point->index < snapshot_index_ + options_.snapshot_entries) return;
   if (now_ns - last_snapshot_ns_ < options_.snapshot_interval_ns || durable_commit_ < point->index) return;
   snapshot_index_ = point->index;

@@ -132,7 +132,7 @@ Status ApplyCore::apply_txn(std::string_view bytes, Tag tag) {
   store_.begin();
   const Status ran =
       mvcc::run_write_txn(store_, request, [&](int64_t lease) { return lessor_.exists(lease); }, header(0), response);
-  end_write();
+  if (ran || !CAIRN_MUTANT("mvcc.revision_reused_after_failed_txn")) end_write();
   if (!ran) {
     if (ran.error().code == Code::kDataLoss) return ran;
     answer_error(tag, ran.error());
@@ -180,6 +180,10 @@ Status ApplyCore::apply_range(std::string_view bytes, Tag tag) {
   const auto request = mvcc::decode_range(bytes);
   if (!request) return std::unexpected(damaged_request());
   if (tag == 0) return {};
+  if (const auto refused = refused_by_alarm(false)) {
+    answer_error(tag, *refused);
+    return {};
+  }
   const mvcc::StoreView view = store_.working();
   const auto revision = mvcc::check_range_revision(request->revision, view, false);
   std::string response;

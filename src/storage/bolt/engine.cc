@@ -89,8 +89,10 @@ class BoltEngine final : public Engine {
   Status write_meta(const Meta& meta);
   Status reserve(uint64_t high_water);
   void poison(const std::vector<PageRun>& runs);
-  // Ends the engine: this error is what every later commit gets.
+  // Ends the engine: this error is what every later commit gets. It must not read as "try again", even if space was
+  // what a sync or the meta page wanted.
   std::unexpected<Error> die(Error error) {
+    if (error.code == Code::kResourceExhausted) error.code = Code::kInternal;
     dead_ = error;
     return std::unexpected(std::move(error));
   }
