@@ -169,32 +169,41 @@ Result<IndexFuture> begin_index(env::FileSystem& fs, const BootstrapOptions& opt
                     [input = std::move(input)] { return recover_index(input); });
 }
 
-// Whose log it is, and the log itself.
+// Whose log it is, and the log itself, which is only read until take_over().
 Status open_found(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths, wal::OpenedLog& opened,
                   Bootstrapped& out) {
-  CAIRN_TRY(opened, wal::Log::open(fs, paths.wal, options.wal));
-  CAIRN_CHECK(remove_leftovers(fs, paths.snap));
-  if (opened.repair) {
-    log::warn("cut an interrupted write at the end of the WAL",
-              {{"path", opened.repair->file}, {"offset", opened.repair->offset}, {"reason", opened.repair->reason}});
-  }
+  wal::Options wal_options = options.wal;
+  wal_options.take_over = false;
+  CAIRN_TRY(opened, wal::Log::open(fs, paths.wal, wal_options));
   out.log = std::move(opened.log);
   out.member_id = opened.metadata.node_id.value;
   out.cluster_id = opened.metadata.cluster_id;
-  if (out.log->last_index() == Index{} && opened.hard_state.empty() && opened.snapshots.size() <= 1) {
-    // Founded, and stopped before the first entries were on disk.
-    NodeId self;
-    CAIRN_TRY(const cluster::Membership founders, founders_of(options, self));
-    if (self.value != out.member_id || founders.cluster_id != out.cluster_id) {
-      return fail(Code::kFailedPrecondition,
-                  "server: {} belongs to member {} of cluster {}, but the flags describe member {} of cluster {}",
-                  options.data_dir, hex_id(out.member_id), hex_id(out.cluster_id), hex_id(self.value),
-                  hex_id(founders.cluster_id));
-    }
-    CAIRN_CHECK(write_first_entries(*out.log, founders));
-    opened.hard_state = {Term(1), NodeId(), out.log->last_index()};
-    out.new_directory = true;
+  out.new_directory = out.log->last_index() == Index{} && opened.hard_state.empty() && opened.snapshots.size() <= 1;
+  return {};
+}
+
+// From here on the directory is ours.
+Status take_over(env::FileSystem& fs, const Paths& paths, wal::Log& log) {
+  CAIRN_TRY(const auto repair, log.take_over());
+  if (repair) {
+    log::warn("cut an interrupted write at the end of the WAL",
+              {{"path", repair->file}, {"offset", repair->offset}, {"reason", repair->reason}});
   }
+  return remove_leftovers(fs, paths.snap);
+}
+
+// Founded, and stopped before the first entries were on disk.
+Status found_again(const BootstrapOptions& options, const Bootstrapped& found, wal::HardState& hard_state) {
+  NodeId self;
+  CAIRN_TRY(const cluster::Membership founders, founders_of(options, self));
+  if (self.value != found.member_id || founders.cluster_id != found.cluster_id) {
+    return fail(Code::kFailedPrecondition,
+                "server: {} belongs to member {} of cluster {}, but the flags describe member {} of cluster {}",
+                options.data_dir, hex_id(found.member_id), hex_id(found.cluster_id), hex_id(self.value),
+                hex_id(founders.cluster_id));
+  }
+  CAIRN_CHECK(write_first_entries(*found.log, founders));
+  hard_state = {Term(1), NodeId(), found.log->last_index()};
   return {};
 }
 
@@ -217,6 +226,10 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
     CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));
     CAIRN_TRY(index, begin_index(fs, options, paths, out));
     CAIRN_CHECK(open_found(fs, options, paths, opened, out));
+    if (out.new_directory) {
+      CAIRN_CHECK(take_over(fs, paths, *out.log));
+      CAIRN_CHECK(found_again(options, out, opened.hard_state));
+    }
   } else {
     CAIRN_TRY(out, found_new(fs, options, paths));
     CAIRN_TRY(index, begin_index(fs, options, paths, out));
@@ -241,6 +254,7 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
   CAIRN_TRY(RecoveredIndex recovered_index, index.get());
   out.checkpoint = recovered_index.checkpoint;
   adopt_index(std::move(recovered_index), out.state);
+  if (!out.log->taken_over()) CAIRN_CHECK(take_over(fs, paths, *out.log));
   raft::HardState hard{opened.hard_state.term, opened.hard_state.vote, opened.hard_state.commit};
   // What the db holds was committed, whatever the last hard state on disk says.
   hard.commit = std::max(hard.commit, out.state.applied);

@@ -201,6 +201,24 @@ Status check_self(const RecoveryInput& input, const AppliedState& state) {
               hex_id(self.value), state.members.members.size());
 }
 
+// With what the log has still to apply, does the member remain alone?
+Status check_alone(const RecoveryInput& input, const AppliedState& state) {
+  cluster::Membership members = state.members;
+  raft::ConfState conf = state.conf;
+  Status failed;
+  const Index from = std::max(state.applied + 1, input.log.first_index());
+  if (from <= input.log.last_index()) {
+    CAIRN_CHECK(input.log.index()->read(from, input.log.last_index() + 1, UINT64_MAX, [&](const wal::Entry& entry) {
+      if (failed && entry.type != 0) failed = replay_membership(entry, members, conf);
+    }));
+  }
+  CAIRN_CHECK(failed);
+  const size_t count = conf.voters.size() + conf.learners.size();
+  if (count <= 1) return {};
+  return fail(Code::kFailedPrecondition,
+              "server: the directory belongs to a cluster of {} members; this build runs a member alone", count);
+}
+
 Status load_tables(const storage::View& view, AppliedState& state) {
   CAIRN_CHECK(for_each(view, Table::kLease,
                        [&](std::string_view key, std::string_view value) { return state.lessor.load(key, value); }));
@@ -262,10 +280,16 @@ Result<Recovered> recover(const RecoveryInput& input) {
   CAIRN_TRY(const Meta meta, read_meta(view));
   const auto valid = wal::valid_snapshot_records(input.snapshots, input.hard_state);
   CAIRN_TRY(const bool untouched, is_untouched(view, meta));
-  if (input.new_directory || (untouched && (valid.empty() || valid.back().index == Index{}))) {
+  if (input.new_directory || untouched) {
     state.schema = Schema::k3_7;
   } else {
     CAIRN_TRY(state.schema, schema_of(meta));
+  }
+  if (untouched && !valid.empty() && valid.back().index != Index{}) {
+    return fail(Code::kDataLoss,
+                "failed to find database snapshot file (snap: snapshot file doesn't exist): the db is empty and the log "
+                "begins behind {}; restore the member from a snapshot, or remove it and add it again",
+                valid.back().index);
   }
   CAIRN_TRY(const auto snapshot, wal::choose_start_snapshot(input.fs, input.snap_directory, valid));
   wal::SnapshotRecord start;
@@ -301,6 +325,7 @@ Result<Recovered> recover(const RecoveryInput& input) {
   }
   state.members.cluster_id = input.cluster_id;
   CAIRN_CHECK(check_self(input, state));
+  CAIRN_CHECK(check_alone(input, state));
   state.storage_version = meta.storage_version;
   state.new_directory = input.new_directory || meta.consistent_index == Index{};
 

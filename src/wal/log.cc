@@ -78,6 +78,7 @@ Status Log::save(std::span<const Entry> entries, const HardState& state, bool mu
 }
 
 void Log::append(std::span<const Entry> entries, const HardState& state) {
+  CAIRN_ASSERT(taken_over_);
   for (const Entry& entry : entries) append_entry(entry);
   if (!state.empty()) append_state(state);
   if (!entries.empty()) CAIRN_ASSERT(entries.back().term <= state_.term);
@@ -167,6 +168,7 @@ Status Log::sync() {
 }
 
 Status Log::save_snapshot(const SnapshotRecord& record, const HardState& state) {
+  CAIRN_ASSERT(taken_over_);
   CAIRN_ASSERT(record.index <= std::max(state_.commit, state.commit));
   CAIRN_CHECK(flush());
   points_.add_snapshot(record.index, record.term);

@@ -36,6 +36,7 @@ struct Options {
   uint64_t segment_bytes = 64'000'000;     // as etcd, which counts megabytes of 1000
   uint64_t zero_ahead_bytes = 128 * 1024;  // in a segment whose blocks are merely allocated
   bool sync = true;                        // false: --unsafe-no-fsync
+  bool take_over = true;                   // false: open() changes nothing; Log::take_over() is the caller's
 };
 
 // What open() did about an interrupted write at the end.
@@ -67,6 +68,11 @@ class Log {
   //   errors: kNotFound when there is no log, kUnavailable when another process holds it, kDataLoss when it is
   //           damaged; the message names file, offset, reason and a way out
   static Result<OpenedLog> open(env::FileSystem& fs, const std::string& directory, const Options& options = {});
+
+  // Cuts an interrupted write off the end of a log that was opened with Options::take_over = false, and makes it ready
+  // for append(). Until then it can only be read.
+  Result<std::optional<Repair>> take_over();
+  [[nodiscard]] bool taken_over() const { return taken_over_; }
 
   ~Log();
   Log(const Log&) = delete;
@@ -155,6 +161,8 @@ class Log {
   Index synced_index_;
   bool dirty_ = false;  // written, not synced
   std::optional<Error> failure_;
+  bool taken_over_ = true;
+  std::optional<std::string> torn_;  // until then: why the end is no clean one
   std::shared_ptr<SegmentIndex> index_;
   std::vector<EntryPoint> unpublished_;  // those of the buffer's entries that are points
   std::vector<SegmentName> left_over_;   // found behind a hole; go with the next release

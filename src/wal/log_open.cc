@@ -3,6 +3,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/check.h"
 #include "wal/log.h"
 #include "wal/scan.h"
 
@@ -46,7 +47,8 @@ struct Opening {
   const Options& options;
 
   Result<OpenedLog> open() const;
-  Result<std::optional<Repair>> clear_tail(const Segment& segment, const Scan& scan) const;
+  Result<std::optional<Repair>> clear_tail(const Segment& segment, uint64_t end_offset,
+                                           const std::optional<std::string>& torn) const;
   Status remove_other_names(const std::vector<std::shared_ptr<Segment>>& segments) const;
   Result<std::unique_ptr<Log>> make_log(std::vector<std::shared_ptr<Segment>> segments, Scan scan,
                                         std::vector<SegmentName> left_over) const;
@@ -64,38 +66,47 @@ Result<OpenedLog> Opening::open() const {
     segments.push_back(std::move(segment));
   }
   CAIRN_TRY(Scan scan, scan_segments(segments));
-  CAIRN_TRY(std::optional<Repair> repair, clear_tail(*segments.back(), scan));
-  CAIRN_CHECK(remove_other_names(segments));
-
   OpenedLog opened;
-  opened.repair = std::move(repair);
   opened.metadata = scan.metadata;
   opened.hard_state = scan.state;
   for (const SnapshotPlace& place : scan.snapshots) opened.snapshots.push_back(place.record);
   CAIRN_TRY(opened.log, make_log(std::move(segments), std::move(scan), std::move(list.left_over)));
+  if (options.take_over) {
+    CAIRN_TRY(opened.repair, opened.log->take_over());
+  }
   return opened;
+}
+
+Result<std::optional<Repair>> Log::take_over() {
+  CAIRN_ASSERT(!taken_over_);
+  const Opening opening{fs_, directory_, options_};
+  CAIRN_TRY(std::optional<Repair> repair, opening.clear_tail(*segments_.back(), offset_, torn_));
+  CAIRN_CHECK(opening.remove_other_names(segments_));
+  taken_over_ = true;
+  return repair;
 }
 
 // Afterwards the last segment holds the good records and zeros behind them, and all of it survives a crash: what was
 // read may until now have been in the kernel's memory only.
-Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, const Scan& scan) const {
+Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, uint64_t end_offset,
+                                                  const std::optional<std::string>& torn) const {
   env::File& file = *segment.file;
   CAIRN_TRY(const uint64_t size, file.size());
   std::optional<Repair> repair;
   bool is_clean = true;
-  if (scan.torn) {
+  if (torn) {
     is_clean = false;
-    repair = Repair{.file = segment.path, .offset = scan.end_offset, .reason = *scan.torn};
+    repair = Repair{.file = segment.path, .offset = end_offset, .reason = *torn};
     CAIRN_CHECK(copy_file(fs, file, segment.path + ".broken"));
   } else {
     // A zero length may stand before bytes of a write that was interrupted; appending would run into them.
-    CAIRN_CHECK(each_piece(file, scan.end_offset, size, [&](uint64_t, std::string_view piece) -> Result<bool> {
+    CAIRN_CHECK(each_piece(file, end_offset, size, [&](uint64_t, std::string_view piece) -> Result<bool> {
       is_clean = all_zero(piece);
       return is_clean;
     }));
   }
-  if (!is_clean) CAIRN_CHECK(file.truncate(scan.end_offset));
-  CAIRN_CHECK(extend_segment(file, is_clean ? size : scan.end_offset, options.segment_bytes));
+  if (!is_clean) CAIRN_CHECK(file.truncate(end_offset));
+  CAIRN_CHECK(extend_segment(file, is_clean ? size : end_offset, options.segment_bytes));
   if (options.sync) {
     CAIRN_CHECK(file.fdatasync());
     CAIRN_CHECK(fs.sync_directory(directory));
@@ -133,6 +144,8 @@ Result<std::unique_ptr<Log>> Opening::make_log(std::vector<std::shared_ptr<Segme
   log->left_over_ = std::move(left_over);
   log->offset_ = scan.end_offset;
   log->zeroed_ = scan.end_offset;
+  log->taken_over_ = false;
+  log->torn_ = std::move(scan.torn);
   log->crc_ = scan.crc;
   log->points_ = std::move(scan.points);
   log->name_index_ = scan.name_index;

@@ -157,6 +157,9 @@ class Server:
     def start(self, seconds_max=40, environment=None):
         self.log_path.unlink(missing_ok=True)
         self.launch(environment)
+        return self.wait_ready(seconds_max)
+
+    def wait_ready(self, seconds_max=40):
         deadline = time.monotonic() + seconds_max
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
