@@ -58,6 +58,54 @@ TEST(Wire, RefusesTruncatedAndMistypedFields) {
   EXPECT_FALSE(mistyped.ok());
 }
 
+TEST(Wire, PassesOverGroupsAsAWhole) {
+  // Group 5 with a varint, bytes, both fixed types and another group inside; then field 1.
+  const std::string bytes = std::string("\x2b\x08\x01\x12\x02zz\x1d", 8) + "1234" + "\x19" + "12345678" + "\x33\x34\x2c\x08\x07";
+  wire::Reader in(bytes);
+  ASSERT_TRUE(in.next());
+  EXPECT_EQ(in.field(), 5u);
+  ASSERT_TRUE(in.next());
+  EXPECT_EQ(in.field(), 1u);
+  EXPECT_EQ(in.varint(), 7u);
+  EXPECT_FALSE(in.next());
+  EXPECT_TRUE(in.ok());
+}
+
+TEST(Wire, RefusesBrokenGroups) {
+  for (const std::string bytes : {"\x2b", "\x2b\x08", "\x2b\x34", "\x2c", "\x2b\x12\x09", "\x2b\x1d" "123", "\x2b\x2b\x2c"}) {
+    wire::Reader in(bytes);
+    EXPECT_FALSE(in.next()) << to_hex(bytes);
+    EXPECT_FALSE(in.ok()) << to_hex(bytes);
+  }
+}
+
+TEST(Wire, RefusesNumbersBeyond64Bits) {
+  const std::string most = "\x08" + std::string(9, '\xff');
+  std::string text = most + "\x02";
+  EXPECT_FALSE(wire::Reader(text).next());
+  text.back() = '\x01';
+  wire::Reader in(text);
+  ASSERT_TRUE(in.next());
+  EXPECT_EQ(in.varint(), UINT64_MAX);
+}
+
+TEST(Wire, TakesOnlyWhatHasTheType) {
+  std::string bytes;
+  wire::append_varint_field(bytes, 1, 7);
+  wire::Reader in(bytes);
+  ASSERT_TRUE(in.next());
+  std::string_view text = "before";
+  int64_t number = 1;
+  bool flag = false;
+  in.take(text);
+  in.take(number);
+  in.take(flag);
+  EXPECT_EQ(text, "before");
+  EXPECT_EQ(number, 7);
+  EXPECT_TRUE(flag);
+  EXPECT_TRUE(in.ok());
+}
+
 TEST(Random, SameSeedSameSequence) {
   Random a(7);
   Random b(7);
