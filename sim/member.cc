@@ -52,7 +52,8 @@ Member::Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, Mem
   options_.checkpoint.directory = state.checkpoint_directory;
   options_.checkpoint.db = state.db;
   checkpoint_reader_ = apply_->published().register_thread();
-  checkpoint_ = std::make_unique<server::CheckpointWriter>(fs, options_.checkpoint, state.checkpoint, *checkpoint_reader_);
+  checkpoint_ =
+      std::make_unique<server::CheckpointWriter>(fs, options_.checkpoint, state.checkpoint, *checkpoint_reader_);
   schedule_.after(0, [this] {
     core_.run([this] { pump_replication(); });
     apply_worker().run([this] { pump_apply(); });

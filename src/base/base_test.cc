@@ -60,7 +60,8 @@ TEST(Wire, RefusesTruncatedAndMistypedFields) {
 
 TEST(Wire, PassesOverGroupsAsAWhole) {
   // Group 5 with a varint, bytes, both fixed types and another group inside; then field 1.
-  const std::string bytes = std::string("\x2b\x08\x01\x12\x02zz\x1d", 8) + "1234" + "\x19" + "12345678" + "\x33\x34\x2c\x08\x07";
+  const std::string bytes =
+      std::string("\x2b\x08\x01\x12\x02zz\x1d", 8) + "1234" + "\x19" + "12345678" + "\x33\x34\x2c\x08\x07";
   wire::Reader in(bytes);
   ASSERT_TRUE(in.next());
   EXPECT_EQ(in.field(), 5u);
@@ -72,7 +73,10 @@ TEST(Wire, PassesOverGroupsAsAWhole) {
 }
 
 TEST(Wire, RefusesBrokenGroups) {
-  for (const std::string bytes : {"\x2b", "\x2b\x08", "\x2b\x34", "\x2c", "\x2b\x12\x09", "\x2b\x1d" "123", "\x2b\x2b\x2c"}) {
+  for (const std::string bytes : {"\x2b", "\x2b\x08", "\x2b\x34", "\x2c", "\x2b\x12\x09",
+                                  "\x2b\x1d"
+                                  "123",
+                                  "\x2b\x2b\x2c"}) {
     wire::Reader in(bytes);
     EXPECT_FALSE(in.next()) << to_hex(bytes);
     EXPECT_FALSE(in.ok()) << to_hex(bytes);

@@ -20,9 +20,9 @@ class RangeTest : public ::testing::Test {
  protected:
   void SetUp() override {
     for (const char* key : {"a", "b", "c", "d", "e"}) store_.put(key, std::string("v-") + key, 5);  // 2 to 6
-    store_.put("c", "second");  // 7
-    store_.put("c", "w");       // 8
-    store_.put("a", "z", 7);    // 9
+    store_.put("c", "second");                                                                      // 7
+    store_.put("c", "w");                                                                           // 8
+    store_.put("a", "z", 7);                                                                        // 9
   }
   TestStore store_;
 };
@@ -169,10 +169,12 @@ TEST(DecodeRange, OfAnEnumTheLowerHalfCounts) {
 }
 
 TEST(DecodeRange, RefusesBrokenBytes) {
-  EXPECT_FALSE(decode_range("\x0a\x05" "abc"));       // cut
+  EXPECT_FALSE(
+      decode_range("\x0a\x05"
+                   "abc"));                                // cut
   EXPECT_FALSE(decode_range(std::string("\x02\x00", 2)));  // field 0
-  EXPECT_FALSE(decode_range("\x0b"));                 // a group without an end
-  EXPECT_TRUE(decode_range("\x7b\x7c"));              // an unknown group
+  EXPECT_FALSE(decode_range("\x0b"));                      // a group without an end
+  EXPECT_TRUE(decode_range("\x7b\x7c"));                   // an unknown group
 }
 
 }  // namespace

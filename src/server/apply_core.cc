@@ -175,8 +175,7 @@ std::string& ApplyCore::answer_bytes(Tag tag) {
 
 void ApplyCore::end_answer(Tag tag, size_t offset) {
   AnswerBatch& batch = output_.answers[loop_of(tag)];
-  batch.answers.push_back(
-      {tag, Code::kOk, offset, batch.bytes.size() - offset});
+  batch.answers.push_back({tag, Code::kOk, offset, batch.bytes.size() - offset});
 }
 
 void ApplyCore::publish() {

@@ -52,11 +52,11 @@ class ApplyCoreTest : public ::testing::Test {
   template <class Response>
   std::string apply(RequestKind kind, const std::string& bytes, Response* out) {
     ApplyBatch batch;
-    batch.entries.push_back({.term = Term(3),
-                             .index = Index(++index_),
-                             .data = std::make_shared<const raft::Payload>(raft::Payload{
-                                 .bytes = kind == RequestKind::kOther ? bytes : join_request(kind, bytes, 1),
-                                 .tag = kTag})});
+    batch.entries.push_back(
+        {.term = Term(3),
+         .index = Index(++index_),
+         .data = std::make_shared<const raft::Payload>(
+             raft::Payload{.bytes = kind == RequestKind::kOther ? bytes : join_request(kind, bytes, 1), .tag = kTag})});
     take(std::move(batch));
     const AnswerBatch& answers = output_.answers[0];
     EXPECT_EQ(answers.answers.size(), 1u);

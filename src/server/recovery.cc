@@ -286,10 +286,11 @@ Result<Recovered> recover(const RecoveryInput& input) {
     CAIRN_TRY(state.schema, schema_of(meta));
   }
   if (untouched && !valid.empty() && valid.back().index != Index{}) {
-    return fail(Code::kDataLoss,
-                "failed to find database snapshot file (snap: snapshot file doesn't exist): the db is empty and the log "
-                "begins behind {}; restore the member from a snapshot, or remove it and add it again",
-                valid.back().index);
+    return fail(
+        Code::kDataLoss,
+        "failed to find database snapshot file (snap: snapshot file doesn't exist): the db is empty and the log "
+        "begins behind {}; restore the member from a snapshot, or remove it and add it again",
+        valid.back().index);
   }
   CAIRN_TRY(const auto snapshot, wal::choose_start_snapshot(input.fs, input.snap_directory, valid));
   wal::SnapshotRecord start;
