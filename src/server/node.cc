@@ -42,6 +42,7 @@ Proposal proposal_of(std::string bytes) {
 
 Result<std::unique_ptr<Node>> Node::open(NodeOptions options, env::FileSystem& fs, const env::Clock& clock,
                                          metrics::ServerMetrics& metrics) {
+  options.bootstrap.concurrent = true;
   CAIRN_TRY(Bootstrapped state, bootstrap(fs, options.bootstrap));
   const raft::ConfState& conf = state.start.conf;
   if (conf.voters.size() + conf.learners.size() > 1) {
@@ -217,7 +218,7 @@ void Node::run_core() {
 
 // Entries are on disk long before they are applied; while the db has no room for them they pile up in memory.
 bool Node::is_overloaded(int64_t now_ns) {
-  if (queued_bytes_ > kBehindBytesMax) return true;
+  if (replication_->log_bytes() > kBehindBytesMax) return true;
   if (replication_->raft().committed() <= apply_->applied() + kBehindEntriesMax) {
     behind_since_ns_ = 0;
     return false;
@@ -255,12 +256,7 @@ bool Node::pump_replication() {
   deliver_refused(std::move(output.refused));
   if (!output.apply.empty()) {
     apply_->note_durable_commit(output.apply.durable_commit);
-    Queued queued{.batch = std::move(output.apply)};
-    if (apply_->stalled()) {
-      for (const raft::Entry& entry : queued.batch.entries) queued.bytes += entry.bytes().size();
-    }
-    queued_bytes_ += queued.bytes;
-    apply_queue_.push_back(std::move(queued));
+    apply_queue_.push_back(std::move(output.apply));
   }
   committed_.store(replication_->raft().committed().value, std::memory_order_relaxed);
   const wal::Log& log = wal_stage_->log();
@@ -275,11 +271,10 @@ bool Node::pump_replication() {
 
 bool Node::pump_apply(int64_t now_ns) {
   bool progress = false;
-  while (!apply_queue_.empty() && (apply_queue_.front().batch.entries.empty() || !apply_->stalled())) {
-    Queued next = std::move(apply_queue_.front());
+  while (!apply_queue_.empty() && (apply_queue_.front().entries.empty() || !apply_->stalled())) {
+    ApplyBatch batch = std::move(apply_queue_.front());
     apply_queue_.pop_front();
-    queued_bytes_ -= next.bytes;
-    check(apply_->apply(std::move(next.batch), now_ns));
+    check(apply_->apply(std::move(batch), now_ns));
     progress = true;
   }
   if (!apply_->has_output()) return progress;

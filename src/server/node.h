@@ -122,12 +122,7 @@ class Node {
   std::unique_ptr<WalStage> wal_stage_;
   std::unique_ptr<ReplicationCore> replication_;
   std::unique_ptr<ApplyCore> apply_;
-  struct Queued {
-    ApplyBatch batch;
-    uint64_t bytes = 0;  // of its entries, when they have to wait
-  };
-  std::deque<Queued> apply_queue_;
-  uint64_t queued_bytes_ = 0;
+  std::deque<ApplyBatch> apply_queue_;
   int64_t behind_since_ns_ = 0;  // since when too much waits to be applied; 0: it does not
   bool db_is_complete_ = true;
   int64_t next_raft_tick_ns_ = 0;

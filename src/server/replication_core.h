@@ -57,6 +57,8 @@ class ReplicationCore {
 
   [[nodiscard]] const raft::Core& raft() const { return core_; }
   [[nodiscard]] size_t held_count() const { return held_.size() + waiting_reads_.size(); }
+  // Of the entries that are in memory: not yet applied, and a few more.
+  [[nodiscard]] uint64_t log_bytes() const { return log_.memory_bytes(); }
   // Nothing happens here without an input: no election, no heartbeat is due.
   [[nodiscard]] bool needs_ticks() const { return !(core_.is_sole_voter() && core_.is_leader()); }
 
