@@ -27,6 +27,9 @@ namespace cairn::mvcc {
 // them, and would end a member that finds one in its log. False: `bytes` are no TxnRequest.
 [[nodiscard]] bool parse_txn(std::string_view bytes, etcdserverpb::TxnRequest& out);
 
+// Whether Go's parser takes the bytes too: the generated one lets pass what is more than 64 bits long.
+[[nodiscard]] bool is_well_formed_txn(std::string_view bytes);
+
 // --- at the service, before the log -------------------------------------------------------------------------
 
 //   errors: empty_key, invalid_sort_option

@@ -1,11 +1,13 @@
 // What a Txn is refused for before it reaches the log.
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 
 #include <google/protobuf/io/coded_stream.h>
 
 #include "base/errors.h"
+#include "base/wire.h"
 #include "mvcc/txn.h"
 #include "proto/rpc.pb.h"
 
@@ -19,6 +21,26 @@ using etcdserverpb::RequestOp;
 using etcdserverpb::TxnRequest;
 
 std::unexpected<Error> error(Error e) { return std::unexpected(std::move(e)); }
+
+enum class Kind : uint8_t { kTxn, kOperation, kLeaf };
+
+// The message that a field of such a message holds; nullopt: none.
+std::optional<Kind> held_by(Kind kind, uint32_t field) {
+  if (kind == Kind::kTxn && field == 1) return Kind::kLeaf;  // a compare
+  if (kind == Kind::kTxn && (field == 2 || field == 3)) return Kind::kOperation;
+  if (kind == Kind::kOperation && field >= 1 && field <= 3) return Kind::kLeaf;
+  if (kind == Kind::kOperation && field == 4) return Kind::kTxn;
+  return std::nullopt;
+}
+
+bool is_well_formed(std::string_view bytes, Kind kind) {
+  wire::Reader in(bytes);
+  while (in.next()) {
+    const auto held = held_by(kind, in.field());
+    if (held && in.type() == wire::Type::kBytes && !is_well_formed(in.bytes(), *held)) return false;
+  }
+  return in.ok();
+}
 
 // The keys that one branch puts, and the intervals that it deletes.
 struct Touched {
@@ -98,6 +120,8 @@ bool parse_txn(std::string_view bytes, TxnRequest& out) {
   in.SetRecursionLimit(kParseDepthMax);
   return out.ParseFromCodedStream(&in) && in.ConsumedEntireMessage();
 }
+
+bool is_well_formed_txn(std::string_view bytes) { return is_well_formed(bytes, Kind::kTxn); }
 
 Status check_range(const RangeRequest& request) {
   if (request.key.empty()) return error(errors::empty_key());

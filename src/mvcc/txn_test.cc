@@ -112,8 +112,9 @@ TEST_F(TxnTest, SubResponsesHaveAHeaderWithTheRevisionOnly) {
 
 TEST_F(TxnTest, ARangeMayNotAskBeyondTheBeginning) {
   store_.put("a", "v");
-  EXPECT_EQ(store_.txn_error(R"(success { request_put { key: "a" } } success { request_range { key: "a" revision: 3 } })"),
-            errors::future_rev().message);
+  EXPECT_EQ(
+      store_.txn_error(R"(success { request_put { key: "a" } } success { request_range { key: "a" revision: 3 } })"),
+      errors::future_rev().message);
   EXPECT_EQ(store_.revision(), 2) << "nothing was written";
 }
 
@@ -187,21 +188,28 @@ TEST(CheckTxn, KeysMayBeTouchedOnce) {
   EXPECT_EQ(check(R"(success { request_put { key: "a" } } success { request_put { key: "a" } })"), duplicate);
   EXPECT_EQ(check(R"(success { request_put { key: "a" } } success { request_delete_range { key: "a" } })"), duplicate);
   EXPECT_EQ(check(R"(success { request_delete_range { key: "a" range_end: "c" } }
-                     success { request_txn { failure { request_put { key: "b" } } } })"), duplicate);
+                     success { request_txn { failure { request_put { key: "b" } } } })"),
+            duplicate);
   EXPECT_EQ(check(R"(success { request_txn { success { request_put { key: "a" } } } }
-                     success { request_txn { failure { request_put { key: "a" } } } })"), duplicate);
+                     success { request_txn { failure { request_put { key: "a" } } } })"),
+            duplicate);
 }
 
 TEST(CheckTxn, WhatIsNoDuplicate) {
   EXPECT_EQ(check(R"(success { request_put { key: "a" } } failure { request_put { key: "a" } })"), "");
   EXPECT_EQ(check(R"(success { request_txn { success { request_put { key: "a" } }
-                                             failure { request_put { key: "a" } } } })"), "");
-  EXPECT_EQ(check(R"(success { request_delete_range { key: "a" } } success { request_delete_range { key: "a" } })"), "");
+                                             failure { request_put { key: "a" } } } })"),
+            "");
+  EXPECT_EQ(check(R"(success { request_delete_range { key: "a" } } success { request_delete_range { key: "a" } })"),
+            "");
   EXPECT_EQ(check(R"(success { request_txn { success { request_put { key: "a" } } } }
-                     success { request_txn { success { request_delete_range { key: "a" } } } })"), "")
+                     success { request_txn { success { request_delete_range { key: "a" } } } })"),
+            "")
       << "a put before the delete of a nested transaction";
   EXPECT_EQ(check(R"(success { request_delete_range { key: "a" range_end: "\000" } }
-                     success { request_put { key: "b" } })"), "") << "to the last key is not looked at";
+                     success { request_put { key: "b" } })"),
+            "")
+      << "to the last key is not looked at";
 }
 
 TEST(CheckTxn, TheBudgetIsSharedWithNestedTransactions) {
@@ -229,6 +237,25 @@ TEST(ParseTxn, ReadsWhatNestsDeeply) {
   EXPECT_EQ(check_txn(out, 128).error().message, errors::too_many_ops().message) << "and says what is wrong with it";
   EXPECT_TRUE(check_txn(out, 300));
   EXPECT_FALSE(parse_txn("\x12\xff", out));
+}
+
+TEST(ParseTxn, NumbersOfMoreThan64BitsAreNotWellFormed) {
+  std::string leaf;
+  wire::append_varint_field(leaf, 3, UINT64_MAX);
+  const auto wrapped = [](std::string bytes, std::initializer_list<uint32_t> fields) {
+    for (const uint32_t field : fields) {
+      std::string outer;
+      wire::append_bytes_field(outer, field, bytes);
+      bytes = outer;
+    }
+    return bytes;
+  };
+  for (const auto fields : {std::initializer_list<uint32_t>{}, {1}, {1, 2}, {2, 3}, {2, 2, 4, 3}}) {
+    EXPECT_TRUE(is_well_formed_txn(wrapped(leaf, fields)));
+    std::string broken = leaf;
+    broken.back() = '\x21';
+    EXPECT_FALSE(is_well_formed_txn(wrapped(broken, fields))) << fields.size();
+  }
 }
 
 }  // namespace

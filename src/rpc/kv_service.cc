@@ -175,7 +175,9 @@ class TxnHandler final : public UnaryHandler {
   using UnaryHandler::UnaryHandler;
   void on_message(net::Call& call, std::string_view message) override {
     etcdserverpb::TxnRequest request;
-    if (!mvcc::parse_txn(message, request)) return finish_with(call, unmarshal_error());
+    if (!mvcc::parse_txn(message, request) || !mvcc::is_well_formed_txn(message)) {
+      return finish_with(call, unmarshal_error());
+    }
     if (!within_quota(call, context_, server::txn_cost(request))) return;
     if (const auto checked = mvcc::check_txn(request, context_.limits().txn_ops_max); !checked) {
       return finish_with(call, checked.error());

@@ -20,11 +20,13 @@ Error error_of(Answer answer, std::string_view why) {
 Error unmarshal_error(Answer answer) { return error_of(answer, "proto: cannot parse invalid wire-format data"); }
 
 Status unmarshal(std::string_view bytes, google::protobuf::MessageLite& out, Answer answer) {
-  if (out.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) return {};
+  // The generated parser lets numbers pass that have more than 64 bits; Go's does not.
   wire::Reader in(bytes);
   while (in.next()) {
   }
-  return std::unexpected(in.ok() ? error_of(answer, "string field contains invalid UTF-8") : unmarshal_error(answer));
+  if (!in.ok()) return std::unexpected(unmarshal_error(answer));
+  if (out.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) return {};
+  return std::unexpected(error_of(answer, "string field contains invalid UTF-8"));
 }
 
 }  // namespace cairn::rpc

@@ -54,7 +54,7 @@ type profile struct {
 
 func newRun(s *settings, targets [2]*target, known []*knownDifference, unserved *unserved) (*run, error) {
 	r := &run{settings: s, targets: targets, known: known, unserved: unserved, coverage: coverage{}, spent: map[string]time.Duration{}}
-	r.gen = &gen{random: rand.New(rand.NewSource(s.seed)), revision: 1, targets: targets, compactions: map[int64]bool{}}
+	r.gen = &gen{random: rand.New(rand.NewSource(s.seed)), revision: 1, targets: targets, compactions: map[int64]bool{}, renewals: map[int64]bool{}}
 	wanted := map[string]bool{}
 	for _, name := range strings.Split(s.profiles, ",") {
 		if name != "" {
@@ -158,6 +158,7 @@ func (r *run) step(ctx context.Context, s step) {
 		return
 	}
 	r.gen.learn(outcomes[0])
+	r.gen.noteRenewal(s.request, outcomes[0])
 	if s.after != nil {
 		s.after(outcomes[0], outcomes[1])
 	}
@@ -229,7 +230,9 @@ type gen struct {
 	compacted int64
 	// Revisions that were compacted at.
 	compactions map[int64]bool
-	user        string // who sends, in episodes with auth on
+	// Revisions that are not compacted at, see noteRenewal.
+	renewals map[int64]bool
+	user     string // who sends, in episodes with auth on
 }
 
 func (g *gen) learn(o *outcome) {
