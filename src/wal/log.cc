@@ -4,10 +4,14 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "wal/codec.h"
 
 namespace cairn::wal {
 namespace {
+
+constexpr const char* kCutName = "/cut.tmp";
+constexpr uint64_t kCutRetryBytes = 1024 * 1024;  // more in a segment that could not be cut for lack of space
 
 // The new log takes the directory's place, so nothing may be lost with it.
 Status check_replaceable(env::FileSystem& fs, const std::string& directory) {
@@ -28,6 +32,7 @@ Log::Log(env::FileSystem& fs, std::string directory, const Options& options)
     : fs_(fs),
       directory_(std::move(directory)),
       options_(options),
+      cut_at_(options.segment_bytes),
       index_(std::make_shared<SegmentIndex>()),
       spares_(std::make_shared<SparePreparer>(fs, directory_, options.segment_bytes)) {
   options_.zero_ahead_bytes = std::min(options_.zero_ahead_bytes, kZerosMax);
@@ -74,7 +79,7 @@ Status Log::guarded(Step step) {
 Status Log::save(std::span<const Entry> entries, const HardState& state, bool must_sync) {
   append(entries, state);
   CAIRN_CHECK(flush());
-  return must_sync || offset_ >= options_.segment_bytes ? sync() : Status{};
+  return must_sync || offset_ >= cut_at_ ? sync() : Status{};
 }
 
 void Log::append(std::span<const Entry> entries, const HardState& state) {
@@ -117,6 +122,7 @@ void Log::append_head() {
 
 void Log::use_segment(std::shared_ptr<Segment> segment, bool written) {
   offset_ = 0;
+  cut_at_ = options_.segment_bytes;
   zeroed_ = written ? options_.segment_bytes : 0;
   {
     const MutexLock lock(index_->mutex_);
@@ -135,8 +141,9 @@ Status Log::write_buffer() {
   // Blocks that were never written cost a write of metadata in the sync that follows; this makes it one in many.
   if (end > zeroed_ && end < options_.segment_bytes) {
     const std::string_view ahead = zeros(std::min(options_.zero_ahead_bytes, options_.segment_bytes - end));
-    if (!ahead.empty()) CAIRN_CHECK(file.pwrite(ahead, end));
-    zeroed_ = end + ahead.size();
+    const Status zeroed = ahead.empty() ? Status{} : file.pwrite(ahead, end);
+    if (!zeroed && zeroed.error().code != Code::kResourceExhausted) return zeroed;
+    zeroed_ = end + (zeroed ? ahead.size() : 0);
   }
   CAIRN_CHECK(file.pwrite(buffer_.view(), offset_));
   offset_ = end;
@@ -164,7 +171,7 @@ Status Log::sync_file() {
 
 Status Log::sync() {
   CAIRN_CHECK(flush());
-  return guarded([&] { return offset_ >= options_.segment_bytes ? cut() : sync_file(); });
+  return guarded([&] { return offset_ >= cut_at_ ? cut() : sync_file(); });
 }
 
 Status Log::save_snapshot(const SnapshotRecord& record, const HardState& state) {
@@ -185,11 +192,21 @@ Status Log::save_snapshot(const SnapshotRecord& record, const HardState& state) 
 // a crash leaves always ends with a segment that has its head.
 Status Log::cut() {
   CAIRN_ASSERT(buffer_.empty());
+  auto next = next_file();
+  if (!next) {
+    if (next.error().code != Code::kResourceExhausted) return std::unexpected(std::move(next).error());
+    if (cut_at_ == options_.segment_bytes) {
+      log::warn("no space for another WAL segment; the last one grows on", {{"error", next.error().message}});
+    }
+    (void)fs_.remove(directory_ + kCutName);
+    cut_at_ = offset_ + kCutRetryBytes;
+    return sync_file();
+  }
+  Spare spare = *std::move(next);
   CAIRN_CHECK(segments_.back()->file->truncate(offset_));
   dirty_ = true;
   CAIRN_CHECK(sync_file());
 
-  CAIRN_TRY(Spare spare, next_file());
   CAIRN_CHECK(lock_segment(*spare.file, spare.path));
   auto segment = std::make_shared<Segment>();
   segment->name = {segments_.back()->name.sequence + 1, name_index_ + 1};
@@ -207,7 +224,7 @@ Status Log::cut() {
 
 Result<Spare> Log::next_file() {
   if (std::optional<Spare> spare = spares_->take()) return std::move(*spare);
-  Spare spare{.path = directory_ + "/cut.tmp", .file = nullptr, .written = false};
+  Spare spare{.path = directory_ + kCutName, .file = nullptr, .written = false};
   CAIRN_TRY(spare.file, fs_.open(spare.path, env::OpenMode::kCreateEmpty));
   CAIRN_CHECK(extend_segment(*spare.file, 0, options_.segment_bytes));
   return spare;

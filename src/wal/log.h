@@ -8,8 +8,9 @@
 //   CAIRN_CHECK(opened.log->save(entries, hard_state, /*must_sync=*/true));
 //
 // Always true: bytes before the last sync never change; only the last segment is written to.
-// Threads:     one owner. index() and spares() are shared with other threads, see there.
-// Failure:     after a failed write or sync the log refuses everything with that error: a second try could
+// No space:    where there is none for a next segment, the last one grows beyond segment_bytes, which etcd reads as
+// well. Threads:     one owner. index() and spares() are shared with other threads, see there. Failure:     after a
+// failed write or sync the log refuses everything with that error: a second try could
 //              acknowledge lost bytes. The process has to end.
 // Source:      etcd 3.7 server/storage/wal.
 #pragma once
@@ -153,6 +154,7 @@ class Log {
   std::vector<std::shared_ptr<Segment>> segments_;
   uint64_t offset_ = 0;  // bytes written in the last segment
   uint64_t zeroed_ = 0;  // up to here its blocks are written
+  uint64_t cut_at_;      // bytes of the last segment at which the next one is begun
   uint32_t crc_ = 0;     // running, over all that is encoded
   RecordBuffer buffer_;  // encoded, not yet written
   EntryPoints points_;   // of all that is encoded

@@ -106,7 +106,9 @@ Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, uint64
     }));
   }
   if (!is_clean) CAIRN_CHECK(file.truncate(end_offset));
-  CAIRN_CHECK(extend_segment(file, is_clean ? size : end_offset, options.segment_bytes));
+  const Status extended = extend_segment(file, is_clean ? size : end_offset, options.segment_bytes);
+  // Without room the segment takes space as it is written.
+  if (!extended && extended.error().code != Code::kResourceExhausted) return std::unexpected(extended.error());
   if (options.sync) {
     CAIRN_CHECK(file.fdatasync());
     CAIRN_CHECK(fs.sync_directory(directory));
@@ -144,6 +146,7 @@ Result<std::unique_ptr<Log>> Opening::make_log(std::vector<std::shared_ptr<Segme
   log->left_over_ = std::move(left_over);
   log->offset_ = scan.end_offset;
   log->zeroed_ = scan.end_offset;
+  log->cut_at_ = options.segment_bytes;
   log->taken_over_ = false;
   log->torn_ = std::move(scan.torn);
   log->crc_ = scan.crc;

@@ -115,7 +115,10 @@ Status write_snapshot_file(env::FileSystem& fs, const std::string& directory, co
   const std::string name = format_snapshot_name({snapshot.term, snapshot.index});
   // etcd removes left-over files whose names begin so.
   const std::string temporary = directory + "/tmp-" + name;
-  CAIRN_CHECK(env::write_file(fs, temporary, encode_snapshot_file(snapshot)));
+  if (Status written = env::write_file(fs, temporary, encode_snapshot_file(snapshot)); !written) {
+    (void)fs.remove(temporary);
+    return written;
+  }
   CAIRN_CHECK(fs.rename(temporary, directory + "/" + name));
   if (CAIRN_MUTANT("wal.no_directory_sync")) return {};
   return fs.sync_directory(directory);

@@ -15,6 +15,7 @@ constexpr uint64_t kSliceBytes = 1024 * 1024;
 // A sync of the whole at the end would hold up the log's own syncs.
 constexpr uint64_t kSyncBytes = 8 * 1024 * 1024;
 constexpr const char* kPreparing = "/preparing.tmp";
+constexpr const char* kOldNames[] = {"/0.tmp", "/1.tmp", kPreparing};
 
 }  // namespace
 
@@ -32,6 +33,8 @@ Result<bool> SparePreparer::prepare_step() {
   }
   if (!status) {
     work_.reset();
+    // What there was room for is of more use to others.
+    if (status.error().code == Code::kResourceExhausted) (void)fs_.remove(directory_ + kPreparing);
     return std::unexpected(std::move(status).error());
   }
   return has_work();
@@ -40,6 +43,22 @@ Result<bool> SparePreparer::prepare_step() {
 bool SparePreparer::has_work() const {
   const MutexLock lock(mutex_);
   return !ready_ || !released_.empty();
+}
+
+bool SparePreparer::needs_space() const {
+  if (work_) return false;
+  if (!looked_for_old_) {
+    for (const char* name : kOldNames) {
+      if (fs_.exists(directory_ + name)) return false;
+    }
+  }
+  const MutexLock lock(mutex_);
+  return !ready_ && !may_reuse_released();
+}
+
+// A left-over has no open file. It is only removed: after a crash its file may have another name, too.
+bool SparePreparer::may_reuse_released() const {
+  return !released_.empty() && released_.front()->file != nullptr && released_.front().use_count() == 1;
 }
 
 bool SparePreparer::ready() const {
@@ -82,7 +101,7 @@ Status SparePreparer::begin() {
 Result<std::string> SparePreparer::choose_file() {
   if (!std::exchange(looked_for_old_, true)) {
     std::string old;
-    for (const char* name : {"/0.tmp", "/1.tmp", kPreparing}) {
+    for (const char* name : kOldNames) {
       const std::string path = directory_ + name;
       if (!fs_.exists(path)) continue;
       if (old.empty()) {
@@ -94,10 +113,7 @@ Result<std::string> SparePreparer::choose_file() {
     if (!old.empty()) return old;
   }
   const MutexLock lock(mutex_);
-  // A left-over has no open file. It is only removed: after a crash its file may have another name, too.
-  if (released_.empty() || released_.front()->file == nullptr || released_.front().use_count() != 1) {
-    return std::string();
-  }
+  if (!may_reuse_released()) return std::string();
   std::string path = released_.front()->path;
   released_.pop_front();  // closed, and so unlocked
   return path;

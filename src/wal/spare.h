@@ -38,6 +38,8 @@ class SparePreparer {
   // false when a spare stands ready and nothing is left to remove. After an error the next call begins anew.
   Result<bool> prepare_step();
   [[nodiscard]] bool has_work() const;
+  // Whether the next step begins a new file, for lack of one to use again. By the preparing thread.
+  [[nodiscard]] bool needs_space() const;
   [[nodiscard]] bool ready() const;
 
   // The finished spare, if there is one. The caller renames it.
@@ -56,6 +58,7 @@ class SparePreparer {
 
   Status begin();
   Result<std::string> choose_file();
+  [[nodiscard]] bool may_reuse_released() const CAIRN_REQUIRES(mutex_);
   Status slice();
   Status finish();
   Status remove_released();
