@@ -223,6 +223,7 @@ Fault Life::on_operation(const Operation& operation) {
       coverage_.hit((plan_.fault == Fault::kIo ? "disk error in a " : "disk full in a ") +
                     std::string(op_name(operation.op)));
       fault_fired_ = true;
+      sync_failed_ = operation.op == Op::kSync;
     }
     return plan_.fault;
   }
@@ -269,7 +270,7 @@ void Life::run_round() {
   round_requests_ = 0;
   waiting_ = 0;
   controls_.clear();
-  fault_fired_ = ending_ = stop_asked_ = announced_self_ = announced_version_ = false;
+  fault_fired_ = sync_failed_ = ending_ = stop_asked_ = announced_self_ = announced_version_ = false;
   space_refusals_ = 0;
   member_options_.seed = chance_.next();
   arm();
@@ -358,8 +359,9 @@ void Life::end_round() {
   if (!violation_.empty()) return;
   if (stopped) coverage_.hit("clean stops");
 
-  // The process is gone; what of the machine?
-  const bool power_cut = plan_.end == End::kPowerCut || chance_.one_in(3);
+  // The process is gone; what of the machine? After a sync that failed, memory has bytes that the disk will never get
+  // and that no later sync speaks of: neither etcd nor we can start on that, only on what the disk itself holds.
+  const bool power_cut = plan_.end == End::kPowerCut || sync_failed_ || chance_.one_in(3);
   if (power_cut) {
     cut_power();
   } else {

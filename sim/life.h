@@ -155,6 +155,7 @@ class Life final : private MemberClient {
   uint64_t waiting_ = 0;  // for answers
   std::unordered_map<server::Tag, Control> controls_;
   bool fault_fired_ = false;  // one that ends the member
+  bool sync_failed_ = false;
   bool ending_ = false;
   bool stop_asked_ = false;
   bool announced_version_ = false;
