@@ -346,6 +346,38 @@ TEST(Flags, EachDoesWhatItsClassSays) {
   }
 }
 
+// The flags named in the paragraph of docs/compatibility.md that begins with `text`.
+std::set<std::string> documented(const std::string& page, const std::string& text) {
+  std::set<std::string> names;
+  size_t at = page.find("\n" + text);
+  EXPECT_NE(at, std::string::npos) << text;
+  if (at == std::string::npos) return names;
+  const std::string paragraph = page.substr(at, page.find("\n\n", at) - at);
+  for (at = paragraph.find('`'); at != std::string::npos; at = paragraph.find('`', at + 1)) {
+    const size_t end = paragraph.find('`', at + 1);
+    names.insert(paragraph.substr(at + 1, end - at - 1));
+    at = end;
+  }
+  return names;
+}
+
+TEST(Flags, TheDocsListThemAsTheyAre) {
+  std::ifstream file("docs/compatibility.md");
+  std::string page((std::istreambuf_iterator<char>(file)), {});
+  page += "\n\n";
+  const std::map<FlagClass, std::string> paragraphs = {{FlagClass::kSupported, "Have their effect:"},
+                                                       {FlagClass::kComfort, "Accepted; their absence"},
+                                                       {FlagClass::kProtects, "Refuse the start by name"},
+                                                       {FlagClass::kIgnored, "Accepted and ignored"}};
+  for (const auto& [kind, text] : paragraphs) {
+    std::set<std::string> names;
+    for (const FlagSpec& spec : all_flags()) {
+      if (spec.kind == kind) names.emplace(spec.name);
+    }
+    EXPECT_EQ(documented(page, text), names) << text;
+  }
+}
+
 TEST(Flags, EachIsReadFromItsVariableToo) {
   for (const FlagSpec& spec : all_flags()) {
     if (spec.name == "version") continue;

@@ -9,6 +9,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <google/protobuf/stubs/logging.h>
+
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/log.h"
@@ -167,6 +169,7 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread starts: they inherit it
   std::signal(SIGPIPE, SIG_IGN);
+  google::protobuf::SetLogHandler(nullptr);  // a string that is no UTF-8 is told to the client who sent it
   raise_file_limit();
 
   const env::PosixClock clock;

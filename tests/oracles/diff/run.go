@@ -90,7 +90,8 @@ func (r *run) all(ctx context.Context) {
 			r.sequence(ctx, p.begin(r.gen))
 		}
 		if p.next != nil {
-			for range min(p.length, r.settings.requests-r.count) {
+			// A short run has short episodes: it sees some of each kind.
+			for range min(p.length, max(100, r.settings.requests/20), r.settings.requests-r.count) {
 				if !r.going(ctx) {
 					break
 				}

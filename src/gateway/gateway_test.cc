@@ -1,0 +1,128 @@
+// Plain HTTP of a real member.
+#include "gateway/gateway.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "net/server.h"
+#include "net/testing/test_client.h"
+#include "server/quota.h"
+#include "server/testing/member.h"
+
+namespace cairn::gateway {
+namespace {
+
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+class GatewayTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    gateway_ = std::make_unique<Gateway>(*member_.node, member_.registry, member_.metrics);
+    net::ServerOptions options;
+    options.listen.push_back({.address = "127.0.0.1:0"});
+    options.listen.push_back({.address = "127.0.0.1:0", .grpc = false, .http_handler = &gateway_->probes()});
+    server_ = std::make_unique<net::Server>(options, nullptr, gateway_.get());
+    gateway_->attach(server_->loops());
+    member_.start([](unsigned, server::AnswerBatch) {});
+    addresses_ = *server_->start();
+  }
+  void TearDown() override { server_->stop(1'000'000'000); }
+
+  std::string ask(const std::string& method, const std::string& target, size_t listener = 0) {
+    const int fd = net::connect_to(addresses_[listener]);
+    const std::string request = method + " " + target + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    EXPECT_EQ(::send(fd, request.data(), request.size(), MSG_NOSIGNAL), static_cast<ssize_t>(request.size()));
+    const std::string got = net::read_until(fd, [](const std::string&) { return false; });
+    ::close(fd);
+    return got;
+  }
+  std::string get(const std::string& target, size_t listener = 0) { return ask("GET", target, listener); }
+
+  // Until all threads see it.
+  void raise(uint32_t type) {
+    member_.node->raise_alarm(type);
+    const auto reader = member_.node->published().register_thread();
+    for (int i = 0; i < 1000 && !reader->enter()->has_alarm(type); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  }
+
+  server::testing::Member member_;
+  std::unique_ptr<Gateway> gateway_;
+  std::unique_ptr<net::Server> server_;
+  std::vector<std::string> addresses_;
+};
+
+TEST_F(GatewayTest, HealthIsJsonThatDoesNotSaySo) {
+  const std::string answer = get("/health");
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(answer, HasSubstr("Content-Type: text/plain; charset=utf-8\r\n"));
+  EXPECT_THAT(answer, EndsWith(R"({"health":"true","reason":""})"));
+}
+
+TEST_F(GatewayTest, HealthFailsForAnAlarmThatIsNotExcluded) {
+  raise(server::kAlarmNoSpace);
+  const std::string answer = get("/health");
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 503 "));
+  EXPECT_THAT(answer, HasSubstr("X-Content-Type-Options: nosniff\r\n"));
+  EXPECT_THAT(answer, EndsWith("{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}\n"));
+  EXPECT_THAT(get("/health?exclude=NOSPACE"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(get("/health?exclude=CORRUPT"), StartsWith("HTTP/1.1 503 "));
+  EXPECT_THAT(get("/health?exclude=CORRUPT&exclude=NOSPACE&serializable=true"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(get("/readyz"), StartsWith("HTTP/1.1 200 ")) << "no room does not take a member out of service";
+}
+
+TEST_F(GatewayTest, ReadyzFailsForCorruptDataOnly) {
+  raise(server::kAlarmCorrupt);
+  const std::string answer = get("/readyz");
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 503 "));
+  EXPECT_THAT(answer, HasSubstr("[-]data_corruption failed: alarm activated: CORRUPT\n"));
+  EXPECT_THAT(answer, HasSubstr("[+]linearizable_read ok\n"));
+  EXPECT_THAT(get("/readyz/linearizable_read"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(get("/readyz?exclude=data_corruption"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(get("/livez"), StartsWith("HTTP/1.1 200 "));
+}
+
+TEST_F(GatewayTest, ChecksAreListedWhenAskedFor) {
+  EXPECT_THAT(get("/livez"), EndsWith("\r\n\r\nok\n"));
+  EXPECT_THAT(get("/livez?verbose"), EndsWith("\r\n\r\n[+]serializable_read ok\nok\n"));
+  EXPECT_THAT(get("/livez?verbose&exclude=serializable_read"), EndsWith("\r\n\r\nok\n"));
+  EXPECT_THAT(get("/readyz/nothing"), StartsWith("HTTP/1.1 404 "));
+  EXPECT_THAT(get("/livez/"), StartsWith("HTTP/1.1 404 "));
+}
+
+TEST_F(GatewayTest, VersionNamesServerClusterAndStorage) {
+  const std::string answer = get("/version");
+  EXPECT_THAT(answer, HasSubstr("Content-Type: application/json\r\n"));
+  EXPECT_THAT(answer, EndsWith(R"({"etcdserver":"3.7.1","etcdcluster":"3.7.0","storage":"3.7.0"})"));
+}
+
+TEST_F(GatewayTest, OtherMethodsAreRefusedButOptionsAreAlwaysWelcome) {
+  const std::string answer = ask("PUT", "/health");
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 405 "));
+  EXPECT_THAT(answer, HasSubstr("Allow: GET\r\n"));
+  EXPECT_THAT(answer, EndsWith("\r\n\r\nMethod Not Allowed\n"));
+  const std::string options = ask("OPTIONS", "/anything");
+  EXPECT_THAT(options, StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(options, HasSubstr("Access-Control-Allow-Origin: *\r\n"));
+  EXPECT_THAT(options, Not(HasSubstr("Content-Type")));
+}
+
+TEST_F(GatewayTest, UnknownPathsAreNotFound) {
+  EXPECT_THAT(get("/nothing"), StartsWith("HTTP/1.1 404 "));
+  EXPECT_THAT(get("/nothing"), EndsWith("\r\n\r\n404 page not found\n"));
+}
+
+TEST_F(GatewayTest, TheMetricsListenerHasProbesAndMetricsOnly) {
+  EXPECT_THAT(get("/metrics", 1), HasSubstr("etcd_server_has_leader 1"));
+  EXPECT_THAT(get("/health", 1), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(get("/readyz", 1), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(get("/health", 1), Not(HasSubstr("Access-Control")));
+  EXPECT_THAT(get("/version", 1), StartsWith("HTTP/1.1 404 "));
+}
+
+}  // namespace
+}  // namespace cairn::gateway

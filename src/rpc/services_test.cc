@@ -1,0 +1,302 @@
+// The services of a real member, called over a socket by a client of the test's own.
+#include "rpc/services.h"
+
+#include <openssl/sha.h>
+
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+
+#include "base/errors.h"
+#include "net/server.h"
+#include "net/testing/test_client.h"
+#include "proto/health.pb.h"
+#include "proto/rpc.pb.h"
+#include "server/testing/member.h"
+
+namespace cairn::rpc {
+namespace {
+
+constexpr const char* kKv = "/etcdserverpb.KV/";
+constexpr const char* kMaintenance = "/etcdserverpb.Maintenance/";
+
+template <class Message>
+Message message(const std::string& text) {
+  Message out;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &out)) << text;
+  return out;
+}
+
+class ServicesTest : public ::testing::Test {
+ protected:
+  void SetUp() override { open({}); }
+  void TearDown() override { close(); }
+
+  void open(const Limits& limits) {
+    close();
+    member_ = std::make_unique<server::testing::Member>();
+    services_ = std::make_unique<Services>(*member_->node, member_->clock, limits);
+    net::ServerOptions options;
+    options.listen.push_back({.address = "127.0.0.1:0"});
+    options.max_request_message_bytes = limits.request_bytes_max + (512u << 10);
+    server_ = std::make_unique<net::Server>(options, services_.get(), nullptr);
+    services_->attach(server_->loops());
+    member_->start([this](unsigned loop, server::AnswerBatch batch) { services_->deliver(loop, std::move(batch)); });
+    client_ = std::make_unique<net::TestClient>((*server_->start())[0]);
+  }
+  void close() {
+    client_.reset();
+    if (server_ != nullptr) server_->stop(1'000'000'000);
+    if (member_ != nullptr) member_->stop();
+    server_.reset();
+    services_.reset();
+    member_.reset();
+  }
+
+  net::TestClient::Stream& call(const std::string& path, const google::protobuf::MessageLite& request) {
+    return client_->unary(path, request.SerializeAsString());
+  }
+  // "code text"
+  std::string error(const std::string& path, std::string_view bytes) {
+    const auto& stream = client_->unary(path, bytes);
+    return std::to_string(stream.code()) + " " + stream.message();
+  }
+  template <class Request>
+  std::string error_of(const std::string& path, const std::string& text) {
+    return error(path, message<Request>(text).SerializeAsString());
+  }
+  template <class Response>
+  Response answer(const std::string& path, const google::protobuf::MessageLite& request) {
+    const auto& stream = call(path, request);
+    EXPECT_EQ(stream.code(), 0) << path << ": " << stream.message();
+    Response response;
+    const auto messages = stream.messages();
+    EXPECT_EQ(messages.size(), 1u);
+    EXPECT_TRUE(messages.empty() || response.ParseFromString(messages[0]));
+    return response;
+  }
+  void put(const std::string& key, const std::string& value = "") {
+    etcdserverpb::PutRequest request;
+    request.set_key(key);
+    request.set_value(value);
+    answer<etcdserverpb::PutResponse>(std::string(kKv) + "Put", request);
+  }
+  static std::string text_of(const Error& e) { return std::to_string(static_cast<int>(e.code)) + " " + e.message; }
+
+  std::unique_ptr<server::testing::Member> member_;
+  std::unique_ptr<Services> services_;
+  std::unique_ptr<net::Server> server_;
+  std::unique_ptr<net::TestClient> client_;
+};
+
+// --- what is no request -------------------------------------------------------------------------------------------
+
+TEST_F(ServicesTest, BytesThatAreNoMessageAreAnsweredAsGoDoes) {
+  const std::string unary = "13 grpc: error unmarshalling request: proto: cannot parse invalid wire-format data";
+  const std::string stream = "13 grpc: failed to unmarshal the received message: proto: cannot parse invalid wire-format data";
+  for (const char* method : {"Range", "Put", "DeleteRange", "Txn", "Compact"}) {
+    EXPECT_EQ(error(std::string(kKv) + method, "\xff"), unary) << method;
+  }
+  for (const char* method : {"Status", "Alarm", "HashKV", "Hash"}) {
+    EXPECT_EQ(error(std::string(kMaintenance) + method, "\xff"), unary) << method;
+  }
+  EXPECT_EQ(error("/etcdserverpb.Cluster/MemberList", "\xff"), unary);
+  EXPECT_EQ(error(std::string(kKv) + "RangeStream", "\xff"), stream);
+  EXPECT_EQ(error(std::string(kMaintenance) + "Snapshot", "\xff"), stream);
+}
+
+TEST_F(ServicesTest, AStringThatIsNoUtf8IsNamedAsSuch) {
+  EXPECT_EQ(error("/grpc.health.v1.Health/Check", "\x0a\x01\xff"),
+            "13 grpc: error unmarshalling request: string field contains invalid UTF-8");
+}
+
+TEST_F(ServicesTest, FieldsOfAnotherTypeArePassedOver) {
+  EXPECT_EQ(error(std::string(kKv) + "Put", "\x08\x01"), text_of(errors::empty_key())) << "the key as a number";
+}
+
+TEST_F(ServicesTest, NumbersBeyond64BitsAreRefusedInNestedMessagesToo) {
+  const std::string number = std::string("\x18\xfb") + std::string(8, '\xff') + "\x21";  // the limit of a range
+  const std::string operation = "\x0a\x0b" + number;
+  EXPECT_TRUE(error(std::string(kKv) + "Txn", "\x12\x0d" + operation).starts_with("13 ")) ;
+}
+
+TEST_F(ServicesTest, UnknownMethodsAndServicesAreUnimplemented) {
+  EXPECT_EQ(error("/etcdserverpb.KV/Nothing", ""), "12 unknown method Nothing for service etcdserverpb.KV");
+  EXPECT_EQ(error("/nothing.Service/Call", ""), "12 unknown service nothing.Service");
+}
+
+TEST_F(ServicesTest, TooLargeIsSaidByTheServiceAndBeyondByTheTransport) {
+  etcdserverpb::PutRequest request;
+  request.set_key("big");
+  request.set_value(std::string(1'572'864, 'x'));
+  EXPECT_EQ(error(std::string(kKv) + "Put", request.SerializeAsString()), text_of(errors::request_too_large()));
+  request.set_value(std::string(2'097'152, 'x'));
+  const std::string bytes = request.SerializeAsString();
+  EXPECT_EQ(error(std::string(kKv) + "Put", bytes),
+            "8 grpc: received message larger than max (" + std::to_string(bytes.size()) + " vs. 2097152)");
+}
+
+// --- KV -----------------------------------------------------------------------------------------------------------
+
+TEST_F(ServicesTest, ATransactionWithoutOperationsIsAnsweredAtOnce) {
+  const auto response = answer<etcdserverpb::TxnResponse>(std::string(kKv) + "Txn", etcdserverpb::TxnRequest());
+  EXPECT_TRUE(response.succeeded());
+  EXPECT_EQ(response.header().revision(), 1);
+}
+
+TEST_F(ServicesTest, NoRoomIsSaidBeforeWhatIsWrongWithTheRequest) {
+  Limits limits;
+  limits.quota_bytes = 1;
+  open(limits);
+  EXPECT_EQ(error(std::string(kKv) + "Put", ""), text_of(errors::no_space()));
+  EXPECT_EQ(error_of<etcdserverpb::TxnRequest>(std::string(kKv) + "Txn", "success { request_put { } }"),
+            text_of(errors::no_space()));
+  EXPECT_EQ(error_of<etcdserverpb::TxnRequest>(std::string(kKv) + "Txn", "success { }"),
+            text_of(errors::key_not_found())) << "costs nothing";
+}
+
+TEST_F(ServicesTest, StreamedRangesAddUpToTheUnaryAnswer) {
+  for (int i = 0; i < 137; ++i) put("key" + std::to_string(1000 + i), std::string(static_cast<size_t>(i), 'v'));
+  for (const char* text : {R"(key: "k" range_end: "l")", R"(key: "k" range_end: "l" limit: 50)",
+                           R"(key: "k" range_end: "l" keys_only: true)", R"(key: "k" range_end: "l" count_only: true)",
+                           R"(key: "k" range_end: "l" sort_order: ASCEND revision: 60)",
+                           R"(key: "k" range_end: "l" sort_target: MOD)", R"(key: "none")", R"(key: "key1000")"}) {
+    const auto request = message<etcdserverpb::RangeRequest>(text);
+    auto expected = answer<etcdserverpb::RangeResponse>(std::string(kKv) + "Range", request);
+    const auto& stream = call(std::string(kKv) + "RangeStream", request);
+    ASSERT_EQ(stream.code(), 0) << stream.message();
+    etcdserverpb::RangeResponse whole;
+    const auto messages = stream.messages();
+    for (size_t i = 0; i < messages.size(); ++i) {
+      etcdserverpb::RangeStreamResponse part;
+      ASSERT_TRUE(part.ParseFromString(messages[i]));
+      EXPECT_EQ(part.range_response().has_header(), i + 1 == messages.size()) << "the header comes last";
+      whole.MergeFrom(part.range_response());
+    }
+    EXPECT_EQ(whole.SerializeAsString(), expected.SerializeAsString()) << text;
+  }
+}
+
+TEST_F(ServicesTest, StreamedRangesHaveNoOrderButTheKeys) {
+  const std::string path = std::string(kKv) + "RangeStream";
+  const std::string orders = "12 RangeStream does not support custom sort orders";
+  EXPECT_EQ(error_of<etcdserverpb::RangeRequest>(path, R"(key: "a" sort_order: DESCEND)"), orders);
+  EXPECT_EQ(error_of<etcdserverpb::RangeRequest>(path, R"(key: "a" sort_order: ASCEND sort_target: MOD)"), orders);
+  EXPECT_EQ(error_of<etcdserverpb::RangeRequest>(path, R"(key: "a" max_mod_revision: 1)"),
+            "12 RangeStream does not support revision filters");
+}
+
+// --- headers ------------------------------------------------------------------------------------------------------
+
+TEST_F(ServicesTest, ClusterAnswersHaveNoRevision) {
+  const auto list = answer<etcdserverpb::MemberListResponse>("/etcdserverpb.Cluster/MemberList",
+                                                             etcdserverpb::MemberListRequest());
+  EXPECT_EQ(list.header().revision(), 0);
+  EXPECT_NE(list.header().member_id(), 0u);
+  EXPECT_NE(list.header().cluster_id(), 0u);
+  EXPECT_NE(list.header().raft_term(), 0u);
+  ASSERT_EQ(list.members_size(), 1);
+  EXPECT_EQ(list.members(0).name(), "default");
+  EXPECT_EQ(list.members(0).id(), list.header().member_id());
+  const auto status = answer<etcdserverpb::StatusResponse>(std::string(kMaintenance) + "Status",
+                                                           etcdserverpb::StatusRequest());
+  EXPECT_EQ(status.header().revision(), 1);
+}
+
+// --- maintenance --------------------------------------------------------------------------------------------------
+
+TEST_F(ServicesTest, ASnapshotIsTheFileAndItsHashWithoutHeaders) {
+  put("a", "1");
+  const auto& stream = call(std::string(kMaintenance) + "Snapshot", etcdserverpb::SnapshotRequest());
+  ASSERT_EQ(stream.code(), 0) << stream.message();
+  std::string file;
+  uint64_t remaining_before = UINT64_MAX;
+  std::string last;
+  const auto messages = stream.messages();
+  for (const std::string& bytes : messages) {
+    etcdserverpb::SnapshotResponse part;
+    ASSERT_TRUE(part.ParseFromString(bytes));
+    EXPECT_FALSE(part.has_header());
+    EXPECT_EQ(part.version(), "3.7.0");
+    EXPECT_LE(part.remaining_bytes(), remaining_before);
+    EXPECT_LE(part.blob().size(), 32768u);
+    remaining_before = part.remaining_bytes();
+    file += part.blob();
+    last = part.blob();
+  }
+  EXPECT_EQ(remaining_before, 0u);
+  EXPECT_EQ(file.size() % 512, 32u) << "how tools see that the hash is there";
+  ASSERT_EQ(last.size(), 32u);
+  unsigned char hash[SHA256_DIGEST_LENGTH];
+  SHA256(reinterpret_cast<const unsigned char*>(file.data()), file.size() - 32, hash);
+  EXPECT_EQ(last, std::string(reinterpret_cast<const char*>(hash), sizeof hash));
+}
+
+TEST_F(ServicesTest, HashKvTellsItsRevisionsAndRefusesOthers) {
+  put("a", "1");
+  const auto hash = [&](int64_t revision) {
+    etcdserverpb::HashKVRequest request;
+    request.set_revision(revision);
+    return answer<etcdserverpb::HashKVResponse>(std::string(kMaintenance) + "HashKV", request);
+  };
+  EXPECT_EQ(hash(0).compact_revision(), -1) << "never compacted";
+  EXPECT_EQ(hash(0).hash_revision(), 2);
+  EXPECT_EQ(hash(0).hash(), hash(2).hash());
+  EXPECT_NE(hash(1).hash(), hash(2).hash());
+  EXPECT_EQ(hash(1).header().revision(), 2);
+  EXPECT_EQ(error_of<etcdserverpb::HashKVRequest>(std::string(kMaintenance) + "HashKV", "revision: 3"),
+            text_of(errors::future_rev()));
+  answer<etcdserverpb::CompactionResponse>(std::string(kKv) + "Compact",
+                                           message<etcdserverpb::CompactionRequest>("revision: 2 physical: true"));
+  EXPECT_EQ(hash(0).compact_revision(), 2);
+  EXPECT_EQ(error_of<etcdserverpb::HashKVRequest>(std::string(kMaintenance) + "HashKV", "revision: 1"),
+            text_of(errors::compacted()));
+}
+
+TEST_F(ServicesTest, StatusTellsAlarmsQuotaAndVersions) {
+  const auto status = [&] {
+    return answer<etcdserverpb::StatusResponse>(std::string(kMaintenance) + "Status", etcdserverpb::StatusRequest());
+  };
+  EXPECT_EQ(status().version(), "3.7.1");
+  EXPECT_EQ(status().storageversion(), "3.7.0");
+  EXPECT_EQ(status().dbsizequota(), int64_t{2} << 30);
+  EXPECT_EQ(status().leader(), status().header().member_id());
+  EXPECT_EQ(status().errors_size(), 0);
+  EXPECT_FALSE(status().islearner());
+  const auto alarm = [&](const std::string& text) {
+    return answer<etcdserverpb::AlarmResponse>(std::string(kMaintenance) + "Alarm",
+                                               message<etcdserverpb::AlarmRequest>(text));
+  };
+  EXPECT_EQ(alarm("action: ACTIVATE memberID: 5 alarm: NOSPACE").alarms_size(), 1);
+  alarm("action: ACTIVATE alarm: CORRUPT");
+  ASSERT_EQ(status().errors_size(), 2);
+  EXPECT_EQ(status().errors(0), "alarm:CORRUPT");
+  EXPECT_EQ(status().errors(1), "memberID:5 alarm:NOSPACE");
+}
+
+// --- health -------------------------------------------------------------------------------------------------------
+
+TEST_F(ServicesTest, HealthKnowsTheWholeServerOnly) {
+  const auto check = answer<grpc::health::v1::HealthCheckResponse>("/grpc.health.v1.Health/Check",
+                                                                   grpc::health::v1::HealthCheckRequest());
+  EXPECT_EQ(check.status(), grpc::health::v1::HealthCheckResponse::SERVING);
+  EXPECT_EQ(error("/grpc.health.v1.Health/Check", "\x0a\x01x"), "5 unknown service");
+}
+
+// --- the table of errors ------------------------------------------------------------------------------------------
+
+// Client libraries map these two by their texts; on the wire etcd gives them no code of their own.
+TEST(Errors, TwoTravelAsUnknown) {
+  EXPECT_EQ(errors::member_not_enough_started().code, Code::kUnknown);
+  EXPECT_EQ(errors::request_too_many_requests().code, Code::kUnknown);
+}
+
+// Go's clients repeat what is answered Unavailable: nothing that refuses a write for good may be.
+TEST(Errors, RefusalsAreNotUnavailable) {
+  for (const Error& error : {errors::key_not_found(), errors::lease_not_found(), errors::no_space(), errors::corrupt(),
+                             errors::request_too_large(), errors::request_too_many_requests(), errors::compacted()}) {
+    EXPECT_NE(error.code, Code::kUnavailable) << error.message;
+  }
+}
+
+}  // namespace
+}  // namespace cairn::rpc
