@@ -61,8 +61,6 @@ void Life::choose_options() {
   watch_disk();
   fs_.make_durable_directories("/data");
   fs_.options().can_allocate = !chance_.one_in(6);
-  fs_.options().can_punch = !chance_.one_in(6);
-  fs_.options().poison_punched = chance_.one_in(2);
 
   server::BootstrapOptions& bootstrap = member_options_.bootstrap;
   bootstrap.name = "m0";
@@ -112,8 +110,8 @@ Life::Plan Life::plan_round(End end) {
   Plan plan{.end = end, .requests = chance_.between(30, 90)};
   plan.small_disk = chance_.one_in(12);
   if (chance_.one_in(4)) {
-    plan.passing_op = chance_.one_in(2) ? Op::kAllocate : (chance_.one_in(2) ? Op::kPunch : Op::kWrite);
-    plan.passing = plan.passing_op == Op::kPunch ? Fault::kUnsupported : Fault::kNoSpace;
+    plan.passing_op = chance_.one_in(2) ? Op::kAllocate : Op::kWrite;
+    plan.passing = Fault::kNoSpace;
     plan.passing_one_in = chance_.between(2, 12);
   }
   const auto choose = [&](std::initializer_list<std::pair<Op, const char*>> from, uint64_t nth_max) {
@@ -132,7 +130,6 @@ Life::Plan Life::plan_round(End end) {
         choose({{Op::kWrite, "/db"},
                 {Op::kSync, "/db"},
                 {Op::kAllocate, "/db"},
-                {Op::kPunch, "/db"},
                 {Op::kTruncate, "/db"},
                 {Op::kWrite, ".wal"},
                 {Op::kSync, ".wal"},

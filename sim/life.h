@@ -63,7 +63,7 @@ class Life final : private MemberClient {
     uint64_t nth = 0;
     bool meta_page = false;  // only writes of a meta page
     Fault fault = Fault::kCrash;
-    Fault passing = Fault::kNone;  // one that the member gets over: of the file's allocations, punches or writes
+    Fault passing = Fault::kNone;  // one that the member gets over: of the file's allocations or writes
     Op passing_op = Op::kAllocate;
     uint64_t passing_one_in = 0;
     bool small_disk = false;

@@ -51,7 +51,8 @@ ApplyCore::ApplyCore(const ApplyOptions& options, AppliedState state, int64_t no
   published_compact_revision_ = store_.compact_revision();
   compact_number_ = number;
   if (state.unfinished_compaction > 0) {
-    pass_ = Pass{.compact_revision = state.unfinished_compaction};
+    const bool wrong = CAIRN_MUTANT("server.compaction_resumed_at_wrong_revision");
+    pass_ = Pass{.compact_revision = wrong ? store_.revision() : state.unfinished_compaction};
   }
   consider_commit(now_ns);
 }
@@ -245,6 +246,7 @@ int64_t ApplyCore::lowest_asked_revision() const {
 // before it has ended: its own commits do not hold that compaction yet.
 int64_t ApplyCore::trim_floor() const {
   const int64_t asked = lowest_asked_revision();
+  if (CAIRN_MUTANT("server.later_compaction_trimmed")) return asked;
   return pass_ ? std::min(asked, pass_->compact_revision) : asked;
 }
 

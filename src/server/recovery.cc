@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/bytes.h"
+#include "base/check.h"
 #include "base/log.h"
 #include "cluster/codec.h"
 #include "cluster/v2_store.h"
@@ -237,7 +238,7 @@ Status load_tables(const storage::View& view, AppliedState& state) {
 }
 
 void attach_leases(const mvcc::IndexRoot& root, lease::Lessor& lessor) {
-  if (lessor.leases().empty()) return;
+  if (lessor.leases().empty() || CAIRN_MUTANT("server.lease_attachment_lost")) return;
   mvcc::IndexCursor cursor(root, {});
   for (cursor.seek_first(); cursor.valid(); cursor.next()) {
     if (cursor.at().lease != 0) lessor.move_key(cursor.key(), 0, cursor.at().lease);
