@@ -77,6 +77,11 @@ class View {
   virtual ~View() = default;
   //   errors: kDataLoss
   [[nodiscard]] virtual Result<std::optional<std::string_view>> get(Table table, std::string_view key) const = 0;
+  // As many get()s, at most kGetManyMax of them, one value a key: what they wait for in memory overlaps.
+  //   errors: kDataLoss, of any of them
+  static constexpr size_t kGetManyMax = 64;
+  [[nodiscard]] virtual Status get_many(Table table, std::span<const std::string_view> keys,
+                                        std::span<std::optional<std::string_view>> values) const;
   [[nodiscard]] virtual std::unique_ptr<Cursor> cursor(Table table) const = 0;
   // Number of the commit that made it; grows.
   [[nodiscard]] virtual uint64_t txid() const = 0;

@@ -19,4 +19,13 @@ std::string_view table_name(Table table) {
   CAIRN_ASSERT(false);
 }
 
+Status View::get_many(Table table, std::span<const std::string_view> keys,
+                      std::span<std::optional<std::string_view>> values) const {
+  CAIRN_ASSERT(keys.size() == values.size() && keys.size() <= kGetManyMax);
+  for (size_t i = 0; i < keys.size(); ++i) {
+    CAIRN_TRY(values[i], get(table, keys[i]));
+  }
+  return {};
+}
+
 }  // namespace cairn::storage

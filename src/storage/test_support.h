@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -130,6 +131,7 @@ inline std::string difference(const View& view, const Model& model, Random& rand
     if (auto status = cursor->seek_last(); !status) return status.error().message;
     if (cursor->valid() != !expected.empty()) return name + ": seek_last";
     if (cursor->valid() && cursor->key() != expected.rbegin()->first) return name + ": seek_last";
+    std::vector<std::string> asked;
     for (int i = 0; i < 20 && !expected.empty(); ++i) {
       // A key that is there, or near one.
       auto it = std::next(expected.begin(),
@@ -146,6 +148,15 @@ inline std::string difference(const View& view, const Model& model, Random& rand
       const auto bound = expected.lower_bound(key);
       if (cursor->valid() != (bound != expected.end())) return name + ": seek " + to_hex(key);
       if (cursor->valid() && cursor->key() != bound->first) return name + ": seek " + to_hex(key);
+      asked.push_back(std::move(key));
+    }
+    const std::vector<std::string_view> keys(asked.begin(), asked.end());
+    std::vector<std::optional<std::string_view>> values(keys.size());
+    if (auto status = view.get_many(table, keys, values); !status) return status.error().message;
+    for (size_t i = 0; i < keys.size(); ++i) {
+      const auto found = expected.find(asked[i]);
+      if (values[i].has_value() != (found != expected.end())) return name + ": get_many of " + to_hex(keys[i]);
+      if (values[i] && *values[i] != found->second) return name + ": get_many value of " + to_hex(keys[i]);
     }
   }
   return "";

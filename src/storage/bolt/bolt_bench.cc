@@ -127,6 +127,24 @@ void BM_RandomGet(benchmark::State& state) {
 }
 BENCHMARK(BM_RandomGet);
 
+void BM_RandomGetMany(benchmark::State& state) {
+  const auto engine = *open_bolt(env::posix_fs(), million());
+  const auto view = engine->view();
+  Random random(1);
+  const auto count = static_cast<size_t>(state.range(0));
+  std::vector<std::string> keys(count, std::string(kKeyBytes, '_'));
+  for (std::string& key : keys) store_be64(key.data() + 9, 0);
+  const std::vector<std::string_view> asked(keys.begin(), keys.end());
+  std::vector<std::optional<std::string_view>> values(count);
+  for (auto _ : state) {
+    for (std::string& key : keys) store_be64(key.data(), 2 + random.below(kRecords));
+    if (!view->get_many(Table::kKey, asked, values)) std::abort();
+    for (const auto& value : values) benchmark::DoNotOptimize(value->back());
+  }
+  rate(state, count);
+}
+BENCHMARK(BM_RandomGetMany)->Arg(2)->Arg(8)->Arg(16)->Arg(32)->Arg(64);
+
 void BM_Scan(benchmark::State& state) {
   const auto engine = *open_bolt(env::posix_fs(), million());
   const auto view = engine->view();

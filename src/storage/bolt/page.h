@@ -15,6 +15,11 @@ namespace cairn::storage::bolt {
 
 // Keys in byte order.
 [[nodiscard]] inline int compare(std::string_view a, std::string_view b) {
+  if (a.size() >= 8 && b.size() >= 8) {
+    const uint64_t x = load_be64(a.data());
+    const uint64_t y = load_be64(b.data());
+    if (x != y) return x < y ? -1 : 1;
+  }
   const size_t shorter = a.size() < b.size() ? a.size() : b.size();
   const int order = std::memcmp(a.data(), b.data(), shorter);
   if (order != 0) return order;
@@ -63,18 +68,14 @@ struct Page {
     return count == 0 || element_start(0) == table_end;
   }
 
-  // Asks for all keys at once: a search that meets them one by one would wait for memory at each.
-  void prefetch_keys() const {
-    if (count > kPrefetchMax) return;
-    for (uint32_t i = 1; i < count; ++i) {
-      const uint64_t start = element_start(i);
-      if (start < bytes) __builtin_prefetch(data + start);
-    }
+  // Ask for memory that is about to be read. needs: i < count
+  void prefetch_element(uint32_t i) const {
+    __builtin_prefetch(data + kHeaderBytes + uint64_t{i} * kElementBytes);
+    __builtin_prefetch(data + kHeaderBytes + uint64_t{i + 1} * kElementBytes);
   }
+  void prefetch_first_key() const { __builtin_prefetch(data + kHeaderBytes + uint64_t{count} * kElementBytes); }
 
  private:
-  static constexpr uint32_t kPrefetchMax = 32;
-
   struct Element {
     uint64_t start;
     uint32_t key_bytes;

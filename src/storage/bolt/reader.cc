@@ -3,8 +3,6 @@
 namespace cairn::storage::bolt {
 namespace {
 
-constexpr Fault kBadElement = "an element does not fit its neighbours or its page";
-constexpr Fault kTooDeep = "the tree is deeper than any whole tree";
 constexpr Fault kUnordered = "keys do not ascend from page to page";
 
 // Makes an inline page, or the empty leaf of a bucket that is not there.
@@ -52,7 +50,6 @@ Fault PageSource::child(const Page& branch, uint32_t i, Page& out) const {
     for (int line = 0; line < 4; ++line) __builtin_prefetch(at + line * 64);
   }
   if (const Fault fault = load(named.child, out)) return fault;
-  if (out.leaf) out.prefetch_keys();
   Entry first;
   if (out.count == 0) return "the leaf below a branch is empty";
   if (!out.entry(0, first)) return kBadElement;
@@ -224,39 +221,6 @@ Result<std::shared_ptr<const BoltView>> BoltView::open(std::shared_ptr<const env
     if (const Fault fault = load_root(view->pages_, root, page)) return damaged(root.page, table_name(table), fault);
   }
   return view;
-}
-
-Result<std::optional<std::string_view>> BoltView::get(Table table, std::string_view key) const {
-  const BucketRoot& root = this->root(table);
-  Page page;
-  if (const Fault fault = load_root(pages_, root, page)) return damaged(root.page, table_name(table), fault);
-  Page bound;  // the lowest branch that named a higher key beside the way down
-  uint32_t bound_index = 0;
-  Place place;
-  for (int depth = 1;; ++depth) {
-    if (const Fault fault = find(page, key, place)) return damaged(page.id, table_name(table), fault);
-    if (page.leaf) break;
-    if (depth == kDepthMax) return damaged(page.id, table_name(table), kTooDeep);
-    const uint32_t index = child_index(place);
-    const Page branch = page;
-    if (index + 1 < branch.count) {
-      bound = branch;
-      bound_index = index + 1;
-    }
-    if (const Fault fault = pages_.child(branch, index, page)) return damaged(branch.id, table_name(table), fault);
-  }
-  if (place.exact) {
-    Entry entry;
-    (void)page.entry(place.index, entry);
-    if (entry.flags != 0) return damaged(page.id, table_name(table), "an element has the wrong flags");
-    return std::optional(entry.value);
-  }
-  // Not there. Behind the last entry of a leaf this is only true if the branch keys that led here are right: the one
-  // below `key` was checked on the way down, the one above it is now.
-  if (place.index == page.count && bound.data != nullptr) {
-    if (const Fault fault = pages_.child(bound, bound_index, page)) return damaged(bound.id, table_name(table), fault);
-  }
-  return std::optional<std::string_view>{};
 }
 
 std::unique_ptr<Cursor> BoltView::cursor(Table table) const { return std::make_unique<BoltCursor>(*this, table); }

@@ -10,6 +10,7 @@
 #include <array>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include "env/fs.h"
@@ -20,6 +21,8 @@ namespace cairn::storage::bolt {
 
 // What is wrong, or nullptr. Turned into an Error only where it leaves this folder: a good read builds no strings.
 using Fault = const char*;
+inline constexpr Fault kBadElement = "an element does not fit its neighbours or its page";
+inline constexpr Fault kTooDeep = "the tree is deeper than any whole tree";
 [[nodiscard]] std::unexpected<Error> damaged(uint64_t page, std::string_view bucket, Fault fault);
 
 // The pages of one committed file state.
@@ -101,6 +104,8 @@ class BoltView final : public View {
   static Result<std::shared_ptr<const BoltView>> open(std::shared_ptr<const env::Mapping> mapping, const Meta& meta);
 
   [[nodiscard]] Result<std::optional<std::string_view>> get(Table table, std::string_view key) const override;
+  [[nodiscard]] Status get_many(Table table, std::span<const std::string_view> keys,
+                                std::span<std::optional<std::string_view>> values) const override;
   [[nodiscard]] std::unique_ptr<Cursor> cursor(Table table) const override;
   [[nodiscard]] uint64_t txid() const override { return meta_.txid; }
   [[nodiscard]] bool resident(Table table, std::string_view key) const override;

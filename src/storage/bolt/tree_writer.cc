@@ -7,7 +7,6 @@
 namespace cairn::storage::bolt {
 namespace {
 
-constexpr Fault kBadElement = "an element does not fit its neighbours or its page";
 constexpr Fault kSingleChild = "the branch has a single child";
 
 }  // namespace
