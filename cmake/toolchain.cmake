@@ -28,9 +28,10 @@ endif()
 
 find_program(CAIRN_CCACHE ccache)
 if(CAIRN_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CAIRN_CCACHE})
   # Precompiled headers and ccache agree only with these.
-  set(ENV{CCACHE_SLOPPINESS} "pch_defines,time_macros")
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${CAIRN_CCACHE})
+  add_compile_options(-fpch-preprocess)
 endif()
 find_program(CAIRN_MOLD mold)
 if(CAIRN_MOLD AND NOT CAIRN_LTO)
