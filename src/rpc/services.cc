@@ -71,6 +71,17 @@ class HealthHandler final : public net::CallHandler {
   bool watch_;
 };
 
+class HealthListHandler final : public net::CallHandler {
+ public:
+  void on_message(net::Call& call, std::string_view message) override {
+    grpc::health::v1::HealthListRequest request;
+    if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
+    grpc::health::v1::HealthListResponse response;
+    (*response.mutable_statuses())[""].set_status(grpc::health::v1::HealthCheckResponse::SERVING);
+    call.reply(response.SerializeAsString());
+  }
+};
+
 constexpr std::string_view kServices[] = {"etcdserverpb.KV", "etcdserverpb.Maintenance", "etcdserverpb.Cluster",
                                           "grpc.health.v1.Health"};
 
@@ -104,6 +115,7 @@ std::unique_ptr<net::CallHandler> Services::route(std::string_view path, net::Ca
   if (service == "grpc.health.v1.Health") {
     if (method == "Check") return std::make_unique<HealthHandler>(false);
     if (method == "Watch") return std::make_unique<HealthHandler>(true);
+    if (method == "List") return std::make_unique<HealthListHandler>();
   }
   return nullptr;
 }

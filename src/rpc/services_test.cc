@@ -280,6 +280,25 @@ TEST_F(ServicesTest, HealthKnowsTheWholeServerOnly) {
                                                                    grpc::health::v1::HealthCheckRequest());
   EXPECT_EQ(check.status(), grpc::health::v1::HealthCheckResponse::SERVING);
   EXPECT_EQ(error("/grpc.health.v1.Health/Check", "\x0a\x01x"), "5 unknown service");
+  const auto list = answer<grpc::health::v1::HealthListResponse>("/grpc.health.v1.Health/List",
+                                                                 grpc::health::v1::HealthListRequest());
+  ASSERT_EQ(list.statuses_size(), 1);
+  EXPECT_EQ(list.statuses().at("").status(), grpc::health::v1::HealthCheckResponse::SERVING);
+}
+
+TEST_F(ServicesTest, AHealthWatchTellsOnceAndStaysOpen) {
+  for (const auto& [bytes, status] : {std::pair("", grpc::health::v1::HealthCheckResponse::SERVING),
+                                      std::pair("\x0a\x01x", grpc::health::v1::HealthCheckResponse::SERVICE_UNKNOWN)}) {
+    const int32_t id = client_->start("/grpc.health.v1.Health/Watch");
+    client_->send(id, bytes);
+    client_->half_close(id);
+    ASSERT_TRUE(client_->pump_until([&] { return !client_->stream(id).messages().empty(); }));
+    grpc::health::v1::HealthCheckResponse response;
+    ASSERT_TRUE(response.ParseFromString(client_->stream(id).messages()[0]));
+    EXPECT_EQ(response.status(), status);
+    EXPECT_FALSE(client_->stream(id).closed);
+    client_->reset(id);
+  }
 }
 
 // --- the table of errors ------------------------------------------------------------------------------------------

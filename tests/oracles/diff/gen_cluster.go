@@ -64,6 +64,13 @@ func (g *gen) clusterStep() step {
 		return g.rpc(maintenance+"Downgrade", &pb.DowngradeRequest{Action: action, Version: pickOf(g, "", "3.6.0")}, &pb.DowngradeResponse{})
 	case 16:
 		service := pickOf(g, "", "", "etcdserverpb.KV", "nothing")
+		switch g.random.Intn(4) {
+		case 0:
+			return g.rpc("/grpc.health.v1.Health/List", &healthpb.HealthListRequest{}, &healthpb.HealthListResponse{})
+		case 1: // the first answer: the stream stays open
+			return g.conversation("/grpc.health.v1.Health/Watch",
+				[]proto.Message{&healthpb.HealthCheckRequest{Service: service}}, &healthpb.HealthCheckResponse{})
+		}
 		return g.rpc("/grpc.health.v1.Health/Check", &healthpb.HealthCheckRequest{Service: service}, &healthpb.HealthCheckResponse{})
 	}
 	return g.rpc(authService+"AuthStatus", &pb.AuthStatusRequest{}, &pb.AuthStatusResponse{})

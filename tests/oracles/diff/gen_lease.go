@@ -69,7 +69,8 @@ func (g *gen) keepAlive(ids ...int64) step {
 	return g.conversation(leaseService+"LeaseKeepAlive", requests, &pb.LeaseKeepAliveResponse{})
 }
 
-// conversation sends each request and waits for its answer.
+// conversation sends each request and waits for its answer. To a method that takes one request the sending is ended with
+// it: Go's server answers only then.
 func (g *gen) conversation(path string, requests []proto.Message, answer proto.Message) step {
 	c := call{path: path, user: g.user, answer: answer}
 	return step{
@@ -91,6 +92,9 @@ func (g *gen) conversation(path string, requests []proto.Message, answer proto.M
 				}
 				var got []byte
 				_ = stream.SendMsg(&bytes) // its error is told by RecvMsg
+				if isStream(path) {
+					_ = stream.CloseSend()
+				}
 				if err := stream.RecvMsg(&got); err != nil {
 					out.fail(err)
 					return out

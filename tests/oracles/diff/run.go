@@ -323,8 +323,9 @@ func as(user string) string {
 	return " as " + user
 }
 
+// Methods that take one request and answer with a stream.
 func isStream(path string) bool {
-	return strings.HasSuffix(path, "/RangeStream") || strings.HasSuffix(path, "/Snapshot")
+	return strings.HasSuffix(path, "/RangeStream") || strings.HasSuffix(path, "/Snapshot") || strings.HasSuffix(path, "Health/Watch")
 }
 
 // "/etcdserverpb.KV/Range" is reported as "KV/Range".
