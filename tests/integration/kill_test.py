@@ -3,10 +3,13 @@
   kill_test.py --kills 200 --seed 7     by hand, for longer
 """
 
+import shutil
 import subprocess
 import time
 
 import harness
+
+KILLS_PER_DIRECTORY = 20  # then a new one: what is proved grows with each
 
 
 def add_arguments(parser):
@@ -26,10 +29,13 @@ class Kill(harness.Case):
 
     def test_nothing_acknowledged_is_lost(self):
         generator = self.random()
-        server = self.server("cairn")
-        journal = self.dir / "journal"
         acknowledged = 0
         for kill in range(Kill.options.kills):
+            if kill % KILLS_PER_DIRECTORY == 0:
+                data = self.dir / f"data{kill}"
+                server, journal = self.server("cairn", data), self.dir / f"journal{kill}"
+                if kill > 0:
+                    shutil.rmtree(self.dir / f"data{kill - KILLS_PER_DIRECTORY}")
             server.start()
             load = self.load(server, journal, 60, generator.choice((1, 8, 64)))
             try:
