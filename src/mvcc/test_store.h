@@ -94,7 +94,7 @@ class TestStore {
       ran = run_read_txn(view(), request, {}, bytes);
     } else {
       store_->begin();
-      ran = run_write_txn(*store_, request, [](int64_t lease) { return lease <= 10; }, {}, bytes);
+      ran = run_write_txn(*store_, request, [](int64_t lease) { return lease <= 10; }, {}, &bytes);
       store_->end();
     }
     CAIRN_CHECK(ran);

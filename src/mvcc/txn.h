@@ -67,10 +67,11 @@ char* put_header(char* to, const HeaderValues& header);
 // Whether a lease exists, asked when a put names one.
 using LeaseExists = std::function<bool(int64_t)>;
 
-// Between store.begin() and store.end(). Appends the encoded TxnResponse to `out`; header.revision is set here.
+// Between store.begin() and store.end(). Appends the encoded TxnResponse to `out`; header.revision is set here. Null:
+// nobody waits for the answer, so nothing is read that only the answer would show.
 //   errors: future_rev, compacted, lease_not_found, key_not_found (nothing is changed then); kDataLoss
 [[nodiscard]] Status run_write_txn(Store& store, const etcdserverpb::TxnRequest& request,
-                                   const LeaseExists& lease_exists, HeaderValues header, std::string& out);
+                                   const LeaseExists& lease_exists, HeaderValues header, std::string* out);
 
 // The RangeResponse of a request inside a transaction or from the log, built whole.
 [[nodiscard]] Status append_range_response(const StoreView& view, const RangeRequest& request, int64_t revision,

@@ -258,5 +258,60 @@ TEST(ParseTxn, NumbersOfMoreThan64BitsAreNotWellFormed) {
   }
 }
 
+// --- without an answer ------------------------------------------------------------------------------------------
+
+// What a transaction does to the store does not depend on whether somebody waits for its answer; and when nobody does,
+// not even a range of everything that the transaction has just written is read.
+TEST_F(TxnTest, AnAnswerThatNobodyWaitsForIsNotMadeButTheEffectsAreTheSame) {
+  const auto run = [](TestStore& on, const std::string& text, std::string* out) {
+    on.store().begin();
+    EXPECT_TRUE(run_write_txn(on.store(), message<TxnRequest>(text), [](int64_t) { return true; }, {}, out)) << text;
+    on.store().end();
+  };
+  TestStore replayed;
+  for (const char* const text : {
+           R"(success { request_put { key: "a" value: "1" lease: 3 } } success { request_put { key: "b" value: "2" } })",
+           R"(success { request_range { key: "\000" range_end: "\000" } }
+              success { request_put { key: "a" ignore_value: true prev_kv: true } }
+              success { request_delete_range { key: "b" range_end: "c" prev_kv: true } }
+              success { request_txn {
+                compare { target: VERSION key: "a" version: 7 }
+                success { request_put { key: "never" } }
+                failure { request_put { key: "c" value: "3" prev_kv: true } }
+                failure { request_range { key: "a" sort_target: VALUE range_end: "z" } }
+              } })",
+           R"(compare { target: VALUE key: "c" value: "3" }
+              success { request_delete_range { key: "nothing" prev_kv: true } })",
+       }) {
+    std::string answer;
+    run(store_, text, &answer);
+    run(replayed, text, nullptr);
+    EXPECT_FALSE(answer.empty());
+    EXPECT_EQ(replayed.revision(), store_.revision()) << text;
+    EXPECT_EQ(replayed.dump(), store_.dump()) << text;
+    const auto hash = [](TestStore& of) {
+      KvHasher hasher(of.view().root, of.revision(), kNeverCompacted);
+      EXPECT_TRUE(hasher.step(of.view().records, 1000));
+      return hasher.hash();
+    };
+    EXPECT_EQ(hash(replayed), hash(store_)) << text;
+  }
+  EXPECT_EQ(store_.dump(), "a=1 c=3");
+}
+
+// A transaction from the log that cannot be answered, of a member that catches up, is refused as it was everywhere.
+TEST_F(TxnTest, WithoutAnAnswerTheSameTransactionsFail) {
+  store_.put("a", "1");
+  for (const char* const text :
+       {R"(success { request_range { key: "a" revision: 99 } } success { request_put { key: "b" } })",
+        R"(success { request_put { key: "b" } } success { request_put { key: "b2" ignore_value: true } })"}) {
+    store_.store().begin();
+    EXPECT_FALSE(run_write_txn(store_.store(), message<TxnRequest>(text), [](int64_t) { return true; }, {}, nullptr));
+    store_.store().end();
+    EXPECT_EQ(store_.dump(), "a=1");
+    EXPECT_EQ(store_.revision(), 2);
+  }
+}
+
 }  // namespace
 }  // namespace cairn::mvcc

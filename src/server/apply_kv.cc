@@ -130,8 +130,8 @@ Status ApplyCore::apply_txn(std::string_view bytes, Tag tag) {
   const bool fits = within_quota(cost);
   std::string response;
   store_.begin();
-  const Status ran =
-      mvcc::run_write_txn(store_, request, [&](int64_t lease) { return lessor_.exists(lease); }, header(0), response);
+  const Status ran = mvcc::run_write_txn(
+      store_, request, [&](int64_t lease) { return lessor_.exists(lease); }, header(0), tag == 0 ? nullptr : &response);
   if (ran || !CAIRN_MUTANT("mvcc.revision_reused_after_failed_txn")) end_write();
   if (!ran) {
     if (ran.error().code == Code::kDataLoss) return ran;
