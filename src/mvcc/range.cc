@@ -8,6 +8,8 @@
 namespace cairn::mvcc {
 namespace {
 
+constexpr uint64_t kRememberedMax = 10'000;  // keys of a limited answer
+
 bool is_filtered(const RangeRequest& r) {
   return r.min_mod_revision != 0 || r.max_mod_revision != 0 || r.min_create_revision != 0 || r.max_create_revision != 0;
 }
@@ -107,13 +109,16 @@ Status RangeReader::count_and_measure(const StoreView& view, const RangeRequest&
     kvs_bytes_ = tally.framed_bytes;
     return {};
   }
-  descending_ ? cursor_->seek_last() : cursor_->seek_first();
+  // Short answers remember what they found on this walk.
+  from_picked_ = form_ == Form::kWhole && key_count_ <= kRememberedMax;
+  if (from_picked_) picked_.reserve(key_count_);
   for (uint64_t i = 0; i < key_count_; ++i) {
-    CAIRN_ASSERT(cursor_->valid());
+    step_cursor();
     CAIRN_TRY(const uint32_t size, sent_size(view.records, *cursor_));
     kvs_bytes_ += framed_size(size);
-    descending_ ? cursor_->prev() : cursor_->next();
+    if (from_picked_) picked_.push_back({cursor_->at().mod, size, 0});
   }
+  cursor_started_ = false;
   return {};
 }
 
@@ -200,8 +205,7 @@ void RangeReader::sort(const RangeRequest& request, std::vector<Picked>& picked,
   picked = std::move(sorted);
 }
 
-Result<std::string_view> RangeReader::body_of(const RecordView& records, Revision mod) {
-  CAIRN_TRY(const std::string_view record, records.record(mod));
+Result<std::string_view> RangeReader::sent_form(Revision mod, std::string_view record) {
   if (form_ == Form::kWhole) return record;
   auto kv = decode_key_value(record);
   if (!kv) return fail(Code::kDataLoss, "mvcc: damaged record at revision {}", mod.main);
@@ -212,39 +216,77 @@ Result<std::string_view> RangeReader::body_of(const RecordView& records, Revisio
   return std::string_view(scratch_);
 }
 
-Result<RangeReader::Piece> RangeReader::next_piece(const RecordView& records) {
-  std::string_view body;
-  uint32_t expected = 0;
-  if (from_picked_) {
-    const Picked& picked = picked_[keys_done_];
-    expected = picked.size;
-    CAIRN_TRY(body, body_of(records, picked.mod));
+void RangeReader::step_cursor() {
+  if (cursor_started_) {
+    descending_ ? cursor_->prev() : cursor_->next();
   } else {
-    if (!cursor_started_) {
-      cursor_started_ = true;
-      descending_ ? cursor_->seek_last() : cursor_->seek_first();
-    } else {
-      descending_ ? cursor_->prev() : cursor_->next();
-    }
-    CAIRN_ASSERT(cursor_->valid());
-    const KeyVersion& at = cursor_->at();
-    if (form_ == Form::kKeyOnly && at.newest) {
-      const KeyValue kv{
-          .key = cursor_->key(), .create_revision = at.create, .mod_revision = at.mod.main, .version = at.version};
-      scratch_.resize(encoded_size(kv));
-      encode(kv, scratch_.data());
-      body = scratch_;
-      expected = static_cast<uint32_t>(scratch_.size());
-    } else {
-      CAIRN_TRY(body, body_of(records, at.mod));
-      expected = form_ == Form::kWhole ? at.size : static_cast<uint32_t>(body.size());
-    }
+    cursor_started_ = true;
+    descending_ ? cursor_->seek_last() : cursor_->seek_first();
   }
+  CAIRN_ASSERT(cursor_->valid());
+}
+
+Status RangeReader::look_ahead(const RecordView& records, size_t room, uint64_t keys_max, Upcoming& out) {
+  const uint64_t most = std::min({uint64_t{Upcoming::kMax}, keys_max, key_count_ - keys_done_});
+  uint64_t bytes = 0;
+  for (out.count = 0; out.count < most && bytes < room; ++out.count) {
+    if (from_picked_) {
+      const Picked& picked = picked_[keys_done_ + out.count];
+      out.mods[out.count] = picked.mod;
+      out.sizes[out.count] = picked.size;
+    } else {
+      step_cursor();
+      out.mods[out.count] = cursor_->at().mod;
+      out.sizes[out.count] = cursor_->at().size;
+    }
+    bytes += framed_size(out.sizes[out.count]);
+  }
+  return records.many({out.mods, out.count}, {out.records, out.count});
+}
+
+Status RangeReader::put_record(Revision mod, std::string_view record, uint32_t size, std::span<char> out,
+                               size_t& used) {
+  CAIRN_TRY(const std::string_view body, sent_form(mod, record));
+  return put_framed(body, size, out, used);
+}
+
+Status RangeReader::put_key_only(const RecordView& records, std::span<char> out, size_t& used) {
+  step_cursor();
+  const KeyVersion& at = cursor_->at();
+  if (!at.newest) {
+    CAIRN_TRY(const std::string_view record, records.record(at.mod));
+    CAIRN_TRY(const std::string_view body, sent_form(at.mod, record));
+    return put_framed(body, static_cast<uint32_t>(body.size()), out, used);
+  }
+  const KeyValue kv{
+      .key = cursor_->key(), .create_revision = at.create, .mod_revision = at.mod.main, .version = at.version};
+  scratch_.resize(encoded_size(kv));
+  encode(kv, scratch_.data());
+  return put_framed(scratch_, static_cast<uint32_t>(scratch_.size()), out, used);
+}
+
+Status RangeReader::put_framed(std::string_view body, uint32_t expected, std::span<char> out, size_t& used) {
   if (body.size() != expected) {
     return fail(Code::kDataLoss, "mvcc: a record has {} bytes where the index has {}", body.size(), expected);
   }
-  char* const end = wire::put_varint(wire::put_varint(head_, wire::tag(2, wire::Type::kBytes)), body.size());
-  return Piece{{head_, static_cast<size_t>(end - head_)}, body};
+  ++keys_done_;
+  char head[12];
+  char* const head_end = wire::put_varint(wire::put_varint(head, wire::tag(2, wire::Type::kBytes)), body.size());
+  const std::string_view framing(head, static_cast<size_t>(head_end - head));
+  const size_t size = framing.size() + body.size();
+  const size_t room = out.size() - used;
+  if (size <= room) {
+    wire::put_bytes(wire::put_bytes(out.data() + used, framing), body);
+    used += size;
+    return {};
+  }
+  // It does not fit: what is left of it is kept, one record at most.
+  pending_.reserve(size);
+  pending_.assign(framing).append(body);
+  pending_at_ = room;
+  std::copy_n(pending_.data(), room, out.data() + used);
+  used = out.size();
+  return {};
 }
 
 Result<size_t> RangeReader::produce(const RecordView& records, std::span<char> out, uint64_t keys_max) {
@@ -257,22 +299,17 @@ Result<size_t> RangeReader::produce(const RecordView& records, std::span<char> o
     pending_.clear();
     pending_at_ = 0;
   }
-  while (keys_done_ < key_count_ && keys_max-- > 0) {
-    if (used == out.size()) break;
-    CAIRN_TRY(const Piece piece, next_piece(records));
-    ++keys_done_;
-    const size_t size = piece.head.size() + piece.body.size();
-    if (size <= out.size() - used) {
-      used =
-          static_cast<size_t>(wire::put_bytes(wire::put_bytes(out.data() + used, piece.head), piece.body) - out.data());
+  const uint64_t end = keys_done_ + std::min(keys_max, key_count_ - keys_done_);
+  while (keys_done_ < end && used < out.size()) {
+    if (form_ == Form::kKeyOnly && !from_picked_) {
+      CAIRN_CHECK(put_key_only(records, out, used));
       continue;
     }
-    // It does not fit: what is left of it is kept, one record at most.
-    pending_.reserve(size);
-    pending_.assign(piece.head).append(piece.body);
-    pending_at_ = out.size() - used;
-    std::copy_n(pending_.data(), pending_at_, out.data() + used);
-    return out.size();
+    Upcoming next;
+    CAIRN_CHECK(look_ahead(records, out.size() - used, end - keys_done_, next));
+    for (size_t i = 0; i < next.count; ++i) {
+      CAIRN_CHECK(put_record(next.mods[i], next.records[i], next.sizes[i], out, used));
+    }
   }
   return used;
 }

@@ -68,13 +68,21 @@ class RangeReader {
   Status pick(const StoreView& view, const RangeRequest& request, const KeyInterval& interval);
   void sort(const RangeRequest& request, std::vector<Picked>& picked, std::vector<std::string>& values);
   Result<uint32_t> sent_size(const RecordView& records, IndexCursor& cursor) const;
-  // The framed bytes of the next key, as a view of a record (whole) or of scratch_.
-  struct Piece {
-    std::string_view head;  // tag and length, in head_
-    std::string_view body;
+  // The next keys whose records are sent, as many as there is room for.
+  struct Upcoming {
+    static constexpr size_t kMax = RecordView::kManyMax;
+    Revision mods[kMax];
+    uint32_t sizes[kMax];
+    std::string_view records[kMax];
+    size_t count = 0;
   };
-  Result<Piece> next_piece(const RecordView& records);
-  Result<std::string_view> body_of(const RecordView& records, Revision mod);
+  Status look_ahead(const RecordView& records, size_t room, uint64_t keys_max, Upcoming& out);
+  // Both count one key as done and move `used` on; past the end of `out` the rest of the key is kept.
+  Status put_record(Revision mod, std::string_view record, uint32_t size, std::span<char> out, size_t& used);
+  Status put_key_only(const RecordView& records, std::span<char> out, size_t& used);
+  Status put_framed(std::string_view body, uint32_t expected, std::span<char> out, size_t& used);
+  Result<std::string_view> sent_form(Revision mod, std::string_view record);
+  void step_cursor();
   void make_cursor(const IndexRoot& root);
 
   Form form_ = Form::kWhole;
@@ -86,7 +94,7 @@ class RangeReader {
   std::optional<std::string> high_;
   std::optional<IndexCursor> cursor_;  // answers in key order
   bool cursor_started_ = false;
-  std::vector<Picked> picked_;  // answers in another order
+  std::vector<Picked> picked_;  // answers in another order, and short ones
   bool from_picked_ = false;
 
   uint64_t key_count_ = 0;
@@ -95,7 +103,6 @@ class RangeReader {
   bool more_ = false;
   uint64_t keys_done_ = 0;
 
-  char head_[12];
   std::string scratch_;
   std::string pending_;  // the rest of a key that did not fit
   size_t pending_at_ = 0;

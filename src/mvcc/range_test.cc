@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/errors.h"
+#include "base/random.h"
 #include "mvcc/test_store.h"
 
 namespace cairn::mvcc {
@@ -144,6 +145,89 @@ TEST_F(RangeTest, PiecesOfAnySizeMakeTheSameAnswer) {
     EXPECT_EQ(bytes.size(), reader->kvs_bytes());
     if (whole.empty()) whole = bytes;
     EXPECT_EQ(bytes, whole) << piece;
+  }
+}
+
+// Records in the table, in the frozen buffer and in the live one; answers in every order, at several revisions, cut
+// into pieces of random sizes and numbers of keys: each is what single look-ups of its keys give.
+TEST(RangePieces, AreWhatSingleLookUpsGive) {
+  const uint64_t seed = 7;
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  Random random(seed);
+  TestStore store;
+  std::vector<std::string> names;
+  for (int i = 0; i < 300; ++i) names.push_back("k" + std::to_string(1000 + i));
+  const auto change = [&](int count) {
+    for (int i = 0; i < count; ++i) {
+      const std::string& name = names[random.below(names.size())];
+      if (random.one_in(8)) {
+        store.remove(name);
+      } else {
+        store.put(name, std::string(random.one_in(20) ? random.below(3000) : random.below(90), 'v'),
+                  random.one_in(3) ? 4 : 0);
+      }
+    }
+  };
+  change(500);
+  const int64_t older = store.revision();
+  change(200);
+  store.commit();
+  change(100);
+  store.store().freeze();
+  change(100);
+  (void)store.store().publish();
+  const StoreView view = store.view();
+
+  for (int round = 0; round < 200; ++round) {
+    RangeRequest request{.key = "k1050", .range_end = "k1250"};
+    request.revision = random.one_in(2) ? 0 : older;
+    request.limit = random.one_in(2) ? 0 : static_cast<int64_t>(1 + random.below(250));
+    request.keys_only = random.one_in(4);
+    if (random.one_in(2)) request.sort_order = random.one_in(2) ? SortOrder::kDescend : SortOrder::kAscend;
+    if (random.one_in(3)) request.sort_target = random.one_in(2) ? SortTarget::kMod : SortTarget::kValue;
+    if (random.one_in(5)) request.min_mod_revision = older - 100;
+    const int64_t revision = *check_range_revision(request.revision, view, false);
+    const auto reader = *RangeReader::open(view, request, revision);
+    std::string bytes;
+    while (!reader->done()) {
+      std::string part(1 + random.below(random.one_in(2) ? 100 : 20'000), '\0');
+      const auto made = reader->produce(view.records, {part.data(), part.size()}, 1 + random.below(100));
+      ASSERT_TRUE(made) << made.error().message;
+      bytes.append(part, 0, *made);
+    }
+    ASSERT_EQ(bytes.size(), reader->kvs_bytes());
+    etcdserverpb::RangeResponse response;
+    ASSERT_TRUE(response.ParseFromString(bytes));
+    ASSERT_EQ(static_cast<uint64_t>(response.kvs_size()), reader->key_count());
+    std::string before;
+    for (const auto& kv : response.kvs()) {
+      const auto record = *find_record(view, kv.key(), revision);
+      ASSERT_TRUE(record) << kv.key();
+      mvccpb::KeyValue expected;
+      ASSERT_TRUE(expected.ParseFromArray(record->data(), static_cast<int>(record->size())));
+      if (request.keys_only) {
+        expected.clear_value();
+        if (request.sort_target != SortTarget::kValue) expected.clear_lease();
+      }
+      ASSERT_EQ(kv.SerializeAsString(), expected.SerializeAsString());
+      if (request.sort_target != SortTarget::kKey) continue;
+      const bool descends = request.sort_order == SortOrder::kDescend;
+      if (!before.empty()) {
+        EXPECT_EQ(descends, kv.key() < before);
+      }
+      before = kv.key();
+    }
+    // Nothing is left out.
+    uint64_t alive = 0;
+    for (const std::string& name : names) {
+      if (name < request.key || name >= request.range_end) continue;
+      if (*find_record(view, name, revision)) ++alive;
+    }
+    EXPECT_EQ(static_cast<uint64_t>(reader->count()), alive);
+    const uint64_t limit = request.limit > 0 ? static_cast<uint64_t>(request.limit) : alive;
+    if (request.min_mod_revision == 0) {
+      EXPECT_EQ(reader->key_count(), std::min(alive, limit));
+    }
   }
 }
 

@@ -390,6 +390,9 @@ Result<std::unique_ptr<Engine>> open_bolt(env::FileSystem& fs, const std::string
     CAIRN_CHECK(bolt::create_file(fs, path, options.page_bytes));
     CAIRN_TRY(file, fs.open(path, env::OpenMode::kReadWrite));
     CAIRN_CHECK(file->lock_flock());
+  } else {
+    // What a process that was killed had written shows here, and need not be on the disk.
+    CAIRN_CHECK(file->fdatasync());
   }
   auto engine = std::make_unique<bolt::BoltEngine>(options, path, std::move(file));
   CAIRN_CHECK(engine->open());

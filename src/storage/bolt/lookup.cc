@@ -102,8 +102,8 @@ Fault choose(const Page& branch, std::string_view key, Bounds& bounds, Entry& na
 struct Way {
   Page page;
   Bounds bounds;
-  Entry named;       // the branch's entry for the next page
-  uint32_t guess;    // in the page
+  Entry named;        // the branch's entry for the next page
+  uint32_t guess;     // in the page
   bool lost = false;  // something is not as expected: to be done alone, which says what
 };
 
