@@ -77,6 +77,13 @@ class Call {
   [[nodiscard]] virtual uint64_t queued_bytes() const = 0;
   // Ends the call after what was sent: trailers with grpc-status, and grpc-message (percent-encoded) when not OK.
   virtual void finish(Code code = Code::kOk, std::string_view message = {}) = 0;
+  // Ends the call now; what the transport has not taken yet is dropped, producers with it. The client gets the status
+  // where no message was begun, else a reset of the stream, which it takes for the same code (RESOURCE_EXHAUSTED,
+  // CANCELLED, UNAVAILABLE; INTERNAL for all others) with a text of its own library. on_end() comes at once: called
+  // from a task or a timer, not from the handler or the producer.
+  virtual void abort(Code code, std::string_view message) = 0;
+  // Bytes of messages that the transport has taken since the call began: stands still while the client does not read.
+  [[nodiscard]] virtual uint64_t sent_bytes() const = 0;
   // send(message) and finish() in one: the common unary answer, kept cheap.
   virtual void reply(std::string_view message) = 0;
 };

@@ -56,7 +56,8 @@ void GrpcCall::clear() {
   content_type_.clear();
   encoding_ = Encoding::kIdentity;
   has_method_ = has_content_type_ = half_closed_ = headers_submitted_ = false;
-  finished_ = ended_ = deferred_ = writable_noted_ = false;
+  finished_ = ended_ = deferred_ = writable_noted_ = reset_ = false;
+  sent_bytes_ = 0;
   code_ = Code::kOk;
   held_bytes_ = 0;
   status_message_.clear();
@@ -245,13 +246,35 @@ void GrpcCall::finish(Code code, std::string_view message) {
   start_or_resume();
 }
 
+void GrpcCall::abort(Code code, std::string_view message) {
+  if (ended_) return;
+  if (queue_.empty()) {
+    finish(code, message);
+  } else {
+    drop(code);
+  }
+  // Nobody looks at it from here on: what its handler holds is free even if the client never reads again.
+  end();
+}
+
+// Resets the stream with what is still queued.
+void GrpcCall::drop(Code code) {
+  reset_ = true;
+  session_->reset(*this, code);
+  if (!finished_ && counters_ != nullptr) counters_->handled[static_cast<size_t>(code)].add();
+  finished_ = true;
+  queue_.reset();
+}
+
 GrpcCall::Filled GrpcCall::fill(std::span<char> out) {
+  if (reset_) return {.defer = true};
   auto taken = queue_.take(out);
   if (!taken) {
     log::error("message producer failed; resetting the stream", {{"path", path()}, {"error", taken.error().message}});
     return {.failed = true};
   }
   Filled filled{.bytes = taken->bytes};
+  sent_bytes_ += filled.bytes;
   if (filled.bytes != 0) session_->pings_.on_sent();
   if (held_bytes_ != 0 && queue_.queued_bytes() <= kHoldBytes) session_->give_back(*this);
   if (queue_.empty()) {
@@ -271,9 +294,7 @@ GrpcCall::Filled GrpcCall::fill(std::span<char> out) {
 void GrpcCall::on_timer() {
   if (queue_.has_producer()) {
     // Trailers cannot come in the middle of a message, and nobody waits for the rest.
-    session_->reset(*this);
-    if (!finished_ && counters_ != nullptr) counters_->handled[static_cast<size_t>(Code::kDeadlineExceeded)].add();
-    finished_ = true;
+    drop(Code::kDeadlineExceeded);
     end();
     return;
   }

@@ -50,6 +50,8 @@ class GrpcCall final : public Call, private TimerHeap::Node {
   uint64_t queued_bytes() const override { return queue_.queued_bytes(); }
   void finish(Code code, std::string_view message) override;
   void reply(std::string_view message) override;
+  void abort(Code code, std::string_view message) override;
+  uint64_t sent_bytes() const override { return sent_bytes_; }
 
  private:
   friend class Http2Session;
@@ -77,6 +79,7 @@ class GrpcCall final : public Call, private TimerHeap::Node {
 
   void on_timer() override;  // the deadline
   void start_or_resume();
+  void drop(Code code);
   void end();
   // The transport wants up to out.size() bytes.
   struct Filled {
@@ -113,6 +116,8 @@ class GrpcCall final : public Call, private TimerHeap::Node {
   bool ended_ = false;
   bool deferred_ = false;
   bool writable_noted_ = false;
+  bool reset_ = false;  // nothing more is sent
+  uint64_t sent_bytes_ = 0;
   Code code_ = Code::kOk;
   size_t held_bytes_ = 0;  // received, but not given back to the client's window while it does not read
   std::string status_message_;

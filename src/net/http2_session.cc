@@ -443,8 +443,13 @@ void Http2Session::resume(GrpcCall& call) {
   host_.wake();
 }
 
-void Http2Session::reset(GrpcCall& call) {
-  nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, call.stream_id_, NGHTTP2_CANCEL);
+// With the error that gRPC's clients read as `code`, as far as there is one.
+void Http2Session::reset(GrpcCall& call, Code code) {
+  uint32_t error = NGHTTP2_INTERNAL_ERROR;
+  if (code == Code::kCancelled || code == Code::kDeadlineExceeded) error = NGHTTP2_CANCEL;
+  if (code == Code::kResourceExhausted) error = NGHTTP2_ENHANCE_YOUR_CALM;
+  if (code == Code::kUnavailable) error = NGHTTP2_REFUSED_STREAM;
+  nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, call.stream_id_, error);
   host_.wake();
 }
 

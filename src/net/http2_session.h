@@ -63,7 +63,7 @@ class Http2Session final : public Protocol, private TimerHeap::Node {
   void submit_trailers(GrpcCall& call);
   void submit_trailers_only(GrpcCall& call, unsigned http_status, Code code, std::string_view message);
   void resume(GrpcCall& call);
-  void reset(GrpcCall& call);
+  void reset(GrpcCall& call, Code code);
   void note_writable(GrpcCall& call);
   void give_back(GrpcCall& call);
 

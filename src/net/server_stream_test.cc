@@ -225,6 +225,67 @@ TEST(ServerStream, ADeadlineInsideAMessageResetsTheStream) {
   EXPECT_EQ(ends, 1);
 }
 
+TEST(ServerStream, AnAbortedCallLetsGoOfItsProducerWhetherTheClientReadsOrNot) {
+  for (const bool reads : {true, false}) {
+    SCOPED_TRACE(reads);
+    TestServer server;
+    Counts counts;
+    std::atomic<int> ends{0};
+    std::unique_ptr<EventLoop::Timer> timer;
+    server.router.add("/test.Svc/Download", [&](LambdaHandler& handler, Call&) {
+      handler.message = [&](Call& call, std::string_view) {
+        call.send(1U << 30, std::make_unique<CountingProducer>(1U << 30, counts));
+        call.finish();
+        timer = call.loop().after(150'000'000, [&loop = call.loop(), id = call.id()] {
+          EXPECT_GT(loop.find(id)->sent_bytes(), 0U);
+          loop.find(id)->abort(Code::kResourceExhausted, "too slow");
+          EXPECT_EQ(loop.find(id), nullptr);
+        });
+      };
+      handler.end = [&](Call&) { ++ends; };
+    });
+    // No window: the frame of the reset reaches the client. A full socket: it does not.
+    TestClient client(server.start(), {.stream_window_bytes = reads ? 65'535 : 0x7fffffffU,
+                                       .receive_buffer_bytes = 65536,
+                                       .give_window = false});
+    if (!reads) nghttp2_session_set_local_window_size(client.session(), NGHTTP2_FLAG_NONE, 0, 0x7fffffff);
+    const int32_t id = client.start("/test.Svc/Download");
+    client.stream(id).keep_data = false;
+    client.send(id, "go");
+    client.half_close(id);
+    if (reads) {
+      ASSERT_TRUE(client.pump_until([&] { return client.stream(id).closed; }));
+      EXPECT_EQ(client.stream(id).error, NGHTTP2_ENHANCE_YOUR_CALM);
+    } else {
+      client.pump_until([&] { return counts.produced > 0; });  // then it does not read
+    }
+    for (int i = 0; i < 1000 && ends == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    EXPECT_EQ(ends, 1);
+    EXPECT_EQ(counts.destroyed, 1);
+    server.stop();
+    EXPECT_EQ(ends, 1);
+  }
+}
+
+TEST(ServerStream, AnAbortedCallWithNothingQueuedTellsItsStatus) {
+  TestServer server;
+  std::unique_ptr<EventLoop::Timer> timer;
+  server.router.add("/test.Svc/Chat", [&](LambdaHandler& handler, Call&) {
+    handler.message = [&](Call& call, std::string_view) {
+      call.send("one");
+      timer = call.loop().after(50'000'000, [&loop = call.loop(), id = call.id()] {
+        loop.find(id)->abort(Code::kResourceExhausted, "too slow");
+      });
+    };
+  });
+  TestClient client(server.start());
+  const auto& answer = client.unary("/test.Svc/Chat", "x");
+  EXPECT_EQ(answer.code(), 8);
+  EXPECT_EQ(answer.message(), "too slow");
+  EXPECT_EQ(answer.messages().size(), 1U);
+  server.stop();
+}
+
 TEST(ServerStream, AMessageAbove2GiBIsRefusedWithGrpcGosText) {
   TestServer server;
   Counts counts;
