@@ -125,8 +125,8 @@ Life::Plan Life::plan_round(End end) {
     case End::kDeath:
       plan.fault = Fault::kCrash;
       if (chance_.one_in(3)) {
-        plan.at_mutation = chance_.between(1, 150);
-      } else if (chance_.one_in(2)) {
+        plan.at_mutation = chance_.between(1, chance_.one_in(2) ? 40 : 400);
+      } else if (!chance_.one_in(4)) {
         choose({{Op::kWrite, "/db"},
                 {Op::kSync, "/db"},
                 {Op::kAllocate, "/db"},
@@ -142,8 +142,9 @@ Life::Plan Life::plan_round(End end) {
                 {Op::kSync, ".tmp"},
                 {Op::kWrite, "snap"},
                 {Op::kSync, "snap"},
-                {Op::kAllocate, ""}},
-               12);
+                {Op::kAllocate, ""},
+                {Op::kTruncate, ""}},
+               chance_.one_in(2) ? 3 : 12);
         plan.meta_page = plan.path == "/db" && *plan.op == Op::kWrite && chance_.one_in(2);
         if (plan.meta_page) plan.nth = chance_.between(1, 5);
       }
@@ -186,7 +187,6 @@ Life::Plan Life::plan_round(End end) {
 
 void Life::arm() {
   first_mutation_ = fs_.mutations();
-  if (plan_.at_mutation > 0 && plan_.end == End::kPowerCut) fs_.crash_at(first_mutation_ + plan_.at_mutation);
   fs_.set_hook([this](const Operation& operation) { return on_operation(operation); });
   fs_.options().capacity_bytes = plan_.small_disk ? fs_.used_bytes() + chance_.below(256) * 1024 : uint64_t{1} << 40;
 }
@@ -198,13 +198,10 @@ Fault Life::on_operation(const Operation& operation) {
     return operation.op == op && operation.path.find(path) != std::string_view::npos;
   };
   const bool in_file = operation.path.ends_with("/db");
-  if (plan_.end == End::kDeath && plan_.at_mutation > 0 && operation.number == first_mutation_ + plan_.at_mutation) {
-    note("the process dies");
-    fs_.kill();
-    return Fault::kNone;
-  }
-  if (plan_.op && plan_.nth > 0 && of(*plan_.op, plan_.path) && (!plan_.meta_page || operation.offset < 8192) &&
-      !ending_ && --plan_.nth == 0) {
+  const bool by_number = plan_.at_mutation > 0 && operation.number == first_mutation_ + plan_.at_mutation;
+  const bool by_kind = plan_.op && plan_.nth > 0 && of(*plan_.op, plan_.path) &&
+                       (!plan_.meta_page || operation.offset < 8192) && !ending_ && --plan_.nth == 0;
+  if (by_number || by_kind) {
     const std::string what = fmt::format("{} of {}", op_name(operation.op), operation.path);
     if (plan_.end == End::kDeath) {
       note("the process dies before " + what);

@@ -44,6 +44,8 @@ class Reads {
   void begin(std::unique_ptr<Job> job);
   void run(Thread& thread);
   void pause(Thread& thread, bool inside_slice);
+  void enter(Thread& thread);
+  void let_others_in();
 
   Schedule& schedule_;
   Random chance_;

@@ -100,6 +100,12 @@ Runner::Outcome Runner::run() {
   }
   std::string assertion;
   double next_progress = 10;
+  const auto fail = [&](uint64_t seed, const std::string& text) {
+    out.failures.push_back({seed, text});
+    if (!options_.progress) return;
+    fmt::print("FAILED: {}\n        {}\n", replay_command(seed), text);
+    std::fflush(stdout);
+  };
   const auto take_line = [&](Child& child, const std::string& line) {
     uint64_t number = 0;
     const size_t space = line.find(' ');
@@ -118,7 +124,7 @@ Runner::Outcome Runner::run() {
     } else if (word == "ok" || word == "fail") {
       child.living.reset();
       ++out.lives;
-      if (word == "fail") out.failures.push_back({number, text});
+      if (word == "fail") fail(number, text);
     } else if (word == "count") {
       out.coverage.hit(text, number);
     }
@@ -150,7 +156,7 @@ Runner::Outcome Runner::run() {
       if (!child.living) continue;
       ++out.lives;
       const std::string signal = WIFSIGNALED(status) ? fmt::format("signal {}", WTERMSIG(status)) : "exit";
-      out.failures.push_back({*child.living, assertion.empty() ? signal : std::exchange(assertion, {})});
+      fail(*child.living, assertion.empty() ? signal : std::exchange(assertion, {}));
       if (child.next_seed < child.end_seed && out.failures.size() < options_.failures_max) {
         spawn(child, options_.mutant);
         ++running;

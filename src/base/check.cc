@@ -21,9 +21,14 @@ void set_assertion_hook(void (*hook)(std::string_view text)) { assertion_hook = 
 #ifdef CAIRN_MUTANTS
 namespace {
 std::string active_mutant;
+void (*interleaving)() = nullptr;
 }  // namespace
 bool mutant_is_on(std::string_view name) { return active_mutant == name; }
 void set_mutant(std::string_view name) { active_mutant = name; }
+void interleave() {
+  if (interleaving != nullptr) interleaving();
+}
+void set_interleaving(void (*hook)()) { interleaving = hook; }
 #endif
 
 }  // namespace cairn

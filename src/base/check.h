@@ -25,8 +25,13 @@ void set_assertion_hook(void (*hook)(std::string_view text));
 namespace cairn {
 bool mutant_is_on(std::string_view name);
 void set_mutant(std::string_view name);  // "" switches all off
+void interleave();
+void set_interleaving(void (*hook)());
 }  // namespace cairn
 #define CAIRN_MUTANT(name) (::cairn::mutant_is_on(name))
+// Where other threads may come in between two steps of a lock-free algorithm: the simulator's hook lets them.
+#define CAIRN_INTERLEAVE() ::cairn::interleave()
 #else
 #define CAIRN_MUTANT(name) false
+#define CAIRN_INTERLEAVE() static_cast<void>(0)
 #endif

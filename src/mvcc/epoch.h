@@ -35,7 +35,7 @@ namespace cairn::mvcc {
 
 // Runs between a reader's slot store and its second load; tests put other threads' work there.
 struct NoPause {
-  void operator()() const {}
+  void operator()() const { CAIRN_INTERLEAVE(); }
 };
 
 template <class T, class Pause = NoPause>
