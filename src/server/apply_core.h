@@ -121,8 +121,8 @@ class ApplyCore {
   [[nodiscard]] const Counters& counters() const { return counters_; }
   [[nodiscard]] const storage::Space& space() const { return space_; }
   [[nodiscard]] Index applied() const { return applied_; }
-  // False: the directory is of 3.5 or older, whose members read bare v2 requests.
-  [[nodiscard]] bool writes_tables_of_3_6() const { return schema_ >= Schema::k3_6; }
+  // Members of 3.5 and older read bare v2 requests.
+  [[nodiscard]] Schema schema() const { return schema_; }
   [[nodiscard]] int64_t compaction_in_progress() const { return pass_ ? pass_->compact_revision : 0; }
 
  private:

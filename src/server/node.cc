@@ -44,12 +44,6 @@ Result<std::unique_ptr<Node>> Node::open(NodeOptions options, env::FileSystem& f
                                          metrics::ServerMetrics& metrics) {
   options.bootstrap.concurrent = true;
   CAIRN_TRY(Bootstrapped state, bootstrap(fs, options.bootstrap));
-  const raft::ConfState& conf = state.start.conf;
-  if (conf.voters.size() + conf.learners.size() > 1) {
-    return fail(Code::kFailedPrecondition,
-                "server: {} belongs to a cluster of {} members; this build runs a member alone",
-                options.bootstrap.data_dir, conf.voters.size() + conf.learners.size());
-  }
   return std::unique_ptr<Node>(new Node(std::move(options), fs, clock, metrics, std::move(state)));
 }
 
@@ -317,13 +311,15 @@ void Node::deliver_refused(std::vector<Refused> refused) {
 // As etcd does after it has a leader: the member's name and client URLs, then a new cluster's version.
 void Node::announce() {
   if (!replication_->raft().has_committed_in_term() || !replication_->raft().is_leader()) return;
+  if (apply_->applied() < replication_->raft().committed()) return;  // nobody is to see a state from before the start
   const cluster::Membership& members = apply_->members();
   const cluster::Member* const self = members.find(NodeId(member_id_));
   if (self == nullptr) return;
+  const Schema schema = apply_->schema();  // a found directory keeps its version
   const std::string& name = options_.bootstrap.name;
   if (self->name != name || self->client_urls != options_.client_urls) {
     if (std::exchange(attributes_proposed_, true)) return;
-    if (members.version.empty() || apply_->writes_tables_of_3_6()) {
+    if (schema >= Schema::k3_6) {
       etcdserverpb::InternalRaftRequest request;
       request.mutable_header()->set_id(next_request_id());
       auto* const set = request.mutable_cluster_member_attr_set();
@@ -339,10 +335,15 @@ void Node::announce() {
   }
   if (members.version.empty()) {
     if (std::exchange(version_proposed_, true)) return;
-    etcdserverpb::InternalRaftRequest request;
-    request.mutable_header()->set_id(next_request_id());
-    request.mutable_cluster_version_set()->set_ver(options_.cluster_version);
-    replication_->propose({proposal_of(request.SerializeAsString())});
+    if (schema >= Schema::k3_6) {
+      etcdserverpb::InternalRaftRequest request;
+      request.mutable_header()->set_id(next_request_id());
+      request.mutable_cluster_version_set()->set_ver(options_.cluster_version);
+      replication_->propose({proposal_of(request.SerializeAsString())});
+    } else {  // restored from a snapshot by a tool of that version
+      const std::string_view version = schema == Schema::k3_4 ? "3.4.0" : "3.5.0";
+      replication_->propose({proposal_of(cluster::encode_v2_version(next_request_id(), version))});
+    }
     return;
   }
   announced_ = true;

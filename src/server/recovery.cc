@@ -202,22 +202,27 @@ Status check_self(const RecoveryInput& input, const AppliedState& state) {
               hex_id(self.value), state.members.members.size());
 }
 
-// With what the log has still to apply, does the member remain alone?
+// With what the log has still to apply, is the member alone? So it must be after what is known to be committed, or it
+// could not decide that the rest is; and after the rest.
 Status check_alone(const RecoveryInput& input, const AppliedState& state) {
   cluster::Membership members = state.members;
   raft::ConfState conf = state.conf;
+  const auto count = [&conf] { return conf.voters.size() + conf.learners.size(); };
+  const Index committed{input.hard_state.commit};
+  size_t count_committed = count();
   Status failed;
   const Index from = std::max(state.applied + 1, input.log.first_index());
   if (from <= input.log.last_index()) {
     CAIRN_CHECK(input.log.index()->read(from, input.log.last_index() + 1, UINT64_MAX, [&](const wal::Entry& entry) {
       if (failed && entry.type != 0) failed = replay_membership(entry, members, conf);
+      if (entry.index <= committed) count_committed = count();
     }));
   }
   CAIRN_CHECK(failed);
-  const size_t count = conf.voters.size() + conf.learners.size();
-  if (count <= 1) return {};
+  if (std::max(count(), count_committed) <= 1) return {};
   return fail(Code::kFailedPrecondition,
-              "server: the directory belongs to a cluster of {} members; this build runs a member alone", count);
+              "server: the directory belongs to a cluster of {} members; this build runs a member alone",
+              std::max(count(), count_committed));
 }
 
 Status load_tables(const storage::View& view, AppliedState& state) {

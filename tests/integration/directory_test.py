@@ -5,7 +5,9 @@ writes, stops or is killed; the same etcd goes on; Cairn looks at the result. Af
 compared, and the files are judged by our checker, by bbolt and by etcd's own WAL reader.
 """
 
+import gzip
 import json
+import shutil
 import threading
 import time
 
@@ -113,8 +115,10 @@ class DirectoryCase(harness.Case):
         self.ports = (harness.free_port(), harness.free_port())
         self.data = self.dir / "data"
 
+        self.flags = []  # of every server of the test
+
     def start(self, kind, flags=(), data=None):
-        return self.server(kind, data or self.data, ports=self.ports, flags=flags).start()
+        return self.server(kind, data or self.data, ports=self.ports, flags=[*self.flags, *flags]).start()
 
     def assert_same(self, before, after, what):
         for name, value in before.items():
@@ -131,7 +135,7 @@ class DirectoryCase(harness.Case):
         newest = client.revision()
         compacted = max(1, client.hash_kv()[1])
         step = max(1, (newest - compacted) // count)
-        return list(range(compacted + 1, newest, step))[-count:] + [newest]
+        return list(range(compacted + 1, newest, step))[-count:] + [newest] * (newest > compacted)
 
     def fill(self, kind, generator, parts=()):
         """A directory that was stopped cleanly, with a bit of everything."""
@@ -365,6 +369,35 @@ class DirectoryCase(harness.Case):
         etcd.stop()
         self.check_directory(self.data, older_tree=False)
 
+    def many_segments(self, kind):
+        """Logs of several segments: etcd's, killed, and what Cairn added to them, killed."""
+        value = self.random().randbytes(1 << 20)
+        server = self.start(kind, LAZY)
+        server.client().put_many((b"old/%02d" % i, value[i:] + value[:i]) for i in range(70))
+        revisions = [10, 71]
+        before = look(server.client(), revisions)
+        server.kill()
+        cairn = self.start("cairn")
+        client = cairn.client()
+        self.assert_same(before, look(client, revisions), "opened by Cairn")
+        client.put_many((b"new/%02d" % i, value[-i:] + value[:-i]) for i in range(70))
+        before = look(client, revisions)
+        cairn.kill()
+        self.check_directory(self.data)
+        self.assertGreaterEqual(len(list((self.data / "member/wal").glob("0*.wal"))), 3)
+        etcd = self.start(kind)
+        self.assert_same(before, look(etcd.client(), revisions), f"opened by {kind} again")
+        etcd.kill()
+        cairn.start()
+        self.assert_same(before, look(cairn.client(), revisions), "opened by Cairn again")
+
+    def with_snap_files(self, kind):
+        """Both write .snap files and name them in the log; both start from the other's."""
+        self.flags = ["--snapshot-count", "60"]
+        self.journey(kind, kill_cairn=True, mutate=0)
+        names = {path.name for path in (self.data / "member/snap").glob("*.snap")}
+        self.assertGreaterEqual(len(names), 3, names)
+
     def check_schema(self, kind):
         """What the version never wrote is not written for it."""
         meta = bolt.tables(self.data / "member/snap/db")["meta"]
@@ -396,6 +429,12 @@ class From34(DirectoryCase):
     def test_tables(self):
         self.tables_as_etcd_makes_them("etcd34")
 
+    def test_many_segments(self):
+        self.many_segments("etcd34")
+
+    def test_snap_files(self):
+        self.with_snap_files("etcd34")
+
     def test_unfinished_compaction(self):
         self.unfinished_compaction("etcd34", ["--experimental-compaction-batch-limit", "5"])
 
@@ -414,8 +453,111 @@ class From37(DirectoryCase):
     def test_tables(self):
         self.tables_as_etcd_makes_them("etcd37")
 
+    def test_many_segments(self):
+        self.many_segments("etcd37")
+
+    def test_snap_files(self):
+        self.with_snap_files("etcd37")
+
     def test_unfinished_compaction(self):
         self.unfinished_compaction("etcd37", ["--compaction-batch-limit", "5", "--compaction-sleep-interval", "20ms"])
+
+
+@harness.needs("etcd34", "etcdctl")
+class Recorded(DirectoryCase):
+    """What etcd 3.4.23 once left (tests/data): databases of snapshots, and directories of clusters that became one."""
+
+    # file -> newest revision, {revision: HashKV}, compacted revision, as etcd 3.4.23 told them then
+    SNAPSHOTS = {
+        "basic": (52, {52: 1699119974, 20: 3378598244, 36: 234403474, 37: 1876332290, 38: 462792644, 39: 311140346,
+                       45: 2089472987}, -1),
+        "compacted": (52, {52: 3586648843, 39: 706203715, 45: 2403152683}, 38),
+        "alarm": (7, {7: 1798934705}, -1),
+        "tombstone-before-compact": (8, {8: 3225570257}, -1),
+        "tombstone-after-compact": (8, {8: 3236739860}, 8),
+        "cluster": (5605, {5605: 1989540214}, -1),
+    }
+
+    def restore(self, name):
+        recorded = harness.ROOT / f"tests/data/etcd-3.4.23/snapshots/{name}.db"
+        snapshot = self.dir / "snapshot.db"
+        if recorded.exists():
+            shutil.copyfile(recorded, snapshot)
+        else:
+            snapshot.write_bytes(gzip.decompress(recorded.with_suffix(".db.gz").read_bytes()))
+        shutil.rmtree(self.data, ignore_errors=True)
+        peer = f"http://127.0.0.1:{self.ports[1]}"
+        self.run_tool("etcdctl", "snapshot", "restore", snapshot, "--data-dir", self.data, "--name", "m",
+                      "--initial-cluster", f"m={peer}", "--initial-advertise-peer-urls", peer)
+
+    def end_all(self):
+        for server in self.servers:
+            server.kill()
+
+    def there_and_back(self):
+        """Cairn's view of what etcd 3.4 sees; and etcd's again."""
+        copy = self.dir / "by-etcd"
+        shutil.rmtree(copy, ignore_errors=True)
+        etcd = self.start("etcd34", data=harness.copy_directory(self.data, copy))
+        client = etcd.client()
+        revisions = self.revisions(client)
+        before, version = look(client, revisions), cluster_version(etcd)
+        etcd.stop()
+        shutil.rmtree(copy)
+        cairn = self.start("cairn")
+        client = cairn.client()
+        self.assert_same(before, look(client, revisions), "opened by Cairn")
+        self.assertEqual(cluster_version(cairn), version)
+        for member, kind in before["alarms"]:
+            client.alarm(2, member, kind)
+        if before["revision"] > client.hash_kv()[1]:
+            client.compact(before["revision"])
+        hashed = client.hash_kv()
+        self.assertEqual(cairn.stop(), -15)
+        self.check_directory(self.data, mutate=100)
+        again = self.start("etcd34").client()
+        self.assertEqual(again.hash_kv(), hashed)
+        self.assertEqual(again.members(), before["members"])
+        self.assertEqual([kv.all() for kv in again.all()], [kv.all() for kv in before["keys"]])
+        self.servers[-1].stop()
+
+    def test_snapshots(self):
+        for name, (newest, hashes, compacted) in self.SNAPSHOTS.items():
+            self.end_all()
+            with self.subTest(name):
+                self.restore(name)
+                cairn = self.start("cairn")
+                client = cairn.client()
+                self.assertEqual(client.revision(), newest)
+                for revision, expected in hashes.items():
+                    self.assertEqual(client.hash_kv(revision), (expected, compacted), revision)
+                cairn.kill()
+                self.there_and_back()
+
+    def test_snapshots_with_auth_are_refused(self):
+        for name in ("auth", "auth-bulkwritten"):
+            with self.subTest(name):
+                self.restore(name)
+                before = harness.fingerprint(self.data)
+                cairn = self.server("cairn", self.data, ports=self.ports).launch()
+                self.assertEqual(cairn.wait(), 1)
+                self.assertIn("auth is enabled", cairn.log_text())
+                self.assertEqual(harness.fingerprint(self.data), before)
+
+    def test_members_of_clusters_that_were_made_one(self):
+        """etcd's --force-new-cluster removes the others in the log; what it leaves is a directory of one member."""
+        for name in ("datadir-restored", "datadir-joined"):
+            self.end_all()
+            with self.subTest(name):
+                shutil.rmtree(self.data, ignore_errors=True)
+                shutil.copytree(harness.ROOT / "tests/data/etcd-3.4.23" / name, self.data)
+                packed = self.data / "member/snap/db.gz"
+                packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+                packed.unlink()
+                one = self.start("etcd34", ["--force-new-cluster"])
+                one.client().put(b"alone", b"1")
+                one.kill()
+                self.there_and_back()
 
 
 if __name__ == "__main__":

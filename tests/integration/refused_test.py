@@ -68,6 +68,28 @@ class Fixtures(RefusedCase):
                         self.data / "member/wal/0000000000000000-0000000000000000.wal")
         self.assert_refused("9232")
 
+    def test_a_torn_log_is_not_repaired_for_nothing(self):
+        for name in ("zero-sector", "short-tail"):
+            with self.subTest(name):
+                shutil.rmtree(self.data, ignore_errors=True)
+                self.unpack("datadir-auth")
+                shutil.copyfile(DATA / f"wal-torn/{name}.wal",
+                                self.data / "member/wal/0000000000000000-0000000000000000.wal")
+                self.assert_refused("auth is enabled; this build cannot check it")
+
+    def test_a_log_and_snap_files_without_their_db(self):
+        for folder, ending in (("wal", ".wal.gz"), ("snap", ".snap")):
+            (self.data / "member" / folder).mkdir(parents=True)
+            for path in (DATA / "wal-segments").glob("*" + ending):
+                if ending == ".snap":
+                    shutil.copyfile(path, self.data / "member/snap" / path.name)
+                else:
+                    (self.data / "member/wal" / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+        for _ in range(2):  # the first makes an empty db, as etcd does; the second is not taken in by it
+            cairn = self.server("cairn", self.data, ports=self.ports).launch()
+            self.assertEqual(cairn.wait(), 1)
+            self.assertIn("failed to find database snapshot file", cairn.log_text())
+
     def test_an_old_proxy_directory(self):
         (self.data / "proxy").mkdir(parents=True)
         self.assert_refused("proxy")

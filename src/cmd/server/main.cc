@@ -146,6 +146,15 @@ void raise_file_limit() {
   (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// A leader is there at once; what the log holds beyond the db takes as long as it is. False: neither goes on.
+bool wait_ready(server::Node& node, const metrics::ServerMetrics& metrics) {
+  while (true) {
+    const int64_t applied = metrics.proposals_applied.value();
+    if (node.wait_ready(kReadyTimeoutNs)) return true;
+    if (metrics.proposals_applied.value() == applied) return false;
+  }
+}
+
 // Waits for SIGTERM or SIGINT, which all threads have blocked.
 int wait_for_signal(const sigset_t& signals) {
   int number = 0;
@@ -204,8 +213,8 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
     node->start([&services = *services](unsigned loop, server::AnswerBatch batch) {
       services.deliver(loop, std::move(batch));
     });
-    if (!node->wait_ready(kReadyTimeoutNs)) {
-      fail_stop({Code::kUnavailable, "no leader within a minute of the start"});
+    if (!wait_ready(*node, metrics)) {
+      fail_stop({Code::kUnavailable, "within a minute nothing of the log could be applied"});
     }
     const auto bound = server.start();
     if (!bound) {
