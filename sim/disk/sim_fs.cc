@@ -264,12 +264,14 @@ class SimFile final : public env::File {
     return begin(operation);
   }
 
-  // A write fails at its beginning or at the end of a sector; without space, at the latest where there is none.
+  // A write fails at its beginning or at the end of a sector; without space, at the end of a page that has some.
   uint64_t written_before_failure(Fault fault, uint64_t size, uint64_t offset) {
     uint64_t done = state_->fault_chance.one_in(2) ? 0 : state_->fault_chance.below(size + 1);
     if (done < size) done -= std::min(done, (offset + done) % kSectorBytes);
     if (fault == Fault::kUnsupported) done = 0;
-    while (done > 0 && data().missing_pages(offset, done) > state_->free_pages()) done /= 2;
+    while (done > 0 && data().missing_pages(offset, done) > state_->free_pages()) {
+      done -= std::min(done, (offset + done - 1) % kPageBytes + 1);
+    }
     return done;
   }
 

@@ -87,7 +87,7 @@ Result<std::optional<Repair>> Log::take_over() {
 }
 
 // Afterwards the last segment holds the good records and zeros behind them, and all of it survives a crash: what was
-// read may until now have been in the kernel's memory only.
+// read may until now have been in the kernel's memory only; so may the log's own name.
 Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, uint64_t end_offset,
                                                   const std::optional<std::string>& torn) const {
   env::File& file = *segment.file;
@@ -112,6 +112,7 @@ Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, uint64
   if (options.sync) {
     CAIRN_CHECK(file.fdatasync());
     CAIRN_CHECK(fs.sync_directory(directory));
+    CAIRN_CHECK(fs.sync_directory(env::parent_directory(directory)));  // create() may have ended before it did this
   }
   return repair;
 }
