@@ -85,6 +85,8 @@ class EpochDomain {
     ~Pin() { release(); }
 
     [[nodiscard]] bool holds() const { return domain_ != nullptr; }
+    // Another one of the same number and revision. needs: holds()
+    [[nodiscard]] Pin duplicate() const { return domain_->repeat_pin(id_); }
     void release() {
       if (domain_ != nullptr) std::exchange(domain_, nullptr)->unpin(id_);
     }
@@ -265,6 +267,13 @@ class EpochDomain {
     MutexLock lock(pins_mutex_);
     const uint64_t id = ++last_pin_id_;
     pins_.emplace(id, PinEntry{number, revision});
+    return Pin(this, id);
+  }
+  // The first one holds the number until the second does, so the writer sees one of them.
+  Pin repeat_pin(uint64_t of) {
+    MutexLock lock(pins_mutex_);
+    const uint64_t id = ++last_pin_id_;
+    pins_.emplace(id, pins_.at(of));
     return Pin(this, id);
   }
   void unpin(uint64_t id) {

@@ -63,7 +63,11 @@ TEST(EpochDomain, APinHoldsTheNumberAndItsRevision) {
   other = std::move(pin);
   EXPECT_EQ(held(domain), (Numbers{5, 9}));
   EXPECT_EQ(domain.lowest_pinned_revision(), 70);
+  EpochDomain<Tracked>::Pin third = other.duplicate();
   other.release();
+  EXPECT_EQ(held(domain), (Numbers{5, 9}));
+  EXPECT_EQ(domain.lowest_pinned_revision(), 70);
+  third.release();
   EXPECT_EQ(held(domain), (Numbers{9}));
   EXPECT_EQ(domain.pin_count(), 0u);
 }
