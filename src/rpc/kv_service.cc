@@ -135,6 +135,16 @@ bool within_quota(net::Call& call, Context& context, uint64_t cost) {
   return false;
 }
 
+// While the alarm is in force such a write would be refused when it is applied: it need not go to the log, where space
+// may be short as well.
+bool refused_for_space(net::Call& call, Context& context, uint64_t cost) {
+  if (cost == 0) return false;
+  const auto state = context.enter();
+  if (!state->has_alarm(server::kAlarmNoSpace) || state->has_alarm(server::kAlarmCorrupt)) return false;
+  finish_with(call, errors::no_space());
+  return true;
+}
+
 class PutHandler final : public UnaryHandler {
  public:
   using UnaryHandler::UnaryHandler;
@@ -142,8 +152,10 @@ class PutHandler final : public UnaryHandler {
     const auto request = mvcc::decode_put(message);
     if (!request) return finish_with(call, unmarshal_error());
     // As etcd: no room is said before what is wrong with the request.
-    if (!within_quota(call, context_, server::put_cost(request->key.size(), request->value.size()))) return;
+    const uint64_t cost = server::put_cost(request->key.size(), request->value.size());
+    if (!within_quota(call, context_, cost)) return;
     if (const auto checked = mvcc::check_put(*request); !checked) return finish_with(call, checked.error());
+    if (refused_for_space(call, context_, cost)) return;
     context_.propose(call, server::RequestKind::kPut, message);
   }
 };
@@ -183,6 +195,7 @@ class TxnHandler final : public UnaryHandler {
       return finish_with(call, checked.error());
     }
     if (!mvcc::is_read_only(request)) {
+      if (refused_for_space(call, context_, server::txn_cost(request))) return;
       return context_.propose(call, server::RequestKind::kTxn, message);
     }
     if (mvcc::is_serializable(request)) return run(call, request);

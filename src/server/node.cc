@@ -24,6 +24,8 @@ constexpr uint64_t kBehindEntriesMax = 5000;
 constexpr int64_t kBehindNs = 1'000'000'000;
 constexpr uint64_t kBehindBytesMax = 128 << 20;
 constexpr int64_t kAlarmIntervalNs = 1'000'000'000;
+constexpr int64_t kDiskLookMs = 1000;
+constexpr int64_t kShortLookMs = 100;  // while there is no spare segment: the log takes from the disk as it is written
 constexpr int64_t kSparePauseMs = 4;  // between slices of a megabyte: 250 MB/s at most
 constexpr int64_t kCheckpointPauseMs = 1;
 constexpr int64_t kCheckpointAtStopNs = 300'000'000;
@@ -32,6 +34,15 @@ constexpr int64_t kCheckpointAtStopNs = 300'000'000;
 uint64_t first_request_id(uint64_t member_id, int64_t wall_ns) {
   const auto ms = static_cast<uint64_t>(wall_ns / 1'000'000) & ((uint64_t{1} << 40) - 1);
   return (member_id << 48) | (ms << 8);
+}
+
+// The log cannot be written: what is in it is not known to be durable, so nobody may be told that it is.
+Error log_failure(Error error) {
+  error.message += error.code == Code::kResourceExhausted
+                       ? "; the member ends without loss of anything acknowledged: make room on that device, and start "
+                         "it again"
+                       : "; the member ends, since trying again could acknowledge what was lost";
+  return error;
 }
 
 Proposal proposal_of(std::string bytes) {
@@ -68,6 +79,10 @@ Node::Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, me
   apply_ = std::make_unique<ApplyCore>(options_.apply, std::move(state.state), clock.monotonic_ns());
   commit_reader_ = apply_->published().register_thread();
   commit_stage_ = std::make_unique<CommitStage>(std::move(state.engine), *commit_reader_);
+  disk_guard_ = std::make_unique<DiskGuard>(
+      fs, DiskGuard::Options{.directory = state.checkpoint_directory,
+                             .log_directory = wal_stage_->log().directory(),
+                             .low_bytes = DiskGuard::Options{}.reserve_bytes + 2 * options_.apply.buffer_bytes_max});
   checkpoint_reader_ = apply_->published().register_thread();
   checkpoint_ =
       std::make_unique<CheckpointWriter>(fs, CheckpointOptions{.directory = state.checkpoint_directory, .db = state.db},
@@ -242,7 +257,7 @@ bool Node::pump_replication() {
     const int64_t began_ns = clock_.monotonic_ns();
     const bool synced = write.must_sync;
     auto done = wal_stage_->run(std::move(write));
-    if (!done) check(std::unexpected(done.error()));
+    if (!done) check(std::unexpected(log_failure(done.error())));
     const auto took_ns = static_cast<uint64_t>(clock_.monotonic_ns() - began_ns);
     if (synced) metrics_.wal_fsync.observe(took_ns);
     replication_->wal_done(*std::move(done));
@@ -378,7 +393,6 @@ void Node::update_metrics() {
 }
 
 void Node::run_commit() {
-  bool space_reported = false;
   while (true) {
     CommitJob job;
     {
@@ -390,14 +404,16 @@ void Node::run_commit() {
     const int64_t began_ns = clock_.monotonic_ns();
     CommitDone done = commit_stage_->run(job);
     while (!done.status && done.status.error().code == Code::kResourceExhausted) {
-      if (!std::exchange(space_reported, true)) {
+      if (!db_is_full_.exchange(true)) {
         log::error("no space for the db; it is tried again until there is", {{"error", done.status.error().message}});
       }
       if (stop_wanted_.load()) break;
+      watch_disk(*commit_reader_);
       std::this_thread::sleep_for(std::chrono::milliseconds(kCommitRetryMs));
       done = commit_stage_->run(job);
     }
-    space_reported = false;
+    db_is_full_.store(false);
+    watch_disk(*commit_reader_);
     metrics_.backend_commit.observe(static_cast<uint64_t>(clock_.monotonic_ns() - began_ns));
     MutexLock lock(mutex_);
     inbox_.commit = std::move(done);
@@ -406,35 +422,57 @@ void Node::run_commit() {
 }
 
 void Node::run_housekeeper() {
-  bool spare = false;
+  Progress spare = Progress::kDone;
   bool checkpoint = false;
+  int64_t next_look_ns = 0;
   while (true) {
+    if (const int64_t now_ns = clock_.monotonic_ns(); now_ns >= next_look_ns) {
+      watch_disk(*checkpoint_reader_);
+      next_look_ns = now_ns + (spare == Progress::kLater ? kShortLookMs : kDiskLookMs) * 1'000'000;
+      if (spare == Progress::kLater) spare = Progress::kMore;
+    }
     {
       MutexLock lock(mutex_);
-      const auto has_work = [this] { return spare_wanted_ || committed_db_ || stop_helpers_; };
-      if (!spare && !checkpoint) {
-        wake_housekeeper_.wait(lock.native(), has_work);
-      } else {
-        const int64_t pause_ms = spare ? kSparePauseMs : kCheckpointPauseMs;
-        wake_housekeeper_.wait_for(lock.native(), std::chrono::milliseconds(pause_ms),
-                                   [this] { return stop_helpers_; });
-      }
+      const bool busy = spare == Progress::kMore || checkpoint;
+      const int64_t look_ms = spare == Progress::kLater ? kShortLookMs : kDiskLookMs;
+      const int64_t pause_ms = spare == Progress::kMore ? kSparePauseMs : checkpoint ? kCheckpointPauseMs : look_ms;
+      wake_housekeeper_.wait_for(lock.native(), std::chrono::milliseconds(pause_ms), [&] {
+        return stop_helpers_ || (!busy && (spare_wanted_ || committed_db_));
+      });
       if (stop_helpers_) return;
-      spare = std::exchange(spare_wanted_, false) || spare;
+      if (std::exchange(spare_wanted_, false)) spare = Progress::kMore;
       checkpoint = std::exchange(committed_db_, false) || checkpoint;
     }
-    if (spare) spare = prepare_spare();
-    if (checkpoint) checkpoint = step_checkpoint(false);
+    if (spare == Progress::kMore) spare = prepare_spare();
+    if (checkpoint) checkpoint = !disk_guard_->is_low() && step_checkpoint(false);
   }
 }
 
-// A slice of the next WAL segment. True: there is more to do.
-bool Node::prepare_spare() {
-  const auto step = wal_stage_->spares()->prepare_step();
-  if (step) return *step;
+// Raises the alarm while space is low, and gives the reserve up to what goes on then.
+void Node::watch_disk(PublishedDomain::Reader& reader) {
+  bool is_raised = false;
+  DiskGuard::Room room{.has_spare = wal_stage_->spares()->ready(), .db_is_full = db_is_full_.load()};
+  {
+    const auto state = reader.enter();
+    const auto& alarms = *state->alarms;
+    is_raised = std::find(alarms.begin(), alarms.end(), Alarm{member_id_, kAlarmNoSpace}) != alarms.end();
+    room.in_db_bytes = state->db_total_bytes - std::min(state->db_total_bytes, state->db_in_use_bytes);
+  }
+  if (!disk_guard_->look(room)) return;
+  if (!is_raised) raise_alarm(kAlarmNoSpace);
+  if (is_raised || room.db_is_full) disk_guard_->give_up_reserve();
+}
+
+// A slice of the next WAL segment.
+Node::Progress Node::prepare_spare() {
+  wal::SparePreparer& spares = *wal_stage_->spares();
+  // Without room for a whole segment the log goes on in the one it has, which takes only what is written.
+  if (spares.needs_space() && !disk_guard_->has_room_for(options_.bootstrap.wal.segment_bytes)) return Progress::kLater;
+  const auto step = spares.prepare_step();
+  if (step) return *step ? Progress::kMore : Progress::kDone;
   log::warn("no spare WAL segment could be made; the next one is made when it is needed",
             {{"error", step.error().message}});
-  return false;
+  return step.error().code == Code::kResourceExhausted ? Progress::kLater : Progress::kDone;
 }
 
 // A slice of the index checkpoint. True: there is more to do now.

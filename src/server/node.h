@@ -25,6 +25,7 @@
 #include "server/bootstrap.h"
 #include "server/checkpoint.h"
 #include "server/commit_stage.h"
+#include "server/disk_guard.h"
 #include "server/replication_core.h"
 #include "server/wal_stage.h"
 
@@ -100,7 +101,9 @@ class Node {
   void update_metrics();
   void run_commit();
   void run_housekeeper();
-  bool prepare_spare();
+  enum class Progress : uint8_t { kMore, kDone, kLater };
+  Progress prepare_spare();
+  void watch_disk(PublishedDomain::Reader& reader);
   bool step_checkpoint(bool stopping);
   void checkpoint_at_stop();
   void check(const Status& status);
@@ -116,6 +119,7 @@ class Node {
   std::atomic<uint64_t> pending_{0};
   std::atomic<int64_t> alarm_raised_ns_{0};
   std::atomic<bool> stop_wanted_{false};
+  std::atomic<bool> db_is_full_{false};  // a commit found no room and is tried again
   AnswerSink sink_;
 
   // the core thread's
@@ -135,6 +139,7 @@ class Node {
 
   std::unique_ptr<PublishedDomain::Reader> commit_reader_;
   std::unique_ptr<CommitStage> commit_stage_;
+  std::unique_ptr<DiskGuard> disk_guard_;
 
   // the housekeeper's
   std::unique_ptr<PublishedDomain::Reader> checkpoint_reader_;

@@ -34,8 +34,8 @@ Result<WalDone> WalStage::run(WalWrite write) {
     if (write.must_sync) durable_commit_ = log_->hard_state().commit;
   }
   if (write.snapshot) {
-    CAIRN_CHECK(save_snapshot(*write.snapshot));
-    done.snapshot = write.snapshot->index;
+    CAIRN_TRY(const bool saved, save_snapshot(*write.snapshot));
+    if (saved) done.snapshot = write.snapshot->index;
   }
   if (write.release_below != Index{}) {
     if (log_->release(std::min(write.release_below, log_->newest_snapshot_index())) > 0)
@@ -46,16 +46,23 @@ Result<WalDone> WalStage::run(WalWrite write) {
   return done;
 }
 
-Status WalStage::save_snapshot(const SnapshotPoint& point) {
+// False: there was no space for it; a later one is as good.
+Result<bool> WalStage::save_snapshot(const SnapshotPoint& point) {
   CAIRN_ASSERT(point.index <= durable_commit_ && point.index <= log_->last_synced_index());
-  CAIRN_CHECK(wal::write_snapshot_file(fs_, snap_directory_,
-                                       {point.index, point.term, to_wal(point.conf_state), *point.members}));
+  const Status written = wal::write_snapshot_file(
+      fs_, snap_directory_, {point.index, point.term, to_wal(point.conf_state), *point.members});
+  if (!written && written.error().code == Code::kResourceExhausted) {
+    log::warn("no space for a .snap file; the log keeps what it would stand for",
+              {{"snapshot-index", point.index.value}, {"error", written.error().message}});
+    return false;
+  }
+  CAIRN_CHECK(written);
   CAIRN_CHECK(log_->save_snapshot({point.index, point.term, to_wal(point.conf_state)}));
   if (const auto purged = wal::purge_snapshot_files(fs_, snap_directory_); !purged) {
     log::warn("failed to purge snapshot files", {{"error", purged.error().message}});
   }
   log::info("saved snapshot", {{"snapshot-index", point.index.value}});
-  return {};
+  return true;
 }
 
 }  // namespace cairn::server

@@ -25,7 +25,7 @@ class WalStage {
   [[nodiscard]] std::shared_ptr<wal::SparePreparer> spares() const { return log_->spares(); }
 
  private:
-  Status save_snapshot(const SnapshotPoint& point);
+  Result<bool> save_snapshot(const SnapshotPoint& point);
 
   env::FileSystem& fs_;
   std::unique_ptr<wal::Log> log_;
