@@ -164,7 +164,9 @@ Result<IndexFuture> begin_index(env::FileSystem& fs, const BootstrapOptions& opt
   IndexRecoveryInput input{.fs = fs,
                            .view = out.engine->view(),
                            .checkpoint_path = paths.checkpoint + "/" + std::string(kCheckpointName),
-                           .db = out.db};
+                           .db = out.db,
+                           .read_ahead_path = options.concurrent ? paths.db : std::string(),
+                           .concurrent = options.concurrent};
   return std::async(options.concurrent ? std::launch::async : std::launch::deferred,
                     [input = std::move(input)] { return recover_index(input); });
 }

@@ -35,7 +35,8 @@ struct BootstrapOptions {
   int64_t lease_ttl_min = 2;  // seconds
   wal::Options wal;
   uint64_t mapping_reserved_bytes = 0;  // for simulated disks
-  bool concurrent = false;         // the index is read on a second thread, beside the log; nothing else depends on it
+  // The index is read on a second thread, beside the log, and a cold db is read ahead; nothing else depends on it.
+  bool concurrent = false;
   bool poison_free_pages = false;  // for tests, see BoltOptions
 };
 

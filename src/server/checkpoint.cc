@@ -117,15 +117,15 @@ Result<CheckpointHeader> decode_checkpoint_header(std::string_view bytes) {
   return header;
 }
 
-Result<LoadedCheckpoint> load_checkpoint(env::FileSystem& fs, const std::string& path, const CheckpointTarget& target) {
-  CAIRN_TRY(const auto file, fs.open(path, env::OpenMode::kRead));
-  CAIRN_TRY(const uint64_t size, file->size());
+Result<OpenCheckpoint> open_checkpoint(env::FileSystem& fs, const std::string& path, const CheckpointTarget& target) {
+  OpenCheckpoint out;
+  CAIRN_TRY(out.file, fs.open(path, env::OpenMode::kRead));
+  CAIRN_TRY(const uint64_t size, out.file->size());
   std::string head(kCheckpointHeaderBytes, '\0');
-  CAIRN_TRY(const size_t head_bytes, file->pread(head.data(), head.size(), 0));
+  CAIRN_TRY(const size_t head_bytes, out.file->pread(head.data(), head.size(), 0));
   head.resize(head_bytes);
-  LoadedCheckpoint loaded;
-  CAIRN_TRY(loaded.header, decode_checkpoint_header(head));
-  const CheckpointHeader& header = loaded.header;
+  CAIRN_TRY(out.header, decode_checkpoint_header(head));
+  const CheckpointHeader& header = out.header;
   if (const std::string reason = misfit(header, target); !reason.empty()) {
     return fail(Code::kFailedPrecondition, "server: index checkpoint: {}", reason);
   }
@@ -140,14 +140,19 @@ Result<LoadedCheckpoint> load_checkpoint(env::FileSystem& fs, const std::string&
     return fail(Code::kDataLoss, "server: index checkpoint: {} bytes instead of {}", size,
                 kCheckpointHeaderBytes + header.index_bytes);
   }
+  return out;
+}
+
+Result<std::unique_ptr<mvcc::Index>> load_checkpoint(const OpenCheckpoint& checkpoint) {
+  const CheckpointHeader& header = checkpoint.header;
   const auto bytes = std::make_unique_for_overwrite<char[]>(header.index_bytes);
-  CAIRN_TRY(const size_t count, file->pread(bytes.get(), header.index_bytes, kCheckpointHeaderBytes));
-  loaded.index = std::make_unique<mvcc::Index>();
-  CAIRN_TRY(const mvcc::LoadedIndex index, mvcc::load_index({bytes.get(), count}, *loaded.index));
-  if (index.revision != header.revision || index.compacted != header.compact_revision) {
+  CAIRN_TRY(const size_t count, checkpoint.file->pread(bytes.get(), header.index_bytes, kCheckpointHeaderBytes));
+  auto index = std::make_unique<mvcc::Index>();
+  CAIRN_TRY(const mvcc::LoadedIndex loaded, mvcc::load_index({bytes.get(), count}, *index));
+  if (loaded.revision != header.revision || loaded.compacted != header.compact_revision) {
     return fail(Code::kDataLoss, "server: index checkpoint: header and index name different revisions");
   }
-  return loaded;
+  return index;
 }
 
 // --- CheckpointWriter
@@ -179,10 +184,11 @@ bool CheckpointWriter::is_due(const Published& state, bool stopping) const {
   const int64_t compact = std::max<int64_t>(kv.compact_revision, 0);
   const uint64_t keys = kv.root.tally({"", std::nullopt}).count;
   const bool usable = base_.usable && (base_.revision >= compact || CAIRN_MUTANT("server.checkpoint_older_than_pass"));
-  // What a start now would have to read, about.
+  // About what a start would have to read without a checkpoint, and with the newest one.
   const auto records = static_cast<uint64_t>(kv.revision - compact) + (compact > 0 ? keys : 0);
   const uint64_t behind = usable ? static_cast<uint64_t>(static_cast<int64_t>(kv.changes) - base_changes_) : records;
-  const uint64_t enough = stopping ? options_.changes_min_at_stop : std::max(options_.changes_min, keys / 4);
+  const uint64_t enough =
+      stopping ? options_.changes_min_at_stop : std::max({options_.changes_min, keys / 4, records / 8});
   if (behind < enough) return false;
   if (usable || compact == 0) return true;
   // The pass is still taking records away; a checkpoint at its end is smaller.

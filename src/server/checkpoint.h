@@ -14,7 +14,7 @@
 //              file's, for a crash too. It is written aside, waits for a commit of the db, and is then renamed.
 // Failure:     reading never fails a start: what cannot be used is left, and the index is built from the db. An error
 //              in writing is the caller's to log; the next try begins anew.
-// Threads:     CheckpointWriter: one thread at a time, any; load_checkpoint: the starting thread.
+// Threads:     CheckpointWriter: one thread at a time, any; the rest: the starting thread.
 #pragma once
 
 #include <cstdint>
@@ -64,18 +64,23 @@ struct CheckpointTarget {
   Index consistent_index;
   int64_t scheduled_compaction = 0;
 };
-struct LoadedCheckpoint {
+struct OpenCheckpoint {
   CheckpointHeader header;
-  std::unique_ptr<mvcc::Index> index;  // as of header.revision; nothing is published
+  std::unique_ptr<env::File> file;
 };
+// All but the index itself is checked.
 //   errors: kNotFound: there is none; anything else: why it cannot be used
-[[nodiscard]] Result<LoadedCheckpoint> load_checkpoint(env::FileSystem& fs, const std::string& path,
-                                                       const CheckpointTarget& target);
+[[nodiscard]] Result<OpenCheckpoint> open_checkpoint(env::FileSystem& fs, const std::string& path,
+                                                     const CheckpointTarget& target);
+// The index as of header.revision; nothing is published.
+//   errors: why it cannot be used
+[[nodiscard]] Result<std::unique_ptr<mvcc::Index>> load_checkpoint(const OpenCheckpoint& checkpoint);
 
 struct CheckpointOptions {
   std::string directory;  // where the file goes; made when it is missing
   env::FileIdentity db;
-  // Due when as many records changed since the last one, and as a quarter of the keys.
+  // Due when as many records were made since the last one, and a quarter of the keys, and an eighth of all records:
+  // what is written over time stays in proportion to what is put, also where few keys have many revisions.
   uint64_t changes_min = 50'000;
   uint64_t changes_min_at_stop = 5'000;
   uint64_t keys_per_step = 4000;

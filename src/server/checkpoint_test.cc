@@ -400,10 +400,11 @@ TEST_F(CheckpointTest, OfAnotherHistoryIsBuilt) {
     auto opened = bootstrap(env::posix_fs(), options);
     ASSERT_TRUE(opened) << opened.error().message;
     EXPECT_EQ(opened->checkpoint.usable, is_own);
-    const auto loaded = load_checkpoint(env::posix_fs(), file_, {*opened->engine->view(), *identity, Index(1000), 0});
-    ASSERT_EQ(loaded.has_value(), is_own);
-    if (!loaded) {
-      EXPECT_NE(loaded.error().message.find("another record at revision 51"), std::string::npos);
+    const auto checkpoint =
+        open_checkpoint(env::posix_fs(), file_, {*opened->engine->view(), *identity, Index(1000), 0});
+    ASSERT_EQ(checkpoint.has_value(), is_own);
+    if (!checkpoint) {
+      EXPECT_NE(checkpoint.error().message.find("another record at revision 51"), std::string::npos);
     }
   }
 }

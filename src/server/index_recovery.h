@@ -24,6 +24,9 @@ struct IndexRecoveryInput {
   std::shared_ptr<const storage::View> view;
   std::string checkpoint_path = {};  // "": none
   env::FileIdentity db = {};         // what `view` is of
+  // The db's file, to be read front to back first where many of its pages are needed and not in memory; "": not done.
+  std::string read_ahead_path = {};
+  bool concurrent = false;  // what comes after the checkpoint is read by another thread
 };
 struct RecoveredIndex {
   std::unique_ptr<mvcc::Index> index;  // unpublished, compacted at the db's compaction
@@ -35,12 +38,5 @@ struct RecoveredIndex {
 
 // Reads table key and fills an empty index from it. Returns the newest revision there.
 [[nodiscard]] Result<int64_t> build_index(const storage::View& view, mvcc::Index& index, int64_t compact_revision);
-
-struct IndexTail {
-  int64_t newest = 0;  // revision; 0: there was no record
-  uint64_t records = 0;
-};
-// Adds to an index of an older revision the records of table key from revision `first` on.
-[[nodiscard]] Result<IndexTail> extend_index(const storage::View& view, mvcc::Index& index, int64_t first);
 
 }  // namespace cairn::server
