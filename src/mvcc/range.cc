@@ -73,6 +73,11 @@ Result<std::optional<std::string_view>> find_record(const StoreView& view, std::
   return std::optional(record);
 }
 
+bool is_record_resident(const StoreView& view, std::string_view key, int64_t revision) {
+  const auto found = view.root.find(key, revision == view.revision ? kNewest : revision);
+  return !found || view.records.resident(found->mod);
+}
+
 Result<std::unique_ptr<RangeReader>> RangeReader::open(const StoreView& view, const RangeRequest& request,
                                                        int64_t revision) {
   std::unique_ptr<RangeReader> reader(new RangeReader);

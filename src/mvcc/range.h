@@ -112,4 +112,7 @@ class RangeReader {
 [[nodiscard]] Result<std::optional<std::string_view>> find_record(const StoreView& view, std::string_view key,
                                                                   int64_t revision);
 
+// False when find_record() would wait for the disk.
+[[nodiscard]] bool is_record_resident(const StoreView& view, std::string_view key, int64_t revision);
+
 }  // namespace cairn::mvcc

@@ -230,6 +230,35 @@ Status append_range_response(const StoreView& view, const RangeRequest& request,
   return {};
 }
 
+ReadCost read_cost(const StoreView& view, const TxnRequest& request) {
+  ReadCost cost;
+  // Of a few keys even the largest values are not worth looking them up twice.
+  constexpr int kFew = 8;
+  const bool few = request.compare_size() + request.success_size() + request.failure_size() <= kFew;
+  const auto add = [&](std::string_view key, std::string_view end, uint64_t keys_max) {
+    if (end.empty()) {
+      ++cost.visits;
+      if (few) return;
+      if (const auto found = view.root.find(key)) cost.bytes += found->size;
+      return;
+    }
+    const KeyInterval interval = KeyInterval::of(key, end);
+    const Tally tally = view.root.tally({interval.low, interval.to_end ? std::nullopt : std::optional(interval.high)});
+    cost.visits += std::min(tally.count, keys_max);
+    cost.bytes += tally.count <= keys_max ? tally.framed_bytes : tally.framed_bytes / tally.count * keys_max;
+  };
+  for (const Compare& compare : request.compare()) add(compare.key(), compare.range_end(), UINT64_MAX);
+  for (const auto* const ops : {&request.success(), &request.failure()}) {
+    for (const RequestOp& op : *ops) {
+      const RangeRequest range = from_proto(op.request_range());
+      cost.visits += opening_visits(view, range);
+      if (!range.count_only)
+        add(range.key, range.range_end, range.limit > 0 ? static_cast<uint64_t>(range.limit) : UINT64_MAX);
+    }
+  }
+  return cost;
+}
+
 Status run_read_txn(const StoreView& view, const TxnRequest& request, HeaderValues header, std::string& out) {
   std::vector<bool> path;
   CAIRN_CHECK(choose_path(view, request, path));
@@ -245,8 +274,7 @@ Status run_write_txn(Store& store, const TxnRequest& request, const LeaseExists&
   std::vector<bool> path;
   const StoreView begin = store.working();
   CAIRN_CHECK(choose_path(begin, request, path));
-  Run run{
-      .store = &store, .begin = &begin, .lease_exists = &lease_exists, .path = &path, .answers = out != nullptr};
+  Run run{.store = &store, .begin = &begin, .lease_exists = &lease_exists, .path = &path, .answers = out != nullptr};
   if (!CAIRN_MUTANT("mvcc.revision_reused_after_failed_txn")) CAIRN_CHECK(run.validate(request));
   run.at = 0;
   // The header stands first and has the revision, which only the end knows: the body is made beside it.

@@ -59,6 +59,13 @@ void append_header(std::string& out, const HeaderValues& header);
 [[nodiscard]] size_t header_size(const HeaderValues& header);
 char* put_header(char* to, const HeaderValues& header);
 
+// What a transaction that only reads will take, from the index alone: entries looked at and bytes read.
+struct ReadCost {
+  uint64_t visits = 0;
+  uint64_t bytes = 0;
+};
+[[nodiscard]] ReadCost read_cost(const StoreView& view, const etcdserverpb::TxnRequest& request);
+
 // Reads only. Appends the encoded TxnResponse to `out`.
 //   errors: future_rev, compacted, kDataLoss
 [[nodiscard]] Status run_read_txn(const StoreView& view, const etcdserverpb::TxnRequest& request, HeaderValues header,

@@ -25,6 +25,13 @@ Result<std::string_view> RecordView::record(Revision revision) const {
   return no_record(revision);
 }
 
+bool RecordView::resident(Revision revision) const {
+  if (revision.main > file_revision) return true;
+  char key[storage::kRevisionKeyBytes];
+  storage::encode_revision(revision, key);
+  return file->resident(storage::Table::kKey, {key, sizeof key});
+}
+
 Status RecordView::many(std::span<const Revision> revisions, std::span<std::string_view> records) const {
   CAIRN_ASSERT(revisions.size() == records.size() && revisions.size() <= kManyMax);
   char bytes[kManyMax][storage::kRevisionKeyBytes];

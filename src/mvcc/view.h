@@ -29,6 +29,8 @@ struct RecordView {
   // The stored bytes of the KeyValue at `revision`, which the index names.
   //   errors: kDataLoss: not there, or unreadable
   [[nodiscard]] Result<std::string_view> record(Revision revision) const;
+  // False when reading it would wait for the disk.
+  [[nodiscard]] bool resident(Revision revision) const;
   // The same for several at once, which is faster than one after the other.
   //   needs: records.size() == revisions.size() <= kManyMax
   static constexpr size_t kManyMax = storage::View::kGetManyMax;

@@ -1,20 +1,25 @@
 #include "rpc/context.h"
 
+#include <algorithm>
+
 #include "base/errors.h"
+#include "base/log.h"
 #include "server/requests.h"
 
 namespace cairn::rpc {
 namespace {
 
 constexpr int64_t kExpireIntervalNs = 500'000'000;
+constexpr int64_t kWatchIntervalNs = 1'000'000'000;
 
 }  // namespace
 
-Context::Context(server::Node& node, net::EventLoop& loop, const env::Clock& clock, Workers& workers,
-                 const Limits& limits)
+Context::Context(server::Node& node, net::EventLoop& loop, const env::Clock& clock, Residency& residency,
+                 Workers& workers, const Limits& limits)
     : node_(node),
       loop_(loop),
       clock_(clock),
+      residency_(residency),
       workers_(workers),
       limits_(limits),
       reader_(node.published().register_thread()) {}
@@ -53,7 +58,60 @@ net::Call* Context::still_waits(const Outstanding& one) {
   return loop_.find(one.id);
 }
 
+void Context::answer_elsewhere(net::Call& call, Make make) {
+  const bool taken =
+      workers_.run(Workers::Kind::kReader,
+                   [id = call.id(), &loop = loop_, make = std::move(make)](server::PublishedDomain::Reader& reader) {
+                     auto answer = std::make_shared<Result<std::string>>(make(reader));
+                     loop.post([id, &loop, answer] {
+                       net::Call* const later = loop.find(id);
+                       if (later == nullptr) return;
+                       *answer ? later->reply(**answer) : finish_with(*later, answer->error());
+                     });
+                   });
+  if (!taken) finish_with(call, errors::request_too_many_requests());
+}
+
+void Context::watch_reader(const net::Call& call, bool ages) {
+  const int64_t now_ns = clock_.monotonic_ns();
+  watched_.push_back({call.id(), now_ns, now_ns, call.sent_bytes(), ages});
+  if (watch_timer_ == nullptr) {
+    watch_timer_ =
+        loop_.after(std::min(kWatchIntervalNs, limits_.reader_stall_ns / 4), [this] { look_after_readers(); });
+  }
+}
+
+void Context::look_after_readers() {
+  const int64_t now_ns = clock_.monotonic_ns();
+  std::erase_if(watched_, [&](Watched& one) {
+    net::Call* const call = loop_.find(one.id);
+    if (call == nullptr) return true;
+    // With nothing queued it waits for us.
+    if (call->sent_bytes() != one.sent_bytes || call->queued_bytes() == 0) {
+      one.sent_bytes = call->sent_bytes();
+      one.moved_ns = now_ns;
+    }
+    const bool is_stalled = now_ns - one.moved_ns >= limits_.reader_stall_ns;
+    const bool is_old = one.ages && now_ns - one.since_ns >= limits_.reader_age_ns;
+    if (!is_stalled && !is_old) return false;
+    const std::string why =
+        is_stalled ? fmt::format("cairn: the client has taken nothing of the answer for {} s",
+                                 limits_.reader_stall_ns / 1'000'000'000)
+                   : fmt::format("cairn: the answer has taken more than {} s", limits_.reader_age_ns / 1'000'000'000);
+    log::warn("ending a call that keeps old state alive", {{"reason", why}, {"sent-bytes", one.sent_bytes}});
+    call->abort(Code::kResourceExhausted, why);
+    return true;
+  });
+  watch_timer_ = nullptr;
+  if (watched_.empty()) return;
+  watch_timer_ = loop_.after(std::min(kWatchIntervalNs, limits_.reader_stall_ns / 4), [this] { look_after_readers(); });
+}
+
 void Context::flush() {
+  if (touches_file_) {
+    touches_file_ = false;
+    if (faults_.grew()) residency_.note_miss();
+  }
   turn_ns_ = 0;
   while (!outstanding_.empty() && still_waits(outstanding_.front()) == nullptr) outstanding_.pop_front();
   if (!outstanding_.empty() && timer_ == nullptr) timer_ = loop_.after(kExpireIntervalNs, [this] { expire(); });

@@ -15,12 +15,12 @@
 
 #include "net/event_loop.h"
 #include "net/grpc.h"
+#include "rpc/residency.h"
+#include "rpc/workers.h"
 #include "server/node.h"
 #include "server/requests.h"
 
 namespace cairn::rpc {
-
-class Workers;
 
 struct Limits {
   uint32_t request_bytes_max = 1'572'864;  // of the entry that a request becomes
@@ -28,6 +28,11 @@ struct Limits {
   uint64_t quota_bytes = uint64_t{2} << 30;     // 0: no quota
   int64_t quota_configured = int64_t{2} << 30;  // as Status tells it; below 0: no quota
   int64_t request_timeout_ns = 7'000'000'000;
+  // A long answer keeps old state alive; so it ends when its client takes nothing for so long, or, but for snapshots,
+  // when it is as old as that.
+  int64_t reader_stall_ns = 30'000'000'000;
+  int64_t reader_age_ns = 600'000'000'000;
+  Workers::Options workers;
 };
 
 class Context {
@@ -35,13 +40,21 @@ class Context {
   // Goes on with a call that has waited; `error` null: what was waited for has come.
   using Continuation = std::function<void(net::Call& call, const Error* error)>;
 
-  Context(server::Node& node, net::EventLoop& loop, const env::Clock& clock, Workers& workers, const Limits& limits);
+  Context(server::Node& node, net::EventLoop& loop, const env::Clock& clock, Residency& residency, Workers& workers,
+          const Limits& limits);
 
   [[nodiscard]] server::PublishedDomain::Guard enter() { return reader_->enter(); }
   [[nodiscard]] server::Node& node() { return node_; }
   [[nodiscard]] net::EventLoop& loop() { return loop_; }
   [[nodiscard]] const Limits& limits() const { return limits_; }
   [[nodiscard]] Workers& workers() { return workers_; }
+  [[nodiscard]] Residency& residency() { return residency_; }
+  // For who is about to read records on this thread: whether to ask before touching the file. The turn's end looks
+  // whether the disk was waited for all the same.
+  [[nodiscard]] bool careful() {
+    touches_file_ = true;
+    return residency_.careful();
+  }
   [[nodiscard]] const env::Clock& clock() const { return clock_; }
 
   // Becomes a log entry; the call is answered with what applying it gives, or by the request timeout. What waits for
@@ -52,6 +65,12 @@ class Context {
   // Calls `then` once everything acknowledged before now is in the published state (at once when it is), or fails.
   void when_linearizable(net::Call& call, Continuation then);
   void when_committed(net::Call& call, Continuation then);
+  // The call is answered by a worker with what `make` returns there; or refused, when too many wait for one.
+  using Make = std::function<Result<std::string>(server::PublishedDomain::Reader& reader)>;
+  void answer_elsewhere(net::Call& call, Make make);
+  // From now on the call is aborted when its client takes nothing of what is queued for it for the time that a reader
+  // may stand still; or, when `ages`, when it lasts too long.
+  void watch_reader(const net::Call& call, bool ages);
   // The call has ended: nobody waits any more.
   void forget(net::CallId id) {
     if (!waiting_.empty()) waiting_.erase(id.value);
@@ -65,12 +84,16 @@ class Context {
   [[nodiscard]] server::Tag tag_of(net::CallId id) const { return id.value | (uint64_t{loop_.index()} << 56); }
   void wait(net::Call& call, server::Control kind, Continuation then);
   void expire();
+  void look_after_readers();
 
   server::Node& node_;
   net::EventLoop& loop_;
   const env::Clock& clock_;
+  Residency& residency_;
   Workers& workers_;
   Limits limits_;
+  Residency::Faults faults_;
+  bool touches_file_ = false;  // in this turn
   std::unique_ptr<server::PublishedDomain::Reader> reader_;
   std::vector<server::Proposal> proposals_;
   std::vector<server::ControlRequest> controls_;
@@ -83,6 +106,15 @@ class Context {
   [[nodiscard]] net::Call* still_waits(const Outstanding& one);
   std::deque<Outstanding> outstanding_;  // in the order sent; those at the front are dropped when they wait no more
   std::unique_ptr<net::EventLoop::Timer> timer_;
+  struct Watched {
+    net::CallId id;
+    int64_t since_ns;
+    int64_t moved_ns;
+    uint64_t sent_bytes;
+    bool ages;
+  };
+  std::vector<Watched> watched_;
+  std::unique_ptr<net::EventLoop::Timer> watch_timer_;
   int64_t turn_ns_ = 0;  // clock at the turn's first request; 0: not asked yet
 };
 

@@ -12,7 +12,9 @@
 namespace cairn::rpc {
 namespace {
 
-constexpr uint64_t kInlineVisitsMax = 1000;  // longer walks are a worker's
+// What is longer is a worker's.
+constexpr uint64_t kInlineVisitsMax = 1000;
+constexpr uint64_t kInlineBytesMax = 256 << 10;
 
 class UnaryHandler : public net::CallHandler {
  public:
@@ -23,15 +25,14 @@ class UnaryHandler : public net::CallHandler {
   Context& context_;
 };
 
-// A key in the published state, without a list, a producer or a pin.
-void answer_single_key(net::Call& call, Context& context, const mvcc::RangeRequest& request) {
-  const auto state = context.enter();
-  const auto revision = mvcc::check_range_revision(request.revision, state->kv, false);
-  if (!revision) return finish_with(call, revision.error());
-  const auto record = mvcc::find_record(state->kv, request.key, *revision);
-  if (!record) return finish_with(call, record.error());
-  const mvcc::HeaderValues header = response_header(*state, context.node(), state->kv.revision);
-  const std::string_view kv = *record ? **record : std::string_view{};
+// A key in the published state, without a list, a producer or a pin: `reply` gets the response's bytes.
+//   errors: future_rev, compacted, kDataLoss
+template <class Reply>
+Status read_single_key(const server::PublishedDomain::Guard& state, const server::Node& node,
+                       const mvcc::RangeRequest& request, int64_t revision, const Reply& reply) {
+  CAIRN_TRY(const auto record, mvcc::find_record(state->kv, request.key, revision));
+  const mvcc::HeaderValues header = response_header(*state, node, state->kv.revision);
+  const std::string_view kv = record ? *record : std::string_view{};
   constexpr size_t kOverheadMax = 96;  // header, framing of the record, count
   char small[1024];
   std::string large;
@@ -41,11 +42,36 @@ void answer_single_key(net::Call& call, Context& context, const mvcc::RangeReque
     begin = large.data();
   }
   char* to = mvcc::put_header(begin, header);
-  if (*record) {
+  if (record) {
     to = wire::put_bytes_field(to, 2, kv);
     to = wire::put_varint_field(to, 4, 1);
   }
-  call.reply({begin, static_cast<size_t>(to - begin)});
+  reply(std::string_view{begin, static_cast<size_t>(to - begin)});
+  return {};
+}
+
+void answer_single_key(net::Call& call, Context& context, std::string_view message) {
+  const mvcc::RangeRequest request = *mvcc::decode_range(message);
+  const auto state = context.enter();
+  const auto revision = mvcc::check_range_revision(request.revision, state->kv, false);
+  if (!revision) return finish_with(call, revision.error());
+  if (context.careful() && !mvcc::is_record_resident(state->kv, request.key, *revision)) {
+    context.residency().note_miss();
+    return context.answer_elsewhere(
+        call,
+        [&node = context.node(),
+         bytes = std::string(message)](server::PublishedDomain::Reader& reader) -> Result<std::string> {
+          const auto now = reader.enter();
+          const mvcc::RangeRequest again = *mvcc::decode_range(bytes);
+          CAIRN_TRY(const int64_t at, mvcc::check_range_revision(again.revision, now->kv, false));
+          std::string out;
+          CAIRN_CHECK(read_single_key(now, node, again, at, [&](std::string_view response) { out = response; }));
+          return out;
+        });
+  }
+  const Status read = read_single_key(state, context.node(), request, *revision,
+                                      [&](std::string_view response) { call.reply(response); });
+  if (!read) finish_with(call, read.error());
 }
 
 bool is_single_key(const mvcc::RangeRequest& r) {
@@ -69,7 +95,7 @@ class RangeHandler final : public UnaryHandler {
     });
   }
   void on_writable(net::Call& call) override {
-    if (streamer_ && streamer_->pump(call, context_)) streamer_.reset();
+    if (streamer_) pump(call);
   }
 
  private:
@@ -92,30 +118,51 @@ class RangeHandler final : public UnaryHandler {
 
   void run(net::Call& call, std::string_view message) {
     const mvcc::RangeRequest request = *mvcc::decode_range(message);
-    if (!streams_ && is_single_key(request)) return answer_single_key(call, context_, request);
-    {
+    if (!streams_ && is_single_key(request)) return answer_single_key(call, context_, message);
+    const bool from_index = request.count_only;
+    if (from_index || !context_.careful()) {
       const auto state = context_.enter();
       if (mvcc::opening_visits(state->kv, request) <= kInlineVisitsMax) {
         auto range = open_range(state, context_.node(), request);
         return range ? send(call, *std::move(range)) : finish_with(call, range.error());
       }
     }
-    // The walk happens elsewhere; the call is found again by its id.
-    context_.workers().run([id = call.id(), &loop = call.loop(), &node = context_.node(), self = this,
-                            bytes = std::string(message)](server::PublishedDomain::Reader& reader) {
-      auto opened = std::make_shared<Result<OpenRange>>(open_range(reader.enter(), node, *mvcc::decode_range(bytes)));
+    // The walk happens elsewhere, and what is short is built there too; the call is found again by its id.
+    struct Opened {
+      OpenRange range;
+      std::string whole;  // "": sent in pieces
+    };
+    const auto open = [streams = streams_, &node = context_.node(),
+                       bytes = std::string(message)](server::PublishedDomain::Reader& reader) -> Result<Opened> {
+      const auto state = reader.enter();
+      Opened opened;
+      CAIRN_TRY(opened.range, open_range(state, node, *mvcc::decode_range(bytes)));
+      if (streams || response_size(opened.range) > kWholeBytesMax) return opened;
+      CAIRN_TRY(opened.whole, whole_response(state, std::move(opened.range)));
+      return opened;
+    };
+    const bool taken = context_.workers().run(Workers::Kind::kReader, [id = call.id(), &loop = call.loop(), self = this,
+                                                                       open](server::PublishedDomain::Reader& reader) {
+      auto opened = std::make_shared<Result<Opened>>(open(reader));
       loop.post([id, &loop, self, opened] {
         net::Call* const later = loop.find(id);
         if (later == nullptr) return;
-        *opened ? self->send(*later, std::move(**opened)) : finish_with(*later, opened->error());
+        if (!*opened) return finish_with(*later, opened->error());
+        if (!(*opened)->whole.empty()) return later->reply((*opened)->whole);
+        self->send(*later, std::move((*opened)->range));
       });
     });
+    if (!taken) finish_with(call, errors::request_too_many_requests());
   }
 
   void send(net::Call& call, OpenRange range) {
     if (!streams_) return send_range(call, context_, std::move(range));
+    context_.watch_reader(call, /*ages=*/true);
     streamer_.emplace(std::move(range), context_.limits().request_bytes_max);
-    if (streamer_->pump(call, context_)) streamer_.reset();
+    pump(call);
+  }
+  void pump(net::Call& call) {
+    if (streamer_->pump(call, context_, [this](net::Call& later) { pump(later); })) streamer_.reset();
   }
 
   bool streams_;
@@ -198,23 +245,42 @@ class TxnHandler final : public UnaryHandler {
       if (refused_for_space(call, context_, server::txn_cost(request))) return;
       return context_.propose(call, server::RequestKind::kTxn, message);
     }
-    if (mvcc::is_serializable(request)) return run(call, request);
+    if (mvcc::is_serializable(request)) return run(call, request, message);
     message_ = message;
     context_.when_linearizable(call, [this](net::Call& later, const Error* error) {
       if (error != nullptr) return finish_with(later, *error);
       etcdserverpb::TxnRequest again;
       (void)mvcc::parse_txn(message_, again);  // as before
-      run(later, again);
+      run(later, again, message_);
     });
   }
 
  private:
-  void run(net::Call& call, const etcdserverpb::TxnRequest& request) {
-    const auto state = context_.enter();
-    std::string response;
-    const Status ran = mvcc::run_read_txn(state->kv, request, response_header(*state, context_.node(), 0), response);
-    ran ? call.reply(response) : finish_with(call, ran.error());
+  void run(net::Call& call, const etcdserverpb::TxnRequest& request, std::string_view message) {
+    if (!context_.careful()) {
+      const auto state = context_.enter();
+      const mvcc::ReadCost cost = mvcc::read_cost(state->kv, request);
+      if (cost.visits <= kInlineVisitsMax && cost.bytes <= kInlineBytesMax) {
+        const Result<std::string> response = read(state, context_.node(), request);
+        return response ? call.reply(*response) : finish_with(call, response.error());
+      }
+    }
+    context_.answer_elsewhere(call,
+                              [&node = context_.node(), bytes = std::string(message)](
+                                  server::PublishedDomain::Reader& reader) -> Result<std::string> {
+                                etcdserverpb::TxnRequest again;
+                                (void)mvcc::parse_txn(bytes, again);  // as before
+                                return read(reader.enter(), node, again);
+                              });
   }
+
+  static Result<std::string> read(const server::PublishedDomain::Guard& state, const server::Node& node,
+                                  const etcdserverpb::TxnRequest& request) {
+    std::string response;
+    CAIRN_CHECK(mvcc::run_read_txn(state->kv, request, response_header(*state, node, 0), response));
+    return response;
+  }
+
   std::string message_;
 };
 

@@ -1,6 +1,10 @@
 // rpc/range_call.h: a Range answer on its way to a client: produced as flow control asks for it.
+//
+// The io thread produces as long as the file is in memory; else each slice is made by a worker, and the io thread only
+// passes it on. A call has one slice in the making at most.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -22,20 +26,26 @@ struct OpenRange {
 [[nodiscard]] Result<OpenRange> open_range(const server::PublishedDomain::Guard& state, const server::Node& node,
                                            const mvcc::RangeRequest& request);
 
-// Sends the RangeResponse and ends the call.
+inline constexpr uint64_t kWholeBytesMax = 16 << 10;  // shorter answers are built and sent at once
+// The length of the RangeResponse.
+[[nodiscard]] uint64_t response_size(const OpenRange& range);
+// The RangeResponse itself.
+//   errors: kDataLoss
+[[nodiscard]] Result<std::string> whole_response(const server::PublishedDomain::Guard& state, OpenRange range);
+// Sends it and ends the call.
 void send_range(net::Call& call, Context& context, OpenRange range);
 
 // Sends it as RangeStream does: chunks of keys, at the end the header, more and count.
 class RangeStreamer {
  public:
-  RangeStreamer(OpenRange range, uint64_t chunk_bytes_wanted) : range_(std::move(range)), wanted_(chunk_bytes_wanted) {}
-  // Fills the transport; true when the call was ended.
-  bool pump(net::Call& call, Context& context);
+  RangeStreamer(OpenRange range, uint64_t chunk_bytes_wanted);
+  // Fills the transport; true when the call was ended. False: to be called again when the transport is empty, and by
+  // `again`, which a worker's chunk leads to while the call lives.
+  bool pump(net::Call& call, Context& context, const std::function<void(net::Call&)>& again);
 
  private:
-  OpenRange range_;
-  uint64_t wanted_;
-  uint64_t chunk_keys_ = 10;
+  struct State;
+  std::shared_ptr<State> state_;  // a worker's too, while it is busy
 };
 
 }  // namespace cairn::rpc

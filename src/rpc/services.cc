@@ -88,11 +88,15 @@ constexpr std::string_view kServices[] = {"etcdserverpb.KV", "etcdserverpb.Maint
 }  // namespace
 
 Services::Services(server::Node& node, const env::Clock& clock, const Limits& limits)
-    : node_(node), clock_(clock), limits_(limits), workers_(node.published(), 2) {}
+    : node_(node),
+      clock_(clock),
+      limits_(limits),
+      residency_(clock),
+      workers_(node.published(), residency_, limits.workers) {}
 
 void Services::attach(std::span<net::EventLoop* const> loops) {
   for (net::EventLoop* loop : loops) {
-    contexts_.push_back(std::make_unique<Context>(node_, *loop, clock_, workers_, limits_));
+    contexts_.push_back(std::make_unique<Context>(node_, *loop, clock_, residency_, workers_, limits_));
     loop->set_turn_end([context = contexts_.back().get()] { context->flush(); });
   }
 }

@@ -9,6 +9,7 @@
 
 #include "net/grpc.h"
 #include "rpc/context.h"
+#include "rpc/residency.h"
 #include "rpc/workers.h"
 
 namespace cairn::rpc {
@@ -25,10 +26,14 @@ class Services final : public net::Router {
   std::unique_ptr<net::CallHandler> route(std::string_view path, net::Call& call) override;
   [[nodiscard]] bool has_service(std::string_view service) const override;
 
+  [[nodiscard]] Residency& residency() { return residency_; }
+  [[nodiscard]] Workers& workers() { return workers_; }
+
  private:
   server::Node& node_;
   const env::Clock& clock_;
   Limits limits_;
+  Residency residency_;
   Workers workers_;
   std::vector<std::unique_ptr<Context>> contexts_;  // by loop index
 };

@@ -92,7 +92,8 @@ class ServicesTest : public ::testing::Test {
 
 TEST_F(ServicesTest, BytesThatAreNoMessageAreAnsweredAsGoDoes) {
   const std::string unary = "13 grpc: error unmarshalling request: proto: cannot parse invalid wire-format data";
-  const std::string stream = "13 grpc: failed to unmarshal the received message: proto: cannot parse invalid wire-format data";
+  const std::string stream =
+      "13 grpc: failed to unmarshal the received message: proto: cannot parse invalid wire-format data";
   for (const char* method : {"Range", "Put", "DeleteRange", "Txn", "Compact"}) {
     EXPECT_EQ(error(std::string(kKv) + method, "\xff"), unary) << method;
   }
@@ -116,7 +117,7 @@ TEST_F(ServicesTest, FieldsOfAnotherTypeArePassedOver) {
 TEST_F(ServicesTest, NumbersBeyond64BitsAreRefusedInNestedMessagesToo) {
   const std::string number = std::string("\x18\xfb") + std::string(8, '\xff') + "\x21";  // the limit of a range
   const std::string operation = "\x0a\x0b" + number;
-  EXPECT_TRUE(error(std::string(kKv) + "Txn", "\x12\x0d" + operation).starts_with("13 ")) ;
+  EXPECT_TRUE(error(std::string(kKv) + "Txn", "\x12\x0d" + operation).starts_with("13 "));
 }
 
 TEST_F(ServicesTest, UnknownMethodsAndServicesAreUnimplemented) {
@@ -151,7 +152,8 @@ TEST_F(ServicesTest, NoRoomIsSaidBeforeWhatIsWrongWithTheRequest) {
   EXPECT_EQ(error_of<etcdserverpb::TxnRequest>(std::string(kKv) + "Txn", "success { request_put { } }"),
             text_of(errors::no_space()));
   EXPECT_EQ(error_of<etcdserverpb::TxnRequest>(std::string(kKv) + "Txn", "success { }"),
-            text_of(errors::key_not_found())) << "costs nothing";
+            text_of(errors::key_not_found()))
+      << "costs nothing";
 }
 
 TEST_F(ServicesTest, StreamedRangesAddUpToTheUnaryAnswer) {
@@ -188,8 +190,8 @@ TEST_F(ServicesTest, StreamedRangesHaveNoOrderButTheKeys) {
 // --- headers ------------------------------------------------------------------------------------------------------
 
 TEST_F(ServicesTest, ClusterAnswersHaveNoRevision) {
-  const auto list = answer<etcdserverpb::MemberListResponse>("/etcdserverpb.Cluster/MemberList",
-                                                             etcdserverpb::MemberListRequest());
+  const auto list =
+      answer<etcdserverpb::MemberListResponse>("/etcdserverpb.Cluster/MemberList", etcdserverpb::MemberListRequest());
   EXPECT_EQ(list.header().revision(), 0);
   EXPECT_NE(list.header().member_id(), 0u);
   EXPECT_NE(list.header().cluster_id(), 0u);
@@ -197,8 +199,8 @@ TEST_F(ServicesTest, ClusterAnswersHaveNoRevision) {
   ASSERT_EQ(list.members_size(), 1);
   EXPECT_EQ(list.members(0).name(), "default");
   EXPECT_EQ(list.members(0).id(), list.header().member_id());
-  const auto status = answer<etcdserverpb::StatusResponse>(std::string(kMaintenance) + "Status",
-                                                           etcdserverpb::StatusRequest());
+  const auto status =
+      answer<etcdserverpb::StatusResponse>(std::string(kMaintenance) + "Status", etcdserverpb::StatusRequest());
   EXPECT_EQ(status.header().revision(), 1);
 }
 

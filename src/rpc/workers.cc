@@ -1,10 +1,26 @@
 #include "rpc/workers.h"
 
-namespace cairn::rpc {
+#include <sys/resource.h>
 
-Workers::Workers(server::PublishedDomain& domain, size_t reader_count) : domain_(domain) {
-  threads_.emplace_back([this] { work(background_); });
-  for (size_t i = 0; i < reader_count; ++i) threads_.emplace_back([this] { work(readers_); });
+namespace cairn::rpc {
+namespace {
+
+constexpr int kBackgroundNice = 10;
+
+// Of the calling thread only, as Linux has it.
+void stand_back() { (void)::setpriority(PRIO_PROCESS, 0, kBackgroundNice); }
+
+}  // namespace
+
+Workers::Workers(server::PublishedDomain& domain, Residency& residency, Options options)
+    : domain_(domain), residency_(residency) {
+  {
+    MutexLock lock(mutex_);
+    readers_.tasks_max = options.reader_tasks_max;
+    background_.tasks_max = options.background_tasks_max;
+  }
+  threads_.emplace_back([this] { work(Kind::kBackground); });
+  for (size_t i = 0; i < options.reader_count; ++i) threads_.emplace_back([this] { work(Kind::kReader); });
 }
 
 Workers::~Workers() {
@@ -17,27 +33,35 @@ Workers::~Workers() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void Workers::run(Task task) { put(readers_, std::move(task)); }
-void Workers::run_background(Task task) { put(background_, std::move(task)); }
+bool Workers::run(Kind kind, Task task) { return put(kind, std::move(task), /*refusable=*/true); }
+void Workers::go_on(Kind kind, Task task) { (void)put(kind, std::move(task), /*refusable=*/false); }
 
-void Workers::put(Queue& queue, Task task) {
+bool Workers::put(Kind kind, Task task, bool refusable) {
   MutexLock lock(mutex_);
-  queue.tasks.push_back(std::move(task));
-  queue.wake.notify_one();
+  Queue& to = queue(kind);
+  if (refusable && to.tasks.size() >= to.tasks_max) return false;
+  to.tasks.push_back(std::move(task));
+  to.wake.notify_one();
+  return true;
 }
 
-void Workers::work(Queue& queue) {
+void Workers::work(Kind kind) {
+  if (kind == Kind::kBackground) stand_back();
   const auto reader = domain_.register_thread();
+  Residency::Faults faults;
   while (true) {
     Task task;
     {
       MutexLock lock(mutex_);
-      queue.wake.wait(lock.native(), [&] { return stop_ || !queue.tasks.empty(); });
+      Queue& from = queue(kind);
+      from.wake.wait(lock.native(), [&] { return stop_ || !from.tasks.empty(); });
       if (stop_) return;
-      task = std::move(queue.tasks.front());
-      queue.tasks.pop_front();
+      task = std::move(from.tasks.front());
+      from.tasks.pop_front();
     }
     task(*reader);
+    // The background reads what nobody asks for: that it is not in memory says nothing.
+    if (kind == Kind::kReader && faults.grew()) residency_.note_miss();
   }
 }
 

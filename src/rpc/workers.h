@@ -1,6 +1,11 @@
-// rpc/workers.h: threads for what would hold an io thread up: long index walks and hashes.
+// rpc/workers.h: threads for what would hold an io thread up: long index walks, large answers, pages that are on the
+// disk only, hashes, snapshots.
 //
-// Threads: run() from any; a task runs on a worker, with that worker's registration as a reader.
+// Two queues. Readers answer clients that wait; the background thread, which the scheduler puts behind the others,
+// works on hashes and snapshots, a slice of each in turn. What begins anew is refused when a queue is full; the next
+// slice of what has begun never is, and of each call there is one at most.
+//
+// Threads: run() and go_on() from any; a task runs on a worker, with that worker's registration as a reader.
 #pragma once
 
 #include <condition_variable>
@@ -11,6 +16,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "rpc/residency.h"
 #include "server/published.h"
 
 namespace cairn::rpc {
@@ -18,23 +24,33 @@ namespace cairn::rpc {
 class Workers {
  public:
   using Task = std::function<void(server::PublishedDomain::Reader& reader)>;
+  enum class Kind : uint8_t { kReader, kBackground };
+  struct Options {
+    size_t reader_count = 2;
+    size_t reader_tasks_max = 1000;  // that wait
+    size_t background_tasks_max = 100;
+  };
 
-  // One thread for `background` (hashes: one at a time), `reader_count` for everything else.
-  Workers(server::PublishedDomain& domain, size_t reader_count);
+  Workers(server::PublishedDomain& domain, Residency& residency, Options options);
   ~Workers();  // tasks not begun are dropped
 
-  void run(Task task);
-  void run_background(Task task);
+  // False: too many wait; the task is not run.
+  [[nodiscard]] bool run(Kind kind, Task task);
+  // The next slice of what run() began.
+  void go_on(Kind kind, Task task);
 
  private:
   struct Queue {
     std::deque<Task> tasks;
+    size_t tasks_max = 0;
     std::condition_variable wake;
   };
-  void put(Queue& queue, Task task);
-  void work(Queue& queue);
+  Queue& queue(Kind kind) CAIRN_REQUIRES(mutex_) { return kind == Kind::kReader ? readers_ : background_; }
+  bool put(Kind kind, Task task, bool refusable);
+  void work(Kind kind);
 
   server::PublishedDomain& domain_;
+  Residency& residency_;
   Mutex mutex_;
   Queue readers_ CAIRN_GUARDED_BY(mutex_);
   Queue background_ CAIRN_GUARDED_BY(mutex_);
