@@ -20,7 +20,7 @@ namespace cairn::server::testing {
 
 class Member {
  public:
-  explicit Member(const std::function<void(NodeOptions&)>& change = {}) {
+  explicit Member(const std::function<void(NodeOptions&)>& change = {}, env::FileSystem& fs = env::posix_fs()) {
     std::string name = (std::filesystem::temp_directory_path() / "cairn-member-XXXXXX").string();
     CAIRN_ASSERT(::mkdtemp(name.data()) != nullptr);
     directory_ = name;
@@ -36,7 +36,7 @@ class Member {
       std::abort();
     };
     if (change) change(options);
-    auto opened = Node::open(std::move(options), env::posix_fs(), clock, metrics);
+    auto opened = Node::open(std::move(options), fs, clock, metrics);
     CAIRN_ASSERT(opened);
     node = *std::move(opened);
   }

@@ -1,0 +1,303 @@
+// Long answers: clients that stand still, pages that are not in memory, workers that have too much to do.
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <thread>
+
+#include <nghttp2/nghttp2.h>
+
+#include "rpc/test_services.h"
+
+namespace cairn::rpc {
+namespace {
+
+using etcdserverpb::RangeRequest;
+
+// The real file system; but of the db's pages it says that they are on the disk only, while `evicted` is set.
+class EvictingFs final : public env::FileSystem {
+ public:
+  Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
+    CAIRN_TRY(auto file, fs_.open(path, mode));
+    if (!path.ends_with("/db")) return file;
+    return std::unique_ptr<env::File>(std::make_unique<FileOf>(std::move(file), evicted));
+  }
+  Result<std::vector<std::string>> list(const std::string& directory) override { return fs_.list(directory); }
+  bool exists(const std::string& path) override { return fs_.exists(path); }
+  Status make_directories(const std::string& path) override { return fs_.make_directories(path); }
+  Status rename(const std::string& from, const std::string& to) override { return fs_.rename(from, to); }
+  Status remove(const std::string& path) override { return fs_.remove(path); }
+  Status remove_all(const std::string& path) override { return fs_.remove_all(path); }
+  Status sync_directory(const std::string& directory) override { return fs_.sync_directory(directory); }
+  Result<uint64_t> free_bytes(const std::string& path) override { return fs_.free_bytes(path); }
+
+  std::atomic<bool> evicted{false};
+
+ private:
+  class MappingOf final : public env::Mapping {
+   public:
+    MappingOf(std::unique_ptr<env::Mapping> mapping, const std::atomic<bool>& evicted)
+        : mapping_(std::move(mapping)), evicted_(evicted) {}
+    const char* base() const override { return mapping_->base(); }
+    uint64_t reserved_bytes() const override { return mapping_->reserved_bytes(); }
+    bool resident(uint64_t, uint64_t) const override { return !evicted_; }
+
+   private:
+    std::unique_ptr<env::Mapping> mapping_;
+    const std::atomic<bool>& evicted_;
+  };
+
+  class FileOf final : public env::File {
+   public:
+    FileOf(std::unique_ptr<env::File> file, const std::atomic<bool>& evicted)
+        : file_(std::move(file)), evicted_(evicted) {}
+    Result<size_t> pread(void* to, size_t size, uint64_t at) const override { return file_->pread(to, size, at); }
+    Status pwrite(std::string_view data, uint64_t at) override { return file_->pwrite(data, at); }
+    Status fdatasync() override { return file_->fdatasync(); }
+    void sync_range(uint64_t at, uint64_t size) override { file_->sync_range(at, size); }
+    Status allocate(uint64_t at, uint64_t size) override { return file_->allocate(at, size); }
+    Status punch(uint64_t at, uint64_t size) override { return file_->punch(at, size); }
+    Status truncate(uint64_t size) override { return file_->truncate(size); }
+    Result<uint64_t> size() const override { return file_->size(); }
+    Result<env::FileIdentity> identity() const override { return file_->identity(); }
+    Result<std::unique_ptr<env::Mapping>> map(uint64_t reserved_bytes) const override {
+      CAIRN_TRY(auto mapping, file_->map(reserved_bytes));
+      return std::unique_ptr<env::Mapping>(std::make_unique<MappingOf>(std::move(mapping), evicted_));
+    }
+    Status lock_flock() override { return file_->lock_flock(); }
+    Status lock_ofd() override { return file_->lock_ofd(); }
+
+   private:
+    std::unique_ptr<env::File> file_;
+    const std::atomic<bool>& evicted_;
+  };
+
+  env::FileSystem& fs_ = env::posix_fs();
+};
+
+class ReadersTest : public ServicesTest {
+ protected:
+  void TearDown() override {
+    release_workers();
+    ServicesTest::TearDown();
+  }
+
+  // 60 keys of 50 KB.
+  void fill() {
+    for (int i = 0; i < 60; ++i) put(fmt::format("key{:02}", i), std::string(50'000, static_cast<char>('a' + i % 26)));
+  }
+  static std::string all_keys() {
+    RangeRequest request;
+    request.set_key(std::string(1, '\0'));
+    request.set_range_end(std::string(1, '\0'));
+    return request.SerializeAsString();
+  }
+  int32_t start(net::TestClient& client, const std::string& path, std::string_view request) {
+    const int32_t id = client.start(path);
+    client.send(id, request);
+    client.half_close(id);
+    return id;
+  }
+  // What was written is in the file then.
+  void commit() { answer<etcdserverpb::HashResponse>(std::string(kMaintenance) + "Hash", etcdserverpb::HashRequest()); }
+  [[nodiscard]] size_t pins() { return member_->node->published().pin_count(); }
+  bool comes_true(const std::function<bool()>& done) {
+    for (int i = 0; i < 1000 && !done(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return done();
+  }
+
+  // Until release_workers() none of the kind does anything.
+  void occupy_workers(Workers::Kind kind, int count) {
+    for (int i = 0; i < count; ++i) {
+      ASSERT_TRUE(services_->workers().run(kind, [this](server::PublishedDomain::Reader&) {
+        std::unique_lock lock(mutex_);
+        ++occupied_;
+        wake_.wait(lock, [this] { return released_; });
+      }));
+    }
+    ASSERT_TRUE(comes_true([&] {
+      std::unique_lock lock(mutex_);
+      return occupied_ == count;
+    }));
+  }
+  void release_workers() {
+    std::unique_lock lock(mutex_);
+    released_ = true;
+    wake_.notify_all();
+  }
+
+  EvictingFs fs_;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  int occupied_ = 0;
+  bool released_ = false;
+};
+
+// --- clients that do not read -------------------------------------------------------------------------------------
+
+constexpr int64_t kShortNs = 300'000'000;
+
+TEST_F(ReadersTest, AnAnswerWhoseClientStandsStillIsEndedAndLetsGoOfItsState) {
+  open({.reader_stall_ns = kShortNs});
+  fill();
+  commit();
+  for (const std::string path : {"KV/Range", "KV/RangeStream", "Maintenance/Snapshot"}) {
+    SCOPED_TRACE(path);
+    net::TestClient slow(address_, {.give_window = false});
+    const int32_t id = start(slow, "/etcdserverpb." + path, path == "Maintenance/Snapshot" ? "" : all_keys());
+    ASSERT_TRUE(slow.pump_until([&] { return slow.stream(id).data_bytes > 60'000; }));
+    EXPECT_EQ(pins(), path == "Maintenance/Snapshot" ? 0U : 1U);
+    ASSERT_TRUE(slow.pump_until([&] { return slow.stream(id).closed; }));
+    EXPECT_EQ(slow.stream(id).error, NGHTTP2_ENHANCE_YOUR_CALM) << "RESOURCE_EXHAUSTED to gRPC's clients";
+    EXPECT_TRUE(comes_true([&] { return pins() == 0; }));
+  }
+  put("still", "serves");
+}
+
+TEST_F(ReadersTest, AnAnswerThatIsTakenSlowlyIsNotEnded) {
+  open({.reader_stall_ns = kShortNs});
+  for (int i = 0; i < 4; ++i) put(fmt::format("key{}", i), std::string(40'000, 'v'));
+  net::TestClient slow(address_, {.stream_window_bytes = 8'000});
+  const int32_t id = start(slow, "/etcdserverpb.KV/Range", all_keys());
+  const auto begin = std::chrono::steady_clock::now();
+  while (!slow.stream(id).closed) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    slow.pump(1);
+  }
+  EXPECT_GT(std::chrono::steady_clock::now() - begin, std::chrono::nanoseconds(2 * kShortNs)) << "too quick to tell";
+  EXPECT_EQ(slow.stream(id).code(), 0);
+  EXPECT_GT(slow.stream(id).data_bytes, 160'000U);
+}
+
+TEST_F(ReadersTest, ARangeEndsWhenItIsTooOldEvenIfItIsTaken) {
+  open({.reader_stall_ns = kShortNs, .reader_age_ns = 2 * kShortNs});
+  fill();
+  commit();
+  net::TestClient slow(address_, {.stream_window_bytes = 8'000});
+  const int32_t id = start(slow, "/etcdserverpb.KV/Range", all_keys());
+  while (!slow.stream(id).closed) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    slow.pump(1);
+  }
+  EXPECT_EQ(slow.stream(id).error, NGHTTP2_ENHANCE_YOUR_CALM);
+  EXPECT_LT(slow.stream(id).data_bytes, 3'000'000U);
+  EXPECT_TRUE(comes_true([&] { return pins() == 0; }));
+}
+
+// --- pages that are not in memory ---------------------------------------------------------------------------------
+
+TEST_F(ReadersTest, WhatIsOnTheDiskOnlyIsReadByAWorkerAndTheIoThreadGoesOn) {
+  open({}, fs_);
+  put("old", "on disk");
+  commit();
+  fs_.evicted = true;
+  services_->residency().note_miss();
+  occupy_workers(Workers::Kind::kReader, 2);
+  put("new", "in the buffer");
+  RangeRequest request;
+  request.set_key("old");
+  const int32_t cold = start(*client_, "/etcdserverpb.KV/Range", request.SerializeAsString());
+  request.set_key("new");
+  EXPECT_EQ(answer<etcdserverpb::RangeResponse>("/etcdserverpb.KV/Range", request).kvs(0).value(), "in the buffer");
+  EXPECT_FALSE(client_->stream(cold).closed) << "no worker has looked yet";
+  release_workers();
+  ASSERT_TRUE(client_->pump_until([&] { return client_->stream(cold).closed; }));
+  etcdserverpb::RangeResponse response;
+  ASSERT_TRUE(response.ParseFromString(client_->stream(cold).messages().at(0)));
+  EXPECT_EQ(response.kvs(0).value(), "on disk");
+  EXPECT_GE(services_->residency().misses(), 2U);
+}
+
+// All of one loop's: the worker's way gives the same bytes as the io thread's own.
+TEST_F(ReadersTest, AnswersMadeByWorkersAreTheSame) {
+  open({}, fs_);
+  fill();
+  put("small", "value");
+  commit();
+  put("key05", "newer");
+  std::vector<std::pair<std::string, std::string>> requests;
+  for (const char* const text : {
+           R"(key: "small")",
+           R"(key: "none")",
+           R"(key: "small" revision: 3)",
+           R"(key: "small" revision: 999)",
+           R"(key: "\000" range_end: "\000")",
+           R"(key: "\000" range_end: "\000" keys_only: true)",
+           R"(key: "k" range_end: "l" limit: 7)",
+           R"(key: "k" range_end: "l" sort_target: VALUE sort_order: DESCEND)",
+           R"(key: "k" range_end: "l" revision: 20)",
+           R"(key: "k" range_end: "l" revision: 20 count_only: true)",
+           R"(key: "a" range_end: "b")",
+           R"(key: "s" range_end: "t")",
+           R"(key: "k" range_end: "l" min_mod_revision: 50)",
+       }) {
+    requests.emplace_back("Range", message<RangeRequest>(text).SerializeAsString());
+    requests.emplace_back("RangeStream", message<RangeRequest>(text).SerializeAsString());
+  }
+  requests.emplace_back("Txn", message<etcdserverpb::TxnRequest>(
+                                   R"(compare { key: "small" target: VALUE value: "value" }
+                                      success { request_range { key: "k" range_end: "l" limit: 3 } }
+                                      success { request_range { key: "small" } })")
+                                   .SerializeAsString());
+  const auto ask = [&](const std::pair<std::string, std::string>& request) {
+    const auto& stream = client_->unary(kKv + request.first, request.second);
+    return fmt::format("{} {} {}", stream.code(), stream.message(), stream.data);
+  };
+  std::vector<std::string> directly;
+  ASSERT_TRUE(comes_true([&] { return !services_->residency().careful(); })) << "as it is at the start";
+  for (const auto& request : requests) directly.push_back(ask(request));
+  fs_.evicted = true;
+  const uint64_t misses = services_->residency().misses();
+  for (size_t i = 0; i < requests.size(); ++i) {
+    services_->residency().note_miss();
+    EXPECT_EQ(ask(requests[i]), directly[i]) << requests[i].first << " " << i;
+  }
+  EXPECT_GT(services_->residency().misses(), misses + requests.size()) << "single keys were asked about";
+}
+
+TEST_F(ReadersTest, CarefulnessEndsASecondAfterTheLastMiss) {
+  Residency& residency = services_->residency();
+  residency.note_miss();
+  EXPECT_TRUE(residency.careful());
+  EXPECT_TRUE(comes_true([&] { return !residency.careful(); }));
+  residency.note_miss();
+  EXPECT_TRUE(residency.careful());
+}
+
+// --- too much for the workers -------------------------------------------------------------------------------------
+
+TEST_F(ReadersTest, WhatTheWorkersCannotTakeIsRefusedAndTheRestGoesOn) {
+  open({.workers = {.reader_count = 1, .reader_tasks_max = 1, .background_tasks_max = 1}});
+  put("last");
+  occupy_workers(Workers::Kind::kBackground, 1);
+  const std::string hash = std::string(kMaintenance) + "HashKV";
+  const int32_t waits = start(*client_, hash, "");
+  EXPECT_EQ(error(hash, ""), "2 etcdserver: too many requests");
+  EXPECT_FALSE(client_->stream(waits).closed);
+  EXPECT_EQ(error(std::string(kKv) + "Range", message<RangeRequest>(R"(key: "last")").SerializeAsString()), "0 ");
+  release_workers();
+  ASSERT_TRUE(client_->pump_until([&] { return client_->stream(waits).closed; }));
+  EXPECT_EQ(client_->stream(waits).code(), 0);
+}
+
+TEST_F(ReadersTest, ALongTransactionThatOnlyReadsIsAWorkers) {
+  open({.workers = {.reader_count = 1, .reader_tasks_max = 1}});
+  fill();
+  ASSERT_TRUE(comes_true([&] { return !services_->residency().careful(); }));
+  occupy_workers(Workers::Kind::kReader, 1);
+  const std::string path = std::string(kKv) + "Txn";
+  const auto txn = [&](const std::string& text) { return message<etcdserverpb::TxnRequest>(text).SerializeAsString(); };
+  const std::string large = txn(R"(success { request_range { key: "k" range_end: "l" } })");
+  const int32_t waits = start(*client_, path, large);
+  EXPECT_EQ(error(path, large), "2 etcdserver: too many requests");
+  EXPECT_EQ(error(path, txn(R"(success { request_range { key: "key00" } })")), "0 ");
+  EXPECT_FALSE(client_->stream(waits).closed);
+  release_workers();
+  ASSERT_TRUE(client_->pump_until([&] { return client_->stream(waits).closed; }));
+  EXPECT_EQ(client_->stream(waits).code(), 0);
+  EXPECT_GT(client_->stream(waits).data_bytes, 3'000'000U);
+}
+
+}  // namespace
+}  // namespace cairn::rpc
