@@ -77,6 +77,7 @@ Node::Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, me
   replication_ = std::make_unique<ReplicationCore>(replication, std::move(state.raft_log), state.start);
   options_.apply.member_id = member_id_;
   apply_ = std::make_unique<ApplyCore>(options_.apply, std::move(state.state), clock.monotonic_ns());
+  page_roots_ = std::make_unique<PageRoots>(clock_);
   commit_reader_ = apply_->published().register_thread();
   commit_stage_ = std::make_unique<CommitStage>(std::move(state.engine), *commit_reader_);
   disk_guard_ = std::make_unique<DiskGuard>(
@@ -286,6 +287,7 @@ bool Node::pump_apply(int64_t now_ns) {
     check(apply_->apply(std::move(batch), now_ns));
     progress = true;
   }
+  if (progress) page_roots_->tidy(apply_->store().compact_revision(), apply_->store().index().stats().retired_bytes);
   if (!apply_->has_output()) return progress;
   ApplyOutput output = apply_->take_output();
   deliver(output);

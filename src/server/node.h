@@ -26,6 +26,7 @@
 #include "server/checkpoint.h"
 #include "server/commit_stage.h"
 #include "server/disk_guard.h"
+#include "server/page_roots.h"
 #include "server/replication_core.h"
 #include "server/wal_stage.h"
 
@@ -68,6 +69,7 @@ class Node {
   [[nodiscard]] uint64_t next_request_id() { return request_id_.fetch_add(1, std::memory_order_relaxed); }
 
   [[nodiscard]] PublishedDomain& published() { return apply_->published(); }
+  [[nodiscard]] PageRoots& page_roots() const { return *page_roots_; }
   [[nodiscard]] uint64_t member_id() const { return member_id_; }
   [[nodiscard]] uint64_t cluster_id() const { return cluster_id_; }
   [[nodiscard]] const NodeOptions& options() const { return options_; }
@@ -126,6 +128,7 @@ class Node {
   std::unique_ptr<WalStage> wal_stage_;
   std::unique_ptr<ReplicationCore> replication_;
   std::unique_ptr<ApplyCore> apply_;
+  std::unique_ptr<PageRoots> page_roots_;  // holds pins in what apply_ publishes
   std::deque<ApplyBatch> apply_queue_;
   int64_t behind_since_ns_ = 0;  // since when too much waits to be applied; 0: it does not
   bool db_is_complete_ = true;
