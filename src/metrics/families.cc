@@ -8,6 +8,8 @@ constexpr double kSeconds = 1e-9;
 constexpr Buckets kDisk{0.001, 2, 14};  // 1 ms to 8 s
 constexpr Buckets kQuick{0.0001, 2, 20};
 
+constexpr std::string_view kMemory = "Memory by what it is for. The rest is connections and requests.";
+
 std::string text(bool success) { return success ? "true" : "false"; }
 
 constexpr std::array<const char*, 17> kCodeNames = {
@@ -103,6 +105,10 @@ ServerMetrics::ServerMetrics(Registry& r)
       lease_ttl(
           r.histogram("etcd_debugging_lease_ttl_total", "Times to live of granted leases, in seconds.", {1, 2, 24}, 1)),
       auth_revision(r.gauge("etcd_debugging_auth_revision", "Revision of the users and roles.")),
+      memory_index(r.gauge("cairn_memory_bytes", kMemory, {{"part", "index"}})),
+      memory_index_for_readers(r.gauge("cairn_memory_bytes", kMemory, {{"part", "index_for_readers"}})),
+      memory_write_buffers(r.gauge("cairn_memory_bytes", kMemory, {{"part", "write_buffers"}})),
+      memory_raft_log(r.gauge("cairn_memory_bytes", kMemory, {{"part", "raft_log"}})),
       metrics_requests(
           r.counter("promhttp_metric_handler_requests_total", "Scrapes by HTTP status.", {{"code", "200"}})),
       metrics_requests_in_flight(r.gauge("promhttp_metric_handler_requests_in_flight", "Scrapes being served.")),

@@ -88,6 +88,12 @@ struct ServerMetrics {
   Histogram& lease_ttl;  // seconds
   Gauge& auth_revision;
 
+  // Cairn's own: cairn_memory_bytes by part
+  Gauge& memory_index;
+  Gauge& memory_index_for_readers;  // replaced, kept for those who still look at it
+  Gauge& memory_write_buffers;
+  Gauge& memory_raft_log;
+
   Counter& metrics_requests;  // of /metrics itself
   Gauge& metrics_requests_in_flight;
 

@@ -105,6 +105,8 @@ TEST(ServerMetrics, HasEtcdsFamiliesWithTheirTypes) {
   metrics.stream_failures("receive", "watch");
   const auto types = types_of(registry.render());
   const std::map<std::string, std::string> wanted = {
+      {"cairn_memory_bytes", "gauge"},
+      {"cairn_resident_memory_bytes", "gauge"},
       {"etcd_cluster_version", "gauge"},
       {"etcd_debugging_auth_revision", "gauge"},
       {"etcd_debugging_disk_backend_commit_rebalance_duration_seconds", "histogram"},
@@ -215,6 +217,11 @@ TEST(Process, SaysWhatTheKernelSays) {
   };
   EXPECT_GT(value_of("process_resident_memory_bytes"), 1e6);
   EXPECT_GT(value_of("process_virtual_memory_bytes"), value_of("process_resident_memory_bytes"));
+  const double anonymous = value_of("cairn_resident_memory_bytes{kind=\"anonymous\"}");
+  const double file = value_of("cairn_resident_memory_bytes{kind=\"file\"}");
+  EXPECT_GT(anonymous, 1e5);
+  EXPECT_GT(file, 1e5);
+  EXPECT_NEAR(anonymous + file, value_of("process_resident_memory_bytes"), 4e6);
   EXPECT_GE(value_of("process_open_fds"), 3);
   EXPECT_GE(value_of("os_fd_limit"), value_of("os_fd_used"));
   const double now = static_cast<double>(time(nullptr));

@@ -56,6 +56,15 @@ double open_fds() {
   return count > 0 ? static_cast<double>(count - 1) : 0;  // without the one that lists
 }
 
+// A line of /proc/self/status in kB, as bytes.
+double status_bytes(std::string_view name) {
+  std::istringstream in(read_text("/proc/self/status"));
+  for (std::string line; std::getline(in, line);) {
+    if (line.starts_with(name)) return std::strtod(line.c_str() + name.size(), nullptr) * 1024;
+  }
+  return 0;
+}
+
 double limit(int resource) {
   rlimit value{};
   if (getrlimit(static_cast<__rlimit_resource>(resource), &value) != 0) return 0;
@@ -93,6 +102,12 @@ void add_process(Registry& registry) {
       [] { return limit(RLIMIT_NOFILE); });
   add(registry, "process_resident_memory_bytes", "Resident memory.", Kind::kGauge,
       [] { return stat_field(24) * kPage; });
+  // The kernel takes mapped file pages back when it needs them: only what is anonymous is the server's own.
+  registry.collect("cairn_resident_memory_bytes", "Resident memory by kind: anonymous, or pages of mapped files.",
+                   Kind::kGauge, [] {
+                     return std::vector<Sample>{{{{"kind", "anonymous"}}, status_bytes("RssAnon:")},
+                                                {{{"kind", "file"}}, status_bytes("RssFile:")}};
+                   });
   add(registry, "process_virtual_memory_bytes", "Virtual memory.", Kind::kGauge, [] { return stat_field(23); });
   add(registry, "process_virtual_memory_max_bytes", "Limit of virtual memory.", Kind::kGauge,
       [] { return limit(RLIMIT_AS); });

@@ -392,6 +392,11 @@ void Node::update_metrics() {
   metrics_.db_size_in_use.set(static_cast<int64_t>(state.db_in_use_bytes));
   metrics_.keys_total.set(static_cast<int64_t>(state.kv.root.tally({}).count));
   metrics_.wal_write_bytes.set(static_cast<int64_t>(wal_stage_->written_bytes()));
+  const mvcc::IndexStats index = apply_->store().index().stats();
+  metrics_.memory_index.set(static_cast<int64_t>(index.reserved_bytes - index.retired_bytes));
+  metrics_.memory_index_for_readers.set(static_cast<int64_t>(index.retired_bytes));
+  metrics_.memory_write_buffers.set(static_cast<int64_t>(apply_->store().buffered_bytes()));
+  metrics_.memory_raft_log.set(static_cast<int64_t>(replication_->log_bytes()));
 }
 
 void Node::run_commit() {
