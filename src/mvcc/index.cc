@@ -4,6 +4,8 @@
 
 namespace cairn::mvcc {
 
+static_assert(detail::kSubMask == kSubMax);
+
 using namespace detail;
 
 Index::Index() : writer_(std::make_unique<Writer>()) {}

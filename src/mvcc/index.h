@@ -76,7 +76,10 @@ struct KeyState {
   friend bool operator==(const KeyState&, const KeyState&) = default;
 };
 
-// A stored record as the key table tells it. Of a tombstone only key and mod count.
+// The changes of one transaction are numbered up to here.
+inline constexpr int64_t kSubMax = (int64_t{1} << 28) - 1;
+
+// A stored record as the key table tells it. Of a tombstone only key and mod count. mod.sub <= kSubMax
 struct IndexRecord {
   std::string_view key;
   Revision mod;

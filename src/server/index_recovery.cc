@@ -19,8 +19,9 @@ using storage::Table;
 
 constexpr uint64_t kTailRecordsAhead = 512 << 10;  // about 40 MB
 constexpr uint64_t kTailRecordsAtOnce = 128 << 10;
-constexpr int64_t kReadAheadRevisions = 10'000;  // worth it from so many on
 constexpr uint64_t kReadAheadBytes = 1 << 20;
+// One page fetched alone takes as long as so many bytes in a row; a page holds some ten records.
+constexpr uint64_t kReadAheadBytesPerRecord = 10'000;
 
 // Walks the records of table key from revision `first` on.
 class RecordReader {
@@ -34,12 +35,14 @@ class RecordReader {
     if (!std::exchange(begun_, true)) CAIRN_CHECK(cursor_->seek(storage::revision_key({first_, 0})));
     for (; records_max > 0 && cursor_->valid(); --records_max) {
       const auto key = storage::decode_record_key(cursor_->key());
-      if (!key) return fail(Code::kDataLoss, "server: damaged key {} in table key", to_hex(cursor_->key()));
+      if (!key || key->revision.sub < 0 || key->revision.sub > mvcc::kSubMax) {
+        return fail(Code::kDataLoss, "server: damaged key {} in table key", to_hex(cursor_->key()));
+      }
       newest_ = std::max(newest_, key->revision.main);
       const std::string_view value = cursor_->value();
       if (!value.empty()) {  // else: a revision that a restore has jumped to
         const auto kv = mvcc::decode_key_value(value);
-        if (!kv || kv->key.empty()) {
+        if (!kv || kv->key.empty() || (!key->tombstone && kv->mod_revision != key->revision.main)) {
           return fail(Code::kDataLoss, "server: damaged record {} in table key", to_hex(cursor_->key()));
         }
         visit(mvcc::IndexRecord{.key = kv->key,
@@ -63,13 +66,14 @@ class RecordReader {
   int64_t newest_ = 0;
 };
 
-// The mapping is for single pages: a walk through much of a file that is not in memory would fetch them one by one.
-void read_ahead(env::FileSystem& fs, const std::string& path) {
+// The mapping is for single pages: a walk through much of a file that is not in memory would fetch them one by one. So
+// the file is read once from its beginning to its end, if that is sooner done, beside the walk or before it.
+void read_ahead(env::FileSystem& fs, const std::string& path, int64_t records) {
   if (path.empty()) return;
   const auto file = fs.open(path, env::OpenMode::kRead);
   if (!file) return;
   const uint64_t size = (*file)->size().value_or(0);
-  if (size == 0) return;
+  if (size == 0 || size / kReadAheadBytesPerRecord > static_cast<uint64_t>(std::max<int64_t>(records, 0))) return;
   const auto mapping = (*file)->map(size);
   if (!mapping) return;
   const auto buffer = std::make_unique_for_overwrite<char[]>(kReadAheadBytes);
@@ -190,12 +194,13 @@ Result<RecoveredIndex> recover_index(const IndexRecoveryInput& input) {
     auto checkpoint = open_checkpoint(input.fs, input.checkpoint_path, target);
     if (checkpoint) {
       const int64_t revision = checkpoint->header.revision;
-      if (newest - revision >= kReadAheadRevisions) read_ahead(input.fs, input.read_ahead_path);
       // What came after it is read while it is loaded.
       RecordReader reader(view, revision + 1);
       KeyOrder tail;
-      auto read = std::async(input.concurrent ? std::launch::async : std::launch::deferred,
-                             [&] { return tail.read(reader, kTailRecordsAhead); });
+      auto read = std::async(input.concurrent ? std::launch::async : std::launch::deferred, [&] {
+        read_ahead(input.fs, input.read_ahead_path, newest - revision);
+        return tail.read(reader, kTailRecordsAhead);
+      });
       auto loaded = load_checkpoint(*checkpoint);
       CAIRN_TRY(bool more, read.get());
       if (loaded) {
@@ -219,7 +224,9 @@ Result<RecoveredIndex> recover_index(const IndexRecoveryInput& input) {
     }
   }
   out.index = std::make_unique<mvcc::Index>();
-  if (newest >= kReadAheadRevisions) read_ahead(input.fs, input.read_ahead_path);
+  // Runs ahead of the walk; never run when there is but one thread.
+  const auto ahead = std::async(input.concurrent ? std::launch::async : std::launch::deferred,
+                                [&] { read_ahead(input.fs, input.read_ahead_path, newest); });
   CAIRN_TRY(out.newest, build_index(view, *out.index, compacted));
   if (out.newest > 1) log::info("built the index from the db", {{"revision", out.newest}, {"reason", reason}});
   return out;

@@ -130,7 +130,9 @@ Result<std::optional<std::string_view>> BoltView::get(Table table, std::string_v
       if (branch.entry(bound_index, entry)) bounds.high = number_of(entry.key);
     }
     if (branch.entry(index, entry)) bounds.low = number_of(entry.key);
-    if (const Fault fault = pages_.child(branch, index, page)) return damaged(branch.id, table_name(table), fault);
+    if (const Fault fault = pages_.child(branch, index, page)) {
+      return damaged(pages_.child_id(branch, index), table_name(table), fault);
+    }
     if (page.leaf && page.entry(bounds.guess(key, page.count), entry)) prefetch_record(entry);
   }
   if (place.exact) {
@@ -142,7 +144,9 @@ Result<std::optional<std::string_view>> BoltView::get(Table table, std::string_v
   // Not there. Behind the last entry of a leaf this is only true if the branch keys that led here are right: the one
   // below `key` was checked on the way down, the one above it is now.
   if (place.index == page.count && bound.data != nullptr) {
-    if (const Fault fault = pages_.child(bound, bound_index, page)) return damaged(bound.id, table_name(table), fault);
+    if (const Fault fault = pages_.child(bound, bound_index, page)) {
+      return damaged(pages_.child_id(bound, bound_index), table_name(table), fault);
+    }
   }
   return std::optional<std::string_view>{};
 }

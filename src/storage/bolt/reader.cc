@@ -57,6 +57,11 @@ Fault PageSource::child(const Page& branch, uint32_t i, Page& out) const {
   return nullptr;
 }
 
+uint64_t PageSource::child_id(const Page& branch, uint32_t i) const {
+  Entry named;
+  return branch.entry(i, named) && named.child < high_water ? named.child : branch.id;
+}
+
 Fault load_root(const PageSource& pages, const BucketRoot& root, Page& out) {
   if (!root.exists) {
     out = Page{};
@@ -129,7 +134,7 @@ Status TreeCursor::seek(std::string_view key) {
     level.index = child_index(place);
     if (depth_ + 1 == kDepthMax) return fault(level.page.id, kTooDeep);
     const Fault text = pages_.child(level.page, level.index, stack_[static_cast<size_t>(depth_) + 1].page);
-    if (text != nullptr) return fault(level.page.id, text);
+    if (text != nullptr) return fault(pages_.child_id(level.page, level.index), text);
     ++depth_;
   }
   const Level& leaf = stack_[static_cast<size_t>(depth_)];
@@ -152,7 +157,7 @@ Status TreeCursor::seek_last() {
     if (level.page.leaf) return take();
     if (depth_ + 1 == kDepthMax) return fault(level.page.id, kTooDeep);
     const Fault text = pages_.child(level.page, level.index, stack_[static_cast<size_t>(depth_) + 1].page);
-    if (text != nullptr) return fault(level.page.id, text);
+    if (text != nullptr) return fault(pages_.child_id(level.page, level.index), text);
     ++depth_;
   }
 }
@@ -176,7 +181,9 @@ Status TreeCursor::next_leaf() {
     const Level& level = stack_[static_cast<size_t>(depth)];
     if (depth + 1 == kDepthMax) return fault(level.page.id, kTooDeep);
     Level& below = stack_[static_cast<size_t>(depth) + 1];
-    if (const Fault text = pages_.child(level.page, level.index, below.page)) return fault(level.page.id, text);
+    if (const Fault text = pages_.child(level.page, level.index, below.page)) {
+      return fault(pages_.child_id(level.page, level.index), text);
+    }
     below.index = 0;
     ++depth;
     if (below.page.leaf) break;

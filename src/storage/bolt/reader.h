@@ -35,6 +35,8 @@ struct PageSource {
   [[nodiscard]] Fault load(uint64_t id, Page& out) const;
   // The page that entry `i` of `branch` names. Not empty; begins with the entry's key.
   [[nodiscard]] Fault child(const Page& branch, uint32_t i, Page& out) const;
+  // Which page to name when child() finds a fault.
+  [[nodiscard]] uint64_t child_id(const Page& branch, uint32_t i) const;
 };
 
 // Where a bucket's tree begins.

@@ -189,7 +189,7 @@ Result<bool> TreeWriter::collect_branch(const Page& page, int height, Changes ch
 
 Result<Page> TreeWriter::load_child(const Page& branch, uint32_t i, int height) const {
   Page child;
-  if (const Fault text = pages_.child(branch, i, child)) return fault(branch, text);
+  if (const Fault text = pages_.child(branch, i, child)) return damaged(pages_.child_id(branch, i), bucket_, text);
   if (child.leaf != (height == 0)) return fault(child, "leaves lie at different depths");
   return child;
 }
@@ -199,7 +199,7 @@ Result<int> TreeWriter::height_of(const Page& root) const {
   int height = 0;
   while (!page.leaf) {
     const Page branch = page;
-    if (const Fault text = pages_.child(branch, 0, page)) return fault(branch, text);
+    if (const Fault text = pages_.child(branch, 0, page)) return damaged(pages_.child_id(branch, 0), bucket_, text);
     if (++height >= kDepthMax) return fault(branch, "the tree is deeper than any whole tree");
   }
   return height;

@@ -19,7 +19,7 @@ class Walker {
     int height = 0;
     for (Page below = page; !below.leaf;) {
       const Page branch = below;
-      if (const Fault fault = pages_.child(branch, 0, below)) return damaged(branch.id, name, fault);
+      if (const Fault fault = pages_.child(branch, 0, below)) return damaged(pages_.child_id(branch, 0), name, fault);
       if (++height >= kDepthMax) return damaged(root.page, name, "the tree is deeper than any whole tree");
     }
     CAIRN_CHECK(mark(page, name));
@@ -42,7 +42,7 @@ class Walker {
         continue;
       }
       Page page;
-      if (const Fault fault = pages_.child(branch, i, page)) return damaged(branch.id, name, fault);
+      if (const Fault fault = pages_.child(branch, i, page)) return damaged(pages_.child_id(branch, i), name, fault);
       if (page.leaf != (height == 1)) return damaged(page.id, name, "leaves lie at different depths");
       CAIRN_CHECK(mark(page, name));
       CAIRN_CHECK(children(page, height - 1, name));
