@@ -269,14 +269,18 @@ Status check_initial_cluster(const InitialCluster& cluster, std::string_view own
   CAIRN_TRY(const std::string difference, url_difference(advertised, configured, resolve));
   if (!difference.empty()) {
     std::vector<std::string> missing;
-    std::ranges::set_difference(configured, advertised, std::back_inserter(missing));
+    const auto copy_missing = [&missing](const std::vector<std::string>& from, const std::vector<std::string>& in) {
+      std::ranges::copy_if(from, std::back_inserter(missing),
+                           [&in](const std::string& url) { return std::ranges::find(in, url) == in.end(); });
+    };
+    copy_missing(configured, advertised);
     if (!missing.empty()) {
       for (std::string& url : missing) url = std::string(own_name) + "=" + url;
       return fail(Code::kInvalidArgument,
                   "--initial-cluster has {} but missing from --initial-advertise-peer-urls={} ({})", join(missing),
                   join(advertised), difference);
     }
-    std::ranges::set_difference(advertised, configured, std::back_inserter(missing));
+    copy_missing(advertised, configured);
     const std::string own = format_initial_cluster({{std::string(own_name), advertised}});
     if (!missing.empty()) {
       return fail(Code::kInvalidArgument, "--initial-advertise-peer-urls has {} but missing from --initial-cluster={}",

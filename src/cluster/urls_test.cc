@@ -94,6 +94,9 @@ TEST(CheckInitialCluster, RefusesWithEtcdsTexts) {
   EXPECT_EQ(check("default=http://localhost:2380", "default", {"http://localhost:2380", "http://localhost:2390"}),
             "--initial-advertise-peer-urls has http://localhost:2390 but missing from "
             "--initial-cluster=default=http://localhost:2380,default=http://localhost:2390");
+  EXPECT_EQ(check("default=http://localhost:2380,default=http://localhost:2380", "default", {"http://localhost:2380"}),
+            "failed to resolve http://localhost:2380 to match --initial-cluster=default=http://localhost:2380 "
+            R"((len(["http://localhost:2380"]) != len(["http://localhost:2380" "http://localhost:2380"])))");
   EXPECT_EQ(check("default=http://localhost:2380,b=http://localhost:2380", "default", {"http://localhost:2380"}),
             "initial cluster b=http://localhost:2380,default=http://localhost:2380 has duplicate url");
 }

@@ -51,6 +51,17 @@ std::string_view text_of(nghttp2_rcbuf* buffer) {
   return {reinterpret_cast<const char*>(bytes.base), bytes.len};
 }
 
+// What HTTP/2 asks of a header, but for the syntax of pseudo headers. grpc-go takes all but one of those that are about
+// connections as metadata.
+bool is_valid_header(std::string_view name, std::string_view value) {
+  const bool is_known_pseudo = name == ":path" || name == ":method" || name == ":scheme" || name == ":authority";
+  if (!is_known_pseudo && (name.empty() || name == "connection" || name.front() == ':' ||
+                           nghttp2_check_header_name(bytes_of(name), name.size()) == 0)) {
+    return false;
+  }
+  return nghttp2_check_header_value(bytes_of(value), value.size()) != 0;
+}
+
 Http2Session& session_of(void* user_data) { return *static_cast<Http2Session*>(user_data); }
 
 }  // namespace
@@ -67,15 +78,21 @@ struct Http2Callbacks {
     return 0;
   }
 
-  static int on_header(nghttp2_session*, const nghttp2_frame* frame, nghttp2_rcbuf* name, nghttp2_rcbuf* value, uint8_t,
-                       void* user_data) {
+  static int on_header(nghttp2_session* session, const nghttp2_frame* frame, nghttp2_rcbuf* name, nghttp2_rcbuf* value,
+                       uint8_t, void* user_data) {
     GrpcCall* call = session_of(user_data).receiving_;
     if (call == nullptr || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;  // trailers say nothing to us
     const std::string_view name_text = text_of(name);
     const std::string_view value_text = text_of(value);
     call->header_bytes_ += name_text.size() + value_text.size() + 32;
     if (call->header_bytes_ > kHeaderBytesMax) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-    if (!name_text.empty()) call->add_header(name, value, name_text, value_text);
+    if (!is_valid_header(name_text, value_text)) {
+      session_of(user_data).receiving_ = nullptr;  // it never begins
+      call->finished_ = call->headers_submitted_ = true;
+      nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_PROTOCOL_ERROR);
+      return 0;
+    }
+    call->add_header(name, value, name_text, value_text);
     return 0;
   }
 
@@ -168,6 +185,9 @@ struct Http2Callbacks {
       CAIRN_ASSERT(nghttp2_option_new(&o) == 0);
       nghttp2_option_set_no_auto_window_update(o, 1);
       nghttp2_option_set_no_closed_streams(o, 1);
+      // compat: etcd's clients up to 3.4 send their endpoint as :authority, "http://127.0.0.1:2379", which is none by
+      // the book. So nghttp2 checks no headers: is_valid_header(), refuse_early() and the router do.
+      nghttp2_option_set_no_http_messaging(o, 1);
       return o;
     }();
     return made;

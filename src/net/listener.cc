@@ -48,7 +48,9 @@ Result<int> bind_one(const addrinfo& info) {
   if (::bind(fd, info.ai_addr, info.ai_addrlen) != 0 || ::listen(fd, kBacklog) != 0) {
     const int error = errno;
     ::close(fd);
-    return fail(Code::kUnavailable, "bind: {}", std::strerror(error));
+    std::string why = std::strerror(error);  // Go's texts begin with a small letter
+    if (why[0] >= 'A' && why[0] <= 'Z') why[0] = static_cast<char>(why[0] - 'A' + 'a');
+    return fail(Code::kUnavailable, "bind: {}", why);
   }
   return fd;
 }

@@ -74,7 +74,10 @@ Result<std::vector<std::string>> Server::start() {
   std::vector<std::string> addresses;
   std::vector<std::unique_ptr<Listener>> listeners;
   for (const Listen& listen : impl_->options.listen) {
-    CAIRN_TRY(const BoundSocket socket, listen_on(listen.address));
+    BoundSocket socket{.fd = listen.fd, .address = listen.address};
+    if (socket.fd < 0) {
+      CAIRN_TRY(socket, listen_on(listen.address));
+    }
     const Services services{
         .router = listen.grpc ? impl_->router : nullptr,
         .http = !listen.http ? nullptr : (listen.http_handler != nullptr ? listen.http_handler : impl_->http)};

@@ -26,6 +26,7 @@ struct Listen {
   bool grpc = true;
   bool http = true;
   HttpHandler* http_handler = nullptr;  // null: the server's own
+  int fd = -1;                          // a socket that listens there already (listen_on()), given to the server
 };
 
 // As grpc-go: a client that pings an open call more often than `min_time`, or a connection without calls more often

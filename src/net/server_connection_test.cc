@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
+#include "net/listener.h"
 #include "net/testing/test_client.h"
 #include "net/testing/test_server.h"
 
@@ -191,8 +192,23 @@ TEST(ServerConnection, AddressesThatAreNone) {
   EXPECT_TRUE(start("localhost:0").starts_with("bound 127.0.0.1:"));
   Server first({.listen = {{.address = "127.0.0.1:0"}}}, &router, nullptr);
   const std::string taken = first.start().value().front();
-  EXPECT_EQ(start(taken), "listen tcp " + taken + ": bind: Address already in use");
+  EXPECT_EQ(start(taken), "listen tcp " + taken + ": bind: address already in use");
   first.stop(0);
+}
+
+TEST(ServerConnection, ASocketThatListensAlreadyIsTaken) {
+  const auto early = listen_on("127.0.0.1:0");
+  ASSERT_TRUE(early);
+  const int client = connect_to(early->address);  // waits in the socket's queue
+  constexpr std::string_view kRequest = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+  ::send(client, kRequest.data(), kRequest.size(), MSG_NOSIGNAL);
+  TestServer server({.listen = {{.address = early->address, .fd = early->fd}}});
+  server.http.on_request = [](HttpRequest, EventLoop&, HttpRespond respond) { respond({}); };
+  server.start();
+  EXPECT_EQ(server.addresses[0], early->address);
+  EXPECT_TRUE(
+      read_until(client, [](const std::string& s) { return s.contains("\r\n\r\n"); }).starts_with("HTTP/1.1 200"));
+  ::close(client);
 }
 
 TEST(ServerConnection, PostsAndTimersRunInOrder) {

@@ -143,6 +143,7 @@ Result<Bootstrapped> found_new(env::FileSystem& fs, const BootstrapOptions& opti
   CAIRN_CHECK(remove_leftovers(fs, paths.snap));
   if (!options.wal_dir.empty()) CAIRN_CHECK(make_durable(fs, env::parent_directory(paths.wal)));
   CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));
+  CAIRN_CHECK(fs.remove_all(paths.wal + ".tmp"));  // with the db's lock: nobody is at work on it
   CAIRN_CHECK(fs.sync_directory(paths.snap));
   CAIRN_CHECK(fs.sync_directory(paths.member));
   CAIRN_CHECK(fs.sync_directory(options.data_dir));
@@ -219,13 +220,13 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
     return fail(Code::kFailedPrecondition, "server: {} holds a proxy directory of an old etcd; move it away",
                 options.data_dir);
   }
-  CAIRN_CHECK(fs.remove_all(paths.wal + ".tmp"));
   Bootstrapped out;
   wal::OpenedLog opened;
   IndexFuture index;  // goes before the engine: a thread that reads the db ends with it
   if (has_log(fs, paths.wal)) {
     CAIRN_CHECK(fs.make_directories(paths.snap));
     CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));
+    CAIRN_CHECK(fs.remove_all(paths.wal + ".tmp"));
     CAIRN_TRY(index, begin_index(fs, options, paths, out));
     CAIRN_CHECK(open_found(fs, options, paths, opened, out));
     if (out.new_directory) {

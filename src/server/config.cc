@@ -232,6 +232,7 @@ std::vector<std::string> texts(const std::vector<cluster::Url>& urls) {
 }
 
 std::optional<Stop> check_logging(const Config& config, const Given& given) {
+  if (given.text("logger") == "capnslog") return refuse("--logger=capnslog is removed in v3.5");
   if (given.text("logger") != "zap") return refuse("unknown logger option " + quoted(given.text("logger")));
   static constexpr std::string_view kLevels[] = {"debug", "info", "warn", "error", "panic", "fatal"};
   if (std::ranges::find(kLevels, config.log_level) == std::end(kLevels)) {
@@ -331,6 +332,9 @@ std::optional<Stop> check_built(const Config& config, const Given& given, std::v
                                    std::pair("listen-metrics-urls", &config.listen_metrics_urls)}) {
     if (std::ranges::any_of(*urls, &cluster::Url::is_tls)) {
       return refuse(fmt::format("--{} with TLS is not built yet", flag));
+    }
+    if (std::ranges::any_of(*urls, &cluster::Url::is_unix)) {
+      return refuse(fmt::format("--{} with a unix socket is not built yet", flag));
     }
   }
   if (config.initial_cluster.size() > 1) {
@@ -448,6 +452,36 @@ Config to_config(const Given& given) {
   return config;
 }
 
+// Who listens everywhere wants to be reached from elsewhere: then the default addresses would be wrong.
+void replace_default_hosts(Config& config, const HostFinder& find_host, std::vector<Notice>& notices) {
+  struct Pair {
+    const std::vector<cluster::Url>& listen;
+    std::vector<cluster::Url>& advertise;
+    std::string_view flag;
+  };
+  std::optional<Result<std::string>> host;
+  for (const Pair& each :
+       {Pair{config.listen_peer_urls, config.initial_advertise_peer_urls, "initial-advertise-peer-urls"},
+        Pair{config.listen_client_urls, config.advertise_client_urls, "advertise-client-urls"}}) {
+    if (each.listen.empty() || each.listen.front().host != "0.0.0.0" || each.advertise.size() != 1 ||
+        each.advertise.front().text != find_flag(each.flag)->default_text) {
+      continue;
+    }
+    if (!host) {
+      host = find_host();
+      if (*host) {
+        notices.push_back({log::Level::kInfo, "detected default host for advertise", {{"host", **host}}});
+      } else {
+        notices.push_back({log::Level::kInfo, "failed to detect default host", {{"error", host->error().message}}});
+      }
+    }
+    if (!*host) return;
+    const cluster::Url& listen = each.listen.front();
+    auto url = cluster::parse_url(fmt::format("{}://{}:{}", listen.scheme, **host, listen.port));
+    if (url) each.advertise.front() = *std::move(url);
+  }
+}
+
 // A name without a cluster founds a cluster of its own.
 Result<cluster::InitialCluster> initial_cluster(const Config& config, const Given& given) {
   const std::string_view text = given.text("initial-cluster");
@@ -458,7 +492,7 @@ Result<cluster::InitialCluster> initial_cluster(const Config& config, const Give
 }
 
 std::optional<Stop> parse(const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
-                          ParseOutcome& outcome) {
+                          const HostFinder& find_host, ParseOutcome& outcome) {
   Given given;
   std::optional<std::string> positional;
   if (auto stop = parse_arguments(arguments, given, positional, outcome.notices)) return stop;
@@ -469,6 +503,7 @@ std::optional<Stop> parse(const std::vector<std::string>& arguments, const std::
     return refuse("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"");
   }
   outcome.config = to_config(given);
+  if (find_host) replace_default_hosts(outcome.config, find_host, outcome.notices);
   if (auto stop = check_values(outcome.config, given)) return stop;
   auto founders = initial_cluster(outcome.config, given);
   if (!founders) return refuse("error setting up initial cluster: " + founders.error().message);
@@ -480,9 +515,10 @@ std::optional<Stop> parse(const std::vector<std::string>& arguments, const std::
 
 }  // namespace
 
-ParseOutcome parse_config(const std::vector<std::string>& arguments, const std::vector<std::string>& environment) {
+ParseOutcome parse_config(const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
+                          const HostFinder& find_host) {
   ParseOutcome outcome;
-  auto stop = parse(arguments, environment, outcome);
+  auto stop = parse(arguments, environment, find_host, outcome);
   outcome.run = !stop;
   if (stop) {
     outcome.exit_code = stop->exit_code;
@@ -498,7 +534,7 @@ ParseOutcome parse_config(int argc, const char* const* argv, const char* const* 
   std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
   std::vector<std::string> environment;
   for (; variables != nullptr && *variables != nullptr; ++variables) environment.emplace_back(*variables);
-  return parse_config(arguments, environment);
+  return parse_config(arguments, environment, find_default_host);
 }
 
 std::vector<log::Field> describe(const Config& config) {

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -107,9 +108,14 @@ struct ParseOutcome {
   std::vector<Notice> notices;
 };
 
-// `arguments` without the program's name; `environment` as "NAME=value" texts. Touches nothing outside.
+// The address under which other machines reach this one.
+using HostFinder = std::function<Result<std::string>()>;
+[[nodiscard]] Result<std::string> find_default_host();
+
+// `arguments` without the program's name; `environment` as "NAME=value" texts. Touches nothing outside; `find_host` is
+// asked when a member listens on every interface and advertises the default, localhost.
 [[nodiscard]] ParseOutcome parse_config(const std::vector<std::string>& arguments,
-                                        const std::vector<std::string>& environment);
+                                        const std::vector<std::string>& environment, const HostFinder& find_host = {});
 [[nodiscard]] ParseOutcome parse_config(int argc, const char* const* argv, const char* const* variables);
 
 // What must hold before a member without data starts: --initial-cluster names us, with the URLs that we advertise.

@@ -450,6 +450,11 @@ TEST(Help, IsOnBothStreams) {
   }
 }
 
+TEST(Logger, OnlyZap) {
+  EXPECT_EQ(refusal({"--logger=capnslog"}), "--logger=capnslog is removed in v3.5");
+  EXPECT_EQ(refusal({"--logger=x"}), "unknown logger option \"x\"");
+}
+
 TEST(Legacy, FlagsAreTakenWithAWarning) {
   const ParseOutcome outcome = parse({"--force", "-vv", "--snapshot=true", "--name=x"});
   ASSERT_TRUE(outcome.run) << outcome.failure;
@@ -472,6 +477,40 @@ TEST(ArgcArgv, LeavesOutTheProgram) {
   ASSERT_TRUE(outcome.run);
   EXPECT_EQ(outcome.config.name, "n");
   EXPECT_FALSE(outcome.config.pre_vote);
+}
+
+TEST(DefaultHost, TakesThePlaceOfLocalhostForWhoListensEverywhere) {
+  int asked = 0;
+  const HostFinder find_host = [&asked] {
+    ++asked;
+    return std::string("192.0.2.7");
+  };
+  const auto with = [&](const std::vector<std::string>& arguments) { return parse_config(arguments, {}, find_host); };
+  const ParseOutcome both =
+      with({"--name=n", "--listen-peer-urls=http://0.0.0.0:99", "--listen-client-urls=http://0.0.0.0:98",
+            "--advertise-client-urls=http://localhost:2379"});
+  ASSERT_TRUE(both.run) << both.failure;
+  EXPECT_EQ(asked, 1);
+  EXPECT_EQ(both.config.initial_advertise_peer_urls.front().text, "http://192.0.2.7:99");
+  EXPECT_EQ(both.config.advertise_client_urls.front().text, "http://192.0.2.7:98");
+  EXPECT_EQ(both.config.initial_cluster.at("n"), std::vector<std::string>{"http://192.0.2.7:99"});
+  EXPECT_THAT(messages(both), testing::Contains("detected default host for advertise"));
+
+  const ParseOutcome told = with({"--listen-client-urls=http://0.0.0.0:98", "--advertise-client-urls=http://h:98"});
+  EXPECT_EQ(told.config.advertise_client_urls.front().text, "http://h:98");
+  EXPECT_EQ(with({"--name=n"}).config.initial_advertise_peer_urls.front().text, "http://localhost:2380");
+  EXPECT_EQ(asked, 1);
+
+  const ParseOutcome lost = parse_config({"--name=n", "--listen-peer-urls=http://0.0.0.0:99"}, {},
+                                         []() -> Result<std::string> { return fail(Code::kUnavailable, "no route"); });
+  EXPECT_TRUE(lost.run);
+  EXPECT_EQ(lost.config.initial_advertise_peer_urls.front().text, "http://localhost:2380");
+  EXPECT_THAT(messages(lost), testing::Contains("failed to detect default host"));
+}
+
+TEST(UnixSockets, AreRefusedByName) {
+  EXPECT_EQ(refusal({"--listen-client-urls=unix://a:1", "--advertise-client-urls=http://h:1"}),
+            "--listen-client-urls with a unix socket is not built yet");
 }
 
 TEST(Describe, HasTheFieldsThatToolsScrape) {

@@ -211,6 +211,7 @@ class Connection:
         self.stream_window = stream_window
         self.send_window = 65535
         self.initial_window = 65535
+        self.settings = {}  # the server's
         self.sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" +
                           self._frame(SETTINGS, 0, 0, struct.pack(">HI", 4, stream_window)) +
                           self._frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", (1 << 30) - 65535)))
@@ -228,12 +229,13 @@ class Connection:
     def _frame(kind, flags, number, payload):
         return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", number) + payload
 
-    def start(self, path, message=None, end=True, metadata=(), grpc_timeout=None):
-        """Opens a call; with `message` sends it, with `end` closes our side."""
+    def start(self, path, message=None, end=True, metadata=(), grpc_timeout=None, authority="127.0.0.1", fields=None):
+        """Opens a call; with `message` sends it, with `end` closes our side. `fields` takes the place of all headers."""
         number = self.next_number
         self.next_number += 2
-        fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "127.0.0.1"),
-                  ("content-type", "application/grpc"), ("te", "trailers"), *metadata]
+        fields = list(fields) if fields is not None else [
+            (":method", "POST"), (":scheme", "http"), (":path", path), (":authority", authority),
+            ("content-type", "application/grpc"), ("te", "trailers"), *metadata]
         if grpc_timeout is not None:
             fields.append(("grpc-timeout", grpc_timeout))
         stream = self.streams[number] = Stream(number, path)
@@ -319,6 +321,7 @@ class Connection:
         elif kind == SETTINGS and not flags & ACK:
             for at in range(0, len(payload), 6):
                 key, value = struct.unpack(">HI", payload[at:at + 6])
+                self.settings[key] = value
                 if key == 4:
                     self.initial_window = value
             self.sock.sendall(self._frame(SETTINGS, ACK, 0, b""))

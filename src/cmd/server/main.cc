@@ -7,18 +7,21 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <google/protobuf/stubs/logging.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/go_duration.h"
 #include "base/log.h"
 #include "env/clock.h"
 #include "env/fs.h"
 #include "gateway/gateway.h"
 #include "gateway/server_metrics.h"
 #include "metrics/families.h"
+#include "net/listener.h"
 #include "net/server.h"
 #include "rpc/services.h"
 #include "server/config.h"
@@ -32,6 +35,8 @@ namespace {
 
 constexpr int64_t kReadyTimeoutNs = 60'000'000'000;
 constexpr int64_t kGraceNs = 7'000'000'000;
+constexpr int64_t kLockLookNs = 100'000'000;
+constexpr int64_t kLockReportNs = 10'000'000'000;
 
 [[noreturn]] void fail_stop(const Error& error) {
   log::fatal("the member cannot go on", {{"error", error.message}});
@@ -109,7 +114,7 @@ server::NodeOptions node_options(const server::Config& config) {
   return options;
 }
 
-net::ServerOptions server_options(const server::Config& config, net::HttpHandler& probes) {
+net::ServerOptions server_options(const server::Config& config) {
   net::ServerOptions options;
   const bool http_is_apart = !config.listen_client_http_urls.empty();
   for (const cluster::Url& url : config.listen_client_urls) {
@@ -119,7 +124,7 @@ net::ServerOptions server_options(const server::Config& config, net::HttpHandler
     options.listen.push_back({.address = url.address, .grpc = false});
   }
   for (const cluster::Url& url : config.listen_metrics_urls) {
-    options.listen.push_back({.address = url.address, .grpc = false, .http_handler = &probes});
+    options.listen.push_back({.address = url.address, .grpc = false});
   }
   const unsigned wanted = config.io_threads != 0 ? config.io_threads : std::thread::hardware_concurrency();
   options.io_threads = std::clamp(wanted, 1u, server::kIoThreadsMax);
@@ -128,6 +133,31 @@ net::ServerOptions server_options(const server::Config& config, net::HttpHandler
   options.keepalive = {config.keepalive_min_time.count(), config.keepalive_interval.count(),
                        config.keepalive_timeout.count()};
   return options;
+}
+
+// Before anything of the directory is touched, as etcd does it: a taken address ends the start at once, and a client
+// that comes early waits.
+Status listen(net::ServerOptions& options) {
+  for (net::Listen& each : options.listen) {
+    CAIRN_TRY(const net::BoundSocket socket, net::listen_on(each.address));
+    each.fd = socket.fd;
+  }
+  return {};
+}
+
+// etcd's warning: others on the machine could read the data.
+void check_permissions(const std::string& directory) {
+  struct stat found{};
+  if (::stat(directory.c_str(), &found) != 0 || (found.st_mode & 07777) == 0700) return;
+  std::string mode = "drwxrwxrwx";
+  for (unsigned bit = 0; bit < 9; ++bit) {
+    if ((found.st_mode >> bit & 1) == 0) mode[9 - bit] = '-';
+  }
+  log::warn(
+      "check file permission",
+      {{"error", fmt::format("directory \"{}\" exist, but the permission is \"{}\". The recommended permission is "
+                             "\"-rwx------\" to prevent possible unprivileged access to the data",
+                             directory, mode)}});
 }
 
 void log_notices(const server::ParseOutcome& parsed) {
@@ -144,6 +174,46 @@ void raise_file_limit() {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// Dies of the signal that ended the member, as etcd does. Not as the first process of a container, which cannot.
+void die_of(int number) {
+  if (getpid() == 1) leave(0);
+  std::signal(number, SIG_DFL);
+  sigset_t one;
+  sigemptyset(&one);
+  sigaddset(&one, number);
+  std::raise(number);
+  pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
+}
+
+std::string signal_name(int number) { return number == SIGINT ? "interrupt" : "terminated"; }
+
+// Opens the member; waits, as etcd does, while another process holds its db.
+Result<std::unique_ptr<server::Node>> open_node(const server::NodeOptions& options, const env::Clock& clock,
+                                                metrics::ServerMetrics& metrics, const sigset_t& signals) {
+  const int64_t began_ns = clock.monotonic_ns();
+  bool is_told = false;
+  bool is_reported = false;
+  while (true) {
+    auto opened = server::Node::open(options, env::posix_fs(), clock, metrics);
+    if (opened || opened.error().code != Code::kUnavailable) return opened;
+    if (!std::exchange(is_told, true)) {
+      log::info("waiting for another process to leave the directory", {{"error", opened.error().message}});
+    }
+    const int64_t waited_ns = clock.monotonic_ns() - began_ns;
+    if (waited_ns >= kLockReportNs && !std::exchange(is_reported, true)) {
+      log::info("db file is flocked by another process, or taking too long",
+                {{"path", options.bootstrap.data_dir + "/member/snap/db"},
+                 {"took", go_duration(std::chrono::nanoseconds(waited_ns))}});
+    }
+    const timespec pause{.tv_sec = 0, .tv_nsec = kLockLookNs};
+    if (const int number = sigtimedwait(&signals, nullptr, &pause); number > 0) {
+      log::info("received signal; shutting down", {{"signal", signal_name(number)}});
+      server::flush_log();
+      die_of(number);
+    }
+  }
 }
 
 // A leader is there at once; what the log holds beyond the db takes as long as it is. False: neither goes on.
@@ -184,11 +254,14 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
   const env::PosixClock clock;
   metrics::Registry registry;
   metrics::ServerMetrics metrics(registry);
-  server::NodeOptions options = node_options(config);
+  net::ServerOptions serving = server_options(config);
+  if (const Status status = listen(serving); !status) return refuse("failed to listen", status.error());
+  const server::NodeOptions options = node_options(config);
   if (const Status status = check_founding(config, options.bootstrap); !status) {
     return refuse("failed to start the member", status.error());
   }
-  auto opened = server::Node::open(std::move(options), env::posix_fs(), clock, metrics);
+  check_permissions(config.data_dir);
+  auto opened = open_node(options, clock, metrics, signals);
   if (!opened) return refuse("failed to start the member", opened.error());
   const std::unique_ptr<server::Node> node = *std::move(opened);
   metrics.quota_backend_bytes.set(config.quota_bytes);
@@ -202,7 +275,9 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
   {
     auto services = std::make_unique<rpc::Services>(*node, clock, limits);
     gateway::Gateway gateway(*node, registry, metrics);
-    net::Server server(server_options(config, gateway.probes()), services.get(), &gateway);
+    const std::span listens = serving.listen;
+    for (net::Listen& probed : listens.last(config.listen_metrics_urls.size())) probed.http_handler = &gateway.probes();
+    net::Server server(serving, services.get(), &gateway);
     services->attach(server.loops());
     gateway.attach(server.loops());
     metrics::add_identity(
@@ -229,19 +304,14 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
     server::flush_log();
 
     const int number = wait_for_signal(signals);
-    log::info("received signal; shutting down",
-              {{"signal", std::string(number == SIGINT ? "interrupt" : "terminated")}});
+    log::info("received signal; shutting down", {{"signal", signal_name(number)}});
     log::info("closing etcd server", {{"name", config.name}, {"data-dir", config.data_dir}});
     server.stop(kGraceNs);
     node->stop();
     log::info("closed etcd server", {{"name", config.name}, {"data-dir", config.data_dir}});
     server::flush_log();
     services.reset();  // its workers may still look at the loops
-    if (getpid() == 1) leave(0);
-    // As etcd: the process dies of the signal it was sent.
-    std::signal(number, SIG_DFL);
-    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
-    std::raise(number);
+    die_of(number);
   }
   return 0;
 }

@@ -1,0 +1,134 @@
+"""etcdctl 3.4.23 cannot tell Cairn from its own etcd: the same commands, the same outputs and exit codes."""
+
+import os
+import re
+import subprocess
+
+import harness
+
+# What two servers may say differently, although they have the same addresses and so the same ids.
+VARYING = [
+    (r'"(raft_term|raftTerm|raftIndex|raftAppliedIndex|dbSize|dbSizeInUse)":\d+', r'"\1":_'),
+    (r'"(RaftTerm|RaftIndex|RaftAppliedIndex|DBSize)" : \d+', r'"\1" : _'),
+    (r'"(version|Version)"( ?: ?)"3\.[\d.]+"', r'"\1"\2"_"'),
+    (r"took = [\d.]+[mµ]?s", "took = _"),
+    (r'"took":"[\d.]+[mµ]?s"', '"took":"_"'),
+]
+# endpoint, ID, version, size, leader, learner, term, index, applied, errors
+STATUS_LINE = re.compile(r"^(\S+, \w+), [\d.]+, [\d.]+ \wB, (\w+, \w+), \d+, \d+, \d+, (.*)$", re.M)
+STATUS_ROW = re.compile(r"^\| +(127\S+) \| (\w+) \| +\S+ \| +[\d.]+ \wB \| +(\w+) \| +(\w+) \|[\d |]+\|([^|]*)\|$", re.M)
+HEALTH_ROW = re.compile(r"^\| (127\S+) \| +(\w+) \| +\S+ \|([^|]*)\|$", re.M)
+RULER = re.compile(r"^[+-]+$", re.M)
+
+TXN = 'value("a") = "1"\nmod("a") > "1"\nver("none") = "0"\n\nput a 2\nget a\nput t x\n\nget none\n\n'
+
+COMMANDS = [
+    # put
+    ["put", "a", "1"],
+    ["put", "a", "1", "--prev-kv"],
+    ["put", "new", "1", "--prev-kv", "-w", "json"],
+    ["put", "a", "", "-w", "fields"],
+    ["put", "a", "--ignore-value"],
+    ["put", "a", "1", "--ignore-lease", "-w", "json"],
+    ["put", "none", "--ignore-value"],
+    ["put", "a", "--ignore-value", "--prev-kv", "-w", "fields"],
+    ["put", "binary", "\x01\x7f é", "-w", "json"],
+    ["put", "", "x"],
+    ["put", "leased", "x", "--lease=7b"],
+    ["put", "a", "1", "-w", "table"],
+    ["put", "a", "1", "-w", "protobuf"],
+    ["put"],
+    *[["put", f"k{i}", f"v{9 - i}"] for i in range(6)],
+    ["put", "k1", "again"], ["put", "k1", "and again"], ["put", "k3", "again"],
+    # get
+    ["get", "a"], ["get", "a", "-w", "json"], ["get", "a", "-w", "fields"], ["get", "a", "--hex"],
+    ["get", "a", "-w", "json", "--hex"], ["get", "a", "-w", "protobuf"], ["get", "a", "-w", "table"],
+    ["get", "none"], ["get", "none", "-w", "json"], ["get", "binary", "-w", "fields"], ["get", ""], ["get"],
+    ["get", "k", "--prefix"], ["get", "k1", "k4"], ["get", "k1", "k4", "-w", "json"], ["get", "k4", "k1"],
+    ["get", "k3", "--from-key"], ["get", "", "--from-key", "-w", "json"], ["get", "", "--prefix", "--keys-only"],
+    ["get", "k", "--prefix", "--keys-only", "-w", "json"], ["get", "k", "--prefix", "--print-value-only"],
+    ["get", "k", "--prefix", "--count-only", "-w", "json"], ["get", "k", "--prefix", "--count-only", "-w", "fields"],
+    ["get", "k", "--prefix", "--limit", "2"], ["get", "k", "--prefix", "--limit", "2", "-w", "json"],
+    *[["get", "k", "--prefix", "--order", order, "--sort-by", by, "-w", "json"]
+      for order in ("ASCEND", "DESCEND") for by in ("CREATE", "KEY", "MODIFY", "VALUE", "VERSION")],
+    ["get", "k", "--prefix", "--sort-by", "VALUE", "--limit", "3"], ["get", "k", "--prefix", "--order", "DESCEND"],
+    ["get", "k", "--prefix", "--order", "SIDEWAYS"], ["get", "k", "--prefix", "--sort-by", "TASTE"],
+    ["get", "a", "--rev", "2"], ["get", "k", "--prefix", "--rev", "16", "-w", "json"], ["get", "a", "--rev", "1000"],
+    ["get", "a", "--consistency", "s", "-w", "json"], ["get", "a", "--consistency", "l"],
+    ["get", "a", "--consistency", "x"], ["get", "a", "--prefix", "--from-key"], ["get", "a", "b", "c"],
+    # txn
+    (["txn"], TXN), (["txn"], TXN), (["txn", "-w", "json"], TXN), (["txn", "-w", "fields"], TXN),
+    (["txn"], "\n\n\n"), (["txn"], '\nput x 1\nput x 2\n\n\n'), (["txn"], 'create("k1") != "0"\n\ndel k --prefix\n\n\n'),
+    (["txn"], '\nget k --prefix\ndel k0\nput k9 back\n\n\n'), (["txn"], "nonsense\n\n\n\n"),
+    (["txn"], "\n" + "".join(f"put many{i} x\n" for i in range(128)) + "\n\n"),
+    (["txn"], "\n" + "".join(f"put many{i} x\n" for i in range(129)) + "\n\n"),
+    # del
+    ["del", "a"], ["del", "a"], ["del", "binary", "-w", "json"], ["del", "new", "--prev-kv"],
+    ["del", "t", "--prev-kv", "-w", "json"], ["del", "k2", "k4", "--prev-kv", "-w", "fields"], ["del", "k", "--prefix"],
+    ["del", "many9", "--from-key", "--prev-kv"], ["del", ""], ["del"], ["put", "left", "over"],
+    # the cluster
+    *[["endpoint", "hashkv", "-w", form] for form in ("simple", "json", "fields", "table")],
+    ["endpoint", "hashkv", "--rev", "7"], ["endpoint", "hashkv", "--rev", "100000"],
+    # compaction
+    ["compaction", "10"], ["compaction", "10"], ["compaction", "9"], ["compaction", "100000"], ["compaction", "x"],
+    ["compaction", "12", "--physical"], ["compaction", "13", "-w", "json"], ["compaction"],
+    ["get", "a", "--rev", "8"], ["get", "a", "--rev", "13", "-w", "json"], ["get", "k", "--prefix", "--rev", "20"],
+    ["endpoint", "hashkv"], ["endpoint", "hashkv", "--rev", "20"], ["endpoint", "hashkv", "--rev", "5"],
+    *[["endpoint", "status", "-w", form] for form in ("simple", "json", "fields", "table")],
+    *[["endpoint", "health", "-w", form] for form in ("simple", "json", "table")],
+    *[["endpoint", "status", "--cluster", "-w", form] for form in ("json",)],
+    *[["member", "list", "-w", form] for form in ("simple", "json", "fields", "table")],
+    ["member", "list", "--hex", "-w", "json"],
+    ["alarm", "list"], ["alarm", "disarm"],
+]
+
+
+def normalised(text, server):
+    text = text.replace(str(server.dir_of_test), "DIR")
+    for pattern, replacement in VARYING:
+        text = re.sub(pattern, replacement, text)
+    text = STATUS_LINE.sub(r"\1, _, \2, _, \3", text)
+    text = STATUS_ROW.sub(r"| \1 | \2 | \3 | \4 |\5|", text)
+    text = HEALTH_ROW.sub(r"| \1 | \2 |\3|", text)
+    return RULER.sub("+-+", re.sub(r" +", " ", text))
+
+
+@harness.needs("etcdctl", "etcd34")
+class BesideEtcd(harness.Case):
+    maxDiff = None
+
+    def outputs(self, kind, ports):
+        server = self.server(kind, self.dir / kind, ports=ports).start()
+        server.dir_of_test = self.dir
+        out = []
+        for command in COMMANDS:
+            command, given = command if isinstance(command, tuple) else (command, "")
+            done = subprocess.run([str(harness.program("etcdctl")), "--endpoints", server.endpoint, *command],
+                                  input=given.encode(), capture_output=True, timeout=60, check=False,
+                                  env={"PATH": os.environ["PATH"], "ETCDCTL_API": "3"})
+            texts = [normalised(text.decode(errors="backslashreplace"), server)
+                     for text in (done.stdout, done.stderr)]
+            # The log lines of the client are about its connection.
+            texts[1] = "".join(re.sub(r'^\{"level":"warn".*', "", line) for line in texts[1].splitlines(True))
+            out.append((" ".join(command), done.returncode, *texts))
+        # With the scheme, which this client then also sends as :authority.
+        for command in (["get", "left"], ["endpoint", "status"], ["endpoint", "hashkv"], ["endpoint", "health"]):
+            done = self.etcdctl(server, "--endpoints", f"http://{server.endpoint}", *command)
+            out.append((" ".join(command), normalised(done.stdout, server)))
+        snapshot = self.dir / f"{kind}.snapshot"
+        self.etcdctl(server, "snapshot", "save", snapshot)
+        status = self.etcdctl(server, "snapshot", "status", snapshot, "-w", "fields").stdout
+        out.append(("snapshot status", re.search(r'"Revision" : (\d+)', status)[1]))
+        self.assertEqual(server.stop(), -15)
+        return out
+
+    def test_each_command_says_the_same(self):
+        ports = (harness.free_port(), harness.free_port())
+        etcd, cairn = (self.outputs(kind, ports) for kind in ("etcd34", "cairn"))
+        for expected, found in zip(etcd, cairn, strict=True):
+            with self.subTest(expected[0]):
+                self.assertEqual(expected, found)
+
+
+if __name__ == "__main__":
+    harness.main()
