@@ -12,7 +12,7 @@ constexpr uint64_t kRequestsMin = 500;
 constexpr int kCrashes = 5;
 constexpr int kOtherEnds = 3;
 constexpr uint64_t kMappingBytes = 64 << 20;
-constexpr int64_t kRoundNsMax = int64_t{3600} * 1'000'000'000;  // virtual; a round that takes longer hangs
+constexpr int64_t kRoundNsMax = int64_t{24} * 3600 * 1'000'000'000;  // virtual; a round that takes longer hangs
 constexpr uint64_t kEventsMax = 400'000;
 
 std::string_view end_name(int end) {
@@ -373,6 +373,7 @@ void Life::end_round() {
 
 void Life::cut_power() {
   coverage_.hit("crashes");
+  if (fs_.volatile_changes() > 0) coverage_.hit("crashes with something unsynced");
   fs_.crash(chance_.one_in(6) ? Damage::kLoseUnsynced : Damage::kMixed);
 }
 

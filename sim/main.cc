@@ -17,6 +17,8 @@ namespace {
 
 using namespace cairn;
 
+constexpr uint64_t kLivesToReachAll = 500;
+
 constexpr const char* kUsage = R"(cairn_sim [--seed S] [--lives N] [--first S] [--jobs N] [--verbose]
   --seed S    one life; prints what it does with --verbose
   --lives N   so many lives, default 100
@@ -98,5 +100,8 @@ int main(int argc, char** argv) {
   fmt::print("{} lives in {:.1f} s: {:.0f} lives/s\n", outcome.lives, outcome.seconds,
              static_cast<double>(outcome.lives) / outcome.seconds);
   if (!outcome.failures.empty()) fmt::print("{} FAILED, see above\n", outcome.failures.size());
-  return outcome.failures.empty() ? 0 : 1;
+  // Many lives that all held prove little if they never met what they are for.
+  const bool blind = arguments->lives >= kLivesToReachAll && !sim::never_reached(outcome.coverage).empty();
+  if (blind) fmt::print("FAILED: something was never reached, see above\n");
+  return outcome.failures.empty() && !blind ? 0 : 1;
 }

@@ -53,7 +53,7 @@ bool hunt(const char* mutant, uint64_t seeds) {
     fmt::print("{:<46} NOT FOUND in {} lives, {:.0f} s\n", mutant, outcome.lives, outcome.seconds);
   } else {
     const auto& failure = outcome.failures.front();
-    fmt::print("{:<46} found after {} lives, {:.1f} s; --mutant {} --seed {:#x}: {}\n", mutant, outcome.lives,
+    fmt::print("{:<46} found in life {}, {:.1f} s; --mutant {} --seed {:#x}: {}\n", mutant, failure.seed,
                outcome.seconds, mutant, failure.seed, failure.text.substr(0, 160));
   }
   std::fflush(stdout);
