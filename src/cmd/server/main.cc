@@ -141,6 +141,7 @@ Status listen(net::ServerOptions& options) {
   for (net::Listen& each : options.listen) {
     CAIRN_TRY(const net::BoundSocket socket, net::listen_on(each.address));
     each.fd = socket.fd;
+    each.address = socket.address;
   }
   return {};
 }
