@@ -46,6 +46,9 @@ class MessageProducer {
 class CallHandler {
  public:
   virtual ~CallHandler() = default;
+  // What the method takes: decides what is said when the client ends its side without a whole message.
+  enum class Takes : uint8_t { kOne, kOneForStream, kMany };
+  [[nodiscard]] virtual Takes takes() const { return Takes::kOne; }
   // One whole request message, uncompressed; the bytes live only during the call.
   virtual void on_message(Call& call, std::string_view message) = 0;
   // The client will send no more messages. Unary handlers usually answer in on_message and ignore this.

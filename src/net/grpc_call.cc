@@ -54,8 +54,9 @@ void GrpcCall::clear() {
   header_error_.reset();
   method_.clear();
   content_type_.clear();
+  content_subtype_.clear();
   encoding_ = Encoding::kIdentity;
-  has_method_ = has_content_type_ = half_closed_ = headers_submitted_ = false;
+  has_method_ = has_content_type_ = half_closed_ = has_message_ = headers_submitted_ = false;
   finished_ = ended_ = deferred_ = writable_noted_ = reset_ = false;
   sent_bytes_ = 0;
   code_ = Code::kOk;
@@ -90,8 +91,9 @@ void GrpcCall::add_header(nghttp2_rcbuf* name, nghttp2_rcbuf* value, std::string
     }
     if (name_text == ":scheme") return;
   } else if (name_text == "content-type") {
-    has_content_type_ = is_grpc_content_type(value_text);
-    if (!has_content_type_) content_type_ = value_text;
+    const auto subtype = grpc_content_subtype(value_text);
+    has_content_type_ = subtype.has_value();
+    (has_content_type_ ? content_subtype_ : content_type_) = subtype.value_or(value_text);
     return;
   } else if (name_text == "te") {
     return;
@@ -112,6 +114,15 @@ void GrpcCall::add_header(nghttp2_rcbuf* name, nghttp2_rcbuf* value, std::string
       encoding_name_ = value_text;
     }
     return;
+  }
+  if (name_text.ends_with("-bin")) {
+    if (const auto fault = base64_fault(value_text)) {
+      header_error_ =
+          Error{Code::kInternal, fmt::format("malformed binary metadata {} in header {}: illegal base64 data at input "
+                                             "byte {}",
+                                             quoted(value_text), quoted(name_text), *fault)};
+      return;
+    }
   }
   headers_.push_back({hold(name), hold(value)});
 }
@@ -153,8 +164,7 @@ void GrpcCall::on_message(const Deframer::Frame& frame) {
       return;
     }
     if (!content) {
-      finish(Code::kInternal,
-             fmt::format("grpc: failed to decompress the received message: {}", content.error().message));
+      finish(Code::kInternal, "grpc: " + content.error().message);
       return;
     }
     decompressed = *std::move(content);
@@ -164,6 +174,7 @@ void GrpcCall::on_message(const Deframer::Frame& frame) {
     counters_->messages_received.add();
     counters_->bytes_received.add(message.size());
   }
+  has_message_ = true;
   if (handler_ != nullptr) handler_->on_message(*this, message);
 }
 
@@ -171,11 +182,23 @@ void GrpcCall::on_half_close() {
   if (half_closed_) return;
   half_closed_ = true;
   if (ended_ || finished_) return;
-  if (deframer_.pending_bytes() != 0) {
-    finish(Code::kInternal, "unexpected EOF");
-    return;
+  if (handler_ == nullptr) return;
+  const bool needs_one = handler_->takes() != CallHandler::Takes::kMany;
+  if (deframer_.pending_bytes() != 0 || (needs_one && !has_message_)) return refuse_incomplete();
+  handler_->on_half_close(*this);
+}
+
+// As grpc-go.
+void GrpcCall::refuse_incomplete() {
+  const bool has_prefix = deframer_.pending_bytes() >= kPrefixBytes;
+  switch (handler_->takes()) {
+    case CallHandler::Takes::kOne: return finish(Code::kUnknown, has_prefix ? "unexpected EOF" : "EOF");
+    case CallHandler::Takes::kOneForStream:
+      return finish(Code::kInternal, has_prefix ? "unexpected EOF"
+                                                : "cardinality violation: received no request message from "
+                                                  "non-client-streaming RPC");
+    case CallHandler::Takes::kMany: return finish(Code::kInternal, "unexpected EOF");
   }
-  if (handler_ != nullptr) handler_->on_half_close(*this);
 }
 
 void GrpcCall::start_or_resume() {

@@ -76,6 +76,8 @@ class GrpcCall final : public Call, private TimerHeap::Node {
   void on_bytes(std::string_view bytes);
   void on_message(const Deframer::Frame& frame);
   void on_half_close();
+  // The client has ended its side, and what the method takes has not come.
+  void refuse_incomplete();
 
   void on_timer() override;  // the deadline
   void start_or_resume();
@@ -105,12 +107,14 @@ class GrpcCall final : public Call, private TimerHeap::Node {
   size_t header_bytes_ = 0;
   std::string encoding_name_;  // when kOther
   std::optional<Error> header_error_;
-  std::string method_;        // when not POST
-  std::string content_type_;  // when not gRPC
+  std::string method_;           // when not POST
+  std::string content_type_;     // when not gRPC
+  std::string content_subtype_;  // the answer has the same
   Encoding encoding_ = Encoding::kIdentity;
   bool has_method_ = false;
   bool has_content_type_ = false;
   bool half_closed_ = false;
+  bool has_message_ = false;  // one came
   bool headers_submitted_ = false;
   bool finished_ = false;
   bool ended_ = false;

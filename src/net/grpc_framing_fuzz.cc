@@ -52,7 +52,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   CAIRN_ASSERT(percent_encode(percent_decode(encoded)) == encoded);
   (void)parse_timeout(bytes);
   (void)parse_path(bytes);
-  (void)is_grpc_content_type(bytes);
+  (void)grpc_content_subtype(bytes);
+  (void)base64_fault(bytes);
   (void)quoted(bytes);
   (void)gunzip(bytes, kMessageBytesMax);
   return 0;

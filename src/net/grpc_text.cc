@@ -124,15 +124,27 @@ Result<MethodName> parse_path(std::string_view path) {
   return MethodName{.service = path.substr(1, slash - 1), .method = path.substr(slash + 1)};
 }
 
-bool is_grpc_content_type(std::string_view value) {
+std::optional<std::string_view> grpc_content_subtype(std::string_view value) {
   constexpr std::string_view kBase = "application/grpc";
-  if (value == kBase) return true;
-  if (value.size() < kBase.size()) return false;
-  for (size_t i = 0; i < kBase.size(); ++i) {
-    const char c = value[i] >= 'A' && value[i] <= 'Z' ? static_cast<char>(value[i] + 32) : value[i];
-    if (c != kBase[i]) return false;
-  }
-  return value.size() == kBase.size() || value[kBase.size()] == '+' || value[kBase.size()] == ';';
+  if (!value.starts_with(kBase)) return std::nullopt;
+  value.remove_prefix(kBase.size());
+  if (value.empty()) return value;
+  if (value.front() != '+' && value.front() != ';') return std::nullopt;
+  return value.substr(1);
+}
+
+std::optional<size_t> base64_fault(std::string_view text) {
+  const auto is_digit = [](char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
+  };
+  const bool padded = text.size() % 4 == 0;
+  size_t digits = 0;
+  while (digits < text.size() && is_digit(text[digits])) ++digits;
+  if (digits == text.size()) return digits % 4 == 1 ? std::optional(digits - 1) : std::nullopt;
+  if (!padded || text[digits] != '=' || digits % 4 < 2) return digits;
+  if (digits % 4 == 3) return digits + 1 == text.size() ? std::nullopt : std::optional(digits + 1);
+  if (text[digits + 1] != '=') return digits;
+  return digits + 2 == text.size() ? std::nullopt : std::optional(digits + 2);
 }
 
 std::string quoted(std::string_view text) {

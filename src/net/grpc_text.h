@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -26,8 +27,11 @@ struct MethodName {
 //   errors: kUnimplemented "malformed method name: ..."
 [[nodiscard]] Result<MethodName> parse_path(std::string_view path);
 
-// "application/grpc", alone or followed by '+' or ';', in any case.
-[[nodiscard]] bool is_grpc_content_type(std::string_view value);
+// What stands behind '+' or ';' in a content type of gRPC, "" for "application/grpc" alone; nullopt for all others.
+[[nodiscard]] std::optional<std::string_view> grpc_content_subtype(std::string_view value);
+
+// Where Go's decoder stumbles over the value of a "-bin" header, padded or not; nullopt: nowhere.
+[[nodiscard]] std::optional<size_t> base64_fault(std::string_view text);
 
 // As Go's %q: double quotes, escapes for what is not printable.
 [[nodiscard]] std::string quoted(std::string_view text);

@@ -67,12 +67,26 @@ TEST(GrpcText, PathsSplitAtTheLastSlash) {
 }
 
 TEST(GrpcText, ContentTypes) {
-  for (const char* good : {"application/grpc", "application/grpc+proto", "application/grpc;x", "Application/GRPC"}) {
-    EXPECT_TRUE(is_grpc_content_type(good)) << good;
+  EXPECT_EQ(grpc_content_subtype("application/grpc"), "");
+  EXPECT_EQ(grpc_content_subtype("application/grpc+"), "");
+  EXPECT_EQ(grpc_content_subtype("application/grpc+proto"), "proto");
+  EXPECT_EQ(grpc_content_subtype("application/grpc;x"), "x");
+  for (const char* bad :
+       {"", "application/grp", "application/grpcx", "application/json", "text/plain", "Application/GRPC"}) {
+    EXPECT_FALSE(grpc_content_subtype(bad)) << bad;
   }
-  for (const char* bad : {"", "application/grp", "application/grpcx", "application/json", "text/plain"}) {
-    EXPECT_FALSE(is_grpc_content_type(bad)) << bad;
-  }
+}
+
+TEST(GrpcText, Base64OfBinaryHeadersFailsWhereGosDoes) {
+  for (const char* good : {"", "AA", "AAE", "AAEC", "AAE=", "AA==", "AAECAA"}) EXPECT_FALSE(base64_fault(good)) << good;
+  EXPECT_EQ(base64_fault("!"), 0U);
+  EXPECT_EQ(base64_fault("A"), 0U);
+  EXPECT_EQ(base64_fault("AA EC"), 2U);
+  EXPECT_EQ(base64_fault("AAEC,AAEC"), 4U);
+  EXPECT_EQ(base64_fault("AAECA"), 4U);
+  EXPECT_EQ(base64_fault("AAECA==="), 5U) << "one digit is no byte";
+  EXPECT_EQ(base64_fault("AAE=AAEC"), 4U) << "bytes behind the end";
+  EXPECT_EQ(base64_fault("AAECA=A="), 5U);
 }
 
 TEST(GrpcText, QuotedIsGos) { EXPECT_EQ(quoted("a\"b\\\n\x01\xFF\xC3\xA9"), "\"a\\\"b\\\\\\n\\x01\\xff\xC3\xA9\""); }

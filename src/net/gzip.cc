@@ -36,10 +36,28 @@ Result<std::string> gunzip(std::string_view compressed, size_t bytes_max) {
     if (outcome == Z_OK && out.size() == before) break;  // no input left
   }
   const bool trailing = stream.avail_in != 0;
+  const std::string_view zlib_says = stream.msg == nullptr ? "" : stream.msg;
   inflateEnd(&stream);
   if (out.size() > bytes_max) return fail(Code::kResourceExhausted, "gzip: more than {} bytes", bytes_max);
-  if (outcome != Z_STREAM_END || trailing) return fail(Code::kInternal, "gzip: invalid or cut off");
-  return out;
+  if (outcome == Z_STREAM_END && !trailing) return out;
+  // What Go's reader would say, as far as it can be told.
+  constexpr size_t kHeaderBytes = 10;
+  constexpr std::string_view kHeader = "failed to decompress the message";
+  constexpr std::string_view kContent = "failed to read decompressed data";
+  const bool is_cut = outcome == Z_OK || outcome == Z_BUF_ERROR;
+  if (is_cut && compressed.empty()) return fail(Code::kInternal, "{}: EOF", kHeader);
+  if (is_cut) {
+    return fail(Code::kInternal, "{}: unexpected EOF", compressed.size() < kHeaderBytes ? kHeader : kContent);
+  }
+  if (outcome == Z_STREAM_END) return fail(Code::kInternal, "{}: gzip: invalid header", kContent);
+  if (zlib_says.ends_with("check") && zlib_says.find("header") == std::string_view::npos) {
+    return fail(Code::kInternal, "{}: gzip: invalid checksum", kContent);
+  }
+  if (out.empty() && (zlib_says.find("header") != std::string_view::npos ||
+                      zlib_says.find("compression method") != std::string_view::npos)) {
+    return fail(Code::kInternal, "{}: gzip: invalid header", kHeader);
+  }
+  return fail(Code::kInternal, "{}: {}", kContent, zlib_says);
 }
 
 Result<std::string> gzip(std::string_view content) {

@@ -10,7 +10,8 @@
 namespace cairn::net {
 
 // The content of one gzip stream.
-//   errors: kResourceExhausted when it would exceed `bytes_max`, kInternal when it is no gzip or is cut off
+//   errors: kResourceExhausted when it would exceed `bytes_max`, kInternal when it is no gzip or is cut off, with
+//           grpc-go's text behind its "grpc: "
 [[nodiscard]] Result<std::string> gunzip(std::string_view compressed, size_t bytes_max);
 
 // `content` as a gzip stream, at zlib's default level.

@@ -32,6 +32,15 @@ TEST(Gzip, GarbageAndCutsAreErrors) {
   for (size_t cut = 0; cut < compressed.size(); ++cut) {
     EXPECT_FALSE(gunzip(std::string_view(compressed).substr(0, cut), 100)) << cut;
   }
+  const auto text = [](std::string_view bytes) { return gunzip(bytes, 100).error().message; };
+  EXPECT_EQ(text("not gzip at all"), "failed to decompress the message: gzip: invalid header");
+  EXPECT_EQ(text(""), "failed to decompress the message: EOF");
+  EXPECT_EQ(text(compressed.substr(0, 5)), "failed to decompress the message: unexpected EOF");
+  EXPECT_EQ(text(compressed.substr(0, 20)), "failed to read decompressed data: unexpected EOF");
+  std::string changed = compressed;
+  changed[changed.size() - 5] ^= 1;
+  EXPECT_EQ(text(changed), "failed to read decompressed data: gzip: invalid checksum");
+  EXPECT_EQ(text(compressed + "x"), "failed to read decompressed data: gzip: invalid header");
 }
 
 }  // namespace

@@ -410,6 +410,10 @@ void Http2Session::begin_call(GrpcCall& call, bool half_closed) {
                 fmt::format("grpc: Decompressor is not installed for grpc-encoding {}", quoted(call.encoding_name_)));
     return;
   }
+  if (call.deadline_ns_ <= loop_.now_ns()) {
+    call.finish(Code::kDeadlineExceeded, "context deadline exceeded");
+    return;
+  }
   if (half_closed) {
     call.half_closed_ = false;
     call.on_half_close();
@@ -427,14 +431,22 @@ void Http2Session::give_back(GrpcCall& call) {
   nghttp2_session_consume_stream(session_, call.stream_id_, std::exchange(call.held_bytes_, 0));
 }
 
+// "" for the usual one.
+std::string Http2Session::own_content_type(const GrpcCall& call) {
+  return call.content_subtype_.empty() ? "" : "application/grpc+" + call.content_subtype_;
+}
+
 void Http2Session::submit_headers(GrpcCall& call) {
   static const std::array<nghttp2_nv, 2> kHeaders = {fixed_header(":status", "200"),
                                                      fixed_header("content-type", "application/grpc")};
+  std::array<nghttp2_nv, 2> headers = kHeaders;
+  const std::string own_type = own_content_type(call);
+  if (!own_type.empty()) headers[1] = own_header("content-type", own_type);
   nghttp2_data_provider provider{};
   provider.source.ptr = &call;
   provider.read_callback = Http2Callbacks::read_data;
   pings_.on_sent();
-  nghttp2_submit_response(session_, call.stream_id_, kHeaders.data(), kHeaders.size(), &provider);
+  nghttp2_submit_response(session_, call.stream_id_, headers.data(), headers.size(), &provider);
   host_.wake();
 }
 
@@ -450,8 +462,10 @@ void Http2Session::submit_trailers_only(GrpcCall& call, unsigned http_status, Co
                                   : http_status == 405 ? "405"
                                                        : "415";
   const std::string encoded = percent_encode(message);
+  const std::string own_type = http_status == 200 ? own_content_type(call) : "";
   const std::array<nghttp2_nv, 4> headers = {
-      fixed_header(":status", status), fixed_header("content-type", "application/grpc"),
+      fixed_header(":status", status),
+      own_type.empty() ? fixed_header("content-type", "application/grpc") : own_header("content-type", own_type),
       fixed_header("grpc-status", code_text(code)), own_header("grpc-message", encoded)};
   pings_.on_sent();
   nghttp2_submit_response(session_, call.stream_id_, headers.data(), encoded.empty() ? 3 : 4, nullptr);

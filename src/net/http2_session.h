@@ -59,6 +59,7 @@ class Http2Session final : public Protocol, private TimerHeap::Node {
   bool refuse_early(GrpcCall& call);
 
   // For calls.
+  static std::string own_content_type(const GrpcCall& call);
   void submit_headers(GrpcCall& call);
   void submit_trailers(GrpcCall& call);
   void submit_trailers_only(GrpcCall& call, unsigned http_status, Code code, std::string_view message);

@@ -221,6 +221,44 @@ TEST(ServerGrpc, ACutOffMessageIsAnError) {
   EXPECT_EQ(client.stream(id).message(), "unexpected EOF");
 }
 
+TEST(ServerGrpc, HeadersThatHttp2ForbidsResetTheStream) {
+  TestServer server;
+  TestClient client(server.start());
+  for (const auto& header : {std::pair<std::string, std::string>("x y", "1"), {"x-control", "a\x01"}}) {
+    const int32_t id = client.start("/test.Svc/Echo", {header});
+    client.send(id, "x");
+    client.half_close(id);
+    ASSERT_TRUE(client.pump_until([&] { return client.stream(id).closed; }));
+    EXPECT_EQ(client.stream(id).error, NGHTTP2_PROTOCOL_ERROR) << header.first;
+  }
+  EXPECT_EQ(client.unary("/test.Svc/Echo", "still alive").code(), 0);
+}
+
+TEST(ServerGrpc, TheContentSubtypeComesBack) {
+  TestServer server;
+  TestClient client(server.start());
+  for (const auto& [sent, answered] : {std::pair("application/grpc+proto", "application/grpc+proto"),
+                                       std::pair("application/grpc+", "application/grpc")}) {
+    for (const char* const path : {"/test.Svc/Echo", "/test.Svc/Nothing"}) {
+      const int32_t id = client.start(path, {}, false, sent);
+      client.send(id, "x");
+      client.half_close(id);
+      ASSERT_TRUE(client.pump_until([&] { return client.stream(id).closed; }));
+      EXPECT_EQ(client.stream(id).headers.at("content-type"), answered);
+    }
+  }
+}
+
+TEST(ServerGrpc, BinaryMetadataIsBase64) {
+  TestServer server;
+  TestClient client(server.start());
+  EXPECT_EQ(client.unary("/test.Svc/Echo", "x", {{"x-bin", "AAE"}}).code(), 0);
+  const auto& answer = client.unary("/test.Svc/Echo", "x", {{"x-bin", "AA EC"}});
+  EXPECT_EQ(answer.code(), 13);
+  EXPECT_EQ(answer.message(),
+            "malformed binary metadata \"AA EC\" in header \"x-bin\": illegal base64 data at input byte 2");
+}
+
 TEST(ServerGrpc, AnswersComeFromAnotherThreadById) {
   TestServer server({.io_threads = 2});
   std::mutex mutex;

@@ -245,9 +245,9 @@ TEST(ServerStream, AnAbortedCallLetsGoOfItsProducerWhetherTheClientReadsOrNot) {
       handler.end = [&](Call&) { ++ends; };
     });
     // No window: the frame of the reset reaches the client. A full socket: it does not.
-    TestClient client(server.start(), {.stream_window_bytes = reads ? 65'535 : 0x7fffffffU,
-                                       .receive_buffer_bytes = 65536,
-                                       .give_window = false});
+    TestClient client(
+        server.start(),
+        {.stream_window_bytes = reads ? 65'535 : 0x7fffffffU, .receive_buffer_bytes = 65536, .give_window = false});
     if (!reads) nghttp2_session_set_local_window_size(client.session(), NGHTTP2_FLAG_NONE, 0, 0x7fffffff);
     const int32_t id = client.start("/test.Svc/Download");
     client.stream(id).keep_data = false;

@@ -24,12 +24,20 @@ Context::Context(server::Node& node, net::EventLoop& loop, const env::Clock& clo
       limits_(limits),
       reader_(node.published().register_thread()) {}
 
-void Context::propose(net::Call& call, server::RequestKind kind, std::string_view body, Wait until) {
-  propose_other(call, server::join_request(kind, body, node_.next_request_id()), until);
+void Context::propose(net::Call& call, server::RequestKind kind, std::string_view body, Wait until, uint64_t space) {
+  propose_other(call, server::join_request(kind, body, node_.next_request_id()), until, space);
 }
 
-void Context::propose_other(net::Call& call, std::string entry_bytes, Wait until) {
+void Context::propose_other(net::Call& call, std::string entry_bytes, Wait until, uint64_t space) {
   if (entry_bytes.size() > limits_.request_bytes_max) return finish_with(call, errors::request_too_large());
+  if (space > 0) {
+    // While the alarm is in force such a write would be refused when it is applied: it need not go to the log, where
+    // space may be short as well.
+    const auto state = enter();
+    if (state->has_alarm(server::kAlarmNoSpace) && !state->has_alarm(server::kAlarmCorrupt)) {
+      return finish_with(call, errors::no_space());
+    }
+  }
   if (turn_ns_ == 0) turn_ns_ = clock_.monotonic_ns();
   if (until == Wait::kApplied) outstanding_.push_back({turn_ns_ + limits_.request_timeout_ns, call.id()});
   proposals_.push_back(

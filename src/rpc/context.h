@@ -60,8 +60,10 @@ class Context {
   // Becomes a log entry; the call is answered with what applying it gives, or by the request timeout. What waits for
   // more than being applied (a physical compaction) waits as long as its caller does.
   enum class Wait : uint8_t { kApplied, kLonger };
-  void propose(net::Call& call, server::RequestKind kind, std::string_view body, Wait until = Wait::kApplied);
-  void propose_other(net::Call& call, std::string entry_bytes, Wait until = Wait::kApplied);
+  // `space` is what it will take of the db: above 0 it is refused while there is no space.
+  void propose(net::Call& call, server::RequestKind kind, std::string_view body, Wait until = Wait::kApplied,
+               uint64_t space = 0);
+  void propose_other(net::Call& call, std::string entry_bytes, Wait until = Wait::kApplied, uint64_t space = 0);
   // Calls `then` once everything acknowledged before now is in the published state (at once when it is), or fails.
   void when_linearizable(net::Call& call, Continuation then);
   void when_committed(net::Call& call, Continuation then);

@@ -3,6 +3,7 @@
 #include "base/errors.h"
 #include "mvcc/txn.h"
 #include "proto/rpc.pb.h"
+#include "rpc/one_request.h"
 #include "rpc/range_call.h"
 #include "rpc/unmarshal.h"
 #include "rpc/workers.h"
@@ -83,7 +84,19 @@ class RangeHandler final : public UnaryHandler {
  public:
   RangeHandler(Context& context, bool streams) : UnaryHandler(context), streams_(streams) {}
 
+  Takes takes() const override { return streams_ ? Takes::kOneForStream : Takes::kOne; }
   void on_message(net::Call& call, std::string_view message) override {
+    streams_ ? request_.take(call, message) : begin(call, message);
+  }
+  void on_half_close(net::Call& call) override {
+    if (const std::string* const request = request_.get(); request != nullptr) begin(call, *request);
+  }
+  void on_writable(net::Call& call) override {
+    if (streamer_) pump(call);
+  }
+
+ private:
+  void begin(net::Call& call, std::string_view message) {
     context_.node().metrics().range_total.add();
     const auto request = mvcc::decode_range(message);
     if (!request) return finish_with(call, unmarshal_error(streams_ ? Answer::kStream : Answer::kOne));
@@ -94,11 +107,7 @@ class RangeHandler final : public UnaryHandler {
       error != nullptr ? finish_with(later, *error) : run(later, message_);
     });
   }
-  void on_writable(net::Call& call) override {
-    if (streamer_) pump(call);
-  }
 
- private:
   [[nodiscard]] Status check(const mvcc::RangeRequest& request) const {
     CAIRN_CHECK(mvcc::check_range(request));
     if (!streams_) return {};
@@ -166,6 +175,7 @@ class RangeHandler final : public UnaryHandler {
   }
 
   bool streams_;
+  OneRequest request_;  // when it streams
   std::string message_;
   std::optional<RangeStreamer> streamer_;
 };
@@ -182,16 +192,6 @@ bool within_quota(net::Call& call, Context& context, uint64_t cost) {
   return false;
 }
 
-// While the alarm is in force such a write would be refused when it is applied: it need not go to the log, where space
-// may be short as well.
-bool refused_for_space(net::Call& call, Context& context, uint64_t cost) {
-  if (cost == 0) return false;
-  const auto state = context.enter();
-  if (!state->has_alarm(server::kAlarmNoSpace) || state->has_alarm(server::kAlarmCorrupt)) return false;
-  finish_with(call, errors::no_space());
-  return true;
-}
-
 class PutHandler final : public UnaryHandler {
  public:
   using UnaryHandler::UnaryHandler;
@@ -202,8 +202,7 @@ class PutHandler final : public UnaryHandler {
     const uint64_t cost = server::put_cost(request->key.size(), request->value.size());
     if (!within_quota(call, context_, cost)) return;
     if (const auto checked = mvcc::check_put(*request); !checked) return finish_with(call, checked.error());
-    if (refused_for_space(call, context_, cost)) return;
-    context_.propose(call, server::RequestKind::kPut, message);
+    context_.propose(call, server::RequestKind::kPut, message, Context::Wait::kApplied, cost);
   }
 };
 
@@ -242,8 +241,8 @@ class TxnHandler final : public UnaryHandler {
       return finish_with(call, checked.error());
     }
     if (!mvcc::is_read_only(request)) {
-      if (refused_for_space(call, context_, server::txn_cost(request))) return;
-      return context_.propose(call, server::RequestKind::kTxn, message);
+      return context_.propose(call, server::RequestKind::kTxn, message, Context::Wait::kApplied,
+                              server::txn_cost(request));
     }
     if (mvcc::is_serializable(request)) return run(call, request, message);
     message_ = message;

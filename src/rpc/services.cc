@@ -7,6 +7,7 @@
 #include "proto/rpc.pb.h"
 #include "rpc/kv_service.h"
 #include "rpc/maintenance_service.h"
+#include "rpc/one_request.h"
 #include "rpc/unmarshal.h"
 
 namespace cairn::rpc {
@@ -51,7 +52,16 @@ class HealthHandler final : public net::CallHandler {
  public:
   explicit HealthHandler(bool watch) : watch_(watch) {}
 
+  Takes takes() const override { return watch_ ? Takes::kOneForStream : Takes::kOne; }
   void on_message(net::Call& call, std::string_view message) override {
+    watch_ ? request_.take(call, message) : answer(call, message);
+  }
+  void on_half_close(net::Call& call) override {
+    if (request_.get() != nullptr) answer(call, *request_.get());
+  }
+
+ private:
+  void answer(net::Call& call, std::string_view message) {
     grpc::health::v1::HealthCheckRequest request;
     if (const Status parsed = unmarshal(message, request, watch_ ? Answer::kStream : Answer::kOne); !parsed) {
       return finish_with(call, parsed.error());
@@ -67,8 +77,8 @@ class HealthHandler final : public net::CallHandler {
     watch_ ? call.send(response.SerializeAsString()) : call.reply(response.SerializeAsString());
   }
 
- private:
   bool watch_;
+  OneRequest request_;  // when it watches
 };
 
 class HealthListHandler final : public net::CallHandler {

@@ -213,6 +213,34 @@ TEST_F(ServicesTest, HealthKnowsTheWholeServerOnly) {
   EXPECT_EQ(list.statuses().at("").status(), grpc::health::v1::HealthCheckResponse::SERVING);
 }
 
+TEST_F(ServicesTest, NoRequestIsAnError) {
+  for (const auto& [path, said] : {std::pair("/etcdserverpb.KV/Range", "2 EOF"),
+                                   std::pair("/etcdserverpb.KV/RangeStream",
+                                             "13 cardinality violation: received no request message from "
+                                             "non-client-streaming RPC")}) {
+    for (const bool with_headers : {true, false}) {
+      const int32_t id = client_->start(path, {}, with_headers);
+      if (!with_headers) client_->half_close(id);
+      ASSERT_TRUE(client_->pump_until([&, at = id] { return client_->stream(at).closed; }));
+      EXPECT_EQ(fmt::format("{} {}", client_->stream(id).code(), client_->stream(id).message()), said);
+    }
+  }
+}
+
+TEST_F(ServicesTest, ASecondRequestToAMethodThatTakesOneIsAnError) {
+  for (const char* const path :
+       {"/etcdserverpb.KV/RangeStream", "/etcdserverpb.Maintenance/Snapshot", "/grpc.health.v1.Health/Watch"}) {
+    const int32_t id = client_->start(path);
+    client_->send(id, "\x0a\x01x");
+    client_->send(id, "");
+    client_->half_close(id);
+    ASSERT_TRUE(client_->pump_until([&] { return client_->stream(id).closed; }));
+    EXPECT_EQ(client_->stream(id).code(), 13) << path;
+    EXPECT_EQ(client_->stream(id).message(),
+              "cardinality violation: received multiple request messages for non-client-streaming RPC");
+  }
+}
+
 TEST_F(ServicesTest, AHealthWatchTellsOnceAndStaysOpen) {
   for (const auto& [bytes, status] : {std::pair("", grpc::health::v1::HealthCheckResponse::SERVING),
                                       std::pair("\x0a\x01x", grpc::health::v1::HealthCheckResponse::SERVICE_UNKNOWN)}) {

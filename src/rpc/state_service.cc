@@ -10,6 +10,7 @@
 #include "mvcc/hash.h"
 #include "proto/rpc.pb.h"
 #include "rpc/kv_service.h"
+#include "rpc/one_request.h"
 #include "rpc/unmarshal.h"
 
 namespace cairn::rpc {
@@ -249,9 +250,12 @@ class SnapshotHandler final : public net::CallHandler {
  public:
   explicit SnapshotHandler(Context& context) : context_(context) {}
 
-  void on_message(net::Call& call, std::string_view message) override {
+  Takes takes() const override { return Takes::kOneForStream; }
+  void on_message(net::Call& call, std::string_view message) override { request_.take(call, message); }
+  void on_half_close(net::Call& call) override {
+    if (request_.get() == nullptr) return;
     etcdserverpb::SnapshotRequest request;
-    if (const Status parsed = unmarshal(message, request, Answer::kStream); !parsed) {
+    if (const Status parsed = unmarshal(*request_.get(), request, Answer::kStream); !parsed) {
       return finish_with(call, parsed.error());
     }
     context_.when_committed(call, [this](net::Call& later, const Error* error) {
@@ -298,6 +302,7 @@ class SnapshotHandler final : public net::CallHandler {
   }
 
   Context& context_;
+  OneRequest request_;
   std::shared_ptr<SnapshotJob> job_;
   std::shared_ptr<Made> ready_;  // while the one before is sent
 };

@@ -18,6 +18,7 @@ struct LambdaHandler final : CallHandler {
   std::function<void(Call&)> writable;
   std::function<void(Call&)> end;
 
+  Takes takes() const override { return Takes::kMany; }
   void on_message(Call& call, std::string_view bytes) override {
     if (message) message(call, bytes);
   }

@@ -56,7 +56,9 @@ type coverage map[string]map[string]int
 
 func (c coverage) add(rpc string, o *outcome) {
 	answer := "ok"
-	if text := o.httpAnswer(); text != "" {
+	if text := o.wireAnswer(); text != "" {
+		answer = text
+	} else if text := o.httpAnswer(); text != "" {
 		answer = text
 	} else if o.code != 0 {
 		answer = fmt.Sprintf("%d %s", o.code, numbers.ReplaceAllString(o.text, "N"))
