@@ -165,6 +165,10 @@ class Reader {
     return true;
   }
   uint64_t read_varint() {
+    if (at_ != end_ && static_cast<signed char>(*at_) >= 0) return static_cast<uint8_t>(*at_++);  // nearly always
+    return read_long_varint();
+  }
+  uint64_t read_long_varint() {
     uint64_t value = 0;
     for (unsigned shift = 0; shift < 70; shift += 7) {
       if (at_ == end_) break;

@@ -17,7 +17,8 @@ void take_enum(wire::Reader& in, Enum& out) {
 }  // namespace
 
 std::optional<RangeRequest> decode_range(std::string_view bytes) {
-  RangeRequest out;
+  std::optional<RangeRequest> result(std::in_place);  // where it is returned: not copied
+  RangeRequest& out = *result;
   wire::Reader in(bytes);
   while (in.next()) {
     switch (in.field()) {
@@ -37,12 +38,13 @@ std::optional<RangeRequest> decode_range(std::string_view bytes) {
       default: break;
     }
   }
-  if (!in.ok()) return std::nullopt;
-  return out;
+  if (!in.ok()) result.reset();
+  return result;
 }
 
 std::optional<PutRequest> decode_put(std::string_view bytes) {
-  PutRequest out;
+  std::optional<PutRequest> result(std::in_place);  // where it is returned: not copied
+  PutRequest& out = *result;
   wire::Reader in(bytes);
   while (in.next()) {
     switch (in.field()) {
@@ -55,12 +57,13 @@ std::optional<PutRequest> decode_put(std::string_view bytes) {
       default: break;
     }
   }
-  if (!in.ok()) return std::nullopt;
-  return out;
+  if (!in.ok()) result.reset();
+  return result;
 }
 
 std::optional<DeleteRangeRequest> decode_delete_range(std::string_view bytes) {
-  DeleteRangeRequest out;
+  std::optional<DeleteRangeRequest> result(std::in_place);  // where it is returned: not copied
+  DeleteRangeRequest& out = *result;
   wire::Reader in(bytes);
   while (in.next()) {
     switch (in.field()) {
@@ -70,12 +73,13 @@ std::optional<DeleteRangeRequest> decode_delete_range(std::string_view bytes) {
       default: break;
     }
   }
-  if (!in.ok()) return std::nullopt;
-  return out;
+  if (!in.ok()) result.reset();
+  return result;
 }
 
 std::optional<CompactionRequest> decode_compaction(std::string_view bytes) {
-  CompactionRequest out;
+  std::optional<CompactionRequest> result(std::in_place);  // where it is returned: not copied
+  CompactionRequest& out = *result;
   wire::Reader in(bytes);
   while (in.next()) {
     switch (in.field()) {
@@ -84,8 +88,8 @@ std::optional<CompactionRequest> decode_compaction(std::string_view bytes) {
       default: break;
     }
   }
-  if (!in.ok()) return std::nullopt;
-  return out;
+  if (!in.ok()) result.reset();
+  return result;
 }
 
 RangeRequest from_proto(const etcdserverpb::RangeRequest& request) {
