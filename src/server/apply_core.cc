@@ -32,6 +32,7 @@ ApplyCore::ApplyCore(const ApplyOptions& options, AppliedState state, int64_t no
       space_(state.space),
       last_tick_ns_(now_ns),
       last_commit_ns_(now_ns),
+      snapshot_index_(state.snapshot_index),
       last_snapshot_ns_(now_ns) {
   views_.push_back(store_.file());
   if (state.new_directory) store_first_tables();

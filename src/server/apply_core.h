@@ -51,6 +51,7 @@ struct AppliedState {
   Schema schema = Schema::k3_7;
   Index applied;
   Term applied_term;
+  Index snapshot_index;  // of the .snap file that the log follows
   storage::Space space;
   int64_t unfinished_compaction = 0;  // scheduled, not known to be finished; 0: none
   bool new_directory = false;         // auth and meta tables get their first entries

@@ -27,6 +27,7 @@ struct Meta {
   std::string storage_version;
   int64_t scheduled_compaction = 0;
   int64_t finished_compaction = 0;
+  bool has_finished_compaction = false;  // of revision 0, perhaps
 };
 
 Result<Meta> read_meta(const storage::View& view) {
@@ -43,6 +44,8 @@ Result<Meta> read_meta(const storage::View& view) {
   if (version) meta.storage_version = *version;
   CAIRN_TRY(meta.scheduled_compaction, meta_revision(view, "scheduledCompactRev"));
   CAIRN_TRY(meta.finished_compaction, meta_revision(view, "finishedCompactRev"));
+  CAIRN_TRY(const auto finished, view.get(Table::kMeta, "finishedCompactRev"));
+  meta.has_finished_compaction = finished.has_value();
   return meta;
 }
 
@@ -304,6 +307,7 @@ Result<Recovered> recover(const RecoveryInput& input) {
   if (state.schema >= Schema::k3_6 && !valid.empty() && valid.back().index > start.index) start = valid.back();
   CAIRN_CHECK(input.log.check_start(start));
   out.snapshot_index = start.index;
+  state.snapshot_index = start.index;
   // A 3.4 member that never changed a key has never written its consistent index.
   Index consistent = meta.consistent_index;
   if (state.schema == Schema::k3_4 && consistent == Index{} && start.index != Index{}) {
@@ -337,7 +341,7 @@ Result<Recovered> recover(const RecoveryInput& input) {
   state.new_directory = input.new_directory || meta.consistent_index == Index{};
 
   const int64_t compacted = std::max(meta.scheduled_compaction, meta.finished_compaction);
-  state.store.compact_revision = compacted > 0 ? compacted : mvcc::kNeverCompacted;
+  state.store.compact_revision = compacted > 0 || meta.has_finished_compaction ? compacted : mvcc::kNeverCompacted;
   state.unfinished_compaction = meta.scheduled_compaction > meta.finished_compaction ? meta.scheduled_compaction : 0;
   state.file = input.view;
   return out;

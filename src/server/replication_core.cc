@@ -84,11 +84,8 @@ void ReplicationCore::wal_done(WalDone done) {
     durable_commit_ = done.durable_commit;
     pending_.apply.durable_commit = durable_commit_;
   }
-  if (done.number != 0) {
-    core_.appended(done.number);
-  } else if (state_sync_in_flight_) {
-    state_sync_in_flight_ = false;
-  }
+  if (durable_commit_ >= syncing_commit_) syncing_commit_ = Index{};
+  if (done.number != 0) core_.appended(done.number);
   if (done.released != Index{}) log_.released_to(std::min(done.released, core_.applied()));
 }
 
@@ -123,8 +120,11 @@ void ReplicationCore::applied(AppliedNotice notice) {
 bool ReplicationCore::has_output() const {
   return core_.has_ready() || state_changed_ || !pending_.messages.empty() || !pending_.wal.empty() ||
          !pending_.apply.empty() || !pending_.refused.empty() ||
-         (!waiting_reads_.empty() && core_.leader() != raft::kNoNode) ||
-         (wanted_durable_ > durable_commit_ && !state_sync_in_flight_ && core_.committed() >= wanted_durable_);
+         (!waiting_reads_.empty() && core_.leader() != raft::kNoNode) || wants_state_synced();
+}
+
+bool ReplicationCore::wants_state_synced() const {
+  return wanted_durable_ > durable_commit_ && syncing_commit_ == Index{} && core_.committed() >= wanted_durable_;
 }
 
 void ReplicationCore::take_ready(ReplicationOutput& out) {
@@ -179,7 +179,7 @@ ReplicationOutput ReplicationCore::take_output() {
   ask_read_index();
   ReplicationOutput out = std::exchange(pending_, {});
   if (core_.has_ready()) take_ready(out);
-  if (wanted_durable_ > durable_commit_ && !state_sync_in_flight_ && core_.committed() >= wanted_durable_) {
+  if (wants_state_synced()) {
     // A write with entries carries the state along; alone it goes by itself.
     const bool carried = std::any_of(out.wal.begin(), out.wal.end(), [&](const WalWrite& write) {
       return write.must_sync && write.hard_state && write.hard_state->commit >= wanted_durable_;
@@ -189,7 +189,7 @@ ReplicationOutput ReplicationCore::take_output() {
       write.hard_state = core_.hard_state();
       write.must_sync = true;
       unwritten_state_.reset();
-      state_sync_in_flight_ = true;
+      syncing_commit_ = write.hard_state->commit;
       out.wal.push_back(std::move(write));
     }
   }

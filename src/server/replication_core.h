@@ -66,6 +66,7 @@ class ReplicationCore {
   void propose_held();
   void ask_read_index();
   void take_ready(ReplicationOutput& out);
+  [[nodiscard]] bool wants_state_synced() const;
 
   Options options_;
   RaftLog log_;
@@ -78,7 +79,7 @@ class ReplicationCore {
   std::optional<raft::Entry> conf_entry_;           // handed out, verdict outstanding
   Index durable_commit_;  // as this process has synced it: what a start finds may be in the page cache alone
   Index wanted_durable_;
-  bool state_sync_in_flight_ = false;
+  Index syncing_commit_;  // of a hard state that is on its way to the disk by itself; 0: none is
   ReplicationOutput pending_;
   LeaderState last_state_;
   bool state_changed_ = true;

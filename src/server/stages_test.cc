@@ -204,6 +204,67 @@ TEST_F(StagesTest, SnapshotPointsFollowTheOlderMetaPage) {
   EXPECT_LT(member.wal_->log().newest_snapshot_index().value, load_be64((*index)->data()));
 }
 
+TEST_F(StagesTest, ARestartDoesNotBringTheNextSnapshotPointForward) {
+  {
+    Member member(path_);
+    for (int i = 0; i < 110; ++i) {
+      member.put("k", std::to_string(i));
+      member.wait(1'100'000'000);
+    }
+    EXPECT_EQ(member.snapshots_, 2);
+    member.stop();
+  }
+  Member member(path_);
+  const Index newest = member.wal_->log().newest_snapshot_index();
+  EXPECT_GE(newest.value, 100u);
+  while (member.wal_->log().last_index() < newest + 50) {
+    EXPECT_EQ(member.snapshots_, 0);
+    member.put("k", "v");
+    member.wait(1'100'000'000);
+  }
+  for (int i = 0; i < 5; ++i) {
+    member.put("k", "v");
+    member.wait(1'100'000'000);
+  }
+  EXPECT_EQ(member.snapshots_, 1);
+}
+
+TEST_F(StagesTest, AWriteOfAnotherKindDoesNotEndTheWaitForAStateThatIsBeingSynced) {
+  Member member(path_);
+  member.put("a", "1");
+  ReplicationCore& replication = *member.replication_;
+  replication.applied({.need_durable_commit = replication.raft().committed(), .release_below = Index(1)});
+  ReplicationOutput out = replication.take_output();
+  ASSERT_EQ(out.wal.size(), 2u);
+  ASSERT_TRUE(out.wal[1].hard_state && out.wal[1].must_sync);
+  for (const bool is_state : {false, true}) {
+    auto done = member.wal_->run(std::move(out.wal[is_state ? 1 : 0]));
+    ASSERT_TRUE(done);
+    EXPECT_FALSE(replication.has_output());
+    replication.wal_done(*std::move(done));
+    EXPECT_EQ(replication.has_output(), is_state) << "then apply hears of it";
+  }
+  out = replication.take_output();
+  EXPECT_TRUE(out.wal.empty());
+  EXPECT_EQ(out.apply.durable_commit, replication.raft().committed());
+}
+
+TEST_F(StagesTest, ACompactionAtRevisionZeroIsRememberedAsEtcdRemembersIt) {
+  etcdserverpb::CompactionRequest request;
+  {
+    Member member(path_);
+    EXPECT_EQ(member.reader_->enter()->kv.compact_revision, mvcc::kNeverCompacted);
+    EXPECT_EQ(member.propose(RequestKind::kCompaction, request).code, Code::kOk);
+    EXPECT_EQ(member.propose(RequestKind::kCompaction, request), errors::compacted());
+    for (int i = 0; i < 4; ++i) member.wait(1'100'000'000);
+    EXPECT_EQ(member.apply_->compaction_in_progress(), 0);
+    member.stop();
+  }
+  Member member(path_);
+  EXPECT_EQ(member.reader_->enter()->kv.compact_revision, 0);
+  EXPECT_EQ(member.propose(RequestKind::kCompaction, request), errors::compacted());
+}
+
 TEST_F(StagesTest, AFailedRequestChangesNothingAndTakesNoRevision) {
   Member member(path_);
   member.put("a", "1");
