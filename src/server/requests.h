@@ -30,7 +30,8 @@ struct RaftRequest {
 //   errors: kDataLoss when `bytes` is not a message
 [[nodiscard]] Result<RaftRequest> split_request(std::string_view bytes);
 
-// The bytes of an entry: payload, then the header with the id. `kind` is not kOther.
-[[nodiscard]] std::string join_request(RequestKind kind, std::string_view body, uint64_t id);
+// The bytes of an entry: payload, then the header with the id. `kind` is not kOther. What every etcd reads alike goes
+// into it as it came; otherwise the request is written anew.
+[[nodiscard]] std::string join_request(RequestKind kind, std::string_view request, uint64_t id);
 
 }  // namespace cairn::server
