@@ -301,6 +301,36 @@ class Operator(harness.Case):
         self.assertEqual(moved.client().members()[0][1:4:2], ("renamed", (f"http://{moved.endpoint}",)))
 
 
+class Pages(harness.Case):
+    """Lists that are read page by page at one revision, while everything changes."""
+
+    def test_pages_are_of_one_revision_and_hold_no_compaction_up(self):
+        cairn = self.server("cairn").start()
+        client = cairn.client()
+        keys = [b"k%05d" % i for i in range(6000)]
+        client.put_many((key, b"old") for key in keys)
+        first = client.range(b"k", b"l", limit=1000)
+        revision = client.revision()
+        found = [rpc.KeyValue(raw) for raw in first[2]]
+        number = 0
+        while len(found) < len(keys):
+            client.put_many((keys[(i * 7) % len(keys)], b"new") for i in range(number, number + 700))
+            client.delete(keys[number % len(keys)])
+            client.put(b"k%05d+" % number, b"born later")
+            number += 700
+            page = client.range(found[-1].key + b"\0", b"l", revision=revision, limit=1000)
+            self.assertEqual(rpc.first(page, 4), len(keys) - len(found))
+            found += [rpc.KeyValue(raw) for raw in page[2]]
+        self.assertEqual([kv.key for kv in found], keys)
+        self.assertEqual({kv.value for kv in found}, {b"old"})
+        began = time.monotonic()
+        client.compact(revision + 1, physical=True)
+        self.assertLess(time.monotonic() - began, 20, "the roots of the list were in the way")
+        with self.assertRaises(rpc.GrpcError) as caught:
+            client.range(b"k", b"l", revision=revision, limit=1000)
+        self.assertEqual(caught.exception.message, "etcdserver: mvcc: required revision has been compacted")
+
+
 class Clients(harness.Case):
     """Clients that ask for what is not there, ask for too much, stop reading, or leave."""
 
