@@ -21,6 +21,7 @@ constexpr int32_t kConnectionWindowBytes = 16 * 1024 * 1024;
 constexpr size_t kFrameRoomBytes = 17 * 1024;
 constexpr size_t kHeaderBytesMax = 256 * 1024;  // of one call
 constexpr size_t kQueuedFramesMax = 1000;       // with the socket blocked: read no more
+constexpr std::string_view kGracefulStop = "graceful_stop";  // grpc-go's text
 constexpr std::array<uint8_t, 8> kDrainPing = {'c', 'a', 'i', 'r', 'n', 'd', 'r', 'n'};
 constexpr std::array<uint8_t, 8> kKeepalivePing = {'c', 'a', 'i', 'r', 'n', 'k', 'a', 'l'};
 
@@ -288,7 +289,7 @@ void Http2Session::send_last_goaway() {
   if (last_goaway_) return;
   last_goaway_ = true;
   nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session_),
-                        NGHTTP2_NO_ERROR, nullptr, 0);
+                        NGHTTP2_NO_ERROR, bytes_of(kGracefulStop), kGracefulStop.size());
   host_.wake();
 }
 
@@ -297,7 +298,7 @@ void Http2Session::on_ping(const uint8_t* opaque, bool ack) {
     if (draining_ && std::equal(kDrainPing.begin(), kDrainPing.end(), opaque)) send_last_goaway();
     return;
   }
-  if (!pings_.on_ping(last_read_ns_, call_count_ != 0) || last_goaway_) return;
+  if (!pings_.on_ping(last_read_ns_, call_count_ != 0) || last_goaway_ || failed_) return;
   constexpr std::string_view kReason = "too_many_pings";
   log::warn("closing a connection that pings too often", {{"min-time-ns", options_.keepalive.min_time_ns}});
   failed_ = true;

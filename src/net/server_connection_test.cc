@@ -154,6 +154,7 @@ TEST(ServerConnection, StoppingLetsOpenCallsEnd) {
   EXPECT_EQ(client.goaway_error, NGHTTP2_NO_ERROR);
   std::thread pumper([&] { idle.pump_until([] { return false; }); });
   client.pump_until([] { return false; });
+  EXPECT_EQ(client.goaway_text, "graceful_stop") << "with the second one, which names the last call";
   client.close();
   pumper.join();
   idle.close();
