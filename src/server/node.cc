@@ -27,6 +27,7 @@ constexpr int64_t kAlarmIntervalNs = 1'000'000'000;
 constexpr int64_t kDiskLookMs = 1000;
 constexpr int64_t kShortLookMs = 100;  // while there is no spare segment: the log takes from the disk as it is written
 constexpr int64_t kSparePauseMs = 4;  // between slices of a megabyte: 250 MB/s at most
+constexpr uint64_t kSpareMarkBytes = 8 << 20;  // of a segment: then the next one is made; a small member takes none
 constexpr int64_t kCheckpointPauseMs = 1;
 constexpr int64_t kCheckpointAtStopNs = 300'000'000;
 
@@ -254,8 +255,10 @@ void Node::pump(int64_t now_ns) {
 bool Node::pump_replication() {
   if (!replication_->has_output()) return false;
   ReplicationOutput output = replication_->take_output();
+  bool may_have_released = false;
   for (WalWrite& write : output.wal) {
     const int64_t began_ns = clock_.monotonic_ns();
+    may_have_released = may_have_released || write.release_below != Index{};
     const bool synced = write.must_sync;
     auto done = wal_stage_->run(std::move(write));
     if (!done) check(std::unexpected(log_failure(done.error())));
@@ -270,8 +273,10 @@ bool Node::pump_replication() {
   }
   committed_.store(replication_->raft().committed().value, std::memory_order_relaxed);
   const wal::Log& log = wal_stage_->log();
-  if (log.segment_count() != segment_count_ && log.segment_used_bytes() > (uint64_t{8} << 20)) {
-    segment_count_ = log.segment_count();
+  const uint64_t spare_mark = std::min(kSpareMarkBytes, options_.bootstrap.wal.segment_bytes / 8);
+  const bool is_due = log.segment_sequence() != spared_sequence_ && log.segment_used_bytes() > spare_mark;
+  if (is_due) spared_sequence_ = log.segment_sequence();
+  if (is_due || (may_have_released && wal_stage_->spares()->has_released())) {
     MutexLock lock(mutex_);
     spare_wanted_ = true;
     wake_housekeeper_.notify_one();

@@ -137,7 +137,7 @@ class Node {
   bool attributes_proposed_ = false;
   bool version_proposed_ = false;
   bool stopping_ = false;
-  uint64_t segment_count_ = 0;
+  uint64_t spared_sequence_ = UINT64_MAX;  // of the segment for which a successor has been asked for
   ApplyCore::Counters counted_;
 
   std::unique_ptr<PublishedDomain::Reader> commit_reader_;

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <map>
 
 #include "base/errors.h"
@@ -91,6 +92,7 @@ class NodeTest : public ::testing::Test {
     options.bootstrap.initial_cluster = {{"default", {"http://127.0.0.1:2380"}}};
     options.client_urls = {"http://127.0.0.1:2379"};
     options.apply.buffer_entries_max = 100;
+    adjust_(options);
     options.fail_stop = [](const Error& error) {
       std::fprintf(stderr, "%s\n", error.message.c_str());
       std::abort();
@@ -145,6 +147,7 @@ class NodeTest : public ::testing::Test {
   }
 
   std::string path_;
+  std::function<void(NodeOptions&)> adjust_ = [](NodeOptions&) {};
   FillableFs fs_;
   env::PosixClock clock_;
   metrics::Registry registry_;
@@ -246,6 +249,58 @@ TEST_F(NodeTest, ADbWithoutRoomRaisesTheAlarmAndItIsDisarmedWhenThereIsRoom) {
   }));
   put(3);
   ASSERT_TRUE(wait_for_answers(3));
+}
+
+// At rest: the segment in use, a spare one, and what the rule still holds: one with the newest snapshot's record.
+TEST_F(NodeTest, ReleasedSegmentsAreUsedAgainOrRemovedAndTheirFilesClosed) {
+  adjust_ = [](NodeOptions& options) {
+    options.bootstrap.wal.segment_bytes = 1 << 20;
+    options.apply.snapshot_entries = 20;
+    options.apply.snapshot_interval_ns = 0;
+  };
+  start();
+  const std::filesystem::path wal = std::filesystem::path(path_) / "member" / "wal";
+  const auto file_count = [&] {
+    return std::distance(std::filesystem::directory_iterator(wal), std::filesystem::directory_iterator());
+  };
+  const auto open_count = [&] {
+    int count = 0;
+    for (const auto& fd : std::filesystem::directory_iterator("/proc/self/fd")) {
+      std::error_code gone;
+      const auto target = std::filesystem::read_symlink(fd.path(), gone);
+      count += !gone && target.string().starts_with(wal.string()) ? 1 : 0;
+    }
+    return count;
+  };
+  std::string newest;
+  const auto note_newest = [&] {
+    for (const auto& file : std::filesystem::directory_iterator(wal)) {
+      if (file.path().extension() == ".wal") newest = std::max(newest, file.path().filename().string());
+    }
+  };
+  Tag last = 0;
+  for (int segment = 0; segment < 12; ++segment) {
+    for (int i = 0; i < 24; ++i) put(++last, 50'000);
+    ASSERT_TRUE(wait_for_answers(last));
+  }
+  // Small commits go on, so that what they release is released; more than one segment they do not fill.
+  ASSERT_TRUE(wait_until([&] {
+    put(++last);
+    return wait_for_answers(last) && file_count() <= 4 && open_count() <= 4;
+  })) << file_count()
+      << " files, " << open_count() << " open";
+  note_newest();
+  EXPECT_GE(newest, "000000000000000a") << newest;
+  const auto tally = fs_.list(wal.string());
+  ASSERT_TRUE(tally);
+  EXPECT_EQ(std::count_if(tally->begin(), tally->end(), [](const std::string& name) { return name.ends_with(".tmp"); }),
+            1)
+      << "a spare one is there";
+  node_->stop();
+  node_.reset();
+  EXPECT_EQ(open_count(), 0);
+  start();
+  EXPECT_TRUE(has_key(1));
 }
 
 }  // namespace

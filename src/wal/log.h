@@ -116,6 +116,7 @@ class Log {
   [[nodiscard]] Index last_synced_index() const { return synced_index_; }
   [[nodiscard]] Index newest_snapshot_index() const;  // of the records at or below the commit index
   [[nodiscard]] uint64_t segment_count() const { return segments_.size(); }
+  [[nodiscard]] uint64_t segment_sequence() const { return segments_.back()->name.sequence; }  // of the last one
   [[nodiscard]] uint64_t segment_used_bytes() const { return offset_; }
   [[nodiscard]] const std::string& directory() const { return directory_; }
 

@@ -26,7 +26,7 @@ Result<bool> SparePreparer::prepare_step() {
   Status status;
   if (work_) {
     status = work_->done_bytes < segment_bytes_ ? slice() : finish();
-  } else if (!ready()) {
+  } else if (wants_spare()) {
     status = begin();
   } else {
     status = remove_released();
@@ -53,7 +53,13 @@ bool SparePreparer::needs_space() const {
     }
   }
   const MutexLock lock(mutex_);
-  return !ready_ && !may_reuse_released();
+  return !ready_ && released_.empty();
+}
+
+// What cannot be used again goes first: it makes room.
+bool SparePreparer::wants_spare() const {
+  const MutexLock lock(mutex_);
+  return !ready_ && (released_.empty() || may_reuse_released());
 }
 
 // A left-over has no open file. It is only removed: after a crash its file may have another name, too.
@@ -64,6 +70,11 @@ bool SparePreparer::may_reuse_released() const {
 bool SparePreparer::ready() const {
   const MutexLock lock(mutex_);
   return ready_.has_value();
+}
+
+bool SparePreparer::has_released() const {
+  const MutexLock lock(mutex_);
+  return !released_.empty();
 }
 
 std::optional<Spare> SparePreparer::take() {

@@ -41,6 +41,8 @@ class SparePreparer {
   // Whether the next step begins a new file, for lack of one to use again. By the preparing thread.
   [[nodiscard]] bool needs_space() const;
   [[nodiscard]] bool ready() const;
+  // Whether released segments wait to be used again or removed.
+  [[nodiscard]] bool has_released() const;
 
   // The finished spare, if there is one. The caller renames it.
   std::optional<Spare> take();
@@ -58,6 +60,7 @@ class SparePreparer {
 
   Status begin();
   Result<std::string> choose_file();
+  [[nodiscard]] bool wants_spare() const;
   [[nodiscard]] bool may_reuse_released() const CAIRN_REQUIRES(mutex_);
   Status slice();
   Status finish();
