@@ -127,18 +127,74 @@ void BM_LimitedRange(benchmark::State& state) {
 }
 BENCHMARK(BM_LimitedRange)->Unit(benchmark::kMicrosecond);
 
+// Single gets out of as many keys: a hundred stay in the processor's caches, a million do not.
 void BM_RandomGet(benchmark::State& state) {
   const StoreView& view = loaded().view;
   Random random(3);
+  std::vector<std::string> keys(1 << 16);
+  for (std::string& key : keys) key = key_of(random.below(static_cast<uint64_t>(state.range(0))));
   std::string to(512, '\0');
+  size_t i = 0;
   for (auto _ : state) {
-    const auto record = find_record(view, key_of(random.below(kKeys)), view.revision);
+    const auto record = find_record(view, keys[i++ % keys.size()], view.revision);
     if (!record || !*record) std::abort();
     std::copy((*record)->begin(), (*record)->end(), to.data());
     benchmark::DoNotOptimize(to.data());
   }
 }
-BENCHMARK(BM_RandomGet);
+BENCHMARK(BM_RandomGet)->Arg(100)->Arg(10'000)->Arg(kKeys);
+
+// The same without the record: what the index alone costs.
+void BM_RandomFind(benchmark::State& state) {
+  const StoreView& view = loaded().view;
+  Random random(3);
+  std::vector<std::string> keys(1 << 16);
+  for (std::string& key : keys) key = key_of(random.below(static_cast<uint64_t>(state.range(0))));
+  size_t i = 0;
+  for (auto _ : state) benchmark::DoNotOptimize(view.root.find(keys[i++ % keys.size()]));
+}
+BENCHMARK(BM_RandomFind)->Arg(100)->Arg(10'000)->Arg(kKeys);
+
+// A page of 10,000 at a revision after which a fifth of the keys has changed: with its own root, and from the newest.
+void BM_PageAtAnOlderRevision(benchmark::State& state) {
+  static Loaded store;
+  static const StoreView older = store.view;
+  static const bool changed = [] {
+    Random random(4);
+    const std::string value(256, 'w');
+    for (uint64_t i = 0; i < kKeys / 5; ++i) {
+      store.store->begin();
+      if (!store.store->put({.key = key_of(random.below(kKeys)), .value = value})) std::abort();
+      store.store->end();
+      if (i % 100 == 0) (void)store.store->publish();  // nothing is freed: the older root stays whole
+    }
+    store.store->freeze();
+    const auto done = store.engine->commit({.changes = store.store->frozen_changes(), .oldest_view = 0});
+    if (!done) std::abort();
+    (void)store.store->finish_commit(done->view);
+    return true;
+  }();
+  benchmark::DoNotOptimize(changed);
+  const bool own_root = state.range(0) != 0;
+  StoreView view = store.store->working();
+  const int64_t revision = older.revision;
+  if (own_root) {
+    view.root = older.root;
+    view.revision = revision;
+  }
+  std::vector<char> piece(kPieceBytes);
+  Random random(5);
+  for (auto _ : state) {
+    const std::string key = key_of(random.below(kKeys / 2));
+    const RangeRequest request{
+        .key = key, .range_end = std::string_view("\0", 1), .limit = 10'000, .revision = revision};
+    const auto reader = *RangeReader::open(view, request, revision);
+    while (!reader->done()) {
+      if (!reader->produce(view.records, piece)) std::abort();
+    }
+  }
+}
+BENCHMARK(BM_PageAtAnOlderRevision)->Arg(0)->Arg(1)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace cairn::mvcc
