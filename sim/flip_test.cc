@@ -114,8 +114,8 @@ class Running {
       CAIRN_TRY(const bool done, hasher.step(kv.records, 1000));
       if (done) break;
     }
-    std::string text = fmt::format("revision {}, compacted {}, hash {:08x};", kv.revision, kv.compact_revision,
-                                   hasher.hash());
+    std::string text =
+        fmt::format("revision {}, compacted {}, hash {:08x};", kv.revision, kv.compact_revision, hasher.hash());
     mvcc::IndexCursor cursor(kv.root, {});
     for (cursor.seek_first(); cursor.valid(); cursor.next()) {
       text += fmt::format(" {}@{}.{}", cursor.key(), cursor.at().mod.main, cursor.at().mod.sub);
@@ -227,7 +227,8 @@ Result<std::string> with_flip(const std::string& path, uint64_t offset, int bit)
 std::string bytes_of(const std::string& path) { return *env::read_file(sample().fs, path); }
 
 void expect_says(const std::string& text, std::initializer_list<std::string_view> parts) {
-  for (const std::string_view part : parts) EXPECT_NE(text.find(part), std::string::npos) << part << " not in: " << text;
+  for (const std::string_view part : parts)
+    EXPECT_NE(text.find(part), std::string::npos) << part << " not in: " << text;
 }
 
 TEST(Flip, InTheLogIsRefusedWithOffsetReasonAndWayOut) {
@@ -317,7 +318,8 @@ TEST(Flip, InOneMetaPageTheOtherIsUsedAndSaid) {
 
 TEST(Flip, InASideFileItIsMadeAnew) {
   std::vector<std::string> files = sample().files("/wal", ".tmp");
-  const std::string checkpoint = fmt::format("{}/{}/{}", kMember, server::kCheckpointDirectory, server::kCheckpointName);
+  const std::string checkpoint =
+      fmt::format("{}/{}/{}", kMember, server::kCheckpointDirectory, server::kCheckpointName);
   ASSERT_TRUE(sample().fs.exists(checkpoint));
   files.push_back(checkpoint);
   Random chance(6);
