@@ -75,7 +75,10 @@ class Corners(harness.Case):
         cairn = self.server("cairn").start()
         client = cairn.client()
         client.put_many((b"%d" % i, b"v" * 1000) for i in range(2000))
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        cairn.process.send_signal(signal.SIGTERM)
+        while "received signal" not in cairn.log_text():
+            time.sleep(0.001)
+        for number in (signal.SIGINT, signal.SIGTERM):
             cairn.process.send_signal(number)
         self.assertEqual(cairn.wait(), -15)
         self.assertIn("closed etcd server", cairn.log_text())
