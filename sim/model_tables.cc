@@ -201,7 +201,9 @@ Reply Model::apply_grant(const etcdserverpb::LeaseGrantRequest& request) {
   header(response.mutable_header(), revision_);
   response.set_id(request.id());
   response.set_ttl(ttl);
-  return ok(response);
+  Reply reply = ok(response);
+  if (options_.has_quota) reply.kind = Reply::Kind::kExactOrNoSpace;
+  return reply;
 }
 
 Reply Model::apply_revoke(const etcdserverpb::LeaseRevokeRequest& request) {
