@@ -37,7 +37,7 @@ find_program(CAIRN_CCACHE ccache)
 if(CAIRN_CCACHE)
   # Precompiled headers and ccache agree only with these.
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
-      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${CAIRN_CCACHE})
+      CCACHE_SLOPPINESS=pch_defines,time_macros ${CAIRN_CCACHE})
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     add_compile_options(-fpch-preprocess)
   endif()

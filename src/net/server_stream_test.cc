@@ -207,7 +207,8 @@ TEST(ServerStream, ResetAndLossEndEveryCallOnce) {
   server.stop();
   EXPECT_EQ(ends, kClients * kCalls);
   uint64_t handled = 0;
-  for (const uint64_t n : server.server().stats().methods.at(0).handled) handled += n;
+  const ServerStats stats = server.server().stats();
+  for (const uint64_t n : stats.methods.at(0).handled) handled += n;
   EXPECT_EQ(handled, static_cast<uint64_t>(kClients * kCalls));
 }
 
