@@ -112,7 +112,9 @@ Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, uint64
   if (options.sync) {
     CAIRN_CHECK(file.fdatasync());
     CAIRN_CHECK(fs.sync_directory(directory));
-    CAIRN_CHECK(fs.sync_directory(env::parent_directory(directory)));  // create() may have ended before it did this
+    // create() may have ended before it did this. A parent that we may not even read is not of our making.
+    const Status synced = fs.sync_directory(env::parent_directory(directory));
+    if (!synced && synced.error().code != Code::kPermissionDenied) return std::unexpected(synced.error());
   }
   return repair;
 }
