@@ -351,11 +351,13 @@ Reply Model::apply_auth(const etcdserverpb::InternalRaftRequest& request, bool& 
     const auto role = roles_.find(grant.name());
     if (role == roles_.end()) return refused(errors::role_not_found());
     auto* const held = role->second.mutable_keypermission();
+    // Only the first one with the key is looked at.
     bool found = false;
     for (authpb::Permission& permission : *held) {
-      if (permission.key() != grant.perm().key() || permission.range_end() != grant.perm().range_end()) continue;
-      permission.set_permtype(grant.perm().permtype());
-      found = true;
+      if (permission.key() != grant.perm().key()) continue;
+      found = permission.range_end() == grant.perm().range_end();
+      if (found) permission.set_permtype(grant.perm().permtype());
+      break;
     }
     if (!found) {
       *held->Add() = grant.perm();
@@ -367,11 +369,13 @@ Reply Model::apply_auth(const etcdserverpb::InternalRaftRequest& request, bool& 
     const auto role = roles_.find(revoke.role());
     if (role == roles_.end()) return refused(errors::role_not_found());
     auto* const held = role->second.mutable_keypermission();
-    const auto at = std::find_if(held->begin(), held->end(), [&](const authpb::Permission& permission) {
-      return permission.key() == revoke.key() && permission.range_end() == revoke.range_end();
-    });
-    if (at == held->end()) return refused(errors::permission_not_granted());
-    held->erase(at);
+    bool found = false;
+    for (int i = held->size(); i-- > 0;) {
+      if (held->at(i).key() != revoke.key() || held->at(i).range_end() != revoke.range_end()) continue;
+      held->erase(held->begin() + i);
+      found = true;
+    }
+    if (!found) return refused(errors::permission_not_granted());
     store_role(role->second);
   } else if (request.has_auth_disable() || request.has_auth_status() || request.has_auth_user_list() ||
              request.has_auth_role_list() || request.has_auth_user_get() || request.has_auth_role_get()) {

@@ -195,15 +195,20 @@ Status Store::role_grant_permission(const etcdserverpb::AuthRoleGrantPermissionR
   const auto at = roles_.find(request.name());
   if (at == roles_.end()) return error(errors::role_not_found());
   auto* const permissions = at->second.mutable_keypermission();
-  const auto same = std::find_if(permissions->begin(), permissions->end(), [&](const authpb::Permission& held) {
-    return held.key() == request.perm().key() && held.range_end() == request.perm().range_end();
-  });
-  if (same != permissions->end()) {
-    same->set_permtype(request.perm().permtype());
+  const auto before = [](const authpb::Permission& a, const authpb::Permission& b) { return a.key() < b.key(); };
+  // compat: of the permissions with the same key etcd looks at the first alone. If another one has the same end, there
+  // are then two for one interval.
+  const auto first = std::lower_bound(permissions->begin(), permissions->end(), request.perm(), before);
+  if (first != permissions->end() && first->key() == request.perm().key() &&
+      first->range_end() == request.perm().range_end()) {
+    first->set_permtype(request.perm().permtype());
   } else {
-    *permissions->Add() = request.perm();
-    std::stable_sort(permissions->begin(), permissions->end(),
-                     [](const authpb::Permission& a, const authpb::Permission& b) { return a.key() < b.key(); });
+    authpb::Permission& added = *permissions->Add();
+    added.set_key(request.perm().key());
+    added.set_range_end(request.perm().range_end());
+    added.set_permtype(request.perm().permtype());
+    // Go's sort keeps the order of equals up to 12 permissions; beyond that, etcd's order may be another one.
+    std::stable_sort(permissions->begin(), permissions->end(), before);
   }
   store_role(at->second, tables);
   bump_revision(tables);
@@ -215,11 +220,11 @@ Status Store::role_revoke_permission(const etcdserverpb::AuthRoleRevokePermissio
   const auto at = roles_.find(request.role());
   if (at == roles_.end()) return error(errors::role_not_found());
   auto* const permissions = at->second.mutable_keypermission();
-  const auto same = std::find_if(permissions->begin(), permissions->end(), [&](const authpb::Permission& held) {
+  const auto removed = std::remove_if(permissions->begin(), permissions->end(), [&](const authpb::Permission& held) {
     return held.key() == request.key() && held.range_end() == request.range_end();
   });
-  if (same == permissions->end()) return error(errors::permission_not_granted());
-  permissions->erase(same);
+  if (removed == permissions->end()) return error(errors::permission_not_granted());
+  permissions->erase(removed, permissions->end());
   store_role(at->second, tables);
   bump_revision(tables);
   return {};
