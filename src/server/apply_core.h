@@ -35,6 +35,10 @@ namespace cairn::server {
 
 // What a directory's tables look like; it decides what we write into it (docs/compatibility.md).
 enum class Schema : uint8_t { k3_4, k3_5, k3_6, k3_7 };
+// Up to 3.5 it is 1 whatever the flags say: what was refused then is refused again.
+[[nodiscard]] constexpr size_t learner_count_max(Schema schema, size_t configured) {
+  return schema < Schema::k3_6 ? 1 : configured;
+}
 
 // The replicated state at `applied`, as found at start.
 struct AppliedState {

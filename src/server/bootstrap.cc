@@ -248,6 +248,7 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
                       .view = out.engine->view(),
                       .cluster_id = out.cluster_id,
                       .lease_ttl_min = options.lease_ttl_min,
+                      .learner_count_max = options.learner_count_max,
                       .new_directory = out.new_directory};
   CAIRN_TRY(Recovered recovered, recover(input));
   out.state = std::move(recovered.state);

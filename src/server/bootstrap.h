@@ -34,6 +34,7 @@ struct BootstrapOptions {
   bool sync = true;           // false: --unsafe-no-fsync
   int64_t lease_ttl_min = 2;  // seconds
   wal::Options wal;
+  size_t learner_count_max = 1;
   uint64_t mapping_reserved_bytes = 0;  // for simulated disks
   // The index is read on a second thread, beside the log, and a cold db is read ahead; nothing else depends on it.
   bool concurrent = false;

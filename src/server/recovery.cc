@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/wire.h"
 #include "cluster/codec.h"
 #include "cluster/v2_store.h"
 #include "proto/raft_internal.pb.h"
@@ -79,8 +80,36 @@ raft::ConfState to_raft(const cluster::ConfState& conf) {
           conf.auto_leave};
 }
 
+// What members, from 3.5 on, say about themselves and about versions.
+constexpr uint32_t kMembershipFieldFirst = 1300;
+constexpr uint32_t kMembershipFieldLast = 1302;
+
+Status replay_request(std::string_view bytes, cluster::Membership& members) {
+  bool found = false;
+  wire::Reader in(bytes);
+  while (in.next()) found |= in.field() >= kMembershipFieldFirst && in.field() <= kMembershipFieldLast;
+  if (in.ok() && !found) return {};
+  etcdserverpb::InternalRaftRequest request;
+  if (!in.ok() || !request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    return fail(Code::kDataLoss, "server: a request in the log cannot be read");
+  }
+  if (request.has_cluster_version_set()) members.version = request.cluster_version_set().ver();
+  if (request.has_cluster_member_attr_set()) {
+    const auto& set = request.cluster_member_attr_set();
+    const auto& urls = set.member_attributes().client_urls();
+    cluster::set_attributes(members, NodeId(set.member_id()), set.member_attributes().name(),
+                            {urls.begin(), urls.end()});
+  }
+  if (request.has_downgrade_info_set()) {
+    members.downgrade.enabled = request.downgrade_info_set().enabled();
+    members.downgrade.target_version = members.downgrade.enabled ? request.downgrade_info_set().ver() : "";
+  }
+  return {};
+}
+
 // The membership half of an entry, which up to 3.5 has no other home than the log.
-Status replay_membership(const wal::Entry& entry, cluster::Membership& members, raft::ConfState& conf) {
+Status replay_membership(const wal::Entry& entry, size_t learner_count_max, cluster::Membership& members,
+                         raft::ConfState& conf) {
   if (entry.type != 0) {
     const auto type = static_cast<raft::EntryType>(entry.type);
     CAIRN_TRY(const raft::ConfChange change, raft::decode_conf_change(type, entry.data));
@@ -89,7 +118,7 @@ Status replay_membership(const wal::Entry& entry, cluster::Membership& members, 
     const auto decoded =
         cluster::decode_change(static_cast<cluster::ConfChangeType>(single.type), single.node, change.context);
     // A refused change stays in the log and is refused again.
-    if (!decoded || !cluster::check_change(members, *decoded, SIZE_MAX)) return {};
+    if (!decoded || !cluster::check_change(members, *decoded, learner_count_max)) return {};
     cluster::apply_change(members, *decoded);
     CAIRN_TRY(conf, raft::changed(conf, change));
     return {};
@@ -102,8 +131,9 @@ Status replay_membership(const wal::Entry& entry, cluster::Membership& members, 
     } else if (const auto* version = std::get_if<cluster::VersionSet>(&effect)) {
       members.version = version->version;
     }
+    return {};
   }
-  return {};
+  return replay_request(entry.data, members);
 }
 
 // Up to 3.5: the .snap's tree, then the log up to what the db has applied.
@@ -116,9 +146,10 @@ Status recover_members_from_log(const RecoveryInput& input, const std::optional<
     from = snapshot->index + 1;
   }
   if (from > applied) return {};
+  const size_t learner_limit = learner_count_max(state.schema, input.learner_count_max);
   Status failed;
   CAIRN_CHECK(input.log.index()->read(from, applied + 1, UINT64_MAX, [&](const wal::Entry& entry) {
-    if (failed) failed = replay_membership(entry, state.members, state.conf);
+    if (failed) failed = replay_membership(entry, learner_limit, state.members, state.conf);
   }));
   return failed;
 }
@@ -212,12 +243,13 @@ Status check_alone(const RecoveryInput& input, const AppliedState& state) {
   raft::ConfState conf = state.conf;
   const auto count = [&conf] { return conf.voters.size() + conf.learners.size(); };
   const Index committed{input.hard_state.commit};
+  const size_t learner_limit = learner_count_max(state.schema, input.learner_count_max);
   size_t count_committed = count();
   Status failed;
   const Index from = std::max(state.applied + 1, input.log.first_index());
   if (from <= input.log.last_index()) {
     CAIRN_CHECK(input.log.index()->read(from, input.log.last_index() + 1, UINT64_MAX, [&](const wal::Entry& entry) {
-      if (failed && entry.type != 0) failed = replay_membership(entry, members, conf);
+      if (failed && entry.type != 0) failed = replay_membership(entry, learner_limit, members, conf);
       if (entry.index <= committed) count_committed = count();
     }));
   }

@@ -25,6 +25,7 @@ struct RecoveryInput {
   std::shared_ptr<const storage::View> view;
   uint64_t cluster_id = 0;
   int64_t lease_ttl_min = 2;
+  size_t learner_count_max = 1;
   bool new_directory = false;
 };
 

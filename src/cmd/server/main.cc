@@ -107,6 +107,7 @@ server::NodeOptions node_options(const server::Config& config) {
   options.client_urls = texts(config.advertise_client_urls);
   options.peer_urls = texts(config.initial_advertise_peer_urls);
   options.heartbeat_ms = config.heartbeat_ms;
+  options.bootstrap.learner_count_max = config.learner_count_max;
   options.election_ms = config.election_ms;
   options.pre_vote = config.pre_vote;
   set_intervals(config, options.apply);
