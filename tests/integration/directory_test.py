@@ -417,6 +417,24 @@ class DirectoryCase(harness.Case):
 
 @harness.needs("etcd34")
 class From34(DirectoryCase):
+    def test_fields_that_etcd_does_not_take_stay_out_of_the_log(self):
+        """As etcd 3.7 we pass over fields of another wire type; 3.4 refuses them, and panics if its log has one."""
+        harness.require("etcd34")
+        etcd = self.start("etcd34")
+        etcd.client().put(b"a", b"1")
+        etcd.stop()
+        cairn = self.start("cairn")
+        connection = cairn.client().connection
+        for path, message in (
+                ("KV/DeleteRange", b"\x0a\x01a\x1a\x01x"), ("KV/Put", b"\x0a\x01b\x12\x01v\x1a\x01x"),
+                ("KV/Txn", b"\x08\x01\x12\x0b\x12\x09\x0a\x01c\x12\x01v\x1a\x01x"),
+                ("KV/Compact", b"\x08\x02\x12\x01x"), ("Maintenance/Alarm", b"\x08\x00\x1a\x01x")):
+            connection.unary("/etcdserverpb." + path, message)
+        cairn.kill()
+        client = self.start("etcd34").client()
+        self.assertEqual([(kv.key, kv.value) for kv in client.all()], [(b"b", b"v"), (b"c", b"v")])
+        self.assertEqual(client.hash_kv()[1], 2)
+
     def test_stopped_and_stopped(self):
         self.journey("etcd34")
 
