@@ -192,6 +192,7 @@ Status take_over(env::FileSystem& fs, const Paths& paths, wal::Log& log) {
     log::warn("cut an interrupted write at the end of the WAL",
               {{"path", repair->file}, {"offset", repair->offset}, {"reason", repair->reason}});
   }
+  CAIRN_CHECK(fs.remove_all(paths.wal + ".tmp"));
   return remove_leftovers(fs, paths.snap);
 }
 
@@ -226,7 +227,6 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
   if (has_log(fs, paths.wal)) {
     CAIRN_CHECK(fs.make_directories(paths.snap));
     CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));
-    CAIRN_CHECK(fs.remove_all(paths.wal + ".tmp"));
     CAIRN_TRY(index, begin_index(fs, options, paths, out));
     CAIRN_CHECK(open_found(fs, options, paths, opened, out));
     if (out.new_directory) {

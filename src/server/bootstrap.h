@@ -2,7 +2,8 @@
 //
 // A new directory is founded: ids, first entries, first tables, as etcd 3.7 does it. A found one is opened in place,
 // whoever wrote it: the newest usable .snap, the WAL behind it, the db; membership from the place where its version
-// keeps it. Nothing is written to a found directory before it is known to be usable.
+// keeps it. Until a found directory is known to be usable, this alone changes in it: where there is no db, an empty one is
+// made, with its folder, and a damaged .snap file gets the name .broken, as by etcd.
 //
 // Errors name the file and the way out; the process ends with them.
 // Source: docs/architecture.md, "Start"; docs/compatibility.md.
@@ -33,8 +34,8 @@ struct BootstrapOptions {
   uint64_t quota_bytes = 0;
   bool sync = true;           // false: --unsafe-no-fsync
   int64_t lease_ttl_min = 2;  // seconds
-  wal::Options wal;
   size_t learner_count_max = 1;
+  wal::Options wal;
   uint64_t mapping_reserved_bytes = 0;  // for simulated disks
   // The index is read on a second thread, beside the log, and a cold db is read ahead; nothing else depends on it.
   bool concurrent = false;
