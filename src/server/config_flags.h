@@ -32,6 +32,7 @@ enum class FlagType : uint8_t {
 
 enum class FlagClass : uint8_t {
   kSupported,
+  kChecked,   // its value is checked; there is nothing for it to say here yet
   kComfort,   // accepted, named once in the log
   kProtects,  // refuses the start unless at its default
   kIgnored,   // of no effect in etcd either

@@ -366,6 +366,7 @@ TEST(Flags, TheDocsListThemAsTheyAre) {
   std::string page((std::istreambuf_iterator<char>(file)), {});
   page += "\n\n";
   const std::map<FlagClass, std::string> paragraphs = {{FlagClass::kSupported, "Have their effect:"},
+                                                       {FlagClass::kChecked, "Checked, and without effect"},
                                                        {FlagClass::kComfort, "Accepted; their absence"},
                                                        {FlagClass::kProtects, "Refuse the start by name"},
                                                        {FlagClass::kIgnored, "Accepted and ignored"}};
