@@ -44,11 +44,11 @@ Result<std::vector<std::string>> Lessor::revoke(LeaseId id, storage::WriteBuffer
   return keys;
 }
 
-void Lessor::checkpoint(LeaseId id, int64_t remaining_ttl, storage::WriteBuffer& tables) {
+void Lessor::checkpoint(LeaseId id, int64_t remaining_ttl, storage::WriteBuffer* tables) {
   const auto at = leases_.find(id);
   if (at == leases_.end()) return;
   at->second.remaining_ttl = remaining_ttl;
-  store(id, at->second, tables);
+  if (tables != nullptr) store(id, at->second, *tables);
 }
 
 void Lessor::move_key(std::string_view key, LeaseId from, LeaseId to) {

@@ -39,8 +39,8 @@ class Lessor {
   // Ends the lease and hands over its keys, in byte order: the caller deletes them in one transaction.
   //   errors: lease_not_found
   Result<std::vector<std::string>> revoke(LeaseId id, storage::WriteBuffer& tables);
-  // Unknown leases are passed over, as etcd does.
-  void checkpoint(LeaseId id, int64_t remaining_ttl, storage::WriteBuffer& tables);
+  // Unknown leases are passed over, as etcd does. Null `tables`: it is not stored.
+  void checkpoint(LeaseId id, int64_t remaining_ttl, storage::WriteBuffer* tables);
 
   [[nodiscard]] bool exists(LeaseId id) const { return leases_.contains(id); }
   // 0 detaches; an unknown lease is passed over (a key may name a lease that is gone only in a damaged file).

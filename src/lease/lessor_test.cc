@@ -55,11 +55,20 @@ TEST(Lessor, RevokeHandsOverKeysInByteOrder) {
   EXPECT_EQ(stored(buffer), "0000000000000001 erased\n0000000000000002 erased\n");
 }
 
+TEST(Lessor, ACheckpointWithoutTablesIsKnownAndNotStored) {
+  Lessor lessor(2);
+  WriteBuffer buffer;
+  ASSERT_TRUE(lessor.grant(3, 100, buffer));
+  lessor.checkpoint(3, 40, nullptr);
+  EXPECT_EQ(lessor.leases().at(3).remaining_ttl, 40);
+  EXPECT_EQ(stored(buffer), "0000000000000003 08031064\n");
+}
+
 TEST(Lessor, LoadsWhatItStored) {
   Lessor lessor(2);
   WriteBuffer buffer;
   ASSERT_TRUE(lessor.grant(-5, 100, buffer));
-  lessor.checkpoint(-5, 40, buffer);
+  lessor.checkpoint(-5, 40, &buffer);
   buffer.freeze();
   const auto change = buffer.changes()[static_cast<size_t>(Table::kLease)][0];
   Lessor other(2);

@@ -167,8 +167,9 @@ class ApplyCore {
   Status apply_range(std::string_view bytes, Tag tag);
   void end_write();
   std::optional<Error> refused_by_alarm(bool puts) const;
-  // False: the quota is exceeded; the alarm is proposed once.
-  bool within_quota(uint64_t cost);
+  [[nodiscard]] bool within_quota(uint64_t cost) const;
+  // What was written has exceeded the quota: the alarm is proposed, once.
+  void raise_no_space();
 
   // apply_tables.cc
   Status apply_other(std::string_view bytes, Tag tag);

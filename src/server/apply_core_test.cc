@@ -232,6 +232,29 @@ TEST_F(ApplyCoreTest, BeyondTheQuotaAPutIsWrittenRefusedAndRaisesTheAlarm) {
   EXPECT_EQ(remove(R"(key: "big")"), "") << "costs nothing";
 }
 
+// As etcd: a lease costs 64 bytes, and is granted all the same.
+TEST_F(ApplyCoreTest, ALeaseBeyondTheQuotaIsGrantedAndRefused) {
+  etcdserverpb::InternalRaftRequest request;
+  request.mutable_lease_grant()->set_id(7);
+  request.mutable_lease_grant()->set_ttl(100);
+  etcdserverpb::LeaseGrantResponse response;
+  open({.member_id = kMember, .quota_bytes = 1000});
+  EXPECT_EQ(apply(RequestKind::kOther, request.SerializeAsString(), &response), "");
+  EXPECT_EQ(output_.proposals.size(), 0u);
+  open({.member_id = kMember, .quota_bytes = 64});
+  EXPECT_EQ(apply(RequestKind::kOther, request.SerializeAsString(), &response), errors::no_space().message);
+  EXPECT_EQ(output_.proposals.size(), 1u);
+  EXPECT_TRUE(core_->lessor().exists(7));
+}
+
+TEST_F(ApplyCoreTest, APutThatFailsRaisesNoAlarm) {
+  open({.member_id = kMember, .quota_bytes = 100});
+  EXPECT_EQ(put(R"(key: "a" ignore_value: true)"), errors::key_not_found().message);
+  EXPECT_EQ(output_.proposals.size(), 0u);
+  EXPECT_EQ(put(R"(key: "a")"), errors::no_space().message);
+  EXPECT_EQ(output_.proposals.size(), 1u);
+}
+
 TEST_F(ApplyCoreTest, OfATransactionTheDearerBranchCounts) {
   open({.member_id = kMember, .quota_bytes = 1000});
   const std::string big(2000, 'x');

@@ -39,14 +39,15 @@ std::optional<Error> ApplyCore::refused_by_alarm(bool puts) const {
   return std::nullopt;
 }
 
-bool ApplyCore::within_quota(uint64_t cost) {
+bool ApplyCore::within_quota(uint64_t cost) const {
   if (options_.quota_bytes == 0 || cost == 0) return true;
-  if (space_.in_use_bytes + store_.buffered_bytes() + cost < options_.quota_bytes) return true;
-  if (!nospace_proposed_ && !alarms_.contains({options_.member_id, kAlarmNoSpace})) {
-    nospace_proposed_ = true;
-    propose_no_space();
-  }
-  return false;
+  return space_.in_use_bytes + store_.buffered_bytes() + cost < options_.quota_bytes;
+}
+
+void ApplyCore::raise_no_space() {
+  if (nospace_proposed_ || alarms_.contains({options_.member_id, kAlarmNoSpace})) return;
+  nospace_proposed_ = true;
+  propose_no_space();
 }
 
 // Leases follow the keys; the transaction's revision becomes the store's.
@@ -84,6 +85,7 @@ Status ApplyCore::apply_put(std::string_view bytes, Tag tag) {
   }
   if (!fits) {
     // As etcd: written, and yet refused; the alarm that follows stops the next ones.
+    raise_no_space();
     answer_error(tag, errors::no_space());
     return {};
   }
@@ -137,6 +139,7 @@ Status ApplyCore::apply_txn(std::string_view bytes, Tag tag) {
     if (ran.error().code == Code::kDataLoss) return ran;
     answer_error(tag, ran.error());
   } else if (!fits) {
+    raise_no_space();
     answer_error(tag, errors::no_space());
   } else {
     answer(tag, Code::kOk, response);

@@ -44,10 +44,16 @@ Status ApplyCore::apply_other(std::string_view bytes, Tag tag) {
   if (request.has_lease_grant()) {
     const auto& grant = request.lease_grant();
     const auto refused = refused_by_alarm(true);
+    const bool fits = refused || within_quota(kLeaseCost);
     const auto granted =
         refused ? Result<int64_t>(std::unexpected(*refused)) : lessor_.grant(grant.id(), grant.ttl(), tables);
     if (!granted) {
       answer_error(tag, granted.error());
+      return {};
+    }
+    if (!fits) {  // it is granted all the same, as by the others
+      raise_no_space();
+      answer_error(tag, errors::no_space());
       return {};
     }
     etcdserverpb::LeaseGrantResponse response;
@@ -61,7 +67,8 @@ Status ApplyCore::apply_other(std::string_view bytes, Tag tag) {
   if (request.has_lease_revoke()) return apply_lease_revoke(request.lease_revoke().id(), tag);
   if (request.has_lease_checkpoint()) {
     for (const auto& point : request.lease_checkpoint().checkpoints()) {
-      lessor_.checkpoint(point.id(), point.remaining_ttl(), tables);
+      // As etcd without its flag for it: up to 3.5 what is left of a lease is not stored.
+      lessor_.checkpoint(point.id(), point.remaining_ttl(), schema_ >= Schema::k3_6 ? &tables : nullptr);
     }
     return {};
   }

@@ -2,8 +2,8 @@
 //
 // A new directory is founded: ids, first entries, first tables, as etcd 3.7 does it. A found one is opened in place,
 // whoever wrote it: the newest usable .snap, the WAL behind it, the db; membership from the place where its version
-// keeps it. Until a found directory is known to be usable, this alone changes in it: where there is no db, an empty one is
-// made, with its folder, and a damaged .snap file gets the name .broken, as by etcd.
+// keeps it. Until a found directory is known to be usable, this alone changes in it: where there is no db, an empty one
+// is made, with its folder, and a damaged .snap file gets the name .broken, as by etcd.
 //
 // Errors name the file and the way out; the process ends with them.
 // Source: docs/architecture.md, "Start"; docs/compatibility.md.

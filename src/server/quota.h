@@ -15,6 +15,7 @@ namespace cairn::server {
 [[nodiscard]] constexpr uint64_t put_cost(size_t key_bytes, size_t value_bytes) {
   return 256 + key_bytes + value_bytes;
 }
+inline constexpr uint64_t kLeaseCost = 64;
 // The dearer of the two branches; 0: no puts.
 [[nodiscard]] uint64_t txn_cost(const etcdserverpb::TxnRequest& request);
 
