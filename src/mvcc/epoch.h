@@ -209,6 +209,14 @@ class EpochDomain {
     out.erase(std::unique(out.begin(), out.end()), out.end());
   }
 
+  // The numbers that guards hold, in no order. Who enters from now on holds none but the newest.
+  void guarded(std::vector<uint64_t>& out) const {
+    out.clear();
+    for (size_t i = 0; i < readers_max_; ++i) {
+      if (const uint64_t number = slots_[i].number.load(std::memory_order_seq_cst); number != 0) out.push_back(number);
+    }
+  }
+
   // --- any thread ---
 
   // No guard holds a lower number, and none will. Idle: the newest.

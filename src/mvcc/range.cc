@@ -54,6 +54,22 @@ Result<int64_t> check_range_revision(int64_t requested, const StoreView& view, b
   return requested;
 }
 
+DeleteCount count_deletes(const IndexRoot& root, const KeyInterval& interval) {
+  constexpr uint64_t kLookedAtMax = 16;
+  const Interval within = index_interval(interval);
+  const Tally tally = root.tally(within);
+  uint64_t looked_at = 0;
+  uint64_t bytes = 0;
+  IndexCursor cursor(root, within);
+  for (cursor.seek_first(); cursor.valid() && looked_at < kLookedAtMax; cursor.next()) {
+    bytes += cursor.key().size();
+    ++looked_at;
+  }
+  if (looked_at == 0) return {};
+  // A record is longer than its key.
+  return {tally.count, std::min(tally.framed_bytes, bytes * tally.count / looked_at)};
+}
+
 uint64_t opening_visits(const StoreView& view, const RangeRequest& request) {
   if (request.range_end.empty()) return 0;
   const KeyInterval interval = KeyInterval::of(request.key, request.range_end);

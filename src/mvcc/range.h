@@ -26,6 +26,14 @@ namespace cairn::mvcc {
 //   errors: future_rev, compacted
 [[nodiscard]] Result<int64_t> check_range_revision(int64_t requested, const StoreView& view, bool in_txn);
 
+// What deleting the keys of an interval takes: how many there are now, and what their names come to, going by the first
+// of them.
+struct DeleteCount {
+  uint64_t keys = 0;
+  uint64_t key_bytes = 0;
+};
+[[nodiscard]] DeleteCount count_deletes(const IndexRoot& root, const KeyInterval& interval);
+
 // About how many index entries opening will look at: 0 when it is O(log n).
 [[nodiscard]] uint64_t opening_visits(const StoreView& view, const RangeRequest& request);
 

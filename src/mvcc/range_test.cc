@@ -34,6 +34,17 @@ TEST_F(RangeTest, KeysOnlyLeavesOutValueAndLease) {
   EXPECT_EQ(response.kvs(0).ShortDebugString(), R"(key: "a" create_revision: 2 mod_revision: 9 version: 2)");
 }
 
+TEST_F(RangeTest, WhatADeleteTakesIsReckonedByItsFirstKeys) {
+  store_.put("f" + std::string(99, 'x'), "v");
+  const auto count = [&](std::string_view key, std::string_view end) {
+    const DeleteCount found = count_deletes(store_.view().root, KeyInterval::of(key, end));
+    return std::pair(found.keys, found.key_bytes);
+  };
+  EXPECT_EQ(count("a", "f"), std::pair(uint64_t{5}, uint64_t{5}));
+  EXPECT_EQ(count("e", std::string_view("\0", 1)), std::pair(uint64_t{2}, uint64_t{101}));
+  EXPECT_EQ(count("x", "y"), std::pair(uint64_t{0}, uint64_t{0}));
+}
+
 TEST_F(RangeTest, KeysOnlySortedByValueKeepsTheLease) {
   const auto response = store_.range(R"(key: "a" keys_only: true sort_target: VALUE)");
   ASSERT_EQ(response.kvs_size(), 1);

@@ -1,6 +1,7 @@
 #include "rpc/kv_service.h"
 
 #include "base/errors.h"
+#include "mvcc/range.h"
 #include "mvcc/txn.h"
 #include "proto/rpc.pb.h"
 #include "rpc/one_request.h"
@@ -192,6 +193,28 @@ bool within_quota(net::Call& call, Context& context, uint64_t cost) {
   return false;
 }
 
+mvcc::DeleteCount operator+(const mvcc::DeleteCount& a, const mvcc::DeleteCount& b) {
+  return {a.keys + b.keys, a.key_bytes + b.key_bytes};
+}
+
+// Of the branch that deletes more. Single keys are not looked for: they are as few as operations.
+mvcc::DeleteCount count_deletes(const mvcc::IndexRoot& root, const etcdserverpb::TxnRequest& request) {
+  const auto count = [&root](const auto& ops) {
+    mvcc::DeleteCount sum;
+    for (const auto& op : ops) {
+      if (op.has_request_delete_range() && !op.request_delete_range().range_end().empty()) {
+        const auto& range = op.request_delete_range();
+        sum = sum + mvcc::count_deletes(root, mvcc::KeyInterval::of(range.key(), range.range_end()));
+      }
+      if (op.has_request_txn()) sum = sum + count_deletes(root, op.request_txn());
+    }
+    return sum;
+  };
+  const mvcc::DeleteCount success = count(request.success());
+  const mvcc::DeleteCount failure = count(request.failure());
+  return success.keys >= failure.keys ? success : failure;
+}
+
 class PutHandler final : public UnaryHandler {
  public:
   using UnaryHandler::UnaryHandler;
@@ -213,6 +236,12 @@ class DeleteRangeHandler final : public UnaryHandler {
     const auto request = mvcc::decode_delete_range(message);
     if (!request) return finish_with(call, unmarshal_error());
     if (const auto checked = mvcc::check_delete_range(*request); !checked) return finish_with(call, checked.error());
+    if (!request->range_end.empty()) {
+      const mvcc::KeyInterval interval = mvcc::KeyInterval::of(request->key, request->range_end);
+      if (!context_.node().admit_deletes(mvcc::count_deletes(context_.enter()->kv.root, interval))) {
+        return finish_with(call, errors::no_space());
+      }
+    }
     context_.propose(call, server::RequestKind::kDeleteRange, message);
   }
 };
@@ -241,6 +270,9 @@ class TxnHandler final : public UnaryHandler {
       return finish_with(call, checked.error());
     }
     if (!mvcc::is_read_only(request)) {
+      if (!context_.node().admit_deletes(count_deletes(context_.enter()->kv.root, request))) {
+        return finish_with(call, errors::no_space());
+      }
       return context_.propose(call, server::RequestKind::kTxn, message, Context::Wait::kApplied,
                               server::txn_cost(request));
     }

@@ -71,6 +71,7 @@ void ApplyCore::begin_commit(int64_t now_ns) {
     tables.put(storage::Table::kMeta, "finishedCompactRev", storage::revision_key({pass_->compact_revision, 0}));
   }
   store_.freeze();
+  frozen_since_ = std::exchange(live_since_, published_->newest_number());
   CommitJob job;
   job.consistent_index = applied_;
   job.term = applied_term_;
@@ -133,7 +134,7 @@ Status ApplyCore::commit_done(CommitDone done, int64_t now_ns) {
   }
   dirty_ = true;
   publish();  // only now does the commit count as finished: readers no longer see the buffer
-  retired_buffers_.push_back({published_->newest_number(), std::move(buffer)});
+  retired_buffers_.push_back({frozen_since_, published_->newest_number(), std::move(buffer)});
   for (const Tag tag : committing_waiters_) answer(tag, Code::kOk, "");
   committing_waiters_.clear();
   if (reached_[1]) {
@@ -165,10 +166,17 @@ uint64_t ApplyCore::oldest_view() {
   return store_.file()->txid();
 }
 
+// A state that was published before a buffer was begun, or after it was retired, has no pointer to it: so an old guard
+// keeps the buffers of its own state, not all that came after. The numbers are read after the state without the buffer
+// was published: who is not seen here gets that state or a later one.
 void ApplyCore::free_buffers() {
-  const bool blind = CAIRN_MUTANT("server.buffer_freed_under_view");
-  const uint64_t lowest = blind ? published_->newest_number() : published_->lowest_number();
-  while (!retired_buffers_.empty() && retired_buffers_.front().number <= lowest) retired_buffers_.pop_front();
+  published_->guarded(held_);
+  std::erase_if(retired_buffers_, [&](const RetiredBuffer& one) {
+    const bool is_seen = std::any_of(held_.begin(), held_.end(), [&](uint64_t number) {
+      return number >= one.first_number && number < one.number;
+    });
+    return !is_seen || CAIRN_MUTANT("server.buffer_freed_under_view");
+  });
 }
 
 void ApplyCore::consider_snapshot(int64_t now_ns) {

@@ -60,8 +60,8 @@ ApplyCore::ApplyCore(const ApplyOptions& options, AppliedState state, int64_t no
 
 ApplyCore::~ApplyCore() = default;
 
-Status ApplyCore::apply(ApplyBatch batch, int64_t now_ns) {
-  CAIRN_ASSERT(batch.entries.empty() || !stalled());
+Status ApplyCore::apply(ApplyBatch batch, int64_t now_ns, bool beyond_buffers) {
+  CAIRN_ASSERT(batch.entries.empty() || beyond_buffers || !stalled());
   if (batch.leader_state) {
     leader_ = *batch.leader_state;
     term_for_headers_ = leader_.term.value;

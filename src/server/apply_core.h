@@ -96,9 +96,9 @@ class ApplyCore {
   ApplyCore(const ApplyOptions& options, AppliedState state, int64_t now_ns);
   ~ApplyCore();
 
-  // needs: !stalled() when the batch has entries
+  // needs: !stalled() when the batch has entries, or the caller bounds what the live buffer takes
   //   errors: kDataLoss, kFailedPrecondition: an entry that cannot be applied; the member must end, saying so
-  Status apply(ApplyBatch batch, int64_t now_ns);
+  Status apply(ApplyBatch batch, int64_t now_ns, bool beyond_buffers = false);
   // A batch that waits because both buffers are full brings this first: the commit that frees one may wait for it.
   void note_durable_commit(Index index);
   //   errors: a commit that failed for good; the member must end
@@ -128,6 +128,7 @@ class ApplyCore {
   [[nodiscard]] Index applied() const { return applied_; }
   // Members of 3.5 and older read bare v2 requests.
   [[nodiscard]] Schema schema() const { return schema_; }
+  [[nodiscard]] size_t retired_buffer_count() const { return retired_buffers_.size(); }  // held by readers
   [[nodiscard]] int64_t compaction_in_progress() const { return pass_ ? pass_->compact_revision : 0; }
 
  private:
@@ -241,10 +242,13 @@ class ApplyCore {
   std::vector<Tag> next_physical_;  // compactions that wait for a pass to come
   int64_t next_compaction_ = 0;     // its revision, when one was scheduled during a pass
   struct RetiredBuffer {
-    uint64_t number = 0;  // free once no reader is below
+    uint64_t first_number = 0;  // of what is published, [first_number, number) may show it
+    uint64_t number = 0;
     std::unique_ptr<storage::WriteBuffer> buffer;
   };
   std::deque<RetiredBuffer> retired_buffers_;
+  uint64_t live_since_ = 0;    // the number published last when the live buffer was begun
+  uint64_t frozen_since_ = 0;  // as much of the frozen one
   std::deque<std::weak_ptr<const storage::View>> views_;
   Index snapshot_index_;
   int64_t last_snapshot_ns_ = 0;

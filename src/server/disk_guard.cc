@@ -61,6 +61,16 @@ bool DiskGuard::has_room_for(uint64_t bytes) const {
   return data + std::min(room_.in_db_bytes, UINT64_MAX - data) >= options_.low_bytes;
 }
 
+uint64_t DiskGuard::room_for_deletes(uint64_t buffered_bytes) const {
+  const Free free = find_free();
+  if (free.data == UINT64_MAX) return UINT64_MAX;
+  const MutexLock lock(mutex_);
+  const uint64_t reserve = holds_reserve_ ? options_.reserve_bytes : 0;
+  if (room_.db_is_full && reserve == 0) return 0;
+  const uint64_t room = free.data + reserve + room_.in_db_bytes;
+  return room - std::min(room, buffered_bytes + options_.pass_bytes);
+}
+
 // Its content is of no interest, so nothing is synced; what matters are its blocks.
 void DiskGuard::make_reserve() {
   const auto make = [&]() -> Status {

@@ -27,6 +27,7 @@ class DiskGuard {
     uint64_t reserve_bytes = 8 << 20;
     uint64_t low_bytes = 40 << 20;
     uint64_t log_low_bytes = 8 << 20;
+    uint64_t pass_bytes = 3 << 20;
   };
 
   DiskGuard(env::FileSystem& fs, Options options);
@@ -41,6 +42,9 @@ class DiskGuard {
   [[nodiscard]] bool is_low() const;
   // Whether `bytes` more may be taken for the log, going by the last look, without space becoming low.
   [[nodiscard]] bool has_room_for(uint64_t bytes) const;
+  // What a delete may write to the db at most, with `buffered_bytes` of others' changes on their way there, so that a
+  // compaction can still follow: the reserve counts as free, what a compaction's pass needs does not.
+  [[nodiscard]] uint64_t room_for_deletes(uint64_t buffered_bytes) const;
   // The reserve's space is free afterwards. Nothing happens when it was given up before.
   void give_up_reserve();
 

@@ -137,6 +137,23 @@ TEST_F(DiskGuardTest, RoomForTheLogIsWhatLeavesTheRestAboveLow) {
   EXPECT_FALSE(guard.has_room_for(64 * kMegabyte + 1)) << "the log has 8 MB of its own";
 }
 
+TEST_F(DiskGuardTest, DeletesMayTakeWhatIsFreeLessWhatACompactionNeeds) {
+  DiskGuard guard(disk_, options());
+  EXPECT_FALSE(guard.look({}));
+  ASSERT_TRUE(holds_reserve());
+  disk_.data_used = disk_.capacity - 38 * kMegabyte;  // 30 MB, and the reserve
+  EXPECT_TRUE(guard.look({.in_db_bytes = 2 * kMegabyte}));
+  EXPECT_EQ(guard.room_for_deletes(0), 37 * kMegabyte);
+  EXPECT_EQ(guard.room_for_deletes(4 * kMegabyte), 33 * kMegabyte);
+  EXPECT_EQ(guard.room_for_deletes(100 * kMegabyte), 0u);
+  guard.give_up_reserve();
+  EXPECT_EQ(guard.room_for_deletes(0), 37 * kMegabyte) << "it is free now";
+  EXPECT_TRUE(guard.look({.db_is_full = true}));
+  EXPECT_EQ(guard.room_for_deletes(0), 0u);
+  disk_.fails = true;
+  EXPECT_EQ(guard.room_for_deletes(0), UINT64_MAX);
+}
+
 TEST_F(DiskGuardTest, KnowsTheReserveOfAnEarlierProcess) {
   {
     DiskGuard guard(disk_, options());

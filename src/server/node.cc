@@ -29,6 +29,11 @@ constexpr int64_t kShortLookMs = 100;  // while there is no spare segment: the l
 constexpr int64_t kSparePauseMs = 4;  // between slices of a megabyte: 250 MB/s at most
 constexpr uint64_t kSpareMarkBytes = 8 << 20;  // of a segment: then the next one is made; a small member takes none
 constexpr int64_t kCheckpointPauseMs = 1;
+// Of a tombstone, without its key: its revision, the framing of the key, the leaf's element; and what is not asked
+// about, so that there is always a way to make room.
+constexpr uint64_t kTombstoneBytes = 48;
+constexpr uint64_t kSmallDeleteBytes = 1 << 20;
+constexpr int64_t kDeletesOnTheWayNs = 1'000'000'000;
 constexpr int64_t kCheckpointAtStopNs = 300'000'000;
 
 // Unique per member and start: 16 bits of the member, 40 of milliseconds, 8 of count.
@@ -124,7 +129,13 @@ void Node::stop() {
   housekeeper_thread_.join();
   if (!db_is_complete_) return;
   checkpoint_at_stop();
-  check(commit_stage_->close());
+  const Status closed = commit_stage_->close();
+  if (!closed && closed.error().code == Code::kResourceExhausted) {
+    log::warn("no space for the db's list of free pages; the next start finds them by itself",
+              {{"error", closed.error().message}});
+    return;
+  }
+  check(closed);
 }
 
 void Node::propose(std::vector<Proposal> proposals) {
@@ -199,6 +210,7 @@ void Node::run_core() {
       return;
     }
     if (work.commit) {
+      applies_up_to_bytes_ = 0;
       check(apply_->commit_done(*std::move(work.commit), now_ns));
       MutexLock lock(mutex_);
       committed_db_ = true;
@@ -286,10 +298,12 @@ bool Node::pump_replication() {
 
 bool Node::pump_apply(int64_t now_ns) {
   bool progress = false;
-  while (!apply_queue_.empty() && (apply_queue_.front().entries.empty() || !apply_->stalled())) {
+  while (!apply_queue_.empty()) {
+    const bool waits = !apply_queue_.front().entries.empty() && apply_->stalled();
+    if (waits && !goes_on_when_full()) break;
     ApplyBatch batch = std::move(apply_queue_.front());
     apply_queue_.pop_front();
-    check(apply_->apply(std::move(batch), now_ns));
+    check(apply_->apply(std::move(batch), now_ns, waits));
     progress = true;
   }
   if (progress) page_roots_->tidy(apply_->store().compact_revision(), apply_->store().index().stats().retired_bytes);
@@ -305,6 +319,37 @@ bool Node::pump_apply(int64_t now_ns) {
   if (!output.proposals.empty()) replication_->propose(std::move(output.proposals));
   if (output.notice.worth_sending()) replication_->applied(std::move(output.notice));
   return true;
+}
+
+// A member that is started with a db that takes nothing must come to where it can be read and told to compact: what
+// its log holds, which was bounded when it was written, is applied in memory, and then a little more.
+bool Node::goes_on_when_full() {
+  if (!db_is_full_.load()) return false;
+  const uint64_t bytes = apply_->store().buffered_bytes();
+  if (!announced_) applies_up_to_bytes_ = bytes + options_.apply.buffer_bytes_max;
+  return bytes < applies_up_to_bytes_;
+}
+
+bool Node::admit_deletes(const mvcc::DeleteCount& count) {
+  // compat: etcd refuses no delete, and its db fills up with what is to make room in it.
+  const uint64_t cost = (count.keys * kTombstoneBytes + count.key_bytes) * 9 / 8;
+  if (cost < kSmallDeleteBytes) return true;
+  const auto buffered = static_cast<uint64_t>(metrics_.memory_write_buffers.value());
+  const MutexLock lock(deletes_mutex_);
+  // What was let through a moment ago may not be in the buffers yet.
+  const int64_t now_ns = clock_.monotonic_ns();
+  if (now_ns - deletes_since_ns_ > kDeletesOnTheWayNs) {
+    deletes_since_ns_ = now_ns;
+    deletes_bytes_ = 0;
+  }
+  const uint64_t room = disk_guard_->room_for_deletes(std::max(buffered, deletes_bytes_));
+  if (cost <= room) {
+    deletes_bytes_ += cost;
+    return true;
+  }
+  log::warn("a delete of so many keys has no room in the db; delete in smaller pieces, and compact between them",
+            {{"keys", count.keys}, {"bytes", cost}, {"free-bytes", room}});
+  return false;
 }
 
 void Node::deliver(ApplyOutput& output) {
@@ -418,6 +463,9 @@ void Node::run_commit() {
     while (!done.status && done.status.error().code == Code::kResourceExhausted) {
       if (!db_is_full_.exchange(true)) {
         log::error("no space for the db; it is tried again until there is", {{"error", done.status.error().message}});
+        MutexLock lock(mutex_);
+        inbox_.db_is_full = true;
+        wake_core_.notify_one();
       }
       if (stop_wanted_.load()) break;
       watch_disk(*commit_reader_);
@@ -456,7 +504,13 @@ void Node::run_housekeeper() {
       checkpoint = std::exchange(committed_db_, false) || checkpoint;
     }
     if (spare == Progress::kMore) spare = prepare_spare();
-    if (checkpoint) checkpoint = !disk_guard_->is_low() && step_checkpoint(false);
+    if (disk_guard_->is_low()) {
+      // It would keep a compaction from going on, which is what makes room.
+      checkpoint_->abandon();
+      checkpoint = false;
+    } else if (checkpoint) {
+      checkpoint = step_checkpoint(false);
+    }
   }
 }
 
@@ -499,7 +553,7 @@ bool Node::step_checkpoint(bool stopping) {
 void Node::checkpoint_at_stop() {
   const int64_t deadline_ns = clock_.monotonic_ns() + kCheckpointAtStopNs;
   while (step_checkpoint(true)) {
-    if (clock_.monotonic_ns() < deadline_ns) continue;
+    if (!checkpoint_->in_progress() || clock_.monotonic_ns() < deadline_ns) continue;
     log::info("the index checkpoint takes too long to be saved at a stop");
     checkpoint_->abandon();
     return;

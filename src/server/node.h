@@ -21,6 +21,7 @@
 #include "env/clock.h"
 #include "env/fs.h"
 #include "metrics/families.h"
+#include "mvcc/range.h"
 #include "server/apply_core.h"
 #include "server/bootstrap.h"
 #include "server/checkpoint.h"
@@ -66,6 +67,9 @@ class Node {
   void control(std::vector<ControlRequest> requests);
   // Proposes this member's alarm; repeated calls until it is applied do nothing more.
   void raise_alarm(uint32_t type);
+  // Whether a delete of so many keys may be proposed: a tombstone takes room as well, and once a commit finds none there
+  // is no way on. False, which is logged, is answered with no_space().
+  [[nodiscard]] bool admit_deletes(const mvcc::DeleteCount& count);
   [[nodiscard]] uint64_t next_request_id() { return request_id_.fetch_add(1, std::memory_order_relaxed); }
 
   [[nodiscard]] PublishedDomain& published() { return apply_->published(); }
@@ -85,7 +89,10 @@ class Node {
     std::vector<ControlRequest> controls;
     std::optional<CommitDone> commit;
     bool stop = false;
-    [[nodiscard]] bool empty() const { return proposals.empty() && controls.empty() && !commit && !stop; }
+    bool db_is_full = false;  // since the last look
+    [[nodiscard]] bool empty() const {
+      return proposals.empty() && controls.empty() && !commit && !stop && !db_is_full;
+    }
   };
 
   Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, metrics::ServerMetrics& metrics,
@@ -96,6 +103,7 @@ class Node {
   void pump(int64_t now_ns);
   bool pump_replication();
   bool pump_apply(int64_t now_ns);
+  bool goes_on_when_full();
   void announce();
   void deliver(ApplyOutput& output);
   void deliver_refused(std::vector<Refused> refused);
@@ -132,6 +140,7 @@ class Node {
   std::deque<ApplyBatch> apply_queue_;
   int64_t behind_since_ns_ = 0;  // since when too much waits to be applied; 0: it does not
   bool db_is_complete_ = true;
+  uint64_t applies_up_to_bytes_ = 0;  // while a db that was found full takes nothing; 0: as far as there are buffers
   int64_t next_raft_tick_ns_ = 0;
   bool announced_ = false;
   bool attributes_proposed_ = false;
@@ -143,6 +152,9 @@ class Node {
   std::unique_ptr<PublishedDomain::Reader> commit_reader_;
   std::unique_ptr<CommitStage> commit_stage_;
   std::unique_ptr<DiskGuard> disk_guard_;
+  Mutex deletes_mutex_;
+  int64_t deletes_since_ns_ CAIRN_GUARDED_BY(deletes_mutex_) = 0;
+  uint64_t deletes_bytes_ CAIRN_GUARDED_BY(deletes_mutex_) = 0;  // let through since then
 
   // the housekeeper's
   std::unique_ptr<PublishedDomain::Reader> checkpoint_reader_;

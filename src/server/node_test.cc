@@ -52,10 +52,40 @@ class FillableFile final : public env::File {
   const std::atomic<bool>& full_;
 };
 
+// Each write takes half a second.
+class SlowFile final : public env::File {
+ public:
+  explicit SlowFile(std::unique_ptr<env::File> file) : file_(std::move(file)) {}
+  Result<size_t> pread(void* to, size_t size, uint64_t offset) const override { return file_->pread(to, size, offset); }
+  Status pwrite(std::string_view data, uint64_t offset) override {
+    std::this_thread::sleep_for(500ms);
+    return file_->pwrite(data, offset);
+  }
+  Status fdatasync() override { return file_->fdatasync(); }
+  void sync_range(uint64_t offset, uint64_t size) override { file_->sync_range(offset, size); }
+  Status allocate(uint64_t offset, uint64_t size) override { return file_->allocate(offset, size); }
+  Status punch(uint64_t offset, uint64_t size) override { return file_->punch(offset, size); }
+  Status truncate(uint64_t size) override { return file_->truncate(size); }
+  Result<uint64_t> size() const override { return file_->size(); }
+  Result<env::FileIdentity> identity() const override { return file_->identity(); }
+  Result<std::unique_ptr<env::Mapping>> map(uint64_t reserved_bytes) const override {
+    return file_->map(reserved_bytes);
+  }
+  Status lock_flock() override { return file_->lock_flock(); }
+  Status lock_ofd() override { return file_->lock_ofd(); }
+
+ private:
+  std::unique_ptr<env::File> file_;
+};
+
 class FillableFs final : public env::FileSystem {
  public:
   Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
     CAIRN_TRY(auto file, fs_.open(path, mode));
+    if (path.ends_with("/index.tmp") && low_at_checkpoint.exchange(false)) {
+      free = 1 << 20;
+      return std::unique_ptr<env::File>(std::make_unique<SlowFile>(std::move(file)));
+    }
     if (!path.ends_with("/db")) return file;
     return std::unique_ptr<env::File>(std::make_unique<FillableFile>(std::move(file), full));
   }
@@ -66,9 +96,13 @@ class FillableFs final : public env::FileSystem {
   Status remove(const std::string& path) override { return fs_.remove(path); }
   Status remove_all(const std::string& path) override { return fs_.remove_all(path); }
   Status sync_directory(const std::string& directory) override { return fs_.sync_directory(directory); }
-  Result<uint64_t> free_bytes(const std::string& path) override { return fs_.free_bytes(path); }
+  Result<uint64_t> free_bytes(const std::string& path) override {
+    return free != 0 ? Result<uint64_t>(free.load()) : fs_.free_bytes(path);
+  }
 
   std::atomic<bool> full{false};
+  std::atomic<uint64_t> free{0};               // 0: what there is
+  std::atomic<bool> low_at_checkpoint{false};  // when the next one is begun, which takes its time
 
  private:
   env::FileSystem& fs_ = env::posix_fs();
@@ -115,6 +149,14 @@ class NodeTest : public ::testing::Test {
     request.set_value(std::string(value_bytes, 'v'));
     node_->propose({std::make_shared<const raft::Payload>(raft::Payload{
         .bytes = join_request(RequestKind::kPut, request.SerializeAsString(), node_->next_request_id()), .tag = tag})});
+  }
+  void disarm() {
+    etcdserverpb::InternalRaftRequest request;
+    request.mutable_header()->set_id(node_->next_request_id());
+    request.mutable_alarm()->set_action(etcdserverpb::AlarmRequest::DEACTIVATE);
+    request.mutable_alarm()->set_memberid(node_->member_id());
+    request.mutable_alarm()->set_alarm(etcdserverpb::NOSPACE);
+    node_->propose({std::make_shared<const raft::Payload>(raft::Payload{.bytes = request.SerializeAsString()})});
   }
   size_t answer_count() {
     MutexLock lock(mutex_);
@@ -238,17 +280,95 @@ TEST_F(NodeTest, ADbWithoutRoomRaisesTheAlarmAndItIsDisarmedWhenThereIsRoom) {
   fs_.full = false;
   // Until a commit has succeeded it is raised again; how often does not matter.
   ASSERT_TRUE(wait_until([&] {
-    etcdserverpb::InternalRaftRequest request;
-    request.mutable_header()->set_id(node_->next_request_id());
-    request.mutable_alarm()->set_action(etcdserverpb::AlarmRequest::DEACTIVATE);
-    request.mutable_alarm()->set_memberid(node_->member_id());
-    request.mutable_alarm()->set_alarm(etcdserverpb::NOSPACE);
-    node_->propose({std::make_shared<const raft::Payload>(raft::Payload{.bytes = request.SerializeAsString()})});
+    disarm();
     std::this_thread::sleep_for(100ms);
     return alarms().empty();
   }));
   put(3);
   ASSERT_TRUE(wait_for_answers(3));
+}
+
+TEST_F(NodeTest, AStopIsCleanThoughThereIsNoRoomForTheListOfFreePages) {
+  start();
+  for (Tag tag = 1; tag <= 50; ++tag) put(tag);
+  ASSERT_TRUE(wait_for_answers(50));
+  ASSERT_TRUE(wait_until([&] {
+    const auto reader = node_->published().register_thread();
+    const auto state = reader->enter();
+    const auto index = state->file->get(storage::Table::kMeta, "consistent_index");
+    return index && *index && load_be64((*index)->data()) >= state->applied.value;
+  }));
+  std::this_thread::sleep_for(50ms);
+  fs_.full = true;
+  node_->stop();
+  node_.reset();
+  start();  // what it has to write waits
+  for (Tag tag = 1; tag <= 50; ++tag) EXPECT_TRUE(has_key(tag)) << tag;
+  fs_.full = false;
+}
+
+// More in the log than two buffers take, and a db that takes nothing.
+TEST_F(NodeTest, StartsAndIsReadAndToldToCompactThoughTheDbTakesNothing) {
+  adjust_ = [](NodeOptions& options) {
+    options.apply.commit_interval_ns = 3'600'000'000'000;
+    options.apply.buffer_entries_max = 1'000'000;
+  };
+  start();
+  fs_.full = true;
+  for (Tag tag = 1; tag <= 1000; ++tag) put(tag);
+  ASSERT_TRUE(wait_for_answers(1000));
+  node_->stop();
+  node_.reset();
+  adjust_ = [](NodeOptions& options) { options.apply.buffer_entries_max = 100; };
+  start();
+  for (Tag tag = 1; tag <= 1000; ++tag) {
+    EXPECT_EQ(has_key(tag), is_ok(answers_.at(tag))) << tag;
+  }
+  etcdserverpb::CompactionRequest request;
+  request.set_revision(2);
+  node_->propose({std::make_shared<const raft::Payload>(raft::Payload{
+      .bytes = join_request(RequestKind::kCompaction, request.SerializeAsString(), node_->next_request_id()),
+      .tag = 2000})});
+  ASSERT_TRUE(wait_for_answers(1001));
+  EXPECT_TRUE(is_ok(answers_.at(2000)));
+  fs_.full = false;
+  ASSERT_TRUE(wait_until([&] {
+    const auto reader = node_->published().register_thread();
+    const auto state = reader->enter();
+    const auto index = state->file->get(storage::Table::kMeta, "consistent_index");
+    return index && *index && load_be64((*index)->data()) > 1000;
+  }));
+}
+
+// A checkpoint holds the state it writes; a compaction, which makes room, waits for that.
+TEST_F(NodeTest, ACheckpointInProgressIsDroppedWhenSpaceGetsLow) {
+  adjust_ = [](NodeOptions& options) { options.apply.buffer_entries_max = 50'000; };
+  start();
+  fs_.low_at_checkpoint = true;
+  Tag last = 0;
+  while (last < 60'000) {
+    for (int i = 0; i < 2000; ++i) put(++last);
+    ASSERT_TRUE(wait_for_answers(last));
+  }
+  ASSERT_TRUE(wait_until([&] { return !fs_.low_at_checkpoint; })) << "one is begun";
+  const std::string directory = path_ + "/member/cairn";
+  ASSERT_TRUE(wait_until([&] { return !fs_.exists(directory + "/index.tmp"); }));
+  EXPECT_FALSE(fs_.exists(directory + "/index"));
+  EXPECT_NE(fs_.free, 0u);
+  etcdserverpb::CompactionRequest request;
+  request.set_revision(2);
+  request.set_physical(true);
+  node_->propose({std::make_shared<const raft::Payload>(raft::Payload{
+      .bytes = join_request(RequestKind::kCompaction, request.SerializeAsString(), node_->next_request_id()),
+      .tag = ++last})});
+  ASSERT_TRUE(wait_for_answers(last));
+  EXPECT_TRUE(is_ok(answers_.at(last)));
+  fs_.free = 0;
+  ASSERT_TRUE(wait_until([&] {
+    disarm();
+    put(++last);
+    return wait_for_answers(last) && fs_.exists(directory + "/index");
+  })) << "made once there is room";
 }
 
 // At rest: the segment in use, a spare one, and what the rule still holds: one with the newest snapshot's record.

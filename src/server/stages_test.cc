@@ -265,6 +265,32 @@ TEST_F(StagesTest, ACompactionAtRevisionZeroIsRememberedAsEtcdRemembersIt) {
   EXPECT_EQ(member.propose(RequestKind::kCompaction, request), errors::compacted());
 }
 
+TEST_F(StagesTest, AnOldGuardKeepsTheBuffersOfItsOwnStateAndNoOthers) {
+  Member member(path_);
+  member.put("a", "before");
+  for (int i = 0; i < 3; ++i) member.wait(1'100'000'000);
+  member.put("a", "buffered");
+  const auto reader = member.apply_->published().register_thread();
+  const auto old = reader->enter();
+  const auto read = [](const auto& state) {
+    const auto record = mvcc::find_record(state->kv, "a", state->kv.revision);
+    return record && *record ? std::string(mvcc::decode_key_value(**record)->value) : "";
+  };
+  for (int i = 0; i < 50; ++i) {
+    member.put("a", std::to_string(i) + std::string(1000, 'x'));
+    // One that sees a buffer while it is written, too: the states between are read by others.
+    const auto other = member.apply_->published().register_thread();
+    const auto young = other->enter();
+    member.wait(1'100'000'000);
+    EXPECT_TRUE(read(young).starts_with(std::to_string(i) + "x"));
+    EXPECT_LE(member.apply_->retired_buffer_count(), 4u) << i;
+  }
+  member.wait(1'100'000'000);
+  EXPECT_EQ(member.apply_->retired_buffer_count(), 1u) << "what it reads is in no file of its own";
+  EXPECT_EQ(read(old), "buffered");
+  EXPECT_TRUE(member.get("a")->starts_with("49x"));
+}
+
 TEST_F(StagesTest, AFailedRequestChangesNothingAndTakesNoRevision) {
   Member member(path_);
   member.put("a", "1");

@@ -147,6 +147,48 @@ class DiskFull(harness.Case):
         cairn.stop()
         self.check_directory(cairn.data_dir)
 
+    @harness.needs("cairn_check_db")
+    def test_a_delete_larger_than_the_room_is_refused(self):
+        """Its tombstones would fill the db, and nothing could make room any more."""
+        self.mount(400)
+        cairn = self.server("cairn", self.disk / "data").start()
+        client = cairn.client()
+        self.eat("others", 150 * MEGABYTE)
+        count = 0
+        long = b"/" + 200 * b"x"
+        while not client.alarm(0):
+            client.pipeline((("/etcdserverpb.KV/Put", rpc.put_request(b"k/%07d" % i + long, b""))
+                             for i in range(count, count + 10_000)), window=500)
+            count += 10_000
+            self.assertLess(count, 1_000_000)
+        self.eat("more", 6 * MEGABYTE)  # and the reserve
+        time.sleep(1.5)
+        before = client.revision()
+        for attempt in (lambda: client.delete(b"k/", b"k0"),
+                        lambda: client.txn([], [rpc.op_delete(b"k/", b"k0")])):
+            with self.assertRaises(rpc.GrpcError) as caught:
+                attempt()
+            self.assertEqual((caught.exception.code, caught.exception.message),
+                             (rpc.RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded"))
+        self.assertEqual(client.revision(), before)
+        self.assertIn("delete in smaller pieces", cairn.log_text())
+        # In pieces, with compactions between, all of it goes.
+        def left():
+            return rpc.first(client.range(b"k/", b"k0", count_only=True), 4)
+
+        self.assertGreater(left(), 100_000)
+        for piece in range(0, count, 3_000):
+            if client.delete(b"k/%07d" % piece, b"k/%07d" % (piece + 3_000)) > 0:  # the last put was refused
+                client.compact(client.revision(), physical=True)
+        self.assertEqual(left(), 0)
+        self.assertNotIn("it is tried again", cairn.log_text())
+        hashed = client.hash_kv()
+        cairn.kill()
+        cairn.start()
+        self.assertEqual(cairn.client().hash_kv(), hashed)
+        self.assertEqual(cairn.stop(), -15)
+        self.check_directory(cairn.data_dir)
+
     def test_no_room_for_another_segment(self):
         """The log goes on in the segment it has; once there is room it is cut as ever."""
         self.mount(400)

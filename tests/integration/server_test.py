@@ -186,6 +186,32 @@ class Operator(harness.Case):
             self.assertIn("closed etcd server", cairn.log_text())
             self.check_directory(cairn.data_dir)
 
+    def test_a_signal_ends_a_start_that_lasts(self):
+        cairn = self.server("cairn", flags=["--backend-batch-interval", "1h", "--backend-batch-limit", "100000000"])
+        client = cairn.start().client()
+        client.pipeline((("/etcdserverpb.KV/Put", rpc.put_request(b"k/%06d" % i, b"")) for i in range(100_000)), 500)
+        # Each looks at all keys, when it is applied again, too.
+        slow = rpc.txn_request([rpc.compare_version(b"k/", 1) + rpc.enc((64, b"k0"))], [rpc.op_put(b"n", b"")])
+        began = time.monotonic()
+        count = 0
+        while time.monotonic() < began + 4:
+            client.pipeline((("/etcdserverpb.KV/Txn", slow) for _ in range(10)), 10)
+            count += 10
+        self.assertEqual(client.get(b"n").version, count)
+        revision, hashed = client.revision(), client.hash_kv()
+        cairn.kill()
+        cairn.launch()
+        time.sleep(1)
+        began = time.monotonic()
+        self.assertEqual(cairn.stop(), -15)
+        self.assertLess(time.monotonic() - began, 1)
+        self.assertIn("before the start was finished", cairn.log_text())
+        self.assertEqual(cairn.log_text().count("ready to serve"), 1, "the first time")
+        cairn.start()
+        self.assertEqual((cairn.client().revision(), cairn.client().hash_kv()), (revision, hashed))
+        cairn.stop()
+        self.check_directory(cairn.data_dir)
+
     def test_a_stop_answers_or_refuses_what_is_open(self):
         cairn = self.server("cairn").start()
         with rpc.Client(cairn.client_port) as client:

@@ -1,8 +1,10 @@
 // cairn: the server. Reads the configuration, opens the member, serves, and leaves as it was told to.
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <thread>
 
 #include <fcntl.h>
@@ -36,6 +38,7 @@ namespace {
 constexpr int64_t kReadyTimeoutNs = 60'000'000'000;
 constexpr int64_t kGraceNs = 7'000'000'000;
 constexpr int64_t kLockLookNs = 100'000'000;
+constexpr int64_t kStartLookNs = 20'000'000;
 constexpr int64_t kLockReportNs = 10'000'000'000;
 
 [[noreturn]] void fail_stop(const Error& error) {
@@ -104,10 +107,10 @@ server::NodeOptions node_options(const server::Config& config) {
   options.apply.quota_bytes = config.quota_bytes > 0 ? static_cast<uint64_t>(config.quota_bytes) : 0;
   options.bootstrap.quota_bytes = options.apply.quota_bytes;
   options.apply.learner_count_max = config.learner_count_max;
+  options.bootstrap.learner_count_max = config.learner_count_max;
   options.client_urls = texts(config.advertise_client_urls);
   options.peer_urls = texts(config.initial_advertise_peer_urls);
   options.heartbeat_ms = config.heartbeat_ms;
-  options.bootstrap.learner_count_max = config.learner_count_max;
   options.election_ms = config.election_ms;
   options.pre_vote = config.pre_vote;
   set_intervals(config, options.apply);
@@ -227,6 +230,34 @@ bool wait_ready(server::Node& node, const metrics::ServerMetrics& metrics) {
   }
 }
 
+// While the member is opened and takes in its log, which may last, a signal ends the process as it is: what a start
+// leaves half done another one repairs, as after a crash.
+class SignalsAtStart {
+ public:
+  explicit SignalsAtStart(const sigset_t& signals) : thread_([this, signals] { watch(signals); }) {}
+  ~SignalsAtStart() {
+    is_over_ = true;
+    thread_.join();
+  }
+  SignalsAtStart(const SignalsAtStart&) = delete;
+  SignalsAtStart& operator=(const SignalsAtStart&) = delete;
+
+ private:
+  void watch(const sigset_t& signals) const {
+    const timespec pause{.tv_sec = 0, .tv_nsec = kStartLookNs};
+    while (!is_over_) {
+      if (const int number = sigtimedwait(&signals, nullptr, &pause); number > 0) {
+        log::info("received signal before the start was finished; ending", {{"signal", signal_name(number)}});
+        server::flush_log();
+        die_of(number);
+      }
+    }
+  }
+
+  std::atomic<bool> is_over_{false};
+  std::thread thread_;  // the last: it uses the rest
+};
+
 // Waits for SIGTERM or SIGINT, which all threads have blocked.
 int wait_for_signal(const sigset_t& signals) {
   int number = 0;
@@ -263,6 +294,7 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
     return refuse("failed to start the member", status.error());
   }
   check_permissions(config.data_dir);
+  auto signals_at_start = std::make_unique<SignalsAtStart>(signals);
   auto opened = open_node(options, clock, metrics, signals);
   if (!opened) return refuse("failed to start the member", opened.error());
   const std::unique_ptr<server::Node> node = *std::move(opened);
@@ -293,6 +325,7 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
     if (!wait_ready(*node, metrics)) {
       fail_stop({Code::kUnavailable, "within a minute nothing of the log could be applied"});
     }
+    signals_at_start.reset();
     const auto bound = server.start();
     if (!bound) {
       const int code = refuse("failed to listen", bound.error());
