@@ -2,7 +2,7 @@
 //
 // Normally it may: the file is in memory and asking costs a system call for each page. Once a thread had to wait for
 // the disk (a major page fault of its own), everybody asks before each touch, and what is not in memory is read by a
-// worker, so that the other requests of the io thread go on. That ends one second after the last miss.
+// worker, so that the other requests of the io thread go on. That ends a tenth of a second after the last miss.
 //
 // Threads: any; Faults belongs to one.
 #pragma once
@@ -16,7 +16,7 @@ namespace cairn::rpc {
 
 class Residency {
  public:
-  static constexpr int64_t kCarefulNs = 1'000'000'000;
+  static constexpr int64_t kCarefulNs = 100'000'000;
 
   // Careful at first: nothing is known of the file.
   explicit Residency(const env::Clock& clock) : clock_(clock), until_ns_(clock.monotonic_ns() + kCarefulNs) {}

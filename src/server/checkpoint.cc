@@ -188,7 +188,7 @@ bool CheckpointWriter::is_due(const Published& state, bool stopping) const {
   const auto records = static_cast<uint64_t>(kv.revision - compact) + (compact > 0 ? keys : 0);
   const uint64_t behind = usable ? static_cast<uint64_t>(static_cast<int64_t>(kv.changes) - base_changes_) : records;
   const uint64_t enough =
-      stopping ? options_.changes_min_at_stop : std::max({options_.changes_min, keys / 4, records / 32});
+      stopping ? options_.changes_min_at_stop : std::max({options_.changes_min, keys / 4, records / 16});
   if (behind < enough) return false;
   if (usable || compact == 0) return true;
   // The pass is still taking records away; a checkpoint at its end is smaller.

@@ -79,7 +79,7 @@ struct OpenCheckpoint {
 struct CheckpointOptions {
   std::string directory;  // where the file goes; made when it is missing
   env::FileIdentity db;
-  // Due when as many records were made since the last one, and a quarter of the keys, and a 32nd of all records: what
+  // Due when as many records were made since the last one, and a quarter of the keys, and a 16th of all records: what
   // is written over time stays in proportion to what is put (a record is some five bytes, a key some twenty), also
   // where few keys have many revisions, and a start has little to read on top of it.
   uint64_t changes_min = 50'000;
