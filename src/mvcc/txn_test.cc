@@ -269,9 +269,10 @@ TEST_F(TxnTest, AnAnswerThatNobodyWaitsForIsNotMadeButTheEffectsAreTheSame) {
     on.store().end();
   };
   TestStore replayed;
-  for (const char* const text : {
-           R"(success { request_put { key: "a" value: "1" lease: 3 } } success { request_put { key: "b" value: "2" } })",
-           R"(success { request_range { key: "\000" range_end: "\000" } }
+  for (
+      const char* const text : {
+          R"(success { request_put { key: "a" value: "1" lease: 3 } } success { request_put { key: "b" value: "2" } })",
+          R"(success { request_range { key: "\000" range_end: "\000" } }
               success { request_put { key: "a" ignore_value: true prev_kv: true } }
               success { request_delete_range { key: "b" range_end: "c" prev_kv: true } }
               success { request_txn {
@@ -280,9 +281,9 @@ TEST_F(TxnTest, AnAnswerThatNobodyWaitsForIsNotMadeButTheEffectsAreTheSame) {
                 failure { request_put { key: "c" value: "3" prev_kv: true } }
                 failure { request_range { key: "a" sort_target: VALUE range_end: "z" } }
               } })",
-           R"(compare { target: VALUE key: "c" value: "3" }
+          R"(compare { target: VALUE key: "c" value: "3" }
               success { request_delete_range { key: "nothing" prev_kv: true } })",
-       }) {
+      }) {
     std::string answer;
     run(store_, text, &answer);
     run(replayed, text, nullptr);

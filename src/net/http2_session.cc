@@ -19,8 +19,8 @@ constexpr int32_t kStreamWindowBytes = 1024 * 1024;
 constexpr int32_t kConnectionWindowBytes = 16 * 1024 * 1024;
 // What nghttp2 may give at once: one frame of the default maximum and its header, with room to spare.
 constexpr size_t kFrameRoomBytes = 17 * 1024;
-constexpr size_t kHeaderBytesMax = 256 * 1024;  // of one call
-constexpr size_t kQueuedFramesMax = 1000;       // with the socket blocked: read no more
+constexpr size_t kHeaderBytesMax = 256 * 1024;               // of one call
+constexpr size_t kQueuedFramesMax = 1000;                    // with the socket blocked: read no more
 constexpr std::string_view kGracefulStop = "graceful_stop";  // grpc-go's text
 constexpr std::array<uint8_t, 8> kDrainPing = {'c', 'a', 'i', 'r', 'n', 'd', 'r', 'n'};
 constexpr std::array<uint8_t, 8> kKeepalivePing = {'c', 'a', 'i', 'r', 'n', 'k', 'a', 'l'};

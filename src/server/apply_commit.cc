@@ -172,9 +172,8 @@ uint64_t ApplyCore::oldest_view() {
 void ApplyCore::free_buffers() {
   published_->guarded(held_);
   std::erase_if(retired_buffers_, [&](const RetiredBuffer& one) {
-    const bool is_seen = std::any_of(held_.begin(), held_.end(), [&](uint64_t number) {
-      return number >= one.first_number && number < one.number;
-    });
+    const bool is_seen = std::any_of(
+        held_.begin(), held_.end(), [&](uint64_t number) { return number >= one.first_number && number < one.number; });
     return !is_seen || CAIRN_MUTANT("server.buffer_freed_under_view");
   });
 }

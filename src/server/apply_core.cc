@@ -135,9 +135,9 @@ Status ApplyCore::apply_conf_change(const raft::Entry& entry) {
     const raft::ConfChangeSingle single = change->changes.front();
     auto decoded =
         cluster::decode_change(static_cast<cluster::ConfChangeType>(single.type), single.node, change->context);
-    const Status allowed = decoded ? cluster::check_change(*members_, *decoded,
-                                                           learner_count_max(schema_, options_.learner_count_max))
-                                   : Status(std::unexpected(decoded.error()));
+    const Status allowed =
+        decoded ? cluster::check_change(*members_, *decoded, learner_count_max(schema_, options_.learner_count_max))
+                : Status(std::unexpected(decoded.error()));
     if (allowed) {
       auto members = std::make_shared<cluster::Membership>(*members_);
       cluster::apply_change(*members, *decoded);

@@ -26,7 +26,7 @@ constexpr uint64_t kBehindBytesMax = 128 << 20;
 constexpr int64_t kAlarmIntervalNs = 1'000'000'000;
 constexpr int64_t kDiskLookMs = 1000;
 constexpr int64_t kShortLookMs = 100;  // while there is no spare segment: the log takes from the disk as it is written
-constexpr int64_t kSparePauseMs = 4;  // between slices of a megabyte: 250 MB/s at most
+constexpr int64_t kSparePauseMs = 4;   // between slices of a megabyte: 250 MB/s at most
 constexpr uint64_t kSpareMarkBytes = 8 << 20;  // of a segment: then the next one is made; a small member takes none
 constexpr int64_t kCheckpointPauseMs = 1;
 // Of a tombstone, without its key: its revision, the framing of the key, the leaf's element; and what is not asked
@@ -496,9 +496,8 @@ void Node::run_housekeeper() {
       const bool busy = spare == Progress::kMore || checkpoint;
       const int64_t look_ms = spare == Progress::kLater ? kShortLookMs : kDiskLookMs;
       const int64_t pause_ms = spare == Progress::kMore ? kSparePauseMs : checkpoint ? kCheckpointPauseMs : look_ms;
-      wake_housekeeper_.wait_for(lock.native(), std::chrono::milliseconds(pause_ms), [&] {
-        return stop_helpers_ || (!busy && (spare_wanted_ || committed_db_));
-      });
+      wake_housekeeper_.wait_for(lock.native(), std::chrono::milliseconds(pause_ms),
+                                 [&] { return stop_helpers_ || (!busy && (spare_wanted_ || committed_db_)); });
       if (stop_helpers_) return;
       if (std::exchange(spare_wanted_, false)) spare = Progress::kMore;
       checkpoint = std::exchange(committed_db_, false) || checkpoint;

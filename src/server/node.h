@@ -67,8 +67,8 @@ class Node {
   void control(std::vector<ControlRequest> requests);
   // Proposes this member's alarm; repeated calls until it is applied do nothing more.
   void raise_alarm(uint32_t type);
-  // Whether a delete of so many keys may be proposed: a tombstone takes room as well, and once a commit finds none there
-  // is no way on. False, which is logged, is answered with no_space().
+  // Whether a delete of so many keys may be proposed: a tombstone takes room as well, and once a commit finds none
+  // there is no way on. False, which is logged, is answered with no_space().
   [[nodiscard]] bool admit_deletes(const mvcc::DeleteCount& count);
   [[nodiscard]] uint64_t next_request_id() { return request_id_.fetch_add(1, std::memory_order_relaxed); }
 

@@ -41,11 +41,10 @@ class MembersTest : public ::testing::Test {
             .client_urls = {}};
   }
   void change(const cluster::MemberChange& change) {
-    entries_.emplace_back(
-        raft::EntryType::kConfChange,
-        raft::encode(raft::ConfChangeV1{.type = static_cast<raft::ConfChangeType>(change.raft_type()),
-                                        .node = change.member.id,
-                                        .context = cluster::change_context(change)}));
+    entries_.emplace_back(raft::EntryType::kConfChange,
+                          raft::encode(raft::ConfChangeV1{.type = static_cast<raft::ConfChangeType>(change.raft_type()),
+                                                          .node = change.member.id,
+                                                          .context = cluster::change_context(change)}));
   }
   void request(const etcdserverpb::InternalRaftRequest& request) {
     entries_.emplace_back(raft::EntryType::kNormal, request.SerializeAsString());

@@ -54,7 +54,7 @@ TEST(LoggedRequest, WhatEveryEtcdReadsAlikeIsLoggedAsItCame) {
   const std::vector<std::pair<RequestKind, std::string>> requests{
       {RequestKind::kPut, ""},
       {RequestKind::kPut, "\x0a\x01k\x12\x01v\x18\x07\x20\x01\x28\x01\x30\x01"},
-      {RequestKind::kPut, "\x12\x01v\x0a\x01k\x0a\x01l"},      // any order, the last one counts
+      {RequestKind::kPut, "\x12\x01v\x0a\x01k\x0a\x01l"},     // any order, the last one counts
       {RequestKind::kPut, "\x8a\x00\x01k\x18\x87\x80\x00"s},  // longer numbers than need be
       {RequestKind::kDeleteRange, "\x0a\x01\x61\x12\x01\x62\x18\x01"},
       {RequestKind::kCompaction, "\x08\x05\x10\x01"},
@@ -66,11 +66,11 @@ TEST(LoggedRequest, FieldsOfAnotherWireTypeAndUnknownOnesAreNotLogged) {
   const std::vector<std::tuple<RequestKind, std::string, std::string>> requests{
       {RequestKind::kDeleteRange, "\x0a\x01\x61\x1a\x01x", "\x0a\x01\x61"},
       {RequestKind::kPut, "\x0a\x01\x62\x12\x01v\x1a\x01x", "\x0a\x01\x62\x12\x01v"},
-      {RequestKind::kPut, "\x0a\x01\x62\x38\x05", "\x0a\x01\x62"},                          // field 7
-      {RequestKind::kPut, "\x0a\x01\x62\x08\x05", "\x0a\x01\x62"},                          // the key as a number
-      {RequestKind::kPut, "\x0a\x01\x62\x1d\x01\x02\x03\x04", "\x0a\x01\x62"},              // fixed32
+      {RequestKind::kPut, "\x0a\x01\x62\x38\x05", "\x0a\x01\x62"},                              // field 7
+      {RequestKind::kPut, "\x0a\x01\x62\x08\x05", "\x0a\x01\x62"},                              // the key as a number
+      {RequestKind::kPut, "\x0a\x01\x62\x1d\x01\x02\x03\x04", "\x0a\x01\x62"},                  // fixed32
       {RequestKind::kPut, "\x0a\x01\x62\x21\x01\x02\x03\x04\x05\x06\x07\x08", "\x0a\x01\x62"},  // fixed64
-      {RequestKind::kPut, "\x0a\x01\x62\x1b\x0a\x01x\x1c", "\x0a\x01\x62"},                 // a group
+      {RequestKind::kPut, "\x0a\x01\x62\x1b\x0a\x01x\x1c", "\x0a\x01\x62"},                     // a group
       {RequestKind::kPut, "\x1a\x01x", ""},
       {RequestKind::kCompaction, "\x08\x05\x12\x01x", "\x08\x05"},
       {RequestKind::kCompaction, "\x08\x05\x82\x04\x01x", "\x08\x05"},  // field 64, which a compare has

@@ -49,8 +49,8 @@ Result<WalDone> WalStage::run(WalWrite write) {
 // False: there was no space for it; a later one is as good.
 Result<bool> WalStage::save_snapshot(const SnapshotPoint& point) {
   CAIRN_ASSERT(point.index <= durable_commit_ && point.index <= log_->last_synced_index());
-  const Status written = wal::write_snapshot_file(
-      fs_, snap_directory_, {point.index, point.term, to_wal(point.conf_state), *point.members});
+  const Status written = wal::write_snapshot_file(fs_, snap_directory_,
+                                                  {point.index, point.term, to_wal(point.conf_state), *point.members});
   if (!written && written.error().code == Code::kResourceExhausted) {
     log::warn("no space for a .snap file; the log keeps what it would stand for",
               {{"snapshot-index", point.index.value}, {"error", written.error().message}});
