@@ -33,6 +33,9 @@ PROGRAMS = {
 ETCD = {"etcd34": "etcd 3.4 (Debian's etcd-server)", "etcd37": "etcd 3.7 (tests/oracles/build etcd37)"}
 
 
+SKIPPED = 77  # what CTest takes as "skipped"
+
+
 def main(add_arguments=None):
     """Runs the tests of the calling program."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
@@ -49,7 +52,10 @@ def main(add_arguments=None):
     Case.options = options
     if not PROGRAMS["cairn"].exists():
         sys.exit(f"{PROGRAMS['cairn']} is missing: ./dev build cairn")
-    unittest.main(module="__main__", argv=[sys.argv[0], *rest], verbosity=2)
+    result = unittest.main(module="__main__", argv=[sys.argv[0], *rest], verbosity=2, exit=False).result
+    if result.testsRun > 0 and len(result.skipped) == result.testsRun:
+        sys.exit(SKIPPED)
+    sys.exit(not result.wasSuccessful())
 
 
 def program(name):
