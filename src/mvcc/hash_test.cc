@@ -15,8 +15,8 @@ TEST(HashKv, IsOverTheNameAndCanonicalRecords) {
   TestStore store;
   EXPECT_EQ(store.hash(), crc32c(0, "key"));
   store.put("k", "v", 0);
-  const std::string record("\x0a\x01k\x10\x02\x18\x02\x20\x01\x2a\x01v", 14);
-  EXPECT_EQ(store.hash(), crc32c(crc32c(crc32c(0, "key"), storage::revision_key({2, 0})), record.substr(0, 12)));
+  const std::string record("\x0a\x01k\x10\x02\x18\x02\x20\x01\x2a\x01v", 12);
+  EXPECT_EQ(store.hash(), crc32c(crc32c(crc32c(0, "key"), storage::revision_key({2, 0})), record));
 }
 
 TEST(HashKv, IsTheSameBeforeAndAfterAPass) {

@@ -185,7 +185,10 @@ Status start_logging(const LogOptions& options) {
   // Tools wait for lines: each goes out as it is written.
   output->logger->flush_on(spdlog::level::trace);
   output->is_console = options.format == "console";
-  active_output.store(output.release(), std::memory_order_release);
+  // One that was replaced stays, since a thread may be writing to it.
+  static auto* const outputs = new std::vector<std::unique_ptr<Output>>;
+  outputs->push_back(std::move(output));
+  active_output.store(outputs->back().get(), std::memory_order_release);
   log::set_sink(&write_entry, level);
   return {};
 }
