@@ -1,7 +1,10 @@
 // The real file system.
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
+#include <memory>
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -21,7 +24,8 @@ namespace {
 
 class PosixMapping final : public Mapping {
  public:
-  PosixMapping(void* base, uint64_t size) : base_(base), size_(size) {}
+  PosixMapping(void* base, uint64_t size)
+      : base_(base), size_(size), seen_(static_cast<Stamp*>(std::calloc(size / kBlockBytes + 1, sizeof(Stamp)))) {}
   PosixMapping(const PosixMapping&) = delete;
   PosixMapping& operator=(const PosixMapping&) = delete;
   ~PosixMapping() override { ::munmap(base_, size_); }
@@ -29,25 +33,59 @@ class PosixMapping final : public Mapping {
   const char* base() const override { return static_cast<const char*>(base_); }
   uint64_t reserved_bytes() const override { return size_; }
   bool resident(uint64_t offset, uint64_t size) const override {
-    static const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-    uint64_t at = offset / page * page;
-    const uint64_t end = offset + size;
-    unsigned char pages[64];
-    while (at < end) {
-      const uint64_t chunk = std::min<uint64_t>(end - at, sizeof pages * page);
-      if (::mincore(static_cast<char*>(base_) + at, chunk, pages) != 0) return false;
-      const uint64_t count = (chunk + page - 1) / page;
-      for (uint64_t i = 0; i < count; ++i) {
-        if ((pages[i] & 1) == 0) return false;
-      }
-      at += chunk;
+    if (size == 0) return true;
+    const uint64_t last = (offset + size - 1) / kBlockBytes;
+    for (uint64_t block = offset / kBlockBytes; block <= last; ++block) {
+      const uint64_t begin = block * kBlockBytes;
+      const uint64_t from = std::max(offset, begin) - begin;
+      const uint64_t to = std::min(offset + size, begin + kBlockBytes) - begin;
+      if (!block_resident(block, from, to)) return false;
     }
     return true;
   }
 
  private:
+  // A system call tells of a block's pages at once, and what was in memory is taken to be there for a while.
+  static constexpr uint64_t kBlockBytes = 64 << 10;
+  static constexpr uint32_t kBelievedMs = 100;
+  using Stamp = std::atomic<uint32_t>;  // when the whole block was in memory, in ms; 0: never
+  struct Free {
+    void operator()(Stamp* stamps) const { std::free(stamps); }
+  };
+
+  static uint32_t now_ms() {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return static_cast<uint32_t>(now.tv_sec * 1000 + now.tv_nsec / 1'000'000) | 1;
+  }
+
+  // [from, to) are bytes of the block.
+  bool block_resident(uint64_t block, uint64_t from, uint64_t to) const {
+    static const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+    const uint64_t begin = block * kBlockBytes;
+    if (begin + to > size_) return false;
+    const uint32_t now = now_ms();
+    if (seen_ != nullptr) {
+      const uint32_t seen = seen_.get()[block].load(std::memory_order_relaxed);
+      if (seen != 0 && now - seen < kBelievedMs) return true;
+    }
+    unsigned char pages[kBlockBytes / 4096];
+    const uint64_t bytes = std::min(kBlockBytes, size_ - begin);
+    if (::mincore(static_cast<char*>(base_) + begin, bytes, pages) != 0) return false;
+    const auto are_there = [&](uint64_t first, uint64_t end) {
+      for (uint64_t i = first / page; i < (end + page - 1) / page; ++i) {
+        if ((pages[i] & 1) == 0) return false;
+      }
+      return true;
+    };
+    if (!are_there(0, bytes)) return are_there(from, to);
+    if (seen_ != nullptr) seen_.get()[block].store(now, std::memory_order_relaxed);
+    return true;
+  }
+
   void* base_;
   uint64_t size_;
+  std::unique_ptr<Stamp, Free> seen_;  // by block; the memory is the kernel's zeros until it is used
 };
 
 class PosixFile final : public File {
