@@ -37,6 +37,21 @@ TEST_F(PosixFsTest, MappingSeesLaterGrowth) {
   EXPECT_EQ(std::string(mapping->base() + (1 << 20), 5), "grown");
 }
 
+TEST_F(PosixFsTest, WhatWasJustWrittenIsInMemoryAndWhatIsBehindTheEndIsNot) {
+  auto file = *posix_fs().open(root_ + "/f", OpenMode::kCreate);
+  const uint64_t size = 50 * 4096;  // three blocks and a piece
+  ASSERT_TRUE(file->pwrite(std::string(size, 'x'), 0));
+  const auto mapping = *file->map(1 << 20);
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    EXPECT_TRUE(mapping->resident(0, size));
+    EXPECT_TRUE(mapping->resident(15 * 4096, 2 * 4096));
+    EXPECT_TRUE(mapping->resident(size - 1, 1));
+    EXPECT_FALSE(mapping->resident(size, 1));
+    EXPECT_FALSE(mapping->resident(0, size + 1));
+    EXPECT_FALSE(mapping->resident(1 << 20, 1));
+  }
+}
+
 TEST_F(PosixFsTest, LocksExcludeASecondHolder) {
   auto a = *posix_fs().open(root_ + "/f", OpenMode::kCreate);
   auto b = *posix_fs().open(root_ + "/f", OpenMode::kReadWrite);
