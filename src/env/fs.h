@@ -24,8 +24,8 @@ class Mapping {
   virtual ~Mapping() = default;
   [[nodiscard]] virtual const char* base() const = 0;
   [[nodiscard]] virtual uint64_t reserved_bytes() const = 0;
-  // True when [offset, offset + size) is in memory, so that touching it does not wait for the disk. It may tell what was
-  // true a tenth of a second ago.
+  // True when [offset, offset + size) is in memory, so that touching it does not wait for the disk. It may tell what
+  // was true a tenth of a second ago.
   [[nodiscard]] virtual bool resident(uint64_t offset, uint64_t size) const = 0;
 };
 
