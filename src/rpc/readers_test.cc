@@ -6,6 +6,7 @@
 
 #include <nghttp2/nghttp2.h>
 
+#include "env/testing.h"
 #include "rpc/test_services.h"
 
 namespace cairn::rpc {
@@ -14,21 +15,13 @@ namespace {
 using etcdserverpb::RangeRequest;
 
 // The real file system; but of the db's pages it says that they are on the disk only, while `evicted` is set.
-class EvictingFs final : public env::FileSystem {
+class EvictingFs final : public env::testing::ForwardingFileSystem {
  public:
   Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
-    CAIRN_TRY(auto file, fs_.open(path, mode));
+    CAIRN_TRY(auto file, ForwardingFileSystem::open(path, mode));
     if (!path.ends_with("/db")) return file;
     return std::unique_ptr<env::File>(std::make_unique<FileOf>(std::move(file), evicted));
   }
-  Result<std::vector<std::string>> list(const std::string& directory) override { return fs_.list(directory); }
-  bool exists(const std::string& path) override { return fs_.exists(path); }
-  Status make_directories(const std::string& path) override { return fs_.make_directories(path); }
-  Status rename(const std::string& from, const std::string& to) override { return fs_.rename(from, to); }
-  Status remove(const std::string& path) override { return fs_.remove(path); }
-  Status remove_all(const std::string& path) override { return fs_.remove_all(path); }
-  Status sync_directory(const std::string& directory) override { return fs_.sync_directory(directory); }
-  Result<uint64_t> free_bytes(const std::string& path) override { return fs_.free_bytes(path); }
 
   std::atomic<bool> evicted{false};
 
@@ -46,32 +39,18 @@ class EvictingFs final : public env::FileSystem {
     const std::atomic<bool>& evicted_;
   };
 
-  class FileOf final : public env::File {
+  class FileOf final : public env::testing::ForwardingFile {
    public:
     FileOf(std::unique_ptr<env::File> file, const std::atomic<bool>& evicted)
-        : file_(std::move(file)), evicted_(evicted) {}
-    Result<size_t> pread(void* to, size_t size, uint64_t at) const override { return file_->pread(to, size, at); }
-    Status pwrite(std::string_view data, uint64_t at) override { return file_->pwrite(data, at); }
-    Status fdatasync() override { return file_->fdatasync(); }
-    void sync_range(uint64_t at, uint64_t size) override { file_->sync_range(at, size); }
-    Status allocate(uint64_t at, uint64_t size) override { return file_->allocate(at, size); }
-    Status punch(uint64_t at, uint64_t size) override { return file_->punch(at, size); }
-    Status truncate(uint64_t size) override { return file_->truncate(size); }
-    Result<uint64_t> size() const override { return file_->size(); }
-    Result<env::FileIdentity> identity() const override { return file_->identity(); }
+        : ForwardingFile(std::move(file)), evicted_(evicted) {}
     Result<std::unique_ptr<env::Mapping>> map(uint64_t reserved_bytes) const override {
-      CAIRN_TRY(auto mapping, file_->map(reserved_bytes));
+      CAIRN_TRY(auto mapping, ForwardingFile::map(reserved_bytes));
       return std::unique_ptr<env::Mapping>(std::make_unique<MappingOf>(std::move(mapping), evicted_));
     }
-    Status lock_flock() override { return file_->lock_flock(); }
-    Status lock_ofd() override { return file_->lock_ofd(); }
 
    private:
-    std::unique_ptr<env::File> file_;
     const std::atomic<bool>& evicted_;
   };
-
-  env::FileSystem& fs_ = env::posix_fs();
 };
 
 class ReadersTest : public ServicesTest {

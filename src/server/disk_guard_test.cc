@@ -4,22 +4,14 @@
 
 #include <filesystem>
 
+#include "env/testing.h"
+
 namespace cairn::server {
 namespace {
 
 // The real file system, with a device of `capacity` bytes that holds the reserve and `used`.
-class SmallDisk final : public env::FileSystem {
+class SmallDisk final : public env::testing::ForwardingFileSystem {
  public:
-  Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
-    return fs_.open(path, mode);
-  }
-  Result<std::vector<std::string>> list(const std::string& directory) override { return fs_.list(directory); }
-  bool exists(const std::string& path) override { return fs_.exists(path); }
-  Status make_directories(const std::string& path) override { return fs_.make_directories(path); }
-  Status rename(const std::string& from, const std::string& to) override { return fs_.rename(from, to); }
-  Status remove(const std::string& path) override { return fs_.remove(path); }
-  Status remove_all(const std::string& path) override { return fs_.remove_all(path); }
-  Status sync_directory(const std::string& directory) override { return fs_.sync_directory(directory); }
   Result<uint64_t> free_bytes(const std::string& path) override {
     if (fails) return fail(Code::kUnknown, "test");
     std::error_code ec;
@@ -31,24 +23,19 @@ class SmallDisk final : public env::FileSystem {
   std::string reserve_path, log_directory;
   uint64_t capacity = 1000 << 20, data_used = 0, log_used = 0;
   bool fails = false;
-
- private:
-  env::FileSystem& fs_ = env::posix_fs();
 };
 
 class DiskGuardTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/cairn_guard_XXXXXX";
-    path_ = ::mkdtemp(name);
     disk_.reserve_path = path_ + "/cairn/reserve";
     disk_.log_directory = path_ + "/wal";
   }
-  void TearDown() override { std::filesystem::remove_all(path_); }
   DiskGuard::Options options() const { return {.directory = path_ + "/cairn", .log_directory = path_ + "/wal"}; }
   bool holds_reserve() const { return std::filesystem::exists(disk_.reserve_path); }
 
-  std::string path_;
+  const env::testing::TempDir folder_;
+  const std::string path_ = folder_.path();
   SmallDisk disk_;
 };
 

@@ -10,6 +10,7 @@
 #include <map>
 
 #include "base/errors.h"
+#include "env/testing.h"
 #include "metrics/metrics.h"
 #include "mvcc/range.h"
 #include "proto/raft_internal.pb.h"
@@ -22,66 +23,38 @@ namespace {
 using namespace std::chrono_literals;
 
 // The real file system, but that the db takes no page while `full` is set.
-class FillableFile final : public env::File {
+class FillableFile final : public env::testing::ForwardingFile {
  public:
-  FillableFile(std::unique_ptr<env::File> file, const std::atomic<bool>& full) : file_(std::move(file)), full_(full) {}
-  Result<size_t> pread(void* to, size_t size, uint64_t offset) const override { return file_->pread(to, size, offset); }
+  FillableFile(std::unique_ptr<env::File> file, const std::atomic<bool>& full)
+      : ForwardingFile(std::move(file)), full_(full) {}
   Status pwrite(std::string_view data, uint64_t offset) override {
     CAIRN_CHECK(room());
-    return file_->pwrite(data, offset);
+    return ForwardingFile::pwrite(data, offset);
   }
-  Status fdatasync() override { return file_->fdatasync(); }
-  void sync_range(uint64_t offset, uint64_t size) override { file_->sync_range(offset, size); }
   Status allocate(uint64_t offset, uint64_t size) override {
     CAIRN_CHECK(room());
-    return file_->allocate(offset, size);
+    return ForwardingFile::allocate(offset, size);
   }
-  Status punch(uint64_t offset, uint64_t size) override { return file_->punch(offset, size); }
-  Status truncate(uint64_t size) override { return file_->truncate(size); }
-  Result<uint64_t> size() const override { return file_->size(); }
-  Result<env::FileIdentity> identity() const override { return file_->identity(); }
-  Result<std::unique_ptr<env::Mapping>> map(uint64_t reserved_bytes) const override {
-    return file_->map(reserved_bytes);
-  }
-  Status lock_flock() override { return file_->lock_flock(); }
-  Status lock_ofd() override { return file_->lock_ofd(); }
 
  private:
   Status room() const { return full_ ? Status(fail(Code::kResourceExhausted, "test: no space")) : Status(); }
-  std::unique_ptr<env::File> file_;
   const std::atomic<bool>& full_;
 };
 
 // Each write takes half a second.
-class SlowFile final : public env::File {
+class SlowFile final : public env::testing::ForwardingFile {
  public:
-  explicit SlowFile(std::unique_ptr<env::File> file) : file_(std::move(file)) {}
-  Result<size_t> pread(void* to, size_t size, uint64_t offset) const override { return file_->pread(to, size, offset); }
+  using ForwardingFile::ForwardingFile;
   Status pwrite(std::string_view data, uint64_t offset) override {
     std::this_thread::sleep_for(500ms);
-    return file_->pwrite(data, offset);
+    return ForwardingFile::pwrite(data, offset);
   }
-  Status fdatasync() override { return file_->fdatasync(); }
-  void sync_range(uint64_t offset, uint64_t size) override { file_->sync_range(offset, size); }
-  Status allocate(uint64_t offset, uint64_t size) override { return file_->allocate(offset, size); }
-  Status punch(uint64_t offset, uint64_t size) override { return file_->punch(offset, size); }
-  Status truncate(uint64_t size) override { return file_->truncate(size); }
-  Result<uint64_t> size() const override { return file_->size(); }
-  Result<env::FileIdentity> identity() const override { return file_->identity(); }
-  Result<std::unique_ptr<env::Mapping>> map(uint64_t reserved_bytes) const override {
-    return file_->map(reserved_bytes);
-  }
-  Status lock_flock() override { return file_->lock_flock(); }
-  Status lock_ofd() override { return file_->lock_ofd(); }
-
- private:
-  std::unique_ptr<env::File> file_;
 };
 
-class FillableFs final : public env::FileSystem {
+class FillableFs final : public env::testing::ForwardingFileSystem {
  public:
   Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
-    CAIRN_TRY(auto file, fs_.open(path, mode));
+    CAIRN_TRY(auto file, ForwardingFileSystem::open(path, mode));
     if (path.ends_with("/index.tmp") && low_at_checkpoint.exchange(false)) {
       free = 1 << 20;
       return std::unique_ptr<env::File>(std::make_unique<SlowFile>(std::move(file)));
@@ -89,35 +62,20 @@ class FillableFs final : public env::FileSystem {
     if (!path.ends_with("/db")) return file;
     return std::unique_ptr<env::File>(std::make_unique<FillableFile>(std::move(file), full));
   }
-  Result<std::vector<std::string>> list(const std::string& directory) override { return fs_.list(directory); }
-  bool exists(const std::string& path) override { return fs_.exists(path); }
-  Status make_directories(const std::string& path) override { return fs_.make_directories(path); }
-  Status rename(const std::string& from, const std::string& to) override { return fs_.rename(from, to); }
-  Status remove(const std::string& path) override { return fs_.remove(path); }
-  Status remove_all(const std::string& path) override { return fs_.remove_all(path); }
-  Status sync_directory(const std::string& directory) override { return fs_.sync_directory(directory); }
   Result<uint64_t> free_bytes(const std::string& path) override {
-    return free != 0 ? Result<uint64_t>(free.load()) : fs_.free_bytes(path);
+    return free != 0 ? Result<uint64_t>(free.load()) : ForwardingFileSystem::free_bytes(path);
   }
 
   std::atomic<bool> full{false};
   std::atomic<uint64_t> free{0};               // 0: what there is
   std::atomic<bool> low_at_checkpoint{false};  // when the next one is begun, which takes its time
-
- private:
-  env::FileSystem& fs_ = env::posix_fs();
 };
 
 class NodeTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/cairn_node_XXXXXX";
-    path_ = ::mkdtemp(name);
-  }
   void TearDown() override {
     if (node_ != nullptr) node_->stop();
     node_.reset();
-    std::filesystem::remove_all(path_);
   }
 
   void start() {
@@ -188,7 +146,8 @@ class NodeTest : public ::testing::Test {
     return record && *record;
   }
 
-  std::string path_;
+  const env::testing::TempDir folder_;
+  const std::string path_ = folder_.path();
   std::function<void(NodeOptions&)> adjust_ = [](NodeOptions&) {};
   FillableFs fs_;
   env::PosixClock clock_;
