@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/random.h"
+#include "env/testing.h"
 #include "proto/raft_internal.pb.h"
 #include "server/bootstrap.h"
 #include "server/checkpoint.h"
@@ -181,12 +182,9 @@ void expect_same(const mvcc::IndexRoot& got, const mvcc::IndexRoot& want, int64_
 class CheckpointTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/cairn_checkpoint_XXXXXX";
-    path_ = ::mkdtemp(name);
     file_ = path_ + "/member/cairn/index";
     db_ = path_ + "/member/snap/db";
   }
-  void TearDown() override { std::filesystem::remove_all(path_); }
 
   [[nodiscard]] std::string read(const std::string& path) const { return *env::read_file(env::posix_fs(), path); }
   // The file stays the same one.
@@ -223,7 +221,8 @@ class CheckpointTest : public ::testing::Test {
     member.commit();
   }
 
-  std::string path_;
+  const env::testing::TempDir folder_;
+  const std::string path_ = folder_.path();
   std::string file_;
   std::string db_;
 };

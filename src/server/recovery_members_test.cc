@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "cluster/codec.h"
 #include "cluster/membership.h"
+#include "env/testing.h"
 #include "proto/raft_internal.pb.h"
 #include "raft/conf_change.h"
 #include "server/bootstrap.h"
@@ -26,12 +27,9 @@ constexpr NodeId kSecond{0x33};
 class MembersTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/cairn_members_XXXXXX";
-    path_ = ::mkdtemp(name);
     fs::create_directories(path_ + "/member/snap");
     change({cluster::ChangeKind::kAdd, member(kSelf, false)});
   }
-  void TearDown() override { fs::remove_all(path_); }
 
   static cluster::Member member(NodeId id, bool is_learner) {
     return {.id = id,
@@ -98,7 +96,8 @@ class MembersTest : public ::testing::Test {
     return opened;
   }
 
-  std::string path_;
+  const env::testing::TempDir folder_;
+  const std::string path_ = folder_.path();
   std::vector<std::pair<raft::EntryType, std::string>> entries_;
 };
 

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "base/bytes.h"
+#include "env/testing.h"
 #include "mvcc/hash.h"
 #include "mvcc/txn.h"
 #include "server/bootstrap.h"
@@ -18,18 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 const std::string kData = "tests/data/etcd-3.4.23/";
 
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    char name[] = "/tmp/cairn_recovery_XXXXXX";
-    path_ = ::mkdtemp(name);
-  }
-  ~TemporaryDirectory() { fs::remove_all(path_); }
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
+using TemporaryDirectory = env::testing::TempDir;
 
 // A db file with its index, as recovery builds it.
 struct OpenedDb {

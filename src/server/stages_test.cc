@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/errors.h"
+#include "env/testing.h"
 #include "mvcc/range.h"
 #include "proto/raft_internal.pb.h"
 #include "server/bootstrap.h"
@@ -133,12 +134,8 @@ class Member {
 
 class StagesTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/cairn_stages_XXXXXX";
-    path_ = ::mkdtemp(name);
-  }
-  void TearDown() override { std::filesystem::remove_all(path_); }
-  std::string path_;
+  const env::testing::TempDir folder_;
+  const std::string path_ = folder_.path();
 };
 
 TEST_F(StagesTest, AloneItLeadsAfterOneVoteAndReadsNeedNoRound) {

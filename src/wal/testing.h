@@ -14,6 +14,7 @@
 #include "base/check.h"
 #include "base/random.h"
 #include "env/fs.h"
+#include "env/testing.h"
 #include "wal/types.h"
 
 namespace cairn::wal::testing {
@@ -46,26 +47,7 @@ class MemFile final : public env::File {
   std::string bytes_;
 };
 
-// A directory of its own, removed with all in it.
-class TempDir {
- public:
-  TempDir() {
-    std::string name = (std::filesystem::temp_directory_path() / "cairn-wal-XXXXXX").string();
-    CAIRN_ASSERT(::mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~TempDir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-  [[nodiscard]] std::string operator/(std::string_view name) const { return path_ + "/" + std::string(name); }
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
+using env::testing::TempDir;
 
 inline std::string read_all(const std::string& path) {
   Result<std::string> bytes = env::read_file(env::posix_fs(), path);
