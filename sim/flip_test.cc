@@ -10,7 +10,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "mvcc/hash.h"
+#include "mvcc/kv/hash.h"
 #include "proto/raft_internal.pb.h"
 #include "sim/member.h"
 #include "storage/bolt/page.h"
@@ -38,11 +38,11 @@ void keep_line(const log::Entry& entry) {
 class NoClient final : public MemberClient {
  public:
   void on_entry(const raft::Entry&) override {}
-  void on_own_proposal(const server::Proposal&) override {}
-  void on_answer(server::Tag, Code, std::string_view) override {}
-  void on_refused(server::Tag, const Error&) override {}
+  void on_own_proposal(const member::Proposal&) override {}
+  void on_answer(member::Tag, Code, std::string_view) override {}
+  void on_refused(member::Tag, const Error&) override {}
   void on_published() override {}
-  void on_commit_done(const server::CommitJob&) override { ++commits; }
+  void on_commit_done(const member::CommitJob&) override { ++commits; }
   void on_commit_without_space(const Error&) override {}
   void on_checkpoint() override { ++checkpoints; }
 
@@ -319,7 +319,7 @@ TEST(Flip, InOneMetaPageTheOtherIsUsedAndSaid) {
 TEST(Flip, InASideFileItIsMadeAnew) {
   std::vector<std::string> files = sample().files("/wal", ".tmp");
   const std::string checkpoint =
-      fmt::format("{}/{}/{}", kMember, server::kCheckpointDirectory, server::kCheckpointName);
+      fmt::format("{}/{}/{}", kMember, member::kCheckpointDirectory, member::kCheckpointName);
   ASSERT_TRUE(sample().fs.exists(checkpoint));
   files.push_back(checkpoint);
   Random chance(6);

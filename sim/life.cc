@@ -62,7 +62,7 @@ void Life::choose_options() {
   fs_.make_durable_directories("/data");
   fs_.options().can_allocate = !chance_.one_in(6);
 
-  server::BootstrapOptions& bootstrap = member_options_.bootstrap;
+  member::BootstrapOptions& bootstrap = member_options_.bootstrap;
   bootstrap.name = "m0";
   bootstrap.data_dir = kDataDir;
   bootstrap.initial_cluster = {{"m0", {"http://127.0.0.1:2380"}}};
@@ -71,7 +71,7 @@ void Life::choose_options() {
   bootstrap.wal.segment_bytes = uint64_t{16384} << chance_.below(5);
   bootstrap.wal.zero_ahead_bytes = 4096 << chance_.below(5);
 
-  server::ApplyOptions& apply = member_options_.apply;
+  member::ApplyOptions& apply = member_options_.apply;
   apply.buffer_bytes_max = uint64_t{2048} << chance_.below(6);
   apply.buffer_entries_max = chance_.between(3, 200);
   apply.wal_bytes_max = uint64_t{8192} << chance_.below(6);
@@ -82,7 +82,7 @@ void Life::choose_options() {
   apply.quota_bytes = chance_.one_in(5) ? chance_.between(150'000, 600'000) : 0;
   bootstrap.quota_bytes = apply.quota_bytes;
 
-  server::CheckpointOptions& checkpoint = member_options_.checkpoint;
+  member::CheckpointOptions& checkpoint = member_options_.checkpoint;
   checkpoint.changes_min = chance_.between(1, 60);
   checkpoint.changes_min_at_stop = chance_.between(1, 30);
   checkpoint.keys_per_step = chance_.between(1, 20);

@@ -69,7 +69,7 @@ class Life final : private MemberClient {
     bool small_disk = false;
   };
   struct Sent {
-    server::Tag tag = 0;
+    member::Tag tag = 0;
     std::string payload;
     std::optional<Reply> reply;
     Index index;
@@ -79,7 +79,7 @@ class Life final : private MemberClient {
     uint64_t round = 0;
   };
   struct Control {
-    server::Control kind;
+    member::Control kind;
     Index floor;
     std::optional<etcdserverpb::RangeRequest> range;
   };
@@ -107,16 +107,16 @@ class Life final : private MemberClient {
   void announce();
   void propose(const etcdserverpb::InternalRaftRequest& request, bool wants_answer);
   [[nodiscard]] Surroundings surroundings() const;
-  [[nodiscard]] server::Tag next_tag();
+  [[nodiscard]] member::Tag next_tag();
   [[nodiscard]] bool all_answered() const;
   void check_state(const char* when);
   void check_answer(const Sent& sent, Code code, std::string_view text);
   void on_entry(const raft::Entry& entry) override;
-  void on_own_proposal(const server::Proposal& proposal) override;
-  void on_answer(server::Tag tag, Code code, std::string_view text) override;
-  void on_refused(server::Tag tag, const Error& error) override;
+  void on_own_proposal(const member::Proposal& proposal) override;
+  void on_answer(member::Tag tag, Code code, std::string_view text) override;
+  void on_refused(member::Tag tag, const Error& error) override;
   void on_published() override;
-  void on_commit_done(const server::CommitJob& job) override;
+  void on_commit_done(const member::CommitJob& job) override;
   void on_commit_without_space(const Error& error) override;
   void on_checkpoint() override;
 
@@ -142,7 +142,7 @@ class Life final : private MemberClient {
   int64_t think_mean_ns_ = 0;
   std::deque<Sent> sent_;
   std::unordered_map<std::string_view, size_t> by_payload_;
-  std::unordered_map<server::Tag, size_t> by_tag_;
+  std::unordered_map<member::Tag, size_t> by_tag_;
   std::map<std::string, uint64_t> own_proposals_;
   std::vector<raft::Entry> log_;  // handed over; [i] has index i + 1
   Index acknowledged_;
@@ -153,7 +153,7 @@ class Life final : private MemberClient {
   uint64_t first_mutation_ = 0;
   uint64_t round_requests_ = 0;
   uint64_t waiting_ = 0;  // for answers
-  std::unordered_map<server::Tag, Control> controls_;
+  std::unordered_map<member::Tag, Control> controls_;
   bool fault_fired_ = false;  // one that ends the member
   bool sync_failed_ = false;
   bool ending_ = false;

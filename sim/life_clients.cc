@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "cluster/codec.h"
-#include "mvcc/txn.h"
+#include "mvcc/kv/txn.h"
 #include "sim/life.h"
 
 namespace cairn::sim {
@@ -22,15 +22,15 @@ bool is_answered(const etcdserverpb::InternalRaftRequest& request) {
 
 }  // namespace
 
-server::Tag Life::next_tag() { return (chance_.below(kLoops) << 56) | ++request_id_; }
+member::Tag Life::next_tag() { return (chance_.below(kLoops) << 56) | ++request_id_; }
 
 Surroundings Life::surroundings() const {
-  const server::Published& state = member_->published().newest();
+  const member::Published& state = member_->published().newest();
   return {.revision = state.kv.revision,
           .compacted = state.kv.compact_revision,
           .member_id = member_id_,
-          .alarm_no_space = state.has_alarm(server::kAlarmNoSpace),
-          .alarm_corrupt = state.has_alarm(server::kAlarmCorrupt)};
+          .alarm_no_space = state.has_alarm(member::kAlarmNoSpace),
+          .alarm_corrupt = state.has_alarm(member::kAlarmCorrupt)};
 }
 
 // --- asking
@@ -79,7 +79,7 @@ void Life::propose(const etcdserverpb::InternalRaftRequest& given, bool wants_an
 void Life::send_read() {
   ++requests_sent_;
   ++round_requests_;
-  const server::Published& state = member_->published().newest();
+  const member::Published& state = member_->published().newest();
   const uint64_t kind = chance_.below(20);
   if (kind == 0) {
     coverage_.hit("hash");
@@ -90,10 +90,10 @@ void Life::send_read() {
     return reads_->image();
   }
   if (kind == 2) {
-    const server::Tag tag = next_tag();
-    controls_[tag] = {server::Control::kCommit, state.applied, std::nullopt};
+    const member::Tag tag = next_tag();
+    controls_[tag] = {member::Control::kCommit, state.applied, std::nullopt};
     ++waiting_;
-    return member_->control({server::Control::kCommit, tag, {}});
+    return member_->control({member::Control::kCommit, tag, {}});
   }
   const etcdserverpb::RangeRequest range = requests_->range(surroundings());
   if (range.serializable()) return reads_->range(range, Index{});
@@ -102,10 +102,10 @@ void Life::send_read() {
     return reads_->range(range, acknowledged_);
   }
   coverage_.hit("linearizable read with a round");
-  const server::Tag tag = next_tag();
-  controls_[tag] = {server::Control::kLinearizable, acknowledged_, range};
+  const member::Tag tag = next_tag();
+  controls_[tag] = {member::Control::kLinearizable, acknowledged_, range};
   ++waiting_;
-  member_->control({server::Control::kLinearizable, tag, {}});
+  member_->control({member::Control::kLinearizable, tag, {}});
 }
 
 // As the server does once it leads: its attributes, and a new cluster's version.
@@ -175,18 +175,18 @@ void Life::on_entry(const raft::Entry& entry) {
   }
 }
 
-void Life::on_own_proposal(const server::Proposal& proposal) {
+void Life::on_own_proposal(const member::Proposal& proposal) {
   coverage_.hit("alarm raised by the member");
   ++own_proposals_[proposal->bytes];
 }
 
-void Life::on_answer(server::Tag tag, Code code, std::string_view text) {
+void Life::on_answer(member::Tag tag, Code code, std::string_view text) {
   if (const auto control = controls_.find(tag); control != controls_.end()) {
     const Control done = std::move(control->second);
     controls_.erase(control);
     --waiting_;
     if (code != Code::kOk) return violation("a control request failed");
-    if (done.kind == server::Control::kCommit) {
+    if (done.kind == member::Control::kCommit) {
       in_file_ = std::max(in_file_, done.floor);
       coverage_.hit("commit asked for");
       note(fmt::format("entry {} is in the file", done.floor));
@@ -246,7 +246,7 @@ void Life::check_answer(const Sent& sent, Code code, std::string_view text) {
                         reply.code == Code::kOk ? "..." : reply.text));
 }
 
-void Life::on_refused(server::Tag tag, const Error& error) {
+void Life::on_refused(member::Tag tag, const Error& error) {
   if (const auto control = controls_.find(tag); control != controls_.end()) {
     controls_.erase(control);
     --waiting_;
@@ -263,7 +263,7 @@ void Life::on_refused(server::Tag tag, const Error& error) {
 
 void Life::on_published() {
   if (!violation_.empty()) return;
-  const server::Published& state = member_ ? member_->published().newest() : server::Published{};
+  const member::Published& state = member_ ? member_->published().newest() : member::Published{};
   if (!member_ || state.applied == Index{}) return;
   const Model::State& expected = model_.state(state.applied);
   if (state.kv.revision != expected.revision) {
@@ -273,7 +273,7 @@ void Life::on_published() {
   if (member_->apply().stalled()) coverage_.hit("both buffers full");
 }
 
-void Life::on_commit_done(const server::CommitJob& job) {
+void Life::on_commit_done(const member::CommitJob& job) {
   coverage_.hit("commits");
   note(fmt::format("committed {}", job.consistent_index));
   if (job.reclaim) coverage_.hit("commits with a part of a pass");
@@ -282,8 +282,8 @@ void Life::on_commit_done(const server::CommitJob& job) {
 // --- the member's own state
 
 void Life::check_state(const char* when) {
-  server::ApplyCore& apply = member_->apply();
-  const server::Published& state = apply.published().newest();
+  member::ApplyCore& apply = member_->apply();
+  const member::Published& state = apply.published().newest();
   const Index at = apply.applied();
   const auto wrong = [&](const std::string& what) { violation(fmt::format("{}, at entry {}: {}", when, at, what)); };
   if (at > model_.last()) return wrong("applied above what is committed");
@@ -301,7 +301,7 @@ void Life::check_state(const char* when) {
 
   const Model::Tables tables = model_.tables(at);
   std::map<std::string, std::string> alarms;
-  for (const server::Alarm& alarm : *state.alarms) {
+  for (const member::Alarm& alarm : *state.alarms) {
     etcdserverpb::AlarmMember member;
     member.set_memberid(alarm.member_id);
     member.set_alarm(static_cast<etcdserverpb::AlarmType>(alarm.type));

@@ -18,12 +18,12 @@ constexpr uint64_t kPumpTurnsMax = 10'000;
 
 Result<std::unique_ptr<Member>> Member::start(SimFileSystem& fs, Schedule& schedule, MemberOptions options,
                                               MemberClient& client) {
-  CAIRN_TRY(server::Bootstrapped state, server::bootstrap(fs, options.bootstrap));
+  CAIRN_TRY(member::Bootstrapped state, member::bootstrap(fs, options.bootstrap));
   return std::unique_ptr<Member>(new Member(fs, schedule, std::move(options), client, std::move(state)));
 }
 
 Member::Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, MemberClient& client,
-               server::Bootstrapped state)
+               member::Bootstrapped state)
     : fs_(fs),
       schedule_(schedule),
       options_(std::move(options)),
@@ -31,7 +31,7 @@ Member::Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, Mem
       chance_(options_.seed),
       member_id_(state.member_id),
       cluster_id_(state.cluster_id),
-      wal_stage_(std::make_unique<server::WalStage>(fs, std::move(state.log), state.snap_directory)),
+      wal_stage_(std::make_unique<member::WalStage>(fs, std::move(state.log), state.snap_directory)),
       client_to_replication_(schedule, chance_.fork(), options_.delay_mean_ns),
       replication_to_wal_(schedule, chance_.fork(), options_.delay_mean_ns),
       wal_to_replication_(schedule, chance_.fork(), options_.delay_mean_ns),
@@ -41,19 +41,19 @@ Member::Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, Mem
       commit_to_apply_(schedule, chance_.fork(), options_.delay_mean_ns),
       to_client_(schedule, chance_.fork(), options_.delay_mean_ns),
       housekeeping_(schedule, chance_.fork(), options_.delay_mean_ns * 4) {
-  server::ReplicationCore::Options replication;
+  member::ReplicationCore::Options replication;
   replication.raft.id = NodeId(member_id_);
   replication.raft.seed = chance_.next();
-  replication_ = std::make_unique<server::ReplicationCore>(replication, std::move(state.raft_log), state.start);
+  replication_ = std::make_unique<member::ReplicationCore>(replication, std::move(state.raft_log), state.start);
   options_.apply.member_id = member_id_;
-  apply_ = std::make_unique<server::ApplyCore>(options_.apply, std::move(state.state), schedule_.now_ns());
+  apply_ = std::make_unique<member::ApplyCore>(options_.apply, std::move(state.state), schedule_.now_ns());
   commit_reader_ = apply_->published().register_thread();
-  commit_stage_ = std::make_unique<server::CommitStage>(std::move(state.engine), *commit_reader_);
+  commit_stage_ = std::make_unique<member::CommitStage>(std::move(state.engine), *commit_reader_);
   options_.checkpoint.directory = state.checkpoint_directory;
   options_.checkpoint.db = state.db;
   checkpoint_reader_ = apply_->published().register_thread();
   checkpoint_ =
-      std::make_unique<server::CheckpointWriter>(fs, options_.checkpoint, state.checkpoint, *checkpoint_reader_);
+      std::make_unique<member::CheckpointWriter>(fs, options_.checkpoint, state.checkpoint, *checkpoint_reader_);
   schedule_.after(0, [this] {
     core_.run([this] { pump_replication(); });
     apply_worker().run([this] { pump_apply(); });
@@ -73,7 +73,7 @@ void Member::fail_stop(Error error) {
   for (Worker* worker : {&core_, &wal_, &applier_, &committer_, &housekeeper_}) worker->forget();
 }
 
-void Member::propose(server::Proposal proposal) {
+void Member::propose(member::Proposal proposal) {
   proposals_.push_back(std::move(proposal));
   if (proposals_.size() > 1) return;
   client_to_replication_.send([this] {
@@ -84,7 +84,7 @@ void Member::propose(server::Proposal proposal) {
   });
 }
 
-void Member::control(server::ControlRequest request) {
+void Member::control(member::ControlRequest request) {
   client_to_replication_.send([this, request] {
     core_.run([this, request] {
       replication_->control(request);
@@ -122,13 +122,13 @@ void Member::pump_replication() {
   check_stop();
 }
 
-void Member::hand_over(server::ReplicationOutput output) {
-  for (server::WalWrite& write : output.wal) {
+void Member::hand_over(member::ReplicationOutput output) {
+  for (member::WalWrite& write : output.wal) {
     replication_to_wal_.send([this, write = std::move(write)]() mutable {
       wal_worker().run([this, write = std::move(write)]() mutable { run_wal(std::move(write)); });
     });
   }
-  for (server::Refused& refused : output.refused) {
+  for (member::Refused& refused : output.refused) {
     to_client_.send([this, refused = std::move(refused)] {
       if (!failure_) client_.on_refused(refused.tag, refused.error);
     });
@@ -160,7 +160,7 @@ void Member::plan_raft_tick() {
 
 // --- WAL
 
-void Member::run_wal(server::WalWrite write) {
+void Member::run_wal(member::WalWrite write) {
   if (failure_) return;
   wal_busy_ = true;
   auto done = wal_stage_->run(std::move(write));
@@ -203,7 +203,7 @@ void Member::step_checkpoint() {
       const auto step = checkpoint_->step();
       if (failure_) return;
       if (checkpoint_->written_count() > before) client_.on_checkpoint();
-      if (step && *step == server::CheckpointWriter::Step::kMore && !stopping_) step_checkpoint();
+      if (step && *step == member::CheckpointWriter::Step::kMore && !stopping_) step_checkpoint();
     });
   });
 }
@@ -212,7 +212,7 @@ void Member::step_checkpoint() {
 
 void Member::pump_apply() {
   while (!failure_ && !apply_queue_.empty() && (apply_queue_.front().entries.empty() || !apply_->stalled())) {
-    server::ApplyBatch batch = std::move(apply_queue_.front());
+    member::ApplyBatch batch = std::move(apply_queue_.front());
     apply_queue_.pop_front();
     if (auto status = apply_->apply(std::move(batch), schedule_.now_ns()); !status) {
       return fail_stop(std::move(status).error());
@@ -226,12 +226,12 @@ void Member::flush_apply() {
   if (failure_) return;
   if (apply_->has_output()) {
     idle_ticks_ = 0;
-    server::ApplyOutput output = apply_->take_output();
+    member::ApplyOutput output = apply_->take_output();
     for (uint64_t loops = output.loops; loops != 0; loops &= loops - 1) {
       auto& batch = output.answers[static_cast<size_t>(std::countr_zero(loops))];
       to_client_.send([this, batch = std::move(batch)] {
         if (failure_) return;
-        for (const server::Answer& answer : batch.answers)
+        for (const member::Answer& answer : batch.answers)
           client_.on_answer(answer.tag, answer.code, batch.text(answer));
       });
     }
@@ -239,7 +239,7 @@ void Member::flush_apply() {
       apply_to_commit_.send(
           [this, job = *std::move(output.commit)] { committer_.run([this, job] { run_commit(job); }); });
     }
-    for (const server::Proposal& proposal : output.proposals) client_.on_own_proposal(proposal);
+    for (const member::Proposal& proposal : output.proposals) client_.on_own_proposal(proposal);
     if (!output.proposals.empty() || output.notice.worth_sending()) {
       apply_to_replication_.send(
           [this, notice = std::move(output.notice), proposals = std::move(output.proposals)]() mutable {
@@ -280,10 +280,10 @@ void Member::plan_apply_tick() {
 
 // --- commit
 
-void Member::run_commit(server::CommitJob job) {
+void Member::run_commit(member::CommitJob job) {
   if (failure_) return;
   committing_ = true;
-  server::CommitDone done = commit_stage_->run(job);
+  member::CommitDone done = commit_stage_->run(job);
   committing_ = false;
   if (failure_) return;
   if (!done.status && done.status.error().code == Code::kResourceExhausted) {
@@ -362,7 +362,7 @@ void Member::check_stop() {
   const uint64_t before = checkpoint_->written_count();
   while (true) {
     const auto step = checkpoint_->step(true);
-    if (!step || *step != server::CheckpointWriter::Step::kMore) break;
+    if (!step || *step != member::CheckpointWriter::Step::kMore) break;
   }
   if (checkpoint_->written_count() > before) client_.on_checkpoint();
   if (auto status = commit_stage_->close(); !status) fail_stop(std::move(status).error());

@@ -1,6 +1,6 @@
 // sim/member.h: a member made of the real stages, in virtual time and on a simulated disk.
 //
-// ReplicationCore, WalStage, ApplyCore and CommitStage are those that server/node.h runs on its threads. Here each
+// ReplicationCore, WalStage, ApplyCore and CommitStage are those that member/node.h runs on its threads. Here each
 // hand-over between two of them is an event with a random delay; the order between two stages is kept, that between
 // different pairs is free. While the file is being committed or the log written, other_threads() lets the rest go on
 // between two disk operations, as threads would.
@@ -16,12 +16,12 @@
 #include <vector>
 
 #include "base/random.h"
-#include "server/apply_core.h"
-#include "server/bootstrap.h"
-#include "server/checkpoint.h"
-#include "server/commit_stage.h"
-#include "server/replication_core.h"
-#include "server/wal_stage.h"
+#include "member/apply/apply_core.h"
+#include "member/commit_stage.h"
+#include "member/recovery/bootstrap.h"
+#include "member/recovery/checkpoint.h"
+#include "member/replication_core.h"
+#include "member/wal_stage.h"
 #include "sim/disk/sim_fs.h"
 #include "sim/schedule.h"
 
@@ -31,9 +31,9 @@ namespace cairn::sim {
 enum class Arrangement : uint8_t { kOneThread, kWalApart, kAllApart };
 
 struct MemberOptions {
-  server::BootstrapOptions bootstrap;
-  server::ApplyOptions apply;
-  server::CheckpointOptions checkpoint;  // directory and db are set here
+  member::BootstrapOptions bootstrap;
+  member::ApplyOptions apply;
+  member::CheckpointOptions checkpoint;  // directory and db are set here
   Arrangement arrangement = Arrangement::kOneThread;
   int64_t delay_mean_ns = 100'000;
   uint64_t overlap_one_in = 4;  // of the disk operations: others go on before it; 0: never
@@ -47,13 +47,13 @@ class MemberClient {
   // Goes from replication to apply, in the order of indexes.
   virtual void on_entry(const raft::Entry& entry) = 0;
   // The member itself proposes something.
-  virtual void on_own_proposal(const server::Proposal& proposal) = 0;
-  virtual void on_answer(server::Tag tag, Code code, std::string_view text) = 0;
+  virtual void on_own_proposal(const member::Proposal& proposal) = 0;
+  virtual void on_answer(member::Tag tag, Code code, std::string_view text) = 0;
   // It will never be an entry.
-  virtual void on_refused(server::Tag tag, const Error& error) = 0;
+  virtual void on_refused(member::Tag tag, const Error& error) = 0;
   // After the apply stage has done something.
   virtual void on_published() = 0;
-  virtual void on_commit_done(const server::CommitJob& job) = 0;
+  virtual void on_commit_done(const member::CommitJob& job) = 0;
   virtual void on_commit_without_space(const Error& error) = 0;
   virtual void on_checkpoint() = 0;
 };
@@ -64,8 +64,8 @@ class Member {
                                                MemberClient& client);
   ~Member();  // the schedule holds none of its events any more
 
-  void propose(server::Proposal proposal);
-  void control(server::ControlRequest request);
+  void propose(member::Proposal proposal);
+  void control(member::ControlRequest request);
   // A clean stop begins; stopped() says when it is done.
   void stop();
 
@@ -76,9 +76,9 @@ class Member {
   // Asked before a disk operation of a file or log that is being written.
   void other_threads(const Operation& operation);
 
-  [[nodiscard]] server::ApplyCore& apply() { return *apply_; }
-  [[nodiscard]] server::PublishedDomain& published() { return apply_->published(); }
-  [[nodiscard]] const server::ReplicationCore& replication() const { return *replication_; }
+  [[nodiscard]] member::ApplyCore& apply() { return *apply_; }
+  [[nodiscard]] member::PublishedDomain& published() { return apply_->published(); }
+  [[nodiscard]] const member::ReplicationCore& replication() const { return *replication_; }
   [[nodiscard]] const wal::Log& log() const { return wal_stage_->log(); }
   [[nodiscard]] storage::Engine& engine() { return commit_stage_->engine(); }
   [[nodiscard]] uint64_t member_id() const { return member_id_; }
@@ -89,15 +89,15 @@ class Member {
 
  private:
   Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, MemberClient& client,
-         server::Bootstrapped state);
+         member::Bootstrapped state);
 
   void fail_stop(Error error);
   void pump_replication();
-  void hand_over(server::ReplicationOutput output);
-  void run_wal(server::WalWrite write);
+  void hand_over(member::ReplicationOutput output);
+  void run_wal(member::WalWrite write);
   void pump_apply();
   void flush_apply();
-  void run_commit(server::CommitJob job);
+  void run_commit(member::CommitJob job);
   void prepare_spare();
   void step_checkpoint();
   void plan_apply_tick();
@@ -116,13 +116,13 @@ class Member {
   uint64_t member_id_;
   uint64_t cluster_id_;
 
-  std::unique_ptr<server::WalStage> wal_stage_;
-  std::unique_ptr<server::ReplicationCore> replication_;
-  std::unique_ptr<server::ApplyCore> apply_;
-  std::unique_ptr<server::PublishedDomain::Reader> commit_reader_;
-  std::unique_ptr<server::CommitStage> commit_stage_;
-  std::unique_ptr<server::PublishedDomain::Reader> checkpoint_reader_;
-  std::unique_ptr<server::CheckpointWriter> checkpoint_;
+  std::unique_ptr<member::WalStage> wal_stage_;
+  std::unique_ptr<member::ReplicationCore> replication_;
+  std::unique_ptr<member::ApplyCore> apply_;
+  std::unique_ptr<member::PublishedDomain::Reader> commit_reader_;
+  std::unique_ptr<member::CommitStage> commit_stage_;
+  std::unique_ptr<member::PublishedDomain::Reader> checkpoint_reader_;
+  std::unique_ptr<member::CheckpointWriter> checkpoint_;
 
   Worker core_;  // replication
   Worker wal_;
@@ -139,8 +139,8 @@ class Member {
   Lane to_client_;
   Lane housekeeping_;
 
-  std::vector<server::Proposal> proposals_;  // on their way as one batch
-  std::deque<server::ApplyBatch> apply_queue_;
+  std::vector<member::Proposal> proposals_;  // on their way as one batch
+  std::deque<member::ApplyBatch> apply_queue_;
   std::optional<int64_t> planned_tick_ns_;
   uint64_t idle_ticks_ = 0;  // one behind the other at one time: the member spins
   int64_t last_tick_ns_ = 0;

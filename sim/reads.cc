@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "base/errors.h"
-#include "mvcc/hash.h"
-#include "mvcc/range.h"
-#include "mvcc/txn.h"
+#include "mvcc/kv/hash.h"
+#include "mvcc/kv/range.h"
+#include "mvcc/kv/txn.h"
 #include "sim/directory.h"
 
 namespace cairn::sim {
@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kThreads = 4;
 
-using Guard = server::PublishedDomain::Guard;
+using Guard = member::PublishedDomain::Guard;
 
 }  // namespace
 
@@ -26,7 +26,7 @@ class Reads::Job {
 };
 
 struct Reads::Thread {
-  std::unique_ptr<server::PublishedDomain::Reader> reader;
+  std::unique_ptr<member::PublishedDomain::Reader> reader;
   std::optional<Guard> guard;
   std::unique_ptr<Job> job;
   bool opened = false;
@@ -37,7 +37,7 @@ namespace {
 std::unexpected<Error> wrong(std::string text) { return std::unexpected(Error{Code::kDataLoss, std::move(text)}); }
 
 // Does what is published fit the model at its own index?
-Status check_published(const server::Published& state, const Model& model) {
+Status check_published(const member::Published& state, const Model& model) {
   if (state.applied > model.last()) return wrong("published above what is committed");
   const Model::State& expected = model.state(state.applied);
   if (state.kv.revision != expected.revision || state.kv.compact_revision != expected.compacted) {
@@ -95,7 +95,7 @@ class RangeJob final : public Reads::Job {
   Index floor_;
   const Model& model_;
   Random chance_;
-  server::PublishedDomain::Pin pin_;
+  member::PublishedDomain::Pin pin_;
   std::unique_ptr<mvcc::RangeReader> reader_;
   std::string expected_;
   std::string found_;
@@ -134,7 +134,7 @@ class HashJob final : public Reads::Job {
   Random chance_;
   int64_t revision_ = 0;
   int64_t compacted_ = 0;
-  server::PublishedDomain::Pin pin_;
+  member::PublishedDomain::Pin pin_;
   std::optional<mvcc::KvHasher> hasher_;
 };
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "mvcc/txn.h"
+#include "mvcc/kv/txn.h"
 
 namespace cairn::sim {
 namespace {

@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/json_text.h"
-#include "server/config.h"
+#include "cluster/versions.h"
 
 namespace cairn::gateway {
 namespace {
@@ -59,7 +59,7 @@ net::HttpResponse only_get() {
 
 }  // namespace
 
-Gateway::Gateway(server::Node& node, const metrics::Registry& registry, metrics::ServerMetrics& metrics)
+Gateway::Gateway(member::Node& node, const metrics::Registry& registry, metrics::ServerMetrics& metrics)
     : node_(node), registry_(registry), metrics_(metrics) {}
 
 void Gateway::attach(std::span<net::EventLoop* const> loops) {
@@ -92,12 +92,12 @@ net::HttpResponse Gateway::answer(const net::HttpRequest& request, const net::Ev
   return is_health ? health(request, *state) : live_or_ready(request, *state);
 }
 
-net::HttpResponse Gateway::health(const net::HttpRequest& request, const server::Published& state) {
+net::HttpResponse Gateway::health(const net::HttpRequest& request, const member::Published& state) {
   if (request.method != "GET") return only_get();
   std::string reason;
-  for (const server::Alarm& alarm : *state.alarms) {
-    const std::string name = alarm.type == server::kAlarmNoSpace   ? "NOSPACE"
-                             : alarm.type == server::kAlarmCorrupt ? "CORRUPT"
+  for (const member::Alarm& alarm : *state.alarms) {
+    const std::string name = alarm.type == member::kAlarmNoSpace   ? "NOSPACE"
+                             : alarm.type == member::kAlarmCorrupt ? "CORRUPT"
                                                                    : "UNKNOWN";
     if (reason.empty() && !has_value(request.query, "exclude", name)) reason = "ALARM " + name;
   }
@@ -121,17 +121,17 @@ net::HttpResponse Gateway::version(const net::HttpRequest& request, const net::E
   const auto state = readers_[loop.index()]->enter();
   const std::string& cluster = state->members->version;
   const std::string& storage = state->storage_version;
-  return json(fmt::format(R"({{"etcdserver":"{}","etcdcluster":"{}","storage":"{}"}})", server::kEtcdVersion,
+  return json(fmt::format(R"({{"etcdserver":"{}","etcdcluster":"{}","storage":"{}"}})", cluster::kEtcdVersion,
                           cluster.empty() ? "not_decided" : cluster, storage.empty() ? "unknown" : storage));
 }
 
-net::HttpResponse Gateway::live_or_ready(const net::HttpRequest& request, const server::Published& state) const {
+net::HttpResponse Gateway::live_or_ready(const net::HttpRequest& request, const member::Published& state) const {
   const bool ready = request.path.starts_with("/readyz");
   const std::string root = ready ? "/readyz" : "/livez";
   std::vector<Check> all = {{"serializable_read", ""}};
   if (ready) {
     all.push_back({"linearizable_read", state.leader.leader == raft::kNoNode ? "etcdserver: no leader" : ""});
-    all.push_back({"data_corruption", state.has_alarm(server::kAlarmCorrupt) ? "alarm activated: CORRUPT" : ""});
+    all.push_back({"data_corruption", state.has_alarm(member::kAlarmCorrupt) ? "alarm activated: CORRUPT" : ""});
     const auto* self = state.members->find(NodeId(node_.member_id()));
     all.push_back({"non_learner", self != nullptr && self->is_learner ? "not supported for learner" : ""});
   }

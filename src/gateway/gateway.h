@@ -7,16 +7,16 @@
 #include <string>
 #include <vector>
 
+#include "member/node.h"
 #include "metrics/families.h"
 #include "net/event_loop.h"
 #include "net/http.h"
-#include "server/node.h"
 
 namespace cairn::gateway {
 
 class Gateway final : public net::HttpHandler {
  public:
-  Gateway(server::Node& node, const metrics::Registry& registry, metrics::ServerMetrics& metrics);
+  Gateway(member::Node& node, const metrics::Registry& registry, metrics::ServerMetrics& metrics);
 
   // After the net::Server was made and before it starts: one reader a loop.
   void attach(std::span<net::EventLoop* const> loops);
@@ -41,16 +41,16 @@ class Gateway final : public net::HttpHandler {
     std::string failure;  // empty: passed
   };
   net::HttpResponse answer(const net::HttpRequest& request, const net::EventLoop& loop);
-  net::HttpResponse health(const net::HttpRequest& request, const server::Published& state);
+  net::HttpResponse health(const net::HttpRequest& request, const member::Published& state);
   net::HttpResponse version(const net::HttpRequest& request, const net::EventLoop& loop) const;
   static net::HttpResponse checks(const net::HttpRequest& request, const std::vector<Check>& checks);
-  net::HttpResponse live_or_ready(const net::HttpRequest& request, const server::Published& state) const;
+  net::HttpResponse live_or_ready(const net::HttpRequest& request, const member::Published& state) const;
 
-  server::Node& node_;
+  member::Node& node_;
   const metrics::Registry& registry_;
   metrics::ServerMetrics& metrics_;
   Probes probes_{*this};
-  std::vector<std::unique_ptr<server::PublishedDomain::Reader>> readers_;  // by loop index
+  std::vector<std::unique_ptr<member::PublishedDomain::Reader>> readers_;  // by loop index
 };
 
 }  // namespace cairn::gateway

@@ -4,10 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "member/quota.h"
+#include "member/testing/member.h"
 #include "net/server.h"
 #include "net/testing/test_client.h"
-#include "server/quota.h"
-#include "server/testing/member.h"
 
 namespace cairn::gateway {
 namespace {
@@ -26,7 +26,7 @@ class GatewayTest : public ::testing::Test {
     options.listen.push_back({.address = "127.0.0.1:0", .grpc = false, .http_handler = &gateway_->probes()});
     server_ = std::make_unique<net::Server>(options, nullptr, gateway_.get());
     gateway_->attach(server_->loops());
-    member_.start([](unsigned, server::AnswerBatch) {});
+    member_.start([](unsigned, member::AnswerBatch) {});
     addresses_ = *server_->start();
   }
   void TearDown() override { server_->stop(1'000'000'000); }
@@ -50,7 +50,7 @@ class GatewayTest : public ::testing::Test {
     }
   }
 
-  server::testing::Member member_;
+  member::testing::Member member_;
   std::unique_ptr<Gateway> gateway_;
   std::unique_ptr<net::Server> server_;
   std::vector<std::string> addresses_;
@@ -64,7 +64,7 @@ TEST_F(GatewayTest, HealthIsJsonThatDoesNotSaySo) {
 }
 
 TEST_F(GatewayTest, HealthFailsForAnAlarmThatIsNotExcluded) {
-  raise(server::kAlarmNoSpace);
+  raise(member::kAlarmNoSpace);
   const std::string answer = get("/health");
   EXPECT_THAT(answer, StartsWith("HTTP/1.1 503 "));
   EXPECT_THAT(answer, HasSubstr("X-Content-Type-Options: nosniff\r\n"));
@@ -73,13 +73,13 @@ TEST_F(GatewayTest, HealthFailsForAnAlarmThatIsNotExcluded) {
   EXPECT_THAT(get("/health?exclude=CORRUPT"), StartsWith("HTTP/1.1 503 "));
   EXPECT_THAT(get("/health?exclude=CORRUPT&exclude=NOSPACE&serializable=true"), StartsWith("HTTP/1.1 200 "));
   EXPECT_THAT(get("/readyz"), StartsWith("HTTP/1.1 200 ")) << "no room does not take a member out of service";
-  raise(server::kAlarmCorrupt);
+  raise(member::kAlarmCorrupt);
   EXPECT_THAT(get("/health"), HasSubstr("ALARM NOSPACE")) << "of several the first is said";
   EXPECT_THAT(get("/health?exclude=NOSPACE"), HasSubstr("ALARM CORRUPT"));
 }
 
 TEST_F(GatewayTest, ReadyzFailsForCorruptDataOnly) {
-  raise(server::kAlarmCorrupt);
+  raise(member::kAlarmCorrupt);
   const std::string answer = get("/readyz");
   EXPECT_THAT(answer, StartsWith("HTTP/1.1 503 "));
   EXPECT_THAT(answer, HasSubstr("[-]data_corruption failed: alarm activated: CORRUPT\n"));

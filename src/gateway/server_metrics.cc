@@ -92,7 +92,7 @@ std::vector<Sample> handled(const net::Server& server) {
 // A look at the published state from whatever thread renders.
 class StateReader {
  public:
-  explicit StateReader(server::Node& node) : reader_(node.published().register_thread()) {}
+  explicit StateReader(member::Node& node) : reader_(node.published().register_thread()) {}
 
   template <class Read>
   auto read(const Read& read) {
@@ -103,12 +103,12 @@ class StateReader {
 
  private:
   Mutex mutex_;
-  std::unique_ptr<server::PublishedDomain::Reader> reader_ CAIRN_GUARDED_BY(mutex_);
+  std::unique_ptr<member::PublishedDomain::Reader> reader_ CAIRN_GUARDED_BY(mutex_);
 };
 
 }  // namespace
 
-void add_server_metrics(metrics::Registry& registry, const net::Server& server, server::Node& node) {
+void add_server_metrics(metrics::Registry& registry, const net::Server& server, member::Node& node) {
   registry.collect("grpc_server_started_total", "Total number of RPCs started on the server.", Kind::kCounter,
                    [&server] { return per_method(server, &net::MethodStats::started); });
   registry.collect("grpc_server_handled_total", "Total number of RPCs completed on the server, by code.",
@@ -126,13 +126,13 @@ void add_server_metrics(metrics::Registry& registry, const net::Server& server, 
 
   const auto reader = std::make_shared<StateReader>(node);
   metrics::add_cluster_version(registry, [reader] {
-    return reader->read([](const server::Published& state) { return state.members->version; });
+    return reader->read([](const member::Published& state) { return state.members->version; });
   });
   registry.collect("etcd_debugging_server_alarms", "Alarms, 1 while active.", Kind::kGauge, [reader] {
-    return reader->read([](const server::Published& state) {
+    return reader->read([](const member::Published& state) {
       std::vector<Sample> samples;
-      for (const server::Alarm& alarm : *state.alarms) {
-        samples.push_back({{{"alarm_type", alarm.type == server::kAlarmNoSpace ? "NOSPACE" : "CORRUPT"},
+      for (const member::Alarm& alarm : *state.alarms) {
+        samples.push_back({{{"alarm_type", alarm.type == member::kAlarmNoSpace ? "NOSPACE" : "CORRUPT"},
                             {"server_id", fmt::format("{:x}", alarm.member_id)}},
                            1});
       }

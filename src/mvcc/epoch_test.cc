@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "base/random.h"
-#include "mvcc/index.h"
+#include "mvcc/index/index.h"
 
 namespace cairn::mvcc {
 namespace {

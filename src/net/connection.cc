@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "base/log.h"
-#include "net/http1_session.h"
-#include "net/http2_session.h"
+#include "net/http1/http1_session.h"
+#include "net/http2/http2_session.h"
 #include "net/loop.h"
 
 namespace cairn::net {

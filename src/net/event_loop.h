@@ -5,7 +5,7 @@
 #include <functional>
 #include <memory>
 
-#include "net/grpc.h"
+#include "net/http2/grpc.h"
 
 namespace cairn::net {
 

@@ -6,7 +6,7 @@
 #include "base/check.h"
 #include "env/clock.h"
 #include "net/connection.h"
-#include "net/grpc_call.h"
+#include "net/http2/grpc_call.h"
 
 namespace cairn::net {
 namespace {

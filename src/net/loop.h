@@ -19,8 +19,8 @@
 #include <vector>
 
 #include "base/mutex.h"
-#include "net/call_table.h"
 #include "net/event_loop.h"
+#include "net/http2/call_table.h"
 #include "net/output.h"
 #include "net/reactor.h"
 #include "net/stats.h"

@@ -14,8 +14,8 @@
 
 #include "base/error.h"
 #include "net/event_loop.h"
-#include "net/grpc.h"
 #include "net/http.h"
+#include "net/http2/grpc.h"
 #include "net/stats.h"
 
 namespace cairn::net {

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "net/gzip.h"
+#include "net/http2/gzip.h"
 #include "net/testing/test_client.h"
 #include "net/testing/test_server.h"
 

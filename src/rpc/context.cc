@@ -4,7 +4,7 @@
 
 #include "base/errors.h"
 #include "base/log.h"
-#include "server/requests.h"
+#include "member/requests.h"
 
 namespace cairn::rpc {
 namespace {
@@ -14,7 +14,7 @@ constexpr int64_t kWatchIntervalNs = 1'000'000'000;
 
 }  // namespace
 
-Context::Context(server::Node& node, net::EventLoop& loop, const env::Clock& clock, Residency& residency,
+Context::Context(member::Node& node, net::EventLoop& loop, const env::Clock& clock, Residency& residency,
                  Workers& workers, const Limits& limits)
     : node_(node),
       loop_(loop),
@@ -24,8 +24,8 @@ Context::Context(server::Node& node, net::EventLoop& loop, const env::Clock& clo
       limits_(limits),
       reader_(node.published().register_thread()) {}
 
-void Context::propose(net::Call& call, server::RequestKind kind, std::string_view body, Wait until, uint64_t space) {
-  propose_other(call, server::join_request(kind, body, node_.next_request_id()), until, space);
+void Context::propose(net::Call& call, member::RequestKind kind, std::string_view body, Wait until, uint64_t space) {
+  propose_other(call, member::join_request(kind, body, node_.next_request_id()), until, space);
 }
 
 void Context::propose_other(net::Call& call, std::string entry_bytes, Wait until, uint64_t space) {
@@ -34,7 +34,7 @@ void Context::propose_other(net::Call& call, std::string entry_bytes, Wait until
     // While the alarm is in force such a write would be refused when it is applied: it need not go to the log, where
     // space may be short as well.
     const auto state = enter();
-    if (state->has_alarm(server::kAlarmNoSpace) && !state->has_alarm(server::kAlarmCorrupt)) {
+    if (state->has_alarm(member::kAlarmNoSpace) && !state->has_alarm(member::kAlarmCorrupt)) {
       return finish_with(call, errors::no_space());
     }
   }
@@ -46,14 +46,14 @@ void Context::propose_other(net::Call& call, std::string entry_bytes, Wait until
 
 void Context::when_linearizable(net::Call& call, Continuation then) {
   if (enter()->reads_alone) return then(call, nullptr);
-  wait(call, server::Control::kLinearizable, std::move(then));
+  wait(call, member::Control::kLinearizable, std::move(then));
 }
 
 void Context::when_committed(net::Call& call, Continuation then) {
-  wait(call, server::Control::kCommit, std::move(then));
+  wait(call, member::Control::kCommit, std::move(then));
 }
 
-void Context::wait(net::Call& call, server::Control kind, Continuation then) {
+void Context::wait(net::Call& call, member::Control kind, Continuation then) {
   if (turn_ns_ == 0) turn_ns_ = clock_.monotonic_ns();
   outstanding_.push_back({turn_ns_ + limits_.request_timeout_ns, call.id(), true});
   waiting_.emplace(call.id().value, std::move(then));
@@ -69,7 +69,7 @@ net::Call* Context::still_waits(const Outstanding& one) {
 void Context::answer_elsewhere(net::Call& call, Make make) {
   const bool taken =
       workers_.run(Workers::Kind::kReader,
-                   [id = call.id(), &loop = loop_, make = std::move(make)](server::PublishedDomain::Reader& reader) {
+                   [id = call.id(), &loop = loop_, make = std::move(make)](member::PublishedDomain::Reader& reader) {
                      auto answer = std::make_shared<Result<std::string>>(make(reader));
                      loop.post([id, &loop, answer] {
                        net::Call* const later = loop.find(id);
@@ -139,8 +139,8 @@ void Context::expire() {
   timer_ = outstanding_.empty() ? nullptr : loop_.after(kExpireIntervalNs, [this] { expire(); });
 }
 
-void Context::deliver(const server::AnswerBatch& batch) {
-  for (const server::Answer& answer : batch.answers) {
+void Context::deliver(const member::AnswerBatch& batch) {
+  for (const member::Answer& answer : batch.answers) {
     const net::CallId id{answer.tag & 0x00ff'ffff'ffff'ffff};
     net::Call* const call = loop_.find(id);
     if (call == nullptr) continue;

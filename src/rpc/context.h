@@ -13,12 +13,12 @@
 #include <unordered_map>
 #include <vector>
 
+#include "member/node.h"
+#include "member/requests.h"
 #include "net/event_loop.h"
-#include "net/grpc.h"
+#include "net/http2/grpc.h"
 #include "rpc/residency.h"
 #include "rpc/workers.h"
-#include "server/node.h"
-#include "server/requests.h"
 
 namespace cairn::rpc {
 
@@ -40,11 +40,11 @@ class Context {
   // Goes on with a call that has waited; `error` null: what was waited for has come.
   using Continuation = std::function<void(net::Call& call, const Error* error)>;
 
-  Context(server::Node& node, net::EventLoop& loop, const env::Clock& clock, Residency& residency, Workers& workers,
+  Context(member::Node& node, net::EventLoop& loop, const env::Clock& clock, Residency& residency, Workers& workers,
           const Limits& limits);
 
-  [[nodiscard]] server::PublishedDomain::Guard enter() { return reader_->enter(); }
-  [[nodiscard]] server::Node& node() { return node_; }
+  [[nodiscard]] member::PublishedDomain::Guard enter() { return reader_->enter(); }
+  [[nodiscard]] member::Node& node() { return node_; }
   [[nodiscard]] net::EventLoop& loop() { return loop_; }
   [[nodiscard]] const Limits& limits() const { return limits_; }
   [[nodiscard]] Workers& workers() { return workers_; }
@@ -61,14 +61,14 @@ class Context {
   // more than being applied (a physical compaction) waits as long as its caller does.
   enum class Wait : uint8_t { kApplied, kLonger };
   // `space` is what it will take of the db: above 0 it is refused while there is no space.
-  void propose(net::Call& call, server::RequestKind kind, std::string_view body, Wait until = Wait::kApplied,
+  void propose(net::Call& call, member::RequestKind kind, std::string_view body, Wait until = Wait::kApplied,
                uint64_t space = 0);
   void propose_other(net::Call& call, std::string entry_bytes, Wait until = Wait::kApplied, uint64_t space = 0);
   // Calls `then` once everything acknowledged before now is in the published state (at once when it is), or fails.
   void when_linearizable(net::Call& call, Continuation then);
   void when_committed(net::Call& call, Continuation then);
   // The call is answered by a worker with what `make` returns there; or refused, when too many wait for one.
-  using Make = std::function<Result<std::string>(server::PublishedDomain::Reader& reader)>;
+  using Make = std::function<Result<std::string>(member::PublishedDomain::Reader& reader)>;
   void answer_elsewhere(net::Call& call, Make make);
   // From now on the call is aborted when its client takes nothing of what is queued for it for the time that a reader
   // may stand still; or, when `ages`, when it lasts too long.
@@ -80,15 +80,15 @@ class Context {
 
   // At the end of a turn of the loop.
   void flush();
-  void deliver(const server::AnswerBatch& batch);
+  void deliver(const member::AnswerBatch& batch);
 
  private:
-  [[nodiscard]] server::Tag tag_of(net::CallId id) const { return id.value | (uint64_t{loop_.index()} << 56); }
-  void wait(net::Call& call, server::Control kind, Continuation then);
+  [[nodiscard]] member::Tag tag_of(net::CallId id) const { return id.value | (uint64_t{loop_.index()} << 56); }
+  void wait(net::Call& call, member::Control kind, Continuation then);
   void expire();
   void look_after_readers();
 
-  server::Node& node_;
+  member::Node& node_;
   net::EventLoop& loop_;
   const env::Clock& clock_;
   Residency& residency_;
@@ -96,9 +96,9 @@ class Context {
   Limits limits_;
   Residency::Faults faults_;
   bool touches_file_ = false;  // in this turn
-  std::unique_ptr<server::PublishedDomain::Reader> reader_;
-  std::vector<server::Proposal> proposals_;
-  std::vector<server::ControlRequest> controls_;
+  std::unique_ptr<member::PublishedDomain::Reader> reader_;
+  std::vector<member::Proposal> proposals_;
+  std::vector<member::ControlRequest> controls_;
   std::unordered_map<uint64_t, Continuation> waiting_;  // by CallId
   struct Outstanding {
     int64_t deadline_ns;

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "net/grpc.h"
+#include "net/http2/grpc.h"
 
 namespace cairn::rpc {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "rpc/kv_service.h"
+#include "rpc/services/kv_service.h"
 
 namespace cairn::rpc {
 namespace {
@@ -69,7 +69,7 @@ class RangeProducer final : public net::MessageProducer {
   void have_slice_made() {
     state_->busy = true;
     context_.workers().go_on(Workers::Kind::kReader, [state = state_, &loop = context_.loop(),
-                                                      call = call_](server::PublishedDomain::Reader& reader) {
+                                                      call = call_](member::PublishedDomain::Reader& reader) {
       state->slice.resize(kWorkerSliceBytes);
       state->slice_at = 0;
       const auto made = state->range.reader->produce(reader.enter()->kv.records, state->slice);
@@ -91,7 +91,7 @@ class RangeProducer final : public net::MessageProducer {
 
 }  // namespace
 
-Result<OpenRange> open_range(const server::PublishedDomain::Guard& state, const server::Node& node,
+Result<OpenRange> open_range(const member::PublishedDomain::Guard& state, const member::Node& node,
                              const mvcc::RangeRequest& request) {
   CAIRN_TRY(const int64_t revision, mvcc::check_range_revision(request.revision, state->kv, false));
   OpenRange range;
@@ -116,7 +116,7 @@ uint64_t response_size(const OpenRange& range) {
   return range.prefix.size() + range.reader->kvs_bytes() + suffix_of(*range.reader).size();
 }
 
-Result<std::string> whole_response(const server::PublishedDomain::Guard& state, OpenRange range) {
+Result<std::string> whole_response(const member::PublishedDomain::Guard& state, OpenRange range) {
   std::string message = std::move(range.prefix);
   const size_t begin = message.size();
   const std::string suffix = suffix_of(*range.reader);
@@ -195,7 +195,7 @@ bool RangeStreamer::pump(net::Call& call, Context& context, const std::function<
     if (!message && context.careful()) {
       state.busy = true;
       context.workers().go_on(Workers::Kind::kReader, [shared = state_, &loop = context.loop(), id = call.id(),
-                                                       again](server::PublishedDomain::Reader& reader) {
+                                                       again](member::PublishedDomain::Reader& reader) {
         shared->made = shared->make(reader.enter()->kv.records);
         loop.post([shared, &loop, id, again] {
           shared->busy = false;

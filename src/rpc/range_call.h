@@ -8,8 +8,8 @@
 #include <memory>
 #include <string>
 
-#include "mvcc/range.h"
-#include "net/grpc.h"
+#include "mvcc/kv/range.h"
+#include "net/http2/grpc.h"
 #include "rpc/context.h"
 
 namespace cairn::rpc {
@@ -17,13 +17,13 @@ namespace cairn::rpc {
 // An opened range, with what keeps it readable between slices.
 struct OpenRange {
   std::unique_ptr<mvcc::RangeReader> reader;
-  server::PublishedDomain::Pin pin;
+  member::PublishedDomain::Pin pin;
   std::string prefix;  // the encoded header
 };
 
 // Opens the range at the state that `reader` sees now.
 //   errors: future_rev, compacted, kDataLoss
-[[nodiscard]] Result<OpenRange> open_range(const server::PublishedDomain::Guard& state, const server::Node& node,
+[[nodiscard]] Result<OpenRange> open_range(const member::PublishedDomain::Guard& state, const member::Node& node,
                                            const mvcc::RangeRequest& request);
 
 inline constexpr uint64_t kWholeBytesMax = 16 << 10;  // shorter answers are built and sent at once
@@ -31,7 +31,7 @@ inline constexpr uint64_t kWholeBytesMax = 16 << 10;  // shorter answers are bui
 [[nodiscard]] uint64_t response_size(const OpenRange& range);
 // The RangeResponse itself.
 //   errors: kDataLoss
-[[nodiscard]] Result<std::string> whole_response(const server::PublishedDomain::Guard& state, OpenRange range);
+[[nodiscard]] Result<std::string> whole_response(const member::PublishedDomain::Guard& state, OpenRange range);
 // Sends it and ends the call.
 void send_range(net::Call& call, Context& context, OpenRange range);
 

@@ -87,7 +87,7 @@ class ReadersTest : public ServicesTest {
   // Until release_workers() none of the kind does anything.
   void occupy_workers(Workers::Kind kind, int count) {
     for (int i = 0; i < count; ++i) {
-      ASSERT_TRUE(services_->workers().run(kind, [this](server::PublishedDomain::Reader&) {
+      ASSERT_TRUE(services_->workers().run(kind, [this](member::PublishedDomain::Reader&) {
         std::unique_lock lock(mutex_);
         ++occupied_;
         wake_.wait(lock, [this] { return released_; });

@@ -5,9 +5,9 @@
 #include "base/bytes.h"
 #include "proto/health.pb.h"
 #include "proto/rpc.pb.h"
-#include "rpc/kv_service.h"
-#include "rpc/maintenance_service.h"
 #include "rpc/one_request.h"
+#include "rpc/services/kv_service.h"
+#include "rpc/services/maintenance_service.h"
 #include "rpc/unmarshal.h"
 
 namespace cairn::rpc {
@@ -97,7 +97,7 @@ constexpr std::string_view kServices[] = {"etcdserverpb.KV", "etcdserverpb.Maint
 
 }  // namespace
 
-Services::Services(server::Node& node, const env::Clock& clock, const Limits& limits)
+Services::Services(member::Node& node, const env::Clock& clock, const Limits& limits)
     : node_(node),
       clock_(clock),
       limits_(limits),
@@ -111,10 +111,10 @@ void Services::attach(std::span<net::EventLoop* const> loops) {
   }
 }
 
-void Services::deliver(unsigned loop, server::AnswerBatch batch) {
+void Services::deliver(unsigned loop, member::AnswerBatch batch) {
   Context& context = *contexts_[loop];
   context.loop().post(
-      [&context, shared = std::make_shared<server::AnswerBatch>(std::move(batch))] { context.deliver(*shared); });
+      [&context, shared = std::make_shared<member::AnswerBatch>(std::move(batch))] { context.deliver(*shared); });
 }
 
 std::unique_ptr<net::CallHandler> Services::route(std::string_view path, net::Call& call) {

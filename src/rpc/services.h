@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "net/grpc.h"
+#include "net/http2/grpc.h"
 #include "rpc/context.h"
 #include "rpc/residency.h"
 #include "rpc/workers.h"
@@ -16,12 +16,12 @@ namespace cairn::rpc {
 
 class Services final : public net::Router {
  public:
-  Services(server::Node& node, const env::Clock& clock, const Limits& limits);
+  Services(member::Node& node, const env::Clock& clock, const Limits& limits);
 
   // After the net::Server was made and before it starts: one Context a loop.
   void attach(std::span<net::EventLoop* const> loops);
   // The node's answers, on any thread.
-  void deliver(unsigned loop, server::AnswerBatch batch);
+  void deliver(unsigned loop, member::AnswerBatch batch);
 
   std::unique_ptr<net::CallHandler> route(std::string_view path, net::Call& call) override;
   [[nodiscard]] bool has_service(std::string_view service) const override;
@@ -30,7 +30,7 @@ class Services final : public net::Router {
   [[nodiscard]] Workers& workers() { return workers_; }
 
  private:
-  server::Node& node_;
+  member::Node& node_;
   const env::Clock& clock_;
   Limits limits_;
   Residency residency_;

@@ -9,11 +9,11 @@
 #include <gtest/gtest.h>
 
 #include "base/errors.h"
+#include "member/testing/member.h"
 #include "net/server.h"
 #include "net/testing/test_client.h"
 #include "proto/rpc.pb.h"
 #include "rpc/services.h"
-#include "server/testing/member.h"
 
 namespace cairn::rpc {
 
@@ -34,14 +34,14 @@ class ServicesTest : public ::testing::Test {
 
   void open(const Limits& limits, env::FileSystem& fs = env::posix_fs()) {
     close();
-    member_ = std::make_unique<server::testing::Member>(nullptr, fs);
+    member_ = std::make_unique<member::testing::Member>(nullptr, fs);
     services_ = std::make_unique<Services>(*member_->node, member_->clock, limits);
     net::ServerOptions options;
     options.listen.push_back({.address = "127.0.0.1:0"});
     options.max_request_message_bytes = limits.request_bytes_max + (512u << 10);
     server_ = std::make_unique<net::Server>(options, services_.get(), nullptr);
     services_->attach(server_->loops());
-    member_->start([this](unsigned loop, server::AnswerBatch batch) { services_->deliver(loop, std::move(batch)); });
+    member_->start([this](unsigned loop, member::AnswerBatch batch) { services_->deliver(loop, std::move(batch)); });
     address_ = (*server_->start())[0];
     client_ = std::make_unique<net::TestClient>(address_);
   }
@@ -84,7 +84,7 @@ class ServicesTest : public ::testing::Test {
   }
   static std::string text_of(const Error& e) { return std::to_string(static_cast<int>(e.code)) + " " + e.message; }
 
-  std::unique_ptr<server::testing::Member> member_;
+  std::unique_ptr<member::testing::Member> member_;
   std::unique_ptr<Services> services_;
   std::unique_ptr<net::Server> server_;
   std::string address_;

@@ -12,7 +12,7 @@ void stand_back() { (void)::setpriority(PRIO_PROCESS, 0, kBackgroundNice); }
 
 }  // namespace
 
-Workers::Workers(server::PublishedDomain& domain, Residency& residency, Options options)
+Workers::Workers(member::PublishedDomain& domain, Residency& residency, Options options)
     : domain_(domain), residency_(residency) {
   {
     MutexLock lock(mutex_);

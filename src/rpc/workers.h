@@ -16,14 +16,14 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "member/published.h"
 #include "rpc/residency.h"
-#include "server/published.h"
 
 namespace cairn::rpc {
 
 class Workers {
  public:
-  using Task = std::function<void(server::PublishedDomain::Reader& reader)>;
+  using Task = std::function<void(member::PublishedDomain::Reader& reader)>;
   enum class Kind : uint8_t { kReader, kBackground };
   struct Options {
     size_t reader_count = 2;
@@ -31,7 +31,7 @@ class Workers {
     size_t background_tasks_max = 100;
   };
 
-  Workers(server::PublishedDomain& domain, Residency& residency, Options options);
+  Workers(member::PublishedDomain& domain, Residency& residency, Options options);
   ~Workers();  // tasks not begun are dropped
 
   // False: too many wait; the task is not run.
@@ -49,7 +49,7 @@ class Workers {
   bool put(Kind kind, Task task, bool refusable);
   void work(Kind kind);
 
-  server::PublishedDomain& domain_;
+  member::PublishedDomain& domain_;
   Residency& residency_;
   Mutex mutex_;
   Queue readers_ CAIRN_GUARDED_BY(mutex_);

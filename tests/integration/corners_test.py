@@ -115,7 +115,7 @@ class Readme(harness.Case):
         text = (harness.ROOT / "tests/README.md").read_text()
         names = re.findall(r"`([A-Z]\w+\.(?!py)\w+)`", text)
         self.assertGreater(len(names), 15)
-        sources = "".join(path.read_text() for pattern in ("src/*/*_test.cc", "tests/integration/*_test.py")
+        sources = "".join(path.read_text() for pattern in ("src/**/*_test.cc", "tests/integration/*_test.py")
                           for path in harness.ROOT.glob(pattern))
         for name in names:
             suite, test = name.split(".")

@@ -18,17 +18,17 @@
 #include "base/check.h"
 #include "base/go_duration.h"
 #include "base/log.h"
+#include "cmd/server/config.h"
+#include "cmd/server/logging.h"
 #include "env/clock.h"
 #include "env/fs.h"
 #include "gateway/gateway.h"
 #include "gateway/server_metrics.h"
+#include "member/node.h"
 #include "metrics/families.h"
 #include "net/listener.h"
 #include "net/server.h"
 #include "rpc/services.h"
-#include "server/config.h"
-#include "server/logging.h"
-#include "server/node.h"
 
 extern char** environ;
 
@@ -43,21 +43,21 @@ constexpr int64_t kLockReportNs = 10'000'000'000;
 
 [[noreturn]] void fail_stop(const Error& error) {
   log::fatal("the member cannot go on", {{"error", error.message}});
-  server::flush_log();
+  cmd::flush_log();
   // Not exit(): other threads are still at work on what destructors would take away.
   std::_Exit(2);
 }
 
 // Without destructors: the registry's readers outlive what they look at. All files are closed by now.
 [[noreturn]] void leave(int code) {
-  server::flush_log();
+  cmd::flush_log();
   std::fflush(nullptr);
   std::_Exit(code);
 }
 
 int refuse(std::string_view what, const Error& error) {
   log::fatal(what, {{"error", error.message}});
-  server::flush_log();
+  cmd::flush_log();
   return 1;
 }
 
@@ -68,8 +68,8 @@ std::vector<std::string> texts(const std::vector<cluster::Url>& urls) {
 }
 
 // How often to commit and to make snapshots: as told, else as the stages do it by themselves.
-void set_intervals(const server::Config& config, server::ApplyOptions& apply) {
-  const server::Config defaults;
+void set_intervals(const cmd::Config& config, member::ApplyOptions& apply) {
+  const cmd::Config defaults;
   if (config.batch_interval != defaults.batch_interval) apply.commit_interval_ns = config.batch_interval.count();
   if (config.batch_limit != defaults.batch_limit) apply.buffer_entries_max = std::max<uint64_t>(1, config.batch_limit);
   if (config.compaction_sleep != defaults.compaction_sleep) apply.reclaim_interval_ns = config.compaction_sleep.count();
@@ -80,9 +80,9 @@ void set_intervals(const server::Config& config, server::ApplyOptions& apply) {
 }
 
 // What a member without data needs, before anything is written for it.
-Status check_founding(const server::Config& config, const server::BootstrapOptions& options) {
-  if (server::holds_member(env::posix_fs(), options)) return {};
-  CAIRN_CHECK(server::verify_bootstrap(config));
+Status check_founding(const cmd::Config& config, const member::BootstrapOptions& options) {
+  if (member::holds_member(env::posix_fs(), options)) return {};
+  CAIRN_CHECK(cmd::verify_bootstrap(config));
   if (!config.is_new_cluster) {
     return fail(Code::kFailedPrecondition, "--initial-cluster-state existing is not built yet: cairn joins no cluster");
   }
@@ -94,8 +94,8 @@ Status check_founding(const server::Config& config, const server::BootstrapOptio
   return {};
 }
 
-server::NodeOptions node_options(const server::Config& config) {
-  server::NodeOptions options;
+member::NodeOptions node_options(const cmd::Config& config) {
+  member::NodeOptions options;
   options.bootstrap.name = config.name;
   options.bootstrap.data_dir = config.data_dir;
   options.bootstrap.wal_dir = config.wal_dir;
@@ -118,7 +118,7 @@ server::NodeOptions node_options(const server::Config& config) {
   return options;
 }
 
-net::ServerOptions server_options(const server::Config& config) {
+net::ServerOptions server_options(const cmd::Config& config) {
   net::ServerOptions options;
   const bool http_is_apart = !config.listen_client_http_urls.empty();
   for (const cluster::Url& url : config.listen_client_urls) {
@@ -131,7 +131,7 @@ net::ServerOptions server_options(const server::Config& config) {
     options.listen.push_back({.address = url.address, .grpc = false});
   }
   const unsigned wanted = config.io_threads != 0 ? config.io_threads : std::thread::hardware_concurrency();
-  options.io_threads = std::clamp(wanted, 1u, server::kIoThreadsMax);
+  options.io_threads = std::clamp(wanted, 1u, cmd::kIoThreadsMax);
   options.max_concurrent_streams = config.max_concurrent_streams;
   options.max_request_message_bytes = config.max_request_bytes + (512u << 10);
   options.keepalive = {config.keepalive_min_time.count(), config.keepalive_interval.count(),
@@ -165,8 +165,8 @@ void check_permissions(const std::string& directory) {
                              directory, mode)}});
 }
 
-void log_notices(const server::ParseOutcome& parsed) {
-  for (const server::Notice& notice : parsed.notices) {
+void log_notices(const cmd::ParseOutcome& parsed) {
+  for (const cmd::Notice& notice : parsed.notices) {
     if (log::enabled(notice.level)) {
       log::write(notice.level, notice.message, std::span<const log::Field>(notice.fields));
     }
@@ -195,13 +195,13 @@ void die_of(int number) {
 std::string signal_name(int number) { return number == SIGINT ? "interrupt" : "terminated"; }
 
 // Opens the member; waits, as etcd does, while another process holds its db.
-Result<std::unique_ptr<server::Node>> open_node(const server::NodeOptions& options, const env::Clock& clock,
+Result<std::unique_ptr<member::Node>> open_node(const member::NodeOptions& options, const env::Clock& clock,
                                                 metrics::ServerMetrics& metrics, const sigset_t& signals) {
   const int64_t began_ns = clock.monotonic_ns();
   bool is_told = false;
   bool is_reported = false;
   while (true) {
-    auto opened = server::Node::open(options, env::posix_fs(), clock, metrics);
+    auto opened = member::Node::open(options, env::posix_fs(), clock, metrics);
     if (opened || opened.error().code != Code::kUnavailable) return opened;
     if (!std::exchange(is_told, true)) {
       log::info("waiting for another process to leave the directory", {{"error", opened.error().message}});
@@ -215,14 +215,14 @@ Result<std::unique_ptr<server::Node>> open_node(const server::NodeOptions& optio
     const timespec pause{.tv_sec = 0, .tv_nsec = kLockLookNs};
     if (const int number = sigtimedwait(&signals, nullptr, &pause); number > 0) {
       log::info("received signal; shutting down", {{"signal", signal_name(number)}});
-      server::flush_log();
+      cmd::flush_log();
       die_of(number);
     }
   }
 }
 
 // A leader is there at once; what the log holds beyond the db takes as long as it is. False: neither goes on.
-bool wait_ready(server::Node& node, const metrics::ServerMetrics& metrics) {
+bool wait_ready(member::Node& node, const metrics::ServerMetrics& metrics) {
   while (true) {
     const int64_t applied = metrics.proposals_applied.value();
     if (node.wait_ready(kReadyTimeoutNs)) return true;
@@ -248,7 +248,7 @@ class SignalsAtStart {
     while (!is_over_) {
       if (const int number = sigtimedwait(&signals, nullptr, &pause); number > 0) {
         log::info("received signal before the start was finished; ending", {{"signal", signal_name(number)}});
-        server::flush_log();
+        cmd::flush_log();
         die_of(number);
       }
     }
@@ -265,14 +265,14 @@ int wait_for_signal(const sigset_t& signals) {
   return number;
 }
 
-int run(const server::Config& config, const server::ParseOutcome& parsed) {
-  if (const auto logging = server::start_logging({config.log_level, config.log_format, config.log_outputs}); !logging) {
+int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
+  if (const auto logging = cmd::start_logging({config.log_level, config.log_format, config.log_outputs}); !logging) {
     std::fprintf(stderr, "%s\n", logging.error().message.c_str());
     return 1;
   }
   log_notices(parsed);
   if (!parsed.run) return parsed.exit_code;  // the last notice has said why
-  const std::vector<log::Field> described = server::describe(config);
+  const std::vector<log::Field> described = cmd::describe(config);
   log::write(log::Level::kInfo, "starting an etcd server", std::span<const log::Field>(described));
 
   sigset_t signals;
@@ -289,7 +289,7 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
   metrics::ServerMetrics metrics(registry);
   net::ServerOptions serving = server_options(config);
   if (const Status status = listen(serving); !status) return refuse("failed to listen", status.error());
-  const server::NodeOptions options = node_options(config);
+  const member::NodeOptions options = node_options(config);
   if (const Status status = check_founding(config, options.bootstrap); !status) {
     return refuse("failed to start the member", status.error());
   }
@@ -297,7 +297,7 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
   auto signals_at_start = std::make_unique<SignalsAtStart>(signals);
   auto opened = open_node(options, clock, metrics, signals);
   if (!opened) return refuse("failed to start the member", opened.error());
-  const std::unique_ptr<server::Node> node = *std::move(opened);
+  const std::unique_ptr<member::Node> node = *std::move(opened);
   metrics.quota_backend_bytes.set(config.quota_bytes);
 
   rpc::Limits limits;
@@ -315,11 +315,11 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
     services->attach(server.loops());
     gateway.attach(server.loops());
     metrics::add_identity(
-        registry, {std::string(server::kEtcdVersion), hex_id(node->member_id()), std::string(server::kCairnVersion)});
+        registry, {std::string(cluster::kEtcdVersion), hex_id(node->member_id()), std::string(cluster::kCairnVersion)});
     metrics::add_process(registry);
     gateway::add_server_metrics(registry, server, *node);
 
-    node->start([&services = *services](unsigned loop, server::AnswerBatch batch) {
+    node->start([&services = *services](unsigned loop, member::AnswerBatch batch) {
       services.deliver(loop, std::move(batch));
     });
     if (!wait_ready(*node, metrics)) {
@@ -336,7 +336,7 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
       log::info("serving client traffic insecurely; this is strongly discouraged!", {{"address", address}});
     }
     log::info("ready to serve client requests");
-    server::flush_log();
+    cmd::flush_log();
 
     const int number = wait_for_signal(signals);
     log::info("received signal; shutting down", {{"signal", signal_name(number)}});
@@ -344,7 +344,7 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
     server.stop(kGraceNs);
     node->stop();
     log::info("closed etcd server", {{"name", config.name}, {"data-dir", config.data_dir}});
-    server::flush_log();
+    cmd::flush_log();
     services.reset();  // its workers may still look at the loops
     die_of(number);
   }
@@ -355,7 +355,7 @@ int run(const server::Config& config, const server::ParseOutcome& parsed) {
 }  // namespace cairn
 
 int main(int argc, char** argv) {
-  const auto parsed = cairn::server::parse_config(argc, argv, environ);
+  const auto parsed = cairn::cmd::parse_config(argc, argv, environ);
   if (!parsed.out.empty()) std::fputs(parsed.out.c_str(), stdout);
   if (!parsed.err.empty()) std::fputs(parsed.err.c_str(), stderr);
   if (!parsed.run && parsed.notices.empty()) return parsed.exit_code;

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "base/check.h"
-#include "net/http2_session.h"
+#include "net/http2/http2_session.h"
 #include "net/loop.h"
 #include "net/testing/test_server.h"
 

@@ -20,8 +20,8 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "net/framing.h"
-#include "net/grpc_text.h"
+#include "net/http2/framing.h"
+#include "net/http2/grpc_text.h"
 
 namespace cairn::net {
 

@@ -1,0 +1,575 @@
+#include "cmd/server/config.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "base/check.h"
+#include "base/go_duration.h"
+#include "cluster/versions.h"
+#include "cmd/server/config_flags.h"
+
+namespace cairn::cmd {
+namespace {
+
+constexpr std::string_view kUsage = R"(Usage:
+
+  cairn [flags]
+    Start a server.
+
+  cairn --version
+    Show the version.
+
+  cairn -h | --help
+    Show the flags.
+)";
+
+constexpr uint32_t kElectionMsMax = 50'000;
+constexpr uint64_t kRequestBytesRecommendedMax = 10 * 1024 * 1024;
+
+// Ends the parse: nothing of the configuration counts any more.
+struct Stop {
+  int exit_code = 0;
+  std::string out;
+  std::string err;
+  std::optional<Notice> notice = std::nullopt;
+  std::string failure = "";
+};
+
+// exit 1, as the log tells it
+Stop refuse(std::string error) {
+  return Stop{.exit_code = 1,
+              .out = "",
+              .err = "",
+              .notice = Notice{log::Level::kWarn, "failed to verify flags", {{"error", error}}},
+              .failure = error};
+}
+Stop refuse(const Error& error) { return refuse(error.message); }
+
+// exit 2, as Go's flag package tells it
+Stop bad_usage(std::string_view error) {
+  return Stop{.exit_code = 2, .out = "", .err = fmt::format("{}\n{}", error, kUsage)};
+}
+
+std::string environment_name(std::string_view flag) {
+  std::string name = "ETCD_";
+  for (const char c : flag) {
+    name += c == '-' ? '_' : c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  }
+  return name;
+}
+
+// The values given, canonical, by flag.
+struct Given {
+  std::map<std::string_view, std::string> values;
+
+  [[nodiscard]] bool has(std::string_view flag) const { return values.contains(flag); }
+  [[nodiscard]] std::string_view text(std::string_view flag) const {
+    const auto it = values.find(flag);
+    if (it != values.end()) return it->second;
+    const FlagSpec* spec = find_flag(flag);
+    CAIRN_ASSERT(spec != nullptr);
+    return spec->default_text;
+  }
+  [[nodiscard]] bool boolean(std::string_view flag) const { return text(flag) == "true"; }
+  template <class Int>
+  [[nodiscard]] Int number(std::string_view flag) const {
+    const std::string_view digits = text(flag);
+    Int value{};
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    CAIRN_ASSERT(error == std::errc() && end == digits.data() + digits.size());
+    return value;
+  }
+  // Beyond 32 bits there is nothing to tell apart.
+  [[nodiscard]] uint32_t small(std::string_view flag) const {
+    return static_cast<uint32_t>(std::min<uint64_t>(number<uint64_t>(flag), UINT32_MAX));
+  }
+  [[nodiscard]] Nanoseconds duration(std::string_view flag) const { return *parse_go_duration(text(flag)); }
+  [[nodiscard]] std::vector<cluster::Url> urls(std::string_view flag) const {
+    return text(flag).empty() ? std::vector<cluster::Url>{} : *cluster::parse_urls(text(flag));
+  }
+  [[nodiscard]] bool is_default(const FlagSpec& spec) const {
+    return text(spec.name) == *canonical_value(spec.type, spec.default_text);
+  }
+};
+
+std::string help_text() {
+  std::string out;
+  for (const FlagSpec& spec : all_flags()) {
+    if (spec.type == FlagType::kAnything) continue;
+    out += fmt::format("  --{} '{}'\n    {}\n", spec.name, spec.default_text, spec.help);
+  }
+  return out;
+}
+
+// Go's flag syntax. On success what is left over: the first positional argument, if any.
+std::optional<Stop> parse_arguments(const std::vector<std::string>& arguments, Given& given,
+                                    std::optional<std::string>& positional, std::vector<Notice>& notices) {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    if (argument.size() < 2 || argument[0] != '-') {
+      positional = argument;
+      return std::nullopt;
+    }
+    if (argument == "--") {
+      if (i + 1 < arguments.size()) positional = arguments[i + 1];
+      return std::nullopt;
+    }
+    const std::string_view body = std::string_view(argument).substr(argument[1] == '-' ? 2 : 1);
+    if (body.starts_with('-') || body.starts_with('=')) return bad_usage("bad flag syntax: " + argument);
+    const size_t equals = body.find('=');
+    const std::string_view name = body.substr(0, equals);
+    const FlagSpec* spec = find_flag(name);
+    if (spec == nullptr) {
+      if (name == "help" || name == "h") return Stop{.exit_code = 0, .out = help_text(), .err = std::string(kUsage)};
+      return bad_usage(fmt::format("flag provided but not defined: -{}", name));
+    }
+    const bool is_switch = spec->type == FlagType::kBool || spec->type == FlagType::kAnything;
+    std::string_view value = "true";
+    if (equals != std::string_view::npos) {
+      value = body.substr(equals + 1);
+    } else if (!is_switch) {
+      if (++i == arguments.size()) return bad_usage(fmt::format("flag needs an argument: -{}", name));
+      value = arguments[i];
+    }
+    auto canonical = canonical_value(spec->type, value);
+    if (!canonical) {
+      const bool is_bool = spec->type == FlagType::kBool;
+      return bad_usage(fmt::format("invalid {}value {} for {}-{}: {}", is_bool ? "boolean " : "", quoted(value),
+                                   is_bool ? "" : "flag ", name, canonical.error().message));
+    }
+    if (spec->type == FlagType::kAnything) {
+      notices.push_back({log::Level::kWarn, "flag is no longer supported - ignoring", {{"flag-name", name}}});
+    }
+    given.values[spec->name] = *std::move(canonical);
+  }
+  return std::nullopt;
+}
+
+std::string version_text() {
+  return fmt::format(
+      "etcd Version: {}\nGit SHA: Not provided (use ./build instead of go build)\nGo Version: none (cairn, C++{})\n"
+      "Go OS/Arch: linux/{}\ncairn Version: {}\n",
+      cluster::kEtcdVersion, __cplusplus / 100 % 100,
+#if defined(__x86_64__)
+      "amd64",
+#elif defined(__aarch64__)
+      "arm64",
+#else
+      "unknown",
+#endif
+      cluster::kCairnVersion);
+}
+
+// Flags not on the command line may come from ETCD_*; the same setting from both is refused.
+std::optional<Stop> parse_environment(const std::vector<std::string>& environment, Given& given,
+                                      std::vector<Notice>& notices) {
+  std::map<std::string, std::string> variables;
+  for (const std::string& entry : environment) {
+    const size_t equals = entry.find('=');
+    if (entry.starts_with("ETCD_") && equals != std::string::npos) {
+      variables[entry.substr(0, equals)] = entry.substr(equals + 1);
+    }
+  }
+  // Kubernetes sets it for a service named "etcd-version"; it would be read as --version.
+  if (const auto it = variables.find("ETCD_VERSION"); it != variables.end() && !it->second.empty()) {
+    notices.push_back({log::Level::kWarn,
+                       "cannot set special environment variable",
+                       {{"key", "ETCD_VERSION"}, {"value", it->second}}});
+    variables.erase(it);
+  }
+  std::string error;
+  std::set<std::string> set_by_flag;
+  for (const FlagSpec& spec : all_flags()) {
+    const std::string key = environment_name(spec.name);
+    if (given.has(spec.name)) {
+      set_by_flag.insert(key);
+      continue;
+    }
+    const auto it = variables.find(key);
+    if (it == variables.end()) continue;
+    const std::string value = it->second;
+    variables.erase(it);
+    if (value.empty()) continue;
+    auto canonical = canonical_value(spec.type, value);
+    if (canonical) {
+      given.values[spec.name] = *std::move(canonical);
+      notices.push_back({log::Level::kInfo,
+                         "recognized and used environment variable",
+                         {{"variable-name", key}, {"variable-value", value}}});
+    } else {
+      error = fmt::format("invalid value {} for {}: {}", quoted(value), key, canonical.error().message);
+    }
+  }
+  for (const auto& [key, value] : variables) {
+    if (set_by_flag.contains(key)) {
+      const std::string text =
+          "conflicting environment variable is shadowed by corresponding command-line flag (either unset environment "
+          "variable or disable flag))";
+      return Stop{.exit_code = 1,
+                  .out = "",
+                  .err = "",
+                  .notice = Notice{log::Level::kFatal, text, {{"environment-variable", key}}},
+                  .failure = text};
+    }
+    notices.push_back({log::Level::kWarn, "unrecognized environment variable", {{"environment-variable", key}}});
+  }
+  if (!error.empty()) return refuse(error);
+  return std::nullopt;
+}
+
+std::string url_list(const std::vector<cluster::Url>& urls) {
+  std::string out;
+  for (const auto& url : urls) out += (out.empty() ? "" : ",") + url.text;
+  return out;
+}
+
+std::vector<std::string> texts(const std::vector<cluster::Url>& urls) {
+  std::vector<std::string> out;
+  for (const auto& url : urls) out.push_back(url.text);
+  return out;
+}
+
+std::optional<Stop> check_logging(const Config& config, const Given& given) {
+  if (given.text("logger") == "capnslog") return refuse("--logger=capnslog is removed in v3.5");
+  if (given.text("logger") != "zap") return refuse("unknown logger option " + quoted(given.text("logger")));
+  static constexpr std::string_view kLevels[] = {"debug", "info", "warn", "error", "panic", "fatal"};
+  if (std::ranges::find(kLevels, config.log_level) == std::end(kLevels)) {
+    // etcd panics here, hence the code.
+    return Stop{.exit_code = 2,
+                .out = "",
+                .err = fmt::format("unrecognized level: {}\n", quoted(config.log_level)),
+                .failure = "unrecognized level"};
+  }
+  if (config.log_format != "json" && config.log_format != "console") {
+    return refuse(fmt::format("unknown log format: {}, supported values json, console", config.log_format));
+  }
+  if (config.log_outputs.size() > 1 && std::ranges::find(config.log_outputs, "default") != config.log_outputs.end()) {
+    return refuse("multi logoutput for \"default\" is not supported yet");
+  }
+  return std::nullopt;
+}
+
+// The checks of etcd's configuration, in its order and with its texts.
+std::optional<Stop> check_values(const Config& config, const Given& given) {
+  if (auto stop = check_logging(config, given)) return stop;
+  for (const auto* urls : {&config.listen_peer_urls, &config.listen_client_urls, &config.listen_client_http_urls,
+                           &config.listen_metrics_urls}) {
+    if (const Status status = cluster::check_bind_urls(*urls); !status) return refuse(status.error());
+  }
+  if (const Status status = cluster::check_host_urls(config.initial_advertise_peer_urls); !status) {
+    return refuse(fmt::format("--initial-advertise-peer-urls {} must be \"host:port\" ({})",
+                              quoted(url_list(config.initial_advertise_peer_urls)), status.error().message));
+  }
+  if (const Status status = cluster::check_host_urls(config.advertise_client_urls); !status) {
+    return refuse(
+        fmt::format("--advertise-client-urls {} must be in the format \"host:port\", "
+                    "\"unix:/path/to/socket\" or \"unixs:/path/to/socket\" ({})",
+                    quoted(url_list(config.advertise_client_urls)), status.error().message));
+  }
+  if (given.text("discovery-token").empty() != given.text("discovery-endpoints").empty()) {
+    return refuse("both --discovery-token and --discovery-endpoints must be set");
+  }
+  if (config.heartbeat_ms == 0) return refuse("--heartbeat-interval must be >0 (set to 0ms)");
+  if (config.election_ms == 0) return refuse("--election-timeout must be >0 (set to 0ms)");
+  if (5 * uint64_t{config.heartbeat_ms} > config.election_ms) {
+    return refuse(fmt::format("--election-timeout[{}ms] should be at least as 5 times as --heartbeat-interval[{}ms]",
+                              config.election_ms, config.heartbeat_ms));
+  }
+  if (config.election_ms > kElectionMsMax) {
+    return refuse(fmt::format("--election-timeout[{}ms] is too long, and should be set less than {}ms",
+                              config.election_ms, kElectionMsMax));
+  }
+  if (config.advertise_client_urls.empty()) {
+    return refuse("--advertise-client-urls is required when --listen-client-urls is set explicitly");
+  }
+  const std::string_view mode = given.text("auto-compaction-mode");
+  if (mode.empty()) return refuse("undefined auto-compaction-mode");
+  if (mode != "periodic" && mode != "revision") return refuse("unknown auto-compaction-mode " + quoted(mode));
+  if (given.boolean("enable-distributed-tracing")) {
+    const auto rate = given.number<int64_t>("distributed-tracing-sampling-rate");
+    if (rate < 0 || rate > 1'000'000) {
+      return refuse(
+          fmt::format("distributed tracing configurition is not valid: (distributed tracing sampling rate "
+                      "must be between 0 and 1000000, but got {})",
+                      rate));
+    }
+  }
+  const std::string_view gates = given.text("feature-gates");
+  if (gate_is_on(gates, "LeaseCheckpointPersist") && !gate_is_on(gates, "LeaseCheckpoint")) {
+    return refuse("enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint");
+  }
+  if (given.duration("compact-hash-check-time") <= Nanoseconds(0)) {
+    return refuse(
+        fmt::format("--compact-hash-check-time must be >0 (set to {})", given.text("compact-hash-check-time")));
+  }
+  return std::nullopt;
+}
+
+// What Cairn does not have yet: refused when it protects, named once when it does not.
+std::optional<Stop> check_built(const Config& config, const Given& given, std::vector<Notice>& notices) {
+  std::vector<std::string> without_effect;
+  for (const FlagSpec& spec : all_flags()) {
+    if (!given.has(spec.name) || given.is_default(spec)) continue;
+    if (spec.kind == FlagClass::kProtects) {
+      return refuse(fmt::format("--{} is not built yet: cairn does not start without what it asks for", spec.name));
+    }
+    if (spec.kind == FlagClass::kComfort) without_effect.emplace_back(spec.name);
+  }
+  const std::string_view gates = given.text("feature-gates");
+  for (const GateSpec& gate : all_gates()) {
+    if (gate_is_on(gates, gate.name) == gate.is_on) continue;
+    if (gate.kind == FlagClass::kProtects) {
+      return refuse(
+          fmt::format("--feature-gates={} is not built yet: cairn does not start without what it asks for", gate.name));
+    }
+    without_effect.push_back("feature-gates=" + std::string(gate.name));
+  }
+  for (const auto& [flag, urls] : {std::pair("listen-peer-urls", &config.listen_peer_urls),
+                                   std::pair("listen-client-urls", &config.listen_client_urls),
+                                   std::pair("listen-client-http-urls", &config.listen_client_http_urls),
+                                   std::pair("listen-metrics-urls", &config.listen_metrics_urls)}) {
+    if (std::ranges::any_of(*urls, &cluster::Url::is_tls)) {
+      return refuse(fmt::format("--{} with TLS is not built yet", flag));
+    }
+    if (std::ranges::any_of(*urls, &cluster::Url::is_unix)) {
+      return refuse(fmt::format("--{} with a unix socket is not built yet", flag));
+    }
+  }
+  if (config.initial_cluster.size() > 1) {
+    return refuse("--initial-cluster with more than one member is not built yet");
+  }
+  if (!without_effect.empty()) {
+    notices.push_back({log::Level::kWarn, "flags without effect: not built yet", {{"flags", without_effect}}});
+  }
+  return std::nullopt;
+}
+
+void add_hints(const Config& config, const Given& given, std::vector<Notice>& notices) {
+  if (config.name == "default") {
+    notices.push_back(
+        {log::Level::kWarn,
+         "it isn't recommended to use default name, please set a value for --name. Note that etcd might run "
+         "into issue when multiple members have the same default name",
+         {{"name", config.name}}});
+  }
+  if (!given.has("data-dir") || given.text("data-dir").empty()) {
+    notices.push_back({log::Level::kWarn, "'data-dir' was empty; using default", {{"data-dir", config.data_dir}}});
+  }
+  if (given.has("max-snapshots")) {
+    notices.push_back(
+        {log::Level::kWarn, "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8.", {}});
+  }
+  if (given.has("v2-deprecation")) {
+    notices.push_back(
+        {log::Level::kWarn,
+         "--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, "
+         "ignoring user input.",
+         {}});
+  }
+  if (config.max_request_bytes > kRequestBytesRecommendedMax) {
+    notices.push_back({log::Level::kWarn,
+                       "exceeded recommended request limit",
+                       {{"max-request-bytes", config.max_request_bytes},
+                        {"recommended-request-bytes", kRequestBytesRecommendedMax}}});
+  }
+  if (config.unsafe_no_fsync) {
+    notices.push_back({log::Level::kWarn, "--unsafe-no-fsync: data is lost when the machine stops", {}});
+  }
+}
+
+Nanoseconds or_default(Nanoseconds value, Nanoseconds standard) { return value == Nanoseconds(0) ? standard : value; }
+uint64_t positive_or(int64_t value, uint64_t standard) {
+  if (value == 0) return standard;
+  return value < 0 ? 1 : static_cast<uint64_t>(value);
+}
+
+Config to_config(const Given& given) {
+  const Config standard;
+  Config config;
+  config.name = given.text("name");
+  config.data_dir = given.text("data-dir");
+  if (config.data_dir.empty()) config.data_dir = config.name + ".etcd";
+  config.wal_dir = given.text("wal-dir");
+  config.listen_peer_urls = given.urls("listen-peer-urls");
+  config.listen_client_urls = given.urls("listen-client-urls");
+  config.listen_client_http_urls = given.urls("listen-client-http-urls");
+  config.listen_metrics_urls = given.urls("listen-metrics-urls");
+  config.initial_advertise_peer_urls = given.urls("initial-advertise-peer-urls");
+  // A default address would be wrong for whoever chose another to listen on.
+  if (!given.has("listen-client-urls") || given.has("advertise-client-urls")) {
+    config.advertise_client_urls = given.urls("advertise-client-urls");
+  }
+  config.is_new_cluster = given.text("initial-cluster-state") == "new";
+  config.initial_cluster_token = given.text("initial-cluster-token");
+  config.strict_reconfig_check = given.boolean("strict-reconfig-check");
+  config.pre_vote = given.boolean("pre-vote");
+  config.learner_count_max =
+      static_cast<uint32_t>(std::clamp<int64_t>(given.number<int64_t>("max-learners"), 0, UINT32_MAX));
+
+  config.heartbeat_ms = given.small("heartbeat-interval");
+  config.election_ms = given.small("election-timeout");
+  config.initial_election_tick_advance = given.boolean("initial-election-tick-advance");
+  config.snapshot_count = given.number<uint64_t>("snapshot-count");
+  if (config.snapshot_count == 0) config.snapshot_count = standard.snapshot_count;
+  config.snapshot_catchup_entries = given.number<uint64_t>("snapshot-catchup-entries");
+  if (config.snapshot_catchup_entries == 0) config.snapshot_catchup_entries = standard.snapshot_catchup_entries;
+  config.max_snapshots = given.small("max-snapshots");
+  config.max_wals = given.small("max-wals");
+  config.unsafe_no_fsync = given.boolean("unsafe-no-fsync");
+
+  config.quota_bytes = given.number<int64_t>("quota-backend-bytes");
+  if (config.quota_bytes == 0) config.quota_bytes = standard.quota_bytes;
+  config.batch_interval = or_default(given.duration("backend-batch-interval"), standard.batch_interval);
+  config.batch_limit = positive_or(given.number<int64_t>("backend-batch-limit"), standard.batch_limit);
+  config.compaction_batch_limit =
+      positive_or(given.number<int64_t>("compaction-batch-limit"), standard.compaction_batch_limit);
+  config.compaction_sleep = or_default(given.duration("compaction-sleep-interval"), standard.compaction_sleep);
+
+  config.max_request_bytes = given.small("max-request-bytes");
+  config.max_txn_ops = given.small("max-txn-ops");
+  config.max_concurrent_streams = given.small("max-concurrent-streams");
+  config.keepalive_min_time = given.duration("grpc-keepalive-min-time");
+  config.keepalive_interval = given.duration("grpc-keepalive-interval");
+  config.keepalive_timeout = given.duration("grpc-keepalive-timeout");
+  config.warning_apply = given.duration("warning-apply-duration");
+  config.warning_unary_request =
+      or_default(given.duration("warning-unary-request-duration"), standard.warning_unary_request);
+  config.extensive_metrics = given.text("metrics") == "extensive";
+  config.enable_grpc_gateway = given.boolean("enable-grpc-gateway");
+
+  config.log_level = given.text("log-level");
+  config.log_format = given.text("log-format");
+  config.log_outputs.clear();
+  std::string_view outputs = given.text("log-outputs");
+  for (size_t comma = 0; comma != std::string_view::npos; outputs.remove_prefix(comma + 1)) {
+    comma = outputs.find(',');
+    config.log_outputs.emplace_back(outputs.substr(0, comma));
+    if (comma == std::string_view::npos) break;
+  }
+  config.io_threads = given.small("io-threads");
+  return config;
+}
+
+// Who listens everywhere wants to be reached from elsewhere: then the default addresses would be wrong.
+void replace_default_hosts(Config& config, const HostFinder& find_host, std::vector<Notice>& notices) {
+  struct Pair {
+    const std::vector<cluster::Url>& listen;
+    std::vector<cluster::Url>& advertise;
+    std::string_view flag;
+  };
+  std::optional<Result<std::string>> host;
+  for (const Pair& each :
+       {Pair{config.listen_peer_urls, config.initial_advertise_peer_urls, "initial-advertise-peer-urls"},
+        Pair{config.listen_client_urls, config.advertise_client_urls, "advertise-client-urls"}}) {
+    if (each.listen.empty() || each.listen.front().host != "0.0.0.0" || each.advertise.size() != 1 ||
+        each.advertise.front().text != find_flag(each.flag)->default_text) {
+      continue;
+    }
+    if (!host) {
+      host = find_host();
+      if (*host) {
+        notices.push_back({log::Level::kInfo, "detected default host for advertise", {{"host", **host}}});
+      } else {
+        notices.push_back({log::Level::kInfo, "failed to detect default host", {{"error", host->error().message}}});
+      }
+    }
+    if (!*host) return;
+    const cluster::Url& listen = each.listen.front();
+    auto url = cluster::parse_url(fmt::format("{}://{}:{}", listen.scheme, **host, listen.port));
+    if (url) each.advertise.front() = *std::move(url);
+  }
+}
+
+// A name without a cluster founds a cluster of its own.
+Result<cluster::InitialCluster> initial_cluster(const Config& config, const Given& given) {
+  const std::string_view text = given.text("initial-cluster");
+  if (config.name != "default" && text == find_flag("initial-cluster")->default_text) {
+    return cluster::InitialCluster{{config.name, texts(config.initial_advertise_peer_urls)}};
+  }
+  return cluster::parse_initial_cluster(text);
+}
+
+std::optional<Stop> parse(const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
+                          const HostFinder& find_host, ParseOutcome& outcome) {
+  Given given;
+  std::optional<std::string> positional;
+  if (auto stop = parse_arguments(arguments, given, positional, outcome.notices)) return stop;
+  if (positional) return refuse(quoted(*positional) + " is not a valid flag");
+  if (given.boolean("version")) return Stop{.exit_code = 0, .out = version_text(), .err = ""};
+  if (auto stop = parse_environment(environment, given, outcome.notices)) return stop;
+  if (given.text("discovery-fallback") == "proxy") {
+    return refuse("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"");
+  }
+  outcome.config = to_config(given);
+  if (find_host) replace_default_hosts(outcome.config, find_host, outcome.notices);
+  if (auto stop = check_values(outcome.config, given)) return stop;
+  auto founders = initial_cluster(outcome.config, given);
+  if (!founders) return refuse("error setting up initial cluster: " + founders.error().message);
+  outcome.config.initial_cluster = *std::move(founders);
+  if (auto stop = check_built(outcome.config, given, outcome.notices)) return stop;
+  add_hints(outcome.config, given, outcome.notices);
+  return std::nullopt;
+}
+
+}  // namespace
+
+ParseOutcome parse_config(const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
+                          const HostFinder& find_host) {
+  ParseOutcome outcome;
+  auto stop = parse(arguments, environment, find_host, outcome);
+  outcome.run = !stop;
+  if (stop) {
+    outcome.exit_code = stop->exit_code;
+    outcome.out = std::move(stop->out);
+    outcome.err = std::move(stop->err);
+    outcome.failure = std::move(stop->failure);
+    if (stop->notice) outcome.notices.push_back(*std::move(stop->notice));
+  }
+  return outcome;
+}
+
+ParseOutcome parse_config(int argc, const char* const* argv, const char* const* variables) {
+  std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
+  std::vector<std::string> environment;
+  for (; variables != nullptr && *variables != nullptr; ++variables) environment.emplace_back(*variables);
+  return parse_config(arguments, environment, find_default_host);
+}
+
+std::vector<log::Field> describe(const Config& config) {
+  std::vector<log::Field> fields;
+  fields.emplace_back("etcd-version", cluster::kEtcdVersion);
+  fields.emplace_back("cairn-version", cluster::kCairnVersion);
+  fields.emplace_back("name", config.name);
+  fields.emplace_back("data-dir", config.data_dir);
+  fields.emplace_back("wal-dir", config.wal_dir);
+  fields.emplace_back("snapshot-count", config.snapshot_count);
+  fields.emplace_back("max-wals", config.max_wals);
+  fields.emplace_back("max-snapshots", config.max_snapshots);
+  fields.emplace_back("snapshot-catchup-entries", config.snapshot_catchup_entries);
+  fields.emplace_back("unsafe-no-fsync", config.unsafe_no_fsync);
+  fields.emplace_back("heartbeat-interval", go_duration(std::chrono::milliseconds(config.heartbeat_ms)));
+  fields.emplace_back("election-timeout", go_duration(std::chrono::milliseconds(config.election_ms)));
+  fields.emplace_back("initial-election-tick-advance", config.initial_election_tick_advance);
+  fields.emplace_back("initial-advertise-peer-urls", texts(config.initial_advertise_peer_urls));
+  fields.emplace_back("listen-peer-urls", texts(config.listen_peer_urls));
+  fields.emplace_back("advertise-client-urls", texts(config.advertise_client_urls));
+  fields.emplace_back("listen-client-urls", texts(config.listen_client_urls));
+  fields.emplace_back("listen-metrics-urls", texts(config.listen_metrics_urls));
+  fields.emplace_back("initial-cluster", cluster::format_initial_cluster(config.initial_cluster));
+  fields.emplace_back("initial-cluster-state", config.is_new_cluster ? "new" : "existing");
+  fields.emplace_back("initial-cluster-token", config.initial_cluster_token);
+  fields.emplace_back("quota-backend-bytes", config.quota_bytes);
+  fields.emplace_back("max-request-bytes", config.max_request_bytes);
+  fields.emplace_back("max-concurrent-streams", config.max_concurrent_streams);
+  fields.emplace_back("max-txn-ops", config.max_txn_ops);
+  fields.emplace_back("pre-vote", config.pre_vote);
+  fields.emplace_back("strict-reconfig-check", config.strict_reconfig_check);
+  fields.emplace_back("max-learners", config.learner_count_max);
+  fields.emplace_back("io-threads", config.io_threads);
+  return fields;
+}
+
+}  // namespace cairn::cmd

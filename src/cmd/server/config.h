@@ -1,0 +1,125 @@
+// cmd/server/config.h: the command line and ETCD_* environment of etcd 3.7.1, as a value.
+//
+// Every flag of etcd is known. One that Cairn does not have yet is accepted when its absence only costs comfort
+// (named once in the log), and refuses the start when it protects something: config_flags.cc is the table.
+// A flag given with its default value is always accepted.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cluster/urls.h"
+
+namespace cairn::cmd {
+
+using Nanoseconds = std::chrono::nanoseconds;
+
+// Each io thread is two of the 128 readers of what is published, and one of the 64 loops of an ApplyOutput.
+inline constexpr unsigned kIoThreadsMax = 48;
+
+struct Config {
+  // Member
+  std::string name = "default";
+  std::string data_dir;  // never empty: "<name>.etcd" when not given
+  std::string wal_dir;   // empty: <data_dir>/member/wal
+  std::vector<cluster::Url> listen_peer_urls;
+  std::vector<cluster::Url> listen_client_urls;
+  std::vector<cluster::Url> listen_client_http_urls;  // not empty: plain HTTP is here, and not on the ones above
+  std::vector<cluster::Url> listen_metrics_urls;
+  std::vector<cluster::Url> advertise_client_urls;
+  std::vector<cluster::Url> initial_advertise_peer_urls;
+
+  // Cluster
+  cluster::InitialCluster initial_cluster;
+  bool is_new_cluster = true;  // --initial-cluster-state
+  std::string initial_cluster_token = "etcd-cluster";
+  bool strict_reconfig_check = true;
+  bool pre_vote = true;
+  uint32_t learner_count_max = 1;
+
+  // Raft and log
+  uint32_t heartbeat_ms = 100;  // one tick
+  uint32_t election_ms = 1000;
+  bool initial_election_tick_advance = true;
+  uint64_t snapshot_count = 10'000;
+  uint64_t snapshot_catchup_entries = 5'000;
+  uint32_t max_snapshots = 5;
+  uint32_t max_wals = 5;
+  bool unsafe_no_fsync = false;
+
+  // Storage
+  int64_t quota_bytes = 2'147'483'648;  // < 0: no quota
+  Nanoseconds batch_interval = std::chrono::milliseconds(100);
+  uint64_t batch_limit = 10'000;
+  uint64_t compaction_batch_limit = 1000;
+  Nanoseconds compaction_sleep = std::chrono::milliseconds(10);
+
+  // Requests
+  uint32_t max_request_bytes = 1'572'864;
+  uint32_t max_txn_ops = 128;
+  uint32_t max_concurrent_streams = UINT32_MAX;
+  Nanoseconds keepalive_min_time = std::chrono::seconds(5);
+  Nanoseconds keepalive_interval = std::chrono::hours(2);  // 0: off
+  Nanoseconds keepalive_timeout = std::chrono::seconds(20);
+  Nanoseconds warning_apply = std::chrono::milliseconds(100);
+  Nanoseconds warning_unary_request = std::chrono::milliseconds(300);
+  bool extensive_metrics = false;  // --metrics=extensive
+  bool enable_grpc_gateway = true;
+
+  // Log
+  std::string log_level = "info";
+  std::string log_format = "json";
+  std::vector<std::string> log_outputs = {"default"};
+
+  // Cairn's own
+  uint32_t io_threads = 0;  // 0: one a core
+
+  [[nodiscard]] uint32_t election_ticks() const { return election_ms / heartbeat_ms; }
+  [[nodiscard]] Nanoseconds request_timeout() const {  // 5 s for queue and disk, and two elections
+    return std::chrono::seconds(5) + 2 * std::chrono::milliseconds(election_ms);
+  }
+};
+
+// A line for the log, which exists only after parsing.
+struct Notice {
+  log::Level level = log::Level::kInfo;
+  std::string message;
+  std::vector<log::Field> fields;
+};
+
+// What main() does next: log the notices, print both texts, then run with `config` or exit.
+struct ParseOutcome {
+  bool run = false;
+  int exit_code = 0;
+  std::string out;      // for stdout
+  std::string err;      // for stderr
+  std::string failure;  // why the start is refused; the last notice says it too
+  Config config;
+  std::vector<Notice> notices;
+};
+
+// The address under which other machines reach this one.
+using HostFinder = std::function<Result<std::string>()>;
+[[nodiscard]] Result<std::string> find_default_host();
+
+// `arguments` without the program's name; `environment` as "NAME=value" texts. Touches nothing outside; `find_host` is
+// asked when a member listens on every interface and advertises the default, localhost.
+[[nodiscard]] ParseOutcome parse_config(const std::vector<std::string>& arguments,
+                                        const std::vector<std::string>& environment, const HostFinder& find_host = {});
+[[nodiscard]] ParseOutcome parse_config(int argc, const char* const* argv, const char* const* variables);
+
+// What must hold before a member without data starts: --initial-cluster names us, with the URLs that we advertise.
+// Not asked when there is data: --initial-cluster is then ignored. Resolves host names when the texts differ.
+//   errors: kInvalidArgument, etcd's text
+[[nodiscard]] Status verify_bootstrap(const Config& config);
+
+// The configuration as fields of the log line "starting an etcd server".
+[[nodiscard]] std::vector<log::Field> describe(const Config& config);
+
+}  // namespace cairn::cmd

@@ -1,0 +1,79 @@
+// The one part of the configuration that asks the outside: do two host names mean the same address, and what is ours?
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include <memory>
+
+#include "cmd/server/config.h"
+
+namespace cairn::cmd {
+namespace {
+
+std::string resolve_host(std::string_view host) {
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (getaddrinfo(std::string(host).c_str(), nullptr, &hints, &found) != 0) return std::string(host);
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> holder(found, &freeaddrinfo);
+  // IPv4 first, as Go prefers it.
+  const addrinfo* chosen = found;
+  for (const addrinfo* each = found; each != nullptr; each = each->ai_next) {
+    if (each->ai_family == AF_INET) {
+      chosen = each;
+      break;
+    }
+  }
+  char text[NI_MAXHOST];
+  if (getnameinfo(chosen->ai_addr, chosen->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST) != 0) {
+    return std::string(host);
+  }
+  return text;
+}
+
+// The address that the system would send from to somewhere outside; nothing is sent.
+Result<std::string> outgoing_address(int family, const char* somewhere) {
+  addrinfo hints{};
+  hints.ai_family = family;
+  hints.ai_socktype = SOCK_DGRAM;
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  if (getaddrinfo(somewhere, "9", &hints, &found) != 0) return fail(Code::kUnavailable, "no such address family");
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> holder(found, &freeaddrinfo);
+  const int fd = ::socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return fail_errno(errno, "socket");
+  sockaddr_storage own{};
+  socklen_t length = sizeof own;
+  const bool is_routed = ::connect(fd, found->ai_addr, found->ai_addrlen) == 0 &&
+                         ::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &length) == 0;
+  const int error = errno;
+  ::close(fd);
+  if (!is_routed) return fail_errno(error, "could not find default route");
+  char text[NI_MAXHOST];
+  if (getnameinfo(reinterpret_cast<sockaddr*>(&own), length, text, sizeof text, nullptr, 0, NI_NUMERICHOST) != 0) {
+    return fail(Code::kUnavailable, "could not find default host");
+  }
+  return family == AF_INET6 ? "[" + std::string(text) + "]" : std::string(text);
+}
+
+}  // namespace
+
+// Addresses of the documentation: they are nobody's, so only the default route leads there.
+Result<std::string> find_default_host() {
+  auto host = outgoing_address(AF_INET, "198.51.100.1");
+  return host ? host : outgoing_address(AF_INET6, "2001:db8::1");
+}
+
+Status verify_bootstrap(const Config& config) {
+  if (!config.is_new_cluster) return cluster::check_joined_cluster(config.initial_cluster, config.name);
+  std::vector<std::string> advertised;
+  for (const cluster::Url& url : config.initial_advertise_peer_urls) advertised.push_back(url.text);
+  return cluster::check_initial_cluster(config.initial_cluster, config.name, advertised, resolve_host);
+}
+
+}  // namespace cairn::cmd

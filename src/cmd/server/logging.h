@@ -1,0 +1,30 @@
+// cmd/server/logging.h: the process's log, one JSON object a line in the shape of etcd's (zap): ts, level, caller, msg,
+// fields.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/log.h"
+
+namespace cairn::cmd {
+
+struct LogOptions {
+  std::string level = "info";                      // debug, info, warn, error, panic, fatal
+  std::string format = "json";                     // json, console
+  std::vector<std::string> outputs = {"default"};  // default and stderr, stdout, or paths of files
+};
+
+// Makes this the sink of base/log.h. Call once, before threads start; calling again replaces the outputs.
+//   errors: kInvalidArgument with etcd's text; the failure to open a file
+[[nodiscard]] Status start_logging(const LogOptions& options);
+void flush_log();
+
+// One line without its newline, as start_logging()'s sink writes it. `time` is since the epoch.
+[[nodiscard]] std::string format_json(const log::Entry& entry, std::chrono::microseconds time);
+[[nodiscard]] std::string format_console(const log::Entry& entry, std::chrono::microseconds time);
+
+}  // namespace cairn::cmd

@@ -1,0 +1,50 @@
+// member/published.h: what everybody but the apply thread sees of a member's state.
+//
+// One immutable object, published once a batch and loaded with one guard (mvcc/epoch.h): index root, records, leader,
+// membership and the rest always fit each other.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/strong.h"
+#include "cluster/membership.h"
+#include "member/stages.h"
+#include "mvcc/epoch.h"
+#include "mvcc/kv/view.h"
+
+namespace cairn::member {
+
+struct Alarm {
+  uint64_t member_id = 0;
+  uint32_t type = 0;  // etcdserverpb.AlarmType
+  friend auto operator<=>(const Alarm&, const Alarm&) = default;
+};
+inline constexpr uint32_t kAlarmNoSpace = 1;
+inline constexpr uint32_t kAlarmCorrupt = 2;
+
+struct Published {
+  mvcc::StoreView kv;
+  std::shared_ptr<const storage::View> file;  // what kv.records.file points at
+  Index applied;
+  Term applied_term;
+  LeaderState leader;
+  // A linearizable read needs no round: this member decides alone and has applied an entry of its term.
+  bool reads_alone = false;
+  std::shared_ptr<const cluster::Membership> members;
+  std::shared_ptr<const std::vector<Alarm>> alarms;
+  std::string storage_version;  // "" below 3.6
+  uint64_t db_total_bytes = 0;
+  uint64_t db_in_use_bytes = 0;
+
+  [[nodiscard]] bool has_alarm(uint32_t type) const {
+    for (const Alarm& alarm : *alarms) {
+      if (alarm.type == type) return true;
+    }
+    return false;
+  }
+};
+
+using PublishedDomain = mvcc::EpochDomain<Published>;
+
+}  // namespace cairn::member

@@ -1,0 +1,25 @@
+// member/quota.h: what a write costs against the quota, and the alarm that follows when there is no room.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace etcdserverpb {
+class TxnRequest;
+}  // namespace etcdserverpb
+
+namespace cairn::member {
+
+// Bytes that a put may add to the file at most, as etcd reckons.
+[[nodiscard]] constexpr uint64_t put_cost(size_t key_bytes, size_t value_bytes) {
+  return 256 + key_bytes + value_bytes;
+}
+inline constexpr uint64_t kLeaseCost = 64;
+// The dearer of the two branches; 0: no puts.
+[[nodiscard]] uint64_t txn_cost(const etcdserverpb::TxnRequest& request);
+
+// The entry that activates an alarm of a member.
+[[nodiscard]] std::string alarm_request(uint64_t member_id, uint32_t type, uint64_t request_id);
+
+}  // namespace cairn::member

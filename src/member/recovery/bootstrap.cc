@@ -1,0 +1,270 @@
+#include "member/recovery/bootstrap.h"
+
+#include <algorithm>
+#include <future>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "cluster/membership.h"
+#include "member/recovery/recovery.h"
+#include "member/wal_stage.h"
+#include "raft/conf_change.h"
+#include "storage/bolt/engine.h"
+#include "wal/snap_file.h"
+
+namespace cairn::member {
+namespace {
+
+struct Paths {
+  std::string member;
+  std::string snap;
+  std::string wal;
+  std::string db;
+  std::string checkpoint;  // folder of side files
+};
+
+Paths paths_of(const BootstrapOptions& options) {
+  Paths paths;
+  paths.member = options.data_dir + "/member";
+  paths.snap = paths.member + "/snap";
+  paths.wal = options.wal_dir.empty() ? paths.member + "/wal" : options.wal_dir;
+  paths.db = paths.snap + "/db";
+  paths.checkpoint = paths.member + "/" + std::string(kCheckpointDirectory);
+  return paths;
+}
+
+Result<env::FileIdentity> identity_of(env::FileSystem& fs, const std::string& path) {
+  CAIRN_TRY(const auto file, fs.open(path, env::OpenMode::kRead));
+  return file->identity();
+}
+
+bool has_log(env::FileSystem& fs, const std::string& directory) {
+  const auto names = fs.list(directory);
+  return names &&
+         std::any_of(names->begin(), names->end(), [](const std::string& name) { return name.ends_with(".wal"); });
+}
+
+// What a crash in the middle of a receive or a defragmentation leaves.
+Status remove_leftovers(env::FileSystem& fs, const std::string& snap) {
+  CAIRN_TRY(const auto names, fs.list(snap));
+  for (const std::string& name : names) {
+    if (name.starts_with("tmp") || name.starts_with("db.tmp")) CAIRN_CHECK(fs.remove(snap + "/" + name));
+  }
+  return {};
+}
+
+Result<std::unique_ptr<storage::Engine>> open_engine(env::FileSystem& fs, const BootstrapOptions& options,
+                                                     const std::string& path) {
+  storage::BoltOptions bolt;
+  bolt.quota_bytes = options.quota_bytes;
+  bolt.reserved_bytes = options.mapping_reserved_bytes;
+  bolt.poison_free_pages = options.poison_free_pages;
+  return storage::open_bolt(fs, path, bolt);
+}
+
+// The founders' configuration changes, the same on each of them, committed by definition.
+Status write_first_entries(wal::Log& log, const cluster::Membership& founders) {
+  std::vector<std::string> data;
+  for (const auto& [id, member] : founders.members) {
+    const cluster::MemberChange change{cluster::ChangeKind::kAdd, member};
+    data.push_back(raft::encode(raft::ConfChangeV1{
+        .type = raft::ConfChangeType::kAddNode, .node = id, .context = cluster::change_context(change)}));
+  }
+  std::vector<wal::Entry> entries;
+  for (size_t i = 0; i < data.size(); ++i) {
+    entries.push_back({static_cast<uint8_t>(raft::EntryType::kConfChange), Term(1), Index(i + 1), data[i]});
+  }
+  return log.save(entries, {Term(1), NodeId(), Index(data.size())}, true);
+}
+
+Result<cluster::Membership> founders_of(const BootstrapOptions& options, NodeId& self) {
+  CAIRN_TRY(cluster::Membership founders,
+            cluster::found_cluster(options.initial_cluster, options.initial_cluster_token));
+  const cluster::Member* const own = founders.find_name(options.name);
+  if (own == nullptr) {
+    return fail(Code::kInvalidArgument, "couldn't find local name \"{}\" in the initial cluster configuration",
+                options.name);
+  }
+  self = own->id;
+  return founders;
+}
+
+// Loads what lies behind `applied` into memory.
+Result<RaftLog> load_log(const wal::Log& log, Index applied, Term applied_term) {
+  RaftLog raft_log(applied, applied_term, {});
+  if (log.last_index() <= applied) return raft_log;
+  std::vector<raft::Entry> entries;
+  CAIRN_CHECK(log.index()->read(applied + 1, log.last_index() + 1, UINT64_MAX, [&](const wal::Entry& entry) {
+    raft::PayloadPtr data;
+    if (!entry.data.empty()) {
+      data = std::make_shared<const raft::Payload>(raft::Payload{.bytes = std::string(entry.data)});
+    }
+    entries.push_back({entry.term, entry.index, static_cast<raft::EntryType>(entry.type), std::move(data)});
+  }));
+  raft_log.append(std::move(entries));
+  return raft_log;
+}
+
+// Makes a directory whose name and parents survive a crash, whoever made them and did not get that far.
+Status make_durable(env::FileSystem& fs, const std::string& path) {
+  std::vector<std::string> parents{env::parent_directory(path)};
+  while (!fs.exists(parents.back()) && env::parent_directory(parents.back()) != parents.back()) {
+    parents.push_back(env::parent_directory(parents.back()));
+  }
+  CAIRN_CHECK(fs.make_directories(path));
+  for (const std::string& parent : parents) {
+    const Status synced = fs.sync_directory(parent);
+    // What we may not even read, we have not made.
+    if (!synced && synced.error().code != Code::kPermissionDenied) return synced;
+  }
+  return {};
+}
+
+// A db that has applied entries had a log.
+Status check_no_log_lost(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths) {
+  if (!fs.exists(paths.db)) return {};
+  CAIRN_TRY(const auto engine, open_engine(fs, options, paths.db));
+  CAIRN_TRY(const auto index, engine->view()->get(storage::Table::kMeta, "consistent_index"));
+  if (!index) return {};  // of a founding that was interrupted
+  return fail(Code::kFailedPrecondition,
+              "server: {} is of a member whose log is not in {}: say where it is (--wal-dir), or restore a snapshot "
+              "into another directory",
+              paths.db, paths.wal);
+}
+
+Result<Bootstrapped> found_new(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths) {
+  Bootstrapped out;
+  NodeId self;
+  CAIRN_TRY(const cluster::Membership founders, founders_of(options, self));
+  CAIRN_CHECK(make_durable(fs, options.data_dir));
+  CAIRN_CHECK(fs.make_directories(paths.snap));
+  CAIRN_CHECK(check_no_log_lost(fs, options, paths));
+  CAIRN_CHECK(remove_leftovers(fs, paths.snap));
+  if (!options.wal_dir.empty()) CAIRN_CHECK(make_durable(fs, env::parent_directory(paths.wal)));
+  CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));
+  CAIRN_CHECK(fs.remove_all(paths.wal + ".tmp"));  // with the db's lock: nobody is at work on it
+  CAIRN_CHECK(fs.sync_directory(paths.snap));
+  CAIRN_CHECK(fs.sync_directory(paths.member));
+  CAIRN_CHECK(fs.sync_directory(options.data_dir));
+  CAIRN_TRY(out.log, wal::Log::create(fs, paths.wal, {self, founders.cluster_id}, options.wal));
+  CAIRN_CHECK(write_first_entries(*out.log, founders));
+  out.member_id = self.value;
+  out.cluster_id = founders.cluster_id;
+  out.new_directory = true;
+  return out;
+}
+
+using IndexFuture = std::future<Result<RecoveredIndex>>;
+
+// The checkpoint's folder, and the index: at once on another thread, or when it is asked for.
+Result<IndexFuture> begin_index(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths,
+                                Bootstrapped& out) {
+  out.checkpoint_directory = paths.checkpoint;
+  CAIRN_TRY(out.db, identity_of(fs, paths.db));
+  IndexRecoveryInput input{.fs = fs,
+                           .view = out.engine->view(),
+                           .checkpoint_path = paths.checkpoint + "/" + std::string(kCheckpointName),
+                           .db = out.db,
+                           .read_ahead_path = options.concurrent ? paths.db : std::string(),
+                           .concurrent = options.concurrent};
+  return std::async(options.concurrent ? std::launch::async : std::launch::deferred,
+                    [input = std::move(input)] { return recover_index(input); });
+}
+
+// Whose log it is, and the log itself, which is only read until take_over().
+Status open_found(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths, wal::OpenedLog& opened,
+                  Bootstrapped& out) {
+  wal::Options wal_options = options.wal;
+  wal_options.take_over = false;
+  CAIRN_TRY(opened, wal::Log::open(fs, paths.wal, wal_options));
+  out.log = std::move(opened.log);
+  out.member_id = opened.metadata.node_id.value;
+  out.cluster_id = opened.metadata.cluster_id;
+  out.new_directory = out.log->last_index() == Index{} && opened.hard_state.empty() && opened.snapshots.size() <= 1;
+  return {};
+}
+
+// From here on the directory is ours.
+Status take_over(env::FileSystem& fs, const Paths& paths, wal::Log& log) {
+  CAIRN_TRY(const auto repair, log.take_over());
+  if (repair) {
+    log::warn("cut an interrupted write at the end of the WAL",
+              {{"path", repair->file}, {"offset", repair->offset}, {"reason", repair->reason}});
+  }
+  CAIRN_CHECK(fs.remove_all(paths.wal + ".tmp"));
+  return remove_leftovers(fs, paths.snap);
+}
+
+// Founded, and stopped before the first entries were on disk.
+Status found_again(const BootstrapOptions& options, const Bootstrapped& found, wal::HardState& hard_state) {
+  NodeId self;
+  CAIRN_TRY(const cluster::Membership founders, founders_of(options, self));
+  if (self.value != found.member_id || founders.cluster_id != found.cluster_id) {
+    return fail(Code::kFailedPrecondition,
+                "server: {} belongs to member {} of cluster {}, but the flags describe member {} of cluster {}",
+                options.data_dir, hex_id(found.member_id), hex_id(found.cluster_id), hex_id(self.value),
+                hex_id(founders.cluster_id));
+  }
+  CAIRN_CHECK(write_first_entries(*found.log, founders));
+  hard_state = {Term(1), NodeId(), found.log->last_index()};
+  return {};
+}
+
+}  // namespace
+
+bool holds_member(env::FileSystem& fs, const BootstrapOptions& options) { return has_log(fs, paths_of(options).wal); }
+
+Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& options) {
+  const Paths paths = paths_of(options);
+  if (fs.exists(options.data_dir + "/proxy")) {
+    return fail(Code::kFailedPrecondition, "server: {} holds a proxy directory of an old etcd; move it away",
+                options.data_dir);
+  }
+  Bootstrapped out;
+  wal::OpenedLog opened;
+  IndexFuture index;  // goes before the engine: a thread that reads the db ends with it
+  if (has_log(fs, paths.wal)) {
+    CAIRN_CHECK(fs.make_directories(paths.snap));
+    CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));
+    CAIRN_TRY(index, begin_index(fs, options, paths, out));
+    CAIRN_CHECK(open_found(fs, options, paths, opened, out));
+    if (out.new_directory) {
+      CAIRN_CHECK(take_over(fs, paths, *out.log));
+      CAIRN_CHECK(found_again(options, out, opened.hard_state));
+    }
+  } else {
+    CAIRN_TRY(out, found_new(fs, options, paths));
+    CAIRN_TRY(index, begin_index(fs, options, paths, out));
+    opened.hard_state = out.log->hard_state();
+    opened.snapshots = {{Index{}, Term{}, std::nullopt}};
+  }
+  out.snap_directory = paths.snap;
+  RecoveryInput input{.fs = fs,
+                      .log = *out.log,
+                      .hard_state = opened.hard_state,
+                      .snapshots = opened.snapshots,
+                      .snap_directory = paths.snap,
+                      .view = out.engine->view(),
+                      .cluster_id = out.cluster_id,
+                      .lease_ttl_min = options.lease_ttl_min,
+                      .learner_count_max = options.learner_count_max,
+                      .new_directory = out.new_directory};
+  CAIRN_TRY(Recovered recovered, recover(input));
+  out.state = std::move(recovered.state);
+  out.state.space = out.engine->space();
+  out.snapshot_index = recovered.snapshot_index;
+  CAIRN_TRY(out.raft_log, load_log(*out.log, out.state.applied, out.state.applied_term));
+  CAIRN_TRY(RecoveredIndex recovered_index, index.get());
+  out.checkpoint = recovered_index.checkpoint;
+  adopt_index(std::move(recovered_index), out.state);
+  if (!out.log->taken_over()) CAIRN_CHECK(take_over(fs, paths, *out.log));
+  raft::HardState hard{opened.hard_state.term, opened.hard_state.vote, opened.hard_state.commit};
+  // What the db holds was committed, whatever the last hard state on disk says.
+  hard.commit = std::max(hard.commit, out.state.applied);
+  hard.term = std::max(hard.term, out.state.applied_term);
+  out.start = {hard, out.state.conf, out.state.applied};
+  return out;
+}
+
+}  // namespace cairn::member

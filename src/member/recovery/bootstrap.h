@@ -1,0 +1,66 @@
+// member/recovery/bootstrap.h: from a data directory, or none, to the state that the stages start with.
+//
+// A new directory is founded: ids, first entries, first tables, as etcd 3.7 does it. A found one is opened in place,
+// whoever wrote it: the newest usable .snap, the WAL behind it, the db; membership from the place where its version
+// keeps it. Until a found directory is known to be usable, this alone changes in it: where there is no db, an empty one
+// is made, with its folder, and a damaged .snap file gets the name .broken, as by etcd.
+//
+// Errors name the file and the way out; the process ends with them.
+// Source: docs/architecture.md, "Start"; docs/compatibility.md.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "env/clock.h"
+#include "env/fs.h"
+#include "member/apply/apply_core.h"
+#include "member/raft_log.h"
+#include "member/recovery/checkpoint.h"
+#include "raft/core.h"
+#include "storage/engine.h"
+#include "wal/log.h"
+
+namespace cairn::member {
+
+struct BootstrapOptions {
+  std::string name = "default";
+  std::string data_dir;
+  std::string wal_dir;  // empty: <data_dir>/member/wal
+  // Of a new cluster: name -> peer URLs, this member among them.
+  std::map<std::string, std::vector<std::string>> initial_cluster;
+  std::string initial_cluster_token = "etcd-cluster";
+  uint64_t quota_bytes = 0;
+  bool sync = true;           // false: --unsafe-no-fsync
+  int64_t lease_ttl_min = 2;  // seconds
+  size_t learner_count_max = 1;
+  wal::Options wal;
+  uint64_t mapping_reserved_bytes = 0;  // for simulated disks
+  // The index is read on a second thread, beside the log, and a cold db is read ahead; nothing else depends on it.
+  bool concurrent = false;
+  bool poison_free_pages = false;  // for tests, see BoltOptions
+};
+
+struct Bootstrapped {
+  uint64_t member_id = 0;
+  uint64_t cluster_id = 0;
+  bool new_directory = false;
+  std::unique_ptr<wal::Log> log;
+  std::string snap_directory;
+  std::unique_ptr<storage::Engine> engine;
+  AppliedState state;
+  raft::StartState start;
+  RaftLog raft_log{Index{}, Term{}, {}};
+  Index snapshot_index;
+  std::string checkpoint_directory;  // for CheckpointWriter, as are the next two
+  env::FileIdentity db;
+  CheckpointBase checkpoint;
+};
+
+// Whether the directory already belongs to a member: flags that found a cluster then have no effect.
+[[nodiscard]] bool holds_member(env::FileSystem& fs, const BootstrapOptions& options);
+
+[[nodiscard]] Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& options);
+
+}  // namespace cairn::member

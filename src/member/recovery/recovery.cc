@@ -1,0 +1,388 @@
+#include "member/recovery/recovery.h"
+
+#include <algorithm>
+#include <charconv>
+#include <set>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "base/wire.h"
+#include "cluster/codec.h"
+#include "cluster/v2_store.h"
+#include "member/recovery/takeover.h"
+#include "member/wal_stage.h"
+#include "proto/raft_internal.pb.h"
+#include "raft/conf_change.h"
+
+namespace cairn::member {
+namespace {
+
+using storage::Table;
+
+// The `meta` table.
+struct Meta {
+  Index consistent_index;
+  Term term;
+  std::optional<cluster::ConfState> conf;
+  std::string storage_version;
+  int64_t scheduled_compaction = 0;
+  int64_t finished_compaction = 0;
+  bool has_finished_compaction = false;  // of revision 0, perhaps
+};
+
+Result<Meta> read_meta(const storage::View& view) {
+  Meta meta;
+  CAIRN_TRY(const uint64_t index, meta_number(view, "consistent_index"));
+  CAIRN_TRY(const uint64_t term, meta_number(view, "term"));
+  meta.consistent_index = Index(index);
+  meta.term = Term(term);
+  CAIRN_TRY(const auto conf, view.get(Table::kMeta, "confState"));
+  if (conf) {
+    CAIRN_TRY(meta.conf, cluster::parse_conf_state(*conf));
+  }
+  CAIRN_TRY(const auto version, view.get(Table::kMeta, "storageVersion"));
+  if (version) meta.storage_version = *version;
+  CAIRN_TRY(meta.scheduled_compaction, meta_revision(view, "scheduledCompactRev"));
+  CAIRN_TRY(meta.finished_compaction, meta_revision(view, "finishedCompactRev"));
+  CAIRN_TRY(const auto finished, view.get(Table::kMeta, "finishedCompactRev"));
+  meta.has_finished_compaction = finished.has_value();
+  return meta;
+}
+
+Result<Schema> schema_of(const Meta& meta) {
+  if (meta.storage_version.empty()) return meta.term != Term{} ? Schema::k3_5 : Schema::k3_4;
+  if (meta.storage_version.starts_with("3.6.")) return Schema::k3_6;
+  if (meta.storage_version.starts_with("3.7.")) return Schema::k3_7;
+  return fail(Code::kFailedPrecondition, "server: the directory has storage version {}, which this build does not know",
+              meta.storage_version);
+}
+
+template <class Visit>
+Status for_each(const storage::View& view, Table table, const Visit& visit) {
+  const auto cursor = view.cursor(table);
+  CAIRN_CHECK(cursor->seek(""));
+  while (cursor->valid()) {
+    CAIRN_CHECK(visit(cursor->key(), cursor->value()));
+    CAIRN_CHECK(cursor->next());
+  }
+  return {};
+}
+
+std::vector<NodeId> node_ids(const std::vector<uint64_t>& ids) {
+  std::vector<NodeId> out;
+  for (const uint64_t id : ids) out.emplace_back(id);
+  return out;
+}
+
+raft::ConfState to_raft(const cluster::ConfState& conf) {
+  return {node_ids(conf.voters), node_ids(conf.learners), node_ids(conf.voters_outgoing), node_ids(conf.learners_next),
+          conf.auto_leave};
+}
+
+// What members, from 3.5 on, say about themselves and about versions.
+constexpr uint32_t kMembershipFieldFirst = 1300;
+constexpr uint32_t kMembershipFieldLast = 1302;
+
+Status replay_request(std::string_view bytes, cluster::Membership& members) {
+  bool found = false;
+  wire::Reader in(bytes);
+  while (in.next()) found |= in.field() >= kMembershipFieldFirst && in.field() <= kMembershipFieldLast;
+  if (in.ok() && !found) return {};
+  etcdserverpb::InternalRaftRequest request;
+  if (!in.ok() || !request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    return fail(Code::kDataLoss, "server: a request in the log cannot be read");
+  }
+  if (request.has_cluster_version_set()) members.version = request.cluster_version_set().ver();
+  if (request.has_cluster_member_attr_set()) {
+    const auto& set = request.cluster_member_attr_set();
+    const auto& urls = set.member_attributes().client_urls();
+    cluster::set_attributes(members, NodeId(set.member_id()), set.member_attributes().name(),
+                            {urls.begin(), urls.end()});
+  }
+  if (request.has_downgrade_info_set()) {
+    members.downgrade.enabled = request.downgrade_info_set().enabled();
+    members.downgrade.target_version = members.downgrade.enabled ? request.downgrade_info_set().ver() : "";
+  }
+  return {};
+}
+
+// The membership half of an entry, which up to 3.5 has no other home than the log.
+Status replay_membership(const wal::Entry& entry, size_t learner_count_max, cluster::Membership& members,
+                         raft::ConfState& conf) {
+  if (entry.type != 0) {
+    const auto type = static_cast<raft::EntryType>(entry.type);
+    CAIRN_TRY(const raft::ConfChange change, raft::decode_conf_change(type, entry.data));
+    if (change.changes.empty()) return {};
+    const auto single = change.changes.front();
+    const auto decoded =
+        cluster::decode_change(static_cast<cluster::ConfChangeType>(single.type), single.node, change.context);
+    // A refused change stays in the log and is refused again.
+    if (!decoded || !cluster::check_change(members, *decoded, learner_count_max)) return {};
+    cluster::apply_change(members, *decoded);
+    CAIRN_TRY(conf, raft::changed(conf, change));
+    return {};
+  }
+  if (entry.data.empty()) return {};
+  if (cluster::payload_kind(entry.data) == cluster::PayloadKind::kV2Request) {
+    CAIRN_TRY(const cluster::V2Effect effect, cluster::decode_v2_request(entry.data));
+    if (const auto* set = std::get_if<cluster::AttributesSet>(&effect)) {
+      cluster::set_attributes(members, set->id, set->name, set->client_urls);
+    } else if (const auto* version = std::get_if<cluster::VersionSet>(&effect)) {
+      members.version = version->version;
+    }
+    return {};
+  }
+  return replay_request(entry.data, members);
+}
+
+// Up to 3.5: the .snap's tree, then the log up to what the db has applied.
+Status recover_members_from_log(const RecoveryInput& input, const std::optional<wal::SnapshotFile>& snapshot,
+                                Index applied, AppliedState& state) {
+  Index from{1};
+  if (snapshot) {
+    CAIRN_TRY(state.members, cluster::read_v2_store(snapshot->data));
+    state.conf = member::to_raft(snapshot->conf_state);
+    from = snapshot->index + 1;
+  }
+  if (from > applied) return {};
+  const size_t learner_limit = learner_count_max(state.schema, input.learner_count_max);
+  Status failed;
+  CAIRN_CHECK(input.log.index()->read(from, applied + 1, UINT64_MAX, [&](const wal::Entry& entry) {
+    if (failed) failed = replay_membership(entry, learner_limit, state.members, state.conf);
+  }));
+  return failed;
+}
+
+std::set<NodeId> all_members(const raft::ConfState& conf) {
+  std::set<NodeId> out;
+  for (const auto* part : {&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next}) {
+    out.insert(part->begin(), part->end());
+  }
+  return out;
+}
+
+// From 3.6 on: the tables.
+Status recover_members_from_tables(const storage::View& view, const Meta& meta, AppliedState& state) {
+  CAIRN_CHECK(for_each(view, Table::kMembers, [&](std::string_view, std::string_view value) -> Status {
+    CAIRN_TRY(cluster::Member member, cluster::parse_member(value));
+    const NodeId id = member.id;
+    state.members.members[id] = std::move(member);
+    return {};
+  }));
+  CAIRN_CHECK(for_each(view, Table::kMembersRemoved, [&](std::string_view key, std::string_view) -> Status {
+    CAIRN_TRY(const uint64_t id, parse_hex(key));
+    state.members.removed.insert(NodeId(id));
+    return {};
+  }));
+  CAIRN_TRY(const auto version, view.get(Table::kCluster, "clusterVersion"));
+  if (version) state.members.version = *version;
+  CAIRN_TRY(const auto downgrade, view.get(Table::kCluster, "downgrade"));
+  if (downgrade) {
+    CAIRN_TRY(state.members.downgrade, cluster::parse_downgrade(*downgrade));
+  }
+  state.conf.voters = state.members.voters();
+  state.conf.learners = state.members.learners();
+  if (meta.conf) {
+    raft::ConfState stored = to_raft(*meta.conf);
+    if (all_members(stored) == all_members(state.conf)) {
+      state.conf = std::move(stored);
+    } else {
+      // Restoring a snapshot rewrites the members and leaves the configuration of the old cluster.
+      log::warn("the db's configuration is of another cluster; it is made of its members anew");
+      state.replaced_members = state.members;
+    }
+  }
+  return {};
+}
+
+bool knows(const cluster::Membership& members, NodeId id) {
+  return members.find(id) != nullptr || members.removed.contains(id);
+}
+
+// Tools up to 3.5 restore a snapshot by writing a new .snap and a new log; the tables go on naming the old cluster.
+bool is_restored(const RecoveryInput& input, const wal::SnapshotFile& snapshot, const cluster::Membership& tables) {
+  const NodeId self = input.log.metadata().node_id;
+  if (knows(tables, self)) return false;
+  const auto members = cluster::read_v2_store(snapshot.data);
+  return members && knows(*members, self);
+}
+
+Status replace_restored_members(const RecoveryInput& input, const std::optional<wal::SnapshotFile>& snapshot,
+                                Index applied, AppliedState& state) {
+  state.replaced_members = std::move(state.members);
+  state.members = {};
+  CAIRN_CHECK(recover_members_from_log(input, snapshot, applied, state));
+  if (state.members.version.empty()) state.members.version = state.replaced_members->version;
+  log::warn(
+      "the tables name another cluster's members: a snapshot was restored by a tool of 3.5 or older; the members "
+      "are taken from the .snap file and the log",
+      {{"local-member-id", hex_id(input.log.metadata().node_id.value)},
+       {"members", static_cast<uint64_t>(state.members.members.size())}});
+  return {};
+}
+
+// Is this member one of those it found?
+Status check_self(const RecoveryInput& input, const AppliedState& state) {
+  if (input.new_directory || state.members.members.empty()) return {};  // its own entry is still to be applied
+  const NodeId self = input.log.metadata().node_id;
+  if (state.members.removed.contains(self)) {
+    return fail(Code::kFailedPrecondition, "the member has been permanently removed from the cluster");
+  }
+  if (state.members.find(self) != nullptr) return {};
+  return fail(Code::kFailedPrecondition,
+              "server: the log belongs to member {}, which is not among the {} members of the cluster in the db: log "
+              "and db are of different clusters",
+              hex_id(self.value), state.members.members.size());
+}
+
+// With what the log has still to apply, is the member alone? So it must be after what is known to be committed, or it
+// could not decide that the rest is; and after the rest.
+Status check_alone(const RecoveryInput& input, const AppliedState& state) {
+  cluster::Membership members = state.members;
+  raft::ConfState conf = state.conf;
+  const auto count = [&conf] { return conf.voters.size() + conf.learners.size(); };
+  const Index committed{input.hard_state.commit};
+  const size_t learner_limit = learner_count_max(state.schema, input.learner_count_max);
+  size_t count_committed = count();
+  Status failed;
+  const Index from = std::max(state.applied + 1, input.log.first_index());
+  if (from <= input.log.last_index()) {
+    CAIRN_CHECK(input.log.index()->read(from, input.log.last_index() + 1, UINT64_MAX, [&](const wal::Entry& entry) {
+      if (failed && entry.type != 0) failed = replay_membership(entry, learner_limit, members, conf);
+      if (entry.index <= committed) count_committed = count();
+    }));
+  }
+  CAIRN_CHECK(failed);
+  if (std::max(count(), count_committed) <= 1) return {};
+  return fail(Code::kFailedPrecondition,
+              "server: the directory belongs to a cluster of {} members; this build runs a member alone",
+              std::max(count(), count_committed));
+}
+
+Status load_tables(const storage::View& view, AppliedState& state) {
+  CAIRN_CHECK(for_each(view, Table::kLease,
+                       [&](std::string_view key, std::string_view value) { return state.lessor.load(key, value); }));
+  for (const Table table : {Table::kAuth, Table::kAuthUsers, Table::kAuthRoles}) {
+    CAIRN_CHECK(for_each(
+        view, table, [&](std::string_view key, std::string_view value) { return state.auth.load(table, key, value); }));
+  }
+  return for_each(view, Table::kAlarm, [&](std::string_view key, std::string_view) -> Status {
+    etcdserverpb::AlarmMember alarm;
+    if (!alarm.ParseFromArray(key.data(), static_cast<int>(key.size()))) {
+      return fail(Code::kDataLoss, "server: damaged entry {} in table alarm", to_hex(key));
+    }
+    state.alarms.insert({alarm.memberid(), static_cast<uint32_t>(alarm.alarm())});
+    return {};
+  });
+}
+
+void attach_leases(const mvcc::IndexRoot& root, lease::Lessor& lessor) {
+  if (lessor.leases().empty() || CAIRN_MUTANT("server.lease_attachment_lost")) return;
+  mvcc::IndexCursor cursor(root, {});
+  for (cursor.seek_first(); cursor.valid(); cursor.next()) {
+    if (cursor.at().lease != 0) lessor.move_key(cursor.key(), 0, cursor.at().lease);
+  }
+  log::info("found leases; they do not expire in this build", {{"count", lessor.leases().size()}});
+}
+
+// A log and nothing else: founded, and ended before the first commit. Whoever wrote it, the db is to be filled by us.
+Result<bool> is_untouched(const storage::View& view, const Meta& meta) {
+  if (meta.consistent_index != Index{} || meta.term != Term{} || !meta.storage_version.empty()) return false;
+  const auto cursor = view.cursor(Table::kMembers);
+  CAIRN_CHECK(cursor->seek(""));
+  return !cursor->valid();
+}
+
+// Do WAL, .snap and db belong together?
+Status check_fit(const RecoveryInput& input, Index snapshot_index, Index consistent_index) {
+  if (consistent_index < snapshot_index) {
+    return fail(Code::kDataLoss,
+                "failed to find database snapshot file (snap: snapshot file doesn't exist): the db has applied {} and "
+                "the log begins behind {}; restore the member from a snapshot, or remove it and add it again",
+                consistent_index, snapshot_index);
+  }
+  const Index last = std::max(input.log.last_index(), snapshot_index);
+  if (consistent_index > last) {
+    return fail(Code::kDataLoss,
+                "server: the db has applied entry {}, but the WAL ends at {}: the WAL has lost entries; restore the "
+                "member from a snapshot, or remove it and add it again",
+                consistent_index, last);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Recovered> recover(const RecoveryInput& input) {
+  Recovered out;
+  AppliedState& state = out.state;
+  const storage::View& view = *input.view;
+  CAIRN_TRY(const Meta meta, read_meta(view));
+  const auto valid = wal::valid_snapshot_records(input.snapshots, input.hard_state);
+  CAIRN_TRY(const bool untouched, is_untouched(view, meta));
+  if (input.new_directory || untouched) {
+    state.schema = Schema::k3_7;
+  } else {
+    CAIRN_TRY(state.schema, schema_of(meta));
+  }
+  if (untouched && !valid.empty() && valid.back().index != Index{}) {
+    return fail(
+        Code::kDataLoss,
+        "failed to find database snapshot file (snap: snapshot file doesn't exist): the db is empty and the log "
+        "begins behind {}; restore the member from a snapshot, or remove it and add it again",
+        valid.back().index);
+  }
+  CAIRN_TRY(const auto snapshot, wal::choose_start_snapshot(input.fs, input.snap_directory, valid));
+  wal::SnapshotRecord start;
+  if (snapshot) start = {snapshot->index, snapshot->term, snapshot->conf_state};
+  if (state.schema >= Schema::k3_6 && !valid.empty() && valid.back().index > start.index) start = valid.back();
+  CAIRN_CHECK(input.log.check_start(start));
+  out.snapshot_index = start.index;
+  state.snapshot_index = start.index;
+  // A 3.4 member that never changed a key has never written its consistent index.
+  Index consistent = meta.consistent_index;
+  if (state.schema == Schema::k3_4 && consistent == Index{} && start.index != Index{}) {
+    log::warn("consistent index was never saved", {{"snapshot-index", start.index.value}});
+    consistent = start.index;
+  }
+  CAIRN_CHECK(check_fit(input, start.index, consistent));
+  state.applied = consistent;
+  state.applied_term = meta.term;
+  if (consistent == start.index) {
+    state.applied_term = start.term;
+  } else if (consistent != Index{}) {
+    CAIRN_TRY(state.applied_term, input.log.index()->term(consistent));
+  }
+
+  state.lessor = lease::Lessor(input.lease_ttl_min);
+  CAIRN_CHECK(load_tables(view, state));
+  CAIRN_CHECK(check_takeover({input.log, snapshot, state.auth, state.schema, consistent}));
+  if (state.schema >= Schema::k3_6) {
+    CAIRN_CHECK(recover_members_from_tables(view, meta, state));
+    if (snapshot && is_restored(input, *snapshot, state.members)) {
+      CAIRN_CHECK(replace_restored_members(input, snapshot, consistent, state));
+    }
+  } else {
+    CAIRN_CHECK(recover_members_from_log(input, snapshot, consistent, state));
+  }
+  state.members.cluster_id = input.cluster_id;
+  CAIRN_CHECK(check_self(input, state));
+  CAIRN_CHECK(check_alone(input, state));
+  state.storage_version = meta.storage_version;
+  state.new_directory = input.new_directory || meta.consistent_index == Index{};
+
+  const int64_t compacted = std::max(meta.scheduled_compaction, meta.finished_compaction);
+  state.store.compact_revision = compacted > 0 || meta.has_finished_compaction ? compacted : mvcc::kNeverCompacted;
+  state.unfinished_compaction = meta.scheduled_compaction > meta.finished_compaction ? meta.scheduled_compaction : 0;
+  state.file = input.view;
+  return out;
+}
+
+void adopt_index(RecoveredIndex recovered, AppliedState& state) {
+  state.index = std::move(recovered.index);
+  state.store.revision = std::max({recovered.newest, state.store.compact_revision, int64_t{1}});
+  attach_leases(state.index->working(), state.lessor);
+}
+
+}  // namespace cairn::member

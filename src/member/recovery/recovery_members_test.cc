@@ -1,0 +1,158 @@
+// Who the members are, from directories that are made here entry by entry.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/bytes.h"
+#include "cluster/codec.h"
+#include "cluster/membership.h"
+#include "env/testing.h"
+#include "member/recovery/bootstrap.h"
+#include "proto/raft_internal.pb.h"
+#include "raft/conf_change.h"
+#include "storage/bolt/engine.h"
+#include "storage/write_buffer.h"
+
+namespace cairn::member {
+namespace {
+
+namespace fs = std::filesystem;
+using storage::Table;
+
+constexpr NodeId kSelf{0x11};
+constexpr NodeId kFirst{0x22};
+constexpr NodeId kSecond{0x33};
+
+class MembersTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    fs::create_directories(path_ + "/member/snap");
+    change({cluster::ChangeKind::kAdd, member(kSelf, false)});
+  }
+
+  static cluster::Member member(NodeId id, bool is_learner) {
+    return {.id = id,
+            .peer_urls = {"http://" + hex_id(id.value) + ":2380"},
+            .is_learner = is_learner,
+            .name = {},
+            .client_urls = {}};
+  }
+  void change(const cluster::MemberChange& change) {
+    entries_.emplace_back(raft::EntryType::kConfChange,
+                          raft::encode(raft::ConfChangeV1{.type = static_cast<raft::ConfChangeType>(change.raft_type()),
+                                                          .node = change.member.id,
+                                                          .context = cluster::change_context(change)}));
+  }
+  void request(const etcdserverpb::InternalRaftRequest& request) {
+    entries_.emplace_back(raft::EntryType::kNormal, request.SerializeAsString());
+  }
+  void one_learner_too_many() {
+    change({cluster::ChangeKind::kAdd, member(kFirst, true)});
+    change({cluster::ChangeKind::kAdd, member(kSecond, true)});
+    change({cluster::ChangeKind::kRemove, member(kFirst, true)});
+  }
+  // Writes log and db, the latter with all up to `applied`, and opens the directory.
+  Result<Bootstrapped> open(uint64_t applied, Schema schema) {
+    wal::Options wal;
+    wal.sync = false;
+    {
+      auto log = wal::Log::create(env::posix_fs(), path_ + "/member/wal", {kSelf, 0x99}, wal);
+      EXPECT_TRUE(log);
+      std::vector<wal::Entry> entries;
+      for (const auto& [type, data] : entries_) {
+        entries.push_back({static_cast<uint8_t>(type), Term(1), Index(entries.size() + 1), data});
+      }
+      EXPECT_TRUE((*log)->save(entries, {Term(1), NodeId(), Index(entries.size())}, true));
+    }
+    {
+      const auto number = [](uint64_t value) {
+        std::string bytes(8, '\0');
+        store_be64(bytes.data(), value);
+        return bytes;
+      };
+      storage::WriteBuffer tables;
+      tables.put(Table::kMeta, "consistent_index", number(applied));
+      if (schema >= Schema::k3_5) tables.put(Table::kMeta, "term", number(1));
+      if (schema >= Schema::k3_6) {
+        tables.put(Table::kMeta, "storageVersion", "3.6.0");
+        tables.put(Table::kMembers, hex_id(kSelf.value), cluster::member_json(member(kSelf, false)));
+      }
+      tables.freeze();
+      auto engine = storage::open_bolt(env::posix_fs(), path_ + "/member/snap/db");
+      EXPECT_TRUE(engine);
+      EXPECT_TRUE((*engine)->commit({.changes = tables.changes()}));
+      EXPECT_TRUE((*engine)->close());
+    }
+    BootstrapOptions options;
+    options.data_dir = path_;
+    options.sync = false;
+    options.wal = wal;
+    options.learner_count_max = 3;
+    auto opened = bootstrap(env::posix_fs(), options);
+    if (opened) {
+      EXPECT_EQ(opened->state.schema, schema);
+    }
+    return opened;
+  }
+
+  const env::testing::TempDir folder_;
+  const std::string path_ = folder_.path();
+  std::vector<std::pair<raft::EntryType, std::string>> entries_;
+};
+
+// Up to 3.5 one learner was the limit, and the second one's entry stands in the log all the same.
+TEST_F(MembersTest, ASecondLearnerThatAnOldEtcdRefusedIsNotAMember) {
+  one_learner_too_many();
+  const auto opened = open(entries_.size(), Schema::k3_4);
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(opened->state.members.voters(), std::vector{kSelf});
+  EXPECT_EQ(opened->state.members.learners(), std::vector<NodeId>{});
+  EXPECT_EQ(opened->state.members.removed, std::set{kFirst});
+  EXPECT_EQ(opened->state.conf.learners, std::vector<NodeId>{});
+}
+
+TEST_F(MembersTest, ASecondLearnerThatAnOldEtcdRefusedIsNoneBehindTheDbEither) {
+  one_learner_too_many();
+  const auto opened = open(1, Schema::k3_5);
+  EXPECT_TRUE(opened) << opened.error().message;
+}
+
+TEST_F(MembersTest, From36OnTheFlagSaysHowManyLearnersThereMayBe) {
+  one_learner_too_many();
+  const auto opened = open(1, Schema::k3_6);
+  ASSERT_FALSE(opened);
+  EXPECT_NE(opened.error().message.find("a cluster of 2 members"), std::string::npos) << opened.error().message;
+}
+
+// 3.5 has no other place for them that it reads.
+TEST_F(MembersTest, RequestsAboutMembersAndVersionsAreReadFromALogOf35) {
+  etcdserverpb::InternalRaftRequest attributes;
+  attributes.mutable_header()->set_id(5);
+  auto* const set = attributes.mutable_cluster_member_attr_set();
+  set->set_member_id(kSelf.value);
+  set->mutable_member_attributes()->set_name("renamed");
+  set->mutable_member_attributes()->add_client_urls("http://renamed:2379");
+  request(attributes);
+  etcdserverpb::InternalRaftRequest version;
+  version.mutable_cluster_version_set()->set_ver("3.5.0");
+  request(version);
+  etcdserverpb::InternalRaftRequest downgrade;
+  downgrade.mutable_downgrade_info_set()->set_enabled(true);
+  downgrade.mutable_downgrade_info_set()->set_ver("3.4.0");
+  request(downgrade);
+  etcdserverpb::InternalRaftRequest put;
+  put.mutable_put()->set_key("k");
+  request(put);
+  const auto opened = open(entries_.size(), Schema::k3_5);
+  ASSERT_TRUE(opened) << opened.error().message;
+  const cluster::Membership& members = opened->state.members;
+  ASSERT_NE(members.find(kSelf), nullptr);
+  EXPECT_EQ(members.find(kSelf)->name, "renamed");
+  EXPECT_EQ(members.find(kSelf)->client_urls, std::vector<std::string>{"http://renamed:2379"});
+  EXPECT_EQ(members.version, "3.5.0");
+  EXPECT_EQ(members.downgrade, (cluster::Downgrade{.target_version = "3.4.0", .enabled = true}));
+}
+
+}  // namespace
+}  // namespace cairn::member

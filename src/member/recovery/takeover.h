@@ -1,0 +1,29 @@
+// member/recovery/takeover.h: what a found directory may hold that this build could not serve, or would lose.
+//
+// Looked for before anything is written, in the tables and in what the log has still to apply. A directory that is
+// refused stays as it was, so that the etcd it comes from goes on with it.
+#pragma once
+
+#include <optional>
+
+#include "auth/store.h"
+#include "env/fs.h"
+#include "member/apply/apply_core.h"
+#include "wal/log.h"
+#include "wal/snap_file.h"
+
+namespace cairn::member {
+
+struct TakeoverInput {
+  const wal::Log& log;
+  const std::optional<wal::SnapshotFile>& snapshot;
+  const auth::Store& auth;
+  Schema schema;
+  Index applied;  // what the db holds
+};
+
+//   errors: kFailedPrecondition: auth is enabled, or an entry still to be applied asks for it (refused also when that
+//           entry would fail); keys of the v2 API, up to 3.5
+[[nodiscard]] Status check_takeover(const TakeoverInput& input);
+
+}  // namespace cairn::member

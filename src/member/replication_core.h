@@ -1,0 +1,88 @@
+// member/replication_core.h: the stage that decides what is in the log: raft, proposals, read indexes.
+//
+// Inputs are functions, outputs are what take_output() gives; nothing here waits, and nothing knows of threads. A
+// proposal becomes an entry, an entry becomes a WalWrite, a WalWrite reported done becomes an ApplyBatch.
+//
+// Always true: an entry is handed to ApplyCore only when it is committed and stable here; a commit index is never
+//              asked to be durable before it is reached.
+// Threads:     the replication thread's.
+// Source:      docs/architecture.md.
+#pragma once
+
+#include <deque>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "member/raft_log.h"
+#include "member/stages.h"
+#include "raft/core.h"
+
+namespace cairn::member {
+
+struct Refused {
+  Tag tag = 0;
+  Error error;
+};
+
+struct ReplicationOutput {
+  std::vector<raft::Message> messages;  // to other members
+  std::vector<WalWrite> wal;            // in order
+  ApplyBatch apply;
+  std::vector<Refused> refused;  // proposals that will never be entries
+};
+
+class ReplicationCore {
+ public:
+  struct Options {
+    raft::Config raft;
+    size_t held_proposals_max = 10'000;  // without a leader; more are refused
+  };
+  // `log` holds what the WAL held, from start.applied's successor on at least.
+  ReplicationCore(const Options& options, RaftLog log, const raft::StartState& start);
+
+  void propose(std::vector<Proposal> proposals);
+  void control(ControlRequest request);
+  void step(raft::Message message);
+  void tick();
+  // A member that decides alone need not wait for the election timeout.
+  void campaign();
+  void wal_done(WalDone done);
+  void applied(AppliedNotice notice);
+  // The requests that wait for a leader are given up with `error`.
+  void refuse_held(const Error& error);
+
+  [[nodiscard]] bool has_output() const;
+  [[nodiscard]] ReplicationOutput take_output();
+
+  [[nodiscard]] const raft::Core& raft() const { return core_; }
+  [[nodiscard]] size_t held_count() const { return held_.size() + waiting_reads_.size(); }
+  // Of the entries that are in memory: not yet applied, and a few more.
+  [[nodiscard]] uint64_t log_bytes() const { return log_.memory_bytes(); }
+  // Nothing happens here without an input: no election, no heartbeat is due.
+  [[nodiscard]] bool needs_ticks() const { return !(core_.is_sole_voter() && core_.is_leader()); }
+
+ private:
+  void propose_held();
+  void ask_read_index();
+  void take_ready(ReplicationOutput& out);
+  [[nodiscard]] bool wants_state_synced() const;
+
+  Options options_;
+  RaftLog log_;
+  raft::Core core_;
+  std::vector<raft::PayloadPtr> held_;                                     // proposals for a leader to come
+  std::vector<ControlRequest> waiting_reads_;                              // for which no read index was asked yet
+  std::unordered_map<uint64_t, std::vector<ControlRequest>> asked_reads_;  // by context
+  uint64_t read_context_ = 0;
+  std::optional<raft::HardState> unwritten_state_;  // only its commit is new: goes with the next write
+  std::optional<raft::Entry> conf_entry_;           // handed out, verdict outstanding
+  Index durable_commit_;  // as this process has synced it: what a start finds may be in the page cache alone
+  Index wanted_durable_;
+  Index syncing_commit_;  // of a hard state that is on its way to the disk by itself; 0: none is
+  ReplicationOutput pending_;
+  LeaderState last_state_;
+  bool state_changed_ = true;
+};
+
+}  // namespace cairn::member

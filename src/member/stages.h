@@ -1,0 +1,158 @@
+// member/stages.h: the messages between the stages of a member. docs/architecture.md has the picture.
+//
+//     io threads -> ReplicationCore -> WalStage -> ReplicationCore -> ApplyCore -> io threads
+//                                                                        |  ^
+//                                                                        v  |
+//                                                                     CommitStage
+//
+// A stage is a value with functions: messages in, messages out. The driver (node.h) gives each an owner thread and
+// carries the messages; the simulator carries them one by one, in an order of its choosing. Messages between two
+// stages are never reordered.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/strong.h"
+#include "raft/types.h"
+#include "storage/engine.h"
+#include "storage/write_buffer.h"
+
+namespace cairn::member {
+
+// Names who waits for an answer: a call on an io thread, or 0 for nobody. Its top byte is the io thread's number.
+using Tag = uint64_t;
+[[nodiscard]] constexpr unsigned loop_of(Tag tag) { return static_cast<unsigned>(tag >> 56); }
+
+// --- from clients -------------------------------------------------------------------------------------------
+
+// Becomes one log entry; the payload's tag says who waits.
+using Proposal = std::shared_ptr<const raft::Payload>;
+
+// Asks ApplyCore for something that is not in the log. Each is answered when it is done.
+enum class Control : uint8_t {
+  kLinearizable,  // everything acknowledged before this was sent is applied and published
+  kCommit,        // everything applied is in the file
+};
+struct ControlRequest {
+  Control kind = Control::kLinearizable;
+  Tag tag = 0;
+  Index due;  // kLinearizable: once this is applied; set by ReplicationCore
+};
+
+// What one call gets: an encoded response message when `code` is kOk, else the error's text.
+struct Answer {
+  Tag tag = 0;
+  Code code = Code::kOk;
+  uint64_t offset = 0;  // in AnswerBatch::bytes, which may be long: several lists in one batch
+  uint64_t size = 0;
+};
+struct AnswerBatch {
+  std::string bytes;
+  std::vector<Answer> answers;
+
+  void add(Tag tag, Code code, std::string_view text) {
+    answers.push_back({tag, code, bytes.size(), text.size()});
+    bytes.append(text);
+  }
+  [[nodiscard]] std::string_view text(const Answer& answer) const {
+    return std::string_view(bytes).substr(answer.offset, answer.size);
+  }
+};
+
+// --- replication <-> WAL ------------------------------------------------------------------------------------
+
+// A point from which a restart may begin: goes to a .snap file and then to the WAL, each synced.
+struct SnapshotPoint {
+  Index index;
+  Term term;
+  raft::ConfState conf_state;
+  std::shared_ptr<const std::string> members;  // the .snap file's content: membership as etcd's v2 store
+};
+
+struct WalWrite {
+  uint64_t number = 0;  // raft::Ready::number; 0: not a Ready that is reported back
+  std::vector<raft::Entry> entries;
+  std::optional<raft::HardState> hard_state;
+  bool must_sync = false;
+  std::optional<SnapshotPoint> snapshot;
+  Index release_below{0};  // entries at or below are needed no more; 0: nothing new
+};
+
+struct WalDone {
+  uint64_t number = 0;               // of the WalWrite
+  std::vector<raft::Entry> entries;  // of the WalWrite: now in the log
+  Index durable_commit;              // a HardState with this commit index is synced
+  std::optional<Index> snapshot;     // the point is synced
+  Index released;                    // entries at or below are in no segment any more
+};
+
+// --- replication -> apply -----------------------------------------------------------------------------------
+
+struct LeaderState {
+  Term term;
+  NodeId leader;
+  bool is_leader = false;
+  bool sole_voter = false;
+  friend bool operator==(const LeaderState&, const LeaderState&) = default;
+};
+
+struct ApplyBatch {
+  std::vector<raft::Entry> entries;         // committed, in order; a conf change is the last
+  std::vector<ControlRequest> controls;     // in addition to those of earlier batches
+  std::optional<LeaderState> leader_state;  // as of the entries
+  Index durable_commit;                     // newest WalDone::durable_commit, when it has risen
+
+  [[nodiscard]] bool empty() const {
+    return entries.empty() && controls.empty() && !leader_state && durable_commit == Index{};
+  }
+};
+
+// --- apply -> replication -----------------------------------------------------------------------------------
+
+struct ConfVerdict {
+  Index index;
+  bool accepted = false;
+};
+
+struct AppliedNotice {
+  Index applied;                            // 0: no news
+  std::optional<ConfVerdict> conf_verdict;  // the batch ended at a configuration change
+  Index need_durable_commit;                // please make a HardState with commit >= this durable
+  std::optional<SnapshotPoint> snapshot;    // due
+  Index release_below;                      // both meta pages of the db are at or above this index
+
+  [[nodiscard]] bool worth_sending() const {
+    return applied != Index{} || conf_verdict || snapshot || need_durable_commit != Index{} || release_below != Index{};
+  }
+};
+
+// --- apply <-> commit ---------------------------------------------------------------------------------------
+
+struct ReclaimPart {
+  std::string first;             // record key to begin at
+  int64_t compact_revision = 0;  // the pass removes what this compaction supersedes
+};
+
+struct CommitJob {
+  std::array<std::span<const storage::Change>, storage::kTableCount> changes;  // of the frozen buffer
+  Index consistent_index;
+  Term term;
+  int64_t revision = 0;  // newest record in the buffer or the file
+  std::optional<ReclaimPart> reclaim;
+  uint64_t oldest_view = 0;  // storage::Commit::oldest_view
+};
+
+struct CommitDone {
+  Status status;
+  storage::CommitResult result;
+  storage::Space space;
+};
+
+}  // namespace cairn::member

@@ -1,0 +1,444 @@
+// The stages of a lone member put together by hand, in one thread, over the real file system.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/bytes.h"
+#include "base/errors.h"
+#include "env/testing.h"
+#include "member/commit_stage.h"
+#include "member/recovery/bootstrap.h"
+#include "member/replication_core.h"
+#include "member/requests.h"
+#include "member/wal_stage.h"
+#include "mvcc/kv/range.h"
+#include "proto/raft_internal.pb.h"
+
+namespace cairn::member {
+namespace {
+
+constexpr Tag kTag = 7;
+
+class Member {
+ public:
+  explicit Member(const std::string& data_dir, uint64_t buffer_entries_max = 50'000) {
+    BootstrapOptions options;
+    options.data_dir = data_dir;
+    options.initial_cluster = {{"default", {"http://127.0.0.1:2380"}}};
+    auto opened = bootstrap(env::posix_fs(), options);
+    EXPECT_TRUE(opened) << opened.error().message;
+    wal_ = std::make_unique<WalStage>(env::posix_fs(), std::move(opened->log), opened->snap_directory);
+    ReplicationCore::Options replication;
+    replication.raft.id = NodeId(opened->member_id);
+    replication_ = std::make_unique<ReplicationCore>(replication, std::move(opened->raft_log), opened->start);
+    ApplyOptions apply;
+    apply.member_id = opened->member_id;
+    apply.snapshot_entries = 50;
+    apply.snapshot_interval_ns = 0;
+    apply.buffer_entries_max = buffer_entries_max;
+    apply_ = std::make_unique<ApplyCore>(apply, std::move(opened->state), now_ns_);
+    reader_ = apply_->published().register_thread();
+    commit_reader_ = apply_->published().register_thread();
+    commit_ = std::make_unique<CommitStage>(std::move(opened->engine), *commit_reader_);
+    pump();
+    replication_->campaign();
+    pump();
+  }
+
+  // Carries every message until nobody has one.
+  void pump() {
+    while (true) {
+      bool moved = false;
+      while (replication_->has_output()) {
+        moved = true;
+        ReplicationOutput out = replication_->take_output();
+        for (WalWrite& write : out.wal) {
+          snapshots_ += write.snapshot ? 1 : 0;
+          auto done = wal_->run(std::move(write));
+          ASSERT_TRUE(done) << done.error().message;
+          replication_->wal_done(*std::move(done));
+        }
+        ASSERT_TRUE(apply_->apply(std::move(out.apply), now_ns_));
+      }
+      while (apply_->has_output()) {
+        moved = true;
+        ApplyOutput out = apply_->take_output();
+        for (const Answer& answer : out.answers[0].answers) {
+          answered_.push_back({answer.code, std::string(out.answers[0].text(answer))});
+        }
+        replication_->applied(std::move(out.notice));
+        if (out.commit) {
+          ++commits_;
+          if (const auto before = std::exchange(before_commit_, nullptr)) before();
+          ASSERT_TRUE(apply_->commit_done(commit_->run(*out.commit), now_ns_));
+        }
+      }
+      if (!moved) return;
+    }
+  }
+
+  Proposal proposal(RequestKind kind, const google::protobuf::MessageLite& body) {
+    return std::make_shared<const raft::Payload>(
+        raft::Payload{.bytes = join_request(kind, body.SerializeAsString(), ++id_), .tag = kTag});
+  }
+  Error propose(RequestKind kind, const google::protobuf::MessageLite& body) {
+    answered_.clear();
+    replication_->propose({proposal(kind, body)});
+    pump();
+    EXPECT_EQ(answered_.size(), 1u);
+    return answered_.empty() ? Error{} : answered_.front();
+  }
+  int64_t put(std::string_view key, std::string_view value) {
+    etcdserverpb::PutRequest request;
+    request.set_key(std::string(key));
+    request.set_value(std::string(value));
+    const Error answer = propose(RequestKind::kPut, request);
+    EXPECT_EQ(answer.code, Code::kOk) << answer.message;
+    etcdserverpb::PutResponse response;
+    EXPECT_TRUE(response.ParseFromString(answer.message));
+    return response.header().revision();
+  }
+  std::optional<std::string> get(std::string_view key) {
+    const auto state = reader_->enter();
+    const auto record = mvcc::find_record(state->kv, key, state->kv.revision);
+    EXPECT_TRUE(record);
+    if (!record || !*record) return std::nullopt;
+    return std::string(mvcc::decode_key_value(**record)->value);
+  }
+  void wait(int64_t ns) {
+    now_ns_ += ns;
+    apply_->tick(now_ns_);
+    pump();
+  }
+  void stop() {
+    apply_->request_commit(now_ns_);
+    pump();
+    EXPECT_TRUE(apply_->is_clean());
+    EXPECT_TRUE(commit_->close());
+  }
+
+  int64_t now_ns_ = 1;
+  uint64_t id_ = 0;
+  int commits_ = 0;
+  int snapshots_ = 0;
+  std::vector<Error> answered_;
+  std::function<void()> before_commit_;  // between the next commit's beginning and its run
+  std::unique_ptr<WalStage> wal_;
+  std::unique_ptr<ReplicationCore> replication_;
+  std::unique_ptr<ApplyCore> apply_;
+  std::unique_ptr<PublishedDomain::Reader> reader_;
+  std::unique_ptr<PublishedDomain::Reader> commit_reader_;
+  std::unique_ptr<CommitStage> commit_;
+};
+
+class StagesTest : public ::testing::Test {
+ protected:
+  const env::testing::TempDir folder_;
+  const std::string path_ = folder_.path();
+};
+
+TEST_F(StagesTest, AloneItLeadsAfterOneVoteAndReadsNeedNoRound) {
+  Member member(path_);
+  const auto state = member.reader_->enter();
+  EXPECT_TRUE(state->leader.is_leader);
+  EXPECT_TRUE(state->leader.sole_voter);
+  EXPECT_TRUE(state->reads_alone);
+  EXPECT_EQ(state->kv.revision, 1);
+  EXPECT_EQ(state->members->members.size(), 1u);
+}
+
+TEST_F(StagesTest, AnsweredBeforeTheFileKnowsAndStillThereAfterARestart) {
+  {
+    Member member(path_);
+    EXPECT_EQ(member.put("a", "1"), 2);
+    EXPECT_EQ(member.put("a", "2"), 3);
+    EXPECT_EQ(member.commits_, 0);
+    EXPECT_EQ(member.get("a"), "2");
+  }  // never committed to the db: only the WAL has it
+  Member member(path_);
+  EXPECT_EQ(member.get("a"), "2");
+  EXPECT_EQ(member.put("b", "3"), 4);
+  member.stop();
+  EXPECT_GE(member.commits_, 1);
+}
+
+TEST_F(StagesTest, ChangesGoToTheFileAfterASecondAndNothingHappensWhenIdle) {
+  Member member(path_);
+  member.wait(2'000'000'000);  // the first tables
+  const int before = member.commits_;
+  member.put("a", "1");
+  member.wait(500'000'000);
+  EXPECT_EQ(member.commits_, before);
+  member.wait(600'000'000);
+  EXPECT_EQ(member.commits_, before + 1);
+  EXPECT_EQ(member.get("a"), "1");
+  member.wait(60'000'000'000);
+  EXPECT_EQ(member.commits_, before + 1);
+  EXPECT_FALSE(member.apply_->next_tick_ns());
+}
+
+TEST_F(StagesTest, TheFileIsNeverAheadOfTheHardState) {
+  Member member(path_);
+  for (int i = 0; i < 20; ++i) {
+    member.put("k" + std::to_string(i), "v");
+    member.wait(1'100'000'000);
+    const auto index = member.commit_->engine().view()->get(storage::Table::kMeta, "consistent_index");
+    ASSERT_TRUE(index && *index);
+    EXPECT_LE(load_be64((*index)->data()), member.wal_->log().hard_state().commit.value);
+  }
+}
+
+TEST_F(StagesTest, SnapshotPointsFollowTheOlderMetaPage) {
+  Member member(path_);
+  for (int i = 0; i < 400; ++i) {
+    member.put("k", std::to_string(i));
+    if (i % 40 == 0) member.wait(1'100'000'000);
+  }
+  EXPECT_GE(member.snapshots_, 2);
+  const auto index = member.commit_->engine().view()->get(storage::Table::kMeta, "consistent_index");
+  ASSERT_TRUE(index && *index);
+  EXPECT_LT(member.wal_->log().newest_snapshot_index().value, load_be64((*index)->data()));
+}
+
+TEST_F(StagesTest, ARestartDoesNotBringTheNextSnapshotPointForward) {
+  {
+    Member member(path_);
+    for (int i = 0; i < 110; ++i) {
+      member.put("k", std::to_string(i));
+      member.wait(1'100'000'000);
+    }
+    EXPECT_EQ(member.snapshots_, 2);
+    member.stop();
+  }
+  Member member(path_);
+  const Index newest = member.wal_->log().newest_snapshot_index();
+  EXPECT_GE(newest.value, 100u);
+  while (member.wal_->log().last_index() < newest + 50) {
+    EXPECT_EQ(member.snapshots_, 0);
+    member.put("k", "v");
+    member.wait(1'100'000'000);
+  }
+  for (int i = 0; i < 5; ++i) {
+    member.put("k", "v");
+    member.wait(1'100'000'000);
+  }
+  EXPECT_EQ(member.snapshots_, 1);
+}
+
+TEST_F(StagesTest, AWriteOfAnotherKindDoesNotEndTheWaitForAStateThatIsBeingSynced) {
+  Member member(path_);
+  member.put("a", "1");
+  ReplicationCore& replication = *member.replication_;
+  replication.applied({.need_durable_commit = replication.raft().committed(), .release_below = Index(1)});
+  ReplicationOutput out = replication.take_output();
+  ASSERT_EQ(out.wal.size(), 2u);
+  ASSERT_TRUE(out.wal[1].hard_state && out.wal[1].must_sync);
+  for (const bool is_state : {false, true}) {
+    auto done = member.wal_->run(std::move(out.wal[is_state ? 1 : 0]));
+    ASSERT_TRUE(done);
+    EXPECT_FALSE(replication.has_output());
+    replication.wal_done(*std::move(done));
+    EXPECT_EQ(replication.has_output(), is_state) << "then apply hears of it";
+  }
+  out = replication.take_output();
+  EXPECT_TRUE(out.wal.empty());
+  EXPECT_EQ(out.apply.durable_commit, replication.raft().committed());
+}
+
+TEST_F(StagesTest, ACompactionAtRevisionZeroIsRememberedAsEtcdRemembersIt) {
+  etcdserverpb::CompactionRequest request;
+  {
+    Member member(path_);
+    EXPECT_EQ(member.reader_->enter()->kv.compact_revision, mvcc::kNeverCompacted);
+    EXPECT_EQ(member.propose(RequestKind::kCompaction, request).code, Code::kOk);
+    EXPECT_EQ(member.propose(RequestKind::kCompaction, request), errors::compacted());
+    for (int i = 0; i < 4; ++i) member.wait(1'100'000'000);
+    EXPECT_EQ(member.apply_->compaction_in_progress(), 0);
+    member.stop();
+  }
+  Member member(path_);
+  EXPECT_EQ(member.reader_->enter()->kv.compact_revision, 0);
+  EXPECT_EQ(member.propose(RequestKind::kCompaction, request), errors::compacted());
+}
+
+TEST_F(StagesTest, AnOldGuardKeepsTheBuffersOfItsOwnStateAndNoOthers) {
+  Member member(path_);
+  member.put("a", "before");
+  for (int i = 0; i < 3; ++i) member.wait(1'100'000'000);
+  member.put("a", "buffered");
+  const auto reader = member.apply_->published().register_thread();
+  const auto old = reader->enter();
+  const auto read = [](const auto& state) {
+    const auto record = mvcc::find_record(state->kv, "a", state->kv.revision);
+    return record && *record ? std::string(mvcc::decode_key_value(**record)->value) : "";
+  };
+  for (int i = 0; i < 50; ++i) {
+    member.put("a", std::to_string(i) + std::string(1000, 'x'));
+    // One that sees a buffer while it is written, too: the states between are read by others.
+    const auto other = member.apply_->published().register_thread();
+    const auto young = other->enter();
+    member.wait(1'100'000'000);
+    EXPECT_TRUE(read(young).starts_with(std::to_string(i) + "x"));
+    EXPECT_LE(member.apply_->retired_buffer_count(), 4u) << i;
+  }
+  member.wait(1'100'000'000);
+  EXPECT_EQ(member.apply_->retired_buffer_count(), 1u) << "what it reads is in no file of its own";
+  EXPECT_EQ(read(old), "buffered");
+  EXPECT_TRUE(member.get("a")->starts_with("49x"));
+}
+
+TEST_F(StagesTest, AFailedRequestChangesNothingAndTakesNoRevision) {
+  Member member(path_);
+  member.put("a", "1");
+  etcdserverpb::PutRequest put;
+  put.set_key("a");
+  put.set_lease(99);
+  EXPECT_EQ(member.propose(RequestKind::kPut, put), errors::lease_not_found());
+  etcdserverpb::TxnRequest txn;
+  txn.add_success()->mutable_request_put()->set_key("b");
+  auto* const bad = txn.add_success()->mutable_request_put();
+  bad->set_key("c");
+  bad->set_ignore_value(true);
+  EXPECT_EQ(member.propose(RequestKind::kTxn, txn), errors::key_not_found());
+  EXPECT_EQ(member.get("b"), std::nullopt);
+  EXPECT_EQ(member.put("a", "2"), 3);
+}
+
+TEST_F(StagesTest, ACompactionIsRefusedBelowAndAboveAndItsPassFreesRecords) {
+  Member member(path_);
+  for (int i = 0; i < 100; ++i) member.put("k", std::to_string(i));
+  etcdserverpb::CompactionRequest compaction;
+  compaction.set_revision(500);
+  EXPECT_EQ(member.propose(RequestKind::kCompaction, compaction), errors::future_rev());
+  compaction.set_revision(90);
+  EXPECT_EQ(member.propose(RequestKind::kCompaction, compaction).code, Code::kOk);
+  EXPECT_EQ(member.propose(RequestKind::kCompaction, compaction), errors::compacted());
+  for (int i = 0; i < 10; ++i) member.wait(1'100'000'000);
+  EXPECT_EQ(member.apply_->compaction_in_progress(), 0);
+  EXPECT_EQ(member.apply_->counters().compacted_records, 88u);  // 2 .. 89
+  const auto finished = member.commit_->engine().view()->get(storage::Table::kMeta, "finishedCompactRev");
+  ASSERT_TRUE(finished && *finished);
+  EXPECT_EQ(storage::decode_record_key(**finished)->revision.main, 90);
+  EXPECT_EQ(member.get("k"), "99");
+}
+
+// The second compaction is in no commit yet when the first one's pass runs: after a crash the log tells it again, and
+// the puts before it need the versions that were there.
+TEST_F(StagesTest, APassRemovesNothingThatOnlyALaterCompactionMakesSuperfluous) {
+  etcdserverpb::CompactionRequest compaction;
+  {
+    Member member(path_);
+    member.put("k", "1");
+    member.put("k", "2");
+    member.wait(1'100'000'000);
+    member.before_commit_ = [&] {
+      member.put("k", "3");
+      compaction.set_revision(4);
+      EXPECT_EQ(member.propose(RequestKind::kCompaction, compaction).code, Code::kOk);
+      member.put("other", "");  // what was trimmed is seen from the next published state on
+    };
+    compaction.set_revision(3);
+    EXPECT_EQ(member.propose(RequestKind::kCompaction, compaction).code, Code::kOk);
+    member.wait(100'000'000);
+    EXPECT_FALSE(member.before_commit_);
+    EXPECT_EQ(member.apply_->counters().compacted_records, 1u);
+  }  // a crash
+  Member member(path_);
+  const auto state = member.reader_->enter();
+  const auto record = mvcc::find_record(state->kv, "k", state->kv.revision);
+  ASSERT_TRUE(record && *record);
+  const auto kv = mvcc::decode_key_value(**record);
+  EXPECT_EQ(kv->value, "3");
+  EXPECT_EQ(kv->create_revision, 2);
+  EXPECT_EQ(kv->version, 3);
+}
+
+TEST_F(StagesTest, APassWaitsForReadersThatDoNotKnowOfTheCompaction) {
+  Member member(path_, 3);
+  member.put("k", "1");
+  member.put("k", "2");
+  member.wait(1'100'000'000);
+  PublishedDomain::Pin pin;
+  {
+    const auto state = member.reader_->enter();
+    etcdserverpb::CompactionRequest compaction;
+    compaction.set_revision(3);
+    etcdserverpb::PutRequest put;
+    put.set_key("other");
+    // One batch, and in the middle of it the buffer is full.
+    member.replication_->propose({member.proposal(RequestKind::kCompaction, compaction),
+                                  member.proposal(RequestKind::kPut, put), member.proposal(RequestKind::kPut, put)});
+    member.pump();
+    pin = state.pin(2);
+  }
+  for (int i = 0; i < 10; ++i) member.wait(1'100'000'000);
+  EXPECT_TRUE(member.reader_->enter()->kv.records.record({2, 0}));
+  EXPECT_EQ(member.apply_->compaction_in_progress(), 3);
+  pin.release();
+  for (int i = 0; i < 10; ++i) member.wait(1'100'000'000);
+  EXPECT_EQ(member.apply_->compaction_in_progress(), 0);
+}
+
+TEST_F(StagesTest, WhatIsBeingCommittedCountsAgainstTheQuota) {
+  Member member(path_);
+  member.put("k", std::string(1 << 20, 'v'));
+  const auto in_use = [&] { return member.reader_->enter()->db_in_use_bytes; };
+  const uint64_t before = in_use();
+  uint64_t during = 0;
+  member.before_commit_ = [&] { during = in_use(); };
+  member.wait(1'100'000'000);
+  EXPECT_GE(during, before);
+  EXPECT_GE(in_use(), uint64_t{1} << 20);
+}
+
+TEST_F(StagesTest, LeasesOfTheLogHoldAndReleaseTheirKeys) {
+  Member member(path_);
+  etcdserverpb::InternalRaftRequest grant;
+  grant.mutable_lease_grant()->set_id(5);
+  grant.mutable_lease_grant()->set_ttl(100);
+  member.replication_->propose(
+      {std::make_shared<const raft::Payload>(raft::Payload{.bytes = grant.SerializeAsString()})});
+  member.pump();
+  etcdserverpb::PutRequest put;
+  put.set_key("leased");
+  put.set_lease(5);
+  EXPECT_EQ(member.propose(RequestKind::kPut, put).code, Code::kOk);
+  EXPECT_EQ(member.apply_->lessor().leases().at(5).keys.size(), 1u);
+  etcdserverpb::InternalRaftRequest revoke;
+  revoke.mutable_lease_revoke()->set_id(5);
+  member.replication_->propose(
+      {std::make_shared<const raft::Payload>(raft::Payload{.bytes = revoke.SerializeAsString()})});
+  member.pump();
+  EXPECT_EQ(member.get("leased"), std::nullopt);
+  EXPECT_EQ(member.apply_->store().revision(), 3);
+}
+
+TEST_F(StagesTest, EnabledAuthEndsTheMember) {
+  Member member(path_);
+  ApplyBatch batch;
+  const auto entry = [&](const etcdserverpb::InternalRaftRequest& request) {
+    raft::Entry out;
+    out.term = Term(1);
+    out.index = member.apply_->applied() + 1 + batch.entries.size();
+    out.data = std::make_shared<const raft::Payload>(raft::Payload{.bytes = request.SerializeAsString()});
+    batch.entries.push_back(out);
+  };
+  etcdserverpb::InternalRaftRequest add;
+  add.mutable_auth_user_add()->set_name("root");
+  add.mutable_auth_user_add()->mutable_options()->set_no_password(true);
+  entry(add);
+  etcdserverpb::InternalRaftRequest grant;
+  grant.mutable_auth_user_grant_role()->set_user("root");
+  grant.mutable_auth_user_grant_role()->set_role("root");
+  entry(grant);
+  etcdserverpb::InternalRaftRequest enable;
+  enable.mutable_auth_enable();
+  entry(enable);
+  const Status applied = member.apply_->apply(std::move(batch), member.now_ns_);
+  ASSERT_FALSE(applied);
+  EXPECT_NE(applied.error().message.find("auth is enabled; this build cannot check it"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace cairn::member

@@ -1,0 +1,68 @@
+#include "member/wal_stage.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "wal/snap_file.h"
+
+namespace cairn::member {
+
+wal::ConfState to_wal(const raft::ConfState& conf) {
+  return {conf.voters, conf.learners, conf.voters_outgoing, conf.learners_next, conf.auto_leave};
+}
+raft::ConfState to_raft(const wal::ConfState& conf) {
+  return {conf.voters, conf.learners, conf.voters_outgoing, conf.learners_next, conf.auto_leave};
+}
+
+WalStage::WalStage(env::FileSystem& fs, std::unique_ptr<wal::Log> log, std::string snap_directory)
+    : fs_(fs), log_(std::move(log)), snap_directory_(std::move(snap_directory)) {}
+
+Result<WalDone> WalStage::run(WalWrite write) {
+  WalDone done;
+  done.number = write.number;
+  if (!write.entries.empty() || write.hard_state) {
+    views_.clear();
+    for (const raft::Entry& entry : write.entries) {
+      written_bytes_ += entry.bytes().size();
+      views_.push_back({static_cast<uint8_t>(entry.type), entry.term, entry.index, entry.bytes()});
+    }
+    wal::HardState state;
+    if (write.hard_state) state = {write.hard_state->term, write.hard_state->vote, write.hard_state->commit};
+    const bool must_sync = write.must_sync && !CAIRN_MUTANT("server.answer_before_sync");
+    CAIRN_CHECK(log_->save(views_, state, must_sync));
+    if (write.must_sync) durable_commit_ = log_->hard_state().commit;
+  }
+  if (write.snapshot) {
+    CAIRN_TRY(const bool saved, save_snapshot(*write.snapshot));
+    if (saved) done.snapshot = write.snapshot->index;
+  }
+  if (write.release_below != Index{}) {
+    if (log_->release(std::min(write.release_below, log_->newest_snapshot_index())) > 0)
+      done.released = log_->first_index() - 1;
+  }
+  done.durable_commit = durable_commit_;
+  done.entries = std::move(write.entries);
+  return done;
+}
+
+// False: there was no space for it; a later one is as good.
+Result<bool> WalStage::save_snapshot(const SnapshotPoint& point) {
+  CAIRN_ASSERT(point.index <= durable_commit_ && point.index <= log_->last_synced_index());
+  const Status written = wal::write_snapshot_file(fs_, snap_directory_,
+                                                  {point.index, point.term, to_wal(point.conf_state), *point.members});
+  if (!written && written.error().code == Code::kResourceExhausted) {
+    log::warn("no space for a .snap file; the log keeps what it would stand for",
+              {{"snapshot-index", point.index.value}, {"error", written.error().message}});
+    return false;
+  }
+  CAIRN_CHECK(written);
+  CAIRN_CHECK(log_->save_snapshot({point.index, point.term, to_wal(point.conf_state)}));
+  if (const auto purged = wal::purge_snapshot_files(fs_, snap_directory_); !purged) {
+    log::warn("failed to purge snapshot files", {{"error", purged.error().message}});
+  }
+  log::info("saved snapshot", {{"snapshot-index", point.index.value}});
+  return true;
+}
+
+}  // namespace cairn::member

@@ -1,0 +1,43 @@
+// mvcc/kv/hash.h: HashKV: one number for the key space at a revision, equal on all members.
+//
+// CRC-32C over "key", then key and value of every record that counts: at or below the revision, and either above the
+// compacted revision or the newest of a key that is alive. So it does not depend on how far a compaction's pass has
+// come. Source: docs/architecture.md, "Hashes".
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/error.h"
+#include "mvcc/index/index.h"
+#include "mvcc/kv/view.h"
+
+namespace cairn::mvcc {
+
+// Goes through the records in slices, each over the newest view, so that no view is held for long.
+class KvHasher {
+ public:
+  // `root` stays held and the store uncompacted above `compact_revision` while it runs.
+  KvHasher(IndexRoot root, int64_t revision, int64_t compact_revision);
+
+  // Looks at about `records_max` more records; true when done.
+  //   errors: kDataLoss
+  Result<bool> step(const RecordView& records, uint64_t records_max);
+  [[nodiscard]] uint32_t hash() const { return hash_; }
+
+ private:
+  Status decide_keep(const RecordView& records);
+  Status visit(std::string_view key, std::string_view value);
+  Status visit_run(const storage::RunView& run, int64_t above, uint64_t& left);
+  [[nodiscard]] Revision position() const;
+
+  IndexRoot root_;
+  int64_t revision_;
+  int64_t compact_revision_;
+  bool keep_is_decided_ = false;
+  bool keep_is_empty_ = false;  // no key is alive at the revision
+  std::string next_key_;        // the record to go on with
+  uint32_t hash_;
+};
+
+}  // namespace cairn::mvcc

@@ -1,0 +1,126 @@
+// mvcc/kv/range.h: a Range answered in two steps: first its length, then its bytes, piece by piece.
+//
+// gRPC announces a message's length before its first byte, so opening a range decides which keys are answered and how
+// long their bytes are, from the index alone where it can; producing copies the stored records into whatever room
+// there is. A list of a gigabyte needs no more memory than one of a kilobyte. Sorted and filtered answers keep a list
+// of the picked revisions; only sorting by value reads the values beforehand.
+//
+// Threads: opened on one thread, produced on one; the root's batch stays held in between (mvcc/epoch.h).
+// Source:  docs/architecture.md, "Range".
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mvcc/index/index.h"
+#include "mvcc/kv/requests.h"
+#include "mvcc/kv/view.h"
+
+namespace cairn::mvcc {
+
+// How a requested revision becomes one to read at. Inside a transaction a negative one is not "the newest".
+//   errors: future_rev, compacted
+[[nodiscard]] Result<int64_t> check_range_revision(int64_t requested, const StoreView& view, bool in_txn);
+
+// What deleting the keys of an interval takes: how many there are now, and what their names come to, going by the first
+// of them.
+struct DeleteCount {
+  uint64_t keys = 0;
+  uint64_t key_bytes = 0;
+};
+[[nodiscard]] DeleteCount count_deletes(const IndexRoot& root, const KeyInterval& interval);
+
+// About how many index entries opening will look at: 0 when it is O(log n).
+[[nodiscard]] uint64_t opening_visits(const StoreView& view, const RangeRequest& request);
+
+class RangeReader {
+ public:
+  // `revision` as check_range_revision() gave it.
+  //   errors: kDataLoss from the records
+  static Result<std::unique_ptr<RangeReader>> open(const StoreView& view, const RangeRequest& request,
+                                                   int64_t revision);
+
+  [[nodiscard]] uint64_t key_count() const { return key_count_; }  // that will be produced
+  [[nodiscard]] uint64_t kvs_bytes() const { return kvs_bytes_; }  // their length as RangeResponse.kvs
+  [[nodiscard]] int64_t count() const { return count_; }           // in the interval, as RangeResponse.count
+  [[nodiscard]] bool more() const { return more_; }
+  [[nodiscard]] int64_t revision() const { return revision_; }
+
+  // Writes the next bytes of the kvs fields into `out`, as many as fit and belong to at most `keys_max` keys; 0: done.
+  // `records` may be newer than at opening.
+  Result<size_t> produce(const RecordView& records, std::span<char> out, uint64_t keys_max = UINT64_MAX);
+  [[nodiscard]] bool done() const { return keys_done_ == key_count_ && pending_.empty(); }
+  [[nodiscard]] uint64_t keys_done() const { return keys_done_; }  // begun; the last may be cut off
+  [[nodiscard]] bool has_partial() const { return !pending_.empty(); }
+
+ private:
+  // How the KeyValue of a key is sent.
+  enum class Form : uint8_t {
+    kWhole,    // the record as stored
+    kKeyOnly,  // key, create and mod revision, version: from the index, or the record at an older revision
+    kNoValue,  // the record without its value (keys_only sorted by value: the lease is kept)
+  };
+  struct Picked {
+    Revision mod;
+    uint32_t size = 0;  // of the KeyValue sent
+    int64_t sort_by = 0;
+  };
+  struct Plan;
+
+  RangeReader() = default;
+  Status count_and_measure(const StoreView& view, const RangeRequest& request, const KeyInterval& interval);
+  Status pick(const StoreView& view, const RangeRequest& request, const KeyInterval& interval);
+  void sort(const RangeRequest& request, std::vector<Picked>& picked, std::vector<std::string>& values);
+  Result<uint32_t> sent_size(const RecordView& records, IndexCursor& cursor) const;
+  // The next keys whose records are sent, as many as there is room for.
+  struct Upcoming {
+    static constexpr size_t kMax = RecordView::kManyMax;
+    Revision mods[kMax];
+    uint32_t sizes[kMax];
+    std::string_view records[kMax];
+    size_t count = 0;
+  };
+  Status look_ahead(const RecordView& records, size_t room, uint64_t keys_max, Upcoming& out);
+  // Both count one key as done and move `used` on; past the end of `out` the rest of the key is kept.
+  Status put_record(Revision mod, std::string_view record, uint32_t size, std::span<char> out, size_t& used);
+  Status put_key_only(const RecordView& records, std::span<char> out, size_t& used);
+  Status put_framed(std::string_view body, uint32_t expected, std::span<char> out, size_t& used);
+  Result<std::string_view> sent_form(Revision mod, std::string_view record);
+  void step_cursor();
+  void make_cursor(const IndexRoot& root);
+
+  Form form_ = Form::kWhole;
+  int64_t revision_ = 0;  // read at
+  bool newest_ = false;   // revision_ is the root's own
+  bool descending_ = false;
+  IndexRoot root_;
+  std::string low_;
+  std::optional<std::string> high_;
+  std::optional<IndexCursor> cursor_;  // answers in key order
+  bool cursor_started_ = false;
+  std::vector<Picked> picked_;  // answers in another order, and short ones
+  bool from_picked_ = false;
+
+  uint64_t key_count_ = 0;
+  uint64_t kvs_bytes_ = 0;
+  int64_t count_ = 0;
+  bool more_ = false;
+  uint64_t keys_done_ = 0;
+
+  std::string scratch_;
+  std::string pending_;  // the rest of a key that did not fit
+  size_t pending_at_ = 0;
+};
+
+// The single-key case, which needs none of that: the record of `key` at `revision` (as checked), or nullopt.
+[[nodiscard]] Result<std::optional<std::string_view>> find_record(const StoreView& view, std::string_view key,
+                                                                  int64_t revision);
+
+// False when find_record() would wait for the disk.
+[[nodiscard]] bool is_record_resident(const StoreView& view, std::string_view key, int64_t revision);
+
+}  // namespace cairn::mvcc

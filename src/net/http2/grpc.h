@@ -1,0 +1,104 @@
+// net/http2/grpc.h: gRPC over HTTP/2 as the services see it: calls, messages, statuses. No nghttp2 in sight.
+//
+// A Server listens and owns its io threads; each connection, and each Call on it, lives on one io thread (its
+// EventLoop) from first to last byte. Another thread reaches a call only by posting to its loop with the call's
+// CallId, which is safe after the call's end: EventLoop::find() then answers null.
+//
+// Threads: everything here runs on the io thread of its loop, unless it says otherwise.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace cairn::net {
+
+class EventLoop;
+class Call;
+
+// Names a call for other threads: slot and generation in its loop's table. 0 names none.
+struct CallId {
+  uint64_t value = 0;
+  friend bool operator==(CallId, CallId) = default;
+};
+
+// One gRPC message whose bytes are made while they are sent, so that a large answer is never whole in memory.
+class MessageProducer {
+ public:
+  virtual ~MessageProducer() = default;
+  enum class Outcome : uint8_t { kMore, kDone, kWait };
+  struct Piece {
+    size_t bytes = 0;
+    Outcome outcome = Outcome::kMore;
+  };
+  // Fills up to `out.size()` (>= 16 KB) bytes. kWait: nothing to give now, Call::resume() is called later. The sum
+  // over all pieces is exactly the length announced. An error resets the stream (INTERNAL_ERROR).
+  virtual Result<Piece> produce(std::span<char> out) = 0;
+};
+
+// What a service method does with one call; made when the headers have arrived, destroyed after on_end().
+class CallHandler {
+ public:
+  virtual ~CallHandler() = default;
+  // What the method takes: decides what is said when the client ends its side without a whole message.
+  enum class Takes : uint8_t { kOne, kOneForStream, kMany };
+  [[nodiscard]] virtual Takes takes() const { return Takes::kOne; }
+  // One whole request message, uncompressed; the bytes live only during the call.
+  virtual void on_message(Call& call, std::string_view message) = 0;
+  // The client will send no more messages. Unary handlers usually answer in on_message and ignore this.
+  virtual void on_half_close(Call&) {}
+  // All bytes handed to send() so far have gone to the transport: a stream may produce more.
+  virtual void on_writable(Call&) {}
+  // The call is over: answered and its last byte given to the transport, reset by the client, past its deadline, or
+  // its connection is gone. Last event; never called from inside a function of Call.
+  virtual void on_end(Call&) {}
+};
+
+// The server's side of one call.
+class Call {
+ public:
+  virtual ~Call() = default;
+  [[nodiscard]] virtual CallId id() const = 0;
+  [[nodiscard]] virtual EventLoop& loop() const = 0;
+  // Request metadata by lower-case name; nullopt when absent.
+  [[nodiscard]] virtual std::optional<std::string_view> metadata(std::string_view name) const = 0;
+  // Monotonic nanoseconds, from grpc-timeout; nullopt: none. At the deadline the call is ended by itself with
+  // DEADLINE_EXCEEDED "context deadline exceeded".
+  [[nodiscard]] virtual std::optional<int64_t> deadline_ns() const = 0;
+  // Sends one message, copied. Before finish(). One above 2 GiB is not sent: the call ends with RESOURCE_EXHAUSTED.
+  virtual void send(std::string_view message) = 0;
+  // Sends one message of `length` bytes as the producer gives them; flow control decides the pace.
+  virtual void send(uint64_t length, std::unique_ptr<MessageProducer> producer) = 0;
+  virtual void resume() = 0;
+  // Bytes given to send() that the transport has not taken yet; bounded by the caller's use of on_writable().
+  [[nodiscard]] virtual uint64_t queued_bytes() const = 0;
+  // Ends the call after what was sent: trailers with grpc-status, and grpc-message (percent-encoded) when not OK.
+  virtual void finish(Code code = Code::kOk, std::string_view message = {}) = 0;
+  // Ends the call now; what the transport has not taken yet is dropped, producers with it. The client gets the status
+  // where no message was begun, else a reset of the stream, which it takes for the same code (RESOURCE_EXHAUSTED,
+  // CANCELLED, UNAVAILABLE; INTERNAL for all others) with a text of its own library. on_end() comes at once: called
+  // from a task or a timer, not from the handler or the producer.
+  virtual void abort(Code code, std::string_view message) = 0;
+  // Bytes of messages that the transport has taken since the call began: stands still while the client does not read.
+  [[nodiscard]] virtual uint64_t sent_bytes() const = 0;
+  // send(message) and finish() in one: the common unary answer, kept cheap.
+  virtual void reply(std::string_view message) = 0;
+};
+
+// Finds the method. Called once a call, with the ":path" ("/etcdserverpb.KV/Put") and the call with its metadata and
+// deadline; it may already finish() the call. Null: the server answers UNIMPLEMENTED with grpc-go's texts ("unknown
+// service X", "unknown method Y for service X"), unless the call was finished. Called on every io thread.
+class Router {
+ public:
+  virtual ~Router() = default;
+  virtual std::unique_ptr<CallHandler> route(std::string_view path, Call& call) = 0;
+  [[nodiscard]] virtual bool has_service(std::string_view service) const = 0;
+};
+
+}  // namespace cairn::net

@@ -1,0 +1,80 @@
+#include "rpc/services/maintenance_service.h"
+
+#include "base/errors.h"
+#include "cluster/versions.h"
+#include "proto/raft_internal.pb.h"
+#include "rpc/services/kv_service.h"
+#include "rpc/services/state_service.h"
+#include "rpc/unmarshal.h"
+
+namespace cairn::rpc {
+namespace {
+
+// "memberID:1 alarm:NOSPACE", as protobuf's text form has it: zeros are left out.
+std::string alarm_text(const member::Alarm& alarm) {
+  std::string out;
+  if (alarm.member_id != 0) out = fmt::format("memberID:{}", alarm.member_id);
+  if (alarm.type == 0) return out;
+  const std::string name = etcdserverpb::AlarmType_Name(static_cast<etcdserverpb::AlarmType>(alarm.type));
+  return out + fmt::format("{}alarm:{}", out.empty() ? "" : " ", name.empty() ? std::to_string(alarm.type) : name);
+}
+
+class Handler : public net::CallHandler {
+ public:
+  explicit Handler(Context& context) : context_(context) {}
+  void on_end(net::Call& call) override { context_.forget(call.id()); }
+
+ protected:
+  Context& context_;
+};
+
+class StatusHandler final : public Handler {
+ public:
+  using Handler::Handler;
+  void on_message(net::Call& call, std::string_view message) override {
+    etcdserverpb::StatusRequest request;
+    if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
+    const auto state = context_.enter();
+    etcdserverpb::StatusResponse response;
+    response.set_version(std::string(cluster::kEtcdVersion));
+    response.set_dbsize(static_cast<int64_t>(state->db_total_bytes));
+    response.set_dbsizeinuse(static_cast<int64_t>(state->db_in_use_bytes));
+    response.set_dbsizequota(context_.limits().quota_configured);
+    response.set_leader(state->leader.leader.value);
+    response.set_raftindex(context_.node().committed().value);
+    response.set_raftterm(state->leader.term.value);
+    response.set_raftappliedindex(state->applied.value);
+    response.set_storageversion(state->storage_version);
+    response.mutable_downgradeinfo()->set_enabled(state->members->downgrade.enabled);
+    response.mutable_downgradeinfo()->set_targetversion(state->members->downgrade.target_version);
+    const auto* const self = state->members->find(NodeId(context_.node().member_id()));
+    response.set_islearner(self != nullptr && self->is_learner);
+    if (state->leader.leader == raft::kNoNode) response.add_errors(errors::no_leader().message);
+    for (const member::Alarm& alarm : *state->alarms) response.add_errors(alarm_text(alarm));
+    call.reply(with_header(response_header(*state, context_.node(), state->kv.revision), response));
+  }
+};
+
+class AlarmHandler final : public Handler {
+ public:
+  using Handler::Handler;
+  void on_message(net::Call& call, std::string_view message) override {
+    etcdserverpb::InternalRaftRequest request;
+    if (const Status parsed = unmarshal(message, *request.mutable_alarm()); !parsed) {
+      return finish_with(call, parsed.error());
+    }
+    request.DiscardUnknownFields();  // etcd up to 3.6 ends when the log holds a known one of another wire type
+    request.mutable_header()->set_id(context_.node().next_request_id());
+    context_.propose_other(call, request.SerializeAsString());
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<net::CallHandler> make_maintenance_handler(std::string_view method, Context& context) {
+  if (method == "Status") return std::make_unique<StatusHandler>(context);
+  if (method == "Alarm") return std::make_unique<AlarmHandler>(context);
+  return make_state_handler(method, context);
+}
+
+}  // namespace cairn::rpc
