@@ -18,11 +18,10 @@ namespace {
 
 constexpr int64_t kRaftTickNs = 10'000'000;
 constexpr int64_t kCommitRetryMs = 200;
-// What may wait to be applied while the db takes nothing, before proposals are refused; entries: as in etcd, but for
-// that long.
+// What may wait to be applied before proposals are refused: as in etcd, but for that long.
 constexpr uint64_t kBehindEntriesMax = 5000;
 constexpr int64_t kBehindNs = 1'000'000'000;
-constexpr uint64_t kBehindBytesMax = 128 << 20;
+constexpr uint64_t kFeedBytesMax = 8 << 20;  // to the log at once
 constexpr int64_t kAlarmIntervalNs = 1'000'000'000;
 constexpr int64_t kDiskLookMs = 1000;
 constexpr int64_t kShortLookMs = 100;  // while there is no spare segment: the log takes from the disk as it is written
@@ -140,8 +139,17 @@ void Node::stop() {
 
 void Node::propose(std::vector<Proposal> proposals) {
   if (proposals.empty()) return;
-  const auto awaited = std::count_if(proposals.begin(), proposals.end(), [](const Proposal& p) { return p->tag != 0; });
-  pending_.fetch_add(static_cast<uint64_t>(awaited), std::memory_order_relaxed);
+  uint64_t awaited = 0;
+  uint64_t bytes = 0;
+  for (const Proposal& one : proposals) {
+    awaited += one->tag != 0 ? 1 : 0;
+    bytes += one->bytes.size();
+  }
+  pending_.fetch_add(awaited, std::memory_order_relaxed);
+  if (waiting_bytes_.fetch_add(bytes, std::memory_order_relaxed) + bytes > options_.waiting_bytes_max) {
+    waiting_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+    return refuse(proposals, errors::request_too_many_requests());
+  }
   MutexLock lock(mutex_);
   auto& queue = inbox_.proposals;
   if (queue.empty()) {
@@ -216,17 +224,13 @@ void Node::run_core() {
       committed_db_ = true;
       wake_housekeeper_.notify_one();
     }
-    if (is_overloaded(now_ns)) {
-      std::vector<Refused> refused;
-      for (const Proposal& one : work.proposals) refused.push_back({one->tag, errors::request_too_many_requests()});
-      deliver_refused(std::move(refused));
-    } else if (!work.proposals.empty()) {
-      replication_->propose(std::move(work.proposals));
-    }
+    if (!work.proposals.empty()) take_proposals(std::move(work.proposals), now_ns);
     for (const ControlRequest& request : work.controls) replication_->control(request);
     apply_->tick(now_ns);
     pump(now_ns);
     if (stopping_) {
+      refuse({waiting_.begin(), waiting_.end()}, errors::stopped());
+      waiting_.clear();
       replication_->refuse_held(errors::stopped());
       pump(now_ns);
       if (apply_queue_.empty() && !apply_->commit_pending()) {
@@ -239,15 +243,57 @@ void Node::run_core() {
   }
 }
 
-// Entries are on disk long before they are applied; while the db has no room for them they pile up in memory.
-bool Node::is_overloaded(int64_t now_ns) {
-  if (replication_->log_bytes() > kBehindBytesMax) return true;
+// Entries are on disk long before they are applied, but while the db has no room for them they pile up in memory.
+bool Node::is_far_behind(int64_t now_ns) {
+  // compat: etcd refuses at once.
   if (replication_->raft().committed() <= apply_->applied() + kBehindEntriesMax) {
     behind_since_ns_ = 0;
     return false;
   }
   if (behind_since_ns_ == 0) behind_since_ns_ = now_ns;
   return now_ns - behind_since_ns_ >= kBehindNs;
+}
+
+void Node::take_proposals(std::vector<Proposal> proposals, int64_t now_ns) {
+  if (is_far_behind(now_ns)) {
+    uint64_t bytes = 0;
+    for (const Proposal& one : proposals) bytes += one->bytes.size();
+    waiting_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+    return refuse(proposals, errors::request_too_many_requests());
+  }
+  // The ordinary case: all of them, and nothing is copied.
+  const bool fits = waiting_bytes_.load(std::memory_order_relaxed) <= kFeedBytesMax &&
+                    replication_->log_bytes() < options_.unapplied_bytes_max;
+  if (!fits || !waiting_.empty()) {
+    waiting_.insert(waiting_.end(), std::make_move_iterator(proposals.begin()),
+                    std::make_move_iterator(proposals.end()));
+    return;
+  }
+  uint64_t bytes = 0;
+  for (const Proposal& one : proposals) bytes += one->bytes.size();
+  waiting_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+  replication_->propose(std::move(proposals));
+}
+
+// Gives what waits to the log, a bounded batch at a time. False: there is nothing, or the log is to take no more now.
+bool Node::feed_log() {
+  if (waiting_.empty() || replication_->log_bytes() >= options_.unapplied_bytes_max) return false;
+  std::vector<Proposal> batch;
+  uint64_t bytes = 0;
+  while (!waiting_.empty() && bytes < kFeedBytesMax) {
+    bytes += waiting_.front()->bytes.size();
+    batch.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+  }
+  waiting_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+  replication_->propose(std::move(batch));
+  return true;
+}
+
+void Node::refuse(const std::vector<Proposal>& proposals, const Error& error) {
+  std::vector<Refused> refused;
+  for (const Proposal& one : proposals) refused.push_back({one->tag, error});
+  deliver_refused(std::move(refused));
 }
 
 void Node::pump(int64_t now_ns) {
@@ -258,6 +304,7 @@ void Node::pump(int64_t now_ns) {
   while (progress) {
     progress = pump_replication();
     progress = pump_apply(now_ns) || progress;
+    progress = feed_log() || progress;
     if (!announced_ && !progress) announce();
     progress = progress || replication_->has_output();
   }

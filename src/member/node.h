@@ -4,8 +4,12 @@
 // thread, since a hand-over costs more than it wins; the file is written by the commit thread; spare WAL segments
 // and index checkpoints are made by the housekeeper.
 //
+// Proposals wait in one queue. While the db cannot keep up and the entries that wait to be applied take
+// NodeOptions::unapplied_bytes_max, nothing is taken from it; reads go on. A proposal that would take the queue above
+// waiting_bytes_max is refused as one too many.
+//
 // Threads: propose(), control(), next_request_id() and published() may be used by any thread; answers are handed to
-//          the sink on the core thread.
+//          the sink on the core thread, and refusals for want of room in the queue by propose() itself.
 // Failure: what a stage cannot go on with ends the process: see fail_stop.
 #pragma once
 
@@ -43,6 +47,8 @@ struct NodeOptions {
   uint32_t election_ms = 1000;
   bool pre_vote = true;
   std::string cluster_version = std::string(cluster::kClusterVersion);  // what a new cluster gets
+  uint64_t unapplied_bytes_max = 128 << 20;  // of entries in the log: then proposals wait before it
+  uint64_t waiting_bytes_max = 256 << 20;    // of proposals that wait for that
   // Called when the member cannot go on: it must not return.
   std::function<void(const Error&)> fail_stop;
 };
@@ -83,6 +89,8 @@ class Node {
   [[nodiscard]] storage::Engine& engine() { return commit_stage_->engine(); }
   [[nodiscard]] Index committed() const { return Index(committed_.load(std::memory_order_relaxed)); }
   [[nodiscard]] uint64_t pending_proposals() const { return pending_.load(std::memory_order_relaxed); }
+  // Of proposals that have not reached the log.
+  [[nodiscard]] uint64_t waiting_bytes() const { return waiting_bytes_.load(std::memory_order_relaxed); }
 
  private:
   struct Inbox {
@@ -108,7 +116,10 @@ class Node {
   void announce();
   void deliver(ApplyOutput& output);
   void deliver_refused(std::vector<Refused> refused);
-  bool is_overloaded(int64_t now_ns);
+  bool is_far_behind(int64_t now_ns);
+  void take_proposals(std::vector<Proposal> proposals, int64_t now_ns);
+  bool feed_log();
+  void refuse(const std::vector<Proposal>& proposals, const Error& error);
   void update_metrics();
   void run_commit();
   void run_housekeeper();
@@ -128,6 +139,7 @@ class Node {
   std::atomic<uint64_t> request_id_;
   std::atomic<uint64_t> committed_{0};
   std::atomic<uint64_t> pending_{0};
+  std::atomic<uint64_t> waiting_bytes_{0};  // of proposals that replication has not taken yet
   std::atomic<int64_t> alarm_raised_ns_{0};
   std::atomic<bool> stop_wanted_{false};
   std::atomic<bool> db_is_full_{false};  // a commit found no room and is tried again
@@ -139,7 +151,8 @@ class Node {
   std::unique_ptr<ApplyCore> apply_;
   std::unique_ptr<PageRoots> page_roots_;  // holds pins in what apply_ publishes
   std::deque<ApplyBatch> apply_queue_;
-  int64_t behind_since_ns_ = 0;  // since when too much waits to be applied; 0: it does not
+  std::deque<Proposal> waiting_;  // for the entries before them to be applied
+  int64_t behind_since_ns_ = 0;   // since when too much waits to be applied; 0: it does not
   bool db_is_complete_ = true;
   uint64_t applies_up_to_bytes_ = 0;  // while a db that was found full takes nothing; 0: as far as there are buffers
   int64_t next_raft_tick_ns_ = 0;

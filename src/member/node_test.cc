@@ -25,10 +25,11 @@ using namespace std::chrono_literals;
 // The real file system, but that the db takes no page while `full` is set.
 class FillableFile final : public env::testing::ForwardingFile {
  public:
-  FillableFile(std::unique_ptr<env::File> file, const std::atomic<bool>& full)
-      : ForwardingFile(std::move(file)), full_(full) {}
+  FillableFile(std::unique_ptr<env::File> file, const std::atomic<bool>& full, std::chrono::milliseconds writes_take)
+      : ForwardingFile(std::move(file)), full_(full), writes_take_(writes_take) {}
   Status pwrite(std::string_view data, uint64_t offset) override {
     CAIRN_CHECK(room());
+    if (writes_take_ > 0ms) std::this_thread::sleep_for(writes_take_);
     return ForwardingFile::pwrite(data, offset);
   }
   Status allocate(uint64_t offset, uint64_t size) override {
@@ -39,6 +40,7 @@ class FillableFile final : public env::testing::ForwardingFile {
  private:
   Status room() const { return full_ ? Status(fail(Code::kResourceExhausted, "test: no space")) : Status(); }
   const std::atomic<bool>& full_;
+  const std::chrono::milliseconds writes_take_;
 };
 
 // Each write takes half a second.
@@ -60,14 +62,15 @@ class FillableFs final : public env::testing::ForwardingFileSystem {
       return std::unique_ptr<env::File>(std::make_unique<SlowFile>(std::move(file)));
     }
     if (!path.ends_with("/db")) return file;
-    return std::unique_ptr<env::File>(std::make_unique<FillableFile>(std::move(file), full));
+    return std::unique_ptr<env::File>(std::make_unique<FillableFile>(std::move(file), full, db_writes_take));
   }
   Result<uint64_t> free_bytes(const std::string& path) override {
     return free != 0 ? Result<uint64_t>(free.load()) : ForwardingFileSystem::free_bytes(path);
   }
 
   std::atomic<bool> full{false};
-  std::atomic<uint64_t> free{0};               // 0: what there is
+  std::atomic<uint64_t> free{0};  // 0: what there is
+  std::chrono::milliseconds db_writes_take{0};
   std::atomic<bool> low_at_checkpoint{false};  // when the next one is begun, which takes its time
 };
 
@@ -172,19 +175,67 @@ TEST_F(NodeTest, AStopEndsWithoutRoomForTheDbAndNothingIsLost) {
   for (const auto& [tag, answer] : answers_) EXPECT_EQ(has_key(tag), is_ok(answer)) << tag;
 }
 
-TEST_F(NodeTest, WhileTheDbHasNoRoomTheLogInMemoryStaysBounded) {
+// Many clients with large values, and a db that is slower than they are: they wait, and none is refused.
+TEST_F(NodeTest, ProposalsWaitBeforeTheLogWhileWhatItHoldsIsNotApplied) {
+  adjust_ = [](NodeOptions& options) {
+    options.apply.buffer_bytes_max = 1 << 20;
+    options.unapplied_bytes_max = 16 << 20;
+    options.waiting_bytes_max = 100 << 20;
+  };
+  fs_.db_writes_take = 20ms;
+  start();
+  for (Tag tag = 1; tag <= 80; ++tag) put(tag, 1 << 20);
+  ASSERT_TRUE(wait_for_answers(80));
+  for (const auto& [tag, answer] : answers_) EXPECT_TRUE(is_ok(answer)) << tag << ": " << answer.message;
+  for (Tag tag = 1; tag <= 80; ++tag) EXPECT_TRUE(has_key(tag)) << tag;
+}
+
+TEST_F(NodeTest, WhileTheDbHasNoRoomTheLogAndTheQueueBeforeItStayBounded) {
+  adjust_ = [](NodeOptions& options) {
+    options.unapplied_bytes_max = 16 << 20;
+    options.waiting_bytes_max = 8 << 20;
+  };
   start();
   fs_.full = true;
   Tag last = 0;
-  const auto refused = [this] { return count_of(errors::request_too_many_requests()) > 0; };
-  ASSERT_TRUE(wait_until([&] {
-    if (refused()) return true;
+  const auto refused = [this] { return count_of(errors::request_too_many_requests()); };
+  // One at a time, so that the log takes each before the next one comes, until it takes no more: the queue fills.
+  const auto put_one = [&] {
     const Index before = node_->committed();
+    const uint64_t waiting = node_->waiting_bytes();
     put(++last, 1 << 20);
-    return wait_until([&] { return node_->committed() != before || refused(); }) && last >= 600;
+    return wait_until(
+        [&] { return node_->committed() != before || refused() > 0 || node_->waiting_bytes() > waiting; });
+  };
+  while (refused() == 0 && last < 200) ASSERT_TRUE(put_one());
+  EXPECT_EQ(refused(), 1u);
+  EXPECT_EQ(answers_.at(last), errors::request_too_many_requests());
+  EXPECT_LT(last, 80u);  // MB: two buffers, one batch beyond them, the log, the queue
+  EXPECT_LE(node_->waiting_bytes(), 8u << 20);
+  // A read does not wait behind them.
+  node_->control({{.kind = Control::kLinearizable, .tag = 1000}});
+  ASSERT_TRUE(wait_until([&] {
+    MutexLock lock(mutex_);
+    return answers_.contains(1000);
   }));
-  EXPECT_TRUE(refused());
-  EXPECT_LT(last, 600u);  // MB, far fewer than the entries that may wait
+  fs_.full = false;
+  ASSERT_TRUE(wait_for_answers(last + 1));
+  EXPECT_EQ(node_->waiting_bytes(), 0u);
+  EXPECT_EQ(refused(), 1u);
+}
+
+TEST_F(NodeTest, AStopRefusesWhatWaitsBeforeTheLog) {
+  adjust_ = [](NodeOptions& options) { options.unapplied_bytes_max = 16 << 20; };
+  start();
+  fs_.full = true;
+  for (Tag tag = 1; tag <= 100; ++tag) put(tag, 1 << 20);
+  ASSERT_TRUE(wait_until([&] { return node_->waiting_bytes() > 0; }));
+  node_->stop();
+  node_.reset();
+  fs_.full = false;
+  EXPECT_GT(count_of(errors::stopped()), 10u);
+  start();
+  for (const auto& [tag, answer] : answers_) EXPECT_EQ(has_key(tag), is_ok(answer)) << tag;
 }
 
 TEST_F(NodeTest, WhileTheDbHasNoRoomProposalsAreRefusedInTheEndAndEachIsAnsweredOnce) {
