@@ -27,7 +27,7 @@ function(cairn_precompiled target kind)
   endif()
 endfunction()
 
-# cairn_module(NAME [DEPS modules...] [LIBS targets...]): the folder src/NAME as library cairn_NAME.
+# cairn_module(NAME [DEPS modules...] [LIBS targets...]): the folder NAME of src as library cairn_NAME.
 #
 # Sources are all *.cc of the folder; *_test.cc become the test program cairn_NAME_test, *_bench.cc the
 # Google Benchmark program cairn_NAME_bench, *_fuzz.cc libFuzzer programs (clang, -DCAIRN_FUZZ=ON).

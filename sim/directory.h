@@ -5,7 +5,7 @@
 //
 //     newest snapshot record <= consistent index of either meta page <= last entry of the log
 //
-// Source: docs/storage.md, "Commit"; docs/wal_format.md, "Snapshots".
+// Source: docs/storage.md, "A commit"; docs/simulator.md, "What is checked".
 #pragma once
 
 #include <optional>

@@ -3,7 +3,7 @@
 // Keys are a map of vectors of versions; nothing is ever removed from it, so every revision can be asked for. The
 // other tables are maps from bytes to bytes as etcd writes them, with a list of changes to go back to older indexes.
 //
-// Source: docs/architecture.md, "Revisions", "Transactions", "Hashes"; docs/formats.md 2.
+// Source: docs/architecture.md, "Revisions", "Transactions", "Hashes"; proto/record.proto.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// env/fs.h: the file system as everything below server sees it. `posix_fs()` is the real one, sim/disk.h a
+// env/fs.h: the file system as everything below server sees it. `posix_fs()` is the real one, sim/disk/sim_fs.h a
 // simulated one that crashes.
 //
 // Threads: a File and a Mapping belong to one thread at a time, except that pread and the bytes of a Mapping may
@@ -99,6 +99,9 @@ class FileSystem {
 [[nodiscard]] Status write_file(FileSystem& fs, const std::string& path, std::string_view data);
 // Writes `path`.tmp, syncs it, renames it over `path`, syncs the directory.
 [[nodiscard]] Status replace_file(FileSystem& fs, const std::string& path, std::string_view data);
+// As people write paths: without doubled or trailing slashes and dots. Links are not looked at.
+[[nodiscard]] std::string clean_path(std::string_view path);
+// Of a clean path.
 [[nodiscard]] std::string parent_directory(const std::string& path);
 [[nodiscard]] std::string base_name(const std::string& path);
 

@@ -1,3 +1,5 @@
+#include <filesystem>
+
 #include "env/fs.h"
 
 namespace cairn::env {
@@ -22,6 +24,12 @@ Status replace_file(FileSystem& fs, const std::string& path, std::string_view da
   CAIRN_CHECK(write_file(fs, temporary, data));
   CAIRN_CHECK(fs.rename(temporary, path));
   return fs.sync_directory(parent_directory(path));
+}
+
+std::string clean_path(std::string_view path) {
+  const std::string normal = std::filesystem::path(path).lexically_normal().string();
+  if (normal.size() > 1 && normal.ends_with('/')) return normal.substr(0, normal.size() - 1);
+  return normal;
 }
 
 std::string parent_directory(const std::string& path) {

@@ -1,4 +1,6 @@
 #include <cstdlib>
+#include <map>
+#include <string>
 
 #include <gtest/gtest.h>
 
@@ -16,6 +18,13 @@ class PosixFsTest : public ::testing::Test {
   void TearDown() override { ASSERT_TRUE(posix_fs().remove_all(root_)); }
   std::string root_;
 };
+
+TEST(Paths, AreCleaned) {
+  for (const auto& [given, clean] : std::map<std::string, std::string>{
+           {"x", "x"}, {"x/", "x"}, {"/a//b/", "/a/b"}, {"./x/.", "x"}, {"/", "/"}, {"a/../b", "b"}, {"..", ".."}}) {
+    EXPECT_EQ(clean_path(given), clean) << given;
+  }
+}
 
 TEST_F(PosixFsTest, WritesReadsGrowsAndTruncates) {
   auto file = *posix_fs().open(root_ + "/f", OpenMode::kCreate);

@@ -71,6 +71,13 @@ class Effects(harness.Case):
                          (rpc.RESOURCE_EXHAUSTED,
                           f"grpc: received message larger than max ({10_000 + 512 * 1024 + 7} vs. {10_000 + 512 * 1024})"))
 
+    def test_max_request_bytes_without_a_limit(self):
+        for limit in (2**32 - 1, 2**33):
+            cairn = self.start("--max-request-bytes", str(limit))
+            cairn.client().put(b"a", b"b" * 3_000_000)
+            self.assertEqual(len(cairn.client().get(b"a").value), 3_000_000)
+            cairn.stop()
+
     def test_max_concurrent_streams(self):
         for flags, expected in ((["--max-concurrent-streams", "7"], 7), ([], None)):
             cairn = self.start(*flags)

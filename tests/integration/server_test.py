@@ -269,6 +269,21 @@ class Operator(harness.Case):
                 self.assertEqual(cairn.wait(), 1)
                 self.assertFalse((cairn.data_dir / "member").exists(), cairn.log_tail())
 
+    def test_an_initial_cluster_is_ignored_where_there_is_data(self):
+        cairn = self.server("cairn").start()
+        cairn.client().put(b"a", b"b")
+        cairn.stop()
+        peer = f"http://127.0.0.1:{cairn.peer_port}"
+        for flags in (["--initial-cluster", f"m={peer},n=http://127.0.0.1:2,o=http://127.0.0.1:3"],
+                      ["--initial-cluster", "other=http://127.0.0.1:1"],
+                      ["--initial-cluster-state", "existing"]):
+            with self.subTest(flags):
+                cairn.flags = flags
+                cairn.start()
+                self.assertEqual(cairn.client().get(b"a").value, b"b")
+                self.assertEqual(len(cairn.client().members()), 1)
+                cairn.stop()
+
     def test_the_environment_counts(self):
         cairn = self.server("cairn", flags=["--log-level", "warn"])
         cairn.flags = []
@@ -284,7 +299,9 @@ class Operator(harness.Case):
         self.assertTrue((self.dir / "from-env/member/snap/db").exists())
 
     def test_permissions(self):
-        cairn = self.server("cairn", flags=["--wal-dir", str(self.dir / "wal")]).start()
+        cairn = self.server("cairn", flags=["--wal-dir", f"{self.dir}/wal/", "--data-dir", f"{self.dir}/data//"])
+        cairn.data_dir = self.dir / "data"
+        cairn.start()
         cairn.client().put(b"a", b"b")
         cairn.stop()
         self.assertFalse((cairn.data_dir / "member/wal").exists())

@@ -338,9 +338,6 @@ std::optional<Stop> check_built(const Config& config, const Given& given, std::v
       return refuse(fmt::format("--{} with a unix socket is not built yet", flag));
     }
   }
-  if (config.initial_cluster.size() > 1) {
-    return refuse("--initial-cluster with more than one member is not built yet");
-  }
   if (!without_effect.empty()) {
     notices.push_back({log::Level::kWarn, "flags without effect: not built yet", {{"flags", without_effect}}});
   }

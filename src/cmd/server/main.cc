@@ -35,6 +35,8 @@ extern char** environ;
 namespace cairn {
 namespace {
 
+// What a message may have beside the request in it, as in etcd.
+constexpr uint32_t kRequestOverheadBytes = 512 << 10;
 constexpr int64_t kReadyTimeoutNs = 60'000'000'000;
 constexpr int64_t kGraceNs = 7'000'000'000;
 constexpr int64_t kLockLookNs = 100'000'000;
@@ -133,7 +135,8 @@ net::ServerOptions server_options(const cmd::Config& config) {
   const unsigned wanted = config.io_threads != 0 ? config.io_threads : std::thread::hardware_concurrency();
   options.io_threads = std::clamp(wanted, 1u, cmd::kIoThreadsMax);
   options.max_concurrent_streams = config.max_concurrent_streams;
-  options.max_request_message_bytes = config.max_request_bytes + (512u << 10);
+  options.max_request_message_bytes =
+      config.max_request_bytes + std::min(kRequestOverheadBytes, UINT32_MAX - config.max_request_bytes);
   options.keepalive = {config.keepalive_min_time.count(), config.keepalive_interval.count(),
                        config.keepalive_timeout.count()};
   return options;

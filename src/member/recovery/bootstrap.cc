@@ -26,9 +26,9 @@ struct Paths {
 
 Paths paths_of(const BootstrapOptions& options) {
   Paths paths;
-  paths.member = options.data_dir + "/member";
+  paths.member = env::clean_path(options.data_dir) + "/member";
   paths.snap = paths.member + "/snap";
-  paths.wal = options.wal_dir.empty() ? paths.member + "/wal" : options.wal_dir;
+  paths.wal = options.wal_dir.empty() ? paths.member + "/wal" : env::clean_path(options.wal_dir);
   paths.db = paths.snap + "/db";
   paths.checkpoint = paths.member + "/" + std::string(kCheckpointDirectory);
   return paths;

@@ -11,7 +11,7 @@
 // Threads:  see storage/engine.h.
 // Failure:  no space: nothing has changed, the same commit may be tried again. kDataLoss: a page on the way is
 //           damaged, nothing has changed. Any failed sync, and a failed write of a meta page, leave the engine dead.
-// Source:   docs/storage.md; bytes as in bbolt, docs/formats.md 1.
+// Source:   docs/storage.md; bytes as in bbolt, storage/bolt/format.h.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,195 @@
+"""The front door: what ./dev installs, builds and says, and the steps of the README as they stand there.
+
+`dev` and `tools/setup` run in a folder of their own. Programs of the system that would change the machine or take
+minutes are replaced by scripts that write down how they were called.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import time
+import urllib.request
+
+import harness
+
+# Packages named in the file "missing" are not there until apt-get installs them.
+FAKES = {
+    "dpkg-query": """for package in "$@"; do
+  case $package in -*) continue ;; esac
+  grep -qx "$package" missing || echo "installed $package"
+done""",
+    "apt-get": """case "$*" in *install*) : >missing ;; esac""",
+    "sudo": '"$@"',
+    "cmake": "",
+    "ninja": "",
+    "ctest": "echo '100% tests passed, 0 tests failed out of 3'",
+}
+
+
+class DevCase(harness.Case):
+    def setUp(self):
+        super().setUp()
+        self.home = self.dir / "home"
+        for name in ("dev", "tools/setup", "src/cmd/CMakeLists.txt"):
+            target = self.home / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(harness.ROOT / name, target)
+        for folder in ("src/mvcc", "sim", "bench"):
+            (self.home / folder).mkdir()
+        (self.home / "src/mvcc/txn_test.cc").write_text("TEST_F(TxnTest, Works) {}\n")
+        oracles = self.home / "tests/oracles/build"
+        oracles.parent.mkdir(parents=True)
+        self.make_program(oracles, "")
+        for name, body in FAKES.items():
+            self.make_program(self.home / "bin" / name, body)
+        (self.home / "missing").write_text("")
+
+    def make_program(self, path, body):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/bash\necho \"{path.name} $*\" >>{self.home}/calls\ncd {self.home}\n{body}\n")
+        path.chmod(0o755)
+
+    def environment(self):
+        return {"PATH": f"{self.home}/bin:{os.environ['PATH']}", "HOME": str(self.home)}
+
+    def dev(self, *arguments, code=0):
+        """Runs ./dev; returns what it printed and the programs it called."""
+        (self.home / "calls").write_text("")
+        done = subprocess.run(["./dev", *arguments], cwd=self.home, env=self.environment(), text=True, timeout=60,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        self.assertEqual(done.returncode, code, done.stdout)
+        return done.stdout, (self.home / "calls").read_text().splitlines()
+
+
+class Packages(DevCase):
+    def test_a_library_that_is_missing_is_installed_though_cmake_is_there(self):
+        for command in (["build", "cairn"], ["run", "--", "--version"]):
+            with self.subTest(command):
+                (self.home / "missing").write_text("libnghttp2-dev\n")
+                self.make_program(self.home / "build/release/src/cmd/cairn", "")
+                output, calls = self.dev(*command)
+                self.assertIn("missing 1 of", output)
+                names = [call.split()[0] for call in calls]
+                installs = [call for call in calls if " install " in call]
+                self.assertEqual(len(installs), 1, calls)
+                self.assertTrue(installs[0].endswith("--no-install-recommends libnghttp2-dev"), installs)
+                self.assertLess(names.index("apt-get"), names.index("cmake"))
+                shutil.rmtree(self.home / "build")
+
+    def test_nothing_is_installed_when_all_is_there(self):
+        output, calls = self.dev("build", "cairn")
+        self.assertEqual([call.split()[0] for call in calls], ["dpkg-query", "cmake", "ninja"])
+        self.assertIn("-C build/dev cairn", calls[-1])
+
+    def test_setup_ends_in_failure_when_something_stays_missing(self):
+        self.make_program(self.home / "bin/apt-get", "")
+        (self.home / "missing").write_text("cmake\n")
+        output, _ = self.dev("build", code=1)
+        self.assertIn("still missing: cmake", output)
+
+
+class Commands(DevCase):
+    def test_a_module_is_tested_by_its_name(self):
+        _, calls = self.dev("test", "mvcc")
+        self.assertTrue(calls[-2].endswith("-C build/dev cairn_mvcc_test"), calls)
+        self.assertIn("--tests-regex ^cairn_mvcc_test$", calls[-1])
+
+    def test_a_filter_builds_and_runs_what_it_names(self):
+        program = self.home / "build/dev/src/mvcc/cairn_mvcc_test"
+        self.make_program(program, "printf 'TxnTest.\\n  Works\\n'")
+        self.make_program(self.home / "bin/ctest", f"""echo '{{"tests": [{{"command": ["{program}"]}}]}}'""")
+        _, calls = self.dev("test", "TxnTest.*")
+        self.assertIn("cairn_mvcc_test", next(call for call in calls if call.startswith("ninja")))
+        self.assertEqual(calls[-1], "cairn_mvcc_test --gtest_filter=TxnTest.*")
+        output, _ = self.dev("test", "NoSuchTest.*", code=1)
+        self.assertIn("no unit test is called NoSuchTest.*", output)
+
+    def test_a_cluster_is_not_promised(self):
+        output, calls = self.dev("cluster", code=1)
+        self.assertIn("not built yet", output)
+        self.assertEqual(calls, [])
+        self.assertNotIn("lives of a whole cluster", self.dev("help")[0])
+
+
+class Readme(DevCase):
+    """The block at the top of the README: what is typed there, and what is printed then."""
+
+    def steps(self):
+        """command -> the lines under it"""
+        block = re.search(r"^```\n(\$ .*?)^```$", (harness.ROOT / "README.md").read_text(), re.M | re.S)[1]
+        steps = {}
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                command = line[2:]
+                steps[command] = []
+            else:
+                steps[command].append(line)
+        return steps
+
+    def assert_printed(self, wanted, output):
+        """Each wanted piece, in order; "..." stands for anything."""
+        at = 0
+        for piece in (piece for line in wanted for piece in line.split("...") if piece.strip()):
+            found = output.find(piece.strip(), at)
+            self.assertGreaterEqual(found, 0, f"{piece!r} is not printed after:\n{output[:at]}\nbut:\n{output[at:]}")
+            at = found + len(piece.strip())
+
+    def test_it_has_the_steps(self):
+        self.assertEqual(list(self.steps()), ["./dev run", "./dev test"])
+
+    @harness.needs("etcdctl")
+    def test_dev_run(self):
+        wanted = self.steps()["./dev run"]
+        cairn = self.home / "build/release/src/cmd/cairn"
+        cairn.parent.mkdir(parents=True)
+        cairn.symlink_to(harness.program("cairn").resolve())
+        server = self.server("cairn")  # never started: for its ports
+        log = self.home / "log"
+        flags = ["--listen-client-urls", f"http://{server.endpoint}", "--advertise-client-urls",
+                 f"http://{server.endpoint}", "--listen-peer-urls", f"http://127.0.0.1:{server.peer_port}"]
+        with open(log, "wb") as out:
+            process = subprocess.Popen(["./dev", "run", "--", *flags], cwd=self.home, env=self.environment(),
+                                       stdout=out, stderr=out, preexec_fn=harness.die_with_parent)
+        try:
+            self.wait_for(log, process, "ready to serve client requests")
+            self.assert_printed(wanted, log.read_text())
+            answers = {command: self.follow(command, server) for command in wanted if command.startswith("  ")}
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+        self.assertTrue((self.home / "default.etcd/member/snap/db").exists())
+        self.assertEqual(len(answers), 4)
+        for command, answer in answers.items():
+            expected = {"put": "OK\n", "get": "greeting\nhello\n", "curl": '{"health":"true","reason":""}'}
+            for word, text in expected.items():
+                if word in command.split():
+                    self.assertEqual(answer, text, command)
+
+    def follow(self, command, server):
+        """What a line under "in another terminal" prints; the default address is this test's one."""
+        command = command.replace("127.0.0.1:2379", server.endpoint)
+        if command.split()[0] == "curl" and shutil.which("curl") is None:
+            return urllib.request.urlopen(command.split()[-1]).read().decode()
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=20, check=False,
+                              env={**self.environment(), "ETCDCTL_ENDPOINTS": server.endpoint})
+        self.assertEqual(done.returncode, 0, f"{command}\n{done.stderr}")
+        return done.stdout
+
+    def wait_for(self, log, process, text):
+        deadline = time.monotonic() + 20
+        while text not in pathlib.Path(log).read_text():
+            self.assertIsNone(process.poll(), log.read_text())
+            self.assertLess(time.monotonic(), deadline, log.read_text())
+            time.sleep(0.02)
+
+    def test_dev_test(self):
+        output, calls = self.dev("test")
+        self.assert_printed(self.steps()["./dev test"], output)
+        self.assertIn("all good", output)
+
+
+if __name__ == "__main__":
+    harness.main()
