@@ -44,6 +44,7 @@ Member::Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, Mem
   member::ReplicationCore::Options replication;
   replication.raft.id = NodeId(member_id_);
   replication.raft.seed = chance_.next();
+  replication.start_epoch = chance_.next();
   replication_ = std::make_unique<member::ReplicationCore>(replication, std::move(state.raft_log), state.start);
   options_.apply.member_id = member_id_;
   apply_ = std::make_unique<member::ApplyCore>(options_.apply, std::move(state.state), schedule_.now_ns());

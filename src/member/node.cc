@@ -76,6 +76,7 @@ Node::Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, me
   ReplicationCore::Options replication;
   replication.raft.id = NodeId(member_id_);
   replication.raft.seed = request_id_.load();
+  replication.start_epoch = static_cast<uint64_t>(clock.wall_ns());
   replication.raft.heartbeat_ticks = std::max<uint32_t>(1, options_.heartbeat_ms / 10);
   replication.raft.election_ticks = std::max<uint32_t>(10, options_.election_ms / 10);
   replication.raft.pre_vote = options_.pre_vote;

@@ -6,12 +6,14 @@
 
 namespace cairn::member {
 
-RaftLog::RaftLog(Index snapshot_index, Term snapshot_term, Options options)
+RaftLog::RaftLog(std::vector<TermStart> terms, Index last, Options options)
     : options_(options),
-      first_(snapshot_index + 1),
-      memory_first_(snapshot_index + 1),
-      terms_{{snapshot_index, snapshot_term}},
-      applied_(snapshot_index) {}
+      first_(terms.front().index + 1),
+      memory_first_(last + 1),
+      terms_(std::move(terms)),
+      applied_(last) {
+  CAIRN_ASSERT(terms_.back().index <= last);
+}
 
 void RaftLog::append(std::vector<raft::Entry> entries) {
   if (entries.empty()) return;

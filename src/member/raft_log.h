@@ -15,8 +15,16 @@ class RaftLog final : public raft::LogView {
   struct Options {
     uint64_t memory_bytes_max = 8 << 20;  // never less than what is not applied yet
   };
+  // From `index` on, up to the next one of a list, entries have `term`.
+  struct TermStart {
+    Index index;
+    Term term;
+  };
   // A log that begins behind `snapshot_index`, whose entry had `snapshot_term`.
-  RaftLog(Index snapshot_index, Term snapshot_term, Options options);
+  RaftLog(Index snapshot_index, Term snapshot_term, Options options)
+      : RaftLog({{snapshot_index, snapshot_term}}, snapshot_index, options) {}
+  // A log that begins behind terms.front().index and holds all up to `last` in segments alone. `terms` ascend.
+  RaftLog(std::vector<TermStart> terms, Index last, Options options);
 
   // The entries are stable. One with an index already held replaces it and all behind it.
   void append(std::vector<raft::Entry> entries);
@@ -35,10 +43,6 @@ class RaftLog final : public raft::LogView {
   [[nodiscard]] uint64_t memory_bytes() const { return memory_bytes_; }
 
  private:
-  struct TermStart {
-    Index index;
-    Term term;
-  };
   void trim();
 
   Options options_;

@@ -47,6 +47,24 @@ TEST(RaftLog, ReleasedEntriesAreCompacted) {
   EXPECT_EQ(log.term(Index(1)).error(), raft::LogGap::kCompacted);
 }
 
+TEST(RaftLog, WhatIsInSegmentsAloneHasTermsAndIsNotInMemory) {
+  RaftLog log({{Index(4), Term(1)}, {Index(6), Term(3)}}, Index(9), {});
+  EXPECT_EQ(log.first_index(), Index(5));
+  EXPECT_EQ(log.last_index(), Index(9));
+  EXPECT_EQ(*log.term(Index(4)), Term(1));
+  EXPECT_EQ(*log.term(Index(5)), Term(1));
+  EXPECT_EQ(*log.term(Index(9)), Term(3));
+  log.append({entry(3, 10), entry(4, 11)});
+  std::vector<raft::Entry> out;
+  EXPECT_EQ(log.entries(Index(9), Index(12), UINT64_MAX, out).error(), raft::LogGap::kNotInMemory);
+  EXPECT_EQ(log.entries(Index(4), Index(12), UINT64_MAX, out).error(), raft::LogGap::kCompacted);
+  ASSERT_TRUE(log.entries(Index(10), Index(12), UINT64_MAX, out));
+  EXPECT_EQ(*log.term(Index(11)), Term(4));
+  log.released_to(Index(7));
+  EXPECT_EQ(log.first_index(), Index(8));
+  EXPECT_EQ(*log.term(Index(7)), Term(3));
+}
+
 TEST(RaftLog, APartIsCutByBytesButNeverEmpty) {
   RaftLog log(Index(0), Term(0), {});
   log.append({entry(1, 1, 1000), entry(1, 2, 1000), entry(1, 3, 1000)});

@@ -8,6 +8,14 @@
 #include "raft/conf_change.h"
 
 namespace cairn::member {
+namespace {
+
+// Beyond this many rounds under way, reads gather until one is answered.
+constexpr size_t kReadRoundsMax = 4;
+// 500 ms, as in etcd: then a round's request or answer is taken for lost.
+constexpr uint64_t kReadRetryTicks = 50;
+
+}  // namespace
 
 ReplicationCore::ReplicationCore(const Options& options, RaftLog log, const raft::StartState& start)
     : options_(options), log_(std::move(log)), core_(options.raft, log_, start) {}
@@ -21,24 +29,23 @@ void ReplicationCore::propose(std::vector<Proposal> proposals) {
   propose_held();
 }
 
+// Gives the core as many as it has room for at once; the rest waits.
 void ReplicationCore::propose_held() {
-  if (held_.empty()) return;
-  const raft::ProposeResult result = core_.propose(held_);
-  switch (result.outcome) {
-    case raft::ProposeOutcome::kAppended:
-    case raft::ProposeOutcome::kForwarded: held_.clear(); return;
-    case raft::ProposeOutcome::kFull:
-      for (const Proposal& proposal : held_) {
-        pending_.refused.push_back({proposal->tag, errors::request_too_many_requests()});
-      }
-      held_.clear();
-      return;
-    case raft::ProposeOutcome::kNotMember: refuse_held(errors::stopped()); return;
-    case raft::ProposeOutcome::kNoLeader:
-    case raft::ProposeOutcome::kTransferring:
-    case raft::ProposeOutcome::kWrongTerm:
-    case raft::ProposeOutcome::kConfRefused: break;
+  size_t given = 0;
+  raft::ProposeOutcome outcome = raft::ProposeOutcome::kAppended;
+  while (given < held_.size()) {
+    const uint64_t room = core_.proposal_room_bytes();
+    size_t end = given;
+    uint64_t bytes = 0;
+    do {
+      bytes += held_[end]->bytes.size() + raft::kEntryOverheadBytes;
+    } while (++end < held_.size() && bytes + held_[end]->bytes.size() + raft::kEntryOverheadBytes <= room);
+    outcome = core_.propose(std::span(held_).subspan(given, end - given)).outcome;
+    if (outcome != raft::ProposeOutcome::kAppended && outcome != raft::ProposeOutcome::kForwarded) break;
+    given = end;
   }
+  held_.erase(held_.begin(), held_.begin() + static_cast<std::ptrdiff_t>(given));
+  if (outcome == raft::ProposeOutcome::kNotMember) return refuse_held(errors::stopped());
   while (held_.size() > options_.held_proposals_max) {
     pending_.refused.push_back({held_.back()->tag, errors::request_too_many_requests()});
     held_.pop_back();
@@ -48,8 +55,18 @@ void ReplicationCore::propose_held() {
 void ReplicationCore::refuse_held(const Error& error) {
   for (const Proposal& proposal : held_) pending_.refused.push_back({proposal->tag, error});
   for (const ControlRequest& read : waiting_reads_) pending_.refused.push_back({read.tag, error});
+  for (const ReadRound& round : asked_reads_) {
+    for (const ControlRequest& read : round.reads) pending_.refused.push_back({read.tag, error});
+  }
   held_.clear();
   waiting_reads_.clear();
+  asked_reads_.clear();
+}
+
+size_t ReplicationCore::held_count() const {
+  size_t count = held_.size() + waiting_reads_.size();
+  for (const ReadRound& round : asked_reads_) count += round.reads.size();
+  return count;
 }
 
 void ReplicationCore::control(ControlRequest request) {
@@ -60,20 +77,55 @@ void ReplicationCore::control(ControlRequest request) {
   }
 }
 
-void ReplicationCore::ask_read_index() {
-  if (waiting_reads_.empty()) return;
-  std::string context(8, '\0');
-  store_be64(context.data(), ++read_context_);
-  if (!core_.read_index(std::move(context))) return;  // no leader: asked again when there is one
-  asked_reads_.emplace(read_context_, std::move(waiting_reads_));
-  waiting_reads_.clear();
+bool ReplicationCore::may_ask_read_index() const {
+  return !waiting_reads_.empty() && asked_reads_.size() < kReadRoundsMax && core_.leader() != raft::kNoNode;
 }
 
-void ReplicationCore::step(raft::Message message) { core_.step(std::move(message)); }
+void ReplicationCore::ask_read_index() {
+  if (!may_ask_read_index()) return;
+  asked_reads_.push_back({.number = ++read_number_, .asked_tick = ticks_, .reads = std::exchange(waiting_reads_, {})});
+  ask_again(asked_reads_.back());
+}
+
+// Under the same context: whichever answer comes, it is to a question that was put after the reads had arrived.
+void ReplicationCore::ask_again(ReadRound& round) {
+  round.asked_tick = ticks_;
+  core_.read_index(read_context(round.number));  // without a leader: when there is one
+}
+
+// A counter alone would begin at 0 at each start: the answer to an old round would serve a new read.
+std::string ReplicationCore::read_context(uint64_t number) const {
+  std::string context(3 * sizeof(uint64_t), '\0');
+  store_be64(context.data(), core_.id().value);
+  store_be64(context.data() + sizeof(uint64_t), options_.start_epoch);
+  store_be64(context.data() + 2 * sizeof(uint64_t), number);
+  return context;
+}
+
+void ReplicationCore::answer_read(const raft::ReadState& read, ApplyBatch& out) {
+  // Compared as a whole: whatever a peer sends, of whatever length, is ours or it is not.
+  const auto round = std::find_if(asked_reads_.begin(), asked_reads_.end(),
+                                  [&](const ReadRound& asked) { return read_context(asked.number) == read.context; });
+  if (round == asked_reads_.end()) return;
+  for (ControlRequest& request : round->reads) {
+    request.due = read.index;
+    out.controls.push_back(request);
+  }
+  asked_reads_.erase(round);
+}
+
+void ReplicationCore::step(raft::Message message) {
+  core_.step(std::move(message));
+  propose_held();
+}
 
 void ReplicationCore::tick() {
+  ++ticks_;
   core_.tick();
   propose_held();
+  for (ReadRound& round : asked_reads_) {
+    if (ticks_ - round.asked_tick >= kReadRetryTicks) ask_again(round);
+  }
 }
 
 void ReplicationCore::campaign() { core_.campaign(); }
@@ -86,24 +138,18 @@ void ReplicationCore::wal_done(WalDone done) {
   }
   if (durable_commit_ >= syncing_commit_) syncing_commit_ = Index{};
   if (done.number != 0) core_.appended(done.number);
+  for (; done.number != 0 && !departures_.empty() && departures_.front().number <= done.number;
+       departures_.pop_front()) {
+    auto& messages = departures_.front().messages;
+    pending_.messages.insert(pending_.messages.end(), std::make_move_iterator(messages.begin()),
+                             std::make_move_iterator(messages.end()));
+  }
   if (done.released != Index{}) log_.released_to(std::min(done.released, core_.applied()));
+  propose_held();
 }
 
 void ReplicationCore::applied(AppliedNotice notice) {
-  if (notice.conf_verdict) {
-    CAIRN_ASSERT(conf_entry_ && conf_entry_->index == notice.conf_verdict->index);
-    raft::ConfChange change;
-    change.changes.push_back({});  // names no node: without effect
-    if (notice.conf_verdict->accepted) {
-      auto decoded = raft::decode_conf_change(conf_entry_->type, conf_entry_->bytes());
-      CAIRN_ASSERT(decoded);  // ApplyCore has read it
-      change = *std::move(decoded);
-    }
-    const auto conf = core_.apply_conf_change(change);
-    CAIRN_ASSERT(conf);  // checked against the same membership
-    conf_entry_.reset();
-    state_changed_ = true;
-  }
+  if (notice.conf_verdict) give_verdict(*notice.conf_verdict);
   if (notice.applied > core_.applied()) {
     core_.applied_to(notice.applied);
     log_.applied_to(notice.applied);
@@ -117,29 +163,45 @@ void ReplicationCore::applied(AppliedNotice notice) {
   }
 }
 
+void ReplicationCore::give_verdict(const ConfVerdict& verdict) {
+  if (!conf_entry_ || conf_entry_->index != verdict.index) return;  // a snapshot overtook it
+  raft::ConfChange change;
+  change.changes.push_back({});  // names no node: without effect
+  if (verdict.accepted) {
+    auto decoded = raft::decode_conf_change(conf_entry_->type, conf_entry_->bytes());
+    CAIRN_ASSERT(decoded);  // ApplyCore has read it
+    change = *std::move(decoded);
+  }
+  const auto conf = core_.apply_conf_change(verdict.index, change);
+  CAIRN_ASSERT(conf);  // checked against the same membership
+  conf_entry_.reset();
+  state_changed_ = true;
+}
+
 bool ReplicationCore::has_output() const {
   return core_.has_ready() || state_changed_ || !pending_.messages.empty() || !pending_.wal.empty() ||
-         !pending_.apply.empty() || !pending_.refused.empty() ||
-         (!waiting_reads_.empty() && core_.leader() != raft::kNoNode) || wants_state_synced();
+         !pending_.apply.empty() || !pending_.refused.empty() || may_ask_read_index() || wants_state_synced();
 }
 
 bool ReplicationCore::wants_state_synced() const {
   return wanted_durable_ > durable_commit_ && syncing_commit_ == Index{} && core_.committed() >= wanted_durable_;
 }
 
+// Another leader, or the same in another term, knows nothing of the rounds under way. Before the first commit of its
+// term an etcd up to 3.4 drops them.
+void ReplicationCore::note_leadership() {
+  const bool is_new = core_.term() != last_state_.term || core_.leader() != last_state_.leader;
+  const bool first_commit = commit_seen_in_ != core_.term() && core_.knows_commit_of_term();
+  if (first_commit) commit_seen_in_ = core_.term();
+  if (is_new) state_changed_ = true;
+  if (!is_new && !first_commit) return;
+  for (ReadRound& round : asked_reads_) ask_again(round);
+}
+
 void ReplicationCore::take_ready(ReplicationOutput& out) {
   raft::Ready ready = core_.take_ready();
-  if (ready.soft_state) {
-    state_changed_ = true;
-    if (ready.soft_state->leader == raft::kNoNode) {
-      // Their contexts went with the leader; they are asked again.
-      for (auto& [context, reads] : asked_reads_) {
-        waiting_reads_.insert(waiting_reads_.end(), reads.begin(), reads.end());
-      }
-      asked_reads_.clear();
-    }
-    propose_held();
-  }
+  note_leadership();
+  if (ready.soft_state) propose_held();
   out.messages.insert(out.messages.end(), std::make_move_iterator(ready.messages.begin()),
                       std::make_move_iterator(ready.messages.end()));
   if (ready.hard_state) unwritten_state_ = ready.hard_state;
@@ -151,17 +213,12 @@ void ReplicationCore::take_ready(ReplicationOutput& out) {
     write.must_sync = ready.must_sync;
     out.wal.push_back(std::move(write));
   }
-  // A member without peers sends nothing that waits for the disk.
-  CAIRN_ASSERT(ready.messages_after_sync.empty() && ready.snapshot == nullptr);
-  for (raft::ReadState& read : ready.read_states) {
-    const auto asked = asked_reads_.find(load_be64(read.context.data()));
-    if (asked == asked_reads_.end()) continue;
-    for (ControlRequest& request : asked->second) {
-      request.due = read.index;
-      out.apply.controls.push_back(request);
-    }
-    asked_reads_.erase(asked);
+  if (ready.number != 0) last_number_ = ready.number;
+  if (!ready.messages_after_sync.empty()) {
+    departures_.push_back({last_number_, std::move(ready.messages_after_sync)});
   }
+  CAIRN_ASSERT(ready.snapshot == nullptr);  // nobody sends one to a member that is alone
+  for (const raft::ReadState& read : ready.read_states) answer_read(read, out.apply);
   if (!ready.committed.empty()) {
     const raft::Entry& last = ready.committed.back();
     if (last.type != raft::EntryType::kNormal) conf_entry_ = last;

@@ -3,15 +3,17 @@
 // Inputs are functions, outputs are what take_output() gives; nothing here waits, and nothing knows of threads. A
 // proposal becomes an entry, an entry becomes a WalWrite, a WalWrite reported done becomes an ApplyBatch.
 //
-// Always true: an entry is handed to ApplyCore only when it is committed and stable here; a commit index is never
-//              asked to be durable before it is reached.
+// Always true: an entry is handed to ApplyCore only when it is committed. It may not be stable here yet: the db's
+// commit
+//              waits for the hard state that covers it. A commit index is never asked to be durable before it is
+//              reached.
 // Threads:     the replication thread's.
 // Source:      docs/architecture.md.
 #pragma once
 
 #include <deque>
 #include <optional>
-#include <unordered_map>
+#include <string>
 #include <vector>
 
 #include "member/raft_log.h"
@@ -36,6 +38,7 @@ class ReplicationCore {
  public:
   struct Options {
     raft::Config raft;
+    uint64_t start_epoch = 0;            // another one at each start of this member
     size_t held_proposals_max = 10'000;  // without a leader; more are refused
   };
   // `log` holds what the WAL held, from start.applied's successor on at least.
@@ -56,27 +59,48 @@ class ReplicationCore {
   [[nodiscard]] ReplicationOutput take_output();
 
   [[nodiscard]] const raft::Core& raft() const { return core_; }
-  [[nodiscard]] size_t held_count() const { return held_.size() + waiting_reads_.size(); }
+  [[nodiscard]] size_t held_count() const;
   // Of the entries that are in memory: not yet applied, and a few more.
   [[nodiscard]] uint64_t log_bytes() const { return log_.memory_bytes(); }
   // Nothing happens here without an input: no election, no heartbeat is due.
-  [[nodiscard]] bool needs_ticks() const { return !(core_.is_sole_voter() && core_.is_leader()); }
+  [[nodiscard]] bool needs_ticks() const { return !(core_.is_sole_member() && core_.is_leader()); }
 
  private:
+  // Reads that were asked for together, under a context that no other round of any member ever has.
+  struct ReadRound {
+    uint64_t number = 0;
+    uint64_t asked_tick = 0;  // last
+    std::vector<ControlRequest> reads;
+  };
+
   void propose_held();
+  [[nodiscard]] bool may_ask_read_index() const;
   void ask_read_index();
+  void ask_again(ReadRound& round);
+  void note_leadership();
+  void answer_read(const raft::ReadState& read, ApplyBatch& out);
+  [[nodiscard]] std::string read_context(uint64_t number) const;
+  void give_verdict(const ConfVerdict& verdict);
   void take_ready(ReplicationOutput& out);
   [[nodiscard]] bool wants_state_synced() const;
 
   Options options_;
   RaftLog log_;
   raft::Core core_;
-  std::vector<raft::PayloadPtr> held_;                                     // proposals for a leader to come
-  std::vector<ControlRequest> waiting_reads_;                              // for which no read index was asked yet
-  std::unordered_map<uint64_t, std::vector<ControlRequest>> asked_reads_;  // by context
-  uint64_t read_context_ = 0;
+  std::vector<raft::PayloadPtr> held_;         // proposals for a leader to come, or for room
+  std::vector<ControlRequest> waiting_reads_;  // for which no read index was asked yet
+  std::vector<ReadRound> asked_reads_;         // a few, oldest first
+  uint64_t read_number_ = 0;
+  uint64_t ticks_ = 0;
+  Term commit_seen_in_;  // the last term of which an entry was known to be committed
+  struct Departure {
+    uint64_t number = 0;  // of the write
+    std::vector<raft::Message> messages;
+  };
+  std::deque<Departure> departures_;                // what leaves once a write is stable, in order
+  uint64_t last_number_ = 0;                        // of a Ready that was to be reported back
   std::optional<raft::HardState> unwritten_state_;  // only its commit is new: goes with the next write
-  std::optional<raft::Entry> conf_entry_;           // handed out, verdict outstanding
+  std::optional<raft::Entry> conf_entry_;           // handed out, verdict outstanding (or never given: a snapshot came)
   Index durable_commit_;  // as this process has synced it: what a start finds may be in the page cache alone
   Index wanted_durable_;
   Index syncing_commit_;  // of a hard state that is on its way to the disk by itself; 0: none is

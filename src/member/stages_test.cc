@@ -163,6 +163,27 @@ TEST_F(StagesTest, AnsweredBeforeTheFileKnowsAndStillThereAfterARestart) {
   EXPECT_GE(member.commits_, 1);
 }
 
+TEST_F(StagesTest, AfterARestartTheRaftLogReachesBackToTheOldestSegment) {
+  std::vector<Term> terms;  // of the entries, as they were written
+  for (int start = 0; start < 3; ++start) {
+    Member member(path_);
+    for (int i = 0; i < 5; ++i) member.put("k" + std::to_string(i), "v");
+    const raft::Core& core = member.replication_->raft();
+    while (terms.size() < core.last_index().value) terms.push_back(core.term());
+    member.stop();
+  }
+  terms[0] = Term(1);  // the founder's
+  BootstrapOptions options;
+  options.data_dir = path_;
+  auto opened = bootstrap(env::posix_fs(), options);
+  ASSERT_TRUE(opened) << opened.error().message;
+  const RaftLog& log = opened->raft_log;
+  EXPECT_EQ(log.first_index(), Index(1));
+  EXPECT_EQ(log.last_index(), Index(terms.size()));
+  for (size_t i = 0; i < terms.size(); ++i) EXPECT_EQ(*log.term(Index(i + 1)), terms[i]) << i + 1;
+  EXPECT_EQ(*log.term(Index(0)), Term(0));
+}
+
 TEST_F(StagesTest, ChangesGoToTheFileAfterASecondAndNothingHappensWhenIdle) {
   Member member(path_);
   member.wait(2'000'000'000);  // the first tables

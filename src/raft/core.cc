@@ -66,12 +66,14 @@ void Core::tick() {
   ++election_elapsed_;
   if (election_elapsed_ < election_timeout_ || !is_promotable()) return;
   election_elapsed_ = 0;
-  campaign();
+  campaign_as(config_.pre_vote, /*transfer=*/false);
 }
 
 void Core::step(Message message) {
   if (message.to != config_.id || message.from == kNoNode) return;
   if (message.from == config_.id && message.type != MessageType::kTransferLeader) return;
+  // We asked members only. A removed one, or one of another cluster, must not depose a leader by its term.
+  if (is_response(message.type) && !is_member(conf_, message.from)) return;
   if (!step_to_term(message)) return;
 
   switch (message.type) {
@@ -153,6 +155,8 @@ bool Core::is_sole_voter() const {
   return conf_.voters_outgoing.empty() && conf_.voters.size() == 1 && conf_.voters.front() == config_.id;
 }
 
+bool Core::is_sole_member() const { return is_sole_voter() && conf_.learners.empty() && conf_.learners_next.empty(); }
+
 void Core::applied_to(Index index) {
   log_.applied_to(index);
   maybe_leave_joint();
@@ -179,7 +183,7 @@ void Core::appended(uint64_t number) {
 }
 
 bool Core::can_hand_out() const {
-  return !awaits_conf_verdict_ && !waits_for_log_ && log_.handed() < log_.hand_out_limit() &&
+  return !awaits_conf_verdict() && !waits_for_log_ && log_.handed() < log_.hand_out_limit() &&
          log_.unapplied_bytes() < config_.max_unapplied_bytes;
 }
 
@@ -195,7 +199,7 @@ void Core::hand_out(Ready& ready) {
     const Entry& entry = ready.committed[i];
     bytes += cost_bytes(entry);
     if (entry.type == EntryType::kNormal) continue;
-    awaits_conf_verdict_ = true;
+    awaited_verdict_ = entry.index;
     ready.committed.resize(i + 1);
     break;
   }

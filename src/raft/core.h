@@ -13,13 +13,14 @@
 //       hand ready.committed to the applier
 //     }
 //     ... when Ready `number` is stable: send its messages_after_sync; core.appended(number)
-//     ... when a conf change was applied or refused: core.apply_conf_change(change)
+//     ... when a conf change was applied or refused: core.apply_conf_change(its index, change)
 //     ... when entries were applied: core.applied_to(index)
 //
 // Several Readys may be on their way to the disk; they become stable in the order in which they were taken.
 //
 // Always true: at most one leader a term; a committed entry is in the log of every later leader; entries handed to
-//              the applier are committed and stable here, each is handed out once, in order.
+//              the applier are committed, each is handed out once, in order. They may not be stable here yet: what the
+//              applier stores must wait until the member's own log holds them.
 // Threads:     owned by one; nothing here locks, waits, or sees a clock, a disk or a socket.
 // Failure:     a broken promise of a peer or of the log (a committed entry contradicted, commit beyond the log's
 //              end) is an assertion: to go on would lose data.
@@ -57,6 +58,7 @@ struct Config {
   uint64_t max_inflight_bytes = uint64_t{32} << 20;
   uint64_t max_uncommitted_bytes = uint64_t{256} << 20;  // proposals beyond it are refused, while any is uncommitted
   uint64_t max_unapplied_bytes = uint64_t{64} << 20;     // handed out for applying and not reported applied
+  uint64_t max_unstable_bytes = uint64_t{32} << 20;      // proposals beyond it wait, while any entry is not stable here
 };
 
 // What was found on disk. `conf` is the configuration after the entry `applied`.
@@ -71,7 +73,7 @@ enum class ProposeOutcome : uint8_t {
   kForwarded,     // sent to the leader of `term`, who may append it in that term or never get it
   kNoLeader,      // nobody to give it to: hold it or refuse it
   kTransferring,  // we lead, and are handing over: hold it, then give it to the next leader
-  kFull,          // max_uncommitted_bytes
+  kFull,          // max_uncommitted_bytes or max_unstable_bytes: hold it until proposal_room_bytes() says otherwise
   kNotMember,     // we lead, but were removed
   kWrongTerm,     // propose_as_leader: not leader of that term
   kConfRefused,   // a conf change while another is on its way, or one that does not fit the configuration
@@ -131,7 +133,7 @@ class Core {
   // A message from another member. Those that are stale, malformed or not for us are dropped.
   void step(Message message);
 
-  // Proposes each payload as an entry of its own. Moves from `payloads` only when kAppended or kForwarded.
+  // Proposes each payload as an entry of its own: all or none. Moves from `payloads` only when kAppended or kForwarded.
   // A forwarded proposal names the term (Message::bound_term).
   ProposeResult propose(std::span<PayloadPtr> payloads);
   // The same, but only as leader of `term`: never forwarded.
@@ -139,8 +141,9 @@ class Core {
   // `data` is an encoded ConfChangeV1 (kConfChange) or ConfChange (kConfChangeV2): conf_change.h.
   ProposeResult propose_conf_change(EntryType type, PayloadPtr data);
 
-  // Starts an election (by pre-vote, if configured). False when this member leads already, is no voter, or has a
-  // conf change or snapshot still to apply.
+  // Starts an election (by pre-vote, if configured). False when this member leads, is a candidate already (a new
+  // candidacy would throw away the votes of the running one: it has its election timeout), is no voter, or has a conf
+  // change or snapshot still to apply.
   bool campaign();
 
   // Asks for an index at which a read is linearizable; it comes in Ready::read_states with `context` (unique among
@@ -158,10 +161,11 @@ class Core {
   void report_unreachable(NodeId peer);
   void report_snapshot(NodeId peer, bool ok);  // the transport finished or failed to deliver our snapshot
 
-  // The verdict on the conf change handed out last: it takes effect here, now. A refused one is a change that
-  // names node 0 only. If a snapshot arrived in between, the change is part of it: nothing happens.
+  // The verdict on the conf change that was handed out as entry `index`: it takes effect here, now. A refused one is
+  // a change that names node 0 only. If a snapshot arrived in between, the change is part of it: nothing happens, and
+  // nothing happens either if this verdict is never given.
   //   errors: kFailedPrecondition when the change does not fit the configuration, which then stays
-  Result<ConfState> apply_conf_change(const ConfChange& change);
+  Result<ConfState> apply_conf_change(Index index, const ConfChange& change);
 
   // Everything up to `index` is applied. Not below an earlier call, not above what was handed out.
   void applied_to(Index index);
@@ -192,10 +196,17 @@ class Core {
   [[nodiscard]] Index stable_index() const { return log_.stable_index(); }
   // The leader has committed an entry of its own term (only then does it know what is committed).
   [[nodiscard]] bool has_committed_in_term() const;
+  // An entry of the current term is known to be committed: from here on its leader answers reads.
+  [[nodiscard]] bool knows_commit_of_term() const;
+  // What propose() may bring now, in cost_bytes(); 0: nothing until entries are committed or stable. A single proposal
+  // may exceed it while nothing is uncommitted and unstable. Without limit for a member that does not lead.
+  [[nodiscard]] uint64_t proposal_room_bytes() const;
   // This member is the only voter: it decides alone.
   [[nodiscard]] bool is_sole_voter() const;
+  // It is the only member as well: no learner waits for anything.
+  [[nodiscard]] bool is_sole_member() const;
   [[nodiscard]] NodeId transfer_target() const;  // 0: no transfer under way
-  [[nodiscard]] bool awaits_conf_verdict() const { return awaits_conf_verdict_; }
+  [[nodiscard]] bool awaits_conf_verdict() const { return awaited_verdict_ != Index(0); }
   [[nodiscard]] std::vector<PeerStatus> peers() const;  // empty unless leader; includes this member
   // A majority was heard of since the last check (every election_ticks). Meaningful for a leader.
   [[nodiscard]] bool quorum_active() const;
@@ -306,8 +317,7 @@ class Core {
     uint32_t ticks_left = 0;
   };
   OwedCampaign owed_campaign_;  // a transfer to us came while a conf change was not applied
-  bool awaits_conf_verdict_ = false;
-  bool verdict_is_void_ = false;  // a snapshot overtook the conf change that is being applied
+  Index awaited_verdict_;       // the conf change that was handed out last; 0: none is being applied
   mutable bool waits_for_log_ = false;
   uint64_t last_ready_number_ = 0;
 

@@ -184,12 +184,148 @@ TEST(Core, ASnapshotOvertakesAConfChangeThatIsBeingApplied) {
   Ready ready = core.take_ready();
   ASSERT_TRUE(ready.snapshot);
   EXPECT_EQ(core.conf(), voters({2, 3, 4}));
-  EXPECT_EQ(*core.apply_conf_change(ConfChange(change)), voters({2, 3, 4}));  // the late verdict
+  EXPECT_EQ(*core.apply_conf_change(Index(1), ConfChange(change)), voters({2, 3, 4}));  // the late verdict
   EXPECT_EQ(core.applied(), Index(0));
   log.install(ready.snapshot);
   core.appended(ready.number);
   EXPECT_EQ(core.applied(), Index(9));
   EXPECT_EQ(core.conf(), voters({2, 3, 4}));
+}
+
+// The verdict that a snapshot overtook may never be given: the applier begins anew with the snapshot. The next change
+// must not be taken for it.
+TEST(Core, AVerdictThatASnapshotOvertookIsNotMissed) {
+  MemoryLog log;
+  Core core(config_of(2), log, {.hard = {}, .conf = voters({1, 2}), .applied = {}});
+  Message append = message(MessageType::kApp, 1, 2, 1);
+  const ConfChangeV1 first{.id = 0, .type = ConfChangeType::kAddNode, .node = NodeId(3), .context = {}};
+  append.entries = {entry(1, 1, payload(encode(first)), EntryType::kConfChange)};
+  append.commit = Index(1);
+  core.step(append);
+  settle(core, log);
+  Message snap = message(MessageType::kSnap, 1, 2, 1);
+  snap.snapshot = std::make_shared<const Snapshot>(
+      Snapshot{.index = Index(9), .term = Term(1), .conf = voters({1, 2, 3}), .data = {}});
+  core.step(snap);
+  settle(core, log);
+  EXPECT_FALSE(core.awaits_conf_verdict());
+
+  const ConfChangeV1 second{.id = 0, .type = ConfChangeType::kAddNode, .node = NodeId(4), .context = {}};
+  append.index = Index(9);
+  append.log_term = Term(1);
+  append.entries = {entry(10, 1, payload(encode(second)), EntryType::kConfChange), entry(11, 1)};
+  append.commit = Index(11);
+  core.step(append);
+  EXPECT_EQ(settle(core, log).committed.size(), 1u);
+  // Late after all, and while another is awaited.
+  EXPECT_EQ(*core.apply_conf_change(Index(1), ConfChange(first)), voters({1, 2, 3}));
+  EXPECT_TRUE(core.awaits_conf_verdict());
+  EXPECT_EQ(*core.apply_conf_change(Index(10), ConfChange(second)), voters({1, 2, 3, 4}));
+  EXPECT_EQ(settle(core, log).committed.size(), 1u);
+}
+
+TEST(Core, AStrangersAnswerDeposesNobody) {
+  for (const MessageType type : {MessageType::kAppResp, MessageType::kVoteResp, MessageType::kPreVoteResp,
+                                 MessageType::kHeartbeatResp, MessageType::kReadIndexResp}) {
+    LeaderOfThree leader;
+    Message answer = message(type, 4, 1, 7);
+    answer.reject = true;
+    answer.entries.push_back(entry(0, 0, payload("r")));
+    leader.core.step(answer);
+    EXPECT_TRUE(leader.core.is_leader()) << name_of(type);
+    EXPECT_EQ(leader.core.term(), Term(1)) << name_of(type);
+    EXPECT_TRUE(settle(leader.core, leader.log).read_states.empty()) << name_of(type);
+    answer.from = NodeId(3);
+    leader.core.step(answer);
+    EXPECT_FALSE(leader.core.is_leader()) << name_of(type);
+  }
+}
+
+TEST(Core, ACandidateDoesNotCampaignAgainBeforeItsTimeout) {
+  MemoryLog log;
+  Core core(config_of(1), log, {.hard = {}, .conf = voters({1, 2, 3}), .applied = {}});
+  EXPECT_TRUE(core.campaign());
+  EXPECT_FALSE(core.campaign());  // the pre-vote goes on
+  settle(core, log);
+  core.step(message(MessageType::kPreVoteResp, 2, 1, 1));
+  ASSERT_EQ(core.role(), Role::kCandidate);
+  settle(core, log);
+  EXPECT_FALSE(core.campaign());
+  core.step(message(MessageType::kVoteResp, 2, 1, 1));
+  EXPECT_TRUE(core.is_leader());
+  EXPECT_EQ(core.term(), Term(1));
+}
+
+TEST(Core, ACandidacyGetsAWholeTimeout) {
+  MemoryLog log;
+  Core core(config_of(1), log, {.hard = {}, .conf = voters({1, 2, 3}), .applied = {}});
+  for (int i = 0; i < 9; ++i) core.tick();
+  EXPECT_TRUE(core.campaign());
+  settle(core, log);
+  for (int i = 0; i < 9; ++i) core.tick();
+  EXPECT_TRUE(settle(core, log).messages.empty());  // no second round of requests
+}
+
+// A leader with a slow disk delays nobody: two of three have the entry.
+TEST(Core, WhatAMajorityHoldsIsHandedOutBeforeItIsStableHere) {
+  LeaderOfThree leader;
+  std::vector<PayloadPtr> payloads = {payload("a")};
+  leader.core.propose(payloads);
+  const Ready writes = leader.core.take_ready();
+  ASSERT_EQ(writes.entries.size(), 1u);
+  leader.acknowledge(2, 2);
+  EXPECT_EQ(leader.core.committed(), Index(1));  // one is no majority
+  leader.acknowledge(3, 2);
+  ASSERT_TRUE(leader.core.has_ready());
+  const Ready ready = leader.core.take_ready();
+  ASSERT_EQ(ready.committed.size(), 1u);
+  EXPECT_EQ(ready.committed.front().index, Index(2));
+  EXPECT_EQ(leader.core.stable_index(), Index(1));
+  leader.core.applied_to(Index(2));
+  leader.log.append(writes.entries);
+  leader.core.appended(writes.number);
+  EXPECT_EQ(leader.core.stable_index(), Index(2));
+  EXPECT_TRUE(settle(leader.core, leader.log).committed.empty());  // once is enough
+}
+
+TEST(Core, ProposalsWaitWhileTooMuchIsNotStableHere) {
+  MemoryLog log;
+  Config config = config_of(1);
+  config.max_unstable_bytes = 100;
+  Core core(config, log, {.hard = {}, .conf = voters({1, 2, 3}), .applied = {}});
+  core.campaign();
+  settle(core, log);
+  core.step(message(MessageType::kPreVoteResp, 2, 1, 1));
+  settle(core, log);
+  core.step(message(MessageType::kVoteResp, 2, 1, 1));
+  settle(core, log);
+  EXPECT_EQ(core.proposal_room_bytes(), 100u);
+  std::vector<PayloadPtr> large = {payload(std::string(200, 'x'))};
+  EXPECT_EQ(core.propose(large).outcome, ProposeOutcome::kAppended);  // the first one, whatever its size
+  EXPECT_EQ(core.proposal_room_bytes(), 0u);
+  const Ready writes = core.take_ready();
+  for (const uint64_t from : {2, 3}) {
+    Message reply = message(MessageType::kAppResp, from, 1, 1);
+    reply.index = Index(2);
+    core.step(std::move(reply));
+  }
+  EXPECT_EQ(core.committed(), Index(2));
+  std::vector<PayloadPtr> next = {payload("a")};
+  EXPECT_EQ(core.propose(next).outcome, ProposeOutcome::kFull);
+  EXPECT_NE(next[0], nullptr);
+  log.append(writes.entries);
+  core.appended(writes.number);
+  EXPECT_EQ(core.propose(next).outcome, ProposeOutcome::kAppended);
+}
+
+TEST(Core, WithALearnerItIsNotAlone) {
+  MemoryLog log;
+  ConfState conf = voters({1});
+  EXPECT_TRUE(Core(config_of(1), log, {.hard = {}, .conf = conf, .applied = {}}).is_sole_member());
+  conf.learners.emplace_back(2);
+  const Core core(config_of(1), log, {.hard = {}, .conf = conf, .applied = {}});
+  EXPECT_TRUE(core.is_sole_voter());
+  EXPECT_FALSE(core.is_sole_member());
 }
 
 TEST(Core, ACandidateLearnsFromARefusalWhatIsCommitted) {
@@ -261,7 +397,7 @@ TEST(Core, ARemovedLeaderStepsDownIfToldTo) {
     core.step(reply);
     settle(core, log);
     ASSERT_TRUE(core.awaits_conf_verdict());
-    EXPECT_EQ(*core.apply_conf_change(ConfChange(change)), voters({2}));
+    EXPECT_EQ(*core.apply_conf_change(core.last_index(), ConfChange(change)), voters({2}));
     EXPECT_EQ(core.is_leader(), !steps_down);
     std::vector<PayloadPtr> payloads = {payload("late")};
     EXPECT_EQ(core.propose(payloads).outcome, steps_down ? ProposeOutcome::kNoLeader : ProposeOutcome::kNotMember);

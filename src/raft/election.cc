@@ -7,12 +7,16 @@
 
 namespace cairn::raft {
 
-bool Core::campaign() { return campaign_as(config_.pre_vote, /*transfer=*/false); }
+bool Core::campaign() {
+  return std::holds_alternative<Follower>(state_) && campaign_as(config_.pre_vote, /*transfer=*/false);
+}
 
 bool Core::is_promotable() const { return is_voter(conf_, config_.id) && !log_.has_pending_snapshot(); }
 
 // A committed conf change that has not taken effect here: we would count votes by a configuration that is over.
-bool Core::has_unapplied_conf_change() const { return awaits_conf_verdict_ || log_.may_have_conf_change_to_hand_out(); }
+bool Core::has_unapplied_conf_change() const {
+  return awaits_conf_verdict() || log_.may_have_conf_change_to_hand_out();
+}
 
 bool Core::in_lease() const {
   return config_.check_quorum && leader_ != kNoNode && election_elapsed_ < config_.election_ticks;
@@ -35,7 +39,8 @@ bool Core::campaign_as(bool pre, bool transfer) {
 void Core::become_candidate(bool pre) {
   leader_ = kNoNode;
   state_ = Candidate{.pre = pre, .ballots = {}};
-  if (pre) return;  // changes neither term nor vote, and goes on with the running timer
+  election_elapsed_ = 0;
+  if (pre) return;  // changes neither term nor vote
   ++hard_.term;
   hard_.vote = config_.id;
   reset_timer();

@@ -94,7 +94,7 @@ bool Core::restore(const SnapshotPtr& snapshot) {
     return false;
   }
   log_.restore(snapshot);
-  if (std::exchange(awaits_conf_verdict_, false)) verdict_is_void_ = true;
+  awaited_verdict_ = Index(0);  // it is part of the snapshot
   waits_for_log_ = false;
   conf_ = snapshot->conf;
   return true;

@@ -92,6 +92,8 @@ void Core::on_heartbeat_reply(const Message& message) {
 
 bool Core::has_committed_in_term() const { return is_leader() && log_.committed() >= leading().term_start; }
 
+bool Core::knows_commit_of_term() const { return log_.matches(log_.committed(), hard_.term); }
+
 bool Core::read_index(std::string context) {
   auto payload = std::make_shared<const Payload>(Payload{.bytes = std::move(context), .tag = 0});
   if (is_leader()) {

@@ -94,6 +94,7 @@ bool Log::may_have_conf_change_to_hand_out() const {
 
 void Log::append(Entry entry) {
   CAIRN_ASSERT(entry.index == last_index() + 1);
+  tail_bytes_ += cost_bytes(entry);
   tail_.push_back(std::move(entry));
 }
 
@@ -108,6 +109,7 @@ std::optional<Index> Log::accept(std::vector<Entry>& entries) {
   CAIRN_ASSERT(first > committed_);  // a committed entry is never contradicted
   if (first <= last_index()) truncate_from(first);
   CAIRN_ASSERT(first == last_index() + 1);
+  for (size_t i = known; i < entries.size(); ++i) tail_bytes_ += cost_bytes(entries[i]);
   tail_.insert(tail_.end(), std::make_move_iterator(entries.begin() + static_cast<std::ptrdiff_t>(known)),
                std::make_move_iterator(entries.end()));
   return first;
@@ -115,10 +117,13 @@ std::optional<Index> Log::accept(std::vector<Entry>& entries) {
 
 void Log::truncate_from(Index index) {
   if (index >= tail_first_) {
-    tail_.resize(head_ + (index - tail_first_));
+    const size_t kept = head_ + (index - tail_first_);
+    for (size_t i = kept; i < tail_.size(); ++i) tail_bytes_ -= cost_bytes(tail_[i]);
+    tail_.resize(kept);
     taken_ = std::min(taken_, tail_.size());
   } else {
     tail_.clear();
+    tail_bytes_ = 0;
     head_ = taken_ = 0;
     tail_first_ = index;
   }
@@ -130,6 +135,7 @@ void Log::restore(SnapshotPtr snapshot) {
   CAIRN_ASSERT(snapshot->index > committed_);
   stable_before_snapshot_ = std::min(stable_index(), committed_);
   tail_.clear();
+  tail_bytes_ = 0;
   head_ = taken_ = 0;
   tail_first_ = snapshot->index + 1;
   committed_ = snapshot->index;
@@ -175,9 +181,13 @@ Term Log::appended(uint64_t number) {
     tail_first_ = write.last + 1;
     if (head_ + stable == tail_.size()) {
       tail_.clear();
+      tail_bytes_ = 0;
       head_ = taken_ = 0;
     } else {
-      for (size_t i = head_; i < head_ + stable; ++i) tail_[i].data.reset();
+      for (size_t i = head_; i < head_ + stable; ++i) {
+        tail_bytes_ -= cost_bytes(tail_[i]);
+        tail_[i].data.reset();
+      }
       head_ += stable;
       if (head_ * 2 >= tail_.size()) {
         tail_.erase(tail_.begin(), tail_.begin() + static_cast<std::ptrdiff_t>(head_));
@@ -191,7 +201,7 @@ Term Log::appended(uint64_t number) {
 
 Index Log::hand_out_limit() const {
   if (pending_snapshot_) return handed_;
-  return std::min(committed_, tail_first_ - 1);
+  return committed_;
 }
 
 void Log::handed_to(Index index, uint64_t bytes) {

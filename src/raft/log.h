@@ -6,8 +6,8 @@
 //
 // The tail is read before the view: while a truncation is on its way, the view may still show what it replaces.
 //
-// Always true: applied <= handed <= min(committed, stable_index); committed <= last_index; a committed entry is
-//              never replaced.
+// Always true: applied <= handed <= committed <= last_index; a committed entry is never replaced. A majority without
+//              this member may have committed what is not stable here.
 #pragma once
 
 #include <deque>
@@ -45,7 +45,8 @@ class Log {
   // agree with ours at best. Its term is 0 where ours is compacted.
   [[nodiscard]] EntryId last_agreement(Index index, Term term) const;
   std::expected<void, LogGap> entries(Index lo, Index hi, uint64_t bytes_max, std::vector<Entry>& out) const;
-  [[nodiscard]] std::optional<Entry> tail_entry(Index index) const;  // if it is not stable yet
+  [[nodiscard]] std::optional<Entry> tail_entry(Index index) const;      // if it is not stable yet
+  [[nodiscard]] uint64_t unstable_bytes() const { return tail_bytes_; }  // cost_bytes() of what is not stable yet
   [[nodiscard]] SnapshotPtr snapshot() const { return view_.snapshot(); }
   // True when one of (handed, committed] is a conf change, or cannot be looked at now.
   [[nodiscard]] bool may_have_conf_change_to_hand_out() const;
@@ -71,7 +72,7 @@ class Log {
 
   // ---- To the applier.
 
-  // How far entries may be handed out: committed and stable.
+  // How far entries may be handed out: committed, and not behind a snapshot that is not installed yet.
   [[nodiscard]] Index hand_out_limit() const;
   void handed_to(Index index, uint64_t bytes);
   void applied_to(Index index);
@@ -97,6 +98,7 @@ class Log {
   size_t head_ = 0;
   size_t taken_ = 0;  // [head_, taken_) is on its way to the disk
   Index tail_first_;  // the index of tail_[head_], also when there is none
+  uint64_t tail_bytes_ = 0;
   SnapshotPtr pending_snapshot_;
   bool snapshot_taken_ = false;
   Index stable_before_snapshot_;

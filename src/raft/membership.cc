@@ -9,10 +9,12 @@
 
 namespace cairn::raft {
 
-Result<ConfState> Core::apply_conf_change(const ConfChange& change) {
-  if (std::exchange(verdict_is_void_, false)) return conf_;
-  CAIRN_ASSERT(awaits_conf_verdict_);
-  awaits_conf_verdict_ = false;
+Result<ConfState> Core::apply_conf_change(Index index, const ConfChange& change) {
+  if (index != awaited_verdict_) {
+    CAIRN_ASSERT(index <= log_.committed());  // a snapshot overtook it
+    return conf_;
+  }
+  awaited_verdict_ = Index(0);
   if (!is_noop(change)) {
     Result<ConfState> next = changed(conf_, change);
     if (!next && CAIRN_MUTANT("raft.conf_change_counted_early")) return conf_;
@@ -67,7 +69,7 @@ void Core::refresh_peers() {
 }
 
 void Core::maybe_leave_joint() {
-  if (!is_leader() || !is_joint(conf_) || !conf_.auto_leave || awaits_conf_verdict_) return;
+  if (!is_leader() || !is_joint(conf_) || !conf_.auto_leave || awaits_conf_verdict()) return;
   if (log_.applied() < leading().pending_conf_index || may_append() != ProposeOutcome::kAppended) return;
   append_as_leader(EntryType::kConfChangeV2, nullptr);
 }

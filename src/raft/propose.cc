@@ -1,4 +1,6 @@
 // Proposals: appended by the leader, forwarded by the others.
+#include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/check.h"
@@ -39,11 +41,19 @@ ProposeOutcome Core::may_append() const {
   return ProposeOutcome::kAppended;
 }
 
-// Books `bytes` of the entries that end at `last`. False: too much is uncommitted. Whatever its size, a proposal is
-// taken while nothing is.
+uint64_t Core::proposal_room_bytes() const {
+  if (!is_leader()) return std::numeric_limits<uint64_t>::max();
+  const uint64_t uncommitted = std::min(leading().uncommitted_bytes, config_.max_uncommitted_bytes);
+  const uint64_t unstable = std::min(log_.unstable_bytes(), config_.max_unstable_bytes);
+  return std::min(config_.max_uncommitted_bytes - uncommitted, config_.max_unstable_bytes - unstable);
+}
+
+// Books `bytes` of the entries that end at `last`. False: too much is uncommitted, or not stable here. Whatever its
+// size, a proposal is taken while nothing is.
 bool Core::admit(uint64_t bytes, Index last) {
   Leader& leader = leading();
-  if (leader.uncommitted_bytes > 0 && leader.uncommitted_bytes + bytes > config_.max_uncommitted_bytes) return false;
+  const bool is_first = leader.uncommitted_bytes == 0 && log_.unstable_bytes() == 0;
+  if (!is_first && bytes > proposal_room_bytes()) return false;
   leader.uncommitted_bytes += bytes;
   leader.uncommitted.push_back({last, bytes});
   return true;
@@ -127,7 +137,7 @@ void Core::on_proposal(Message& message) {
 }
 
 bool Core::conf_change_fits(EntryType type, std::string_view bytes) const {
-  if (awaits_conf_verdict_ || leading().pending_conf_index > log_.applied()) return false;
+  if (awaits_conf_verdict() || leading().pending_conf_index > log_.applied()) return false;
   const Result<ConfChange> change = decode_conf_change(type, bytes);
   if (!change) return false;
   return is_noop(*change) || changed(conf_, *change).has_value();

@@ -272,7 +272,8 @@ class Env {
     for (; !which.to_apply.empty(); which.to_apply.pop_front()) {
       const Entry& entry = which.to_apply.front();
       if (entry.type != EntryType::kNormal) {
-        const Result<ConfState> conf = which.core->apply_conf_change(*decode_conf_change(entry.type, entry.bytes()));
+        const Result<ConfState> conf =
+            which.core->apply_conf_change(entry.index, *decode_conf_change(entry.type, entry.bytes()));
         say("{} has {}", which.config.id, conf ? describe(*conf) : conf.error().message);
       }
       which.core->applied_to(entry.index);

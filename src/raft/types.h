@@ -135,6 +135,11 @@ enum class MessageType : uint8_t {
 [[nodiscard]] constexpr bool is_peer_message(uint64_t type) {
   return (type >= 2 && type <= 9) || (type >= 13 && type <= 18);
 }
+// An answer: only a member of the configuration can have been asked.
+[[nodiscard]] constexpr bool is_response(MessageType type) {
+  return type == MessageType::kAppResp || type == MessageType::kVoteResp || type == MessageType::kHeartbeatResp ||
+         type == MessageType::kReadIndexResp || type == MessageType::kPreVoteResp;
+}
 
 // The meaning of a field depends on the type:
 //   kApp            (log_term, index): the entry before `entries`; commit

@@ -321,7 +321,7 @@ void World::apply_entry(Node& node, const Entry& entry) {
     ++counts_.conf_changes;
   }
   const bool has_newer = node.core->awaits_conf_verdict();
-  const Result<ConfState> applied = node.core->apply_conf_change(change);
+  const Result<ConfState> applied = node.core->apply_conf_change(entry.index, change);
   if (!applied) violation("member {} cannot apply a conf change: {}", node.id, applied.error().message);
   // (The core of this mutant is ahead of the applier; what that leads to is to be found by other means.)
   if (has_newer && *applied != conf && !CAIRN_MUTANT("raft.conf_change_counted_early"))

@@ -90,9 +90,34 @@ Result<cluster::Membership> founders_of(const BootstrapOptions& options, NodeId&
   return founders;
 }
 
-// Loads what lies behind `applied` into memory.
+// Where terms begin in [first, last]. They only rise, so each is found by bisection, and no entry is read.
+Result<std::vector<RaftLog::TermStart>> term_starts(const wal::SegmentIndex& index, Index first, Index last) {
+  std::vector<RaftLog::TermStart> starts;
+  for (Index at = first; at <= last;) {
+    CAIRN_TRY(const Term term, index.term(at));
+    starts.push_back({at, term});
+    Index end = last + 1;  // the first one of a later term lies in (at, end]
+    while (at + 1 < end) {
+      const Index middle = at + (end - at) / 2;
+      CAIRN_TRY(const Term found, index.term(middle));
+      (found == term ? at : end) = middle;
+    }
+    at = end;
+  }
+  return starts;
+}
+
+// The log as far back as the segments reach, so that a member that was away for a while needs no snapshot. What lies
+// behind `applied` is in memory. The term before the first entry must be known: that is what a log that does not begin
+// at 1 gives its first entry for.
 Result<RaftLog> load_log(const wal::Log& log, Index applied, Term applied_term) {
-  RaftLog raft_log(applied, applied_term, {});
+  std::vector<RaftLog::TermStart> terms{{applied, applied_term}};
+  const Index first = log.first_index();
+  if (first <= applied && applied <= log.last_index()) {
+    CAIRN_TRY(terms, term_starts(*log.index(), first, applied));
+    if (first == Index(1)) terms.insert(terms.begin(), {Index(0), Term(0)});
+  }
+  RaftLog raft_log(std::move(terms), applied, {});
   if (log.last_index() <= applied) return raft_log;
   std::vector<raft::Entry> entries;
   CAIRN_CHECK(log.index()->read(applied + 1, log.last_index() + 1, UINT64_MAX, [&](const wal::Entry& entry) {

@@ -1,0 +1,285 @@
+// What decides about proposals and reads of a member with peers, call by call: no disk, no thread.
+#include "member/replication_core.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "raft/conf_change.h"
+
+namespace cairn::member {
+namespace {
+
+using raft::Message;
+using raft::MessageType;
+
+constexpr uint64_t kRetryTicks = 50;
+
+raft::ConfState voters(std::initializer_list<uint64_t> ids) {
+  raft::ConfState conf;
+  for (const uint64_t id : ids) conf.voters.emplace_back(id);
+  return conf;
+}
+
+// Member 1, with nothing in its log.
+class Replication {
+ public:
+  struct Options {
+    raft::ConfState conf = voters({1, 2, 3});
+    uint64_t start_epoch = 1;
+    uint64_t unstable_bytes_max = 1 << 20;
+  };
+  explicit Replication(const Options& options)
+      : core(core_options(options), RaftLog(Index(0), Term(0), {}),
+             {.hard = {}, .conf = options.conf, .applied = Index(0)}) {}
+
+  // Takes what is ready, and makes it stable.
+  void settle() {
+    while (core.has_output()) take(/*stable=*/true);
+  }
+  void take(bool stable) {
+    ReplicationOutput out = core.take_output();
+    for (Message& message : out.messages) sent.push_back(std::move(message));
+    for (const ControlRequest& control : out.apply.controls) answered.push_back(control);
+    for (raft::Entry& entry : out.apply.entries) applied.push_back(std::move(entry));
+    refused += out.refused.size();
+    for (WalWrite& write : out.wal) {
+      WalDone done{.number = write.number, .entries = std::move(write.entries)};
+      written += done.entries.size();
+      if (stable) core.wal_done(std::move(done));
+    }
+  }
+
+  void heartbeat(uint64_t from, uint64_t term, uint64_t commit = 0) {
+    Message message = from_peer(MessageType::kHeartbeat, from, term);
+    message.commit = Index(commit);
+    core.step(std::move(message));
+    settle();
+  }
+  void append(uint64_t from, uint64_t term, raft::Entry entry, uint64_t commit) {
+    Message message = from_peer(MessageType::kApp, from, term);
+    message.index = entry.index - 1;
+    message.entries.push_back(std::move(entry));
+    message.commit = Index(commit);
+    core.step(std::move(message));
+    settle();
+  }
+  void answer_read(uint64_t from, uint64_t term, std::string context, uint64_t index) {
+    Message message = from_peer(MessageType::kReadIndexResp, from, term);
+    message.index = Index(index);
+    message.entries.push_back({.data = payload(std::move(context))});
+    core.step(std::move(message));
+    settle();
+  }
+  void read(Tag tag) {
+    core.control({.kind = Control::kLinearizable, .tag = tag});
+    settle();
+  }
+  // The contexts of the read requests that were sent since the last call.
+  std::vector<std::string> take_asked(uint64_t to) {
+    std::vector<std::string> contexts;
+    for (const Message& message : sent) {
+      if (message.type == MessageType::kReadIndex && message.to == NodeId(to)) {
+        contexts.emplace_back(message.entries.at(0).bytes());
+      }
+    }
+    sent.clear();
+    return contexts;
+  }
+
+  static Proposal payload(std::string bytes) {
+    return std::make_shared<const raft::Payload>(raft::Payload{.bytes = std::move(bytes)});
+  }
+
+  ReplicationCore core;
+  std::vector<Message> sent;
+  std::vector<ControlRequest> answered;
+  std::vector<raft::Entry> applied;
+  size_t refused = 0;
+  size_t written = 0;
+
+ private:
+  static ReplicationCore::Options core_options(const Options& options) {
+    ReplicationCore::Options made;
+    made.raft.id = NodeId(1);
+    made.raft.election_ticks = 1000;
+    made.raft.max_unstable_bytes = options.unstable_bytes_max;
+    made.start_epoch = options.start_epoch;
+    return made;
+  }
+  static Message from_peer(MessageType type, uint64_t from, uint64_t term) {
+    Message message;
+    message.type = type;
+    message.from = NodeId(from);
+    message.to = NodeId(1);
+    message.term = Term(term);
+    return message;
+  }
+};
+
+// The answer to a round of the last start comes late, and says less than what was acknowledged since.
+TEST(ReplicationCore, AnAnswerToAReadOfAnEarlierStartServesNoNewOne) {
+  Replication before({.start_epoch = 1});
+  before.heartbeat(2, 1);
+  before.read(7);
+  const auto old = before.take_asked(2);
+  ASSERT_EQ(old.size(), 1u);
+
+  Replication after({.start_epoch = 2});
+  after.heartbeat(2, 1);
+  after.read(8);
+  const auto asked = after.take_asked(2);
+  ASSERT_EQ(asked.size(), 1u);
+  EXPECT_NE(asked[0], old[0]);
+  after.answer_read(2, 1, old[0], 0);
+  EXPECT_TRUE(after.answered.empty());
+  after.answer_read(2, 1, asked[0], 0);
+  ASSERT_EQ(after.answered.size(), 1u);
+  EXPECT_EQ(after.answered[0].tag, 8u);
+}
+
+TEST(ReplicationCore, AContextOfUnexpectedLengthIsRefused) {
+  Replication member({});
+  member.heartbeat(2, 1);
+  member.read(7);
+  const auto asked = member.take_asked(2);
+  ASSERT_EQ(asked.size(), 1u);
+  member.answer_read(2, 1, "", 0);
+  for (const size_t size : {size_t{1}, size_t{8}, asked[0].size() - 1}) {
+    member.answer_read(2, 1, asked[0].substr(0, size), 0);
+  }
+  member.answer_read(2, 1, asked[0] + "x", 0);
+  EXPECT_TRUE(member.answered.empty());
+  member.answer_read(2, 1, asked[0], 0);
+  EXPECT_EQ(member.answered.size(), 1u);
+}
+
+TEST(ReplicationCore, ALostReadIsAskedForAgainAfterHalfASecond) {
+  Replication member({});
+  member.heartbeat(2, 1);
+  member.read(7);
+  const auto asked = member.take_asked(2);
+  for (int round = 0; round < 2; ++round) {
+    for (uint64_t i = 1; i < kRetryTicks; ++i) member.core.tick();
+    member.settle();
+    EXPECT_TRUE(member.take_asked(2).empty());
+    member.core.tick();
+    member.settle();
+    EXPECT_EQ(member.take_asked(2), asked);
+  }
+}
+
+TEST(ReplicationCore, AReadIsAskedForAgainWhenTheLeaderChanges) {
+  Replication member({});
+  member.heartbeat(2, 1);
+  member.read(7);
+  const auto asked = member.take_asked(2);
+  member.heartbeat(3, 2);  // without a moment that has no leader
+  EXPECT_EQ(member.take_asked(3), asked);
+  member.heartbeat(3, 4);  // the same, elected anew
+  EXPECT_EQ(member.take_asked(3), asked);
+  member.heartbeat(3, 4);
+  EXPECT_TRUE(member.take_asked(3).empty());
+}
+
+// An etcd of 3.4 drops a request while nothing of its term is committed.
+TEST(ReplicationCore, AReadIsAskedForAgainAtTheFirstCommitOfATerm) {
+  Replication member({});
+  member.heartbeat(2, 1);
+  member.read(7);
+  const auto asked = member.take_asked(2);
+  member.append(2, 1, {.term = Term(1), .index = Index(1)}, 0);
+  EXPECT_TRUE(member.take_asked(2).empty());
+  member.heartbeat(2, 1, 1);
+  EXPECT_EQ(member.take_asked(2), asked);
+  member.heartbeat(2, 1, 1);
+  EXPECT_TRUE(member.take_asked(2).empty());
+}
+
+TEST(ReplicationCore, ReadsGatherWhileRoundsAreUnderWay) {
+  Replication member({});
+  member.heartbeat(2, 1);
+  for (Tag tag = 1; tag <= 100; ++tag) member.read(tag);
+  const auto asked = member.take_asked(2);
+  EXPECT_LT(asked.size(), 10u);
+  for (const std::string& context : asked) member.answer_read(2, 1, context, 0);
+  for (const std::string& context : member.take_asked(2)) member.answer_read(2, 1, context, 0);
+  EXPECT_EQ(member.answered.size(), 100u);
+  EXPECT_EQ(member.core.held_count(), 0u);
+}
+
+TEST(ReplicationCore, ALearnerKeepsTheClockRunning) {
+  for (const bool has_learner : {false, true}) {
+    raft::ConfState conf = voters({1});
+    if (has_learner) conf.learners.emplace_back(2);
+    Replication member({.conf = conf});
+    EXPECT_TRUE(member.core.needs_ticks());
+    member.core.campaign();
+    member.settle();
+    ASSERT_TRUE(member.core.raft().is_leader());
+    EXPECT_EQ(member.core.needs_ticks(), has_learner);
+  }
+}
+
+TEST(ReplicationCore, AVerdictThatASnapshotOvertookIsDropped) {
+  Replication member({});
+  member.heartbeat(2, 1);
+  const raft::ConfChangeV1 change{.type = raft::ConfChangeType::kAddNode, .node = NodeId(4)};
+  member.append(2, 1,
+                {.term = Term(1),
+                 .index = Index(1),
+                 .type = raft::EntryType::kConfChange,
+                 .data = Replication::payload(raft::encode(change))},
+                1);
+  ASSERT_EQ(member.applied.size(), 1u);
+  AppliedNotice notice;
+  notice.conf_verdict = ConfVerdict{Index(0), true};  // of an entry before this process's snapshot
+  member.core.applied(notice);
+  EXPECT_EQ(member.core.raft().conf(), voters({1, 2, 3}));
+  notice.conf_verdict = ConfVerdict{Index(1), true};
+  member.core.applied(notice);
+  EXPECT_EQ(member.core.raft().conf(), voters({1, 2, 3, 4}));
+}
+
+TEST(ReplicationCore, ProposalsWaitForTheDiskInsteadOfPilingUp) {
+  Replication member({.conf = voters({1}), .unstable_bytes_max = 300});
+  member.core.campaign();
+  member.settle();
+  member.written = 0;
+  std::vector<Proposal> proposals;
+  for (int i = 0; i < 10; ++i) proposals.push_back(Replication::payload(std::string(100, 'x')));
+  member.core.propose(std::move(proposals));
+  ReplicationOutput out = member.core.take_output();
+  ASSERT_EQ(out.wal.size(), 1u);
+  EXPECT_EQ(out.wal[0].entries.size(), 2u);
+  EXPECT_EQ(member.core.held_count(), 8u);
+  EXPECT_FALSE(member.core.has_output());  // until the disk has them
+  member.core.wal_done({.number = out.wal[0].number, .entries = std::move(out.wal[0].entries)});
+  member.settle();
+  EXPECT_EQ(member.written, 8u);
+  EXPECT_EQ(member.refused, 0u);
+  EXPECT_EQ(member.core.held_count(), 0u);
+}
+
+TEST(ReplicationCore, WhatWaitsForTheDiskLeavesWhenItIsStable) {
+  Replication member({});
+  Message append;
+  append.type = MessageType::kApp;
+  append.from = NodeId(2);
+  append.to = NodeId(1);
+  append.term = Term(1);
+  append.entries.push_back({.term = Term(1), .index = Index(1)});
+  append.commit = Index(1);
+  member.core.step(append);
+  ReplicationOutput out = member.core.take_output();
+  EXPECT_TRUE(out.messages.empty());
+  EXPECT_EQ(out.apply.entries.size(), 1u);  // committed: it need not be stable here to be applied
+  ASSERT_EQ(out.wal.size(), 1u);
+  member.core.wal_done({.number = out.wal[0].number, .entries = std::move(out.wal[0].entries)});
+  member.settle();
+  ASSERT_EQ(member.sent.size(), 1u);
+  EXPECT_EQ(member.sent[0].type, MessageType::kAppResp);
+}
+
+}  // namespace
+}  // namespace cairn::member
