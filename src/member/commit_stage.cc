@@ -23,7 +23,7 @@ bool keep(const mvcc::IndexRoot& root, std::string_view record_key, std::string_
 CommitDone CommitStage::run(const CommitJob& job) {
   storage::Commit commit;
   commit.changes = job.changes;
-  commit.oldest_view = job.oldest_view;
+  commit.open_views = job.open_views;
   std::optional<PublishedDomain::Guard> guard;
   storage::Reclaim reclaim;
   if (job.reclaim) {

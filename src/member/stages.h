@@ -146,7 +146,7 @@ struct CommitJob {
   Term term;
   int64_t revision = 0;  // newest record in the buffer or the file
   std::optional<ReclaimPart> reclaim;
-  uint64_t oldest_view = 0;  // storage::Commit::oldest_view
+  std::vector<uint64_t> open_views;  // storage::Commit::open_views
 };
 
 struct CommitDone {

@@ -401,6 +401,61 @@ TEST_F(StagesTest, APassWaitsForReadersThatDoNotKnowOfTheCompaction) {
   EXPECT_EQ(member.apply_->compaction_in_progress(), 0);
 }
 
+// The pages that a snapshot reads and the ones that a pass writes for them would lie in the file beside each other.
+TEST_F(StagesTest, APassWaitsForASnapshotAndTheFileDoesNotGrowMeanwhile) {
+  Member member(path_);
+  const auto wait = [&] {
+    for (int i = 0; i < 10; ++i) member.wait(1'100'000'000);
+  };
+  for (int i = 0; i < 400; ++i) member.put("k", std::string(10'000, 'v'));
+  wait();
+  std::shared_ptr<const storage::View> snapshot = member.reader_->enter()->file;
+  const uint64_t in_use = member.apply_->space().in_use_bytes;
+  for (int i = 0; i < 3; ++i) {  // now and then there is a commit
+    member.put("other", std::to_string(i));
+    member.wait(1'100'000'000);
+  }
+  etcdserverpb::CompactionRequest compaction;
+  compaction.set_revision(400);
+  EXPECT_EQ(member.propose(RequestKind::kCompaction, compaction).code, Code::kOk);
+  for (int i = 0; i < 30; ++i) {
+    member.put("other", std::to_string(i));
+    member.wait(1'100'000'000);
+  }
+  EXPECT_EQ(member.apply_->compaction_in_progress(), 400);
+  EXPECT_LT(member.apply_->space().in_use_bytes, in_use + in_use / 10) << "what other commits replace comes free";
+  snapshot.reset();
+  wait();
+  EXPECT_EQ(member.apply_->compaction_in_progress(), 0);
+  EXPECT_LT(member.apply_->space().in_use_bytes, in_use / 5);
+}
+
+// A put that a quota allows, it allows after a restart as well, and space that a pass has freed is free then.
+TEST_F(StagesTest, AfterARestartTheSpaceInUseIsWhatItWas) {
+  uint64_t in_use = 0;
+  uint64_t total = 0;
+  {
+    Member member(path_);
+    for (int i = 0; i < 400; ++i) member.put("k", std::string(10'000, 'v'));
+    etcdserverpb::CompactionRequest compaction;
+    compaction.set_revision(401);
+    EXPECT_EQ(member.propose(RequestKind::kCompaction, compaction).code, Code::kOk);
+    for (int i = 0; i < 10; ++i) member.wait(1'100'000'000);
+    EXPECT_EQ(member.apply_->compaction_in_progress(), 0);
+    in_use = member.apply_->space().in_use_bytes;
+    total = member.apply_->space().total_bytes;
+    EXPECT_LT(in_use, total / 4);
+  }  // killed
+  for (int i = 0; i < 6; ++i) {
+    Member member(path_);
+    EXPECT_LE(member.reader_->enter()->db_in_use_bytes, in_use + 20'000);
+    member.put("k", std::string(10'000, 'v'));
+    member.wait(1'100'000'000);
+    EXPECT_EQ(member.apply_->space().total_bytes, total);
+    in_use = member.apply_->space().in_use_bytes;
+  }
+}
+
 TEST_F(StagesTest, WhatIsBeingCommittedCountsAgainstTheQuota) {
   Member member(path_);
   member.put("k", std::string(1 << 20, 'v'));

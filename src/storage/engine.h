@@ -5,7 +5,7 @@
 // file), storage/memory.
 //
 // Threads:  Engine is owned by the commit thread. A View is a small value, readable by any thread for as long as
-//           its owner keeps it registered (Commit::oldest_view names the oldest one anybody still reads).
+//           its owner keeps it registered (Commit::open_views names those that anybody still reads).
 // Failure:  kDataLoss names the page and the table: the file is damaged. kResourceExhausted: no space; nothing has
 //           changed and the same commit may be tried again. After any other failure the engine is dead and the
 //           process must end (a failed sync is never retried).
@@ -106,9 +106,8 @@ struct Commit {
   // of the table, except when a replay after a crash writes again what is there already (same bytes).
   std::array<std::span<const Change>, kTableCount> changes;
   const Reclaim* reclaim = nullptr;
-  // txid of the oldest view still read, by image readers too; pages freed since are not reused. No reader: the newest
-  // view's txid. 0 is safe and reuses nothing.
-  uint64_t oldest_view = 0;
+  // Ascending txids of all views that are still read, by image readers too: their pages are not reused.
+  std::vector<uint64_t> open_views;
 };
 
 struct CommitResult {

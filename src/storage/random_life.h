@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -86,7 +87,7 @@ class Life {
     // Now and then a table, or a piece of one, goes away at once.
     if (random_.one_in(12)) erase_range(batch, random_.one_in(2) ? Table::kAuthUsers : Table::kLease);
 
-    Commit commit = batch.commit(oldest());
+    Commit commit = batch.commit(open_views());
     Reclaim reclaim;
     if (reclaim_end_.empty() && random_.one_in(6)) start_pass();
     if (!reclaim_end_.empty()) {
@@ -150,10 +151,10 @@ class Life {
     return random_bytes(random_, size);
   }
 
-  uint64_t oldest() const {
-    uint64_t txid = engine_->view()->txid();
-    for (const Held& held : held_) txid = std::min(txid, held.view->txid());
-    return txid;
+  std::vector<uint64_t> open_views() const {
+    std::set<uint64_t> txids{engine_->view()->txid()};
+    for (const Held& held : held_) txids.insert(held.view->txid());
+    return {txids.begin(), txids.end()};
   }
 
   void check(int step) {

@@ -58,9 +58,9 @@ class Batch {
   void erase(Table table, std::string key) { entries(table)[std::move(key)] = std::nullopt; }
 
   // Valid until the batch changes or dies.
-  Commit commit(uint64_t oldest_view) {
+  Commit commit(std::vector<uint64_t> open_views = {}) {
     Commit commit;
-    commit.oldest_view = oldest_view;
+    commit.open_views = std::move(open_views);
     bytes_.clear();
     for (size_t i = 0; i < kTableCount; ++i) {
       changes_[i].clear();

@@ -80,7 +80,7 @@ void ApplyCore::begin_commit(int64_t now_ns) {
     job.reclaim = ReclaimPart{pass_->position, pass_->compact_revision};
     pass_->in_commit = true;
   }
-  job.oldest_view = oldest_view();
+  job.open_views = open_views();
   committing_point_ = {applied_, applied_term_, conf_, members_};
   committing_waiters_ = std::exchange(commit_waiters_, {});
   commit_now_ = false;
@@ -110,6 +110,7 @@ void ApplyCore::release_commit() {
 Status ApplyCore::commit_done(CommitDone done, int64_t now_ns) {
   if (!done.status) return done.status;
   space_ = done.space;
+  view_before_txid_ = store_.file()->txid();
   auto buffer = store_.finish_commit(done.result.view);
   views_.push_back(done.result.view);
   reached_[1] = std::exchange(reached_[0], std::move(committing_point_));
@@ -156,14 +157,24 @@ void ApplyCore::finish_pass_part(const storage::CommitResult& result) {
   }
 }
 
-bool ApplyCore::pass_may_go() const { return lowest_asked_revision() >= pass_->compact_revision; }
+// A pass rewrites pages, and as long as a snapshot holds the old ones, the new ones come on top: the pass waits for it.
+bool ApplyCore::pass_may_go() const { return !reads_old_view() && lowest_asked_revision() >= pass_->compact_revision; }
 
-uint64_t ApplyCore::oldest_view() {
-  while (!views_.empty() && views_.front().expired()) views_.pop_front();
+// The view that the newest one replaced does not count: reads that began a moment ago would hold up a pass for ever.
+bool ApplyCore::reads_old_view() const {
+  return std::any_of(views_.begin(), views_.end(), [&](const auto& weak) {
+    const auto view = weak.lock();
+    return view != nullptr && view->txid() < view_before_txid_;
+  });
+}
+
+std::vector<uint64_t> ApplyCore::open_views() {
+  std::erase_if(views_, [](const auto& weak) { return weak.expired(); });
+  std::vector<uint64_t> txids;
   for (const auto& weak : views_) {
-    if (const auto view = weak.lock()) return view->txid();
+    if (const auto view = weak.lock()) txids.push_back(view->txid());
   }
-  return store_.file()->txid();
+  return txids;
 }
 
 // A state that was published before a buffer was begun, or after it was retired, has no pointer to it: so an old guard

@@ -197,7 +197,8 @@ class ApplyCore {
   [[nodiscard]] bool pass_may_go() const;
   [[nodiscard]] int64_t lowest_asked_revision() const;
   [[nodiscard]] int64_t trim_floor() const;
-  [[nodiscard]] uint64_t oldest_view();
+  [[nodiscard]] std::vector<uint64_t> open_views();
+  [[nodiscard]] bool reads_old_view() const;
 
   ApplyOptions options_;
   mvcc::Store store_;
@@ -251,6 +252,7 @@ class ApplyCore {
   uint64_t live_since_ = 0;    // the number published last when the live buffer was begun
   uint64_t frozen_since_ = 0;  // as much of the frozen one
   std::deque<std::weak_ptr<const storage::View>> views_;
+  uint64_t view_before_txid_ = 0;  // of the view that the newest one replaced
   Index snapshot_index_;
   int64_t last_snapshot_ns_ = 0;
   bool nospace_proposed_ = false;

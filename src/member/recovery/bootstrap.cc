@@ -147,10 +147,8 @@ Status make_durable(env::FileSystem& fs, const std::string& path) {
 }
 
 // A db that has applied entries had a log.
-Status check_no_log_lost(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths) {
-  if (!fs.exists(paths.db)) return {};
-  CAIRN_TRY(const auto engine, open_engine(fs, options, paths.db));
-  CAIRN_TRY(const auto index, engine->view()->get(storage::Table::kMeta, "consistent_index"));
+Status check_no_log_lost(const storage::Engine& engine, const Paths& paths) {
+  CAIRN_TRY(const auto index, engine.view()->get(storage::Table::kMeta, "consistent_index"));
   if (!index) return {};  // of a founding that was interrupted
   return fail(Code::kFailedPrecondition,
               "server: {} is of a member whose log is not in {}: say where it is (--wal-dir), or restore a snapshot "
@@ -164,10 +162,13 @@ Result<Bootstrapped> found_new(env::FileSystem& fs, const BootstrapOptions& opti
   CAIRN_TRY(const cluster::Membership founders, founders_of(options, self));
   CAIRN_CHECK(make_durable(fs, options.data_dir));
   CAIRN_CHECK(fs.make_directories(paths.snap));
-  CAIRN_CHECK(check_no_log_lost(fs, options, paths));
+  CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));
+  if (has_log(fs, paths.wal)) {
+    return fail(Code::kUnavailable, "server: another process has begun a member in {}", options.data_dir);
+  }
+  CAIRN_CHECK(check_no_log_lost(*out.engine, paths));
   CAIRN_CHECK(remove_leftovers(fs, paths.snap));
   if (!options.wal_dir.empty()) CAIRN_CHECK(make_durable(fs, env::parent_directory(paths.wal)));
-  CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));
   CAIRN_CHECK(fs.remove_all(paths.wal + ".tmp"));  // with the db's lock: nobody is at work on it
   CAIRN_CHECK(fs.sync_directory(paths.snap));
   CAIRN_CHECK(fs.sync_directory(paths.member));

@@ -5,7 +5,8 @@
 // keeps it. Until a found directory is known to be usable, this alone changes in it: where there is no db, an empty one
 // is made, with its folder, and a damaged .snap file gets the name .broken, as by etcd.
 //
-// Errors name the file and the way out; the process ends with them.
+// Errors name the file and the way out; the process ends with them. kUnavailable: another process has the directory, or
+// has just begun a member in it: to be tried again.
 // Source: docs/architecture.md, "Start"; docs/compatibility.md.
 #pragma once
 

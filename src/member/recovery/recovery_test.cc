@@ -5,6 +5,8 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
+#include <optional>
 
 #include "base/bytes.h"
 #include "env/testing.h"
@@ -12,6 +14,7 @@
 #include "mvcc/kv/hash.h"
 #include "mvcc/kv/txn.h"
 #include "storage/bolt/engine.h"
+#include "storage/write_buffer.h"
 
 namespace cairn::member {
 namespace {
@@ -189,6 +192,86 @@ TEST(Bootstrap, FoundsAMemberWithEtcdsIds) {
   const auto third = bootstrap(env::posix_fs(), options);
   ASSERT_FALSE(third);
   EXPECT_EQ(third.error().code, Code::kUnavailable);
+}
+
+// Runs `other` before the nth call.
+class Interrupted final : public env::testing::ForwardingFileSystem {
+ public:
+  Interrupted(uint64_t nth, std::function<void()> other) : left_(nth), other_(std::move(other)) {}
+  [[nodiscard]] bool happened() const { return left_ == 0; }
+
+  Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
+    count();
+    return ForwardingFileSystem::open(path, mode);
+  }
+  Result<std::vector<std::string>> list(const std::string& directory) override {
+    count();
+    return ForwardingFileSystem::list(directory);
+  }
+  bool exists(const std::string& path) override {
+    count();
+    return ForwardingFileSystem::exists(path);
+  }
+  Status rename(const std::string& from, const std::string& to) override {
+    count();
+    return ForwardingFileSystem::rename(from, to);
+  }
+  Status remove_all(const std::string& path) override {
+    count();
+    return ForwardingFileSystem::remove_all(path);
+  }
+  Status sync_directory(const std::string& directory) override {
+    count();
+    return ForwardingFileSystem::sync_directory(directory);
+  }
+
+ private:
+  void count() {
+    if (left_ > 0 && --left_ == 0) other_();
+  }
+
+  uint64_t left_;
+  std::function<void()> other_;
+};
+
+// Whether the other one stays or ends at once, nobody is told that something is damaged or missing.
+TEST(Bootstrap, OfTwoStartsOnNothingOneFoundsAndTheOtherWaits) {
+  for (const bool stays : {true, false}) {
+    bool happened = true;
+    for (uint64_t nth = 1; happened; ++nth) {
+      SCOPED_TRACE(nth);
+      const env::testing::TempDir folder;
+      BootstrapOptions options;
+      options.data_dir = folder / "data";
+      options.initial_cluster = {{"default", {"http://127.0.0.1:2380"}}};
+      std::optional<Bootstrapped> second;
+      bool second_began = false;
+      Interrupted fs(nth, [&] {
+        auto opened = bootstrap(env::posix_fs(), options);
+        ASSERT_TRUE(opened || opened.error().code == Code::kUnavailable) << opened.error().message;
+        if (!opened) return;
+        second_began = true;
+        storage::WriteBuffer buffer;
+        buffer.put(storage::Table::kMeta, "consistent_index", std::string_view("\0\0\0\0\0\0\0\1", 8));
+        buffer.freeze();
+        storage::Commit commit;
+        commit.changes = buffer.changes();
+        ASSERT_TRUE(opened->engine->commit(commit));
+        if (stays) second = *std::move(opened);
+      });
+      auto first = bootstrap(fs, options);
+      happened = fs.happened();
+      if (!first) {
+        ASSERT_EQ(first.error().code, Code::kUnavailable) << first.error().message;
+        ASSERT_TRUE(second_began);
+        second.reset();
+        first = bootstrap(env::posix_fs(), options);
+        ASSERT_TRUE(first) << first.error().message;
+        EXPECT_EQ(first->state.applied, Index(1)) << "what the other one committed";
+      }
+      EXPECT_FALSE(second);
+    }
+  }
 }
 
 }  // namespace

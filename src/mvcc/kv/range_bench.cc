@@ -56,7 +56,7 @@ struct Loaded {
   }
   void commit() {
     store->freeze();
-    const auto done = engine->commit({.changes = store->frozen_changes(), .oldest_view = ~uint64_t{0}});
+    const auto done = engine->commit({.changes = store->frozen_changes()});
     if (!done) std::abort();
     (void)store->finish_commit(done->view);
     (void)store->tidy({}, INT64_MAX);
@@ -169,7 +169,8 @@ void BM_PageAtAnOlderRevision(benchmark::State& state) {
       if (i % 100 == 0) (void)store.store->publish();  // nothing is freed: the older root stays whole
     }
     store.store->freeze();
-    const auto done = store.engine->commit({.changes = store.store->frozen_changes(), .oldest_view = 0});
+    const auto done =
+        store.engine->commit({.changes = store.store->frozen_changes(), .open_views = {store.engine->view()->txid()}});
     if (!done) std::abort();
     (void)store.store->finish_commit(done->view);
     return true;

@@ -117,7 +117,7 @@ class TestStore {
   void commit(int64_t compact = 0) {
     (void)store_->publish();
     store_->freeze();
-    storage::Commit commit{.changes = store_->frozen_changes(), .oldest_view = engine_->view()->txid()};
+    storage::Commit commit{.changes = store_->frozen_changes(), .open_views = {engine_->view()->txid()}};
     storage::Reclaim reclaim;
     const IndexRoot root = view().root;
     if (compact > 0) {

@@ -56,7 +56,6 @@ void append(Engine& engine, uint64_t count) {
     const uint64_t now = std::min(kPerCommit, count - done);
     Commit commit;
     commit.changes[static_cast<size_t>(Table::kKey)] = records.fill(done + 2, now);
-    commit.oldest_view = ~uint64_t{0};
     if (!engine.commit(commit)) std::abort();
     done += now;
   }
@@ -102,7 +101,6 @@ void BM_AppendSmallCommits(benchmark::State& state) {
   for (auto _ : state) {
     Commit commit;
     commit.changes[static_cast<size_t>(Table::kKey)] = records.fill(next, 100);
-    commit.oldest_view = ~uint64_t{0};
     if (!engine->commit(commit)) std::abort();
     next += 100;
   }
@@ -175,7 +173,6 @@ void BM_DeleteAndMerge(benchmark::State& state) {
     for (bool done = false; !done;) {
       Commit commit;
       commit.reclaim = &reclaim;
-      commit.oldest_view = ~uint64_t{0};
       const auto result = engine->commit(commit);
       if (!result) std::abort();
       done = result->reclaim_done;

@@ -56,7 +56,7 @@ class CrashingLife {
         }
       }
       batch.put(Table::kMeta, "consistent_index", std::to_string(revision_));
-      Commit commit = batch.commit((*engine)->view()->txid());
+      Commit commit = batch.commit({(*engine)->view()->txid()});
       Reclaim reclaim;
       if (random_.one_in(3)) {
         reclaim.end = revision_key(random_.below(revision_));
@@ -75,8 +75,10 @@ class CrashingLife {
         result = (*engine)->commit(commit);
       }
       if (!result) {
-        // Without a free list a commit that changes nothing writes its meta alone; if that fails, the engine is dead.
-        const bool meta_failed = result.error().code == Code::kResourceExhausted && options_.freelist_bytes_max == 100;
+        // The first commit, and without a free list one that changes nothing, may write a meta first; if that fails,
+        // the engine is dead.
+        const bool meta_failed =
+            result.error().code == Code::kInternal && (commits == 0 || options_.freelist_bytes_max == 100);
         ASSERT_TRUE(fs_.crashed() || meta_failed) << result.error().message;
         return;
       }
@@ -94,7 +96,9 @@ class CrashingLife {
       return;
     }
     const auto report = check_bolt(fs_, std::string(kPath), {.older_tree_too = true});
-    ASSERT_TRUE(report) << report.error().message;
+    // Nothing, or something that was interrupted before it was a file.
+    const bool is_begun = test::of(finished_, Table::kMeta).empty();
+    ASSERT_TRUE(report || is_begun) << report.error().message;
     const auto engine = open_bolt(fs_, std::string(kPath), options_);
     ASSERT_TRUE(engine) << engine.error().message;
     const std::string not_finished = test::difference(*(*engine)->view(), finished_, random_);
@@ -137,7 +141,7 @@ TEST(BoltCrash, AtEveryOperationOfALife) {
       for (int j = 0; j < 10; ++j)
         batch.put(Table::kLease, std::to_string(j * i % 13), std::string(900, static_cast<char>(i)));
       batch.put(Table::kMeta, "i", std::to_string(i));
-      if (!(*engine)->commit(batch.commit((*engine)->view()->txid()))) return;
+      if (!(*engine)->commit(batch.commit({(*engine)->view()->txid()}))) return;
       finished = i;
     }
     (void)(*engine)->close();
@@ -165,7 +169,7 @@ TEST(BoltCrash, AtEveryOperationOfALife) {
         continue;
       }
       const auto report = check_bolt(*copy, std::string(kPath), {.older_tree_too = true});
-      ASSERT_TRUE(report) << report.error().message;
+      ASSERT_TRUE(report || finished == 0) << report.error().message;
       const auto engine = open_bolt(*copy, std::string(kPath));
       ASSERT_TRUE(engine) << engine.error().message;
       const auto value = (*engine)->view()->get(Table::kMeta, "i");
@@ -173,6 +177,7 @@ TEST(BoltCrash, AtEveryOperationOfALife) {
       const int found = *value ? std::stoi(std::string(**value)) : 0;
       EXPECT_GE(found, finished);
       EXPECT_LE(found, finished + 1);
+      if (!report) continue;
       const uint64_t keys = report->bucket_entries.contains("key") ? report->bucket_entries.at("key") : 0;
       EXPECT_EQ(keys, static_cast<uint64_t>(found) * 40);
     }

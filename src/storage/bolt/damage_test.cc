@@ -37,7 +37,7 @@ Sample make_sample(bool freelist) {
     }
     sample.older_model = sample.model;
     batch.apply_to(sample.model);
-    EXPECT_TRUE(engine->commit(batch.commit(engine->view()->txid())));
+    EXPECT_TRUE(engine->commit(batch.commit({engine->view()->txid()})));
   }
   sample.image = *env::read_file(fs, "/db");
   const auto report = check_bolt(fs, "/db", {.older_tree_too = true});

@@ -21,16 +21,46 @@ constexpr uint64_t kGrowBytesMax = 16 << 20;
 constexpr uint64_t kReadBytes = 1 << 20;
 constexpr char kPoison = static_cast<char>(0xDD);
 
-// A new file as bbolt makes it: two metas, an empty free list, an empty root bucket.
-Status create_file(env::FileSystem& fs, const std::string& path, uint32_t page_bytes) {
-  Meta meta{.page_bytes = page_bytes, .root = 3, .freelist = 2, .high_water = 4, .txid = 0};
-  std::string bytes = meta_page(meta, 0, page_bytes);
+constexpr uint64_t kNewPages = 4;
+constexpr int kLockTriesMax = 16;
+
+// Whether nothing has been made of the file yet: it is empty, or make_empty() was interrupted.
+Result<bool> is_unmade(const env::File& file, uint32_t page_bytes) {
+  CAIRN_TRY(const uint64_t size, file.size());
+  if (size > kNewPages * page_bytes) return false;
+  std::string metas(kFirstPage * page_bytes, '\0');
+  CAIRN_CHECK(file.pread(metas.data(), metas.size(), 0));
+  return metas.find_first_not_of('\0') == std::string::npos;
+}
+
+// What bbolt makes of an empty file: two metas, an empty free list, an empty root bucket. In place, since whoever waits
+// for the lock has this file open. The metas come last, so that an interruption shows.
+Status make_empty(env::File& file, uint32_t page_bytes) {
+  Meta meta{.page_bytes = page_bytes, .root = 3, .freelist = 2, .high_water = kNewPages, .txid = 0};
+  std::string metas = meta_page(meta, 0, page_bytes);
   meta.txid = 1;
-  bytes += meta_page(meta, 1, page_bytes);
-  bytes += encode_freelist({}, meta.txid, {2, 1}, page_bytes);
+  metas += meta_page(meta, 1, page_bytes);
   std::string root(page_bytes, '\0');
   store_header(root.data(), {.id = 3, .flags = kLeafFlag, .count = 0, .overflow = 0});
-  return env::replace_file(fs, path, bytes + root);
+  CAIRN_CHECK(file.pwrite(encode_freelist({}, meta.txid, {2, 1}, page_bytes) + root, metas.size()));
+  CAIRN_CHECK(file.fdatasync());
+  CAIRN_CHECK(file.pwrite(metas, 0));
+  return file.fdatasync();
+}
+
+// Opens the file that has the name, and locks it. Between the two another process may have put another file there.
+Result<std::unique_ptr<env::File>> open_locked(env::FileSystem& fs, const std::string& path) {
+  for (int tries = 0; tries < kLockTriesMax; ++tries) {
+    CAIRN_TRY(std::unique_ptr<env::File> file, fs.open(path, env::OpenMode::kCreate));
+    CAIRN_CHECK(file->lock_flock());
+    const auto named = fs.open(path, env::OpenMode::kRead);
+    if (!named && named.error().code == Code::kNotFound) continue;
+    if (!named) return std::unexpected(named.error());
+    CAIRN_TRY(const env::FileIdentity locked, file->identity());
+    CAIRN_TRY(const env::FileIdentity there, (*named)->identity());
+    if (locked.device == there.device && locked.inode == there.inode) return file;
+  }
+  return fail(Code::kUnavailable, "bolt: {} is replaced by somebody else again and again", path);
 }
 
 std::string bucket_value(const NewTree& tree, uint64_t sequence) {
@@ -63,6 +93,34 @@ struct Planned {
   std::deque<Bucket> buckets;
 };
 
+bool same_tree(const Meta& a, const Meta& b) {
+  return a.root == b.root && a.freelist == b.freelist && a.high_water == b.high_water && a.sequence == b.sequence;
+}
+
+// The pages of the free list that `meta` names, as far as they can be told.
+std::optional<PageRun> list_of(const env::Mapping& mapping, const Meta& meta) {
+  if (meta.freelist < kFirstPage || meta.freelist >= meta.high_water) return {};
+  const PageHeader header = load_header(mapping.base() + meta.freelist * meta.page_bytes);
+  if (header.overflow >= meta.high_water - meta.freelist) return PageRun{meta.freelist, 1};
+  return PageRun{meta.freelist, uint64_t{header.overflow} + 1};
+}
+
+// Takes the pages of `with` out of `runs`.
+std::vector<PageRun> take_common(std::vector<PageRun>& runs, PageRun with) {
+  std::vector<PageRun> common;
+  std::vector<PageRun> rest;
+  for (const PageRun& run : runs) {
+    const uint64_t end = run.first + run.pages;
+    const uint64_t from = std::clamp(with.first, run.first, end);
+    const uint64_t to = std::clamp(with.first + with.pages, run.first, end);
+    if (run.first < from) rest.push_back({run.first, from - run.first});
+    if (from < to) common.push_back({from, to - from});
+    if (to < end) rest.push_back({to, end - to});
+  }
+  runs = std::move(rest);
+  return common;
+}
+
 class BoltEngine final : public Engine {
  public:
   BoltEngine(const BoltOptions& options, std::string path, std::unique_ptr<env::File> file)
@@ -78,6 +136,8 @@ class BoltEngine final : public Engine {
 
  private:
   Status load_freelist(const MetaPair& metas);
+  std::optional<std::vector<PageRun>> read_freelist(const MetaPair& metas) const;
+  Status unite_metas();
   Status warm(uint64_t bytes);
   Status map_at_least(uint64_t bytes);
 
@@ -86,6 +146,7 @@ class BoltEngine final : public Engine {
   Status plan_freelist(bool always, Planned& planned);
   Result<CommitResult> run(const Commit& commit, bool write_freelist);
   Status write_pages(Planned& planned);
+  [[nodiscard]] uint64_t next_txid() const;
   Status write_meta(const Meta& meta);
   Status reserve(uint64_t high_water);
   void poison(const std::vector<PageRun>& runs);
@@ -103,7 +164,11 @@ class BoltEngine final : public Engine {
   std::shared_ptr<const env::Mapping> mapping_;
   uint64_t allocated_bytes_ = 0;  // blocks before it exist; the file is at least this long
   int meta_slot_ = 0;             // where the newest meta lies
+  uint64_t txid_ = 0;             // of the newest meta
+  Meta found_;                    // the newest one at open
+  bool metas_differ_ = false;     // the older one names another tree, to which free pages may belong
   FreeList freelist_;
+  std::vector<PageRun> untrusted_list_;  // found, and freed by the first commit
   std::shared_ptr<const BoltView> view_;
   std::optional<Error> dead_;
   bool closed_ = false;
@@ -117,6 +182,9 @@ Status BoltEngine::open() {
   }
   meta_slot_ = metas.newest;
   const Meta& meta = metas.meta();
+  txid_ = meta.txid;
+  found_ = meta;
+  metas_differ_ = metas.other() && !same_tree(*metas.other(), meta);
   const uint64_t bytes = meta.high_water * meta.page_bytes;
   // Behind the high-water mark a file may be longer without having blocks.
   allocated_bytes_ = bytes;
@@ -125,32 +193,43 @@ Status BoltEngine::open() {
   return load_freelist(metas);
 }
 
+// nullopt: there is none, or it is not to be trusted.
+std::optional<std::vector<PageRun>> BoltEngine::read_freelist(const MetaPair& metas) const {
+  const Meta& meta = metas.meta();
+  const std::optional<PageRun> at = list_of(*mapping_, meta);
+  if (!at) return {};
+  const std::string_view page(mapping_->base() + at->first * meta.page_bytes, at->pages * meta.page_bytes);
+  auto free = decode_freelist(page, meta);
+  // A commit of the meta alone leaves the list of the commit before in force.
+  if (!free && metas.other() && !metas_differ_) free = decode_freelist(page, *metas.other());
+  return free;
+}
+
 Status BoltEngine::load_freelist(const MetaPair& metas) {
   const Meta& meta = metas.meta();
-  std::optional<std::vector<PageRun>> free;
-  if (meta.freelist != kNoFreelist) {
-    const char* const at = mapping_->base() + meta.freelist * meta.page_bytes;
-    const PageHeader header = load_header(at);
-    if (header.overflow < meta.high_water - meta.freelist) {
-      free = decode_freelist({at, (uint64_t{header.overflow} + 1) * meta.page_bytes}, meta);
-    }
-  }
-  const bool list_is_wrong = !free && meta.freelist != kNoFreelist;
+  std::optional<std::vector<PageRun>> free = read_freelist(metas);
   if (!free) {
     const uint64_t bytes = meta.high_water * meta.page_bytes;
     CAIRN_CHECK(warm(bytes));
     CAIRN_TRY(const PageBitmap reached, reached_pages(*view_));
     free = unreached_runs(reached, meta.high_water);
-    // The list that was not trusted is dropped by the next commit, like etcd does; its page is among the free ones.
+    // The next commit frees the list that is not trusted, as etcd does.
+    if (const std::optional<PageRun> list = list_of(*mapping_, meta)) untrusted_list_ = take_common(*free, *list);
     Meta without = meta;
     without.freelist = kNoFreelist;
     CAIRN_TRY(view_, BoltView::open(mapping_, without));
   }
-  // A free page may belong to the tree of the older meta, or be the list itself, and both metas must stay right until
-  // one is overwritten.
-  const std::optional<Meta>& other = metas.other();
-  const bool all_unused = !list_is_wrong && (!other || (other->root == meta.root && other->freelist == meta.freelist));
-  freelist_.restore(*free, all_unused ? std::nullopt : std::optional(meta.txid));
+  freelist_.restore(*free);
+  return {};
+}
+
+// A commit of the meta alone: afterwards both name the newest tree, and what is free in it may be written.
+Status BoltEngine::unite_metas() {
+  if (!metas_differ_ || CAIRN_MUTANT("storage.found_pages_used_early")) return {};
+  Meta meta = found_;
+  meta.txid = next_txid();
+  CAIRN_CHECK(write_meta(meta));
+  metas_differ_ = false;
   return {};
 }
 
@@ -234,6 +313,7 @@ Status BoltEngine::plan_freelist(bool always, Planned& planned) {
     const PageHeader header = load_header(mapping_->base() + old.freelist * old.page_bytes);
     planned.plan.release({old.freelist, uint64_t{header.overflow} + 1});
   }
+  for (const PageRun& run : untrusted_list_) planned.plan.release(run);
   planned.freed = planned.plan.freed();
   if (const auto run = freelist_.twice(planned.freed)) {
     return fail(Code::kDataLoss, "bolt: page {} is reached twice, or is free and reached", run->first);
@@ -260,7 +340,8 @@ Result<CommitResult> BoltEngine::commit(const Commit& commit) {
 
 Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) {
   if (dead_) return std::unexpected(*dead_);
-  const std::vector<PageRun> released = freelist_.begin(commit.oldest_view);
+  CAIRN_CHECK(unite_metas());
+  const std::vector<PageRun> released = freelist_.begin(commit.open_views);
   if (options_.poison_free_pages) poison(released);
 
   const Meta& old = view_->meta();
@@ -270,10 +351,7 @@ Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) 
                   .result = {},
                   .key_changes = {},
                   .buckets = {}};
-  // The other page, with the smallest higher txid of its parity: bbolt looks for a txid where it would write it.
-  const int slot = 1 - meta_slot_;
-  planned.meta.txid = old.txid + 1;
-  if (planned.meta.txid % 2 != static_cast<uint64_t>(slot)) ++planned.meta.txid;
+  planned.meta.txid = next_txid();
 
   Status status = plan_commit(commit, write_freelist, planned);
   if (status) status = reserve(planned.meta.high_water);
@@ -288,8 +366,8 @@ Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) 
   if (!next) return die(std::move(next).error());
   CAIRN_CHECK(write_meta(planned.meta));
 
-  meta_slot_ = slot;
-  freelist_.finish(planned.meta.txid, planned.freed);
+  freelist_.finish(planned.meta.txid, {old.high_water, planned.meta.high_water - old.high_water}, planned.freed);
+  untrusted_list_.clear();
   view_ = *std::move(next);
   planned.result.view = view_;
   planned.result.written_bytes = planned.plan.written_bytes();
@@ -331,6 +409,13 @@ Status BoltEngine::write_pages(Planned& planned) {
   return {};
 }
 
+// Of the page that does not hold the newest meta, the smallest higher one of its parity: bbolt looks for a txid where
+// it would write it.
+uint64_t BoltEngine::next_txid() const {
+  const auto slot = static_cast<uint64_t>(1 - meta_slot_);
+  return txid_ + 1 + ((txid_ + 1) % 2 == slot ? 0 : 1);
+}
+
 Status BoltEngine::write_meta(const Meta& meta) {
   const int slot = static_cast<int>(meta.txid % 2);
   const size_t size = std::min<size_t>(meta.page_bytes, 4096);
@@ -338,6 +423,8 @@ Status BoltEngine::write_meta(const Meta& meta) {
       file_->pwrite(meta_page(meta, static_cast<uint64_t>(slot), size), static_cast<uint64_t>(slot) * meta.page_bytes);
   if (status) status = file_->fdatasync();
   if (!status) return die(std::move(status).error());
+  meta_slot_ = slot;
+  txid_ = meta.txid;
   return {};
 }
 
@@ -381,18 +468,13 @@ Status BoltEngine::close() {
 Result<std::unique_ptr<Engine>> open_bolt(env::FileSystem& fs, const std::string& path, const BoltOptions& options) {
   CAIRN_ASSERT(options.page_bytes >= bolt::kPageBytesMin && options.page_bytes <= bolt::kPageBytesMax &&
                (options.page_bytes & (options.page_bytes - 1)) == 0);
-  if (!fs.exists(path)) CAIRN_CHECK(bolt::create_file(fs, path, options.page_bytes));
-  CAIRN_TRY(std::unique_ptr<env::File> file, fs.open(path, env::OpenMode::kReadWrite));
-  CAIRN_CHECK(file->lock_flock());
-  CAIRN_TRY(const uint64_t size, file->size());
-  if (size == 0) {
-    file.reset();
-    CAIRN_CHECK(bolt::create_file(fs, path, options.page_bytes));
-    CAIRN_TRY(file, fs.open(path, env::OpenMode::kReadWrite));
-    CAIRN_CHECK(file->lock_flock());
-  } else {
-    // What a process that was killed had written shows here, and need not be on the disk.
-    CAIRN_CHECK(file->fdatasync());
+  CAIRN_TRY(std::unique_ptr<env::File> file, bolt::open_locked(fs, path));
+  // What a process that was killed had written, and named, shows here, and need not be on the disk.
+  if (!CAIRN_MUTANT("storage.open_without_sync")) CAIRN_CHECK(file->fdatasync());
+  CAIRN_TRY(const bool is_unmade, bolt::is_unmade(*file, options.page_bytes));
+  if (is_unmade) CAIRN_CHECK(bolt::make_empty(*file, options.page_bytes));
+  if (!CAIRN_MUTANT("storage.open_without_directory_sync")) {
+    CAIRN_CHECK(fs.sync_directory(env::parent_directory(path)));
   }
   auto engine = std::make_unique<bolt::BoltEngine>(options, path, std::move(file));
   CAIRN_CHECK(engine->open());

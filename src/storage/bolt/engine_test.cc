@@ -1,8 +1,11 @@
 #include "storage/bolt/engine.h"
 
+#include <functional>
+
 #include <gtest/gtest.h>
 
 #include "env/fs.h"
+#include "env/testing.h"
 #include "sim/disk/sim_fs.h"
 #include "storage/bolt/check.h"
 #include "storage/bolt/format.h"
@@ -16,8 +19,6 @@ using test::Batch;
 using test::Model;
 using test::revision_key;
 using test::TempDir;
-
-constexpr uint64_t kNoReader = ~uint64_t{0};
 
 // Looks at a file after each test that uses it: a damaged one is never the right result.
 void expect_sound(env::FileSystem& fs, const std::string& path) {
@@ -38,7 +39,7 @@ TEST(BoltEngine, StartsAFileWithAllTenTables) {
     const auto engine = open(env::posix_fs(), path);
     EXPECT_FALSE(engine->view()->get(Table::kKey, "k")->has_value());
     expect_sound(env::posix_fs(), path);
-    ASSERT_TRUE(engine->commit({.oldest_view = kNoReader}));
+    ASSERT_TRUE(engine->commit({}));
     ASSERT_TRUE(engine->close());
   }
   const auto report = check_bolt(env::posix_fs(), path, {.older_tree_too = true});
@@ -70,7 +71,7 @@ TEST(BoltEngine, BringsBackWhatWasCommitted) {
     }
     batch.put(Table::kMeta, "consistent_index", std::to_string(round));
     batch.apply_to(model);
-    const auto result = engine->commit(batch.commit(kNoReader));
+    const auto result = engine->commit(batch.commit());
     ASSERT_TRUE(result) << result.error().message;
     EXPECT_EQ(test::difference(*result->view, model, random), "");
     // Closed in the second round only: a process may end in any way.
@@ -87,7 +88,7 @@ TEST(BoltEngine, WritesTheMetasInTurnWithTxidsOfTheirParity) {
   const auto engine = open(env::posix_fs(), path);
   uint64_t before = engine->view()->txid();
   for (int i = 0; i < 5; ++i) {
-    const auto result = engine->commit({.oldest_view = kNoReader});
+    const auto result = engine->commit({});
     ASSERT_TRUE(result);
     EXPECT_EQ(result->view->txid(), before + 1);
     before = result->view->txid();
@@ -107,7 +108,7 @@ TEST(BoltEngine, GoesOnFromAMetaOfTheWrongParity) {
     const auto engine = open(env::posix_fs(), path);
     Batch batch;
     batch.put(Table::kMeta, "k", "v");
-    ASSERT_TRUE(engine->commit(batch.commit(kNoReader)));
+    ASSERT_TRUE(engine->commit(batch.commit()));
   }
   auto bytes = env::read_file(env::posix_fs(), path);
   ASSERT_TRUE(bytes);
@@ -123,8 +124,8 @@ TEST(BoltEngine, GoesOnFromAMetaOfTheWrongParity) {
   ASSERT_TRUE(env::write_file(env::posix_fs(), path, *bytes));
   const auto engine = open(env::posix_fs(), path);
   EXPECT_EQ(engine->view()->txid(), 101);
-  EXPECT_EQ(engine->commit({.oldest_view = kNoReader})->view->txid(), 103) << "page 1 takes odd ones";
-  EXPECT_EQ(engine->commit({.oldest_view = kNoReader})->view->txid(), 104);
+  EXPECT_EQ(engine->commit({})->view->txid(), 103) << "page 1 takes odd ones";
+  EXPECT_EQ(engine->commit({})->view->txid(), 104);
   EXPECT_EQ(engine->view()->get(Table::kMeta, "k")->value(), "v");
   expect_sound(env::posix_fs(), path);
 }
@@ -139,7 +140,7 @@ TEST(BoltEngine, UsesTheOtherMetaWhenOneIsBad) {
       for (int i = 0; i < 3; ++i) {
         Batch batch;
         batch.put(Table::kMeta, "k", std::to_string(i));
-        txid = engine->commit(batch.commit(kNoReader))->view->txid();
+        txid = engine->commit(batch.commit())->view->txid();
       }
     }
     {
@@ -151,7 +152,7 @@ TEST(BoltEngine, UsesTheOtherMetaWhenOneIsBad) {
     EXPECT_EQ(engine->view()->get(Table::kMeta, "k")->value(), newest_is_bad ? "1" : "2");
     Batch batch;
     batch.put(Table::kMeta, "k", "again");
-    ASSERT_TRUE(engine->commit(batch.commit(kNoReader)));
+    ASSERT_TRUE(engine->commit(batch.commit()));
     EXPECT_EQ(engine->view()->get(Table::kMeta, "k")->value(), "again");
     expect_sound(env::posix_fs(), path);
     EXPECT_TRUE(check_bolt(env::posix_fs(), path)->both_metas_valid);
@@ -184,7 +185,7 @@ TEST(BoltEngine, FillsAppendedLeavesToNineTenths) {
     Batch batch;
     for (int i = 0; i < 1000; ++i) batch.put(Table::kKey, revision_key(revision++), std::string(300, 'v'));
     bytes += 1000 * (16 + 17 + 300);
-    ASSERT_TRUE(engine->commit(batch.commit(kNoReader)));
+    ASSERT_TRUE(engine->commit(batch.commit()));
   }
   expect_sound(env::posix_fs(), path);
   const auto report = check_bolt(env::posix_fs(), path);
@@ -205,7 +206,7 @@ TEST(BoltEngine, PutsLargeValuesOnOverflowPages) {
       batch.put(Table::kLease, "lease" + std::to_string(random.below(6)),
                 test::random_bytes(random, random.below(40'000)));
       batch.apply_to(model);
-      ASSERT_TRUE(engine->commit(batch.commit(kNoReader)));
+      ASSERT_TRUE(engine->commit(batch.commit()));
     }
     EXPECT_EQ(test::difference(*engine->view(), model, random), "");
   }
@@ -224,7 +225,7 @@ TEST(BoltEngine, KeepsAViewWholeWhileItIsRegistered) {
       batch.put(Table::kLease, "key" + std::to_string(random.below(1000)), test::random_bytes(random, 100));
     }
     batch.apply_to(model);
-    const auto result = engine->commit(batch.commit(oldest));
+    const auto result = engine->commit(batch.commit({oldest}));
     ASSERT_TRUE(result) << result.error().message;
   };
   for (int i = 0; i < 5; ++i) change(engine->view()->txid());
@@ -250,7 +251,7 @@ TEST(BoltEngine, DoesNotGrowWhenPagesAreReused) {
     Batch batch;
     batch.put(Table::kMeta, "consistent_index", std::to_string(i));
     batch.put(Table::kLease, std::string(200, 'k'), std::string(3000, static_cast<char>(i)));
-    ASSERT_TRUE(engine->commit(batch.commit(engine->view()->txid())));
+    ASSERT_TRUE(engine->commit(batch.commit({engine->view()->txid()})));
     if (i == 10) after_ten = engine->space().total_bytes;
   }
   EXPECT_LE(engine->space().total_bytes, after_ten + 4096);
@@ -267,7 +268,7 @@ TEST(BoltEngine, ReclaimRemovesInPartsWhatIsNotKept) {
     Batch batch;
     for (uint64_t i = 1; i <= 20'000; ++i) batch.put(Table::kKey, revision_key(i), test::random_bytes(random, 200));
     batch.apply_to(model);
-    ASSERT_TRUE(engine->commit(batch.commit(kNoReader)));
+    ASSERT_TRUE(engine->commit(batch.commit()));
   }
   const uint64_t in_use = engine->space().in_use_bytes;
   Reclaim reclaim;
@@ -282,7 +283,7 @@ TEST(BoltEngine, ReclaimRemovesInPartsWhatIsNotKept) {
     Batch batch;
     batch.put(Table::kKey, revision_key(20'001 + static_cast<uint64_t>(parts)), "new");
     batch.apply_to(model);
-    Commit commit = batch.commit(engine->view()->txid());
+    Commit commit = batch.commit({engine->view()->txid()});
     commit.reclaim = &reclaim;
     const auto result = engine->commit(commit);
     ASSERT_TRUE(result) << result.error().message;
@@ -297,8 +298,203 @@ TEST(BoltEngine, ReclaimRemovesInPartsWhatIsNotKept) {
     return entry.first < reclaim.end && !reclaim.keep(entry.first, entry.second);
   });
   EXPECT_EQ(test::difference(*engine->view(), model, random), "");
-  for (int i = 0; i < 3; ++i) ASSERT_TRUE(engine->commit({.oldest_view = kNoReader}));
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(engine->commit({}));
   EXPECT_LT(engine->space().in_use_bytes, in_use / 3);
+}
+
+// So that a quota is right from the start, and a server that is killed again and again does not grow.
+TEST(BoltEngine, PagesFoundFreeCountAsFreeAndAreUsedByTheFirstCommit) {
+  for (const bool closed : {true, false}) {
+    const TempDir directory;
+    const std::string path = directory.file("db");
+    uint64_t in_use = 0;
+    uint64_t total = 0;
+    {
+      const auto engine = open(env::posix_fs(), path);
+      Batch fill;
+      for (uint64_t i = 1; i <= 5000; ++i) fill.put(Table::kKey, revision_key(i), std::string(1000, 'v'));
+      ASSERT_TRUE(engine->commit(fill.commit()));
+      Batch erase;
+      for (uint64_t i = 1; i <= 4500; ++i) erase.erase(Table::kKey, revision_key(i));
+      ASSERT_TRUE(engine->commit(erase.commit()));
+      total = engine->space().total_bytes;
+      if (closed) {
+        ASSERT_TRUE(engine->close());
+      }
+    }
+    for (uint64_t round = 0; round < 5; ++round) {
+      const auto engine = open(env::posix_fs(), path);
+      EXPECT_LT(engine->space().in_use_bytes, total / 4) << round;
+      if (round > 0) {
+        EXPECT_LE(engine->space().in_use_bytes, in_use) << "what the last commit freed is free now";
+      }
+      Batch batch;
+      for (uint64_t i = 0; i < 100; ++i) {
+        batch.put(Table::kKey, revision_key(5001 + round * 100 + i), std::string(1000, 'v'));
+      }
+      ASSERT_TRUE(engine->commit(batch.commit({engine->view()->txid()})));
+      EXPECT_EQ(engine->space().total_bytes, total) << round << ": there is room in the file";
+      in_use = engine->space().in_use_bytes;
+      expect_sound(env::posix_fs(), path);
+    }
+  }
+}
+
+// Another program's list may be wrong: its pages are found by a walk, and used only when no meta names it any more.
+TEST(BoltEngine, AListThatIsNotTrustedStaysUntilNoMetaNamesIt) {
+  const TempDir directory;
+  const std::string path = directory.file("db");
+  {
+    const auto engine = open(env::posix_fs(), path);
+    Batch batch;
+    for (int i = 0; i < 100; ++i) batch.put(Table::kLease, std::to_string(i), std::string(900, 'v'));
+    ASSERT_TRUE(engine->commit(batch.commit()));
+    Batch erase;
+    for (int i = 0; i < 90; ++i) erase.erase(Table::kLease, std::to_string(i));
+    ASSERT_TRUE(engine->commit(erase.commit()));
+  }
+  const auto metas_of = [&] { return bolt::read_metas(**env::posix_fs().open(path, env::OpenMode::kRead), path); };
+  const bolt::Meta found = metas_of()->meta();
+  {
+    // bbolt's own has no seal.
+    const auto file = env::posix_fs().open(path, env::OpenMode::kReadWrite);
+    std::string page(4096, '\0');
+    ASSERT_TRUE((*file)->pread(page.data(), page.size(), found.freelist * 4096));
+    const auto ids = load_le<uint16_t>(page.data() + 10);
+    std::fill(page.begin() + 16 + 8 * ids, page.end(), '\0');
+    ASSERT_TRUE((*file)->pwrite(page, found.freelist * 4096));
+  }
+  const auto engine = open(env::posix_fs(), path, {.poison_free_pages = true});
+  EXPECT_LT(engine->space().in_use_bytes, engine->space().total_bytes / 2);
+  for (int i = 0; i < 4; ++i) {
+    Batch batch;
+    batch.put(Table::kMeta, "i", std::to_string(i));
+    ASSERT_TRUE(engine->commit(batch.commit()));
+    const auto metas = metas_of();
+    for (const auto& meta : metas->page) {
+      const auto header = bolt::load_header(env::read_file(env::posix_fs(), path)->data() + meta->freelist * 4096);
+      EXPECT_EQ(header.id, meta->freelist) << i;
+      EXPECT_EQ(header.flags, bolt::kFreelistFlag) << i;
+    }
+    expect_sound(env::posix_fs(), path);
+  }
+}
+
+// --- Two processes
+
+// Runs `other` before the nth call that looks at or changes the disk.
+class Interrupted final : public env::testing::ForwardingFileSystem {
+ public:
+  Interrupted(uint64_t nth, std::function<void()> other) : left_(nth), other_(std::move(other)) {}
+  void count() {
+    if (left_ > 0 && --left_ == 0) other_();
+  }
+  [[nodiscard]] bool happened() const { return left_ == 0; }
+
+  Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
+    count();
+    CAIRN_TRY(auto file, ForwardingFileSystem::open(path, mode));
+    return std::make_unique<CountingFile>(std::move(file), *this);
+  }
+  bool exists(const std::string& path) override {
+    count();
+    return ForwardingFileSystem::exists(path);
+  }
+  Status rename(const std::string& from, const std::string& to) override {
+    count();
+    return ForwardingFileSystem::rename(from, to);
+  }
+  Status sync_directory(const std::string& directory) override {
+    count();
+    return ForwardingFileSystem::sync_directory(directory);
+  }
+
+ private:
+  class CountingFile final : public env::testing::ForwardingFile {
+   public:
+    CountingFile(std::unique_ptr<env::File> file, Interrupted& fs) : ForwardingFile(std::move(file)), fs_(fs) {}
+    Status pwrite(std::string_view data, uint64_t offset) override {
+      fs_.count();
+      return ForwardingFile::pwrite(data, offset);
+    }
+    Status fdatasync() override {
+      fs_.count();
+      return ForwardingFile::fdatasync();
+    }
+    Status lock_flock() override {
+      fs_.count();
+      return ForwardingFile::lock_flock();
+    }
+    [[nodiscard]] Result<uint64_t> size() const override {
+      fs_.count();
+      return ForwardingFile::size();
+    }
+
+   private:
+    Interrupted& fs_;
+  };
+
+  uint64_t left_;
+  std::function<void()> other_;
+};
+
+TEST(BoltEngine, OfTwoStartsOnNothingOneGetsTheFileAndKeepsIt) {
+  for (const bool empty_file : {false, true}) {
+    bool happened = true;
+    for (uint64_t nth = 1; happened; ++nth) {
+      SCOPED_TRACE(nth);
+      const TempDir directory;
+      const std::string path = directory.file("db");
+      if (empty_file) {
+        ASSERT_TRUE(env::write_file(env::posix_fs(), path, ""));
+      }
+      std::unique_ptr<Engine> second;
+      Interrupted fs(nth, [&] {
+        auto opened = open_bolt(env::posix_fs(), path);
+        if (opened) second = *std::move(opened);
+      });
+      auto first = open_bolt(fs, path);
+      happened = fs.happened();
+      if (!first) {
+        EXPECT_EQ(first.error().code, Code::kUnavailable) << first.error().message;
+      }
+      ASSERT_NE(first.has_value(), second != nullptr);
+      Engine& engine = first ? **first : *second;
+      Batch batch;
+      batch.put(Table::kMeta, "k", "v");
+      ASSERT_TRUE(engine.commit(batch.commit()));
+      first = fail(Code::kUnavailable, "ended");
+      second.reset();
+      EXPECT_EQ(open(env::posix_fs(), path)->view()->get(Table::kMeta, "k")->value(), "v");
+    }
+  }
+}
+
+TEST(BoltEngine, LocksTheFileThatHasTheName) {
+  bool happened = true;
+  for (uint64_t nth = 1; happened; ++nth) {
+    SCOPED_TRACE(nth);
+    const TempDir directory;
+    const std::string path = directory.file("db");
+    for (const char* name : {"db", "new"}) {
+      Batch batch;
+      batch.put(Table::kMeta, "k", name);
+      ASSERT_TRUE(open(env::posix_fs(), directory.file(name))->commit(batch.commit()));
+    }
+    bool is_open = false;
+    Interrupted fs(nth, [&] {
+      // As etcd's defragmentation does: under the lock of the old file.
+      const auto old = env::posix_fs().open(path, env::OpenMode::kReadWrite);
+      is_open = !(*old)->lock_flock();
+      if (!is_open) {
+        ASSERT_TRUE(env::posix_fs().rename(directory.file("new"), path));
+      }
+    });
+    const auto engine = open_bolt(fs, path);
+    ASSERT_TRUE(engine) << engine.error().message;
+    happened = fs.happened();
+    EXPECT_EQ((*engine)->view()->get(Table::kMeta, "k")->value(), is_open || !happened ? "db" : "new");
+  }
 }
 
 // What the commit itself writes in the range of the pass waits for the next part.
@@ -307,13 +503,13 @@ TEST(BoltEngine, ReclaimStopsBeforeEntriesOfItsOwnCommit) {
   const auto engine = open(env::posix_fs(), directory.file("db"));
   Batch first;
   for (uint64_t i = 1; i <= 10; ++i) first.put(Table::kKey, revision_key(i), "v");
-  ASSERT_TRUE(engine->commit(first.commit(kNoReader)));
+  ASSERT_TRUE(engine->commit(first.commit()));
   Reclaim reclaim;
   reclaim.end = revision_key(100);
   reclaim.keep = [](std::string_view, std::string_view) { return false; };
   Batch second;
   for (uint64_t i = 11; i <= 15; ++i) second.put(Table::kKey, revision_key(i), "v");
-  Commit commit = second.commit(kNoReader);
+  Commit commit = second.commit();
   commit.reclaim = &reclaim;
   auto result = engine->commit(commit);
   ASSERT_TRUE(result);
@@ -321,7 +517,7 @@ TEST(BoltEngine, ReclaimStopsBeforeEntriesOfItsOwnCommit) {
   EXPECT_FALSE(result->reclaim_done);
   EXPECT_EQ(result->reclaim_position, revision_key(11));
   reclaim.first = result->reclaim_position;
-  result = engine->commit({.changes = {}, .reclaim = &reclaim, .oldest_view = kNoReader});
+  result = engine->commit({.changes = {}, .reclaim = &reclaim});
   ASSERT_TRUE(result);
   EXPECT_EQ(result->reclaimed_entries, 5);
   EXPECT_TRUE(result->reclaim_done);
@@ -333,9 +529,9 @@ TEST(BoltEngine, WritingTheSameAgainTouchesNothing) {
   const auto engine = open(env::posix_fs(), directory.file("db"));
   Batch batch;
   for (uint64_t i = 1; i <= 1000; ++i) batch.put(Table::kKey, revision_key(i), std::string(100, 'v'));
-  ASSERT_TRUE(engine->commit(batch.commit(kNoReader)));
+  ASSERT_TRUE(engine->commit(batch.commit()));
   batch.erase(Table::kLease, "not there");
-  const auto again = engine->commit(batch.commit(kNoReader));
+  const auto again = engine->commit(batch.commit());
   ASSERT_TRUE(again);
   EXPECT_LE(again->written_bytes, 4096) << "nothing but the free list";
 }
@@ -349,10 +545,10 @@ TEST(BoltEngine, LeavesTheFreeListOutWhenItIsLongAndWritesItAtClose) {
     const auto engine = open(env::posix_fs(), path, {.freelist_bytes_max = 400});
     Batch batch;
     for (uint64_t i = 1; i <= 3000; ++i) batch.put(Table::kKey, revision_key(i), std::string(1000, 'v'));
-    ASSERT_TRUE(engine->commit(batch.commit(kNoReader)));
+    ASSERT_TRUE(engine->commit(batch.commit()));
     Batch erase;
     for (uint64_t i = 1; i <= 2000; ++i) erase.erase(Table::kKey, revision_key(i));
-    ASSERT_TRUE(engine->commit(erase.commit(kNoReader)));
+    ASSERT_TRUE(engine->commit(erase.commit()));
     batch.apply_to(model);
     erase.apply_to(model);
     EXPECT_FALSE(check_bolt(env::posix_fs(), path)->freelist_persisted);
@@ -384,7 +580,7 @@ TEST(BoltEngine, ImageIsASnapshotOfTheView) {
       batch.put(Table::kLease, std::to_string(random.below(200)), test::random_bytes(random, random.below(9000)));
     }
     batch.apply_to(model);
-    ASSERT_TRUE(engine->commit(batch.commit(engine->view()->txid())));
+    ASSERT_TRUE(engine->commit(batch.commit({engine->view()->txid()})));
   }
   const auto view = engine->view();
   auto reader = engine->image(view);
@@ -400,7 +596,7 @@ TEST(BoltEngine, ImageIsASnapshotOfTheView) {
       // Commits go on meanwhile.
       Batch batch;
       batch.put(Table::kMeta, "k", std::to_string(image.size()));
-      ASSERT_TRUE(engine->commit(batch.commit(view->txid())));
+      ASSERT_TRUE(engine->commit(batch.commit({view->txid()})));
     }
   }
   EXPECT_EQ(image.size(), (*reader)->size());
@@ -421,13 +617,14 @@ TEST(BoltEngine, NewMappingWhenTheFileOutgrowsTheOld) {
   Model model;
   Random random(17);
   std::vector<std::pair<std::shared_ptr<const View>, Model>> held;
-  const uint64_t oldest = engine->view()->txid();
+  std::vector<uint64_t> open_views;
   for (uint64_t i = 0; i < 8; ++i) {
     Batch batch;
     for (uint64_t j = 0; j < 1000; ++j) batch.put(Table::kKey, revision_key(i * 1000 + j), std::string(700, 'v'));
     batch.apply_to(model);
-    ASSERT_TRUE(engine->commit(batch.commit(oldest)));
+    ASSERT_TRUE(engine->commit(batch.commit(open_views)));
     held.emplace_back(engine->view(), model);
+    open_views.push_back(engine->view()->txid());
   }
   for (const auto& [view, expected] : held) EXPECT_EQ(test::difference(*view, expected, random), "");
   expect_sound(env::posix_fs(), path);
@@ -449,7 +646,7 @@ TEST(BoltEngine, WorksWithEveryPageSize) {
           batch.put(Table::kMembers, std::to_string(random.below(3)), test::random_bytes(random, 100));
         }
         batch.apply_to(model);
-        ASSERT_TRUE(engine->commit(batch.commit(engine->view()->txid())));
+        ASSERT_TRUE(engine->commit(batch.commit({engine->view()->txid()})));
       }
       EXPECT_EQ(test::difference(*engine->view(), model, random), "") << page_bytes;
     }
@@ -481,7 +678,7 @@ TEST_F(OnSimulatedDisk, ACommitThatFindsNoSpaceChangesNothingAndCanBeTriedAgain)
     Random random(1);
     Batch first = batch_of(1, 1000);
     first.apply_to(model);
-    ASSERT_TRUE(engine->commit(first.commit(kNoReader)));
+    ASSERT_TRUE(engine->commit(first.commit()));
     const uint64_t txid = engine->view()->txid();
     const uint64_t in_use = engine->space().in_use_bytes;
 
@@ -490,7 +687,7 @@ TEST_F(OnSimulatedDisk, ACommitThatFindsNoSpaceChangesNothingAndCanBeTriedAgain)
       // Twice for allocate: the engine asks for less when it does not get what it would like.
       fs.plan(op, sim::Fault::kNoSpace, 1);
       if (op == sim::Op::kAllocate) fs.plan(op, sim::Fault::kNoSpace, 2);
-      const auto failed = engine->commit(second.commit(kNoReader));
+      const auto failed = engine->commit(second.commit());
       ASSERT_FALSE(failed) << sim::op_name(op);
       EXPECT_EQ(failed.error().code, Code::kResourceExhausted);
       EXPECT_EQ(engine->view()->txid(), txid);
@@ -500,7 +697,7 @@ TEST_F(OnSimulatedDisk, ACommitThatFindsNoSpaceChangesNothingAndCanBeTriedAgain)
     }
     fs.clear_faults();
     second.apply_to(model);
-    const auto result = engine->commit(second.commit(kNoReader));
+    const auto result = engine->commit(second.commit());
     ASSERT_TRUE(result) << result.error().message;
     EXPECT_EQ(test::difference(*engine->view(), model, random), "");
     expect_sound(fs, own);
@@ -510,17 +707,17 @@ TEST_F(OnSimulatedDisk, ACommitThatFindsNoSpaceChangesNothingAndCanBeTriedAgain)
 // "A commit reserves before it writes."
 TEST_F(OnSimulatedDisk, NoPageIsWrittenBeforeAllSpaceIsThere) {
   const auto engine = open(fs, path);
-  ASSERT_TRUE(engine->commit({.oldest_view = kNoReader}));
+  ASSERT_TRUE(engine->commit({}));
   fs.options().capacity_bytes = fs.used_bytes() + (1 << 20);
   uint64_t writes = 0;
   fs.set_observer([&](const sim::Operation& operation) { writes += operation.op == sim::Op::kWrite ? 1 : 0; });
   Batch batch = batch_of(1, 10'000);
-  const auto result = engine->commit(batch.commit(kNoReader));
+  const auto result = engine->commit(batch.commit());
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, Code::kResourceExhausted);
   EXPECT_EQ(writes, 0);
   fs.options().capacity_bytes += 100 << 20;
-  EXPECT_TRUE(engine->commit(batch.commit(kNoReader)));
+  EXPECT_TRUE(engine->commit(batch.commit()));
   expect_sound(fs, path);
 }
 
@@ -528,7 +725,7 @@ TEST_F(OnSimulatedDisk, AViewKnowsWhatIsInMemory) {
   const auto engine = open(fs, path);
   Batch batch = batch_of(1, 1000);
   batch.put(Table::kLease, "large", std::string(20'000, 'v'));
-  const auto view = engine->commit(batch.commit(kNoReader))->view;
+  const auto view = engine->commit(batch.commit())->view;
   for (const auto& [table, key] : {std::pair(Table::kKey, revision_key(500)), {Table::kLease, std::string("large")}}) {
     fs.options().not_resident_one_in = 0;
     EXPECT_TRUE(view->resident(table, key));
@@ -541,7 +738,7 @@ TEST_F(OnSimulatedDisk, FillsWithZerosWhereAllocateIsNotSupported) {
   fs.options().can_allocate = false;
   const auto engine = open(fs, path);
   Batch batch = batch_of(1, 2000);
-  const auto result = engine->commit(batch.commit(kNoReader));
+  const auto result = engine->commit(batch.commit());
   ASSERT_TRUE(result) << result.error().message;
   expect_sound(fs, path);
 }
@@ -554,24 +751,67 @@ TEST_F(OnSimulatedDisk, AFailedSyncOrMetaWriteEndsTheEngine) {
     const auto engine = open(fs, own);
     Batch first;
     first.put(Table::kMeta, "k", "1");
-    ASSERT_TRUE(engine->commit(first.commit(kNoReader)));
+    ASSERT_TRUE(engine->commit(first.commit()));
     Batch second;
     second.put(Table::kMeta, "k", "2");
     // Pages that follow each other go out in one write.
     fs.plan(op, sim::Fault::kIo, nth);
-    const auto failed = engine->commit(second.commit(kNoReader));
+    const auto failed = engine->commit(second.commit());
     ASSERT_FALSE(failed);
     fs.clear_faults();
-    const auto later = engine->commit(second.commit(kNoReader));
+    const auto later = engine->commit(second.commit());
     ASSERT_FALSE(later);
     EXPECT_EQ(later.error(), failed.error());
     EXPECT_FALSE(engine->close());
   }
 }
 
+// A power cut while the file is made leaves one that is made anew.
+TEST(BoltEngine, AnInterruptedBeginningIsBegunAgain) {
+  for (uint64_t point = 1; point <= 8; ++point) {
+    for (uint64_t seed = 1; seed <= 20; ++seed) {
+      sim::SimFileSystem fs({.seed = seed});
+      fs.make_durable_directories("/data");
+      fs.crash_at(fs.mutations() + point);
+      (void)open_bolt(fs, "/data/db");
+      fs.crash();
+      const auto engine = open(fs, "/data/db");
+      Batch batch;
+      batch.put(Table::kMeta, "k", "v");
+      ASSERT_TRUE(engine->commit(batch.commit()));
+      expect_sound(fs, "/data/db");
+    }
+  }
+}
+
+TEST_F(OnSimulatedDisk, TheFirstCommitMakesBothMetasNameOneTreeFirst) {
+  const auto order_of_commit = [&](Engine& engine) {
+    std::string order;
+    fs.set_observer([&](const sim::Operation& operation) {
+      if (operation.op == sim::Op::kWrite) order += operation.offset < 2 * 4096 ? 'm' : 'p';
+      if (operation.op == sim::Op::kSync) order += 's';
+    });
+    Batch batch = batch_of(1000, 3);
+    EXPECT_TRUE(engine.commit(batch.commit()));
+    fs.set_observer({});
+    return order.substr(0, order.find('p')) + "p" + order.substr(order.find('s', order.find('p')));
+  };
+  {
+    const auto engine = open(fs, path);
+    EXPECT_EQ(order_of_commit(*engine), "psms") << "both metas of a new file name one tree";
+    EXPECT_EQ(order_of_commit(*engine), "psms");
+  }
+  const auto engine = open(fs, path);
+  const uint64_t found = engine->view()->txid();
+  EXPECT_EQ(order_of_commit(*engine), "mspsms");
+  EXPECT_EQ(engine->view()->txid(), found + 2);
+  EXPECT_EQ(order_of_commit(*engine), "psms");
+  expect_sound(fs, path);
+}
+
 TEST_F(OnSimulatedDisk, PagesAreSyncedBeforeTheMetaIsWritten) {
   const auto engine = open(fs, path);
-  ASSERT_TRUE(engine->commit({.oldest_view = kNoReader}));
+  ASSERT_TRUE(engine->commit({}));
   std::string order;
   fs.set_observer([&](const sim::Operation& operation) {
     if (operation.op == sim::Op::kAllocate) order += 'a';
@@ -579,7 +819,7 @@ TEST_F(OnSimulatedDisk, PagesAreSyncedBeforeTheMetaIsWritten) {
     if (operation.op == sim::Op::kSync) order += 's';
   });
   Batch batch = batch_of(1, 20);
-  ASSERT_TRUE(engine->commit(batch.commit(kNoReader)));
+  ASSERT_TRUE(engine->commit(batch.commit()));
   const size_t first_sync = order.find('s');
   ASSERT_NE(first_sync, std::string::npos);
   EXPECT_EQ(order.substr(first_sync), "sms") << order;

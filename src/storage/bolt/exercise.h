@@ -81,7 +81,6 @@ inline Status exercise(const std::string& image) {
     uint64_t visited = 0;
     reclaim.keep = [&](std::string_view, std::string_view) { return ++visited % 3 == 0; };
     commit.reclaim = &reclaim;
-    commit.oldest_view = ~uint64_t{0};
     if (!engine->commit(commit)) break;
     (void)read_everything(*engine->view());
   }

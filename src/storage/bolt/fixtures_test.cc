@@ -80,7 +80,7 @@ TEST_P(Fixtures, AreReadWhollyAndWrittenOn) {
     batch.put(Table::kMeta, "consistent_index", "12345678");
     batch.erase(Table::kMembers, test::of(model, Table::kMembers).begin()->first);
     batch.apply_to(model);
-    auto result = (*engine)->commit(batch.commit(~uint64_t{0}));
+    auto result = (*engine)->commit(batch.commit());
     ASSERT_TRUE(result) << result.error().message;
     EXPECT_EQ(test::difference(*result->view, model, random), "");
     ASSERT_TRUE((*engine)->close());

@@ -74,28 +74,55 @@ std::optional<PageRun> RunSet::take(uint64_t pages, uint64_t& from) {
   return run;
 }
 
-void FreeList::restore(const std::vector<PageRun>& free, std::optional<uint64_t> txid) {
+void FreeList::restore(const std::vector<PageRun>& free) {
   for (const PageRun& run : free) {
     CAIRN_ASSERT(unused_.add(run));
-    if (!txid) CAIRN_ASSERT(free_.add(run));
+    CAIRN_ASSERT(free_.add(run));
   }
-  if (txid) pending_.push_back({*txid, free});
 }
 
-std::vector<PageRun> FreeList::begin(uint64_t oldest_view) {
-  CAIRN_ASSERT(taken_.empty());
-  std::vector<PageRun> released;
-  // The last group was freed by the last finished commit: the older meta still names its pages.
-  const size_t kept = CAIRN_MUTANT("storage.freed_page_reused_early") ? 0 : 1;
-  while (pending_.size() > kept) {
-    const Group& group = pending_.front();
-    if (group.txid > oldest_view && !CAIRN_MUTANT("storage.freed_page_reused_under_view")) break;
-    for (const PageRun& run : group.runs) {
-      CAIRN_ASSERT(free_.add(run));
-      released.push_back(run);
-    }
-    pending_.pop_front();
+// Pages that a commit wrote which no open view is below count as written by the first one.
+void FreeList::forget_births(std::span<const uint64_t> open_views) {
+  if (open_views.empty()) {
+    births_.clear();
+  } else if (open_views.front() > births_above_) {
+    births_above_ = open_views.front();
+    std::erase_if(births_, [&](const auto& birth) { return birth.second.txid <= births_above_; });
   }
+}
+
+void FreeList::place(Chunk chunk, std::span<const uint64_t> open_views, std::vector<PageRun>& released) {
+  const auto view = std::lower_bound(open_views.begin(), open_views.end(), chunk.born);
+  if (view != open_views.end() && *view < chunk.freed && !CAIRN_MUTANT("storage.freed_page_reused_under_view")) {
+    held_[*view].push_back(std::move(chunk));
+    return;
+  }
+  for (const PageRun& run : chunk.runs) {
+    CAIRN_ASSERT(free_.add(run));
+    released.push_back(run);
+  }
+}
+
+std::vector<PageRun> FreeList::begin(std::span<const uint64_t> open_views) {
+  CAIRN_ASSERT(taken_.empty() && std::is_sorted(open_views.begin(), open_views.end()));
+  std::vector<PageRun> released;
+  for (auto it = held_.begin(); it != held_.end();) {
+    if (std::binary_search(open_views.begin(), open_views.end(), it->first)) {
+      ++it;
+      continue;
+    }
+    Chunks chunks = std::move(it->second);
+    it = held_.erase(it);
+    // A next holder is a higher view, which is looked at after this one.
+    for (Chunk& chunk : chunks) place(std::move(chunk), open_views, released);
+  }
+  // What was freed by the last finished commit the older meta still names.
+  const size_t kept = CAIRN_MUTANT("storage.freed_page_reused_early") ? 0 : 1;
+  while (finished_.size() > kept) {
+    for (Chunk& chunk : finished_.front()) place(std::move(chunk), open_views, released);
+    finished_.pop_front();
+  }
+  forget_births(open_views);
   from_.clear();
   return released;
 }
@@ -119,10 +146,44 @@ std::optional<PageRun> FreeList::twice(const std::vector<PageRun>& freed) const 
   return {};
 }
 
-void FreeList::finish(uint64_t txid, const std::vector<PageRun>& freed) {
+void FreeList::bury(PageRun run, uint64_t txid, Chunks& chunks) {
+  const auto add = [&](PageRun piece, uint64_t born) {
+    auto at = std::find_if(chunks.begin(), chunks.end(), [&](const Chunk& chunk) { return chunk.born == born; });
+    if (at == chunks.end()) at = chunks.insert(at, {.born = born, .freed = txid, .runs = {}});
+    at->runs.push_back(piece);
+  };
+  while (run.pages > 0) {
+    auto birth = births_.upper_bound(run.first);
+    uint64_t pages = birth == births_.end() ? run.pages : std::min(run.pages, birth->first - run.first);
+    uint64_t born = 0;
+    if (birth != births_.begin()) {
+      --birth;
+      const PageRun whole{birth->first, birth->second.pages};
+      const uint64_t end = whole.first + whole.pages;
+      if (end > run.first) {
+        born = birth->second.txid;
+        pages = std::min(pages, end - run.first);
+        births_.erase(birth);
+        if (whole.first < run.first) bear({whole.first, run.first - whole.first}, born);
+        if (run.first + pages < end) bear({run.first + pages, end - run.first - pages}, born);
+      }
+    }
+    add({run.first, pages}, born);
+    run = {run.first + pages, run.pages - pages};
+  }
+}
+
+void FreeList::finish(uint64_t txid, PageRun grown, const std::vector<PageRun>& freed) {
+  // A commit may free what it took itself.
+  for (const PageRun& run : taken_) bear(run, txid);
+  if (grown.pages > 0) bear(grown, txid);
   taken_.clear();
-  for (const PageRun& run : freed) CAIRN_ASSERT(unused_.add(run));
-  pending_.push_back({txid, freed});
+  Chunks chunks;
+  for (const PageRun& run : freed) {
+    CAIRN_ASSERT(unused_.add(run));
+    bury(run, txid, chunks);
+  }
+  finished_.push_back(std::move(chunks));
 }
 
 void FreeList::give_back() {

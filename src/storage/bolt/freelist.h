@@ -1,8 +1,8 @@
 // storage/bolt/freelist.h: which pages below the high-water mark hold nothing that a meta or a view can reach.
 //
-// Pages are free (may be taken) or pending: freed by commit T, they still belong to the tree of the commit before T,
-// which the older meta and views below T name. They become free in the first commit after T + 1 is finished for
-// which no view below T is open.
+// Pages are free (may be taken) or pending: written by commit S and freed by commit T, they belong to the trees of the
+// commits from S to before T. The older meta names the last of these until T + 1 is finished; views name any of them.
+// So a pending page becomes free in the first commit after T + 1 is finished for which no view of [S, T) is open.
 //
 // A commit takes pages with take() and ends in exactly one of finish() and give_back().
 //
@@ -15,6 +15,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -51,15 +52,15 @@ class RunSet {
 
 class FreeList {
  public:
-  // What was found when the file was opened. `txid`: of the meta; not nullopt when the older meta names another
-  // tree, to which the pages may still belong.
-  void restore(const std::vector<PageRun>& free, std::optional<uint64_t> txid);
+  // What was found when the file was opened.
+  void restore(const std::vector<PageRun>& free);
 
-  // Begins a commit: releases what may be reused now and returns it.
-  std::vector<PageRun> begin(uint64_t oldest_view);
+  // Begins a commit: releases what may be reused now and returns it. `open_views`: ascending txids.
+  std::vector<PageRun> begin(std::span<const uint64_t> open_views);
   [[nodiscard]] std::optional<PageRun> take(uint64_t pages);
-  // The commit `txid` is finished and has freed `freed`.
-  void finish(uint64_t txid, const std::vector<PageRun>& freed);
+  // The commit `txid` is finished: beside what it took it has written `grown`, which was above the high-water mark,
+  // and it has freed `freed`.
+  void finish(uint64_t txid, PageRun grown, const std::vector<PageRun>& freed);
   // The commit has failed: what it took is free again.
   void give_back();
 
@@ -72,14 +73,30 @@ class FreeList {
   [[nodiscard]] RunSet unused_with(const std::vector<PageRun>& freed) const;
 
  private:
-  struct Group {
-    uint64_t txid;
+  // Pages that the trees of the commits [born, freed) hold.
+  struct Chunk {
+    uint64_t born = 0;
+    uint64_t freed = 0;
     std::vector<PageRun> runs;
   };
+  using Chunks = std::vector<Chunk>;
+  struct Birth {
+    uint64_t pages;
+    uint64_t txid;
+  };
+
+  void place(Chunk chunk, std::span<const uint64_t> open_views, std::vector<PageRun>& released);
+  void forget_births(std::span<const uint64_t> open_views);
+  void bear(PageRun run, uint64_t txid) { births_.insert_or_assign(run.first, Birth{run.pages, txid}); }
+  // Appends `run` to `chunks`, in pieces of one birth each.
+  void bury(PageRun run, uint64_t txid, Chunks& chunks);
 
   RunSet free_;
   RunSet unused_;                      // free and pending
-  std::deque<Group> pending_;          // oldest first
+  std::deque<Chunks> finished_;        // freed by the last commits, oldest first: a meta may name them
+  std::map<uint64_t, Chunks> held_;    // the lowest open view that names them -> what no meta names any more
+  std::map<uint64_t, Birth> births_;   // by first page: who wrote it; not there: a commit no open view is below
+  uint64_t births_above_ = 0;          // births_ holds nothing of this commit and those before
   std::vector<PageRun> taken_;         // by the running commit
   std::map<uint64_t, uint64_t> from_;  // pages -> lowest page where such a run may begin, for the running commit
 };
@@ -88,8 +105,8 @@ class FreeList {
 [[nodiscard]] uint64_t freelist_pages(uint64_t count, uint32_t page_bytes);
 // The whole page `id`, `pages` long.
 [[nodiscard]] std::string encode_freelist(const RunSet& set, uint64_t txid, PageRun at, uint32_t page_bytes);
-// nullopt: not sealed by us for `txid`, or not what a list must be (ascending, in [2, high water), neither the root
-// nor the list itself).
+// nullopt: not sealed by us for the meta's txid, or not what a list must be (ascending, in [2, high water), neither the
+// root nor the list itself).
 [[nodiscard]] std::optional<std::vector<PageRun>> decode_freelist(std::string_view page, const Meta& meta);
 
 }  // namespace cairn::storage::bolt

@@ -55,7 +55,7 @@ struct Oracle : testing::Test {
         batch.put(table, test::random_bytes(random, 1 + random.below(60)),
                   test::random_bytes(random, random.below(300)));
       }
-      const auto result = (*engine)->commit(batch.commit((*engine)->view()->txid()));
+      const auto result = (*engine)->commit(batch.commit({(*engine)->view()->txid()}));
       ASSERT_TRUE(result) << result.error().message;
     }
     ASSERT_TRUE((*engine)->close());
@@ -113,7 +113,7 @@ TEST_F(Oracle, NestedBucketsAreNeverDestroyed) {
     if (engine) {
       test::Batch batch;
       for (const Table table : kAllTables) batch.put(table, "key", std::string(10'000, 'v'));
-      for (int i = 0; i < 3; ++i) (void)(*engine)->commit(batch.commit((*engine)->view()->txid()));
+      for (int i = 0; i < 3; ++i) (void)(*engine)->commit(batch.commit({(*engine)->view()->txid()}));
     }
     EXPECT_EQ(boltcheck("check " + path), 0);
   }
