@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -130,8 +131,9 @@ def die_with_parent():
 class Server:
     """One member in a data directory. Several servers of different kinds may take the directory in turn."""
 
-    def __init__(self, kind, data_dir, name="m", ports=None, flags=(), token="etcd-cluster"):
+    def __init__(self, kind, data_dir, name="m", ports=None, flags=(), token="etcd-cluster", limits=None):
         self.kind, self.data_dir, self.name = kind, pathlib.Path(data_dir), name
+        self.limits = limits or {}  # resource.RLIMIT_... -> the most
         self.client_port, self.peer_port = ports or (free_port(), free_port())
         self.flags, self.token = list(flags), token
         self.process = None
@@ -157,8 +159,13 @@ class Server:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.arguments(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env=environment or {"PATH": os.environ["PATH"]},
-                                            preexec_fn=die_with_parent)
+                                            preexec_fn=self._prepare_process)
         return self
+
+    def _prepare_process(self):
+        die_with_parent()
+        for limit, most in self.limits.items():
+            resource.setrlimit(limit, (most, most))
 
     def start(self, seconds_max=40, environment=None):
         self.log_path.unlink(missing_ok=True)

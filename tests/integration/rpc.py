@@ -12,6 +12,7 @@ import time
 OK, CANCELLED, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 0, 1, 2, 3, 4, 5
 RESOURCE_EXHAUSTED, FAILED_PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED, UNAVAILABLE = 8, 9, 11, 12, 14
 
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 
@@ -105,7 +106,7 @@ def load_nghttp2():
 NGHTTP2 = load_nghttp2()
 
 
-class _Inflater:
+class Inflater:
     def __init__(self):
         self.handle = ctypes.c_void_p()
         NGHTTP2.nghttp2_hd_inflate_new(ctypes.byref(self.handle))
@@ -133,7 +134,8 @@ class _Inflater:
                 return fields
 
 
-def _header_fields(fields):
+def header_fields(fields):
+    """A header block of (name, value), nothing of it indexed or compressed."""
     out = bytearray()
     for name, value in fields:
         out.append(0)  # literal, not indexed, not compressed
@@ -145,6 +147,29 @@ def _header_fields(fields):
                 out += varint(len(text) - 127)
             out += text
     return bytes(out)
+
+
+def frame(kind, flags, number, payload=b""):
+    """One HTTP/2 frame, of stream `number`."""
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", number) + payload
+
+
+def header_frames(number, block, flags=0):
+    """HEADERS, and as many CONTINUATION as the block needs."""
+    out = frame(HEADERS, flags | (END_HEADERS if len(block) <= 16384 else 0), number, block[:16384])
+    for at in range(16384, len(block), 16384):
+        out += frame(CONTINUATION, END_HEADERS if at + 16384 >= len(block) else 0, number, block[at:at + 16384])
+    return out
+
+
+def grpc_message(message, compressed=False):
+    """What gRPC puts in front of a message, and the message."""
+    return bytes([compressed]) + struct.pack(">I", len(message)) + message
+
+
+def request_fields(path, metadata=(), authority="127.0.0.1"):
+    return [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", authority),
+            ("content-type", "application/grpc"), ("te", "trailers"), *metadata]
 
 
 class Stream:
@@ -202,7 +227,7 @@ class Connection:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port = port
         self.timeout = timeout
-        self.inflater = _Inflater()
+        self.inflater = Inflater()
         self.streams = {}
         self.next_number = 1
         self.input = bytearray()
@@ -212,9 +237,9 @@ class Connection:
         self.send_window = 65535
         self.initial_window = 65535
         self.settings = {}  # the server's
-        self.sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" +
-                          self._frame(SETTINGS, 0, 0, struct.pack(">HI", 4, stream_window)) +
-                          self._frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", (1 << 30) - 65535)))
+        self.sock.sendall(PREFACE +
+                          frame(SETTINGS, 0, 0, struct.pack(">HI", 4, stream_window)) +
+                          frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", (1 << 30) - 65535)))
 
     def close(self):
         self.sock.close()
@@ -225,25 +250,19 @@ class Connection:
     def __exit__(self, *_):
         self.close()
 
-    @staticmethod
-    def _frame(kind, flags, number, payload):
-        return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", number) + payload
-
     def start(self, path, message=None, end=True, metadata=(), grpc_timeout=None, authority="127.0.0.1", fields=None):
         """Opens a call; with `message` sends it, with `end` closes our side. `fields` takes the place of all headers."""
         number = self.next_number
         self.next_number += 2
-        fields = list(fields) if fields is not None else [
-            (":method", "POST"), (":scheme", "http"), (":path", path), (":authority", authority),
-            ("content-type", "application/grpc"), ("te", "trailers"), *metadata]
+        fields = list(fields) if fields is not None else request_fields(path, metadata, authority)
         if grpc_timeout is not None:
             fields.append(("grpc-timeout", grpc_timeout))
         stream = self.streams[number] = Stream(number, path)
-        out = self._frame(HEADERS, END_HEADERS, number, _header_fields(fields))
+        out = header_frames(number, header_fields(fields))
         if message is None:
-            self.sock.sendall(out + (self._frame(DATA, END_STREAM, number, b"") if end else b""))
+            self.sock.sendall(out + (frame(DATA, END_STREAM, number, b"") if end else b""))
             return stream
-        body = b"\0" + struct.pack(">I", len(message)) + message
+        body = grpc_message(message)
         while not stream.ended:
             left = min(self.send_window, self.initial_window + stream.window)
             if left <= 0:
@@ -255,18 +274,18 @@ class Connection:
             body = body[len(piece):]
             self.send_window -= len(piece)
             stream.window -= len(piece)
-            out += self._frame(DATA, END_STREAM if end and not body else 0, number, piece)
+            out += frame(DATA, END_STREAM if end and not body else 0, number, piece)
             if not body:
                 break
         self.sock.sendall(out)
         return stream
 
     def reset(self, stream, code=8):
-        self.sock.sendall(self._frame(RST_STREAM, 0, stream.number, struct.pack(">I", code)))
+        self.sock.sendall(frame(RST_STREAM, 0, stream.number, struct.pack(">I", code)))
         self.streams.pop(stream.number, None)
 
     def ping(self):
-        self.sock.sendall(self._frame(PING, 0, 0, b"cairn..."))
+        self.sock.sendall(frame(PING, 0, 0, b"cairn..."))
 
     def read_frame(self, timeout=None):
         """Handles one frame and returns its type."""
@@ -293,13 +312,13 @@ class Connection:
         if kind == DATA:
             out = b""
             if payload:
-                out = self._frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", len(payload)))
+                out = frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", len(payload)))
             if stream:
                 stream.take(payload)
                 if flags & END_STREAM:
                     stream.ended = True
                 elif payload:
-                    out += self._frame(WINDOW_UPDATE, 0, number, struct.pack(">I", len(payload)))
+                    out += frame(WINDOW_UPDATE, 0, number, struct.pack(">I", len(payload)))
             if out:
                 self.sock.sendall(out)
         elif kind in (HEADERS, CONTINUATION):
@@ -324,9 +343,9 @@ class Connection:
                 self.settings[key] = value
                 if key == 4:
                     self.initial_window = value
-            self.sock.sendall(self._frame(SETTINGS, ACK, 0, b""))
+            self.sock.sendall(frame(SETTINGS, ACK, 0, b""))
         elif kind == PING and not flags & ACK:
-            self.sock.sendall(self._frame(PING, ACK, 0, payload))
+            self.sock.sendall(frame(PING, ACK, 0, payload))
         elif kind == GOAWAY:
             self.goaway = (int.from_bytes(payload[4:8], "big"), payload[8:])
         elif kind == WINDOW_UPDATE and number == 0:
