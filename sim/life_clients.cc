@@ -11,7 +11,11 @@ namespace {
 constexpr uint64_t kLoops = 3;
 
 bool is_read_only(const etcdserverpb::InternalRaftRequest& request) {
-  return request.has_txn() && mvcc::is_read_only(request.txn());
+  if (!request.has_txn()) return false;
+  const std::string bytes = request.txn().SerializeAsString();
+  mvcc::TxnRequest txn;
+  std::string anew;
+  return mvcc::decode_txn(bytes, mvcc::TxnSource::kClient, txn, anew) && mvcc::is_read_only(txn);
 }
 
 // Those that change no table are answered by whoever asked, and not by the apply stage.

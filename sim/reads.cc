@@ -57,7 +57,8 @@ class RangeJob final : public Reads::Job {
     if (state->applied < floor_) {
       return wrong(fmt::format("a read sees entry {}, and {} was acknowledged", state->applied, floor_));
     }
-    const mvcc::RangeRequest request = mvcc::from_proto(request_);
+    const std::string request_bytes = request_.SerializeAsString();
+    const mvcc::RangeRequest request = *mvcc::decode_range(request_bytes);
     const auto revision = mvcc::check_range_revision(request.revision, state->kv, false);
     const Model::State& expected = model_.state(state->applied);
     const int64_t wanted = request.revision <= 0 ? expected.revision : request.revision;

@@ -10,6 +10,14 @@ namespace {
 constexpr int kTxnDepthMax = 2;
 constexpr int kTriesMax = 20;
 
+// By the service.
+bool is_accepted(const etcdserverpb::TxnRequest& request) {
+  const std::string bytes = request.SerializeAsString();
+  mvcc::TxnRequest txn;
+  std::string anew;
+  return mvcc::decode_txn(bytes, mvcc::TxnSource::kClient, txn, anew) && mvcc::check_txn(txn, 128);
+}
+
 }  // namespace
 
 Requests::Requests(Random chance, uint64_t member_id)
@@ -258,7 +266,7 @@ etcdserverpb::InternalRaftRequest Requests::next(const Surroundings& now) {
     for (int tries = 0; tries < kTriesMax; ++tries) {
       request.mutable_txn()->Clear();
       fill_txn(request.mutable_txn(), now, 0);
-      if (mvcc::check_txn(request.txn(), 128)) return request;
+      if (is_accepted(request.txn())) return request;
     }
     request.mutable_txn()->Clear();
   } else if (kind < 77) {

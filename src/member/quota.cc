@@ -1,21 +1,15 @@
 #include "member/quota.h"
 
-#include <algorithm>
-
+#include "mvcc/kv/visit.h"
 #include "proto/raft_internal.pb.h"
 
 namespace cairn::member {
 
-uint64_t txn_cost(const etcdserverpb::TxnRequest& request) {
-  const auto branch_cost = [](const auto& ops) {
-    uint64_t cost = 0;
-    for (const auto& op : ops) {
-      if (op.has_request_put()) cost += put_cost(op.request_put().key().size(), op.request_put().value().size());
-      if (op.has_request_txn()) cost += txn_cost(op.request_txn());
-    }
-    return cost;
-  };
-  return std::max(branch_cost(request.success()), branch_cost(request.failure()));
+uint64_t txn_cost(const mvcc::TxnRequest& request) {
+  return mvcc::dearer_branch<uint64_t>(request, [](const mvcc::RequestOp& op) {
+    const auto* const put = std::get_if<mvcc::PutRequest>(&op);
+    return put != nullptr ? put_cost(put->key.size(), put->value.size()) : 0;
+  });
 }
 
 std::string alarm_request(uint64_t member_id, uint32_t type, uint64_t request_id) {

@@ -5,9 +5,7 @@
 #include <cstdint>
 #include <string>
 
-namespace etcdserverpb {
-class TxnRequest;
-}  // namespace etcdserverpb
+#include "mvcc/kv/requests.h"
 
 namespace cairn::member {
 
@@ -17,7 +15,7 @@ namespace cairn::member {
 }
 inline constexpr uint64_t kLeaseCost = 64;
 // The dearer of the two branches; 0: no puts.
-[[nodiscard]] uint64_t txn_cost(const etcdserverpb::TxnRequest& request);
+[[nodiscard]] uint64_t txn_cost(const mvcc::TxnRequest& request);
 
 // The entry that activates an alarm of a member.
 [[nodiscard]] std::string alarm_request(uint64_t member_id, uint32_t type, uint64_t request_id);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/bytes.h"
+#include "mvcc/kv/requests.h"
 #include "proto/raft_internal.pb.h"
 
 namespace cairn::member {
@@ -15,7 +16,12 @@ constexpr uint64_t kId = 0x1234;
 
 // The body of the entry that is made of the request.
 std::string logged(RequestKind kind, std::string_view request) {
-  const std::string entry = join_request(kind, request, kId);
+  mvcc::TxnRequest txn;
+  std::string anew;
+  const auto body = kind == RequestKind::kTxn ? mvcc::decode_txn(request, mvcc::TxnSource::kClient, txn, anew)
+                                              : std::optional(request);
+  EXPECT_TRUE(body);
+  const std::string entry = join_request(kind, body.value_or(""), kId);
   etcdserverpb::InternalRaftRequest parsed;
   EXPECT_TRUE(parsed.ParseFromString(entry));
   EXPECT_EQ(parsed.header().id(), kId);

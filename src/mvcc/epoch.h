@@ -146,7 +146,8 @@ class EpochDomain {
       CAIRN_ASSERT(depth_ > 0);
       if (--depth_ > 0) return;
       object_ = nullptr;
-      slot_->number.store(0, std::memory_order_seq_cst);
+      // What was looked at was looked at before; who still finds the number frees later.
+      slot_->number.store(0, std::memory_order_release);
     }
 
     EpochDomain* domain_;

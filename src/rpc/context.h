@@ -15,6 +15,7 @@
 
 #include "member/node.h"
 #include "member/requests.h"
+#include "mvcc/kv/requests.h"
 #include "net/event_loop.h"
 #include "net/http2/grpc.h"
 #include "rpc/residency.h"
@@ -56,6 +57,8 @@ class Context {
     return residency_.careful();
   }
   [[nodiscard]] const env::Clock& clock() const { return clock_; }
+  // For a transaction, while it is looked at: keeps its memory from one to the next.
+  [[nodiscard]] mvcc::TxnRequest& scratch_txn() { return scratch_txn_; }
 
   // Becomes a log entry; the call is answered with what applying it gives, or by the request timeout. What waits for
   // more than being applied (a physical compaction) waits as long as its caller does.
@@ -117,6 +120,7 @@ class Context {
   };
   std::vector<Watched> watched_;
   std::unique_ptr<net::EventLoop::Timer> watch_timer_;
+  mvcc::TxnRequest scratch_txn_;
   int64_t turn_ns_ = 0;  // clock at the turn's first request; 0: not asked yet
 };
 

@@ -202,6 +202,7 @@ class ApplyCore {
 
   ApplyOptions options_;
   mvcc::Store store_;
+  mvcc::TxnRequest txn_;  // the one that is applied: kept for its memory
   lease::Lessor lessor_;
   auth::Store auth_;
   std::set<Alarm> alarms_;

@@ -122,27 +122,29 @@ Status ApplyCore::apply_delete_range(std::string_view bytes, Tag tag) {
 }
 
 Status ApplyCore::apply_txn(std::string_view bytes, Tag tag) {
-  etcdserverpb::TxnRequest request;
-  if (!mvcc::parse_txn(bytes, request)) return std::unexpected(damaged_request());
-  const uint64_t cost = txn_cost(request);
+  std::string anew;
+  if (!mvcc::decode_txn(bytes, mvcc::TxnSource::kLog, txn_, anew)) return std::unexpected(damaged_request());
+  const uint64_t cost = txn_cost(txn_);
   if (const auto refused = refused_by_alarm(cost > 0)) {
     answer_error(tag, *refused);
     return {};
   }
   const bool fits = within_quota(cost);
-  std::string response;
+  std::string* const out = tag == 0 ? nullptr : &answer_bytes(tag);
+  const size_t offset = out == nullptr ? 0 : out->size();
   store_.begin();
-  const Status ran = mvcc::run_write_txn(
-      store_, request, [&](int64_t lease) { return lessor_.exists(lease); }, header(0), tag == 0 ? nullptr : &response);
+  const Status ran =
+      mvcc::run_write_txn(store_, txn_, [&](int64_t lease) { return lessor_.exists(lease); }, header(0), out);
   if (ran || !CAIRN_MUTANT("mvcc.revision_reused_after_failed_txn")) end_write();
+  if (out != nullptr && (!ran || !fits)) out->resize(offset);
   if (!ran) {
     if (ran.error().code == Code::kDataLoss) return ran;
     answer_error(tag, ran.error());
   } else if (!fits) {
     raise_no_space();
     answer_error(tag, errors::no_space());
-  } else {
-    answer(tag, Code::kOk, response);
+  } else if (out != nullptr) {
+    end_answer(tag, offset);
   }
   return {};
 }

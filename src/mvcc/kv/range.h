@@ -31,6 +31,11 @@ namespace cairn::mvcc {
 struct DeleteCount {
   uint64_t keys = 0;
   uint64_t key_bytes = 0;
+
+  friend DeleteCount operator+(const DeleteCount& a, const DeleteCount& b) {
+    return {a.keys + b.keys, a.key_bytes + b.key_bytes};
+  }
+  friend bool operator<(const DeleteCount& a, const DeleteCount& b) { return a.keys < b.keys; }
 };
 [[nodiscard]] DeleteCount count_deletes(const IndexRoot& root, const KeyInterval& interval);
 

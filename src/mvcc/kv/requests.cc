@@ -1,7 +1,6 @@
 #include "mvcc/kv/requests.h"
 
 #include "base/wire.h"
-#include "proto/rpc.pb.h"
 
 namespace cairn::mvcc {
 namespace {
@@ -90,35 +89,6 @@ std::optional<CompactionRequest> decode_compaction(std::string_view bytes) {
   }
   if (!in.ok()) result.reset();
   return result;
-}
-
-RangeRequest from_proto(const etcdserverpb::RangeRequest& request) {
-  return {.key = request.key(),
-          .range_end = request.range_end(),
-          .limit = request.limit(),
-          .revision = request.revision(),
-          .sort_order = static_cast<SortOrder>(request.sort_order()),
-          .sort_target = static_cast<SortTarget>(request.sort_target()),
-          .serializable = request.serializable(),
-          .keys_only = request.keys_only(),
-          .count_only = request.count_only(),
-          .min_mod_revision = request.min_mod_revision(),
-          .max_mod_revision = request.max_mod_revision(),
-          .min_create_revision = request.min_create_revision(),
-          .max_create_revision = request.max_create_revision()};
-}
-
-PutRequest from_proto(const etcdserverpb::PutRequest& request) {
-  return {.key = request.key(),
-          .value = request.value(),
-          .lease = request.lease(),
-          .prev_kv = request.prev_kv(),
-          .ignore_value = request.ignore_value(),
-          .ignore_lease = request.ignore_lease()};
-}
-
-DeleteRangeRequest from_proto(const etcdserverpb::DeleteRangeRequest& request) {
-  return {.key = request.key(), .range_end = request.range_end(), .prev_kv = request.prev_kv()};
 }
 
 }  // namespace cairn::mvcc

@@ -24,6 +24,20 @@ Message message(const std::string& text) {
   return out;
 }
 
+// A transaction with the bytes that its views point into.
+struct DecodedTxn {
+  explicit DecodedTxn(const etcdserverpb::TxnRequest& message) : bytes(message.SerializeAsString()) {
+    EXPECT_TRUE(decode_txn(bytes, TxnSource::kClient, request, anew));
+  }
+  explicit DecodedTxn(const std::string& text) : DecodedTxn(message<etcdserverpb::TxnRequest>(text)) {}
+  DecodedTxn(const DecodedTxn&) = delete;
+  DecodedTxn& operator=(const DecodedTxn&) = delete;
+
+  std::string bytes;
+  std::string anew;
+  TxnRequest request;
+};
+
 class TestStore {
  public:
   TestStore() : engine_(*storage::open_memory()) {
@@ -50,8 +64,8 @@ class TestStore {
 
   // A Range at the revision that the request asks for.
   Result<etcdserverpb::RangeResponse> try_range(const std::string& text) {
-    const auto proto = message<etcdserverpb::RangeRequest>(text);
-    const RangeRequest request = from_proto(proto);
+    const std::string request_bytes = message<etcdserverpb::RangeRequest>(text).SerializeAsString();
+    const RangeRequest request = *decode_range(request_bytes);
     CAIRN_CHECK(check_range(request));
     (void)store_->publish();
     const StoreView at = view();
@@ -86,7 +100,8 @@ class TestStore {
 
   // As the service and then the apply stage do it. Leases up to 10 exist.
   Result<etcdserverpb::TxnResponse> try_txn(const std::string& text) {
-    const auto request = message<etcdserverpb::TxnRequest>(text);
+    const DecodedTxn decoded(text);
+    const TxnRequest& request = decoded.request;
     CAIRN_CHECK(check_txn(request, 128));
     std::string bytes;
     Status ran;

@@ -1,80 +1,91 @@
 #include "mvcc/kv/txn.h"
 
 #include <algorithm>
+#include <cstring>
+
+#include <boost/container/small_vector.hpp>
 
 #include "base/check.h"
 #include "base/errors.h"
+#include "base/log.h"
+#include "mvcc/kv/compare.h"
 #include "mvcc/kv/range.h"
-#include "proto/rpc.pb.h"
 
 namespace cairn::mvcc {
 namespace {
 
-using etcdserverpb::Compare;
-using etcdserverpb::RequestOp;
-using etcdserverpb::TxnRequest;
+constexpr uint64_t kManyCompared = 100'000;  // keys: tens of milliseconds
 
 std::unexpected<Error> error(Error e) { return std::unexpected(std::move(e)); }
 
-template <class T>
-bool holds(Compare::CompareResult wanted, const T& found, const T& expected) {
-  switch (wanted) {
-    case Compare::EQUAL: return found == expected;
-    case Compare::NOT_EQUAL: return found != expected;
-    case Compare::GREATER: return found > expected;
-    case Compare::LESS: return found < expected;
-    default: return true;  // as etcd: an unknown result is true
-  }
-}
-
-// Of one key, absent when `at` is null.
-Result<bool> compare_key(const StoreView& view, const Compare& compare, const KeyVersion* at) {
-  switch (compare.target()) {
-    case Compare::VALUE: {
-      if (at == nullptr) return false;
-      CAIRN_TRY(const std::string_view record, view.records.record(at->mod));
-      const auto kv = decode_key_value(record);
-      if (!kv) return fail(Code::kDataLoss, "mvcc: damaged record at revision {}", at->mod.main);
-      return holds<std::string_view>(compare.result(), kv->value, compare.value());
-    }
-    case Compare::VERSION: return holds(compare.result(), at ? at->version : 0, int64_t{compare.version()});
-    case Compare::CREATE: return holds(compare.result(), at ? at->create : 0, int64_t{compare.create_revision()});
-    case Compare::MOD: return holds(compare.result(), at ? at->mod.main : 0, int64_t{compare.mod_revision()});
-    case Compare::LEASE: return holds(compare.result(), at ? at->lease : 0, int64_t{compare.lease()});
-    default: return holds(compare.result(), 0, 0);  // as etcd: an unknown target compares equal
-  }
-}
-
-Result<bool> compare_one(const StoreView& view, const Compare& compare) {
-  const KeyInterval interval = KeyInterval::of(compare.key(), compare.range_end());
-  if (interval.single) {
-    const auto found = view.root.find(compare.key());
-    return compare_key(view, compare, found ? &*found : nullptr);
-  }
-  bool any = false;
-  IndexCursor cursor(view.root, {interval.low, interval.to_end ? std::nullopt : std::optional(interval.high)});
-  for (cursor.seek_first(); cursor.valid(); cursor.next()) {
-    any = true;
-    CAIRN_TRY(const bool one, compare_key(view, compare, &cursor.at()));
-    if (!one) return false;
-  }
-  // An empty interval compares against zeros, but never by value.
-  return any ? Result<bool>(true) : compare_key(view, compare, nullptr);
-}
-
 // The branch taken by each transaction, in the order in which they are met.
-Status choose_path(const StoreView& view, const TxnRequest& request, std::vector<bool>& path) {
-  bool succeeded = true;
-  for (const Compare& compare : request.compare()) {
-    CAIRN_TRY(succeeded, compare_one(view, compare));
-    if (!succeeded) break;
-  }
+Status choose_path(Comparer& comparer, const TxnRequest& request, std::vector<bool>& path) {
+  CAIRN_TRY(const bool succeeded, comparer.all_hold(request.compare));
   path.push_back(succeeded);
-  for (const RequestOp& op : succeeded ? request.success() : request.failure()) {
-    if (op.has_request_txn()) CAIRN_CHECK(choose_path(view, op.request_txn(), path));
+  for (const RequestOp& op : succeeded ? request.success : request.failure) {
+    if (const TxnRequest* const txn = txn_of(op)) CAIRN_CHECK(choose_path(comparer, *txn, path));
   }
   return {};
 }
+
+Result<std::vector<bool>> choose_path(const StoreView& view, const TxnRequest& request) {
+  std::vector<bool> path;
+  Comparer comparer(view);
+  CAIRN_CHECK(choose_path(comparer, request, path));
+  // Who writes waits for it, and all others with him.
+  if (comparer.visits() >= kManyCompared) {
+    log::warn("a transaction compares very many keys; others wait meanwhile",
+              {{"keys", comparer.visits()}, {"compares", request.compare.size()}});
+  }
+  return path;
+}
+
+// The messages of an answer, nested in each other, written before their lengths are known. Room for the longest length
+// is kept in front of each and closed at the end, in one pass: however deep a transaction nests, a byte moves once.
+class Nesting {
+ public:
+  explicit Nesting(std::string& out) : out_(out), begin_(out.size()) {}
+
+  size_t open(uint32_t field) {
+    wire::append_varint(out_, wire::tag(field, wire::Type::kBytes));
+    marks_.push_back({out_.size(), slack_});
+    out_.append(kLengthBytesMax, '\0');
+    return marks_.size() - 1;
+  }
+  void close(size_t mark) {
+    // Less what will be closed up in the messages inside.
+    const size_t bytes = out_.size() - marks_[mark].at - kLengthBytesMax;
+    marks_[mark].length = bytes - (slack_ - marks_[mark].slack_before);
+    slack_ += kLengthBytesMax - wire::varint_size(marks_[mark].length);
+  }
+  // All are closed.
+  void finish() {
+    char* const data = out_.data();
+    size_t from = begin_;
+    size_t to = begin_;
+    for (const Mark& mark : marks_) {
+      std::memmove(data + to, data + from, mark.at - from);
+      to += mark.at - from;
+      to = static_cast<size_t>(wire::put_varint(data + to, mark.length) - data);
+      from = mark.at + kLengthBytesMax;
+    }
+    std::memmove(data + to, data + from, out_.size() - from);
+    out_.resize(to + out_.size() - from);
+  }
+
+ private:
+  static constexpr size_t kLengthBytesMax = 5;
+  struct Mark {
+    size_t at;  // of the room for the length
+    size_t slack_before;
+    size_t length = 0;
+  };
+
+  std::string& out_;
+  size_t begin_;
+  size_t slack_ = 0;  // room that closing up gives back, in all closed messages
+  boost::container::small_vector<Mark, 8> marks_;
+};
 
 struct Run {
   Store* store = nullptr;  // null: reads only
@@ -86,101 +97,94 @@ struct Run {
   std::vector<KeyInterval> doomed;  // deleted by what validate() has passed, which is in the order of execution
 
   Status validate(const TxnRequest& request);
-  Status execute(const TxnRequest& request, const HeaderValues& header, std::string& out);
-  Status execute_op(const RequestOp& op, std::string& out);
+  Status execute(const TxnRequest& request, const HeaderValues& header, std::string& out, Nesting& nesting);
+  Status execute_op(const RequestOp& op, std::string& out, Nesting& nesting);
   [[nodiscard]] StoreView now() const { return store != nullptr ? store->working() : *begin; }
 };
 
 Status Run::validate(const TxnRequest& request) {
   const bool succeeded = (*path)[at++];
-  for (const RequestOp& op : succeeded ? request.success() : request.failure()) {
-    switch (op.request_case()) {
-      case RequestOp::kRequestRange: {
-        auto revision = check_range_revision(op.request_range().revision(), *begin, true);
-        if (!revision) return std::unexpected(std::move(revision).error());
-        break;
-      }
-      case RequestOp::kRequestPut: {
-        const auto& put = op.request_put();
-        if (put.lease() != 0 && !(*lease_exists)(put.lease())) return error(errors::lease_not_found());
-        if (!put.ignore_value() && !put.ignore_lease()) break;
-        // compat: of a key that the transaction itself deletes before, etcd takes the old state for granted and ends
-        // for good, on every member.
-        const bool is_deleted = std::any_of(doomed.begin(), doomed.end(),
-                                            [&](const KeyInterval& interval) { return interval.contains(put.key()); });
-        if (is_deleted || !begin->root.find(put.key())) return error(errors::key_not_found());
-        break;
-      }
-      case RequestOp::kRequestDeleteRange: {
-        const auto& request_delete = op.request_delete_range();
-        doomed.push_back(KeyInterval::of(request_delete.key(), request_delete.range_end()));
-        break;
-      }
-      case RequestOp::kRequestTxn: CAIRN_CHECK(validate(op.request_txn())); break;
-      default: break;
+  for (const RequestOp& op : succeeded ? request.success : request.failure) {
+    if (const auto* const range = std::get_if<RangeRequest>(&op)) {
+      auto revision = check_range_revision(range->revision, *begin, true);
+      if (!revision) return std::unexpected(std::move(revision).error());
+    } else if (const auto* const put = std::get_if<PutRequest>(&op)) {
+      if (put->lease != 0 && !(*lease_exists)(put->lease)) return error(errors::lease_not_found());
+      if (!put->ignore_value && !put->ignore_lease) continue;
+      // compat: of a key that the transaction itself deletes before, etcd takes the old state for granted and ends
+      // for good, on every member.
+      const bool is_deleted = std::any_of(doomed.begin(), doomed.end(),
+                                          [&](const KeyInterval& interval) { return interval.contains(put->key); });
+      if (is_deleted || !begin->root.find(put->key)) return error(errors::key_not_found());
+    } else if (const auto* const deletion = std::get_if<DeleteRangeRequest>(&op)) {
+      doomed.push_back(KeyInterval::of(deletion->key, deletion->range_end));
+    } else if (const TxnRequest* const txn = txn_of(op)) {
+      CAIRN_CHECK(validate(*txn));
     }
   }
   return {};
 }
 
-void append_nested(std::string& out, uint32_t field, std::string_view message) {
-  wire::append_bytes_field(out, field, message);
-}
-
-Status Run::execute_op(const RequestOp& op, std::string& out) {
-  std::string response;
-  switch (op.request_case()) {
-    case RequestOp::kRequestRange: {
-      if (!answers) return {};
-      const StoreView view = now();
-      const RangeRequest request = from_proto(op.request_range());
-      const int64_t revision = request.revision > 0 ? request.revision : view.revision;
-      CAIRN_CHECK(append_range_response(view, request, revision, {.revision = view.revision}, response));
-      append_nested(out, 1, response);
-      return {};
-    }
-    case RequestOp::kRequestPut: {
-      PutRequest request = from_proto(op.request_put());
-      request.prev_kv = request.prev_kv && answers;
-      auto put = store->put(request);
-      if (!put) return std::unexpected(std::move(put).error());
-      if (!answers) return {};
-      append_header(response, {.revision = store->writing_revision()});
-      if (!put->previous.empty()) wire::append_bytes_field(response, 2, put->previous);
-      append_nested(out, 2, response);
-      return {};
-    }
-    case RequestOp::kRequestDeleteRange: {
-      const auto& request = op.request_delete_range();
-      std::vector<std::string> previous;
-      auto deleted = store->remove(KeyInterval::of(request.key(), request.range_end()),
-                                   request.prev_kv() && answers ? &previous : nullptr);
-      if (!deleted) return std::unexpected(std::move(deleted).error());
-      if (!answers) return {};
-      append_header(response, {.revision = store->revision() + (store->changed() ? 1 : 0)});
-      wire::append_varint_if(response, 2, static_cast<uint64_t>(*deleted));
-      for (const std::string& kv : previous) wire::append_bytes_field(response, 3, kv);
-      append_nested(out, 3, response);
-      return {};
-    }
-    case RequestOp::kRequestTxn: {
-      CAIRN_CHECK(execute(op.request_txn(), {}, response));
-      if (answers) append_nested(out, 4, response);
-      return {};
-    }
-    case RequestOp::REQUEST_NOT_SET: return error(errors::key_not_found());
+// Appends a ResponseOp's content.
+Status Run::execute_op(const RequestOp& op, std::string& out, Nesting& nesting) {
+  if (const auto* const range = std::get_if<RangeRequest>(&op)) {
+    if (!answers) return {};
+    const StoreView view = now();
+    const int64_t revision = range->revision > 0 ? range->revision : view.revision;
+    const size_t response = nesting.open(1);
+    CAIRN_CHECK(append_range_response(view, *range, revision, {.revision = view.revision}, out));
+    nesting.close(response);
+    return {};
   }
-  return {};
+  if (const auto* const asked = std::get_if<PutRequest>(&op)) {
+    PutRequest request = *asked;
+    request.prev_kv = request.prev_kv && answers;
+    auto put = store->put(request);
+    if (!put) return std::unexpected(std::move(put).error());
+    if (!answers) return {};
+    const size_t response = nesting.open(2);
+    append_header(out, {.revision = store->writing_revision()});
+    if (!put->previous.empty()) wire::append_bytes_field(out, 2, put->previous);
+    nesting.close(response);
+    return {};
+  }
+  if (const auto* const request = std::get_if<DeleteRangeRequest>(&op)) {
+    std::vector<std::string> previous;
+    auto deleted = store->remove(KeyInterval::of(request->key, request->range_end),
+                                 request->prev_kv && answers ? &previous : nullptr);
+    if (!deleted) return std::unexpected(std::move(deleted).error());
+    if (!answers) return {};
+    const size_t response = nesting.open(3);
+    append_header(out, {.revision = store->revision() + (store->changed() ? 1 : 0)});
+    wire::append_varint_if(out, 2, static_cast<uint64_t>(*deleted));
+    for (const std::string& kv : previous) wire::append_bytes_field(out, 3, kv);
+    nesting.close(response);
+    return {};
+  }
+  if (const TxnRequest* const txn = txn_of(op)) {
+    if (!answers) return execute(*txn, {}, out, nesting);
+    const size_t response = nesting.open(4);
+    CAIRN_CHECK(execute(*txn, {}, out, nesting));
+    nesting.close(response);
+    return {};
+  }
+  return error(errors::key_not_found());
 }
 
-Status Run::execute(const TxnRequest& request, const HeaderValues& header, std::string& out) {
+Status Run::execute(const TxnRequest& request, const HeaderValues& header, std::string& out, Nesting& nesting) {
   const bool succeeded = (*path)[at++];
-  append_header(out, header);
-  wire::append_varint_if(out, 2, succeeded ? 1 : 0);
-  for (const RequestOp& op : succeeded ? request.success() : request.failure()) {
-    std::string response;
-    CAIRN_CHECK(execute_op(op, response));
-    if (answers) wire::append_bytes_field(out, 3, response);
+  if (answers) {
+    append_header(out, header);
+    wire::append_varint_if(out, 2, succeeded ? 1 : 0);
+  }
+  for (const RequestOp& op : succeeded ? request.success : request.failure) {
+    if (!answers) {
+      CAIRN_CHECK(execute_op(op, out, nesting));
+      continue;
+    }
+    const size_t response = nesting.open(3);
+    CAIRN_CHECK(execute_op(op, out, nesting));
+    nesting.close(response);
   }
   return {};
 }
@@ -233,8 +237,8 @@ Status append_range_response(const StoreView& view, const RangeRequest& request,
 ReadCost read_cost(const StoreView& view, const TxnRequest& request) {
   ReadCost cost;
   // Of a few keys even the largest values are not worth looking them up twice.
-  constexpr int kFew = 8;
-  const bool few = request.compare_size() + request.success_size() + request.failure_size() <= kFew;
+  constexpr size_t kFew = 8;
+  const bool few = request.compare.size() + request.success.size() + request.failure.size() <= kFew;
   const auto add = [&](std::string_view key, std::string_view end, uint64_t keys_max) {
     if (end.empty()) {
       ++cost.visits;
@@ -247,10 +251,10 @@ ReadCost read_cost(const StoreView& view, const TxnRequest& request) {
     cost.visits += std::min(tally.count, keys_max);
     cost.bytes += tally.count <= keys_max ? tally.framed_bytes : tally.framed_bytes / tally.count * keys_max;
   };
-  for (const Compare& compare : request.compare()) add(compare.key(), compare.range_end(), UINT64_MAX);
-  for (const auto* const ops : {&request.success(), &request.failure()}) {
+  for (const Compare& compare : request.compare) add(compare.key, compare.range_end, UINT64_MAX);
+  for (const auto* const ops : {&request.success, &request.failure}) {
     for (const RequestOp& op : *ops) {
-      const RangeRequest range = from_proto(op.request_range());
+      const auto& range = std::get<RangeRequest>(op);
       cost.visits += opening_visits(view, range);
       if (!range.count_only)
         add(range.key, range.range_end, range.limit > 0 ? static_cast<uint64_t>(range.limit) : UINT64_MAX);
@@ -260,27 +264,30 @@ ReadCost read_cost(const StoreView& view, const TxnRequest& request) {
 }
 
 Status run_read_txn(const StoreView& view, const TxnRequest& request, HeaderValues header, std::string& out) {
-  std::vector<bool> path;
-  CAIRN_CHECK(choose_path(view, request, path));
+  CAIRN_TRY(const std::vector<bool> path, choose_path(view, request));
   Run run{.begin = &view, .path = &path};
   CAIRN_CHECK(run.validate(request));
   run.at = 0;
   header.revision = view.revision;
-  return run.execute(request, header, out);
+  Nesting nesting(out);
+  CAIRN_CHECK(run.execute(request, header, out, nesting));
+  nesting.finish();
+  return {};
 }
 
 Status run_write_txn(Store& store, const TxnRequest& request, const LeaseExists& lease_exists, HeaderValues header,
                      std::string* out) {
-  std::vector<bool> path;
   const StoreView begin = store.working();
-  CAIRN_CHECK(choose_path(begin, request, path));
+  CAIRN_TRY(const std::vector<bool> path, choose_path(begin, request));
   Run run{.store = &store, .begin = &begin, .lease_exists = &lease_exists, .path = &path, .answers = out != nullptr};
   if (!CAIRN_MUTANT("mvcc.revision_reused_after_failed_txn")) CAIRN_CHECK(run.validate(request));
   run.at = 0;
   // The header stands first and has the revision, which only the end knows: the body is made beside it.
   std::string body;
-  CAIRN_CHECK(run.execute(request, {}, body));
+  Nesting nesting(body);
+  CAIRN_CHECK(run.execute(request, {}, body, nesting));
   if (out == nullptr) return {};
+  nesting.finish();
   constexpr size_t kEmptyHeaderBytes = 2;
   header.revision = store.revision() + (store.changed() ? 1 : 0);
   append_header(*out, header);

@@ -17,18 +17,7 @@
 #include "mvcc/kv/store.h"
 #include "mvcc/kv/view.h"
 
-namespace etcdserverpb {
-class TxnRequest;
-}  // namespace etcdserverpb
-
 namespace cairn::mvcc {
-
-// The parser's own limit would refuse transactions that nest deeply before anything could say what is wrong with
-// them, and would end a member that finds one in its log. False: `bytes` are no TxnRequest.
-[[nodiscard]] bool parse_txn(std::string_view bytes, etcdserverpb::TxnRequest& out);
-
-// Whether Go's parser takes the bytes too: the generated one lets pass what is more than 64 bits long.
-[[nodiscard]] bool is_well_formed_txn(std::string_view bytes);
 
 // --- at the service, before the log -------------------------------------------------------------------------
 
@@ -39,12 +28,12 @@ namespace cairn::mvcc {
 //   errors: empty_key
 [[nodiscard]] Status check_delete_range(const DeleteRangeRequest& request);
 //   errors: too_many_ops, empty_key, duplicate_key, key_not_found (an operation with nothing in it), and those above
-[[nodiscard]] Status check_txn(const etcdserverpb::TxnRequest& request, uint32_t ops_max);
+[[nodiscard]] Status check_txn(const TxnRequest& request, uint32_t ops_max);
 
 // Ranges only, at the top level: needs no log entry.
-[[nodiscard]] bool is_read_only(const etcdserverpb::TxnRequest& request);
+[[nodiscard]] bool is_read_only(const TxnRequest& request);
 // Read only, and every range allows a local answer. A transaction without operations is.
-[[nodiscard]] bool is_serializable(const etcdserverpb::TxnRequest& request);
+[[nodiscard]] bool is_serializable(const TxnRequest& request);
 
 // --- carrying out -------------------------------------------------------------------------------------------
 
@@ -64,11 +53,11 @@ struct ReadCost {
   uint64_t visits = 0;
   uint64_t bytes = 0;
 };
-[[nodiscard]] ReadCost read_cost(const StoreView& view, const etcdserverpb::TxnRequest& request);
+[[nodiscard]] ReadCost read_cost(const StoreView& view, const TxnRequest& request);
 
 // Reads only. Appends the encoded TxnResponse to `out`.
 //   errors: future_rev, compacted, kDataLoss
-[[nodiscard]] Status run_read_txn(const StoreView& view, const etcdserverpb::TxnRequest& request, HeaderValues header,
+[[nodiscard]] Status run_read_txn(const StoreView& view, const TxnRequest& request, HeaderValues header,
                                   std::string& out);
 
 // Whether a lease exists, asked when a put names one.
@@ -77,8 +66,8 @@ using LeaseExists = std::function<bool(int64_t)>;
 // Between store.begin() and store.end(). Appends the encoded TxnResponse to `out`; header.revision is set here. Null:
 // nobody waits for the answer, so nothing is read that only the answer would show.
 //   errors: future_rev, compacted, lease_not_found, key_not_found (nothing is changed then); kDataLoss
-[[nodiscard]] Status run_write_txn(Store& store, const etcdserverpb::TxnRequest& request,
-                                   const LeaseExists& lease_exists, HeaderValues header, std::string* out);
+[[nodiscard]] Status run_write_txn(Store& store, const TxnRequest& request, const LeaseExists& lease_exists,
+                                   HeaderValues header, std::string* out);
 
 // The RangeResponse of a request inside a transaction or from the log, built whole.
 [[nodiscard]] Status append_range_response(const StoreView& view, const RangeRequest& request, int64_t revision,

@@ -4,43 +4,14 @@
 #include <optional>
 #include <set>
 
-#include <google/protobuf/io/coded_stream.h>
-
 #include "base/errors.h"
-#include "base/wire.h"
 #include "mvcc/kv/txn.h"
-#include "proto/rpc.pb.h"
+#include "mvcc/kv/visit.h"
 
 namespace cairn::mvcc {
 namespace {
 
-// Levels of messages, two a transaction: far above what ops_max allows, and no danger to the stack.
-constexpr int kParseDepthMax = 2000;
-
-using etcdserverpb::RequestOp;
-using etcdserverpb::TxnRequest;
-
 std::unexpected<Error> error(Error e) { return std::unexpected(std::move(e)); }
-
-enum class Kind : uint8_t { kTxn, kOperation, kLeaf };
-
-// The message that a field of such a message holds; nullopt: none.
-std::optional<Kind> held_by(Kind kind, uint32_t field) {
-  if (kind == Kind::kTxn && field == 1) return Kind::kLeaf;  // a compare
-  if (kind == Kind::kTxn && (field == 2 || field == 3)) return Kind::kOperation;
-  if (kind == Kind::kOperation && field >= 1 && field <= 3) return Kind::kLeaf;
-  if (kind == Kind::kOperation && field == 4) return Kind::kTxn;
-  return std::nullopt;
-}
-
-bool is_well_formed(std::string_view bytes, Kind kind) {
-  wire::Reader in(bytes);
-  while (in.next()) {
-    const auto held = held_by(kind, in.field());
-    if (held && in.type() == wire::Type::kBytes && !is_well_formed(in.bytes(), *held)) return false;
-  }
-  return in.ok();
-}
 
 // The keys that one branch puts, and the intervals that it deletes.
 struct Touched {
@@ -57,20 +28,20 @@ bool deletes_one_of(const std::vector<KeyInterval>& deletes, const std::set<std:
 
 // The intervals and puts of a branch; puts of nested transactions may repeat between the two branches of one of them
 // (only one is taken), but not otherwise.
-Result<Touched> collect(const google::protobuf::RepeatedPtrField<RequestOp>& ops) {
+Result<Touched> collect(const std::vector<RequestOp>& ops) {
   Touched all;
   for (const RequestOp& op : ops) {
-    if (op.has_request_delete_range()) {
-      const auto& request = op.request_delete_range();
-      const KeyInterval interval = KeyInterval::of(request.key(), request.range_end());
+    if (const auto* request = std::get_if<DeleteRangeRequest>(&op)) {
+      const KeyInterval interval = KeyInterval::of(request->key, request->range_end);
       // compat: as etcd, one that goes on to the last key is not looked at here, and may meet puts.
       if (!interval.to_end) all.deletes.push_back(interval);
     }
   }
   for (const RequestOp& op : ops) {
-    if (!op.has_request_txn()) continue;
-    CAIRN_TRY(const Touched then_branch, collect(op.request_txn().success()));
-    CAIRN_TRY(const Touched else_branch, collect(op.request_txn().failure()));
+    const TxnRequest* const txn = txn_of(op);
+    if (txn == nullptr) continue;
+    CAIRN_TRY(const Touched then_branch, collect(txn->success));
+    CAIRN_TRY(const Touched else_branch, collect(txn->failure));
     std::set<std::string_view> nested = then_branch.puts;
     nested.insert(else_branch.puts.begin(), else_branch.puts.end());
     for (const std::string_view key : nested) {
@@ -82,46 +53,39 @@ Result<Touched> collect(const google::protobuf::RepeatedPtrField<RequestOp>& ops
     }
   }
   for (const RequestOp& op : ops) {
-    if (!op.has_request_put()) continue;
-    const std::string_view key = op.request_put().key();
-    if (!all.puts.insert(key).second) return error(errors::duplicate_key());
-    if (deletes_one_of(all.deletes, {key})) return error(errors::duplicate_key());
+    const auto* const request = std::get_if<PutRequest>(&op);
+    if (request == nullptr) continue;
+    if (!all.puts.insert(request->key).second) return error(errors::duplicate_key());
+    if (deletes_one_of(all.deletes, {request->key})) return error(errors::duplicate_key());
   }
   return all;
 }
 
-Status check_ops(const TxnRequest& request, int64_t budget) {
-  const int64_t width = std::max({request.compare_size(), request.success_size(), request.failure_size()});
-  if (width > budget) return error(errors::too_many_ops());
-  for (const auto& compare : request.compare()) {
-    if (compare.key().empty()) return error(errors::empty_key());
+// The parts one by one. Nested transactions share the budget: what one takes, at its widest, those in it lack.
+class PartCheck {
+ public:
+  explicit PartCheck(uint32_t ops_max) : budgets_{ops_max} {}
+
+  Status operator()(const TxnRequest& txn, size_t depth) {
+    const auto width = static_cast<int64_t>(std::max({txn.compare.size(), txn.success.size(), txn.failure.size()}));
+    budgets_.resize(depth + 1);
+    if (width > budgets_[depth]) return error(errors::too_many_ops());
+    budgets_.push_back(budgets_[depth] - width);
+    return {};
   }
-  for (const auto* branch : {&request.success(), &request.failure()}) {
-    for (const RequestOp& op : *branch) {
-      switch (op.request_case()) {
-        case RequestOp::kRequestRange: CAIRN_CHECK(check_range(from_proto(op.request_range()))); break;
-        case RequestOp::kRequestPut: CAIRN_CHECK(check_put(from_proto(op.request_put()))); break;
-        case RequestOp::kRequestDeleteRange:
-          CAIRN_CHECK(check_delete_range(from_proto(op.request_delete_range())));
-          break;
-        case RequestOp::kRequestTxn: CAIRN_CHECK(check_ops(op.request_txn(), budget - width)); break;
-        case RequestOp::REQUEST_NOT_SET: return error(errors::key_not_found());
-      }
-    }
+  Status operator()(const Compare& compare, size_t) {
+    return compare.key.empty() ? Status(error(errors::empty_key())) : Status{};
   }
-  return {};
-}
+  Status operator()(const RangeRequest& request, size_t) { return check_range(request); }
+  Status operator()(const PutRequest& request, size_t) { return check_put(request); }
+  Status operator()(const DeleteRangeRequest& request, size_t) { return check_delete_range(request); }
+  Status operator()(std::monostate, size_t) { return error(errors::key_not_found()); }
+
+ private:
+  std::vector<int64_t> budgets_;  // by depth, down to the transaction that is looked at, and that of those in it
+};
 
 }  // namespace
-
-bool parse_txn(std::string_view bytes, TxnRequest& out) {
-  google::protobuf::io::CodedInputStream in(reinterpret_cast<const uint8_t*>(bytes.data()),
-                                            static_cast<int>(bytes.size()));
-  in.SetRecursionLimit(kParseDepthMax);
-  return out.ParseFromCodedStream(&in) && in.ConsumedEntireMessage();
-}
-
-bool is_well_formed_txn(std::string_view bytes) { return is_well_formed(bytes, Kind::kTxn); }
 
 Status check_range(const RangeRequest& request) {
   if (request.key.empty()) return error(errors::empty_key());
@@ -144,26 +108,28 @@ Status check_delete_range(const DeleteRangeRequest& request) {
 }
 
 Status check_txn(const TxnRequest& request, uint32_t ops_max) {
-  CAIRN_CHECK(check_ops(request, ops_max));
-  for (const auto* branch : {&request.success(), &request.failure()}) {
+  CAIRN_CHECK(visit_parts(request, PartCheck(ops_max)));
+  for (const auto* branch : {&request.success, &request.failure}) {
+    if (branch->empty() || (branch->size() == 1 && txn_of(branch->front()) == nullptr)) continue;  // nothing to repeat
     if (auto touched = collect(*branch); !touched) return std::unexpected(std::move(touched).error());
   }
   return {};
 }
 
 bool is_read_only(const TxnRequest& request) {
-  for (const auto* branch : {&request.success(), &request.failure()}) {
+  for (const auto* branch : {&request.success, &request.failure}) {
     for (const RequestOp& op : *branch) {
-      if (!op.has_request_range()) return false;
+      if (!std::holds_alternative<RangeRequest>(op)) return false;
     }
   }
   return true;
 }
 
 bool is_serializable(const TxnRequest& request) {
-  for (const auto* branch : {&request.success(), &request.failure()}) {
+  for (const auto* branch : {&request.success, &request.failure}) {
     for (const RequestOp& op : *branch) {
-      if (!op.has_request_range() || !op.request_range().serializable()) return false;
+      const auto* const range = std::get_if<RangeRequest>(&op);
+      if (range == nullptr || !range->serializable) return false;
     }
   }
   return true;

@@ -5,7 +5,7 @@
 #include "member/requests.h"
 #include "mvcc/kv/range.h"
 #include "mvcc/kv/txn.h"
-#include "proto/rpc.pb.h"
+#include "mvcc/kv/visit.h"
 #include "rpc/one_request.h"
 #include "rpc/range_call.h"
 #include "rpc/unmarshal.h"
@@ -52,8 +52,7 @@ Status read_single_key(const member::PublishedDomain::Guard& state, const member
   return {};
 }
 
-void answer_single_key(net::Call& call, Context& context, std::string_view message) {
-  const mvcc::RangeRequest request = *mvcc::decode_range(message);
+void answer_single_key(net::Call& call, Context& context, const mvcc::RangeRequest& request, std::string_view message) {
   const auto state = context.enter();
   const auto revision = mvcc::check_range_revision(request.revision, state->kv, false);
   if (!revision) return finish_with(call, revision.error());
@@ -102,10 +101,13 @@ class RangeHandler final : public UnaryHandler {
     const auto request = mvcc::decode_range(message);
     if (!request) return finish_with(call, unmarshal_error(streams_ ? Answer::kStream : Answer::kOne));
     if (const auto checked = check(*request); !checked) return finish_with(call, checked.error());
-    if (request->serializable || context_.enter()->reads_alone) return run(call, message);
+    {
+      const auto state = context_.enter();  // read from as well
+      if (request->serializable || state->reads_alone) return run(call, *request, message);
+    }
     message_ = message;
     context_.when_linearizable(call, [this](net::Call& later, const Error* error) {
-      error != nullptr ? finish_with(later, *error) : run(later, message_);
+      error != nullptr ? finish_with(later, *error) : run(later, *mvcc::decode_range(message_), message_);
     });
   }
 
@@ -126,9 +128,8 @@ class RangeHandler final : public UnaryHandler {
     return {};
   }
 
-  void run(net::Call& call, std::string_view message) {
-    const mvcc::RangeRequest request = *mvcc::decode_range(message);
-    if (!streams_ && is_single_key(request)) return answer_single_key(call, context_, message);
+  void run(net::Call& call, const mvcc::RangeRequest& request, std::string_view message) {
+    if (!streams_ && is_single_key(request)) return answer_single_key(call, context_, request, message);
     const bool from_index = request.count_only;
     if (from_index || !context_.careful()) {
       const auto state = context_.enter();
@@ -193,26 +194,13 @@ bool within_quota(net::Call& call, Context& context, uint64_t cost) {
   return false;
 }
 
-mvcc::DeleteCount operator+(const mvcc::DeleteCount& a, const mvcc::DeleteCount& b) {
-  return {a.keys + b.keys, a.key_bytes + b.key_bytes};
-}
-
-// Of the branch that deletes more. Single keys are not looked for: they are as few as operations.
-mvcc::DeleteCount count_deletes(const mvcc::IndexRoot& root, const etcdserverpb::TxnRequest& request) {
-  const auto count = [&root](const auto& ops) {
-    mvcc::DeleteCount sum;
-    for (const auto& op : ops) {
-      if (op.has_request_delete_range() && !op.request_delete_range().range_end().empty()) {
-        const auto& range = op.request_delete_range();
-        sum = sum + mvcc::count_deletes(root, mvcc::KeyInterval::of(range.key(), range.range_end()));
-      }
-      if (op.has_request_txn()) sum = sum + count_deletes(root, op.request_txn());
-    }
-    return sum;
-  };
-  const mvcc::DeleteCount success = count(request.success());
-  const mvcc::DeleteCount failure = count(request.failure());
-  return success.keys >= failure.keys ? success : failure;
+// Single keys are not looked for: there are as few of them as operations.
+mvcc::DeleteCount count_deletes(const mvcc::IndexRoot& root, const mvcc::TxnRequest& request) {
+  return mvcc::dearer_branch<mvcc::DeleteCount>(request, [&](const mvcc::RequestOp& op) {
+    const auto* const range = std::get_if<mvcc::DeleteRangeRequest>(&op);
+    if (range == nullptr || range->range_end.empty()) return mvcc::DeleteCount{};
+    return mvcc::count_deletes(root, mvcc::KeyInterval::of(range->key, range->range_end));
+  });
 }
 
 class PutHandler final : public UnaryHandler {
@@ -221,6 +209,7 @@ class PutHandler final : public UnaryHandler {
   void on_message(net::Call& call, std::string_view message) override {
     const auto request = mvcc::decode_put(message);
     if (!request) return finish_with(call, unmarshal_error());
+    const auto state = context_.enter();  // once for all that looks at it below
     // As etcd: no room is said before what is wrong with the request.
     const uint64_t cost = member::put_cost(request->key.size(), request->value.size());
     if (!within_quota(call, context_, cost)) return;
@@ -261,33 +250,40 @@ class TxnHandler final : public UnaryHandler {
  public:
   using UnaryHandler::UnaryHandler;
   void on_message(net::Call& call, std::string_view message) override {
-    etcdserverpb::TxnRequest request;
-    if (!mvcc::parse_txn(message, request) || !mvcc::is_well_formed_txn(message)) {
-      return finish_with(call, unmarshal_error());
-    }
-    if (!within_quota(call, context_, member::txn_cost(request))) return;
+    mvcc::TxnRequest& request = context_.scratch_txn();
+    std::string anew;
+    const auto body = mvcc::decode_txn(message, mvcc::TxnSource::kClient, request, anew);
+    if (!body) return finish_with(call, unmarshal_error());
+    const auto state = context_.enter();  // once for all that looks at it below
+    const uint64_t cost = member::txn_cost(request);
+    if (!within_quota(call, context_, cost)) return;
     if (const auto checked = mvcc::check_txn(request, context_.limits().txn_ops_max); !checked) {
       return finish_with(call, checked.error());
     }
     if (!mvcc::is_read_only(request)) {
-      if (!context_.node().admit_deletes(count_deletes(context_.enter()->kv.root, request))) {
+      if (!context_.node().admit_deletes(count_deletes(state->kv.root, request))) {
         return finish_with(call, errors::no_space());
       }
-      return context_.propose(call, member::RequestKind::kTxn, message, Context::Wait::kApplied,
-                              member::txn_cost(request));
+      return context_.propose(call, member::RequestKind::kTxn, *body, Context::Wait::kApplied, cost);
     }
-    if (mvcc::is_serializable(request)) return run(call, request, message);
-    message_ = message;
+    if (mvcc::is_serializable(request)) return run(call, request, *body);
+    message_ = *body;
     context_.when_linearizable(call, [this](net::Call& later, const Error* error) {
       if (error != nullptr) return finish_with(later, *error);
-      etcdserverpb::TxnRequest again;
-      (void)mvcc::parse_txn(message_, again);  // as before
+      mvcc::TxnRequest& again = context_.scratch_txn();
+      decode_again(message_, again);
       run(later, again, message_);
     });
   }
 
  private:
-  void run(net::Call& call, const etcdserverpb::TxnRequest& request, std::string_view message) {
+  // What was decoded before, and is plain.
+  static void decode_again(std::string_view bytes, mvcc::TxnRequest& out) {
+    std::string none;
+    (void)mvcc::decode_txn(bytes, mvcc::TxnSource::kLog, out, none);
+  }
+
+  void run(net::Call& call, const mvcc::TxnRequest& request, std::string_view message) {
     if (!context_.careful()) {
       const auto state = context_.enter();
       const mvcc::ReadCost cost = mvcc::read_cost(state->kv, request);
@@ -299,14 +295,14 @@ class TxnHandler final : public UnaryHandler {
     context_.answer_elsewhere(call,
                               [&node = context_.node(), bytes = std::string(message)](
                                   member::PublishedDomain::Reader& reader) -> Result<std::string> {
-                                etcdserverpb::TxnRequest again;
-                                (void)mvcc::parse_txn(bytes, again);  // as before
+                                mvcc::TxnRequest again;
+                                decode_again(bytes, again);
                                 return read(reader.enter(), node, again);
                               });
   }
 
   static Result<std::string> read(const member::PublishedDomain::Guard& state, const member::Node& node,
-                                  const etcdserverpb::TxnRequest& request) {
+                                  const mvcc::TxnRequest& request) {
     std::string response;
     CAIRN_CHECK(mvcc::run_read_txn(state->kv, request, response_header(*state, node, 0), response));
     return response;

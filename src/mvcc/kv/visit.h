@@ -1,0 +1,102 @@
+// mvcc/kv/visit.h: one walk over the parts of a request, from which everything follows that is asked of it before it
+// runs: what it touches, what it costs, whether it is well made.
+//
+//     visit_parts()    every part of a transaction, in order: for checks
+//     visit_touches()  the intervals of keys that a request reads or writes: for authorisation and sizes
+//     dearer_branch()  a sum over operations, where only one branch of each transaction will run: for costs
+//
+// Source: docs/architecture.md, "Transactions".
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+#include <variant>
+
+#include "base/error.h"
+#include "mvcc/kv/key_value.h"
+#include "mvcc/kv/requests.h"
+
+namespace cairn::mvcc {
+
+// Calls `visit(part, depth)` for the transaction, each of its compares and each operation of both branches, nested
+// transactions in their place. Parts are TxnRequest, Compare, RangeRequest, PutRequest, DeleteRangeRequest and
+// std::monostate (an operation with nothing in it); the outermost transaction has depth 0. The first error ends the
+// walk and is returned.
+template <class Visit>
+Status visit_parts(const TxnRequest& txn, Visit&& visit, size_t depth = 0) {
+  CAIRN_CHECK(visit(txn, depth));
+  for (const Compare& compare : txn.compare) CAIRN_CHECK(visit(compare, depth));
+  for (const auto* const branch : {&txn.success, &txn.failure}) {
+    for (const RequestOp& op : *branch) {
+      CAIRN_CHECK(std::visit(
+          [&](const auto& part) -> Status {
+            if constexpr (std::is_same_v<std::decay_t<decltype(part)>, std::unique_ptr<TxnRequest>>) {
+              return visit_parts(*part, visit, depth + 1);
+            } else {
+              return visit(part, depth);
+            }
+          },
+          op));
+    }
+  }
+  return {};
+}
+
+enum class Access : uint8_t { kRead, kWrite };
+
+// One interval of keys, and what is done to it. A request that shows what it replaces reads that as well.
+struct Touch {
+  KeyInterval interval;
+  Access access = Access::kRead;
+};
+
+template <class Visit>
+void visit_touches(const RangeRequest& request, Visit&& visit) {
+  visit(Touch{KeyInterval::of(request.key, request.range_end), Access::kRead});
+}
+template <class Visit>
+void visit_touches(const PutRequest& request, Visit&& visit) {
+  visit(Touch{KeyInterval::of(request.key, {}), Access::kWrite});
+  if (request.prev_kv) visit(Touch{KeyInterval::of(request.key, {}), Access::kRead});
+}
+template <class Visit>
+void visit_touches(const DeleteRangeRequest& request, Visit&& visit) {
+  visit(Touch{KeyInterval::of(request.key, request.range_end), Access::kWrite});
+  if (request.prev_kv) visit(Touch{KeyInterval::of(request.key, request.range_end), Access::kRead});
+}
+template <class Visit>
+void visit_touches(const Compare& request, Visit&& visit) {
+  visit(Touch{KeyInterval::of(request.key, request.range_end), Access::kRead});
+}
+// Of both branches: which one will run is not known beforehand.
+template <class Visit>
+void visit_touches(const TxnRequest& request, Visit&& visit) {
+  (void)visit_parts(request, [&](const auto& part, size_t) -> Status {
+    using Part = std::decay_t<decltype(part)>;
+    if constexpr (!std::is_same_v<Part, TxnRequest> && !std::is_same_v<Part, std::monostate>) {
+      visit_touches(part, visit);
+    }
+    return {};
+  });
+}
+
+// The sum of `of(op)` over the operations that run at most: of each transaction the branch that comes to more. `of` is
+// not asked about nested transactions. `Sum` has + and <, and begins as Sum{}.
+template <class Sum, class Of>
+[[nodiscard]] Sum dearer_branch(const TxnRequest& txn, const Of& of) {
+  const auto branch_sum = [&](const std::vector<RequestOp>& ops) {
+    Sum sum{};
+    for (const RequestOp& op : ops) {
+      const TxnRequest* const nested = txn_of(op);
+      sum = sum + (nested != nullptr ? dearer_branch<Sum>(*nested, of) : of(op));
+    }
+    return sum;
+  };
+  const Sum success = branch_sum(txn.success);
+  const Sum failure = branch_sum(txn.failure);
+  return success < failure ? failure : success;
+}
+
+}  // namespace cairn::mvcc
