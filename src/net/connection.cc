@@ -7,30 +7,51 @@
 #include "net/http1/http1_session.h"
 #include "net/http2/http2_session.h"
 #include "net/loop.h"
+#include "net/refusal.h"
 
 namespace cairn::net {
 namespace {
 
 // No HTTP/1.1 method begins so; nghttp2 checks the rest of the preface.
 constexpr std::string_view kHttp2Start = "PRI ";
-constexpr unsigned kReadsATurn = 4;   // of Loop::kReadBytes: others want their turn
-constexpr unsigned kWritesATurn = 4;  // of Output::kBytesMax
-constexpr int64_t kGoodbyeNs = 1'000'000'000;
+constexpr unsigned kReadsATurn = 4;            // of Loop::kReadBytes: others want their turn
+constexpr unsigned kWritesATurn = 4;           // of Output::kBytesMax
+constexpr int64_t kGoodbyeNs = 1'000'000'000;  // for the peer's end
+constexpr int64_t kRefusalNs = 1'000'000'000;  // for the first bytes of one that is refused
 
 }  // namespace
 
-Connection::Connection(Loop& loop, int fd, const ServerOptions& options, Services services)
+Connection::Connection(Loop& loop, int fd, Seat seat, const ServerOptions& options, Services services)
     : loop_(loop),
+      fd_(fd),
+      seat_(std::move(seat)),
       options_(options),
       services_(services),
-      descriptor_(loop.reactor().watch(fd, *this)),
       transport_(clear_transport(fd)) {}
 
 Connection::~Connection() { loop_.timers().remove(*this); }
 
-void Connection::start() {
-  loop_.timers().add(*this, loop_.now_ns() + options_.http_header_timeout_ns);
+bool Connection::start() {
+  auto watched = loop_.reactor().watch(fd_, *this);
+  if (!watched) {
+    log::error("closing a connection", {{"error", watched.error().message}});
+    return false;
+  }
+  descriptor_ = *std::move(watched);
+  set_timer(services_.refuse ? kRefusalNs : options_.http_header_timeout_ns);
   descriptor_->wait_readable();
+  return true;
+}
+
+bool Connection::mark_closing() {
+  if (phase_ == Phase::kClosing) return false;
+  phase_ = Phase::kClosing;
+  return true;
+}
+
+void Connection::set_timer(int64_t delay_ns) {
+  loop_.timers().remove(*this);
+  loop_.timers().add(*this, loop_.now_ns() + delay_ns);
 }
 
 void Connection::drain() {
@@ -44,7 +65,7 @@ void Connection::drain() {
 }
 
 void Connection::wake() {
-  if (flush_asked_ || closing_) return;
+  if (flush_asked_ || phase_ == Phase::kClosing) return;
   flush_asked_ = true;
   loop_.flush_later(*this);
 }
@@ -55,15 +76,42 @@ void Connection::on_closed() {
   descriptor_.reset();
 }
 
-// Before the protocol is known: nothing came in time. Afterwards: the goodbye took too long.
-void Connection::on_timer() { loop_.close_later(*this); }
+void Connection::on_timer() {
+  switch (phase_) {
+    case Phase::kUnknown:      // nothing came in time
+    case Phase::kWriteClosed:  // the peer does not end its side
+      loop_.close_later(*this);
+      return;
+    case Phase::kOpen:
+    case Phase::kGoodbye: {
+      if (!blocked_) return;
+      const uint64_t taken_bytes = acknowledged_bytes() - mark_bytes_;
+      if (taken_bytes < options_.reader_bytes_min()) {
+        log::warn("closing a connection whose client does not take what is sent", {{"taken-bytes", taken_bytes}});
+        loop_.close_later(*this);
+        return;
+      }
+      watch_progress();
+      return;
+    }
+    case Phase::kClosing: return;
+  }
+}
+
+void Connection::watch_progress() {
+  mark_bytes_ = acknowledged_bytes();
+  set_timer(options_.reader_stall_ns);
+}
 
 bool Connection::sniff(std::string_view bytes) {
   const size_t compared = std::min(bytes.size(), kHttp2Start.size());
   const bool http2 = bytes.substr(0, compared) == kHttp2Start.substr(0, compared);
   if (http2 && compared < kHttp2Start.size()) return false;  // not told yet
   loop_.timers().remove(*this);
-  if (http2 && services_.router != nullptr) {
+  phase_ = Phase::kOpen;
+  if (services_.refuse) {
+    protocol_ = std::make_unique<Refusal>(http2);
+  } else if (http2 && services_.router != nullptr) {
     protocol_ = std::make_unique<Http2Session>(loop_, options_, *services_.router, *this);
   } else if (services_.http != nullptr) {
     protocol_ = std::make_unique<Http1Session>(loop_, options_, *services_.http, *this);
@@ -76,9 +124,9 @@ bool Connection::sniff(std::string_view bytes) {
 }
 
 void Connection::on_readable() {
-  if (closing_) return;
+  if (phase_ == Phase::kClosing) return;
   wake();  // to ask for the next event, whatever comes of this one
-  if (write_closed_) {
+  if (phase_ == Phase::kGoodbye || phase_ == Phase::kWriteClosed) {
     read_away();
     return;
   }
@@ -103,8 +151,8 @@ void Connection::on_readable() {
         return;
       }
     }
-    if (!protocol_->receive(bytes)) goodbye_ = true;
-    if (goodbye_ || moved.bytes < Loop::kReadBytes || !protocol_->may_read(blocked_)) return;
+    if (!protocol_->receive(bytes)) begin_goodbye();
+    if (phase_ != Phase::kOpen || moved.bytes < Loop::kReadBytes || !protocol_->may_read(blocked_)) return;
   }
 }
 
@@ -114,25 +162,31 @@ void Connection::read_away() {
 }
 
 void Connection::on_writable() {
-  if (closing_) return;
+  if (phase_ == Phase::kClosing) return;
   blocked_ = false;
   wake();
 }
 
-void Connection::write_pending() {
-  const std::string_view rest = std::string_view(pending_).substr(pending_offset_);
-  const Transport::Moved moved = transport_->write(rest);
+// False: the connection is lost.
+bool Connection::write_some(std::string_view bytes, size_t& written) {
+  const Transport::Moved moved = transport_->write(bytes);
   loop_.counters().socket_writes.add();
   loop_.counters().socket_bytes_out.add(moved.bytes);
+  written = moved.bytes;
+  written_bytes_ += moved.bytes;
   if (moved.outcome == Transport::Outcome::kClosed) {
     loop_.close_later(*this);
-    return;
+    return false;
   }
-  pending_offset_ += moved.bytes;
-  if (moved.bytes < rest.size()) {
-    blocked_ = true;
-    return;
-  }
+  blocked_ = moved.bytes < bytes.size();
+  return true;
+}
+
+void Connection::write_pending() {
+  size_t written = 0;
+  if (!write_some(std::string_view(pending_).substr(pending_offset_), written)) return;
+  pending_offset_ += written;
+  if (blocked_) return;
   pending_ = {};
   pending_offset_ = 0;
 }
@@ -143,16 +197,10 @@ void Connection::fill_and_write() {
     out.clear();
     protocol_->output(out);
     if (out.size() == 0) return;
-    const Transport::Moved moved = transport_->write(out.view());
-    loop_.counters().socket_writes.add();
-    loop_.counters().socket_bytes_out.add(moved.bytes);
-    if (moved.outcome == Transport::Outcome::kClosed) {
-      loop_.close_later(*this);
-      return;
-    }
-    if (moved.bytes < out.size()) {
-      pending_ = out.view().substr(moved.bytes);
-      blocked_ = true;
+    size_t written = 0;
+    if (!write_some(out.view(), written)) return;
+    if (blocked_) {
+      pending_ = out.view().substr(written);
       return;
     }
     // A turn's answers fit in one buffer, mostly: asking again only when it was near full saves a call.
@@ -163,27 +211,34 @@ void Connection::fill_and_write() {
 
 void Connection::flush() {
   flush_asked_ = false;
-  if (closing_) return;
+  if (phase_ == Phase::kClosing) return;
   more_to_send_ = false;
-  if (!write_closed_) {
+  if (phase_ != Phase::kWriteClosed) {
     if (!blocked_ && !pending_.empty()) write_pending();
-    if (!blocked_ && !closing_ && protocol_ != nullptr) fill_and_write();
-    if (closing_) return;
-    if (protocol_ != nullptr && protocol_->wants_close()) goodbye_ = true;
-    if (goodbye_) say_goodbye();
-    if (closing_) return;
+    if (!blocked_ && phase_ != Phase::kClosing && protocol_ != nullptr) fill_and_write();
+    if (phase_ == Phase::kClosing) return;
+    if (protocol_ != nullptr && protocol_->wants_close()) begin_goodbye();
+    if (phase_ == Phase::kGoodbye && !blocked_ && !more_to_send_) close_write();
   }
-  if (blocked_) descriptor_->wait_writable();
-  if (protocol_ == nullptr || protocol_->may_read(blocked_)) descriptor_->wait_readable();
+  if (blocked_) {
+    descriptor_->wait_writable();
+    if (!is_set()) watch_progress();
+  } else if (phase_ == Phase::kOpen && is_set()) {
+    loop_.timers().remove(*this);
+  }
+  if (phase_ != Phase::kOpen || protocol_->may_read(blocked_)) descriptor_->wait_readable();
   if (more_to_send_) wake();
 }
 
-// Sends what is left, then ends our side and waits a moment for the peer's: closing with bytes unread would make
-// the kernel drop what the peer has not read yet.
-void Connection::say_goodbye() {
-  if (!is_set()) loop_.timers().add(*this, loop_.now_ns() + kGoodbyeNs);
-  if (blocked_ || more_to_send_) return;
-  write_closed_ = true;
+void Connection::begin_goodbye() {
+  if (phase_ == Phase::kOpen) phase_ = Phase::kGoodbye;
+}
+
+// Ends our side and waits a moment for the peer's: closing with bytes unread would make the kernel drop what the peer
+// has not read yet.
+void Connection::close_write() {
+  phase_ = Phase::kWriteClosed;
+  set_timer(kGoodbyeNs);
   transport_->close_write();
 }
 

@@ -1,7 +1,10 @@
 #include "net/listener.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
+#include <utility>
 
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -67,6 +70,13 @@ void prepare(int fd) {
   set(IPPROTO_TCP, TCP_NOTSENT_LOWAT, kUnsentBytes);
 }
 
+// The connection at the queue's front has gone, or its network fails: the next may be good. See accept(2).
+bool is_about_one_connection(int error) {
+  constexpr int kErrors[] = {EINTR,  ECONNABORTED, ENETDOWN,     EPROTO,     ENOPROTOOPT,
+                             ENONET, EHOSTDOWN,    EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH};
+  return std::find(std::begin(kErrors), std::end(kErrors), error) != std::end(kErrors);
+}
+
 }  // namespace
 
 Result<BoundSocket> listen_on(std::string_view address) {
@@ -117,12 +127,14 @@ struct Listener::Pause {
   std::unique_ptr<EventLoop::Timer> timer;
 };
 
-Listener::Listener(Loop& loop, int fd, OnAccept on_accept)
-    : loop_(loop),
-      on_accept_(std::move(on_accept)),
-      descriptor_(loop.reactor().watch(fd, *this)),
-      pause_(std::make_unique<Pause>()) {
-  descriptor_->wait_readable();
+Listener::Listener(Loop& loop, OnAccept on_accept)
+    : loop_(loop), on_accept_(std::move(on_accept)), pause_(std::make_unique<Pause>()) {}
+
+Result<std::unique_ptr<Listener>> Listener::open(Loop& loop, int fd, OnAccept on_accept) {
+  std::unique_ptr<Listener> listener(new Listener(loop, std::move(on_accept)));
+  CAIRN_TRY(listener->descriptor_, loop.reactor().watch(fd, *listener));
+  listener->descriptor_->wait_readable();
+  return listener;
 }
 
 Listener::~Listener() = default;
@@ -131,12 +143,15 @@ void Listener::on_readable() {
   for (unsigned accepts = 0; accepts < kAcceptsATurn; ++accepts) {
     const int fd = ::accept4(descriptor_->fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
-      if (errno == EINTR || errno == ECONNABORTED) continue;
+      if (is_about_one_connection(errno)) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) break;
-      log::error("accept failed; trying again soon", {{"error", std::strerror(errno)}});
+      if (!std::exchange(is_failing_, true)) {
+        log::error("accept failed; trying again until it works", {{"error", std::strerror(errno)}});
+      }
       pause_->timer = loop_.after(kPauseNs, [this] { descriptor_->wait_readable(); });
       return;
     }
+    if (std::exchange(is_failing_, false)) log::info("accept works again");
     prepare(fd);
     on_accept_(fd);
   }

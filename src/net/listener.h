@@ -21,15 +21,18 @@ struct BoundSocket {
 //   errors: kInvalidArgument when the text is no "host:port" or does not resolve, kUnavailable when binding fails
 Result<BoundSocket> listen_on(std::string_view address);
 
-// Accepts on one loop and hands sockets on.
+// Accepts on one loop and hands sockets on. When descriptors run out it waits a moment before each new try, and says so
+// once.
 class Listener final : private Reactor::Handler {
  public:
   using OnAccept = std::function<void(int fd)>;
   // Owns `fd`.
-  Listener(Loop& loop, int fd, OnAccept on_accept);
+  //   errors: kUnavailable when the socket cannot be watched
+  static Result<std::unique_ptr<Listener>> open(Loop& loop, int fd, OnAccept on_accept);
   ~Listener() override;
 
  private:
+  Listener(Loop& loop, OnAccept on_accept);
   void on_readable() override;
   void on_writable() override {}
 
@@ -38,6 +41,7 @@ class Listener final : private Reactor::Handler {
   std::unique_ptr<Reactor::Descriptor> descriptor_;
   struct Pause;
   std::unique_ptr<Pause> pause_;
+  bool is_failing_ = false;  // the last accept failed, and that was said
 };
 
 }  // namespace cairn::net

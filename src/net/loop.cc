@@ -79,6 +79,7 @@ bool Loop::turn() {
   bool worked = !to_flush_.empty() || !to_close_.empty();
   if (reactor_.poll() > 0) worked = true;
   if (run_posted() > 0) worked = true;
+  if (worked) refresh_now();
   if (timers_.run(now_ns_) > 0) worked = true;
   if (worked) end_turn();
   return worked;
@@ -129,7 +130,8 @@ void Loop::sleep() {
 void Loop::run() {
   thread_ = std::this_thread::get_id();
   while (!stopped_.load(std::memory_order_relaxed)) {
-    // No second look before sleeping: waiting itself returns at once when something is ready.
+    // No second look before sleeping: waiting itself returns at once when something is ready. What became ready is
+    // handled in the next turn, which begins with a look at the clock.
     turn();
     if (to_flush_.empty() && to_close_.empty()) sleep();
   }
@@ -151,11 +153,11 @@ MethodCounters& Loop::method_counters(std::string_view path) {
 }
 
 void Loop::adopt(std::unique_ptr<Connection> connection) {
+  if (!connection->start()) return;
   connection->set_place(connections_.size());
   counters_.connections_opened.add();
   counters_.connections_open.add();
   connections_.push_back(std::move(connection));
-  connections_.back()->start();
   if (draining_) connections_.back()->drain();
 }
 

@@ -15,6 +15,8 @@ class ProtocolHost {
   virtual ~ProtocolHost() = default;
   // There may be something to send, or a reason to close: output() and wants_close() are asked at the turn's end.
   virtual void wake() = 0;
+  // The socket takes no more: what the peer has not taken is its, not its calls' doing.
+  [[nodiscard]] virtual bool is_blocked() const = 0;
 };
 
 class Protocol {

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/error.h"
+
 namespace cairn::net {
 
 class Reactor {
@@ -34,11 +36,13 @@ class Reactor {
     virtual void wait_readable() = 0;
     virtual void wait_writable() = 0;
   };
-  [[nodiscard]] std::unique_ptr<Descriptor> watch(int fd, Handler& handler);
+  //   errors: kUnavailable when the kernel watches no more; `fd` is closed then
+  [[nodiscard]] Result<std::unique_ptr<Descriptor>> watch(int fd, Handler& handler);
 
   // Runs the handlers of what is ready, without waiting. How many ran.
   size_t poll();
-  // Waits for at most `timeout_ns` (negative: without end) until one handler ran or wake() was called.
+  // Waits for at most `timeout_ns` (negative: without end) until something is ready or wake() was called. Runs no
+  // handler: the loop looks at the clock between waiting and working.
   void wait(int64_t timeout_ns);
   // Any thread: ends the current or the next wait().
   void wake();

@@ -16,6 +16,8 @@ namespace cairn::net {
 namespace {
 
 constexpr auto kDrainLook = std::chrono::milliseconds(1);
+constexpr size_t kRefusalsMax = 32;  // connections that are being told so, at once
+constexpr int64_t kRefusalLogNs = 10'000'000'000;
 
 }  // namespace
 
@@ -27,13 +29,27 @@ struct Server::Impl {
   std::vector<EventLoop*> loop_pointers;
   std::vector<std::unique_ptr<Listener>> listeners;  // belong to loop 0's thread once it runs
   std::vector<std::thread> threads;
-  size_t next_loop = 0;  // loop 0's thread
+  std::shared_ptr<Seats> seats;
+  std::shared_ptr<Seats> refusal_seats = std::make_shared<Seats>(kRefusalsMax);
+  size_t next_loop = 0;           // loop 0's thread
+  int64_t refusal_logged_ns = 0;  // the same
   bool running = false;
 
+  // Loop 0's thread.
   void accepted(int fd, Services services) {
+    Seat seat = seats->take();
+    if (seat == nullptr) {
+      note_refusal();
+      services.refuse = true;
+      seat = refusal_seats->take();
+      if (seat == nullptr) {
+        ::close(fd);
+        return;
+      }
+    }
     const std::shared_ptr<Loop>& target = loops[next_loop++ % loops.size()];
     if (target == loops.front()) {
-      target->adopt(std::make_unique<Connection>(*target, fd, options, services));
+      target->adopt(std::make_unique<Connection>(*target, fd, std::move(seat), options, services));
       return;
     }
     // The descriptor is closed also when the task never runs.
@@ -42,9 +58,17 @@ struct Server::Impl {
       delete held;
     });
     Loop* const loop = target.get();
-    target->post([this, loop, guard, services] {
-      loop->adopt(std::make_unique<Connection>(*loop, std::exchange(*guard, -1), options, services));
+    target->post([this, loop, guard, seat, services] {
+      loop->adopt(std::make_unique<Connection>(*loop, std::exchange(*guard, -1), seat, options, services));
     });
+  }
+
+  void note_refusal() {
+    Loop& first = *loops.front();
+    first.counters().connections_refused.add();
+    if (refusal_logged_ns != 0 && first.now_ns() - refusal_logged_ns < kRefusalLogNs) return;
+    refusal_logged_ns = first.now_ns();
+    log::warn("refusing connections: as many as there may be are open", {{"connections-max", options.connections_max}});
   }
 
   [[nodiscard]] uint64_t open_connections() const {
@@ -57,6 +81,7 @@ struct Server::Impl {
 Server::Server(ServerOptions options, Router* router, HttpHandler* http) : impl_(std::make_unique<Impl>()) {
   CAIRN_ASSERT(options.io_threads > 0);
   impl_->options = std::move(options);
+  impl_->seats = std::make_shared<Seats>(impl_->options.connections_max);
   impl_->router = router;
   impl_->http = http;
   for (unsigned i = 0; i < impl_->options.io_threads; ++i) {
@@ -81,8 +106,9 @@ Result<std::vector<std::string>> Server::start() {
     const Services services{
         .router = listen.grpc ? impl_->router : nullptr,
         .http = !listen.http ? nullptr : (listen.http_handler != nullptr ? listen.http_handler : impl_->http)};
-    listeners.push_back(std::make_unique<Listener>(
-        *impl_->loops.front(), socket.fd, [impl = impl_.get(), services](int fd) { impl->accepted(fd, services); }));
+    CAIRN_TRY(auto listener, Listener::open(*impl_->loops.front(), socket.fd,
+                                            [impl = impl_.get(), services](int fd) { impl->accepted(fd, services); }));
+    listeners.push_back(std::move(listener));
     addresses.push_back(socket.address);
   }
   impl_->listeners = std::move(listeners);

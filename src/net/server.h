@@ -6,6 +6,8 @@
 // Threads: constructed, started and stopped by one thread; stats() from any.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -45,8 +47,22 @@ struct ServerOptions {
   uint64_t http_body_bytes_max = 16 * 1024 * 1024;       // more: 413
   uint32_t http_header_bytes_max = 64 * 1024;            // more: 431
   int64_t http_header_timeout_ns = 300'000'000'000;      // to receive a request's headers, or the first bytes
+  size_t connections_max = SIZE_MAX;  // at once, over all addresses; more hear "too many connections"
+  // A client for which something waits takes at least so much of it, over so long a time; else it is ended.
+  int64_t reader_stall_ns = 30'000'000'000;
+  uint32_t reader_rate_min = 1024;  // bytes a second
   Keepalive keepalive;
+
+  [[nodiscard]] uint64_t reader_bytes_min() const {
+    return std::max<uint64_t>(1, static_cast<uint64_t>(reader_stall_ns) / 1'000'000 * reader_rate_min / 1000);
+  }
 };
+
+// What a process of `limit` descriptors may give to connections: etcd's rule. 0: too few to serve at all.
+inline constexpr size_t kReservedDescriptors = 150;
+[[nodiscard]] constexpr size_t connections_within(uint64_t limit) {
+  return limit <= kReservedDescriptors ? 0 : static_cast<size_t>(limit - kReservedDescriptors);
+}
 
 class Server {
  public:

@@ -23,6 +23,7 @@ MethodCounters& LoopCounters::add_method(std::string_view path) {
 void ServerStats::add(const LoopCounters& loop) {
   connections_opened += loop.connections_opened.get();
   connections_open += loop.connections_open.get();
+  connections_refused += loop.connections_refused.get();
   socket_bytes_in += loop.socket_bytes_in.get();
   socket_bytes_out += loop.socket_bytes_out.get();
   socket_reads += loop.socket_reads.get();

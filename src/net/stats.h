@@ -49,6 +49,7 @@ class LoopCounters {
 
   Counter connections_opened;
   Counter connections_open;
+  Counter connections_refused;  // loop 0 counts them
   Counter socket_bytes_in;
   Counter socket_bytes_out;
   Counter socket_reads;
@@ -80,6 +81,7 @@ struct ServerStats {
   std::vector<MethodStats> methods;  // by path
   uint64_t connections_opened = 0;
   uint64_t connections_open = 0;
+  uint64_t connections_refused = 0;
   uint64_t socket_bytes_in = 0;
   uint64_t socket_bytes_out = 0;
   uint64_t socket_reads = 0;

@@ -2,6 +2,8 @@
 
 #include <cerrno>
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 namespace cairn::net {
@@ -26,6 +28,11 @@ class ClearTransport final : public Transport {
       if (sent >= 0) return {.bytes = static_cast<size_t>(sent)};
       if (errno != EINTR) return failed();
     }
+  }
+
+  uint64_t unsent_bytes() const override {
+    int bytes = 0;
+    return ::ioctl(fd_, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? static_cast<uint64_t>(bytes) : 0;
   }
 
   void close_write() override { ::shutdown(fd_, SHUT_WR); }

@@ -23,6 +23,8 @@ class Transport {
   virtual Moved read(std::span<char> into) = 0;
   // May take a part; kBlocked: the rest when the socket is writable.
   virtual Moved write(std::string_view bytes) = 0;
+  // Written, and not yet acknowledged by the peer: what the kernel (and TLS) holds.
+  [[nodiscard]] virtual uint64_t unsent_bytes() const = 0;
   // We send no more; reading goes on.
   virtual void close_write() = 0;
 };

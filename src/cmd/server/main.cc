@@ -176,12 +176,12 @@ void log_notices(const cmd::ParseOutcome& parsed) {
   }
 }
 
-// As many open files as the system allows: each client is one.
-void raise_file_limit() {
+// As many open files as the system allows: each client is one. How many that is.
+uint64_t raise_file_limit() {
   rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  (void)setrlimit(RLIMIT_NOFILE, &limit);
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return UINT64_MAX;
+  const rlim_t before = std::exchange(limit.rlim_cur, limit.rlim_max);
+  return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_max : before;
 }
 
 // Dies of the signal that ended the member, as etcd does. Not as the first process of a container, which cannot.
@@ -285,12 +285,19 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread starts: they inherit it
   std::signal(SIGPIPE, SIG_IGN);
   google::protobuf::SetLogHandler(nullptr);  // a string that is no UTF-8 is told to the client who sent it
-  raise_file_limit();
+  const uint64_t file_limit = raise_file_limit();
+  if (net::connections_within(file_limit) == 0) {
+    log::fatal("file descriptor limit of etcd process is too low; please set higher",
+               {{"limit", file_limit}, {"recommended-limit", net::kReservedDescriptors}});
+    cmd::flush_log();
+    return 1;
+  }
 
   const env::PosixClock clock;
   metrics::Registry registry;
   metrics::ServerMetrics metrics(registry);
   net::ServerOptions serving = server_options(config);
+  serving.connections_max = net::connections_within(file_limit);
   if (const Status status = listen(serving); !status) return refuse("failed to listen", status.error());
   const member::NodeOptions options = node_options(config);
   if (const Status status = check_founding(config, options.bootstrap); !status) {

@@ -133,6 +133,8 @@ void GrpcCall::set_deadline(int64_t deadline_ns) {
 
 void GrpcCall::on_bytes(std::string_view bytes) {
   while (!finished_ && !ended_) {
+    // A method that takes one message has it: as with grpc-go the first counts, and the rest is not even looked at.
+    if (has_message_ && handler_ != nullptr && handler_->takes() == CallHandler::Takes::kOne) return;
     const Deframer::Frame frame = deframer_.next(bytes);
     if (frame.outcome == Deframer::Outcome::kNeedMore) return;
     if (frame.outcome == Deframer::Outcome::kTooLarge) {
@@ -265,7 +267,7 @@ void GrpcCall::finish(Code code, std::string_view message) {
     session_->submit_trailers_only(*this, 200, code, message);
     return;
   }
-  if (!message.empty()) status_message_ = percent_encode(message);
+  if (!message.empty()) status_message_ = session_->status_text(message);
   start_or_resume();
 }
 

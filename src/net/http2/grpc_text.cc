@@ -49,18 +49,20 @@ size_t utf8_length(std::string_view text) {
 
 }  // namespace
 
-std::string percent_encode(std::string_view text) {
+std::string percent_encode(std::string_view text, size_t bytes_max) {
   std::string out;
-  out.reserve(text.size());
+  out.reserve(std::min(text.size(), bytes_max));
   while (!text.empty()) {
     const auto c = static_cast<unsigned char>(text.front());
     if (passes_unencoded(c)) {
+      if (out.size() == bytes_max) break;
       out.push_back(text.front());
       text.remove_prefix(1);
       continue;
     }
     const size_t length = utf8_length(text);
     const std::string_view bytes = length == 0 ? std::string_view("\xEF\xBF\xBD") : text.substr(0, length);
+    if (bytes_max - out.size() < 3 * bytes.size()) break;
     for (const char byte : bytes) {
       const auto b = static_cast<unsigned char>(byte);
       out.push_back('%');

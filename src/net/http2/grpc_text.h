@@ -11,7 +11,8 @@
 namespace cairn::net {
 
 // grpc-message: bytes outside ' '..'~', and '%', as %XX. Bytes that are not UTF-8 become U+FFFD, as grpc-go sends.
-[[nodiscard]] std::string percent_encode(std::string_view text);
+// Ends before the character that would make it longer than `bytes_max`.
+[[nodiscard]] std::string percent_encode(std::string_view text, size_t bytes_max = SIZE_MAX);
 // The reverse; a '%' without two hex digits stays as it is.
 [[nodiscard]] std::string percent_decode(std::string_view text);
 

@@ -18,6 +18,16 @@ TEST(GrpcText, PercentEncodesWhatHeadersCannotHold) {
   EXPECT_EQ(percent_encode("\xED\xA0\x80"), "%EF%BF%BD%EF%BF%BD%EF%BF%BD");  // a surrogate
 }
 
+TEST(GrpcText, ALongTextEndsBeforeTheCharacterThatDoesNotFit) {
+  EXPECT_EQ(percent_encode("abcdef", 4), "abcd");
+  EXPECT_EQ(percent_encode("abcdef", 6), "abcdef");
+  EXPECT_EQ(percent_encode("a%b", 3), "a");
+  EXPECT_EQ(percent_encode("a%b", 4), "a%25");
+  EXPECT_EQ(percent_encode("\xC3\xA9x", 5), "") << "a character of two bytes is not cut in two";
+  EXPECT_EQ(percent_encode("\xC3\xA9x", 6), "%C3%A9");
+  EXPECT_EQ(percent_encode("x", 0), "");
+}
+
 TEST(GrpcText, PercentDecodeTakesWhatEncodeMade) {
   for (uint64_t seed = 1; seed <= 200; ++seed) {
     SCOPED_TRACE(seed);

@@ -19,7 +19,13 @@ constexpr int32_t kStreamWindowBytes = 1024 * 1024;
 constexpr int32_t kConnectionWindowBytes = 16 * 1024 * 1024;
 // What nghttp2 may give at once: one frame of the default maximum and its header, with room to spare.
 constexpr size_t kFrameRoomBytes = 17 * 1024;
-constexpr size_t kHeaderBytesMax = 256 * 1024;               // of one call
+constexpr size_t kHeaderBytesMax = 256 * 1024;  // of one call
+// compat: grpc-go sends an error's text whatever its length. nghttp2 sends headers of 64 KB at most, and what a client
+// allows (SETTINGS_MAX_HEADER_LIST_SIZE, often 8 or 16 KB) it means: longer texts are cut.
+constexpr size_t kStatusTextBytesMax = 60 * 1024;
+constexpr size_t kOtherHeadersBytes = 512;  // of an answer, as SETTINGS_MAX_HEADER_LIST_SIZE counts
+constexpr uint64_t kResetsMax = 100'000;
+constexpr uint64_t kResetsASecond = 20'000;
 constexpr size_t kQueuedFramesMax = 1000;                    // with the socket blocked: read no more
 constexpr std::string_view kGracefulStop = "graceful_stop";  // grpc-go's text
 constexpr std::array<uint8_t, 8> kDrainPing = {'c', 'a', 'i', 'r', 'n', 'd', 'r', 'n'};
@@ -151,6 +157,17 @@ struct Http2Callbacks {
     return 0;
   }
 
+  // A head or trailers that cannot be sent would leave the client waiting for ever.
+  static int on_frame_not_send(nghttp2_session* session, const nghttp2_frame* frame, int error, void*) {
+    if (frame->hd.type != NGHTTP2_HEADERS || error == NGHTTP2_ERR_STREAM_CLOSED ||
+        error == NGHTTP2_ERR_STREAM_CLOSING || error == NGHTTP2_ERR_SESSION_CLOSING) {
+      return 0;
+    }
+    log::warn("resetting a stream whose headers cannot be sent", {{"error", nghttp2_strerror(error)}});
+    nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_INTERNAL_ERROR);
+    return 0;
+  }
+
   static ssize_t read_data(nghttp2_session*, int32_t, uint8_t* buffer, size_t length, uint32_t* flags,
                            nghttp2_data_source* source, void* user_data) {
     GrpcCall& call = *static_cast<GrpcCall*>(source->ptr);
@@ -175,6 +192,7 @@ struct Http2Callbacks {
       nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, on_data_chunk);
       nghttp2_session_callbacks_set_on_stream_close_callback(c, on_stream_close);
       nghttp2_session_callbacks_set_on_frame_send_callback(c, on_frame_send);
+      nghttp2_session_callbacks_set_on_frame_not_send_callback(c, on_frame_not_send);
       return c;
     }();
     return made;
@@ -186,6 +204,9 @@ struct Http2Callbacks {
       CAIRN_ASSERT(nghttp2_option_new(&o) == 0);
       nghttp2_option_set_no_auto_window_update(o, 1);
       nghttp2_option_set_no_closed_streams(o, 1);
+      // Clients whose timeouts strike under load cancel thousands of calls a second, and their other calls must not
+      // end with the connection; nghttp2 allows 33 a second by itself. A cancel costs less than the call it ends.
+      nghttp2_option_set_stream_reset_rate_limit(o, kResetsMax, kResetsASecond);
       // compat: etcd's clients up to 3.4 send their endpoint as :authority, "http://127.0.0.1:2379", which is none by
       // the book. So nghttp2 checks no headers: is_valid_header(), refuse_early() and the router do.
       nghttp2_option_set_no_http_messaging(o, 1);
@@ -437,6 +458,12 @@ std::string Http2Session::own_content_type(const GrpcCall& call) {
   return call.content_subtype_.empty() ? "" : "application/grpc+" + call.content_subtype_;
 }
 
+std::string Http2Session::status_text(std::string_view message) const {
+  const size_t allowed = nghttp2_session_get_remote_settings(session_, NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE);
+  const size_t bytes_max = std::min(allowed - std::min(allowed, kOtherHeadersBytes), kStatusTextBytesMax);
+  return percent_encode(message, bytes_max);
+}
+
 void Http2Session::submit_headers(GrpcCall& call) {
   static const std::array<nghttp2_nv, 2> kHeaders = {fixed_header(":status", "200"),
                                                      fixed_header("content-type", "application/grpc")};
@@ -448,6 +475,12 @@ void Http2Session::submit_headers(GrpcCall& call) {
   provider.read_callback = Http2Callbacks::read_data;
   pings_.on_sent();
   nghttp2_submit_response(session_, call.stream_id_, headers.data(), headers.size(), &provider);
+  // nghttp2 sends the streams of a connection one after the other (RFC 9218's default), which is right for what fits a
+  // frame. The longer ones take turns, so that nothing waits for the whole of another's list.
+  if (!call.finished_ || call.queued_bytes() > SendQueue::kPieceBytes) {
+    const nghttp2_extpri in_turns{.urgency = NGHTTP2_EXTPRI_DEFAULT_URGENCY, .inc = 1};
+    nghttp2_session_change_extpri_stream_priority(session_, call.stream_id_, &in_turns, /*ignore_client_signal=*/1);
+  }
   host_.wake();
 }
 
@@ -462,7 +495,7 @@ void Http2Session::submit_trailers_only(GrpcCall& call, unsigned http_status, Co
                                   : http_status == 400 ? "400"
                                   : http_status == 405 ? "405"
                                                        : "415";
-  const std::string encoded = percent_encode(message);
+  const std::string encoded = status_text(message);
   const std::string own_type = http_status == 200 ? own_content_type(call) : "";
   const std::array<nghttp2_nv, 4> headers = {
       fixed_header(":status", status),

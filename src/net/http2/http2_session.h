@@ -60,6 +60,8 @@ class Http2Session final : public Protocol, private TimerHeap::Node {
 
   // For calls.
   static std::string own_content_type(const GrpcCall& call);
+  // A grpc-message that the client takes: cut where the text is longer than its headers may be.
+  [[nodiscard]] std::string status_text(std::string_view message) const;
   void submit_headers(GrpcCall& call);
   void submit_trailers(GrpcCall& call);
   void submit_trailers_only(GrpcCall& call, unsigned http_status, Code code, std::string_view message);

@@ -73,6 +73,7 @@ class SessionDriver {
   };
   struct Host final : ProtocolHost {
     void wake() override {}
+    bool is_blocked() const override { return false; }
   };
 
   void count(LambdaHandler& handler) {

@@ -116,6 +116,7 @@ class TestClient {
     nghttp2_option* option = nullptr;
     nghttp2_option_new(&option);
     nghttp2_option_set_no_auto_window_update(option, options.give_window ? 0 : 1);
+    nghttp2_option_set_max_send_header_block_length(option, 256 * 1024);
     nghttp2_session_client_new2(&session_, callbacks, this, option);
     nghttp2_option_del(option);
     nghttp2_session_callbacks_del(callbacks);

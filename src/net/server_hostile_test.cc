@@ -1,0 +1,303 @@
+// Clients that take more than their share: of connections, descriptors, cancels, bytes, time. Bystanders are served.
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include <sys/resource.h>
+
+#include <gtest/gtest.h>
+
+#include "base/log.h"
+#include "net/testing/test_client.h"
+#include "net/testing/test_server.h"
+
+namespace cairn::net {
+namespace {
+
+constexpr std::string_view kGet = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+std::string ask(int fd) {
+  ::send(fd, kGet.data(), kGet.size(), MSG_NOSIGNAL);
+  return read_until(fd, [](const std::string& s) { return s.contains("\r\n\r\n"); });
+}
+
+TEST(ServerHostile, MoreConnectionsThanSeatsHearWhyAndGoAndLaterOnesAreServed) {
+  TestServer server({.connections_max = 3});
+  server.http.on_request = [](HttpRequest, EventLoop&, HttpRespond respond) { respond({}); };
+  const std::string address = server.start();
+  TestClient bystander(address);
+  EXPECT_EQ(bystander.unary("/test.Svc/Echo", "x").code(), 0);
+  std::vector<int> seated;
+  for (int i = 0; i < 2; ++i) {
+    seated.push_back(connect_to(address));
+    EXPECT_TRUE(ask(seated.back()).starts_with("HTTP/1.1 200"));
+  }
+  for (int i = 0; i < 3; ++i) {
+    const int http1 = connect_to(address);
+    const std::string answer = ask(http1);
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n")) << answer;
+    EXPECT_TRUE(answer.contains("\r\nConnection: close\r\n")) << answer;
+    ::close(http1);
+    TestClient http2(address);
+    http2.start("/test.Svc/Echo");
+    http2.pump_until([] { return false; }, 3000);
+    EXPECT_TRUE(http2.ended());
+    EXPECT_EQ(http2.goaway_count, 1);
+    EXPECT_EQ(http2.goaway_text, "too many connections");
+  }
+  EXPECT_EQ(server.server().stats().connections_refused, 6U);
+  EXPECT_EQ(bystander.unary("/test.Svc/Echo", "x").code(), 0);
+  ::close(seated.back());
+  seated.pop_back();
+  std::string answer;  // the seat is given back when the server has seen the end
+  for (int i = 0; i < 1000 && !answer.starts_with("HTTP/1.1 200"); ++i) {
+    const int fd = connect_to(address);
+    answer = ask(fd);
+    ::close(fd);
+  }
+  EXPECT_TRUE(answer.starts_with("HTTP/1.1 200")) << answer;
+  for (const int fd : seated) ::close(fd);
+}
+
+TEST(ServerHostile, MoreSilentConnectionsThanAreRefusedAtOnceAreClosed) {
+  TestServer server({.connections_max = 1});
+  server.http.on_request = [](HttpRequest, EventLoop&, HttpRespond respond) { respond({}); };
+  const std::string address = server.start();
+  const int seated = connect_to(address);
+  EXPECT_TRUE(ask(seated).starts_with("HTTP/1.1 200"));
+  std::vector<int> silent;
+  for (int i = 0; i < 40; ++i) silent.push_back(connect_to(address));
+  // 32 are waited for a second; the others hear nothing but the end.
+  EXPECT_EQ(read_until(silent.back(), [](const std::string&) { return false; }, 900), "");
+  char byte = 0;
+  EXPECT_EQ(::recv(silent.back(), &byte, 1, MSG_DONTWAIT), 0);
+  for (const int fd : silent) {
+    EXPECT_EQ(read_until(fd, [](const std::string&) { return false; }), "");
+    ::close(fd);
+  }
+  EXPECT_TRUE(ask(seated).starts_with("HTTP/1.1 200"));
+  ::close(seated);
+}
+
+TEST(ServerHostile, DescriptorsLeftForFilesAreEtcds) {
+  EXPECT_EQ(connections_within(1024), 874U);
+  EXPECT_EQ(connections_within(256), 106U);
+  EXPECT_EQ(connections_within(151), 1U);
+  EXPECT_EQ(connections_within(150), 0U);
+  EXPECT_EQ(connections_within(0), 0U);
+}
+
+// Counts the log's lines about accepting, while it lives.
+class AcceptFailures {
+ public:
+  AcceptFailures() {
+    count = 0;
+    log::set_sink(
+        [](const log::Entry& entry) {
+          if (entry.message.starts_with("accept failed")) ++count;
+        },
+        log::Level::kInfo);
+  }
+  ~AcceptFailures() { log::set_sink(nullptr, log::Level::kWarn); }
+  static inline std::atomic<int> count{0};
+};
+
+TEST(ServerHostile, WithoutDescriptorsAcceptingNeitherSpinsNorChattersAndGoesOnLater) {
+  TestServer server;
+  const std::string address = server.start();
+  TestClient bystander(address);
+  EXPECT_EQ(bystander.unary("/test.Svc/Echo", "x").code(), 0);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int lowest_free = ::dup(0);
+  ASSERT_GE(lowest_free, 0);
+  ::close(lowest_free);
+  const AcceptFailures failures;
+  // One descriptor is left: the client takes it, and there is none to accept with.
+  rlimit low = before;
+  low.rlim_cur = static_cast<rlim_t>(lowest_free) + 1;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  const int late = connect_to(address);
+  for (int i = 0; i < 1000 && AcceptFailures::count == 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const uint64_t turns = server.server().stats().turns;
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(bystander.unary("/test.Svc/Echo", "x").code(), 0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_LT(server.server().stats().turns - turns, 100U);
+  EXPECT_EQ(AcceptFailures::count, 1);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  ::send(late, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24, MSG_NOSIGNAL);
+  EXPECT_GE(read_until(late, [](const std::string& s) { return s.size() >= 9; }).size(), 9U);
+  ::close(late);
+}
+
+// Letters without end.
+class Letters final : public MessageProducer {
+ public:
+  explicit Letters(uint64_t length) : left_(length) {}
+  Result<Piece> produce(std::span<char> out) override {
+    const size_t bytes = std::min<uint64_t>(left_, out.size());
+    std::fill_n(out.data(), bytes, 'x');
+    left_ -= bytes;
+    return Piece{.bytes = bytes, .outcome = left_ == 0 ? Outcome::kDone : Outcome::kMore};
+  }
+
+ private:
+  uint64_t left_;
+};
+
+TEST(ServerHostile, ASmallAnswerDoesNotWaitForALargeOneOfItsConnection) {
+  constexpr uint64_t kLargeBytes = 100'000'000;
+  for (const bool is_produced : {true, false}) {
+    SCOPED_TRACE(is_produced);
+    TestServer server;
+    server.router.add("/test.Svc/List", [&](LambdaHandler& handler, Call&) {
+      handler.message = [&](Call& call, std::string_view) {
+        if (!is_produced) return call.reply(std::string(kLargeBytes, 'x'));
+        call.send(kLargeBytes, std::make_unique<Letters>(kLargeBytes));
+        call.finish();
+      };
+    });
+    TestClient client(server.start(), {.stream_window_bytes = 0x7fffffff, .receive_buffer_bytes = 256 * 1024});
+    nghttp2_session_set_local_window_size(client.session(), NGHTTP2_FLAG_NONE, 0, 0x7fffffff);
+    const int32_t list = client.start("/test.Svc/List");
+    client.stream(list).keep_data = false;
+    client.send(list, "x");
+    client.half_close(list);
+    ASSERT_TRUE(client.pump_until([&] { return client.stream(list).data_bytes > 0; }));
+    for (int i = 0; i < 5; ++i) {
+      const uint64_t before = client.stream(list).data_bytes;
+      const int32_t get = client.start("/test.Svc/Echo");
+      client.send(get, "small");
+      client.half_close(get);
+      ASSERT_TRUE(client.pump_until([&] { return client.stream(get).closed; }));
+      EXPECT_EQ(client.stream(get).code(), 0);
+      // What sockets and buffers held already may come first; not the list.
+      EXPECT_LT(client.stream(list).data_bytes - before, 12'000'000U);
+    }
+    ASSERT_TRUE(client.pump_until([&] { return client.stream(list).closed; }, 60'000));
+    EXPECT_EQ(client.stream(list).data_bytes, kLargeBytes + kPrefixBytes);
+    EXPECT_EQ(client.stream(list).code(), 0);
+  }
+}
+
+TEST(ServerHostile, CancelsDoNotEndTheConnection) {
+  TestServer server;
+  std::atomic<int> ends{0};
+  server.router.add("/test.Svc/Wait", [&](LambdaHandler& handler, Call&) { handler.end = [&](Call&) { ++ends; }; });
+  TestClient client(server.start());
+  constexpr int kCancels = 5000;
+  for (int i = 0; i < kCancels; ++i) {
+    const int32_t id = client.start("/test.Svc/Wait");
+    client.flush();
+    client.reset(id);
+    if (i % 100 == 0) client.pump(0);
+  }
+  ASSERT_TRUE(client.pump_until([&] { return ends == kCancels; }));
+  EXPECT_EQ(client.unary("/test.Svc/Echo", "still alive").code(), 0);
+  EXPECT_EQ(client.goaway_count, 0);
+}
+
+TEST(ServerHostile, OfSeveralMessagesOfAUnaryCallTheFirstCounts) {
+  struct Unary final : CallHandler {
+    explicit Unary(std::atomic<int>& carried_out) : count(carried_out) {}
+    void on_message(Call& call, std::string_view message) override {
+      ++count;
+      // Answered later, as a put is: what comes meanwhile is not carried out.
+      timer = call.loop().after(50'000'000, [&loop = call.loop(), id = call.id(), text = std::string(message)] {
+        if (Call* const found = loop.find(id)) found->reply(text);
+      });
+    }
+    std::atomic<int>& count;
+    std::unique_ptr<EventLoop::Timer> timer;
+  };
+  struct UnaryRouter final : Router {
+    std::unique_ptr<CallHandler> route(std::string_view, Call&) override { return std::make_unique<Unary>(count); }
+    bool has_service(std::string_view) const override { return true; }
+    std::atomic<int> count{0};
+  };
+  UnaryRouter router;
+  Server server({.listen = {{.address = "127.0.0.1:0"}}}, &router, nullptr);
+  const auto bound = server.start();
+  ASSERT_TRUE(bound);
+  TestClient client(bound->front());
+  for (const bool in_one_piece : {true, false}) {
+    const int32_t id = client.start("/test.Svc/Put");
+    for (int i = 0; i < 5; ++i) {
+      client.send(id, "message " + std::to_string(i));
+      if (!in_one_piece) client.pump(1);
+    }
+    client.send_bytes(id, "\0\0\1");  // and the beginning of a sixth
+    client.half_close(id);
+    ASSERT_TRUE(client.pump_until([&] { return client.stream(id).closed; }));
+    EXPECT_EQ(client.stream(id).code(), 0) << client.stream(id).message();
+    EXPECT_EQ(client.stream(id).messages(), std::vector<std::string>{"message 0"});
+  }
+  EXPECT_EQ(router.count, 2);
+  server.stop(0);
+}
+
+TEST(ServerHostile, AnErrorsTextIsCutToWhatHeadersMayHold) {
+  TestServer server;
+  server.router.add("/test.Svc/Fail", [](LambdaHandler& handler, Call&) {
+    handler.message = [](Call& call, std::string_view message) {
+      if (message.starts_with("later")) call.send("first");
+      call.finish(Code::kInvalidArgument, message);
+    };
+  });
+  const std::string address = server.start();
+  for (const std::string_view begin : {"now", "later"}) {
+    for (const size_t length : {60'000UL, 70'000UL, 1'000'000UL}) {
+      SCOPED_TRACE(length);
+      TestClient client(address);
+      const std::string text = std::string(begin) + std::string(length, 't');
+      const auto& answer = client.unary("/test.Svc/Fail", text);
+      EXPECT_TRUE(answer.closed);
+      EXPECT_EQ(answer.code(), 3);
+      EXPECT_EQ(answer.message(), text.substr(0, 60 * 1024));
+    }
+  }
+  // What the client itself allows counts, too.
+  TestClient modest(address);
+  const nghttp2_settings_entry settings[] = {{NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, 8192}};
+  nghttp2_submit_settings(modest.session(), NGHTTP2_FLAG_NONE, settings, 1);
+  const auto& answer = modest.unary("/test.Svc/Fail", std::string(20'000, '%'));
+  EXPECT_EQ(answer.code(), 3);
+  EXPECT_EQ(answer.message(), std::string((8192 - 512) / 3, '%'));
+}
+
+TEST(ServerHostile, AHeadThatCannotBeSentResetsItsStream) {
+  TestServer server;
+  TestClient client(server.start());
+  // The answer's content type is the request's.
+  const int32_t id = client.start("/test.Svc/Echo", {}, false, "application/grpc+" + std::string(65'500, 's'));
+  client.send(id, "x");
+  client.half_close(id);
+  ASSERT_TRUE(client.pump_until([&] { return client.stream(id).closed; }));
+  EXPECT_EQ(client.stream(id).error, NGHTTP2_INTERNAL_ERROR);
+  EXPECT_EQ(client.unary("/test.Svc/Echo", "still alive").code(), 0);
+}
+
+TEST(ServerHostile, AClientThatTakesTooLittleIsClosedAndOneThatIsSlowIsNot) {
+  TestServer server({.reader_stall_ns = 300'000'000, .reader_rate_min = 100'000});  // 30 KB each 0.3 s
+  server.http.on_request = [](HttpRequest, EventLoop&, HttpRespond respond) {
+    respond({.headers = {}, .body = std::string(20'000'000, 'b')});
+  };
+  const std::string address = server.start();
+  const int slow = connect_to(address, 4096);
+  const int stopped = connect_to(address, 4096);
+  ::send(slow, kGet.data(), kGet.size(), MSG_NOSIGNAL);
+  ::send(stopped, kGet.data(), kGet.size(), MSG_NOSIGNAL);
+  std::string buffer(20'000, '\0');
+  // More than 100 KB a second, for more than four times the limit.
+  for (int i = 0; i < 65; ++i) {
+    ASSERT_GT(::recv(slow, buffer.data(), buffer.size(), MSG_WAITALL), 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  EXPECT_EQ(server.server().stats().connections_open, 1U);
+  ::close(slow);
+  ::close(stopped);
+}
+
+}  // namespace
+}  // namespace cairn::net
