@@ -37,17 +37,19 @@ void keep_line(const log::Entry& entry) {
 
 class NoClient final : public MemberClient {
  public:
-  void on_entry(const raft::Entry&) override {}
+  void on_committed(const std::vector<raft::Entry>&) override {}
   void on_own_proposal(const member::Proposal&) override {}
   void on_answer(member::Tag, Code, std::string_view) override {}
   void on_refused(member::Tag, const Error&) override {}
-  void on_published() override {}
+  void on_step() override {}
+  void on_ready() override { is_ready = true; }
   void on_commit_done(const member::CommitJob&) override { ++commits; }
   void on_commit_without_space(const Error&) override {}
   void on_checkpoint() override { ++checkpoints; }
 
   int commits = 0;
   int checkpoints = 0;
+  bool is_ready = false;
 };
 
 MemberOptions member_options() {
@@ -58,11 +60,12 @@ MemberOptions member_options() {
   options.bootstrap.mapping_reserved_bytes = kMappingBytes;
   options.bootstrap.wal.segment_bytes = 16384;
   options.bootstrap.wal.zero_ahead_bytes = 16384;
-  options.apply.buffer_entries_max = 30;
-  options.apply.commit_interval_ns = int64_t{3600} * 1'000'000'000;
-  options.apply.reclaim_interval_ns = 0;
-  options.apply.snapshot_entries = 70;
-  options.apply.snapshot_interval_ns = 0;
+  options.core.apply.buffer_entries_max = 30;
+  options.core.apply.commit_interval_ns = int64_t{3600} * 1'000'000'000;
+  options.core.apply.reclaim_interval_ns = 0;
+  options.core.apply.snapshot_entries = 70;
+  options.core.apply.snapshot_interval_ns = 0;
+  options.core.announcement = {.name = "m0", .client_urls = {"http://127.0.0.1:2379"}};
   options.checkpoint.changes_min = 40;
   options.delay_mean_ns = 0;
   options.overlap_one_in = 0;
@@ -79,7 +82,7 @@ class Running {
       return;
     }
     member_ = *std::move(started);
-    run_until([&] { return member_->replication().raft().is_leader(); });
+    run_until([&] { return client_.is_ready; });
     settle();
   }
   ~Running() { schedule_.clear(); }
@@ -94,6 +97,11 @@ class Running {
   // All of the log is applied.
   void settle() {
     run_until([&] { return member_->apply().applied() == member_->log().last_index(); });
+  }
+  void rest(int64_t ns) {
+    const int64_t until_ns = schedule_.now_ns() + ns;
+    schedule_.at(until_ns, [] {});
+    run_until([&] { return schedule_.now_ns() >= until_ns; });
   }
   void stop() {
     member_->stop();
@@ -174,6 +182,7 @@ struct Sample {
       running.propose(grant);
       for (uint64_t i = 1; i <= 250; ++i) {
         running.propose(put(i, chance));
+        running.rest(20'000'000);  // the housekeeper works on, too
         if (i == 120) {
           etcdserverpb::InternalRaftRequest compaction;
           compaction.mutable_compaction()->set_revision(kCompacted);

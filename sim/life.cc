@@ -71,7 +71,7 @@ void Life::choose_options() {
   bootstrap.wal.segment_bytes = uint64_t{16384} << chance_.below(5);
   bootstrap.wal.zero_ahead_bytes = 4096 << chance_.below(5);
 
-  member::ApplyOptions& apply = member_options_.apply;
+  member::ApplyOptions& apply = member_options_.core.apply;
   apply.buffer_bytes_max = uint64_t{2048} << chance_.below(6);
   apply.buffer_entries_max = chance_.between(3, 200);
   apply.wal_bytes_max = uint64_t{8192} << chance_.below(6);
@@ -87,7 +87,8 @@ void Life::choose_options() {
   checkpoint.changes_min_at_stop = chance_.between(1, 30);
   checkpoint.keys_per_step = chance_.between(1, 20);
 
-  member_options_.arrangement = static_cast<Arrangement>(chance_.below(3));
+  member_options_.arrangement = static_cast<Arrangement>(chance_.below(2));
+  choose_limits();
   constexpr int64_t kDelays[] = {0, 10'000, 200'000, 3'000'000};
   member_options_.delay_mean_ns = kDelays[chance_.below(4)];
   constexpr uint64_t kOverlaps[] = {0, 1, 3, 10};
@@ -96,6 +97,25 @@ void Life::choose_options() {
   think_mean_ns_ = member_options_.delay_mean_ns * static_cast<int64_t>(chance_.below(4)) + 1000;
   reads_ = std::make_unique<Reads>(schedule_, chance_.fork(), think_mean_ns_ * 3, model_, coverage_,
                                    [this](std::string text) { violation(std::move(text)); });
+}
+
+// Where proposals wait, and where they are refused; small, so that both happen.
+void Life::choose_limits() {
+  member::MemberOptions& core = member_options_.core;
+  core.announcement = {.name = "m0", .client_urls = {"http://127.0.0.1:2379"}};
+  core.spare_mark_bytes = member_options_.bootstrap.wal.segment_bytes / 8;
+  if (chance_.one_in(2)) {
+    member_options_.bootstrap.raft_log.memory_bytes_max = uint64_t{512} << chance_.below(4);
+    core.unapplied_bytes_max = 2 * member_options_.bootstrap.raft_log.memory_bytes_max;
+    core.feed_bytes_max = uint64_t{256} << chance_.below(5);
+  }
+  if (chance_.one_in(4)) core.waiting_bytes_max = uint64_t{1024} << chance_.below(4);
+  if (chance_.one_in(4)) {
+    core.behind_entries_max = chance_.between(1, 20);
+    core.behind_ns_max = chance_.one_in(2) ? 0 : 50'000'000;
+  }
+  may_be_refused_ = core.waiting_bytes_max < (1 << 20) || core.behind_entries_max < 100;
+  member_options_.disk = {.reserve_bytes = 16 << 10, .low_bytes = 64 << 10, .log_low_bytes = 16 << 10};
 }
 
 void Life::plan_rounds() {
@@ -109,6 +129,7 @@ void Life::plan_rounds() {
 Life::Plan Life::plan_round(End end) {
   Plan plan{.end = end, .requests = chance_.between(30, 90)};
   plan.small_disk = chance_.one_in(12);
+  plan.stops_under_load = chance_.one_in(2);
   if (chance_.one_in(4)) {
     plan.passing_op = chance_.one_in(2) ? Op::kAllocate : Op::kWrite;
     plan.passing = Fault::kNoSpace;
@@ -264,9 +285,10 @@ void Life::run_round() {
   round_requests_ = 0;
   waiting_ = 0;
   controls_.clear();
-  fault_fired_ = sync_failed_ = ending_ = stop_asked_ = announced_self_ = announced_version_ = false;
+  fault_fired_ = sync_failed_ = ending_ = stop_asked_ = false;
   space_refusals_ = 0;
   member_options_.seed = chance_.next();
+  member_options_.core.first_request_id = (round_ << 40) + 1;  // what the member proposes is not what clients propose
   arm();
   if (start_member()) {
     for (uint64_t i = 0; i < 1 + concurrency_ / 8; ++i) client_turn();
@@ -290,7 +312,7 @@ bool Life::start_member() {
     member_id_ = member_->member_id();
     model_.begin({.member_id = member_id_,
                   .cluster_id = member_->cluster_id(),
-                  .has_quota = member_options_.apply.quota_bytes != 0});
+                  .has_quota = member_options_.core.apply.quota_bytes != 0});
     requests_ = std::make_unique<Requests>(chance_.fork(), member_id_);
   }
   if (member_->member_id() != member_id_) violation("the member has another id than before");
@@ -316,7 +338,10 @@ void Life::serve() {
         if (plan_.end == End::kPowerCut) coverage_.hit("power cut between operations");
         return fs_.kill();
       }
-      if (all_answered()) {
+      if (plan_.end == End::kStop && plan_.stops_under_load) {
+        ending_ = true;
+        if (!all_answered()) coverage_.hit("stops under load");
+      } else if (all_answered()) {
         ending_ = true;
         check_state("at the end of a round");
       }
@@ -340,6 +365,7 @@ void Life::serve() {
 
 void Life::end_round() {
   const bool stopped = member_ && member_->stopped() && !member_->failure();
+  const bool saved = stopped && member_->ending() == member::Ending::kSaved;
   if (member_ && member_->failure() && !fs_.crashed()) violation("a failed member goes on");
   if (member_ && member_->failure() && !fault_fired_ && violation_.empty()) {
     const std::string& text = member_->failure()->message;
@@ -351,7 +377,8 @@ void Life::end_round() {
   schedule_.clear();
   member_.reset();
   if (!violation_.empty()) return;
-  if (stopped) coverage_.hit("clean stops");
+  if (stopped) coverage_.hit(saved ? "clean stops" : "stops without room for the db");
+  if (saved) check_stop_left_nobody_waiting();
 
   // The process is gone; what of the machine? After a sync that failed, memory has bytes that the disk will never get
   // and that no later sync speaks of: neither etcd nor we can start on that, only on what the disk itself holds.
@@ -363,7 +390,7 @@ void Life::end_round() {
     coverage_.hit("restart of the process alone");
   }
   check_left_over();
-  if (violation_.empty() && stopped && model_.last() != Index{}) {
+  if (violation_.empty() && saved && model_.last() != Index{}) {
     const auto state = check_directory(fs_, kDataDir, model_);
     if (state && state->consistent != model_.last()) {
       violation(fmt::format("after a clean stop the file is at {} of {}", state->consistent, model_.last()));

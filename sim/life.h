@@ -67,6 +67,7 @@ class Life final : private MemberClient {
     Op passing_op = Op::kAllocate;
     uint64_t passing_one_in = 0;
     bool small_disk = false;
+    bool stops_under_load = false;  // else everything is answered before
   };
   struct Sent {
     member::Tag tag = 0;
@@ -87,6 +88,7 @@ class Life final : private MemberClient {
   // life.cc
   void watch_disk();
   void choose_options();
+  void choose_limits();
   void plan_rounds();
   [[nodiscard]] Plan plan_round(End end);
   void arm();
@@ -104,18 +106,20 @@ class Life final : private MemberClient {
   void client_turn();
   void send_request();
   void send_read();
-  void announce();
+  void check_stop_left_nobody_waiting();
   void propose(const etcdserverpb::InternalRaftRequest& request, bool wants_answer);
   [[nodiscard]] Surroundings surroundings() const;
   [[nodiscard]] member::Tag next_tag();
   [[nodiscard]] bool all_answered() const;
   void check_state(const char* when);
   void check_answer(const Sent& sent, Code code, std::string_view text);
-  void on_entry(const raft::Entry& entry) override;
+  void on_committed(const std::vector<raft::Entry>& entries) override;
+  void on_entry(const raft::Entry& entry);
   void on_own_proposal(const member::Proposal& proposal) override;
   void on_answer(member::Tag tag, Code code, std::string_view text) override;
   void on_refused(member::Tag tag, const Error& error) override;
-  void on_published() override;
+  void on_step() override;
+  void on_ready() override;
   void on_commit_done(const member::CommitJob& job) override;
   void on_commit_without_space(const Error& error) override;
   void on_checkpoint() override;
@@ -128,6 +132,7 @@ class Life final : private MemberClient {
   SimFileSystem fs_;
   Model model_;
   MemberOptions member_options_;
+  bool may_be_refused_ = false;  // for want of room in a queue
   std::unique_ptr<Member> member_;
   std::unique_ptr<Reads> reads_;
   std::unique_ptr<Requests> requests_;
@@ -158,8 +163,6 @@ class Life final : private MemberClient {
   bool sync_failed_ = false;
   bool ending_ = false;
   bool stop_asked_ = false;
-  bool announced_version_ = false;
-  bool announced_self_ = false;
   uint64_t space_refusals_ = 0;
 };
 

@@ -1,6 +1,7 @@
 // What the clients ask, what they are answered, and what the member shows of itself.
 #include <algorithm>
 
+#include "base/errors.h"
 #include "cluster/codec.h"
 #include "mvcc/kv/txn.h"
 #include "sim/life.h"
@@ -41,7 +42,6 @@ Surroundings Life::surroundings() const {
 
 void Life::client_turn() {
   if (member_->failure() || ending_) return;
-  announce();
   const uint64_t sent_before = requests_sent_;
   if (round_requests_ < plan_.requests && waiting_ < concurrency_) {
     for (uint64_t left = chance_.between(1, concurrency_ - waiting_); left > 0; --left) {
@@ -112,30 +112,13 @@ void Life::send_read() {
   member_->control({member::Control::kLinearizable, tag, {}});
 }
 
-// As the server does once it leads: its attributes, and a new cluster's version.
-void Life::announce() {
-  if (!member_->replication().raft().is_leader()) return;
-  const cluster::Membership& members = member_->apply().members();
-  const cluster::Member* const self = members.find(NodeId(member_id_));
-  if (self == nullptr) return;
-  if (self->client_urls.empty() && !std::exchange(announced_self_, true)) {
-    etcdserverpb::InternalRaftRequest request;
-    auto* const set = request.mutable_cluster_member_attr_set();
-    set->set_member_id(member_id_);
-    set->mutable_member_attributes()->set_name("m0");
-    set->mutable_member_attributes()->add_client_urls("http://127.0.0.1:2379");
-    propose(request, false);
-  }
-  if (!self->client_urls.empty() && members.version.empty() && !std::exchange(announced_version_, true)) {
-    etcdserverpb::InternalRaftRequest request;
-    request.mutable_cluster_version_set()->set_ver("3.7.0");
-    propose(request, false);
-  }
-}
-
 bool Life::all_answered() const { return waiting_ == 0; }
 
 // --- what comes back
+
+void Life::on_committed(const std::vector<raft::Entry>& entries) {
+  for (const raft::Entry& entry : entries) on_entry(entry);
+}
 
 void Life::on_entry(const raft::Entry& entry) {
   if (!violation_.empty()) return;
@@ -180,7 +163,9 @@ void Life::on_entry(const raft::Entry& entry) {
 }
 
 void Life::on_own_proposal(const member::Proposal& proposal) {
-  coverage_.hit("alarm raised by the member");
+  etcdserverpb::InternalRaftRequest request;
+  request.ParseFromString(proposal->bytes);
+  if (request.has_alarm()) coverage_.hit("alarm raised by the member");
   ++own_proposals_[proposal->bytes];
 }
 
@@ -256,7 +241,9 @@ void Life::on_refused(member::Tag tag, const Error& error) {
     --waiting_;
     return;
   }
-  if (!stop_asked_) violation("a proposal is refused: " + error.message);
+  const bool is_overload = may_be_refused_ && error == errors::request_too_many_requests();
+  if (is_overload) coverage_.hit("refused for want of room in a queue");
+  if (!stop_asked_ && !is_overload) violation("a proposal is refused: " + error.message);
   const auto at = by_tag_.find(tag);
   if (at == by_tag_.end()) return;
   Sent& sent = sent_[at->second];
@@ -265,7 +252,9 @@ void Life::on_refused(member::Tag tag, const Error& error) {
   if (sent.awaited) --waiting_;
 }
 
-void Life::on_published() {
+void Life::on_ready() { coverage_.hit("announced"); }
+
+void Life::on_step() {
   if (!violation_.empty()) return;
   const member::Published& state = member_ ? member_->published().newest() : member::Published{};
   if (!member_ || state.applied == Index{}) return;
@@ -275,6 +264,8 @@ void Life::on_published() {
         fmt::format("entry {} makes revision {} and not {}", state.applied, state.kv.revision, expected.revision));
   }
   if (member_->apply().stalled()) coverage_.hit("both buffers full");
+  if (member_->core().holds_proposals()) coverage_.hit("proposals wait before the log");
+  if (member_->core().is_beyond_buffers()) coverage_.hit("applied though the db is full");
 }
 
 void Life::on_commit_done(const member::CommitJob& job) {
@@ -283,11 +274,22 @@ void Life::on_commit_done(const member::CommitJob& job) {
   if (job.reclaim) coverage_.hit("commits with a part of a pass");
 }
 
+// A stop that had the time to save everything had the time to answer everything.
+void Life::check_stop_left_nobody_waiting() {
+  if (!controls_.empty()) violation("a stop leaves a control request without an answer");
+  for (const Sent& sent : sent_) {
+    const bool waits = sent.round == round_ && sent.awaited && !sent.answered && !sent.refused;
+    if (waits && !(sent.reply && sent.reply->kind == Reply::Kind::kAfterPass)) {
+      violation(fmt::format("a stop leaves entry {} without an answer", sent.index));
+    }
+  }
+}
+
 // --- the member's own state
 
 void Life::check_state(const char* when) {
-  member::ApplyCore& apply = member_->apply();
-  const member::Published& state = apply.published().newest();
+  const member::ApplyCore& apply = member_->apply();
+  const member::Published& state = member_->published().newest();
   const Index at = apply.applied();
   const auto wrong = [&](const std::string& what) { violation(fmt::format("{}, at entry {}: {}", when, at, what)); };
   if (at > model_.last()) return wrong("applied above what is committed");

@@ -9,10 +9,8 @@
 namespace cairn::sim {
 namespace {
 
-constexpr int64_t kRaftTickNs = 10'000'000;
-constexpr int64_t kCommitRetryNs = 200'000'000;
-constexpr uint64_t kIdleTicksMax = 200;
-constexpr uint64_t kPumpTurnsMax = 10'000;
+constexpr uint64_t kIdleStepsMax = 200;
+constexpr uint64_t kSlicesAtStopMax = 1000;
 
 }  // namespace
 
@@ -32,254 +30,191 @@ Member::Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, Mem
       member_id_(state.member_id),
       cluster_id_(state.cluster_id),
       wal_stage_(std::make_unique<member::WalStage>(fs, std::move(state.log), state.snap_directory)),
-      client_to_replication_(schedule, chance_.fork(), options_.delay_mean_ns),
-      replication_to_wal_(schedule, chance_.fork(), options_.delay_mean_ns),
-      wal_to_replication_(schedule, chance_.fork(), options_.delay_mean_ns),
-      replication_to_apply_(schedule, chance_.fork(), options_.delay_mean_ns),
-      apply_to_replication_(schedule, chance_.fork(), options_.delay_mean_ns),
-      apply_to_commit_(schedule, chance_.fork(), options_.delay_mean_ns),
-      commit_to_apply_(schedule, chance_.fork(), options_.delay_mean_ns),
-      to_client_(schedule, chance_.fork(), options_.delay_mean_ns),
-      housekeeping_(schedule, chance_.fork(), options_.delay_mean_ns * 4) {
-  member::ReplicationCore::Options replication;
-  replication.raft.id = NodeId(member_id_);
-  replication.raft.seed = chance_.next();
-  replication.start_epoch = chance_.next();
-  replication_ = std::make_unique<member::ReplicationCore>(replication, std::move(state.raft_log), state.start);
-  options_.apply.member_id = member_id_;
-  apply_ = std::make_unique<member::ApplyCore>(options_.apply, std::move(state.state), schedule_.now_ns());
-  commit_reader_ = apply_->published().register_thread();
+      client_to_core_(schedule, chance_.fork(), options_.delay_mean_ns),
+      core_to_wal_(schedule, chance_.fork(), options_.delay_mean_ns),
+      wal_to_core_(schedule, chance_.fork(), options_.delay_mean_ns),
+      core_to_commit_(schedule, chance_.fork(), options_.delay_mean_ns),
+      commit_to_core_(schedule, chance_.fork(), options_.delay_mean_ns),
+      core_to_client_(schedule, chance_.fork(), options_.delay_mean_ns),
+      core_to_house_(schedule, chance_.fork(), options_.delay_mean_ns * 4),
+      house_to_core_(schedule, chance_.fork(), options_.delay_mean_ns) {
+  options_.core.replication.raft.id = NodeId(member_id_);
+  options_.core.replication.raft.seed = chance_.next();
+  options_.core.replication.start_epoch = chance_.next();
+  options_.core.apply.member_id = member_id_;
+  member_core_ = std::make_unique<member::MemberCore>(options_.core, std::move(state.raft_log), state.start,
+                                                      std::move(state.state), schedule_.now_ns(), &client_);
+  commit_reader_ = published().register_thread();
   commit_stage_ = std::make_unique<member::CommitStage>(std::move(state.engine), *commit_reader_);
   options_.checkpoint.directory = state.checkpoint_directory;
   options_.checkpoint.db = state.db;
-  checkpoint_reader_ = apply_->published().register_thread();
-  checkpoint_ =
-      std::make_unique<member::CheckpointWriter>(fs, options_.checkpoint, state.checkpoint, *checkpoint_reader_);
+  options_.disk.directory = state.checkpoint_directory;
+  options_.disk.log_directory = log().directory();
+  housekeeper_reader_ = published().register_thread();
+  housekeeper_ = std::make_unique<member::Housekeeper>(
+      fs,
+      member::Housekeeper::Options{.disk = options_.disk,
+                                   .checkpoint = options_.checkpoint,
+                                   .segment_bytes = options_.bootstrap.wal.segment_bytes},
+      wal_stage_->spares(), state.checkpoint, *housekeeper_reader_);
   schedule_.after(0, [this] {
-    core_.run([this] { pump_replication(); });
-    apply_worker().run([this] { pump_apply(); });
+    core_.run([this] { step(); });
+    house_.run([this] { keep_house(); });
   });
 }
 
 Member::~Member() = default;
-
-Worker& Member::wal_worker() { return options_.arrangement == Arrangement::kOneThread ? core_ : wal_; }
-Worker& Member::apply_worker() { return options_.arrangement == Arrangement::kAllApart ? applier_ : core_; }
 
 void Member::fail_stop(Error error) {
   if (failure_) return;
   failure_ = std::move(error);
   // The process is gone: whatever is under way elsewhere comes no further.
   fs_.kill();
-  for (Worker* worker : {&core_, &wal_, &applier_, &committer_, &housekeeper_}) worker->forget();
-}
-
-void Member::propose(member::Proposal proposal) {
-  proposals_.push_back(std::move(proposal));
-  if (proposals_.size() > 1) return;
-  client_to_replication_.send([this] {
-    core_.run([this] {
-      replication_->propose(std::exchange(proposals_, {}));
-      pump_replication();
-    });
-  });
-}
-
-void Member::control(member::ControlRequest request) {
-  client_to_replication_.send([this, request] {
-    core_.run([this, request] {
-      replication_->control(request);
-      pump_replication();
-    });
-  });
+  for (Worker* worker : {&core_, &wal_, &committer_, &house_}) worker->forget();
 }
 
 std::string Member::describe() const {
-  const raft::Core& raft = replication_->raft();
-  return fmt::format(
-      "leader {}, term {}, log to {}, committed {}, applied {}, {} batches wait, stalled {}, commit pending {}, held "
-      "{}, "
-      "durable commit {}, next tick {}, busy {}{}{}{}{}",
-      raft.is_leader(), raft.term(), log().last_index(), raft.committed(), apply_->applied(), apply_queue_.size(),
-      apply_->stalled(), apply_->commit_pending(), replication_->held_count(), log().hard_state().commit,
-      apply_->next_tick_ns().value_or(0) - schedule_.now_ns(), core_.idle() ? "" : "r", wal_.idle() ? "" : "w",
-      applier_.idle() ? "" : "a", committer_.idle() ? "" : "c", housekeeper_.idle() ? "" : "h");
+  return fmt::format("{}, log to {}, durable commit {}, busy {}{}{}{}", member_core_->describe(), log().last_index(),
+                     log().hard_state().commit, core_.idle() ? "" : "r", wal_.idle() ? "" : "w",
+                     committer_.idle() ? "" : "c", house_.idle() ? "" : "h");
 }
 
-// --- replication
+// --- events
 
-void Member::pump_replication() {
-  if (failure_) return;
-  if (!stopping_ && replication_->raft().role() == raft::Role::kFollower && replication_->raft().is_sole_voter()) {
-    replication_->campaign();
-  }
-  if (stopping_) replication_->refuse_held(errors::stopped());
-  uint64_t turns = 0;
-  while (replication_->has_output()) {
-    CAIRN_ASSERT(++turns < kPumpTurnsMax);
-    hand_over(replication_->take_output());
-  }
-  plan_raft_tick();
-  check_stop();
+template <class Put>
+void Member::tell_core(Lane& lane, Put put) {
+  lane.send([this, put = std::move(put)]() mutable {
+    core_.run([this, put = std::move(put)]() mutable {
+      if (failure_ || ending_ != member::Ending::kNone) return;
+      put(events_);
+      idle_steps_ = 0;
+      step();
+    });
+  });
 }
 
-void Member::hand_over(member::ReplicationOutput output) {
-  for (member::WalWrite& write : output.wal) {
-    replication_to_wal_.send([this, write = std::move(write)]() mutable {
-      wal_worker().run([this, write = std::move(write)]() mutable { run_wal(std::move(write)); });
+void Member::propose(member::Proposal proposal) {
+  if (!member_core_->admit(proposal->bytes.size())) {
+    core_to_client_.send([this, tag = proposal->tag] {
+      if (!failure_) client_.on_refused(tag, errors::request_too_many_requests());
+    });
+    return;
+  }
+  proposals_.push_back(std::move(proposal));
+  if (proposals_.size() > 1) return;
+  tell_core(client_to_core_, [this](member::Events& events) { events.proposals.swap(proposals_); });
+}
+
+void Member::control(member::ControlRequest request) {
+  tell_core(client_to_core_, [request](member::Events& events) { events.controls.push_back(request); });
+}
+
+void Member::stop() {
+  tell_core(client_to_core_, [](member::Events& events) { events.stop = true; });
+}
+
+// --- the core
+
+void Member::step() {
+  if (failure_ || ending_ != member::Ending::kNone) return;
+  do {
+    carry_out(member_core_->step(events_, schedule_.now_ns()));
+  } while (!failure_ && ending_ == member::Ending::kNone && !events_.empty());
+}
+
+void Member::carry_out(member::Effects& effects) {
+  answer(effects);
+  if (effects.failed) return fail_stop(*effects.failed);
+  client_.on_step();
+  if (effects.is_ready) client_.on_ready();
+  if (effects.commit) {
+    core_to_commit_.send(
+        [this, job = *std::move(effects.commit)] { committer_.run([this, job] { run_commit(job); }); });
+  }
+  const member::Housekeeper::Orders orders{effects.prepare_spare, effects.step_checkpoint, effects.look_at_disk,
+                                           effects.give_up_reserve, effects.db_is_full};
+  if (!orders.empty()) {
+    core_to_house_.send([this, orders] {
+      orders_.add(orders);
+      house_.run([this] { keep_house(); });
     });
   }
-  for (member::Refused& refused : output.refused) {
-    to_client_.send([this, refused = std::move(refused)] {
+  plan_step(effects.wake_at_ns);
+  ending_ = effects.ending;
+  if (ending_ != member::Ending::kNone) return finish_stop();
+  write(effects.wal);
+}
+
+void Member::answer(member::Effects& effects) {
+  effects.answers.hand_out([this](unsigned, member::AnswerBatch batch) {
+    core_to_client_.send([this, batch = std::move(batch)] {
+      if (failure_) return;
+      for (const member::Answer& one : batch.answers) client_.on_answer(one.tag, one.code, batch.text(one));
+    });
+  });
+  for (member::Refused& refused : effects.refused) {
+    core_to_client_.send([this, refused = std::move(refused)] {
       if (!failure_) client_.on_refused(refused.tag, refused.error);
     });
   }
-  if (output.apply.empty()) return;
-  for (const raft::Entry& entry : output.apply.entries) client_.on_entry(entry);
-  replication_to_apply_.send([this, batch = std::move(output.apply)]() mutable {
-    apply_worker().run([this, batch = std::move(batch)]() mutable {
-      if (failure_) return;
-      apply_->note_durable_commit(batch.durable_commit);
-      apply_queue_.push_back(std::move(batch));
-      pump_apply();
-    });
-  });
 }
 
-void Member::plan_raft_tick() {
-  if (raft_tick_planned_ || !replication_->needs_ticks()) return;
-  raft_tick_planned_ = true;
-  schedule_.after(kRaftTickNs, [this] {
+// The next step: when it is due, and no event comes before.
+void Member::plan_step(std::optional<int64_t> wake_at_ns) {
+  if (!wake_at_ns) return;
+  const int64_t when = std::max(*wake_at_ns, schedule_.now_ns() + 1000);  // a thread needs a moment to wake up
+  if (planned_step_ns_ && *planned_step_ns_ <= when) return;
+  planned_step_ns_ = when;
+  schedule_.at(when, [this, when] {
+    if (planned_step_ns_ != when) return;  // an earlier one took its place
+    planned_step_ns_.reset();
     core_.run([this] {
-      raft_tick_planned_ = false;
-      if (failure_) return;
-      if (replication_->needs_ticks()) replication_->tick();
-      pump_replication();
+      const int64_t now_ns = schedule_.now_ns();
+      idle_steps_ = now_ns - last_idle_step_ns_ < 100'000 ? idle_steps_ + 1 : 0;
+      last_idle_step_ns_ = now_ns;
+      CAIRN_ASSERT(idle_steps_ < kIdleStepsMax);  // else the thread spins without doing anything
+      step();
     });
   });
 }
 
-// --- WAL
+// --- the log
 
-void Member::run_wal(member::WalWrite write) {
-  if (failure_) return;
+void Member::write(std::vector<member::WalWrite>& writes) {
+  if (options_.arrangement == Arrangement::kWalInLine) {
+    // While the disk works, others go on, but the core does not step: `writes` stays what it is.
+    for (member::WalWrite& one : writes) {
+      auto done = run_wal(std::move(one));
+      if (!done) return;
+      events_.wal.push_back(*std::move(done));
+    }
+    return;
+  }
+  for (member::WalWrite& one : writes) {
+    core_to_wal_.send([this, one = std::move(one)]() mutable {
+      wal_.run([this, one = std::move(one)]() mutable {
+        auto done = run_wal(std::move(one));
+        if (!done) return;
+        tell_core(wal_to_core_,
+                  [done = *std::move(done)](member::Events& events) mutable { events.wal.push_back(std::move(done)); });
+      });
+    });
+  }
+}
+
+// nullopt: the process is gone.
+std::optional<member::WalDone> Member::run_wal(member::WalWrite write) {
+  if (failure_) return std::nullopt;
   wal_busy_ = true;
   auto done = wal_stage_->run(std::move(write));
   wal_busy_ = false;
-  if (failure_) return;
-  if (!done) return fail_stop(std::move(done).error());
-  wal_to_replication_.send([this, done = *std::move(done)]() mutable {
-    core_.run([this, done = std::move(done)]() mutable {
-      if (failure_) return;
-      replication_->wal_done(std::move(done));
-      pump_replication();
-    });
-  });
-  const wal::Log& log = wal_stage_->log();
-  if (log.segment_count() != segment_count_ && log.segment_used_bytes() > options_.bootstrap.wal.segment_bytes / 8) {
-    segment_count_ = log.segment_count();
-    if (!std::exchange(spare_planned_, true)) prepare_spare();
-  }
+  if (failure_) return std::nullopt;
+  if (done) return *std::move(done);
+  fail_stop(std::move(done).error());
+  return std::nullopt;
 }
 
-void Member::prepare_spare() {
-  housekeeping_.send([this] {
-    housekeeper_.run([this] {
-      if (failure_) return;
-      const auto more = wal_stage_->spares()->prepare_step();
-      if (more && *more && !stopping_) return prepare_spare();
-      spare_planned_ = false;
-    });
-  });
-}
-
-// A slice of the index checkpoint. A failure costs only the checkpoint.
-void Member::step_checkpoint() {
-  if (std::exchange(checkpoint_planned_, true)) return;
-  housekeeping_.send([this] {
-    housekeeper_.run([this] {
-      checkpoint_planned_ = false;
-      if (failure_) return;
-      const uint64_t before = checkpoint_->written_count();
-      const auto step = checkpoint_->step();
-      if (failure_) return;
-      if (checkpoint_->written_count() > before) client_.on_checkpoint();
-      if (step && *step == member::CheckpointWriter::Step::kMore && !stopping_) step_checkpoint();
-    });
-  });
-}
-
-// --- apply
-
-void Member::pump_apply() {
-  while (!failure_ && !apply_queue_.empty() && (apply_queue_.front().entries.empty() || !apply_->stalled())) {
-    member::ApplyBatch batch = std::move(apply_queue_.front());
-    apply_queue_.pop_front();
-    if (auto status = apply_->apply(std::move(batch), schedule_.now_ns()); !status) {
-      return fail_stop(std::move(status).error());
-    }
-    idle_ticks_ = 0;
-  }
-  flush_apply();
-}
-
-void Member::flush_apply() {
-  if (failure_) return;
-  if (apply_->has_output()) {
-    idle_ticks_ = 0;
-    member::ApplyOutput output = apply_->take_output();
-    for (uint64_t loops = output.loops; loops != 0; loops &= loops - 1) {
-      auto& batch = output.answers[static_cast<size_t>(std::countr_zero(loops))];
-      to_client_.send([this, batch = std::move(batch)] {
-        if (failure_) return;
-        for (const member::Answer& answer : batch.answers)
-          client_.on_answer(answer.tag, answer.code, batch.text(answer));
-      });
-    }
-    if (output.commit) {
-      apply_to_commit_.send(
-          [this, job = *std::move(output.commit)] { committer_.run([this, job] { run_commit(job); }); });
-    }
-    for (const member::Proposal& proposal : output.proposals) client_.on_own_proposal(proposal);
-    if (!output.proposals.empty() || output.notice.worth_sending()) {
-      apply_to_replication_.send(
-          [this, notice = std::move(output.notice), proposals = std::move(output.proposals)]() mutable {
-            core_.run([this, notice = std::move(notice), proposals = std::move(proposals)]() mutable {
-              if (failure_) return;
-              if (!proposals.empty()) replication_->propose(std::move(proposals));
-              if (notice.worth_sending()) replication_->applied(std::move(notice));
-              pump_replication();
-            });
-          });
-    }
-  }
-  client_.on_published();
-  plan_apply_tick();
-  check_stop();
-}
-
-void Member::plan_apply_tick() {
-  const auto next = apply_->next_tick_ns();
-  if (!next) return;
-  const int64_t when = std::max(*next, schedule_.now_ns() + 1000);  // a thread needs a moment to wake up
-  if (planned_tick_ns_ && *planned_tick_ns_ <= when) return;
-  planned_tick_ns_ = when;
-  schedule_.at(when, [this, when] {
-    if (planned_tick_ns_ != when) return;  // an earlier one took its place
-    planned_tick_ns_.reset();
-    apply_worker().run([this] {
-      if (failure_) return;
-      const int64_t now_ns = schedule_.now_ns();
-      idle_ticks_ = now_ns - last_tick_ns_ < 100'000 ? idle_ticks_ + 1 : 0;
-      last_tick_ns_ = now_ns;
-      CAIRN_ASSERT(idle_ticks_ < kIdleTicksMax);  // else the thread spins without doing anything
-      apply_->tick(now_ns);
-      pump_apply();
-    });
-  });
-}
-
-// --- commit
+// --- the db
 
 void Member::run_commit(member::CommitJob job) {
   if (failure_) return;
@@ -287,24 +222,39 @@ void Member::run_commit(member::CommitJob job) {
   member::CommitDone done = commit_stage_->run(job);
   committing_ = false;
   if (failure_) return;
-  if (!done.status && done.status.error().code == Code::kResourceExhausted) {
+  if (done.status) {
+    client_.on_commit_done(job);
+  } else if (done.status.error().code == Code::kResourceExhausted) {
     client_.on_commit_without_space(done.status.error());
-    schedule_.after(kCommitRetryNs, [this, job] { committer_.run([this, job] { run_commit(job); }); });
-    return;
   }
-  if (done.status) client_.on_commit_done(job);
-  commit_to_apply_.send([this, done = std::move(done)]() mutable {
-    apply_worker().run([this, done = std::move(done)]() mutable {
-      if (failure_) return;
-      if (auto status = apply_->commit_done(std::move(done), schedule_.now_ns()); !status) {
-        return fail_stop(std::move(status).error());
-      }
-      idle_ticks_ = 0;
-      pump_apply();
-      step_checkpoint();
-    });
+  tell_core(commit_to_core_,
+            [done = std::move(done)](member::Events& events) mutable { events.commit = std::move(done); });
+}
+
+// --- housekeeping
+
+void Member::keep_house() {
+  if (failure_ || ending_ != member::Ending::kNone) return;
+  const member::Housekeeper::Orders orders = std::exchange(orders_, {});
+  const member::Housekeeper::Slice slice = housekeeper_->step(orders, schedule_.now_ns());
+  if (failure_) return;
+  if (housekeeper_->checkpoints_written() > std::exchange(checkpoints_seen_, housekeeper_->checkpoints_written())) {
+    client_.on_checkpoint();
+  }
+  if (slice.disk_is_low) {
+    tell_core(house_to_core_, [low = slice.disk_is_low](member::Events& events) { events.disk_is_low = low; });
+  }
+  const int64_t when = std::max(slice.again_at_ns, schedule_.now_ns() + 1000);
+  if (planned_slice_ns_ && *planned_slice_ns_ <= when && *planned_slice_ns_ > schedule_.now_ns()) return;
+  planned_slice_ns_ = when;
+  schedule_.at(when, [this, when] {
+    if (planned_slice_ns_ != when) return;
+    planned_slice_ns_.reset();
+    house_.run([this] { keep_house(); });
   });
 }
+
+// --- others
 
 void Member::other_threads(const Operation& operation) {
   if (failure_ || options_.overlap_one_in == 0 || depth_ >= 2 || !(committing_ || wal_busy_)) return;
@@ -319,53 +269,12 @@ void Member::other_threads(const Operation& operation) {
   --depth_;
 }
 
-// --- clean stop
-
-void Member::stop() {
-  stopping_ = true;
-  client_to_replication_.send([this] { core_.run([this] { pump_replication(); }); });
-}
-
-bool Member::quiet() const {
-  for (const Lane* lane : {&client_to_replication_, &replication_to_wal_, &wal_to_replication_, &replication_to_apply_,
-                           &apply_to_replication_, &apply_to_commit_, &commit_to_apply_, &to_client_}) {
-    if (lane->in_flight() > 0) return false;
-  }
-  return proposals_.empty() && !replication_->has_output() && apply_queue_.empty() && !apply_->commit_pending() &&
-         !wal_busy_ && !committing_;
-}
-
-void Member::look_again() {
-  if (std::exchange(look_planned_, true)) return;
-  schedule_.after(1'000'000, [this] {
-    look_planned_ = false;
-    core_.run([this] { check_stop(); });
-  });
-}
-
-void Member::check_stop() {
-  if (!stopping_ || stopped_ || failure_) return;
-  if (!quiet() || !housekeeper_.idle() || housekeeping_.in_flight() > 0) return look_again();
-  if (!apply_->is_clean()) {
-    if (!std::exchange(final_commit_asked_, true)) {
-      schedule_.after(0, [this] {
-        final_commit_asked_ = false;
-        apply_worker().run([this] {
-          if (failure_) return;
-          apply_->request_commit(schedule_.now_ns());
-          pump_apply();
-        });
-      });
-    }
-    return;
-  }
-  stopped_ = true;
-  const uint64_t before = checkpoint_->written_count();
-  while (true) {
-    const auto step = checkpoint_->step(true);
-    if (!step || *step != member::CheckpointWriter::Step::kMore) break;
-  }
-  if (checkpoint_->written_count() > before) client_.on_checkpoint();
+// All threads have ended.
+void Member::finish_stop() {
+  if (ending_ != member::Ending::kSaved) return;
+  uint64_t slices = 0;
+  housekeeper_->save_at_stop([&] { return ++slices > kSlicesAtStopMax; });
+  if (housekeeper_->checkpoints_written() > checkpoints_seen_) client_.on_checkpoint();
   if (auto status = commit_stage_->close(); !status) fail_stop(std::move(status).error());
 }
 

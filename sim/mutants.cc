@@ -32,6 +32,7 @@ constexpr const char* kMutants[] = {
     "server.lease_attachment_lost",
     "server.compaction_resumed_at_wrong_revision",
     "mvcc.revision_reused_after_failed_txn",
+    "server.stop_before_last_commit",
     "server.buffer_freed_under_view",
     "mvcc.epoch_without_second_load",
     "mvcc.root_published_before_buffer",

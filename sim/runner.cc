@@ -183,8 +183,10 @@ Runner::Outcome Runner::run() {
 std::vector<std::string> never_reached(const Coverage& coverage) {
   std::vector<std::string> out;
   for (const char* what : {"alarm raised by the member",
+                           "announced",
                            "answers",
                            "answers that refuse",
+                           "applied though the db is full",
                            "both buffers full",
                            "clean stops",
                            "commit asked for",
@@ -223,11 +225,15 @@ std::vector<std::string> never_reached(const Coverage& coverage) {
                            "power cut in a truncate",
                            "power cut in a write",
                            "power cut in a allocate",
+                           "proposals wait before the log",
+                           "refused for want of room in a queue",
                            "restart of the process alone",
                            "segments cut",
                            "segments released",
                            "spare segments taken",
                            "starts and ends with leases",
+                           "stops under load",
+                           "stops without room for the db",
                            "starts with a snapshot",
                            "written, and refused by the quota"}) {
     if (coverage.count(what) == 0) out.emplace_back(what);

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "member/node.h"
+#include "member/driver.h"
 #include "metrics/families.h"
 #include "net/event_loop.h"
 #include "net/http.h"

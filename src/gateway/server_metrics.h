@@ -1,7 +1,7 @@
 // gateway/server_metrics.h: families whose numbers others keep: calls and bytes from net, state from the member.
 #pragma once
 
-#include "member/node.h"
+#include "member/driver.h"
 #include "metrics/families.h"
 #include "net/server.h"
 

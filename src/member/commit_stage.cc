@@ -1,6 +1,7 @@
 #include "member/commit_stage.h"
 
 #include "base/check.h"
+#include "base/log.h"
 #include "mvcc/kv/key_value.h"
 #include "storage/write_buffer.h"
 
@@ -46,6 +47,14 @@ CommitDone CommitStage::run(const CommitJob& job) {
   }
   done.space = engine_->space();
   return done;
+}
+
+Status CommitStage::close() {
+  Status closed = engine_->close();
+  if (closed || closed.error().code != Code::kResourceExhausted) return closed;
+  log::warn("no space for the db's list of free pages; the next start finds them by itself",
+            {{"error", closed.error().message}});
+  return {};
 }
 
 }  // namespace cairn::member

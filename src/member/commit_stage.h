@@ -21,7 +21,8 @@ class CommitStage {
       : engine_(std::move(engine)), reader_(reader) {}
 
   CommitDone run(const CommitJob& job);
-  Status close() { return engine_->close(); }
+  // When all is committed. Without room the file lacks its list of free pages, which the next start finds by itself.
+  Status close();
   [[nodiscard]] storage::Engine& engine() { return *engine_; }
 
  private:

@@ -5,19 +5,22 @@
 //                                                                        v  |
 //                                                                     CommitStage
 //
-// A stage is a value with functions: messages in, messages out. The driver (node.h) gives each an owner thread and
-// carries the messages; the simulator carries them one by one, in an order of its choosing. Messages between two
+// A stage is a value with functions: messages in, messages out. MemberCore (member_core.h) owns the two cores and
+// carries what goes between them; WalStage and CommitStage are run by its driver, as effects. Messages between two
 // stages are never reordered.
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "base/error.h"
 #include "base/strong.h"
 #include "raft/types.h"
@@ -66,6 +69,36 @@ struct AnswerBatch {
   }
 };
 
+// Answers on their way to the io threads.
+struct Answers {
+  std::array<AnswerBatch, 64> by_loop;  // by loop_of(tag); only those of loops in `loops` are filled
+  uint64_t loops = 0;                   // bit set
+
+  void add(Tag tag, Code code, std::string_view text) { batch_of(tag).add(tag, code, text); }
+  // The place where a response is written; end() says that it is, from `offset` on.
+  std::string& begin(Tag tag) { return batch_of(tag).bytes; }
+  void end(Tag tag, uint64_t offset) {
+    AnswerBatch& batch = by_loop[loop_of(tag)];
+    batch.answers.push_back({tag, Code::kOk, offset, batch.bytes.size() - offset});
+  }
+  // Hands each loop's batch to `sink(loop, batch)`; nothing is left.
+  template <class Sink>
+  void hand_out(const Sink& sink) {
+    for (; loops != 0; loops &= loops - 1) {
+      const auto loop = static_cast<unsigned>(std::countr_zero(loops));
+      sink(loop, std::exchange(by_loop[loop], {}));
+    }
+  }
+
+ private:
+  AnswerBatch& batch_of(Tag tag) {
+    const unsigned loop = loop_of(tag);
+    CAIRN_ASSERT(loop < by_loop.size());
+    loops |= uint64_t{1} << loop;
+    return by_loop[loop];
+  }
+};
+
 // --- replication <-> WAL ------------------------------------------------------------------------------------
 
 // A point from which a restart may begin: goes to a .snap file and then to the WAL, each synced.
@@ -83,6 +116,7 @@ struct WalWrite {
   bool must_sync = false;
   std::optional<SnapshotPoint> snapshot;
   Index release_below{0};  // entries at or below are needed no more; 0: nothing new
+  uint64_t bytes = 0;      // of the entries, as MemberCore counts them
 };
 
 struct WalDone {
@@ -91,6 +125,10 @@ struct WalDone {
   Index durable_commit;              // a HardState with this commit index is synced
   std::optional<Index> snapshot;     // the point is synced
   Index released;                    // entries at or below are in no segment any more
+  uint64_t bytes = 0;                // of the WalWrite
+  uint64_t segment_sequence = 0;     // of the segment in use, and what of it is
+  uint64_t segment_used_bytes = 0;
+  bool has_released_files = false;  // segments that wait to be used again or removed
 };
 
 // --- replication -> apply -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-// The stages of a lone member put together by hand, in one thread, over the real file system.
+// A lone member in one thread, over the real file system: what its stages do together.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -7,11 +7,8 @@
 #include "base/bytes.h"
 #include "base/errors.h"
 #include "env/testing.h"
-#include "member/commit_stage.h"
-#include "member/recovery/bootstrap.h"
-#include "member/replication_core.h"
 #include "member/requests.h"
-#include "member/wal_stage.h"
+#include "member/testing/inline_member.h"
 #include "mvcc/kv/range.h"
 #include "proto/raft_internal.pb.h"
 
@@ -20,62 +17,23 @@ namespace {
 
 constexpr Tag kTag = 7;
 
-class Member {
+class Member : public testing::InlineMember {
  public:
-  explicit Member(const std::string& data_dir, uint64_t buffer_entries_max = 50'000) {
+  explicit Member(const std::string& data_dir, uint64_t buffer_entries_max = 50'000)
+      : InlineMember(env::posix_fs(), bootstrap_options(data_dir), options(buffer_entries_max)) {}
+
+  static BootstrapOptions bootstrap_options(const std::string& data_dir) {
     BootstrapOptions options;
     options.data_dir = data_dir;
     options.initial_cluster = {{"default", {"http://127.0.0.1:2380"}}};
-    auto opened = bootstrap(env::posix_fs(), options);
-    EXPECT_TRUE(opened) << opened.error().message;
-    wal_ = std::make_unique<WalStage>(env::posix_fs(), std::move(opened->log), opened->snap_directory);
-    ReplicationCore::Options replication;
-    replication.raft.id = NodeId(opened->member_id);
-    replication_ = std::make_unique<ReplicationCore>(replication, std::move(opened->raft_log), opened->start);
-    ApplyOptions apply;
-    apply.member_id = opened->member_id;
-    apply.snapshot_entries = 50;
-    apply.snapshot_interval_ns = 0;
-    apply.buffer_entries_max = buffer_entries_max;
-    apply_ = std::make_unique<ApplyCore>(apply, std::move(opened->state), now_ns_);
-    reader_ = apply_->published().register_thread();
-    commit_reader_ = apply_->published().register_thread();
-    commit_ = std::make_unique<CommitStage>(std::move(opened->engine), *commit_reader_);
-    pump();
-    replication_->campaign();
-    pump();
+    return options;
   }
-
-  // Carries every message until nobody has one.
-  void pump() {
-    while (true) {
-      bool moved = false;
-      while (replication_->has_output()) {
-        moved = true;
-        ReplicationOutput out = replication_->take_output();
-        for (WalWrite& write : out.wal) {
-          snapshots_ += write.snapshot ? 1 : 0;
-          auto done = wal_->run(std::move(write));
-          ASSERT_TRUE(done) << done.error().message;
-          replication_->wal_done(*std::move(done));
-        }
-        ASSERT_TRUE(apply_->apply(std::move(out.apply), now_ns_));
-      }
-      while (apply_->has_output()) {
-        moved = true;
-        ApplyOutput out = apply_->take_output();
-        for (const Answer& answer : out.answers[0].answers) {
-          answered_.push_back({answer.code, std::string(out.answers[0].text(answer))});
-        }
-        replication_->applied(std::move(out.notice));
-        if (out.commit) {
-          ++commits_;
-          if (const auto before = std::exchange(before_commit_, nullptr)) before();
-          ASSERT_TRUE(apply_->commit_done(commit_->run(*out.commit), now_ns_));
-        }
-      }
-      if (!moved) return;
-    }
+  static MemberOptions options(uint64_t buffer_entries_max) {
+    MemberOptions options;
+    options.apply.snapshot_entries = 50;
+    options.apply.snapshot_interval_ns = 0;
+    options.apply.buffer_entries_max = buffer_entries_max;
+    return options;
   }
 
   Proposal proposal(RequestKind kind, const google::protobuf::MessageLite& body) {
@@ -84,10 +42,12 @@ class Member {
   }
   Error propose(RequestKind kind, const google::protobuf::MessageLite& body) {
     answered_.clear();
-    replication_->propose({proposal(kind, body)});
-    pump();
+    InlineMember::propose({proposal(kind, body)});
     EXPECT_EQ(answered_.size(), 1u);
     return answered_.empty() ? Error{} : answered_.front();
+  }
+  void propose(const etcdserverpb::InternalRaftRequest& request) {
+    InlineMember::propose({std::make_shared<const raft::Payload>(raft::Payload{.bytes = request.SerializeAsString()})});
   }
   int64_t put(std::string_view key, std::string_view value) {
     etcdserverpb::PutRequest request;
@@ -106,30 +66,12 @@ class Member {
     if (!record || !*record) return std::nullopt;
     return std::string(mvcc::decode_key_value(**record)->value);
   }
-  void wait(int64_t ns) {
-    now_ns_ += ns;
-    apply_->tick(now_ns_);
-    pump();
-  }
   void stop() {
-    apply_->request_commit(now_ns_);
-    pump();
-    EXPECT_TRUE(apply_->is_clean());
+    EXPECT_EQ(InlineMember::stop(), Ending::kSaved);
     EXPECT_TRUE(commit_->close());
   }
 
-  int64_t now_ns_ = 1;
   uint64_t id_ = 0;
-  int commits_ = 0;
-  int snapshots_ = 0;
-  std::vector<Error> answered_;
-  std::function<void()> before_commit_;  // between the next commit's beginning and its run
-  std::unique_ptr<WalStage> wal_;
-  std::unique_ptr<ReplicationCore> replication_;
-  std::unique_ptr<ApplyCore> apply_;
-  std::unique_ptr<PublishedDomain::Reader> reader_;
-  std::unique_ptr<PublishedDomain::Reader> commit_reader_;
-  std::unique_ptr<CommitStage> commit_;
 };
 
 class StagesTest : public ::testing::Test {
@@ -168,7 +110,7 @@ TEST_F(StagesTest, AfterARestartTheRaftLogReachesBackToTheOldestSegment) {
   for (int start = 0; start < 3; ++start) {
     Member member(path_);
     for (int i = 0; i < 5; ++i) member.put("k" + std::to_string(i), "v");
-    const raft::Core& core = member.replication_->raft();
+    const raft::Core& core = member.core_->replication().raft();
     while (terms.size() < core.last_index().value) terms.push_back(core.term());
     member.stop();
   }
@@ -196,7 +138,7 @@ TEST_F(StagesTest, ChangesGoToTheFileAfterASecondAndNothingHappensWhenIdle) {
   EXPECT_EQ(member.get("a"), "1");
   member.wait(60'000'000'000);
   EXPECT_EQ(member.commits_, before + 1);
-  EXPECT_FALSE(member.apply_->next_tick_ns());
+  EXPECT_FALSE(member.apply().next_tick_ns());
 }
 
 TEST_F(StagesTest, TheFileIsNeverAheadOfTheHardState) {
@@ -247,26 +189,6 @@ TEST_F(StagesTest, ARestartDoesNotBringTheNextSnapshotPointForward) {
   EXPECT_EQ(member.snapshots_, 1);
 }
 
-TEST_F(StagesTest, AWriteOfAnotherKindDoesNotEndTheWaitForAStateThatIsBeingSynced) {
-  Member member(path_);
-  member.put("a", "1");
-  ReplicationCore& replication = *member.replication_;
-  replication.applied({.need_durable_commit = replication.raft().committed(), .release_below = Index(1)});
-  ReplicationOutput out = replication.take_output();
-  ASSERT_EQ(out.wal.size(), 2u);
-  ASSERT_TRUE(out.wal[1].hard_state && out.wal[1].must_sync);
-  for (const bool is_state : {false, true}) {
-    auto done = member.wal_->run(std::move(out.wal[is_state ? 1 : 0]));
-    ASSERT_TRUE(done);
-    EXPECT_FALSE(replication.has_output());
-    replication.wal_done(*std::move(done));
-    EXPECT_EQ(replication.has_output(), is_state) << "then apply hears of it";
-  }
-  out = replication.take_output();
-  EXPECT_TRUE(out.wal.empty());
-  EXPECT_EQ(out.apply.durable_commit, replication.raft().committed());
-}
-
 TEST_F(StagesTest, ACompactionAtRevisionZeroIsRememberedAsEtcdRemembersIt) {
   etcdserverpb::CompactionRequest request;
   {
@@ -275,7 +197,7 @@ TEST_F(StagesTest, ACompactionAtRevisionZeroIsRememberedAsEtcdRemembersIt) {
     EXPECT_EQ(member.propose(RequestKind::kCompaction, request).code, Code::kOk);
     EXPECT_EQ(member.propose(RequestKind::kCompaction, request), errors::compacted());
     for (int i = 0; i < 4; ++i) member.wait(1'100'000'000);
-    EXPECT_EQ(member.apply_->compaction_in_progress(), 0);
+    EXPECT_EQ(member.apply().compaction_in_progress(), 0);
     member.stop();
   }
   Member member(path_);
@@ -288,7 +210,7 @@ TEST_F(StagesTest, AnOldGuardKeepsTheBuffersOfItsOwnStateAndNoOthers) {
   member.put("a", "before");
   for (int i = 0; i < 3; ++i) member.wait(1'100'000'000);
   member.put("a", "buffered");
-  const auto reader = member.apply_->published().register_thread();
+  const auto reader = member.core_->published().register_thread();
   const auto old = reader->enter();
   const auto read = [](const auto& state) {
     const auto record = mvcc::find_record(state->kv, "a", state->kv.revision);
@@ -297,14 +219,14 @@ TEST_F(StagesTest, AnOldGuardKeepsTheBuffersOfItsOwnStateAndNoOthers) {
   for (int i = 0; i < 50; ++i) {
     member.put("a", std::to_string(i) + std::string(1000, 'x'));
     // One that sees a buffer while it is written, too: the states between are read by others.
-    const auto other = member.apply_->published().register_thread();
+    const auto other = member.core_->published().register_thread();
     const auto young = other->enter();
     member.wait(1'100'000'000);
     EXPECT_TRUE(read(young).starts_with(std::to_string(i) + "x"));
-    EXPECT_LE(member.apply_->retired_buffer_count(), 4u) << i;
+    EXPECT_LE(member.apply().retired_buffer_count(), 4u) << i;
   }
   member.wait(1'100'000'000);
-  EXPECT_EQ(member.apply_->retired_buffer_count(), 1u) << "what it reads is in no file of its own";
+  EXPECT_EQ(member.apply().retired_buffer_count(), 1u) << "what it reads is in no file of its own";
   EXPECT_EQ(read(old), "buffered");
   EXPECT_TRUE(member.get("a")->starts_with("49x"));
 }
@@ -336,8 +258,8 @@ TEST_F(StagesTest, ACompactionIsRefusedBelowAndAboveAndItsPassFreesRecords) {
   EXPECT_EQ(member.propose(RequestKind::kCompaction, compaction).code, Code::kOk);
   EXPECT_EQ(member.propose(RequestKind::kCompaction, compaction), errors::compacted());
   for (int i = 0; i < 10; ++i) member.wait(1'100'000'000);
-  EXPECT_EQ(member.apply_->compaction_in_progress(), 0);
-  EXPECT_EQ(member.apply_->counters().compacted_records, 88u);  // 2 .. 89
+  EXPECT_EQ(member.apply().compaction_in_progress(), 0);
+  EXPECT_EQ(member.apply().counters().compacted_records, 88u);  // 2 .. 89
   const auto finished = member.commit_->engine().view()->get(storage::Table::kMeta, "finishedCompactRev");
   ASSERT_TRUE(finished && *finished);
   EXPECT_EQ(storage::decode_record_key(**finished)->revision.main, 90);
@@ -363,7 +285,7 @@ TEST_F(StagesTest, APassRemovesNothingThatOnlyALaterCompactionMakesSuperfluous) 
     EXPECT_EQ(member.propose(RequestKind::kCompaction, compaction).code, Code::kOk);
     member.wait(100'000'000);
     EXPECT_FALSE(member.before_commit_);
-    EXPECT_EQ(member.apply_->counters().compacted_records, 1u);
+    EXPECT_EQ(member.apply().counters().compacted_records, 1u);
   }  // a crash
   Member member(path_);
   const auto state = member.reader_->enter();
@@ -388,17 +310,16 @@ TEST_F(StagesTest, APassWaitsForReadersThatDoNotKnowOfTheCompaction) {
     etcdserverpb::PutRequest put;
     put.set_key("other");
     // One batch, and in the middle of it the buffer is full.
-    member.replication_->propose({member.proposal(RequestKind::kCompaction, compaction),
+    member.InlineMember::propose({member.proposal(RequestKind::kCompaction, compaction),
                                   member.proposal(RequestKind::kPut, put), member.proposal(RequestKind::kPut, put)});
-    member.pump();
     pin = state.pin(2);
   }
   for (int i = 0; i < 10; ++i) member.wait(1'100'000'000);
   EXPECT_TRUE(member.reader_->enter()->kv.records.record({2, 0}));
-  EXPECT_EQ(member.apply_->compaction_in_progress(), 3);
+  EXPECT_EQ(member.apply().compaction_in_progress(), 3);
   pin.release();
   for (int i = 0; i < 10; ++i) member.wait(1'100'000'000);
-  EXPECT_EQ(member.apply_->compaction_in_progress(), 0);
+  EXPECT_EQ(member.apply().compaction_in_progress(), 0);
 }
 
 // The pages that a snapshot reads and the ones that a pass writes for them would lie in the file beside each other.
@@ -410,7 +331,7 @@ TEST_F(StagesTest, APassWaitsForASnapshotAndTheFileDoesNotGrowMeanwhile) {
   for (int i = 0; i < 400; ++i) member.put("k", std::string(10'000, 'v'));
   wait();
   std::shared_ptr<const storage::View> snapshot = member.reader_->enter()->file;
-  const uint64_t in_use = member.apply_->space().in_use_bytes;
+  const uint64_t in_use = member.apply().space().in_use_bytes;
   for (int i = 0; i < 3; ++i) {  // now and then there is a commit
     member.put("other", std::to_string(i));
     member.wait(1'100'000'000);
@@ -422,12 +343,12 @@ TEST_F(StagesTest, APassWaitsForASnapshotAndTheFileDoesNotGrowMeanwhile) {
     member.put("other", std::to_string(i));
     member.wait(1'100'000'000);
   }
-  EXPECT_EQ(member.apply_->compaction_in_progress(), 400);
-  EXPECT_LT(member.apply_->space().in_use_bytes, in_use + in_use / 10) << "what other commits replace comes free";
+  EXPECT_EQ(member.apply().compaction_in_progress(), 400);
+  EXPECT_LT(member.apply().space().in_use_bytes, in_use + in_use / 10) << "what other commits replace comes free";
   snapshot.reset();
   wait();
-  EXPECT_EQ(member.apply_->compaction_in_progress(), 0);
-  EXPECT_LT(member.apply_->space().in_use_bytes, in_use / 5);
+  EXPECT_EQ(member.apply().compaction_in_progress(), 0);
+  EXPECT_LT(member.apply().space().in_use_bytes, in_use / 5);
 }
 
 // A put that a quota allows, it allows after a restart as well, and space that a pass has freed is free then.
@@ -441,9 +362,9 @@ TEST_F(StagesTest, AfterARestartTheSpaceInUseIsWhatItWas) {
     compaction.set_revision(401);
     EXPECT_EQ(member.propose(RequestKind::kCompaction, compaction).code, Code::kOk);
     for (int i = 0; i < 10; ++i) member.wait(1'100'000'000);
-    EXPECT_EQ(member.apply_->compaction_in_progress(), 0);
-    in_use = member.apply_->space().in_use_bytes;
-    total = member.apply_->space().total_bytes;
+    EXPECT_EQ(member.apply().compaction_in_progress(), 0);
+    in_use = member.apply().space().in_use_bytes;
+    total = member.apply().space().total_bytes;
     EXPECT_LT(in_use, total / 4);
   }  // killed
   for (int i = 0; i < 6; ++i) {
@@ -451,8 +372,8 @@ TEST_F(StagesTest, AfterARestartTheSpaceInUseIsWhatItWas) {
     EXPECT_LE(member.reader_->enter()->db_in_use_bytes, in_use + 20'000);
     member.put("k", std::string(10'000, 'v'));
     member.wait(1'100'000'000);
-    EXPECT_EQ(member.apply_->space().total_bytes, total);
-    in_use = member.apply_->space().in_use_bytes;
+    EXPECT_EQ(member.apply().space().total_bytes, total);
+    in_use = member.apply().space().in_use_bytes;
   }
 }
 
@@ -473,47 +394,35 @@ TEST_F(StagesTest, LeasesOfTheLogHoldAndReleaseTheirKeys) {
   etcdserverpb::InternalRaftRequest grant;
   grant.mutable_lease_grant()->set_id(5);
   grant.mutable_lease_grant()->set_ttl(100);
-  member.replication_->propose(
-      {std::make_shared<const raft::Payload>(raft::Payload{.bytes = grant.SerializeAsString()})});
-  member.pump();
+  member.propose(grant);
   etcdserverpb::PutRequest put;
   put.set_key("leased");
   put.set_lease(5);
   EXPECT_EQ(member.propose(RequestKind::kPut, put).code, Code::kOk);
-  EXPECT_EQ(member.apply_->lessor().leases().at(5).keys.size(), 1u);
+  EXPECT_EQ(member.apply().lessor().leases().at(5).keys.size(), 1u);
   etcdserverpb::InternalRaftRequest revoke;
   revoke.mutable_lease_revoke()->set_id(5);
-  member.replication_->propose(
-      {std::make_shared<const raft::Payload>(raft::Payload{.bytes = revoke.SerializeAsString()})});
-  member.pump();
+  member.propose(revoke);
   EXPECT_EQ(member.get("leased"), std::nullopt);
-  EXPECT_EQ(member.apply_->store().revision(), 3);
+  EXPECT_EQ(member.apply().store().revision(), 3);
 }
 
 TEST_F(StagesTest, EnabledAuthEndsTheMember) {
   Member member(path_);
-  ApplyBatch batch;
-  const auto entry = [&](const etcdserverpb::InternalRaftRequest& request) {
-    raft::Entry out;
-    out.term = Term(1);
-    out.index = member.apply_->applied() + 1 + batch.entries.size();
-    out.data = std::make_shared<const raft::Payload>(raft::Payload{.bytes = request.SerializeAsString()});
-    batch.entries.push_back(out);
-  };
   etcdserverpb::InternalRaftRequest add;
   add.mutable_auth_user_add()->set_name("root");
   add.mutable_auth_user_add()->mutable_options()->set_no_password(true);
-  entry(add);
+  member.propose(add);
   etcdserverpb::InternalRaftRequest grant;
   grant.mutable_auth_user_grant_role()->set_user("root");
   grant.mutable_auth_user_grant_role()->set_role("root");
-  entry(grant);
+  member.propose(grant);
+  EXPECT_FALSE(member.failed_);
   etcdserverpb::InternalRaftRequest enable;
   enable.mutable_auth_enable();
-  entry(enable);
-  const Status applied = member.apply_->apply(std::move(batch), member.now_ns_);
-  ASSERT_FALSE(applied);
-  EXPECT_NE(applied.error().message.find("auth is enabled; this build cannot check it"), std::string::npos);
+  member.propose(enable);
+  ASSERT_TRUE(member.failed_);
+  EXPECT_NE(member.failed_->message.find("auth is enabled; this build cannot check it"), std::string::npos);
 }
 
 }  // namespace

@@ -84,7 +84,8 @@ TEST(Start, TakesALogWithoutACommitForANewDirectory) {
   ASSERT_TRUE(opened) << opened.error().message;
   EXPECT_EQ(opened->state.schema, Schema::k3_7);
   EXPECT_TRUE(opened->state.new_directory);
-  ApplyCore apply({}, std::move(opened->state), 0);
+  Answers answers;
+  ApplyCore apply({}, std::move(opened->state), answers, 0);
   EXPECT_EQ(apply.published().newest().storage_version, "3.7.0");
 }
 
@@ -110,6 +111,29 @@ TEST(ReplicationCore, SyncsAHardStateForTheFirstCommitAfterAStart) {
   EXPECT_EQ(core.take_output().apply.durable_commit, Index(2));
 }
 
+TEST(ReplicationCore, AWriteOfAnotherKindDoesNotEndTheWaitForAStateThatIsBeingSynced) {
+  RaftLog log(Index{}, Term{}, {});
+  log.append({put_entry(1, "a"), put_entry(2, "b")});
+  ReplicationCore::Options options;
+  options.raft.id = NodeId(1);
+  raft::StartState start;
+  start.hard = {Term(2), NodeId(1), Index(2)};
+  start.conf.voters = {NodeId(1)};
+  ReplicationCore core(options, std::move(log), start);
+  (void)core.take_output();
+  core.applied({.applied = Index(2), .need_durable_commit = Index(2), .release_below = Index(1)});
+  ReplicationOutput out = core.take_output();
+  ASSERT_EQ(out.wal.size(), 2u);
+  ASSERT_TRUE(out.wal[1].hard_state && out.wal[1].must_sync);
+  core.wal_done({});
+  EXPECT_FALSE(core.has_output());
+  core.wal_done({.durable_commit = Index(2)});
+  ASSERT_TRUE(core.has_output()) << "then apply hears of it";
+  out = core.take_output();
+  EXPECT_TRUE(out.wal.empty());
+  EXPECT_EQ(out.apply.durable_commit, Index(2));
+}
+
 class Stall : public testing::Test {
  protected:
   Stall() {
@@ -118,7 +142,7 @@ class Stall : public testing::Test {
     EXPECT_TRUE(opened) << opened.error().message;
     ApplyOptions options;
     options.buffer_entries_max = 2;
-    apply_ = std::make_unique<ApplyCore>(options, std::move(opened->state), 0);
+    apply_ = std::make_unique<ApplyCore>(options, std::move(opened->state), answers_, 0);
     reader_ = apply_->published().register_thread();
     commit_reader_ = apply_->published().register_thread();
     commit_ = std::make_unique<CommitStage>(std::move(opened->engine), *commit_reader_);
@@ -144,6 +168,7 @@ class Stall : public testing::Test {
   int64_t now_ns_ = 0;
   sim::SimFileSystem fs_{disk()};
   RaftLog raft_log_{Index{}, Term{}, {}};
+  Answers answers_;
   std::unique_ptr<ApplyCore> apply_;
   std::unique_ptr<PublishedDomain::Reader> reader_;
   std::unique_ptr<PublishedDomain::Reader> commit_reader_;

@@ -40,7 +40,11 @@ Result<WalDone> WalStage::run(WalWrite write) {
   if (write.release_below != Index{}) {
     if (log_->release(std::min(write.release_below, log_->newest_snapshot_index())) > 0)
       done.released = log_->first_index() - 1;
+    done.has_released_files = log_->spares()->has_released();
   }
+  done.bytes = write.bytes;
+  done.segment_sequence = log_->segment_sequence();
+  done.segment_used_bytes = log_->segment_used_bytes();
   done.durable_commit = durable_commit_;
   done.entries = std::move(write.entries);
   return done;

@@ -13,7 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "member/node.h"
+#include "member/driver.h"
 #include "member/requests.h"
 #include "mvcc/kv/requests.h"
 #include "net/event_loop.h"

@@ -24,7 +24,7 @@
 #include "env/fs.h"
 #include "gateway/gateway.h"
 #include "gateway/server_metrics.h"
-#include "member/node.h"
+#include "member/driver.h"
 #include "metrics/families.h"
 #include "net/listener.h"
 #include "net/server.h"

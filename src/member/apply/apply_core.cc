@@ -16,8 +16,9 @@ uint64_t entry_bytes(const raft::Entry& entry) { return entry.bytes().size() + 3
 
 }  // namespace
 
-ApplyCore::ApplyCore(const ApplyOptions& options, AppliedState state, int64_t now_ns)
+ApplyCore::ApplyCore(const ApplyOptions& options, AppliedState state, Answers& answers, int64_t now_ns)
     : options_(options),
+      answers_(answers),
       store_(std::move(state.index), state.file, state.store),
       lessor_(std::move(state.lessor)),
       auth_(std::move(state.auth)),
@@ -163,22 +164,7 @@ mvcc::HeaderValues ApplyCore::header(int64_t revision) const {
 }
 
 void ApplyCore::answer(Tag tag, Code code, std::string_view text) {
-  if (tag == 0) return;
-  answer_bytes(tag);
-  output_.answers[loop_of(tag)].add(tag, code, text);
-}
-
-std::string& ApplyCore::answer_bytes(Tag tag) {
-  const unsigned loop = loop_of(tag);
-  CAIRN_ASSERT(loop < output_.answers.size());
-  output_.loops |= uint64_t{1} << loop;
-  has_output_ = true;
-  return output_.answers[loop].bytes;
-}
-
-void ApplyCore::end_answer(Tag tag, size_t offset) {
-  AnswerBatch& batch = output_.answers[loop_of(tag)];
-  batch.answers.push_back({tag, Code::kOk, offset, batch.bytes.size() - offset});
+  if (tag != 0) answers_.add(tag, code, text);
 }
 
 void ApplyCore::publish() {

@@ -76,8 +76,6 @@ struct ApplyOptions {
 };
 
 struct ApplyOutput {
-  std::array<AnswerBatch, 64> answers;  // by loop_of(tag); only those of loops in `loops` are filled
-  uint64_t loops = 0;                   // bit set
   AppliedNotice notice;
   std::optional<CommitJob> commit;
   std::vector<Proposal> proposals;  // of this member itself: alarms
@@ -94,7 +92,8 @@ class ApplyCore {
     uint64_t compacted_records = 0;
   };
 
-  ApplyCore(const ApplyOptions& options, AppliedState state, int64_t now_ns);
+  // `answers` takes what callers get, and outlives this.
+  ApplyCore(const ApplyOptions& options, AppliedState state, Answers& answers, int64_t now_ns);
   ~ApplyCore();
 
   // needs: !stalled() when the batch has entries, or the caller bounds what the live buffer takes
@@ -152,9 +151,8 @@ class ApplyCore {
   Status apply_conf_change(const raft::Entry& entry);
   void answer(Tag tag, Code code, std::string_view text);
   void answer_error(Tag tag, const Error& error) { answer(tag, error.code, error.message); }
-  // The place where a response of at most `size` bytes is written; then commit_answer(end).
-  std::string& answer_bytes(Tag tag);
-  void end_answer(Tag tag, size_t offset);
+  std::string& answer_bytes(Tag tag) { return answers_.begin(tag); }
+  void end_answer(Tag tag, size_t offset) { answers_.end(tag, offset); }
   [[nodiscard]] mvcc::HeaderValues header(int64_t revision) const;
   void publish();
   void answer_controls();
@@ -201,6 +199,7 @@ class ApplyCore {
   [[nodiscard]] bool reads_old_view() const;
 
   ApplyOptions options_;
+  Answers& answers_;
   mvcc::Store store_;
   mvcc::TxnRequest txn_;  // the one that is applied: kept for its memory
   lease::Lessor lessor_;

@@ -110,14 +110,14 @@ Result<std::vector<RaftLog::TermStart>> term_starts(const wal::SegmentIndex& ind
 // The log as far back as the segments reach, so that a member that was away for a while needs no snapshot. What lies
 // behind `applied` is in memory. The term before the first entry must be known: that is what a log that does not begin
 // at 1 gives its first entry for.
-Result<RaftLog> load_log(const wal::Log& log, Index applied, Term applied_term) {
+Result<RaftLog> load_log(const wal::Log& log, Index applied, Term applied_term, const RaftLog::Options& options) {
   std::vector<RaftLog::TermStart> terms{{applied, applied_term}};
   const Index first = log.first_index();
   if (first <= applied && applied <= log.last_index()) {
     CAIRN_TRY(terms, term_starts(*log.index(), first, applied));
     if (first == Index(1)) terms.insert(terms.begin(), {Index(0), Term(0)});
   }
-  RaftLog raft_log(std::move(terms), applied, {});
+  RaftLog raft_log(std::move(terms), applied, options);
   if (log.last_index() <= applied) return raft_log;
   std::vector<raft::Entry> entries;
   CAIRN_CHECK(log.index()->read(applied + 1, log.last_index() + 1, UINT64_MAX, [&](const wal::Entry& entry) {
@@ -280,7 +280,7 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
   out.state = std::move(recovered.state);
   out.state.space = out.engine->space();
   out.snapshot_index = recovered.snapshot_index;
-  CAIRN_TRY(out.raft_log, load_log(*out.log, out.state.applied, out.state.applied_term));
+  CAIRN_TRY(out.raft_log, load_log(*out.log, out.state.applied, out.state.applied_term, options.raft_log));
   CAIRN_TRY(RecoveredIndex recovered_index, index.get());
   out.checkpoint = recovered_index.checkpoint;
   adopt_index(std::move(recovered_index), out.state);

@@ -37,6 +37,7 @@ struct BootstrapOptions {
   int64_t lease_ttl_min = 2;  // seconds
   size_t learner_count_max = 1;
   wal::Options wal;
+  RaftLog::Options raft_log;
   uint64_t mapping_reserved_bytes = 0;  // for simulated disks
   // The index is read on a second thread, beside the log, and a cold db is read ahead; nothing else depends on it.
   bool concurrent = false;

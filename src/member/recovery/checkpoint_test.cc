@@ -10,13 +10,10 @@
 #include "base/bytes.h"
 #include "base/random.h"
 #include "env/testing.h"
-#include "member/commit_stage.h"
-#include "member/recovery/bootstrap.h"
 #include "member/recovery/checkpoint.h"
 #include "member/recovery/recovery.h"
-#include "member/replication_core.h"
 #include "member/requests.h"
-#include "member/wal_stage.h"
+#include "member/testing/inline_member.h"
 #include "proto/raft_internal.pb.h"
 
 namespace cairn::member {
@@ -27,73 +24,32 @@ using Step = CheckpointWriter::Step;
 constexpr Tag kTag = 7;
 constexpr int64_t kSecond = 1'000'000'000;
 
-// The stages in one thread. Destroyed without stop(): killed.
-class Member {
+// Destroyed without stop(): killed.
+class Member : public testing::InlineMember {
  public:
-  explicit Member(const std::string& data_dir, uint64_t changes_min = 1) {
+  explicit Member(const std::string& data_dir, uint64_t changes_min = 1)
+      : InlineMember(env::posix_fs(), bootstrap_options(data_dir), {}),
+        checkpoint_(std::make_unique<CheckpointWriter>(env::posix_fs(),
+                                                       CheckpointOptions{.directory = checkpoint_directory_,
+                                                                         .db = db_,
+                                                                         .changes_min = changes_min,
+                                                                         .changes_min_at_stop = 1,
+                                                                         .keys_per_step = 7},
+                                                       checkpoint_base_, *reader_)) {}
+
+  static BootstrapOptions bootstrap_options(const std::string& data_dir) {
     BootstrapOptions options;
     options.data_dir = data_dir;
     options.initial_cluster = {{"default", {"http://127.0.0.1:2380"}}};
     options.wal.segment_bytes = 1 << 20;
     options.wal.sync = false;
-    auto opened = bootstrap(env::posix_fs(), options);
-    EXPECT_TRUE(opened) << opened.error().message;
-    base_ = opened->checkpoint;
-    wal_ = std::make_unique<WalStage>(env::posix_fs(), std::move(opened->log), opened->snap_directory);
-    ReplicationCore::Options replication;
-    replication.raft.id = NodeId(opened->member_id);
-    replication_ = std::make_unique<ReplicationCore>(replication, std::move(opened->raft_log), opened->start);
-    ApplyOptions apply;
-    apply.member_id = opened->member_id;
-    apply_ = std::make_unique<ApplyCore>(apply, std::move(opened->state), now_ns_);
-    reader_ = apply_->published().register_thread();
-    commit_reader_ = apply_->published().register_thread();
-    commit_ = std::make_unique<CommitStage>(std::move(opened->engine), *commit_reader_);
-    checkpoint_ = std::make_unique<CheckpointWriter>(env::posix_fs(),
-                                                     CheckpointOptions{.directory = opened->checkpoint_directory,
-                                                                       .db = opened->db,
-                                                                       .changes_min = changes_min,
-                                                                       .changes_min_at_stop = 1,
-                                                                       .keys_per_step = 7},
-                                                     base_, *reader_);
-    pump();
-    replication_->campaign();
-    pump();
-  }
-
-  void pump() {
-    while (true) {
-      bool moved = false;
-      while (replication_->has_output()) {
-        moved = true;
-        ReplicationOutput out = replication_->take_output();
-        for (WalWrite& write : out.wal) {
-          auto done = wal_->run(std::move(write));
-          ASSERT_TRUE(done) << done.error().message;
-          replication_->wal_done(*std::move(done));
-        }
-        ASSERT_TRUE(apply_->apply(std::move(out.apply), now_ns_));
-      }
-      while (apply_->has_output()) {
-        moved = true;
-        ApplyOutput out = apply_->take_output();
-        for (const Answer& answer : out.answers[0].answers) {
-          answered_.push_back({answer.code, std::string(out.answers[0].text(answer))});
-        }
-        replication_->applied(std::move(out.notice));
-        if (out.commit) {
-          ASSERT_TRUE(apply_->commit_done(commit_->run(*out.commit), now_ns_));
-        }
-      }
-      if (!moved) return;
-    }
+    return options;
   }
 
   void propose(RequestKind kind, const google::protobuf::MessageLite& body) {
     answered_.clear();
-    replication_->propose({std::make_shared<const raft::Payload>(
+    InlineMember::propose({std::make_shared<const raft::Payload>(
         raft::Payload{.bytes = join_request(kind, body.SerializeAsString(), ++id_), .tag = kTag})});
-    pump();
     ASSERT_EQ(answered_.size(), 1u);
     ASSERT_EQ(answered_.front().code, Code::kOk) << answered_.front().message;
   }
@@ -122,18 +78,13 @@ class Member {
     etcdserverpb::InternalRaftRequest request;
     request.mutable_lease_grant()->set_id(id);
     request.mutable_lease_grant()->set_ttl(1000);
-    replication_->propose({std::make_shared<const raft::Payload>(raft::Payload{.bytes = request.SerializeAsString()})});
-    pump();
+    InlineMember::propose({std::make_shared<const raft::Payload>(raft::Payload{.bytes = request.SerializeAsString()})});
   }
   // Everything applied so far goes to the db.
-  void commit() {
-    now_ns_ += 2 * kSecond;
-    apply_->tick(now_ns_);
-    pump();
-  }
+  void commit() { wait(2 * kSecond); }
   void finish_pass() {
-    for (int i = 0; i < 100 && apply_->compaction_in_progress() != 0; ++i) commit();
-    ASSERT_EQ(apply_->compaction_in_progress(), 0);
+    for (int i = 0; i < 100 && apply().compaction_in_progress() != 0; ++i) commit();
+    ASSERT_EQ(apply().compaction_in_progress(), 0);
   }
   // Until nothing more is to be done now.
   Step checkpoint(bool stopping = false) {
@@ -143,19 +94,10 @@ class Member {
       if (!step || *step != Step::kMore) return step ? *step : Step::kIdle;
     }
   }
-  [[nodiscard]] int64_t revision() const { return apply_->store().revision(); }
-  [[nodiscard]] const mvcc::IndexRoot& root() const { return apply_->store().index().published(); }
+  [[nodiscard]] int64_t revision() const { return apply().store().revision(); }
+  [[nodiscard]] const mvcc::IndexRoot& root() const { return apply().store().index().published(); }
 
-  int64_t now_ns_ = 1;
   uint64_t id_ = 0;
-  CheckpointBase base_;
-  std::vector<Error> answered_;
-  std::unique_ptr<WalStage> wal_;
-  std::unique_ptr<ReplicationCore> replication_;
-  std::unique_ptr<ApplyCore> apply_;
-  std::unique_ptr<PublishedDomain::Reader> reader_;
-  std::unique_ptr<PublishedDomain::Reader> commit_reader_;
-  std::unique_ptr<CommitStage> commit_;
   std::unique_ptr<CheckpointWriter> checkpoint_;
 };
 
@@ -259,9 +201,9 @@ TEST_F(CheckpointTest, AStartReadsItAndOnlyTheRecordsBehindIt) {
   prepare();
   {
     const Member member(path_);
-    EXPECT_TRUE(member.base_.usable);
-    EXPECT_EQ(member.base_.revision, 51);
-    EXPECT_EQ(member.base_.changes, 11u);
+    EXPECT_TRUE(member.checkpoint_base_.usable);
+    EXPECT_EQ(member.checkpoint_base_.revision, 51);
+    EXPECT_EQ(member.checkpoint_base_.changes, 11u);
   }
   expect_restart(true);
 }
@@ -274,7 +216,7 @@ TEST_F(CheckpointTest, WhatTheDbDoesNotHoldYetComesFromTheWal) {
     member.remove("a", "a0020");
   }
   Member member(path_);
-  EXPECT_TRUE(member.base_.usable);
+  EXPECT_TRUE(member.checkpoint_base_.usable);
   EXPECT_EQ(member.root().tally({}).count, 50u + 10 - 20 + 5);
 }
 
@@ -340,7 +282,7 @@ TEST_F(CheckpointTest, AtTheRevisionOfACompactionItIsUsed) {
     member.compact(member.revision());
     member.put_many("b", 3);
     member.finish_pass();
-    EXPECT_EQ(member.apply_->store().index().published().tally({}).count, 9u + 3);
+    EXPECT_EQ(member.apply().store().index().published().tally({}).count, 9u + 3);
   }
   expect_restart(true);
 }
@@ -478,7 +420,7 @@ TEST_F(CheckpointTest, ACompactionAboveTheOneInProgressDropsIt) {
   ASSERT_TRUE(member.checkpoint_->step());
   EXPECT_FALSE(member.checkpoint_->in_progress());
   EXPECT_FALSE(std::filesystem::exists(file_ + ".tmp"));
-  EXPECT_EQ(member.apply_->published().pin_count(), 0u);
+  EXPECT_EQ(member.core_->published().pin_count(), 0u);
 }
 
 TEST_F(CheckpointTest, AFailureIsReportedAndTriedAgainOnlyMuchLater) {
@@ -490,7 +432,7 @@ TEST_F(CheckpointTest, AFailureIsReportedAndTriedAgainOnlyMuchLater) {
   std::filesystem::remove(file_ + ".tmp");
   EXPECT_EQ(member.checkpoint(), Step::kIdle);
   EXPECT_EQ(member.checkpoint_->written_count(), 0u);
-  EXPECT_EQ(member.apply_->published().pin_count(), 0u);
+  EXPECT_EQ(member.core_->published().pin_count(), 0u);
   member.put_many("a", 20);
   member.commit();
   member.checkpoint();
@@ -518,7 +460,7 @@ TEST_F(CheckpointTest, ADeletedKeyStaysDeadWhenItsTombstoneIsGone) {
     }
     {
       const Member member(path_);
-      EXPECT_EQ(member.base_.usable, new_one);
+      EXPECT_EQ(member.checkpoint_base_.usable, new_one);
       EXPECT_EQ(member.root().find("doomed"), std::nullopt);
       EXPECT_NE(member.root().find("last"), std::nullopt);
       EXPECT_EQ(member.root().tally({}).count, 22u);
@@ -544,9 +486,9 @@ TEST_F(CheckpointTest, LeasesHoldTheirKeysAfterwards) {
     member.commit();
   }
   const Member member(path_);
-  ASSERT_TRUE(member.base_.usable);
-  EXPECT_EQ(member.apply_->lessor().leases().at(5).keys.size(), 1u);
-  EXPECT_EQ(member.apply_->lessor().leases().at(6).keys.size(), 2u);
+  ASSERT_TRUE(member.checkpoint_base_.usable);
+  EXPECT_EQ(member.apply().lessor().leases().at(5).keys.size(), 1u);
+  EXPECT_EQ(member.apply().lessor().leases().at(6).keys.size(), 2u);
 }
 
 TEST_F(CheckpointTest, IndexFromCheckpointAndScanEqualsIndexFromTheFile) {
@@ -572,7 +514,7 @@ TEST_F(CheckpointTest, IndexFromCheckpointAndScanEqualsIndexFromTheFile) {
           case 4: member.remove(key()); break;
           case 5:
             if (random.below(4) != 0) break;
-            if (const int64_t from = std::max<int64_t>(member.apply_->store().compact_revision(), 0) + 1;
+            if (const int64_t from = std::max<int64_t>(member.apply().store().compact_revision(), 0) + 1;
                 from <= member.revision()) {
               const auto range = static_cast<uint64_t>(member.revision() - from) + 1;
               member.compact(from + static_cast<int64_t>(random.below(range)));
@@ -587,7 +529,7 @@ TEST_F(CheckpointTest, IndexFromCheckpointAndScanEqualsIndexFromTheFile) {
         }
       }
       if (random.below(2) == 0) member.commit();
-      const int64_t compact = std::max<int64_t>(member.apply_->store().compact_revision(), 0);
+      const int64_t compact = std::max<int64_t>(member.apply().store().compact_revision(), 0);
       // What the db holds of it decides; a commit that is not finished may be one that schedules a compaction.
       expect_used = member.checkpoint_->revision() > 0 && member.checkpoint_->revision() >= compact;
     }

@@ -12,7 +12,7 @@
 #include "base/check.h"
 #include "env/clock.h"
 #include "env/fs.h"
-#include "member/node.h"
+#include "member/driver.h"
 #include "metrics/families.h"
 #include "metrics/metrics.h"
 

@@ -1,5 +1,5 @@
 // A member with its threads, over a file system whose db can be full.
-#include "member/node.h"
+#include "member/driver.h"
 
 #include <gtest/gtest.h>
 

@@ -1,0 +1,46 @@
+#include "member/announcement.h"
+
+#include "cluster/codec.h"
+#include "proto/raft_internal.pb.h"
+
+namespace cairn::member {
+
+std::optional<std::string> Announcement::next(const cluster::Membership& members, NodeId self, Schema schema,
+                                              uint64_t request_id) {
+  const cluster::Member* const member = members.find(self);
+  if (member == nullptr) return std::nullopt;
+  if (phase_ <= Phase::kAttributesProposed) {
+    if (member->name == options_.name && member->client_urls == options_.client_urls) {
+      phase_ = Phase::kVersion;
+    } else if (phase_ == Phase::kAttributesProposed) {
+      return std::nullopt;
+    } else {
+      phase_ = Phase::kAttributesProposed;
+      if (schema < Schema::k3_6) {
+        return cluster::encode_v2_attributes(request_id, {self, options_.name, options_.client_urls});
+      }
+      etcdserverpb::InternalRaftRequest request;
+      request.mutable_header()->set_id(request_id);
+      auto* const set = request.mutable_cluster_member_attr_set();
+      set->set_member_id(self.value);
+      set->mutable_member_attributes()->set_name(options_.name);
+      for (const std::string& url : options_.client_urls) set->mutable_member_attributes()->add_client_urls(url);
+      return request.SerializeAsString();
+    }
+  }
+  if (!members.version.empty()) {
+    phase_ = Phase::kDone;
+    return std::nullopt;
+  }
+  if (phase_ == Phase::kVersionProposed) return std::nullopt;
+  phase_ = Phase::kVersionProposed;
+  if (schema < Schema::k3_6) {  // restored from a snapshot by a tool of that version
+    return cluster::encode_v2_version(request_id, schema == Schema::k3_4 ? "3.4.0" : "3.5.0");
+  }
+  etcdserverpb::InternalRaftRequest request;
+  request.mutable_header()->set_id(request_id);
+  request.mutable_cluster_version_set()->set_ver(options_.cluster_version);
+  return request.SerializeAsString();
+}
+
+}  // namespace cairn::member

@@ -1,0 +1,40 @@
+// member/announcement.h: what a member proposes once it leads, so that the cluster knows it: its name and client URLs,
+// then a new cluster's version. As etcd does it, in the form that the directory's version reads.
+//
+// Threads: those of its owner; a value.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cluster/membership.h"
+#include "cluster/versions.h"
+#include "member/apply/apply_core.h"
+
+namespace cairn::member {
+
+class Announcement {
+ public:
+  struct Options {
+    std::string name;
+    std::vector<std::string> client_urls;
+    std::string cluster_version = std::string(cluster::kClusterVersion);  // what a new cluster gets
+  };
+
+  explicit Announcement(Options options) : options_(std::move(options)) {}
+
+  // What is to be proposed now, if anything; nothing while the last one is on its way. `members` must be the state of
+  // everything that is committed.
+  std::optional<std::string> next(const cluster::Membership& members, NodeId self, Schema schema, uint64_t request_id);
+  // Everything that was to be said is in `members`.
+  [[nodiscard]] bool is_done() const { return phase_ == Phase::kDone; }
+
+ private:
+  enum class Phase : uint8_t { kAttributes, kAttributesProposed, kVersion, kVersionProposed, kDone };
+
+  Options options_;
+  Phase phase_ = Phase::kAttributes;
+};
+
+}  // namespace cairn::member

@@ -1,0 +1,292 @@
+#include "member/driver.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <utility>
+
+#include "base/check.h"
+#include "base/errors.h"
+
+namespace cairn::member {
+namespace {
+
+constexpr int64_t kCheckpointAtStopNs = 300'000'000;
+
+// Unique per member and start: 16 bits of the member, 40 of milliseconds, 8 of count.
+uint64_t first_request_id(uint64_t member_id, int64_t wall_ns) {
+  const auto ms = static_cast<uint64_t>(wall_ns / 1'000'000) & ((uint64_t{1} << 40) - 1);
+  return (member_id << 48) | (ms << 8);
+}
+
+// The log cannot be written: what is in it is not known to be durable, so nobody may be told that it is.
+Error log_failure(Error error) {
+  error.message += error.code == Code::kResourceExhausted
+                       ? "; the member ends without loss of anything acknowledged: make room on that device, and start "
+                         "it again"
+                       : "; the member ends, since trying again could acknowledge what was lost";
+  return error;
+}
+
+MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64_t wall_ns) {
+  const uint64_t request_id = first_request_id(member_id, wall_ns);
+  MemberOptions out;
+  out.replication.start_epoch = static_cast<uint64_t>(wall_ns);
+  raft::Config& raft = out.replication.raft;
+  raft.id = NodeId(member_id);
+  raft.seed = request_id;
+  const auto tick_ms = static_cast<uint32_t>(out.raft_tick_ns / 1'000'000);
+  raft.heartbeat_ticks = std::max<uint32_t>(1, options.heartbeat_ms / tick_ms);
+  raft.election_ticks = std::max<uint32_t>(10, options.election_ms / tick_ms);
+  raft.pre_vote = options.pre_vote;
+  out.apply = options.apply;
+  out.apply.member_id = member_id;
+  out.announcement = {options.bootstrap.name, options.client_urls, options.cluster_version};
+  out.first_request_id = request_id;
+  out.unapplied_bytes_max = options.unapplied_bytes_max;
+  out.waiting_bytes_max = options.waiting_bytes_max;
+  out.spare_mark_bytes = std::min(out.spare_mark_bytes, options.bootstrap.wal.segment_bytes / 8);
+  return out;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Node>> Node::open(NodeOptions options, env::FileSystem& fs, const env::Clock& clock,
+                                         metrics::ServerMetrics& metrics) {
+  options.bootstrap.concurrent = true;
+  CAIRN_TRY(Bootstrapped state, bootstrap(fs, options.bootstrap));
+  return std::unique_ptr<Node>(new Node(std::move(options), fs, clock, metrics, std::move(state)));
+}
+
+Node::Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, metrics::ServerMetrics& metrics,
+           Bootstrapped state)
+    : options_(std::move(options)),
+      clock_(clock),
+      metrics_(metrics),
+      member_id_(state.member_id),
+      cluster_id_(state.cluster_id),
+      wal_stage_(std::make_unique<WalStage>(fs, std::move(state.log), state.snap_directory)),
+      core_(std::make_unique<MemberCore>(core_options(options_, member_id_, clock.wall_ns()), std::move(state.raft_log),
+                                         state.start, std::move(state.state), clock.monotonic_ns())),
+      page_roots_(std::make_unique<PageRoots>(clock_)),
+      commit_reader_(core_->published().register_thread()),
+      commit_stage_(std::make_unique<CommitStage>(std::move(state.engine), *commit_reader_)),
+      housekeeper_reader_(core_->published().register_thread()) {
+  options_.apply.member_id = member_id_;
+  const DiskGuard::Options defaults;
+  housekeeper_ = std::make_unique<Housekeeper>(
+      fs,
+      Housekeeper::Options{.disk = {.directory = state.checkpoint_directory,
+                                    .log_directory = wal_stage_->log().directory(),
+                                    .low_bytes = defaults.reserve_bytes + 2 * options_.apply.buffer_bytes_max},
+                           .checkpoint = {.directory = state.checkpoint_directory, .db = state.db},
+                           .segment_bytes = options_.bootstrap.wal.segment_bytes},
+      wal_stage_->spares(), state.checkpoint, *housekeeper_reader_);
+}
+
+Node::~Node() { CAIRN_ASSERT(!core_thread_.joinable()); }
+
+void Node::fail(const Error& error) {
+  options_.fail_stop(error);
+  std::abort();  // fail_stop does not return
+}
+
+void Node::start(AnswerSink sink) {
+  sink_ = std::move(sink);
+  commit_thread_ = std::thread([this] { run_commit(); });
+  housekeeper_thread_ = std::thread([this] { run_housekeeper(); });
+  core_thread_ = std::thread([this] { run_core(); });
+}
+
+bool Node::wait_ready(int64_t timeout_ns) {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::nanoseconds(timeout_ns);
+  MutexLock lock(ready_mutex_);
+  while (!is_ready_) {
+    if (ready_.wait_until(lock.native(), until) == std::cv_status::timeout) return is_ready_;
+  }
+  return true;
+}
+
+void Node::stop() {
+  events_.put([](Events& events) { events.stop = true; });
+  core_thread_.join();
+  commit_orders_.put([](CommitOrders& orders) { orders.end = true; });
+  housekeeper_orders_.put([](Housekeeper::Orders& orders) { orders.end = true; });
+  commit_thread_.join();
+  housekeeper_thread_.join();
+  if (ending_ != Ending::kSaved) return;
+  const int64_t deadline_ns = clock_.monotonic_ns() + kCheckpointAtStopNs;
+  housekeeper_->save_at_stop([&] { return clock_.monotonic_ns() >= deadline_ns; });
+  if (const Status closed = commit_stage_->close(); !closed) fail(closed.error());
+}
+
+// --- from any thread
+
+void Node::propose(std::vector<Proposal> proposals) {
+  if (proposals.empty()) return;
+  const auto awaited = std::count_if(proposals.begin(), proposals.end(), [](const Proposal& p) { return p->tag != 0; });
+  pending_.fetch_add(static_cast<uint64_t>(awaited), std::memory_order_relaxed);
+  if (!core_->admit(MemberCore::bytes_of(proposals))) {
+    std::vector<Refused> refused;
+    for (const Proposal& one : proposals) refused.push_back({one->tag, errors::request_too_many_requests()});
+    return deliver_refused(refused);
+  }
+  events_.put([&](Events& events) {
+    if (events.proposals.empty()) {
+      events.proposals.swap(proposals);
+    } else {
+      events.proposals.insert(events.proposals.end(), std::make_move_iterator(proposals.begin()),
+                              std::make_move_iterator(proposals.end()));
+    }
+  });
+}
+
+void Node::control(std::vector<ControlRequest> requests) {
+  if (requests.empty()) return;
+  pending_.fetch_add(requests.size(), std::memory_order_relaxed);
+  events_.put([&](Events& events) { events.controls.insert(events.controls.end(), requests.begin(), requests.end()); });
+}
+
+void Node::raise_alarm(uint32_t type) {
+  events_.put([&](Events& events) { events.alarms.push_back(type); });
+}
+
+// --- the core thread
+
+void Node::run_core() {
+  Events events;
+  std::optional<int64_t> wake_at_ns;
+  do {
+    bool writes = true;
+    while (writes) {
+      Effects& effects = core_->step(events, clock_.monotonic_ns());
+      ending_ = carry_out(effects, events);
+      if (ending_ != Ending::kNone) return;
+      writes = !events.wal.empty();  // what they make known is decided upon before anything new
+      wake_at_ns = effects.wake_at_ns;
+    }
+    page_roots_->tidy(core_->apply().store().compact_revision(), core_->apply().store().index().stats().retired_bytes);
+    update_metrics();
+    if (wake_at_ns) wake_at_ns = *wake_at_ns - clock_.monotonic_ns();
+    events_.take(events, wake_at_ns);
+  } while (true);
+}
+
+// Answers first: they wait for nothing. What the WAL says goes into `next`.
+Ending Node::carry_out(Effects& effects, Events& next) {
+  CAIRN_ASSERT(effects.messages.empty());  // a member that is alone has nobody to send them to
+  deliver(effects.answers);
+  if (!effects.refused.empty()) deliver_refused(effects.refused);
+  if (effects.failed) fail(*effects.failed);
+  if (effects.commit) {
+    commit_orders_.put([&](CommitOrders& orders) {
+      CAIRN_ASSERT(!orders.job);
+      orders.job = std::move(effects.commit);
+    });
+  }
+  order_housekeeping(effects);
+  if (effects.is_ready) {
+    const MutexLock lock(ready_mutex_);
+    is_ready_ = true;
+    ready_.notify_all();
+  }
+  for (WalWrite& write : effects.wal) {
+    const int64_t began_ns = clock_.monotonic_ns();
+    const bool is_synced = write.must_sync;
+    auto done = wal_stage_->run(std::move(write));
+    if (!done) fail(log_failure(std::move(done).error()));
+    if (is_synced) metrics_.wal_fsync.observe(static_cast<uint64_t>(clock_.monotonic_ns() - began_ns));
+    next.wal.push_back(*std::move(done));
+  }
+  committed_.store(core_->replication().raft().committed().value, std::memory_order_relaxed);
+  buffered_bytes_.store(core_->apply().store().buffered_bytes(), std::memory_order_relaxed);
+  return effects.ending;
+}
+
+void Node::order_housekeeping(const Effects& effects) {
+  const Housekeeper::Orders orders{effects.prepare_spare, effects.step_checkpoint, effects.look_at_disk,
+                                   effects.give_up_reserve, effects.db_is_full};
+  if (orders.empty()) return;
+  housekeeper_orders_.put([&](Housekeeper::Orders& all) { all.add(orders); });
+}
+
+void Node::deliver(Answers& answers) {
+  uint64_t count = 0;
+  answers.hand_out([&](unsigned loop, AnswerBatch batch) {
+    count += batch.answers.size();
+    sink_(loop, std::move(batch));
+  });
+  if (count > 0) no_longer_pending(count);
+}
+
+void Node::deliver_refused(const std::vector<Refused>& refused) {
+  std::map<unsigned, AnswerBatch> by_loop;
+  uint64_t count = 0;
+  for (const Refused& one : refused) {
+    if (one.tag == 0) continue;
+    ++count;
+    by_loop[loop_of(one.tag)].add(one.tag, one.error.code, one.error.message);
+  }
+  metrics_.proposals_failed.add(count);
+  no_longer_pending(count);
+  for (auto& [loop, batch] : by_loop) sink_(loop, std::move(batch));
+}
+
+void Node::no_longer_pending(uint64_t count) {
+  pending_.fetch_sub(std::min(count, pending_.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+}
+
+void Node::update_metrics() {
+  const raft::Core& raft = core_->replication().raft();
+  const ApplyCore& apply = core_->apply();
+  metrics_.has_leader.set(raft.leader() != raft::kNoNode ? 1 : 0);
+  metrics_.is_leader.set(raft.is_leader() ? 1 : 0);
+  metrics_.proposals_committed.set(static_cast<int64_t>(raft.committed().value));
+  metrics_.proposals_applied.set(static_cast<int64_t>(apply.applied().value));
+  metrics_.proposals_pending.set(static_cast<int64_t>(pending_.load(std::memory_order_relaxed)));
+  metrics_.current_revision.set(apply.store().revision());
+  metrics_.compact_revision.set(apply.store().compact_revision());
+  const ApplyCore::Counters& now = apply.counters();
+  metrics_.put_total.add(now.puts - counted_.puts);
+  metrics_.delete_total.add(now.deletes - counted_.deletes);
+  metrics_.txn_total.add(now.txns - counted_.txns);
+  metrics_.compaction_keys.add(now.compacted_records - counted_.compacted_records);
+  metrics_.total_put_size.set(static_cast<int64_t>(now.put_bytes));
+  counted_ = now;
+  const Published& state = core_->published().newest();
+  metrics_.db_total_size.set(static_cast<int64_t>(state.db_total_bytes));
+  metrics_.db_size_in_use.set(static_cast<int64_t>(state.db_in_use_bytes));
+  metrics_.keys_total.set(static_cast<int64_t>(state.kv.root.tally({}).count));
+  metrics_.wal_write_bytes.set(static_cast<int64_t>(wal_stage_->written_bytes()));
+  const mvcc::IndexStats index = apply.store().index().stats();
+  metrics_.memory_index.set(static_cast<int64_t>(index.reserved_bytes - index.retired_bytes));
+  metrics_.memory_index_for_readers.set(static_cast<int64_t>(index.retired_bytes));
+  metrics_.memory_write_buffers.set(static_cast<int64_t>(apply.store().buffered_bytes()));
+  metrics_.memory_raft_log.set(static_cast<int64_t>(core_->replication().log_bytes()));
+}
+
+// --- the others
+
+void Node::run_commit() {
+  CommitOrders orders;
+  while (true) {
+    commit_orders_.take(orders, std::nullopt);
+    if (!orders.job) return;
+    const int64_t began_ns = clock_.monotonic_ns();
+    CommitDone done = commit_stage_->run(*orders.job);
+    if (done.status) metrics_.backend_commit.observe(static_cast<uint64_t>(clock_.monotonic_ns() - began_ns));
+    events_.put([&](Events& events) { events.commit = std::move(done); });
+  }
+}
+
+void Node::run_housekeeper() {
+  Housekeeper::Orders orders;
+  while (true) {
+    const Housekeeper::Slice slice = housekeeper_->step(orders, clock_.monotonic_ns());
+    if (slice.disk_is_low) events_.put([&](Events& events) { events.disk_is_low = slice.disk_is_low; });
+    housekeeper_orders_.take(orders, slice.again_at_ns - clock_.monotonic_ns());
+    if (orders.end) return;
+  }
+}
+
+}  // namespace cairn::member

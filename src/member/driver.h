@@ -1,0 +1,148 @@
+// member/driver.h: a running member: MemberCore with threads.
+//
+// This is one arrangement, for a member that decides alone: the core thread steps MemberCore and writes the WAL in
+// line, since a hand-over costs more than it wins; the file is written by the commit thread; spare WAL segments, looks
+// at the disk and index checkpoints are the housekeeper's.
+//
+// Threads: propose(), control(), raise_alarm(), admit_deletes(), next_request_id() and published() may be used by any
+//          thread; answers are handed to the sink on the core thread, and refusals for want of room in the queue by
+//          propose() itself.
+// Failure: what a stage cannot go on with ends the process: see fail_stop.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/mutex.h"
+#include "env/clock.h"
+#include "env/fs.h"
+#include "member/commit_stage.h"
+#include "member/housekeeper.h"
+#include "member/mailbox.h"
+#include "member/member_core.h"
+#include "member/page_roots.h"
+#include "member/recovery/bootstrap.h"
+#include "member/wal_stage.h"
+#include "metrics/families.h"
+#include "mvcc/kv/range.h"
+
+namespace cairn::member {
+
+struct NodeOptions {
+  BootstrapOptions bootstrap;
+  ApplyOptions apply;
+  std::vector<std::string> client_urls;  // announced to the cluster
+  std::vector<std::string> peer_urls;
+  uint32_t heartbeat_ms = 100;
+  uint32_t election_ms = 1000;
+  bool pre_vote = true;
+  std::string cluster_version = std::string(cluster::kClusterVersion);  // what a new cluster gets
+  uint64_t unapplied_bytes_max = MemberOptions{}.unapplied_bytes_max;
+  uint64_t waiting_bytes_max = MemberOptions{}.waiting_bytes_max;
+  // Called when the member cannot go on: it must not return.
+  std::function<void(const Error&)> fail_stop;
+};
+
+class Node {
+ public:
+  using AnswerSink = std::function<void(unsigned loop, AnswerBatch batch)>;
+
+  // Opens or founds the directory and recovers the state; no thread yet.
+  //   errors: those of bootstrap(); kFailedPrecondition for a directory of a cluster with other members
+  static Result<std::unique_ptr<Node>> open(NodeOptions options, env::FileSystem& fs, const env::Clock& clock,
+                                            metrics::ServerMetrics& metrics);
+  ~Node();  // stop() must have been called if start() was
+
+  // `sink` gets the answers.
+  void start(AnswerSink sink);
+  // True once this member leads and is announced; false after `timeout_ns`.
+  bool wait_ready(int64_t timeout_ns);
+  // Applies what is in the log, writes the db, closes the files. Requests still waiting are refused.
+  void stop();
+
+  void propose(std::vector<Proposal> proposals);
+  void control(std::vector<ControlRequest> requests);
+  // Proposes this member's alarm; repeated calls until it is applied do nothing more.
+  void raise_alarm(uint32_t type);
+  // Whether a delete of so many keys may be proposed: a tombstone takes room as well, and once a commit finds none
+  // there is no way on. False, which is logged, is answered with no_space().
+  [[nodiscard]] bool admit_deletes(const mvcc::DeleteCount& count) {
+    return housekeeper_->admit_deletes(count, buffered_bytes_.load(std::memory_order_relaxed), clock_.monotonic_ns());
+  }
+  [[nodiscard]] uint64_t next_request_id() { return core_->next_request_id(); }
+
+  [[nodiscard]] PublishedDomain& published() { return core_->published(); }
+  [[nodiscard]] PageRoots& page_roots() const { return *page_roots_; }
+  [[nodiscard]] uint64_t member_id() const { return member_id_; }
+  [[nodiscard]] uint64_t cluster_id() const { return cluster_id_; }
+  [[nodiscard]] const NodeOptions& options() const { return options_; }
+  [[nodiscard]] metrics::ServerMetrics& metrics() { return metrics_; }
+  // Valid while running, for images of the file.
+  [[nodiscard]] storage::Engine& engine() { return commit_stage_->engine(); }
+  [[nodiscard]] Index committed() const { return Index(committed_.load(std::memory_order_relaxed)); }
+  [[nodiscard]] uint64_t pending_proposals() const { return pending_.load(std::memory_order_relaxed); }
+  // Of proposals that have not reached the log.
+  [[nodiscard]] uint64_t waiting_bytes() const { return core_->waiting_bytes(); }
+
+ private:
+  struct CommitOrders {
+    std::optional<CommitJob> job;
+    bool end = false;
+    [[nodiscard]] bool empty() const { return !job && !end; }
+    void clear() { *this = {}; }
+  };
+
+  Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, metrics::ServerMetrics& metrics,
+       Bootstrapped state);
+
+  // The core thread's: steps until there is nothing more to write, and carries out what comes of it.
+  void run_core();
+  Ending carry_out(Effects& effects, Events& next);
+  void order_housekeeping(const Effects& effects);
+  void update_metrics();
+  void run_commit();
+  void run_housekeeper();
+  void deliver(Answers& answers);
+  void deliver_refused(const std::vector<Refused>& refused);
+  void no_longer_pending(uint64_t count);
+  void fail(const Error& error);
+
+  NodeOptions options_;
+  const env::Clock& clock_;
+  metrics::ServerMetrics& metrics_;
+  uint64_t member_id_;
+  uint64_t cluster_id_;
+  std::atomic<uint64_t> committed_{0};
+  std::atomic<uint64_t> pending_{0};
+  std::atomic<uint64_t> buffered_bytes_{0};
+  AnswerSink sink_;
+
+  std::unique_ptr<WalStage> wal_stage_;
+  std::unique_ptr<MemberCore> core_;
+  std::unique_ptr<PageRoots> page_roots_;  // holds pins in what core_ publishes
+  ApplyCore::Counters counted_;
+  Ending ending_ = Ending::kNone;  // read when the core thread has ended
+
+  std::unique_ptr<PublishedDomain::Reader> commit_reader_;
+  std::unique_ptr<CommitStage> commit_stage_;
+  std::unique_ptr<PublishedDomain::Reader> housekeeper_reader_;
+  std::unique_ptr<Housekeeper> housekeeper_;
+
+  Mailbox<Events> events_;
+  Mailbox<CommitOrders> commit_orders_;
+  Mailbox<Housekeeper::Orders> housekeeper_orders_;
+  Mutex ready_mutex_;
+  std::condition_variable ready_;
+  bool is_ready_ CAIRN_GUARDED_BY(ready_mutex_) = false;
+
+  std::thread core_thread_;
+  std::thread commit_thread_;
+  std::thread housekeeper_thread_;
+};
+
+}  // namespace cairn::member

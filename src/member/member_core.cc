@@ -1,0 +1,360 @@
+#include "member/member_core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/errors.h"
+#include "base/log.h"
+#include "member/quota.h"
+
+namespace cairn::member {
+
+void Events::clear() {
+  proposals.clear();
+  controls.clear();
+  wal.clear();
+  commit.reset();
+  alarms.clear();
+  disk_is_low.reset();
+  stop = false;
+  messages.clear();
+}
+
+void Effects::clear() {
+  wal.clear();
+  CAIRN_ASSERT(answers.loops == 0);  // whoever waits for one that is lost waits for ever
+  refused.clear();
+  commit.reset();
+  prepare_spare = step_checkpoint = look_at_disk = give_up_reserve = is_ready = false;
+  wake_at_ns.reset();
+  messages.clear();
+}
+
+MemberCore::MemberCore(const MemberOptions& options, RaftLog log, const raft::StartState& start, AppliedState state,
+                       int64_t now_ns, MemberObserver* observer)
+    : options_(options),
+      observer_(observer),
+      replication_(options_.replication, std::move(log), start),
+      apply_(options_.apply, std::move(state), effects_.answers, now_ns),
+      announcement_(options_.announcement),
+      request_id_(options_.first_request_id),
+      now_ns_(now_ns),
+      next_raft_tick_ns_(now_ns + options_.raft_tick_ns) {
+  CAIRN_ASSERT(options_.apply.member_id == options_.replication.raft.id.value);
+}
+
+Effects& MemberCore::step(Events& events, int64_t now_ns) {
+  CAIRN_ASSERT(phase_ != Phase::kEnded && now_ns >= now_ns_);
+  now_ns_ = now_ns;
+  effects_.clear();
+  if (events.stop) begin_stop();
+  const bool only_wal = !events.wal.empty();  // more will come in this moment: see the driver
+  for (WalDone& done : events.wal) take_wal_done(std::move(done));
+  for (raft::Message& message : events.messages) replication_.step(std::move(message));
+  if (events.commit) take_commit_done(*std::move(events.commit));
+  if (events.disk_is_low) take_look(*events.disk_is_low);
+  for (const uint32_t type : events.alarms) raise_alarm(type);
+  if (!events.proposals.empty()) take_proposals(events.proposals);
+  for (const ControlRequest& request : events.controls) replication_.control(request);
+  events.clear();
+  if (phase_ != Phase::kEnded) {
+    take_ticks();
+    if (!only_wal) apply_.tick(now_ns_);
+    pump();
+    if (phase_ == Phase::kStops) go_on_with_stop();
+    plan_wake_up();
+  }
+  effects_.db_is_full = db_is_full_;
+  return effects_;
+}
+
+void MemberCore::check(const Status& status) {
+  if (status || effects_.failed) return;
+  effects_.failed = status.error();
+  phase_ = Phase::kEnded;
+}
+
+// --- what comes in
+
+void MemberCore::take_wal_done(WalDone done) {
+  CAIRN_ASSERT(wal_in_flight_ > 0 && wal_bytes_in_flight_ >= done.bytes);
+  --wal_in_flight_;
+  wal_bytes_in_flight_ -= done.bytes;
+  const bool is_due = done.segment_sequence != spared_sequence_ && done.segment_used_bytes > options_.spare_mark_bytes;
+  if (is_due) spared_sequence_ = done.segment_sequence;
+  if (is_due || done.has_released_files) effects_.prepare_spare = true;
+  replication_.wal_done(std::move(done));
+}
+
+void MemberCore::take_commit_done(CommitDone done) {
+  effects_.look_at_disk = true;
+  if (done.status || done.status.error().code != Code::kResourceExhausted) {
+    db_is_full_ = false;
+    applies_up_to_bytes_ = 0;
+    is_beyond_buffers_ = false;
+    effects_.step_checkpoint = true;
+    return check(apply_.commit_done(std::move(done), now_ns_));
+  }
+  if (phase_ == Phase::kStops) {
+    log::error("no space for the db at the stop; the next start takes what it lacks from the WAL",
+               {{"error", done.status.error().message}});
+    gives_db_up_ = true;
+    return;
+  }
+  if (!std::exchange(db_is_full_, true)) {
+    log::error("no space for the db; it is tried again until there is", {{"error", done.status.error().message}});
+  }
+  retry_at_ns_ = now_ns_ + options_.commit_retry_ns;
+}
+
+// Raises the alarm while space is low, and gives the reserve up to what goes on then.
+void MemberCore::take_look(bool disk_is_low) {
+  if (!disk_is_low) return;
+  const auto& alarms = *apply_.published().newest().alarms;
+  const Alarm own{options_.apply.member_id, kAlarmNoSpace};
+  const bool is_raised = std::find(alarms.begin(), alarms.end(), own) != alarms.end();
+  if (!is_raised) raise_alarm(kAlarmNoSpace);
+  if (is_raised || db_is_full_) effects_.give_up_reserve = true;
+}
+
+bool MemberCore::admit(uint64_t bytes) {
+  if (waiting_bytes_.fetch_add(bytes, std::memory_order_relaxed) + bytes <= options_.waiting_bytes_max) return true;
+  waiting_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+  return false;
+}
+
+uint64_t MemberCore::bytes_of(const std::vector<Proposal>& proposals) {
+  uint64_t bytes = 0;
+  for (const Proposal& one : proposals) bytes += one->bytes.size();
+  return bytes;
+}
+
+void MemberCore::take_proposals(std::vector<Proposal>& proposals) {
+  const uint64_t bytes = bytes_of(proposals);
+  const bool is_stopping = phase_ != Phase::kRuns;
+  if (is_stopping || is_far_behind()) {
+    const Error error = is_stopping ? errors::stopped() : errors::request_too_many_requests();
+    for (const Proposal& one : proposals) effects_.refused.push_back({one->tag, error});
+    waiting_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+  } else if (waiting_.empty() && bytes <= options_.feed_bytes_max && log_has_room()) {
+    hand_to_log(std::move(proposals), bytes);  // the ordinary case: nothing is copied
+  } else {
+    waiting_.insert(waiting_.end(), std::make_move_iterator(proposals.begin()),
+                    std::make_move_iterator(proposals.end()));
+  }
+}
+
+// compat: etcd refuses at once what comes when so many entries wait; we do when they have waited for a while.
+bool MemberCore::is_far_behind() {
+  if (replication_.raft().committed() <= apply_.applied() + options_.behind_entries_max) {
+    behind_since_ns_ = 0;
+    return false;
+  }
+  if (behind_since_ns_ == 0) behind_since_ns_ = now_ns_;
+  return now_ns_ - behind_since_ns_ >= options_.behind_ns_max;
+}
+
+// Entries are on disk long before they are applied, but while the db has no room for them they pile up in memory.
+bool MemberCore::log_has_room() const {
+  return replication_.log_bytes() + wal_bytes_in_flight_ < options_.unapplied_bytes_max &&
+         wal_bytes_in_flight_ < options_.feed_bytes_max;
+}
+
+void MemberCore::hand_to_log(std::vector<Proposal> proposals, uint64_t bytes) {
+  waiting_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+  replication_.propose(std::move(proposals));
+}
+
+void MemberCore::take_ticks() {
+  if (now_ns_ < next_raft_tick_ns_) return;
+  if (replication_.needs_ticks()) replication_.tick();
+  next_raft_tick_ns_ = now_ns_ + options_.raft_tick_ns;  // never made up for
+}
+
+// --- what goes on inside
+
+void MemberCore::pump() {
+  if (retry_at_ns_ && now_ns_ >= *retry_at_ns_) {
+    retry_at_ns_.reset();
+    effects_.commit = running_job_;
+  }
+  bool progress = true;
+  while (progress && phase_ != Phase::kEnded) {
+    progress = move_replication();
+    progress = move_apply() || progress;
+    progress = feed_log() || progress;
+    if (!progress) progress = campaign_alone() || (!is_announced_ && announce());
+  }
+}
+
+bool MemberCore::move_replication() {
+  if (!replication_.has_output()) return false;
+  ReplicationOutput output = replication_.take_output();
+  for (WalWrite& write : output.wal) {
+    for (const raft::Entry& entry : write.entries) write.bytes += raft::cost_bytes(entry);
+    ++wal_in_flight_;
+    wal_bytes_in_flight_ += write.bytes;
+    effects_.wal.push_back(std::move(write));
+  }
+  for (raft::Message& message : output.messages) effects_.messages.push_back(std::move(message));
+  for (Refused& one : output.refused) effects_.refused.push_back(std::move(one));
+  if (output.apply.empty()) return true;
+  if (observer_ != nullptr) observer_->on_committed(output.apply.entries);
+  // Before what waits in the queue: it may wait for the very commit that this lets go.
+  apply_.note_durable_commit(output.apply.durable_commit);
+  apply_queue_.push_back(std::move(output.apply));
+  return true;
+}
+
+bool MemberCore::move_apply() {
+  bool progress = false;
+  while (!apply_queue_.empty()) {
+    const bool is_full = !apply_queue_.front().entries.empty() && apply_.stalled();
+    if (is_full && !goes_on_when_full()) break;
+    is_beyond_buffers_ = is_beyond_buffers_ || is_full;
+    ApplyBatch batch = std::move(apply_queue_.front());
+    apply_queue_.pop_front();
+    check(apply_.apply(std::move(batch), now_ns_, is_full));
+    if (phase_ == Phase::kEnded) return false;
+    progress = true;
+  }
+  if (!apply_.has_output()) return progress;
+  ApplyOutput output = apply_.take_output();
+  if (output.commit) {
+    CAIRN_ASSERT(!effects_.commit && !retry_at_ns_);
+    running_job_ = *output.commit;
+    effects_.commit = *std::move(output.commit);
+  }
+  if (!output.proposals.empty()) {
+    if (observer_ != nullptr) {
+      for (const Proposal& one : output.proposals) observer_->on_own_proposal(one);
+    }
+    replication_.propose(std::move(output.proposals));
+  }
+  if (output.notice.worth_sending()) replication_.applied(std::move(output.notice));
+  return true;
+}
+
+// A member that is started with a db that takes nothing must come to where it can be read and told to compact: what
+// its log holds, which was bounded when it was written, is applied in memory, and then a little more.
+bool MemberCore::goes_on_when_full() {
+  if (!db_is_full_) return false;
+  const uint64_t bytes = apply_.store().buffered_bytes();
+  if (!is_announced_) applies_up_to_bytes_ = bytes + options_.apply.buffer_bytes_max;
+  return bytes < applies_up_to_bytes_;
+}
+
+// Gives what waits to the log, a bounded batch at a time. False: there is nothing, or the log is to take no more now.
+bool MemberCore::feed_log() {
+  if (waiting_.empty() || !log_has_room()) return false;
+  std::vector<Proposal> batch;
+  uint64_t bytes = 0;
+  while (!waiting_.empty() && bytes < options_.feed_bytes_max) {
+    bytes += waiting_.front()->bytes.size();
+    batch.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+  }
+  hand_to_log(std::move(batch), bytes);
+  return true;
+}
+
+// A member that decides alone need not wait for the election timeout.
+bool MemberCore::campaign_alone() {
+  const raft::Core& raft = replication_.raft();
+  if (phase_ != Phase::kRuns || raft.role() != raft::Role::kFollower || !raft.is_sole_voter()) return false;
+  replication_.campaign();
+  return raft.role() != raft::Role::kFollower;
+}
+
+bool MemberCore::announce() {
+  const raft::Core& raft = replication_.raft();
+  if (phase_ != Phase::kRuns || !raft.is_leader() || !raft.has_committed_in_term()) return false;
+  if (apply_.applied() < raft.committed()) return false;  // nobody is to see a state from before the start
+  const NodeId self = options_.replication.raft.id;
+  auto bytes = announcement_.next(apply_.members(), self, apply_.schema(), request_id_.load(std::memory_order_relaxed));
+  if (bytes) {
+    (void)next_request_id();
+    propose_own(*std::move(bytes));
+    return true;
+  }
+  if (!announcement_.is_done()) return false;
+  is_announced_ = effects_.is_ready = true;
+  log::info("published local member to cluster through raft",
+            {{"local-member-id", hex_id(self.value)}, {"cluster-id", hex_id(apply_.members().cluster_id)}});
+  return false;
+}
+
+// Repeated calls until it is applied do nothing more.
+void MemberCore::raise_alarm(uint32_t type) {
+  if (alarm_raised_ns_ && now_ns_ - *alarm_raised_ns_ < options_.alarm_interval_ns) return;
+  alarm_raised_ns_ = now_ns_;
+  propose_own(alarm_request(options_.apply.member_id, type, next_request_id()));
+}
+
+void MemberCore::propose_own(std::string bytes) {
+  auto proposal = std::make_shared<const raft::Payload>(raft::Payload{.bytes = std::move(bytes)});
+  if (observer_ != nullptr) observer_->on_own_proposal(proposal);
+  replication_.propose({std::move(proposal)});
+}
+
+// --- how it ends
+
+void MemberCore::begin_stop() {
+  if (phase_ != Phase::kRuns) return;
+  phase_ = Phase::kStops;
+  if (retry_at_ns_) retry_at_ns_ = now_ns_;  // once more, and not again
+}
+
+// What is in the log is applied, then the db is written: the log's own end comes before.
+void MemberCore::go_on_with_stop() {
+  for (const Proposal& one : waiting_) {
+    effects_.refused.push_back({one->tag, errors::stopped()});
+    waiting_bytes_.fetch_sub(one->bytes.size(), std::memory_order_relaxed);
+  }
+  waiting_.clear();
+  replication_.refuse_held(errors::stopped());
+  pump();
+  if (phase_ == Phase::kEnded || wal_in_flight_ > 0) return;
+  if (gives_db_up_) {
+    effects_.ending = Ending::kNoRoom;
+  } else if (is_quiet()) {
+    const bool is_careless = CAIRN_MUTANT("server.stop_before_last_commit");
+    if (!apply_.is_clean() && !is_careless) {
+      apply_.request_commit(now_ns_);
+      pump();
+    }
+    if (is_quiet() && (apply_.is_clean() || is_careless)) effects_.ending = Ending::kSaved;
+  }
+  if (effects_.ending != Ending::kNone) phase_ = Phase::kEnded;
+}
+
+bool MemberCore::is_quiet() const {
+  return wal_in_flight_ == 0 && apply_queue_.empty() && !apply_.commit_pending() && !replication_.has_output();
+}
+
+// --- what comes next
+
+void MemberCore::plan_wake_up() {
+  std::optional<int64_t> next = apply_.next_tick_ns();
+  const auto at = [&](int64_t when_ns) { next = std::min(next.value_or(INT64_MAX), when_ns); };
+  if (replication_.needs_ticks()) at(next_raft_tick_ns_);
+  if (retry_at_ns_) at(*retry_at_ns_);
+  effects_.wake_at_ns = next;
+}
+
+std::string MemberCore::describe() const {
+  const raft::Core& raft = replication_.raft();
+  return fmt::format(
+      "leader {}, term {}, committed {}, applied {}, {} batches wait, stalled {}, commit pending {}, held {}, before "
+      "the "
+      "log {}, {} WAL writes under way, next tick {}",
+      raft.is_leader(), raft.term(), raft.committed(), apply_.applied(), apply_queue_.size(), apply_.stalled(),
+      apply_.commit_pending(), replication_.held_count(), waiting_.size(), wal_in_flight_,
+      apply_.next_tick_ns().value_or(0) - now_ns_);
+}
+
+}  // namespace cairn::member

@@ -1,0 +1,201 @@
+// member/member_core.h: everything a member decides, as one pure value: events in, effects out.
+//
+//     events: proposals, controls, WalDone, CommitDone, looks at the disk, a stop, the time
+//                              |  step()
+//         ReplicationCore -> WalWrite ... WalDone -> ReplicationCore -> ApplyCore -> CommitJob ... CommitDone
+//                              v
+//     effects: write to the WAL, commit, answer, prepare a spare, step the checkpoint, wake me at, stopped, failed
+//
+// It owns ReplicationCore and ApplyCore and decides everything between them: what goes to which stage next, how many
+// proposals wait, what is applied although the db is full, what is announced, when a commit is tried again, when a
+// spare segment and a checkpoint are due, in what order a stop goes. A driver carries the effects out: driver.h on
+// threads, sim/member.h as events in virtual time. Effects of different kinds may be carried out in any order and at
+// any later time; those of one kind keep their order.
+//
+// Order of a batch: the storage buffer, then one store of Published (in here: it is memory), then the answers.
+//
+// Always true: a proposal is refused, or becomes an entry once, or waits here; a commit that failed for want of space
+// is
+//              tried again until it succeeds or the member stops.
+// Threads:     the core thread's; admit() and next_request_id() may be used by any.
+// Source:      docs/architecture.md.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "member/announcement.h"
+#include "member/apply/apply_core.h"
+#include "member/replication_core.h"
+#include "member/stages.h"
+
+namespace cairn::member {
+
+struct MemberOptions {
+  ReplicationCore::Options replication;  // its id is the member's
+  ApplyOptions apply;
+  Announcement::Options announcement;
+  uint64_t first_request_id = 1;
+  int64_t raft_tick_ns = 10'000'000;
+  // Of entries in the log that are not applied yet, and of the log's part in memory: then proposals wait.
+  uint64_t unapplied_bytes_max = 128 << 20;
+  uint64_t waiting_bytes_max = 256 << 20;  // of the proposals that wait; more are refused
+  // So many entries that wait to be applied for so long, and proposals are refused; entries as in etcd.
+  uint64_t behind_entries_max = 5000;
+  int64_t behind_ns_max = 1'000'000'000;
+  int64_t commit_retry_ns = 200'000'000;
+  int64_t alarm_interval_ns = 1'000'000'000;
+  uint64_t feed_bytes_max = 8 << 20;    // to the log at once
+  uint64_t spare_mark_bytes = 8 << 20;  // used of a segment: then the next one is made; a small member takes none
+};
+
+// What has happened since the last step. The buffers are used again: step() leaves them empty.
+struct Events {
+  std::vector<Proposal> proposals;  // each admitted before: see MemberCore::admit
+  std::vector<ControlRequest> controls;
+  std::vector<WalDone> wal;  // in the order of the writes
+  std::optional<CommitDone> commit;
+  std::vector<uint32_t> alarms;     // this member's, to be raised: etcdserverpb.AlarmType
+  std::optional<bool> disk_is_low;  // what a look at the disk found
+  bool stop = false;
+  std::vector<raft::Message> messages;  // of peers, in the order of arrival
+
+  [[nodiscard]] bool empty() const {
+    return proposals.empty() && controls.empty() && wal.empty() && !commit && alarms.empty() && !disk_is_low && !stop &&
+           messages.empty();
+  }
+  void clear();
+};
+
+// How a member ends.
+enum class Ending : uint8_t {
+  kNone,
+  kSaved,   // all is in the db: save a last checkpoint, if it does not take long, then close the engine
+  kNoRoom,  // the db has no room for all; the WAL has it. The engine is not closed
+};
+
+// What is to be done. Valid until the next step; the driver takes out what it needs for longer.
+struct Effects {
+  std::vector<WalWrite> wal;  // one behind the other; each is reported as a WalDone
+  Answers answers;
+  std::vector<Refused> refused;     // answered, too: these will never be entries
+  std::optional<CommitJob> commit;  // reported as a CommitDone
+  bool prepare_spare = false;
+  bool step_checkpoint = false;  // the db has changed: a checkpoint may be due
+  bool look_at_disk = false;     // reported as Events::disk_is_low when it is, or has ceased to be
+  bool give_up_reserve = false;
+  bool db_is_full = false;              // as it is now: a commit has found no room, and none has succeeded since
+  bool is_ready = false;                // the member leads and is announced; once
+  std::optional<int64_t> wake_at_ns;    // a step is due then; nullopt: nothing but events
+  Ending ending = Ending::kNone;        // nothing comes after it
+  std::optional<Error> failed;          // the member cannot go on; nothing comes after it
+  std::vector<raft::Message> messages;  // to peers, at once; those that wait for a WAL write come behind its WalDone
+
+  void clear();
+};
+
+// Sees what happens inside, for simulators.
+class MemberObserver {
+ public:
+  virtual ~MemberObserver() = default;
+  // These go from replication to apply, in the order of indexes.
+  virtual void on_committed(const std::vector<raft::Entry>& entries) = 0;
+  // The member itself proposes something.
+  virtual void on_own_proposal(const Proposal& proposal) = 0;
+};
+
+class MemberCore {
+ public:
+  // `log`, `start` and `state` are what bootstrap() found. `observer` may be null.
+  MemberCore(const MemberOptions& options, RaftLog log, const raft::StartState& start, AppliedState state,
+             int64_t now_ns, MemberObserver* observer = nullptr);
+
+  // Takes the events, decides, and says what is to be done. Not after an ending or a failure. `now_ns` does not fall.
+  // The first step may come with no event.
+  Effects& step(Events& events, int64_t now_ns);
+
+  // Whether proposals of so many bytes may be handed in; false: refuse them with request_too_many_requests(), there is
+  // no room in the queue. What is admitted must come with an event.
+  [[nodiscard]] bool admit(uint64_t bytes);
+  [[nodiscard]] static uint64_t bytes_of(const std::vector<Proposal>& proposals);
+  // Of proposals that were admitted and have not reached the log.
+  [[nodiscard]] uint64_t waiting_bytes() const { return waiting_bytes_.load(std::memory_order_relaxed); }
+  [[nodiscard]] uint64_t next_request_id() { return request_id_.fetch_add(1, std::memory_order_relaxed); }
+
+  [[nodiscard]] const ReplicationCore& replication() const { return replication_; }
+  [[nodiscard]] const ApplyCore& apply() const { return apply_; }
+  [[nodiscard]] PublishedDomain& published() { return apply_.published(); }
+  [[nodiscard]] bool is_stopping() const { return phase_ != Phase::kRuns; }
+  // Entries wait because both buffers are full.
+  [[nodiscard]] bool is_stalled() const { return !apply_queue_.empty(); }
+  [[nodiscard]] bool holds_proposals() const { return !waiting_.empty(); }
+  // More is applied than the buffers are to hold, since the db takes nothing.
+  [[nodiscard]] bool is_beyond_buffers() const { return is_beyond_buffers_; }
+  // In one line, for messages.
+  [[nodiscard]] std::string describe() const;
+
+ private:
+  enum class Phase : uint8_t { kRuns, kStops, kEnded };
+
+  // what comes in
+  void take_wal_done(WalDone done);
+  void take_commit_done(CommitDone done);
+  void take_look(bool disk_is_low);
+  void take_proposals(std::vector<Proposal>& proposals);
+  void take_ticks();
+  // what goes on inside
+  void pump();
+  bool move_replication();
+  bool move_apply();
+  bool feed_log();
+  bool campaign_alone();
+  bool announce();
+  [[nodiscard]] bool goes_on_when_full();
+  [[nodiscard]] bool is_far_behind();
+  [[nodiscard]] bool log_has_room() const;
+  void hand_to_log(std::vector<Proposal> proposals, uint64_t bytes);
+  void raise_alarm(uint32_t type);
+  void propose_own(std::string bytes);
+  // how it ends
+  void begin_stop();
+  void go_on_with_stop();
+  [[nodiscard]] bool is_quiet() const;
+  void check(const Status& status);
+  // what comes next
+  void plan_wake_up();
+
+  const MemberOptions options_;
+  MemberObserver* const observer_;
+  Effects effects_;
+  ReplicationCore replication_;
+  ApplyCore apply_;
+  Announcement announcement_;
+  std::atomic<uint64_t> request_id_;
+  std::atomic<uint64_t> waiting_bytes_{0};  // of `waiting_`, and of those on their way here
+
+  Phase phase_ = Phase::kRuns;
+  int64_t now_ns_;
+  int64_t next_raft_tick_ns_;
+  std::deque<Proposal> waiting_;        // for the log to have room
+  std::deque<ApplyBatch> apply_queue_;  // for a buffer to be free
+  uint64_t wal_in_flight_ = 0;          // writes
+  uint64_t wal_bytes_in_flight_ = 0;
+  int64_t behind_since_ns_ = 0;  // since when too many entries wait to be applied; 0: they do not
+  bool is_announced_ = false;
+
+  // the db
+  CommitJob running_job_;
+  std::optional<int64_t> retry_at_ns_;  // the job is run again
+  bool db_is_full_ = false;
+  bool gives_db_up_ = false;  // no room, and no time to wait for it
+  bool is_beyond_buffers_ = false;
+  uint64_t applies_up_to_bytes_ = 0;  // while a db that was found full takes nothing; 0: as far as there are buffers
+
+  uint64_t spared_sequence_ = UINT64_MAX;  // of the segment for which a successor has been asked for
+  std::optional<int64_t> alarm_raised_ns_;
+};
+
+}  // namespace cairn::member

@@ -1,0 +1,268 @@
+// What a member decides between its stages, effect by effect: over a simulated disk, in one thread.
+#include "member/member_core.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "base/errors.h"
+#include "member/requests.h"
+#include "member/testing/inline_member.h"
+#include "mvcc/kv/requests.h"
+#include "proto/raft_internal.pb.h"
+#include "sim/disk/sim_fs.h"
+#include "storage/memory/engine.h"
+
+namespace cairn::member {
+namespace {
+
+constexpr int64_t kMs = 1'000'000;
+constexpr int64_t kSecond = 1000 * kMs;
+
+class MemberCoreTest : public ::testing::Test {
+ protected:
+  MemberCoreTest() {
+    fs_.make_durable_directories("/srv");
+    fs_.set_hook([this](const sim::Operation& operation) {
+      const bool takes_room = operation.op == sim::Op::kWrite || operation.op == sim::Op::kAllocate;
+      return db_is_full_ && takes_room && operation.path.ends_with("/db") ? sim::Fault::kNoSpace : sim::Fault::kNone;
+    });
+    bootstrap_.data_dir = "/srv/data";
+    bootstrap_.initial_cluster = {{"default", {"http://127.0.0.1:2380"}}};
+    bootstrap_.mapping_reserved_bytes = 64 << 20;
+    bootstrap_.wal.segment_bytes = 64 << 10;
+    options_.apply.commit_interval_ns = 3600 * kSecond;
+  }
+
+  void start() {
+    member_.reset();
+    member_ = std::make_unique<testing::InlineMember>(fs_, bootstrap_, options_);
+    ASSERT_FALSE(member_->failed_);
+  }
+  static Proposal put(uint64_t number, size_t value_bytes = 1) {
+    etcdserverpb::PutRequest request;
+    request.set_key(std::to_string(number));
+    request.set_value(std::string(value_bytes, 'v'));
+    return std::make_shared<const raft::Payload>(
+        raft::Payload{.bytes = join_request(RequestKind::kPut, request.SerializeAsString(), number), .tag = number});
+  }
+  // One by one, as different turns of an io thread bring them.
+  void put_many(uint64_t first, uint64_t count, size_t value_bytes = 1) {
+    for (uint64_t i = first; i < first + count; ++i) member_->propose({put(i, value_bytes)});
+  }
+  [[nodiscard]] size_t ok_count() const {
+    return static_cast<size_t>(std::count_if(member_->answered_.begin(), member_->answered_.end(),
+                                             [](const Error& answer) { return answer.code == Code::kOk; }));
+  }
+  [[nodiscard]] bool has_alarm() const { return member_->core_->published().newest().has_alarm(kAlarmNoSpace); }
+  // Two buffers of two entries are full, and the commit of one is under way and does not end.
+  void stall() {
+    member_->commits_wait_ = true;
+    put_many(1, 4);
+    ASSERT_EQ(ok_count(), 4u);
+  }
+
+  sim::SimFileSystem fs_{{.mapping_bytes_max = 64 << 20}};
+  bool db_is_full_ = false;
+  BootstrapOptions bootstrap_;
+  MemberOptions options_;
+  std::unique_ptr<testing::InlineMember> member_;
+};
+
+TEST_F(MemberCoreTest, IsReadyOnceItLeadsAndWhatItAnnouncesIsApplied) {
+  options_.announcement = {.name = "default", .client_urls = {"http://127.0.0.1:2379"}};
+  start();
+  EXPECT_EQ(member_->ready_, 1);
+  const Index first = member_->apply().applied();
+  EXPECT_EQ(member_->apply().members().version, "3.7.0");
+  EXPECT_EQ(member_->stop(), Ending::kSaved);
+  ASSERT_TRUE(member_->commit_->close());
+  start();
+  EXPECT_EQ(member_->ready_, 1);
+  EXPECT_EQ(member_->apply().applied(), first + 1) << "the new term's first entry; nothing is said twice";
+  options_.announcement.client_urls = {"http://127.0.0.1:9999"};
+  EXPECT_EQ(member_->stop(), Ending::kSaved);
+  ASSERT_TRUE(member_->commit_->close());
+  start();
+  EXPECT_EQ(member_->apply().applied(), first + 3);
+}
+
+TEST_F(MemberCoreTest, ProposalsWaitInOrderWhileTheLogHoldsTooMuchThatIsNotApplied) {
+  options_.apply.buffer_entries_max = 2;
+  bootstrap_.raft_log.memory_bytes_max = 1000;
+  options_.unapplied_bytes_max = 8000;
+  options_.waiting_bytes_max = 6000;
+  start();
+  stall();
+  put_many(5, 16, 1000);
+  EXPECT_TRUE(member_->core_->holds_proposals());
+  EXPECT_TRUE(member_->refused_.empty());
+  EXPECT_LE(member_->core_->replication().log_bytes(), 10'000u);
+  EXPECT_LE(member_->core_->waiting_bytes(), 6000u);
+  EXPECT_GT(member_->turned_away_, 0) << "the queue is full";
+  const auto taken = 20 - static_cast<size_t>(member_->turned_away_);
+  EXPECT_EQ(ok_count(), 4u);
+  member_->commits_wait_ = false;
+  member_->pump();
+  EXPECT_EQ(ok_count(), taken);
+  EXPECT_EQ(member_->core_->waiting_bytes(), 0u);
+  int64_t revision = 1;
+  for (const Error& answer : member_->answered_) {
+    etcdserverpb::PutResponse response;
+    ASSERT_TRUE(response.ParseFromString(answer.message));
+    EXPECT_EQ(response.header().revision(), ++revision);
+  }
+}
+
+TEST_F(MemberCoreTest, ProposalsAreRefusedWhenTooManyEntriesHaveWaitedForTooLong) {
+  options_.apply.buffer_entries_max = 2;
+  options_.behind_entries_max = 3;
+  start();
+  stall();
+  put_many(5, 10);
+  EXPECT_TRUE(member_->refused_.empty()) << "a burst";
+  member_->wait(kSecond - 1);
+  put_many(15, 1);
+  EXPECT_TRUE(member_->refused_.empty());
+  member_->wait(1);
+  put_many(16, 1);
+  EXPECT_EQ(member_->refused_, (std::vector<Error>{errors::request_too_many_requests()}));
+  member_->commits_wait_ = false;
+  member_->pump();
+  EXPECT_EQ(ok_count(), 15u);
+  put_many(17, 1);
+  EXPECT_EQ(ok_count(), 16u);
+  EXPECT_EQ(member_->refused_.size(), 1u);
+}
+
+TEST_F(MemberCoreTest, ACommitWithoutRoomIsTriedAgainUntilThereIs) {
+  options_.apply.buffer_entries_max = 2;
+  start();
+  member_->wait(kSecond);
+  db_is_full_ = true;
+  put_many(1, 6);
+  const int before = member_->commits_;
+  EXPECT_TRUE(member_->core_->is_stalled());
+  ASSERT_TRUE(member_->wake_at_ns_);
+  EXPECT_EQ(*member_->wake_at_ns_, member_->now_ns_ + 200 * kMs);
+  member_->wait(199 * kMs);
+  EXPECT_EQ(member_->commits_, before);
+  member_->wait(kMs);
+  EXPECT_EQ(member_->commits_, before + 1);
+  db_is_full_ = false;
+  member_->wait(200 * kMs);
+  EXPECT_FALSE(member_->core_->is_stalled());
+  EXPECT_EQ(ok_count(), 6u);
+}
+
+TEST_F(MemberCoreTest, AStopGivesADbWithoutRoomUpAndTheNextStartHasAll) {
+  options_.apply.buffer_entries_max = 2;
+  start();
+  member_->wait(kSecond);
+  db_is_full_ = true;
+  put_many(1, 3);
+  EXPECT_EQ(ok_count(), 3u);
+  const int before = member_->commits_;
+  EXPECT_EQ(member_->stop(), Ending::kNoRoom);
+  EXPECT_EQ(member_->commits_, before + 1) << "once more, and no longer";
+  db_is_full_ = false;
+  start();
+  EXPECT_EQ(member_->apply().store().revision(), 4);
+}
+
+// A start over a db that takes nothing comes to where it can be told to compact.
+TEST_F(MemberCoreTest, WhatTheLogHoldsIsAppliedThoughTheDbTakesNothing) {
+  start();
+  put_many(1, 50);
+  member_.reset();  // killed: only the log has them
+  options_.apply.buffer_entries_max = 2;
+  options_.apply.buffer_bytes_max = 600;
+  db_is_full_ = true;
+  start();
+  EXPECT_EQ(member_->ready_, 1);
+  EXPECT_EQ(member_->apply().store().revision(), 51);
+  EXPECT_TRUE(member_->core_->is_beyond_buffers());
+  put_many(51, 50, 100);
+  EXPECT_LT(member_->apply().store().revision(), 70) << "and a little more";
+  db_is_full_ = false;
+  member_->wait(200 * kMs);
+  EXPECT_EQ(member_->apply().store().revision(), 101);
+}
+
+TEST_F(MemberCoreTest, ADiskThatIsLowRaisesTheAlarmAndThenTheReserveIsGivenUp) {
+  start();
+  const auto look = [&] {
+    member_->events_.disk_is_low = true;
+    member_->pump();
+  };
+  look();
+  EXPECT_TRUE(has_alarm());
+  EXPECT_EQ(member_->reserves_, 0);
+  look();
+  EXPECT_EQ(member_->reserves_, 1);
+  const Index applied = member_->apply().applied();
+  look();
+  EXPECT_EQ(member_->apply().applied(), applied) << "it is raised already";
+  member_->events_.disk_is_low = false;
+  member_->pump();
+  EXPECT_EQ(member_->reserves_, 2);
+  EXPECT_TRUE(has_alarm()) << "the operator's to disarm";
+}
+
+TEST_F(MemberCoreTest, AfterAStopHasBegunProposalsAreRefusedAndWhatIsInTheLogIsSaved) {
+  start();
+  put_many(1, 10);
+  member_->commits_wait_ = true;
+  EXPECT_EQ(member_->stop(), Ending::kNone) << "the db is not written yet";
+  put_many(11, 1);
+  EXPECT_EQ(member_->refused_, (std::vector<Error>{errors::stopped()}));
+  member_->commits_wait_ = false;
+  member_->pump();
+  EXPECT_EQ(member_->ending_, Ending::kSaved);
+  EXPECT_EQ(ok_count(), 10u);
+}
+
+TEST_F(MemberCoreTest, ASpareIsOrderedOnceASegmentAndACheckpointIsConsideredAfterACommit) {
+  options_.spare_mark_bytes = 8 << 10;
+  start();
+  EXPECT_EQ(member_->spares_, 0);
+  put_many(1, 30, 1000);
+  EXPECT_EQ(member_->spares_, 1);
+  put_many(31, 60, 1000);
+  EXPECT_EQ(member_->spares_, 2) << "of the next segment";
+  const int before = member_->checkpoints_;
+  member_->wait(2 * 3600 * kSecond);
+  EXPECT_EQ(member_->checkpoints_, before + 1);
+  EXPECT_GE(member_->looks_, member_->checkpoints_);
+}
+
+// One of three, with nobody else there.
+TEST(MemberCoreWithPeers, ATickThatWasMissedIsNotMadeUpFor) {
+  MemberOptions options;
+  options.replication.raft.id = NodeId(1);
+  options.apply.member_id = 1;
+  const auto engine = *storage::open_memory();
+  AppliedState state;
+  state.index = std::make_unique<mvcc::Index>();
+  state.file = engine->view();
+  raft::StartState start;
+  for (uint64_t id = 1; id <= 3; ++id) start.conf.voters.emplace_back(id);
+  MemberCore core(options, RaftLog(Index(0), Term(0), {}), start, std::move(state), 0);
+  Events events;
+  int64_t now_ns = 0;
+  const auto is_follower = [&] { return core.replication().raft().role() == raft::Role::kFollower; };
+  for (int pause = 0; pause < 20; ++pause) {
+    Effects& effects = core.step(events, now_ns += 3600 * kSecond);
+    EXPECT_EQ(effects.wake_at_ns, now_ns + options.raft_tick_ns);
+    EXPECT_TRUE(effects.messages.empty());
+    ASSERT_TRUE(is_follower()) << pause;
+  }
+  size_t asked = 0;
+  for (uint32_t tick = 0; tick < 2 * options.replication.raft.election_ticks && asked == 0; ++tick) {
+    asked = core.step(events, now_ns += options.raft_tick_ns).messages.size();
+  }
+  EXPECT_EQ(asked, 2u) << "both others, for their pre-votes";
+}
+
+}  // namespace
+}  // namespace cairn::member

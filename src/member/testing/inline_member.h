@@ -1,0 +1,129 @@
+// member/testing/inline_member.h: MemberCore with every effect carried out on the spot, in one thread.
+//
+// Time stands still but for what the test adds to it. The housekeeper's effects are only counted.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "env/fs.h"
+#include "member/commit_stage.h"
+#include "member/member_core.h"
+#include "member/recovery/bootstrap.h"
+#include "member/wal_stage.h"
+
+namespace cairn::member::testing {
+
+class InlineMember {
+ public:
+  // Starts and lets it come to rest.
+  InlineMember(env::FileSystem& fs, const BootstrapOptions& bootstrap_options, MemberOptions options) {
+    auto opened = bootstrap(fs, bootstrap_options);
+    CAIRN_ASSERT(opened);
+    checkpoint_base_ = opened->checkpoint;
+    checkpoint_directory_ = opened->checkpoint_directory;
+    db_ = opened->db;
+    wal_ = std::make_unique<WalStage>(fs, std::move(opened->log), opened->snap_directory);
+    options.replication.raft.id = NodeId(opened->member_id);
+    options.apply.member_id = opened->member_id;
+    core_ = std::make_unique<MemberCore>(options, std::move(opened->raft_log), opened->start, std::move(opened->state),
+                                         now_ns_);
+    reader_ = core_->published().register_thread();
+    commit_reader_ = core_->published().register_thread();
+    commit_ = std::make_unique<CommitStage>(std::move(opened->engine), *commit_reader_);
+    pump();
+  }
+
+  // Steps until nothing is left to be done at this moment.
+  void pump() {
+    while (ending_ == Ending::kNone && !failed_) {
+      take(core_->step(events_, now_ns_));
+      if (!events_.empty()) continue;
+      if (!job_ || commits_wait_) return;
+      const CommitJob job = *std::exchange(job_, std::nullopt);
+      if (const auto before = std::exchange(before_commit_, nullptr)) before();
+      ++commits_;
+      events_.commit = commit_->run(job);
+    }
+  }
+  void propose(std::vector<Proposal> proposals) {
+    if (!core_->admit(MemberCore::bytes_of(proposals))) {
+      ++turned_away_;
+      return;
+    }
+    events_.proposals = std::move(proposals);
+    pump();
+  }
+  void wait(int64_t ns) {
+    now_ns_ += ns;
+    pump();
+  }
+  Ending stop() {
+    events_.stop = true;
+    pump();
+    return ending_;
+  }
+
+  [[nodiscard]] const ApplyCore& apply() const { return core_->apply(); }
+
+  int64_t now_ns_ = 1;
+  CheckpointBase checkpoint_base_;  // as found, as are the next two
+  std::string checkpoint_directory_;
+  env::FileIdentity db_;
+  std::unique_ptr<WalStage> wal_;
+  std::unique_ptr<MemberCore> core_;
+  std::unique_ptr<PublishedDomain::Reader> reader_;
+  std::unique_ptr<PublishedDomain::Reader> commit_reader_;
+  std::unique_ptr<CommitStage> commit_;
+  bool commits_wait_ = false;            // none is run
+  std::function<void()> before_commit_;  // between the next commit's beginning and its run
+
+  std::vector<Error> answered_;  // in order; kOk with the message
+  std::vector<Error> refused_;
+  int commits_ = 0;
+  int snapshots_ = 0;
+  int turned_away_ = 0;
+  int ready_ = 0;
+  int spares_ = 0;
+  int checkpoints_ = 0;
+  int looks_ = 0;
+  int reserves_ = 0;
+  std::optional<int64_t> wake_at_ns_;
+  std::optional<Error> failed_;
+  Ending ending_ = Ending::kNone;
+
+ private:
+  void take(Effects& effects) {
+    effects.answers.hand_out([this](unsigned, const AnswerBatch& batch) {
+      for (const Answer& one : batch.answers) answered_.push_back({one.code, std::string(batch.text(one))});
+    });
+    for (const Refused& one : effects.refused) refused_.push_back(one.error);
+    for (WalWrite& write : effects.wal) {
+      snapshots_ += write.snapshot ? 1 : 0;
+      auto done = wal_->run(std::move(write));
+      CAIRN_ASSERT(done);
+      events_.wal.push_back(*std::move(done));
+    }
+    if (effects.commit) job_ = std::move(effects.commit);
+    ready_ += effects.is_ready ? 1 : 0;
+    spares_ += effects.prepare_spare ? 1 : 0;
+    checkpoints_ += effects.step_checkpoint ? 1 : 0;
+    looks_ += effects.look_at_disk ? 1 : 0;
+    reserves_ += effects.give_up_reserve ? 1 : 0;
+    wake_at_ns_ = effects.wake_at_ns;
+    failed_ = effects.failed;
+    ending_ = effects.ending;
+  }
+
+ public:
+  Events events_;
+
+ private:
+  std::optional<CommitJob> job_;
+};
+
+}  // namespace cairn::member::testing
