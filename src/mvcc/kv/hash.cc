@@ -56,19 +56,39 @@ Status KvHasher::visit(std::string_view key, std::string_view value) {
   next_key_.assign(key).push_back('\0');  // the least key above
   const int64_t main = decoded->revision.main;
   if (main > revision_) return {};
+  if (value.empty() && !decoded->tombstone) {
+    visit_jump(key, main);
+    return {};
+  }
   if (main <= compact_revision_) {
-    if (decoded->tombstone || value.empty()) return {};
+    if (decoded->tombstone) return {};
     const auto kv = decode_key_value(value);
     if (!kv) return fail(Code::kDataLoss, "mvcc: damaged record {} in table key", to_hex(key));
     // Where no key is alive etcd filters nothing: what counts is then what the pass leaves, whether it has come to
     // its end or not.
-    if (keep_is_empty_ ? !root_.keep_for_compaction(kv->key, decoded->revision, compact_revision_)
-                       : !root_.keep_for_hash(kv->key, decoded->revision, revision_)) {
-      return {};
+    if (keep_is_empty_) {
+      if (root_.keep_for_compaction(kv->key, decoded->revision, compact_revision_)) {
+        hash_ = crc32c(crc32c(hash_, key), value);
+      }
+      return {};  // and if the key "" is alive after all, this one does not count
     }
+    if (!root_.keep_for_hash(kv->key, decoded->revision, revision_)) return {};
   }
-  hash_ = crc32c(crc32c(hash_, key), value);
+  add(key, value);
   return {};
+}
+
+void KvHasher::add(std::string_view key, std::string_view value) {
+  hash_ = crc32c(crc32c(hash_, key), value);
+  if (otherwise_) otherwise_ = crc32c(crc32c(*otherwise_, key), value);
+}
+
+void KvHasher::visit_jump(std::string_view key, int64_t main) {
+  keep_is_empty_ = false;
+  if (otherwise_) hash_ = *otherwise_;
+  otherwise_.reset();
+  if (main <= compact_revision_) otherwise_ = hash_;
+  hash_ = crc32c(hash_, key);
 }
 
 Revision KvHasher::position() const {
@@ -90,6 +110,7 @@ Status KvHasher::visit_run(const storage::RunView& run, int64_t above, uint64_t&
 Result<bool> KvHasher::step(const RecordView& records, uint64_t records_max) {
   if (!keep_is_decided_) {
     CAIRN_CHECK(decide_keep(records));
+    if (keep_is_empty_) otherwise_ = hash_;
     keep_is_decided_ = true;
   }
   uint64_t left = records_max;

@@ -2,11 +2,18 @@
 //
 // CRC-32C over "key", then key and value of every record that counts: at or below the revision, and either above the
 // compacted revision or the newest of a key that is alive. So it does not depend on how far a compaction's pass has
-// come. Source: docs/architecture.md, "Hashes".
+// come.
+//
+// `etcdutl snapshot restore --bump-revision` leaves a record without bytes at the revision it jumps to. For etcd that is
+// a put of the key "": it is alive for ever, and the newest one counts.
+//
+// Source: docs/architecture.md, "Hashes"; etcd 3.7 server/storage/mvcc/hash.go.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 #include "mvcc/index/index.h"
@@ -28,6 +35,8 @@ class KvHasher {
  private:
   Status decide_keep(const RecordView& records);
   Status visit(std::string_view key, std::string_view value);
+  void visit_jump(std::string_view key, int64_t main);
+  void add(std::string_view key, std::string_view value);
   Status visit_run(const storage::RunView& run, int64_t above, uint64_t& left);
   [[nodiscard]] Revision position() const;
 
@@ -35,9 +44,11 @@ class KvHasher {
   int64_t revision_;
   int64_t compact_revision_;
   bool keep_is_decided_ = false;
-  bool keep_is_empty_ = false;  // no key is alive at the revision
+  bool keep_is_empty_ = false;  // no key is alive at the revision, as far as was seen
   std::string next_key_;        // the record to go on with
   uint32_t hash_;
+  // What takes its place when a record without bytes shows up: that one is alive, and those before it are not.
+  std::optional<uint32_t> otherwise_;
 };
 
 }  // namespace cairn::mvcc
