@@ -201,6 +201,7 @@ void FileData::write(std::string_view data, uint64_t offset, Random& chance) {
   if (data.empty()) return;
   touch();
   if (offset + data.size() > size_) change_size(offset + data.size());
+  if (offset + data.size() > marks_.front().size) size_lost_ = false;  // written back, it takes the size along
   for_each_page(offset, data.size(), [&](uint64_t page, uint64_t begin, uint64_t end) {
     const std::string_view part = data.substr(page * kPageBytes + begin - offset, end - begin);
     cleanse(page, chance);

@@ -54,6 +54,10 @@ struct SimFileSystem::State {
   std::function<Fault(const Operation&)> hook;
   std::function<void(const Operation&)> observer;
 
+  [[nodiscard]] uint64_t device_of(std::string_view path) const {
+    return !options.second_device.empty() && path.starts_with(options.second_device) ? 2 : 1;
+  }
+
   // To be called first in each operation: counts it, and says what shall become of it.
   //   errors: kUnavailable when the power is off
   Result<Fault> begin(Operation& operation);
@@ -230,7 +234,7 @@ class SimFile final : public env::File {
 
   Result<env::FileIdentity> identity() const override {
     if (is_dead()) return power_is_off();
-    return env::FileIdentity{.device = 1, .inode = node_->inode, .ctime_ns = data().ctime_ns()};
+    return env::FileIdentity{.device = state_->device_of(path_), .inode = node_->inode, .ctime_ns = data().ctime_ns()};
   }
 
   Result<std::unique_ptr<env::Mapping>> map(uint64_t reserved_bytes) const override {
@@ -352,6 +356,7 @@ Status SimFileSystem::rename(const std::string& from, const std::string& to) {
   const Place target = state_->tree.find(to);
   if (source.node == nullptr || target.directory == nullptr) return error(ENOENT, "rename", from);
   if (source.name.empty() || target.name.empty()) return error(EBUSY, "rename", from);
+  if (state_->device_of(from) != state_->device_of(to)) return error(EXDEV, "rename", from);
   bool into_itself = false;
   for_each_node(source.node, [&](const NodePtr& node) { into_itself = into_itself || node == target.directory; });
   if (into_itself) return error(EINVAL, "rename", from);

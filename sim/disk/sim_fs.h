@@ -104,6 +104,7 @@ struct Options {
   bool can_punch = true;
   bool poison_cut = true;       // mappings show 0xDD behind the end of a file that was cut
   bool poison_punched = false;  // punched pages read as 0xDD, against the contract, until allocated or written again
+  std::string second_device;    // a directory: what lies below has a device of its own; "": one for all
   uint64_t not_resident_one_in = 0;  // Mapping::resident() is false once in so many calls; 0: never
 };
 

@@ -18,14 +18,19 @@
 #include <algorithm>
 
 #include "env/fs.h"
+#include "env/lost_page.h"
+#include "env/system_call.h"
 
 namespace cairn::env {
 namespace {
 
 class PosixMapping final : public Mapping {
  public:
-  PosixMapping(void* base, uint64_t size)
-      : base_(base), size_(size), seen_(static_cast<Stamp*>(std::calloc(size / kBlockBytes + 1, sizeof(Stamp)))) {}
+  PosixMapping(void* base, uint64_t size, const std::string& path)
+      : base_(base),
+        size_(size),
+        name_(base, size, path),
+        seen_(static_cast<Stamp*>(std::calloc(size / kBlockBytes + 1, sizeof(Stamp)))) {}
   PosixMapping(const PosixMapping&) = delete;
   PosixMapping& operator=(const PosixMapping&) = delete;
   ~PosixMapping() override { ::munmap(base_, size_); }
@@ -85,6 +90,7 @@ class PosixMapping final : public Mapping {
 
   void* base_;
   uint64_t size_;
+  NamedMapping name_;
   std::unique_ptr<Stamp, Free> seen_;  // by block; the memory is the kernel's zeros until it is used
 };
 
@@ -118,25 +124,26 @@ class PosixFile final : public File {
     return {};
   }
 
-  Status fdatasync() override { return ::fdatasync(fd_) == 0 ? Status{} : error("fdatasync"); }
+  Status fdatasync() override {
+    return uninterrupted([&] { return ::fdatasync(fd_); }) == 0 ? Status{} : error("fdatasync");
+  }
 
   void sync_range(uint64_t offset, uint64_t size) override {
     (void)::sync_file_range(fd_, static_cast<off_t>(offset), static_cast<off_t>(size), SYNC_FILE_RANGE_WRITE);
   }
 
   Status allocate(uint64_t offset, uint64_t size) override {
-    if (::fallocate(fd_, 0, static_cast<off_t>(offset), static_cast<off_t>(size)) == 0) return {};
-    return unsupported_or_error("allocate");
+    return fallocate(0, offset, size) ? Status{} : unsupported_or_error("allocate");
   }
 
   Status punch(uint64_t offset, uint64_t size) override {
     const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-    if (::fallocate(fd_, mode, static_cast<off_t>(offset), static_cast<off_t>(size)) == 0) return {};
-    return unsupported_or_error("punch");
+    return fallocate(mode, offset, size) ? Status{} : unsupported_or_error("punch");
   }
 
   Status truncate(uint64_t size) override {
-    return ::ftruncate(fd_, static_cast<off_t>(size)) == 0 ? Status{} : error("truncate");
+    const int result = uninterrupted([&] { return ::ftruncate(fd_, static_cast<off_t>(size)); });
+    return result == 0 ? Status{} : error("truncate");
   }
 
   Result<uint64_t> size() const override {
@@ -155,7 +162,7 @@ class PosixFile final : public File {
     void* base = ::mmap(nullptr, reserved_bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd_, 0);
     if (base == MAP_FAILED) return error("mmap");
     (void)::madvise(base, reserved_bytes, MADV_RANDOM);
-    return std::make_unique<PosixMapping>(base, reserved_bytes);
+    return std::make_unique<PosixMapping>(base, reserved_bytes, path_);
   }
 
   Status lock_flock() override { return ::flock(fd_, LOCK_EX | LOCK_NB) == 0 ? Status{} : error("lock"); }
@@ -171,6 +178,10 @@ class PosixFile final : public File {
   }
 
  private:
+  bool fallocate(int mode, uint64_t offset, uint64_t size) {
+    return uninterrupted(
+               [&] { return ::fallocate(fd_, mode, static_cast<off_t>(offset), static_cast<off_t>(size)); }) == 0;
+  }
   std::unexpected<Error> error(std::string_view what) const {
     return fail_errno(errno, std::string(what) + " " + path_);
   }
@@ -195,7 +206,7 @@ class PosixFileSystem final : public FileSystem {
       case OpenMode::kCreate: flags |= O_RDWR | O_CREAT; break;
       case OpenMode::kCreateEmpty: flags |= O_RDWR | O_CREAT | O_TRUNC; break;
     }
-    const int fd = ::open(path.c_str(), flags, 0600);
+    const int fd = uninterrupted([&] { return ::open(path.c_str(), flags, 0600); });
     if (fd < 0) return fail_errno(errno, "open " + path);
     return std::make_unique<PosixFile>(fd, path);
   }
@@ -246,7 +257,7 @@ class PosixFileSystem final : public FileSystem {
   Status sync_directory(const std::string& directory) override {
     const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return fail_errno(errno, "open " + directory);
-    const int result = ::fsync(fd);
+    const int result = uninterrupted([&] { return ::fsync(fd); });
     const int number = errno;
     ::close(fd);
     return result == 0 ? Status{} : Status(fail_errno(number, "fsync " + directory));

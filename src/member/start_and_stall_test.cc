@@ -8,6 +8,7 @@
 #include "mvcc/kv/requests.h"
 #include "proto/raft_internal.pb.h"
 #include "sim/disk/sim_fs.h"
+#include "wal/snap_file.h"
 
 namespace cairn::member {
 namespace {
@@ -73,6 +74,24 @@ TEST(Start, WhatAKilledProcessLeftUnsyncedIsDurableAfterwards) {
     EXPECT_TRUE(bootstrap(fs, options));
   }
   EXPECT_GT(n, 15);
+}
+
+// etcd writes a .snap under its name at once. From the start on segments may go that it stands for.
+TEST(Start, ASnapFileThatIsInMemoryOnlyIsDurableAfterwards) {
+  const BootstrapOptions options = options_for("/srv/data");
+  sim::SimFileSystem fs(disk());
+  fs.make_durable_directories("/srv");
+  ASSERT_TRUE(bootstrap(fs, options));
+  const std::string snap = "/srv/data/member/snap/" + wal::format_snapshot_name({Term(1), Index(1)});
+  const std::string bytes = wal::encode_snapshot_file({Index(1), Term(1), {}, "v2"});
+  {
+    const auto file = *fs.open(snap, env::OpenMode::kCreate);
+    ASSERT_TRUE(file->pwrite(bytes, 0));
+  }
+  ASSERT_TRUE(bootstrap(fs, options));
+  fs.crash(sim::Damage::kLoseUnsynced);
+  ASSERT_TRUE(fs.exists(snap));
+  EXPECT_EQ(env::read_file(fs, snap), bytes);
 }
 
 TEST(Start, TakesALogWithoutACommitForANewDirectory) {

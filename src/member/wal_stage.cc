@@ -53,6 +53,8 @@ Result<WalDone> WalStage::run(WalWrite write) {
 // False: there was no space for it; a later one is as good.
 Result<bool> WalStage::save_snapshot(const SnapshotPoint& point) {
   CAIRN_ASSERT(point.index <= durable_commit_ && point.index <= log_->last_synced_index());
+  const wal::SnapshotRecord record{point.index, point.term, to_wal(point.conf_state)};
+  if (CAIRN_MUTANT("server.snapshot_record_before_file")) CAIRN_CHECK(log_->save_snapshot(record));
   const Status written = wal::write_snapshot_file(fs_, snap_directory_,
                                                   {point.index, point.term, to_wal(point.conf_state), *point.members});
   if (!written && written.error().code == Code::kResourceExhausted) {
@@ -61,7 +63,7 @@ Result<bool> WalStage::save_snapshot(const SnapshotPoint& point) {
     return false;
   }
   CAIRN_CHECK(written);
-  CAIRN_CHECK(log_->save_snapshot({point.index, point.term, to_wal(point.conf_state)}));
+  if (!CAIRN_MUTANT("server.snapshot_record_before_file")) CAIRN_CHECK(log_->save_snapshot(record));
   if (const auto purged = wal::purge_snapshot_files(fs_, snap_directory_); !purged) {
     log::warn("failed to purge snapshot files", {{"error", purged.error().message}});
   }

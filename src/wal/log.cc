@@ -204,7 +204,7 @@ Status Log::cut() {
   }
   Spare spare = *std::move(next);
   CAIRN_CHECK(segments_.back()->file->truncate(offset_));
-  dirty_ = true;
+  dirty_ = !CAIRN_MUTANT("wal.old_segment_not_synced_at_cut");
   CAIRN_CHECK(sync_file());
 
   CAIRN_CHECK(lock_segment(*spare.file, spare.path));

@@ -64,15 +64,18 @@ class Log {
   static Result<std::unique_ptr<Log>> create(env::FileSystem& fs, const std::string& directory,
                                              const Metadata& metadata, const Options& options = {});
 
-  // Reads and checks the whole log, repairs an interrupted write at its end, and stands ready to append. Entries are
-  // not kept: index() reads those that the caller wants. check_start() says whether the log can follow a snapshot.
+  // Reads and checks the whole log, repairs an interrupted write at its end (see take_over), and stands ready to
+  // append. Entries are not kept: index() reads those that the caller wants. check_start() says whether the log can
+  // follow a snapshot.
   //   errors: kNotFound when there is no log, kUnavailable when another process holds it, kDataLoss when it is
   //           damaged; the message names file, offset, reason and a way out
   static Result<OpenedLog> open(env::FileSystem& fs, const std::string& directory, const Options& options = {});
 
   // Cuts an interrupted write off the end of a log that was opened with Options::take_over = false, and makes it ready
-  // for append(). Until then it can only be read.
-  Result<std::optional<Repair>> take_over();
+  // for append(). Until then it can only be read. What was read of the last segment may be in the kernel's memory only,
+  // and after a sync that failed there no later one writes it: it is written again, from entry `synced` on, which is
+  // known to have been synced.
+  Result<std::optional<Repair>> take_over(Index synced = {});
   [[nodiscard]] bool taken_over() const { return taken_over_; }
 
   ~Log();

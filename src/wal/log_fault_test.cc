@@ -139,5 +139,51 @@ TEST_F(LogFault, WorksWhereBlocksCannotBeAllocated) {
   EXPECT_EQ(opened->log->last_index(), Index(199));
 }
 
+// After a sync that failed the kernel shows what was written and never writes it again: the next process must, before
+// it builds on it.
+TEST_F(LogFault, AStartAfterAFailedSyncWritesTheTailAgain) {
+  for (const uint64_t known : {0, 3, 9}) {  // what the caller knows to have been synced
+    const std::string path = fmt::format("/data/wal{}", known);
+    log_ = *Log::create(fs_, path, {NodeId(1), 2}, options_);
+    for (uint64_t index = 1; index <= 10; ++index) ASSERT_TRUE(save(index));
+    // Not synced, as a commit index need not be: also this may be lost.
+    ASSERT_TRUE(log_->save({}, make_state(1, 1, 10), false));
+    fs_.plan(sim::Op::kSync, sim::Fault::kIo);
+    ASSERT_FALSE(save(11));
+    log_.reset();  // the process ends; the machine goes on
+
+    auto opened = Log::open(fs_, path, {.segment_bytes = 16 * 1024, .zero_ahead_bytes = 4096, .take_over = false});
+    ASSERT_TRUE(opened) << opened.error().message;
+    ASSERT_TRUE(opened->log->take_over(Index(known)));
+    log_ = std::move(opened->log);
+    EXPECT_EQ(log_->last_index(), Index(11));
+    ASSERT_TRUE(save(12));
+    log_.reset();
+    fs_.crash(sim::Damage::kLoseUnsynced);
+    const auto again = Log::open(fs_, path, options_);
+    ASSERT_TRUE(again) << again.error().message;
+    EXPECT_EQ(again->log->last_index(), Index(12)) << known;
+    EXPECT_FALSE(again->repair);
+  }
+}
+
+// What an interrupted preparation left may be zeros in the kernel's memory alone.
+TEST_F(LogFault, ASpareThatWasNotFinishedIsFilledAgain) {
+  {
+    const auto file = *fs_.open("/data/wal/preparing.tmp", env::OpenMode::kCreate);
+    ASSERT_TRUE(file->pwrite(std::string(16 * 1024, 'o'), 0));
+    ASSERT_TRUE(file->fdatasync());
+    ASSERT_TRUE(file->pwrite(std::string(16 * 1024, '\0'), 0));
+    fs_.plan(sim::Op::kSync, sim::Fault::kIo);
+    ASSERT_FALSE(file->fdatasync());
+  }
+  while (*log_->spares()->prepare_step()) {
+  }
+  ASSERT_TRUE(fs_.sync_directory("/data/wal"));
+  log_.reset();
+  fs_.crash(sim::Damage::kLoseUnsynced);
+  EXPECT_EQ(env::read_file(fs_, "/data/wal/0.tmp"), std::string(16 * 1024, '\0'));
+}
+
 }  // namespace
 }  // namespace cairn::wal

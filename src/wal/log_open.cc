@@ -47,7 +47,7 @@ struct Opening {
   const Options& options;
 
   Result<OpenedLog> open() const;
-  Result<std::optional<Repair>> clear_tail(const Segment& segment, uint64_t end_offset,
+  Result<std::optional<Repair>> clear_tail(const Segment& segment, uint64_t unsure_offset, uint64_t end_offset,
                                            const std::optional<std::string>& torn) const;
   Status remove_other_names(const std::vector<std::shared_ptr<Segment>>& segments) const;
   Result<std::unique_ptr<Log>> make_log(std::vector<std::shared_ptr<Segment>> segments, Scan scan,
@@ -77,18 +77,23 @@ Result<OpenedLog> Opening::open() const {
   return opened;
 }
 
-Result<std::optional<Repair>> Log::take_over() {
+Result<std::optional<Repair>> Log::take_over(Index synced) {
   CAIRN_ASSERT(!taken_over_);
   const Opening opening{fs_, directory_, options_};
-  CAIRN_TRY(std::optional<Repair> repair, opening.clear_tail(*segments_.back(), offset_, torn_));
+  Index end;
+  const auto point = points_.find(std::min(synced, points_.last()), end);
+  const Segment& last = *segments_.back();
+  const uint64_t unsure = point && point->sequence == last.name.sequence ? point->offset : 0;
+  CAIRN_TRY(std::optional<Repair> repair, opening.clear_tail(last, unsure, offset_, torn_));
   CAIRN_CHECK(opening.remove_other_names(segments_));
   taken_over_ = true;
   return repair;
 }
 
-// Afterwards the last segment holds the good records and zeros behind them, and all of it survives a crash: what was
-// read may until now have been in the kernel's memory only; so may the log's own name.
-Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, uint64_t end_offset,
+// Afterwards the last segment holds the good records and zeros behind them, and all of it survives a crash, as does the
+// log's own name: both may until now have been in the kernel's memory only. The segments before were synced before the
+// last one got its name.
+Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, uint64_t unsure_offset, uint64_t end_offset,
                                                   const std::optional<std::string>& torn) const {
   env::File& file = *segment.file;
   CAIRN_TRY(const uint64_t size, file.size());
@@ -105,12 +110,19 @@ Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, uint64
       return is_clean;
     }));
   }
-  if (!is_clean) CAIRN_CHECK(file.truncate(end_offset));
+  if (!is_clean && !CAIRN_MUTANT("wal.tail_not_cleared")) CAIRN_CHECK(file.truncate(end_offset));
   const Status extended = extend_segment(file, is_clean ? size : end_offset, options.segment_bytes);
   // Without room the segment takes space as it is written.
   if (!extended && extended.error().code != Code::kResourceExhausted) return std::unexpected(extended.error());
-  if (options.sync) {
+  if (options.sync && !CAIRN_MUTANT("wal.open_without_sync")) {
+    const uint64_t sure_offset = CAIRN_MUTANT("wal.tail_not_written_again") ? end_offset : unsure_offset;
+    const Status written = each_piece(file, sure_offset, end_offset, [&](uint64_t at, std::string_view piece) {
+      const Status status = file.pwrite(piece, at);
+      return status ? Result<bool>(true) : std::unexpected(status.error());
+    });
+    CAIRN_CHECK(written);
     CAIRN_CHECK(file.fdatasync());
+    if (CAIRN_MUTANT("wal.open_without_directory_sync")) return repair;
     CAIRN_CHECK(fs.sync_directory(directory));
     // create() may have ended before it did this. A parent that we may not even read is not of our making.
     const Status synced = fs.sync_directory(env::parent_directory(directory));

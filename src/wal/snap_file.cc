@@ -124,6 +124,15 @@ Status write_snapshot_file(env::FileSystem& fs, const std::string& directory, co
   return fs.sync_directory(directory);
 }
 
+Status sync_snapshot_files(env::FileSystem& fs, const std::string& directory) {
+  CAIRN_TRY(const std::vector<SnapshotName> names, list_snapshot_files(fs, directory));
+  for (const SnapshotName& name : names) {
+    CAIRN_TRY(const auto file, fs.open(directory + "/" + format_snapshot_name(name), env::OpenMode::kReadWrite));
+    CAIRN_CHECK(file->fdatasync());
+  }
+  return fs.sync_directory(directory);
+}
+
 Result<SnapshotFile> read_snapshot_file(env::FileSystem& fs, const std::string& directory, const SnapshotName& name) {
   const std::string path = directory + "/" + format_snapshot_name(name);
   CAIRN_TRY(const std::string bytes, env::read_file(fs, path));

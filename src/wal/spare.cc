@@ -102,7 +102,8 @@ Status SparePreparer::begin() {
     CAIRN_TRY(const uint64_t size, work.file->size());
     if (size > segment_bytes_) CAIRN_CHECK(work.file->truncate(segment_bytes_));
     CAIRN_CHECK(extend_segment(*work.file, size, segment_bytes_));
-    work.look_first = !old.ends_with(".wal");
+    // Zeros that are there were synced before a spare got its name.
+    work.look_first = !old.ends_with(".wal") && old != path;
   }
   work_ = std::move(work);
   return {};
@@ -145,7 +146,7 @@ Status SparePreparer::slice() {
         continue;
       }
     }
-    CAIRN_CHECK(work_->file->pwrite(zero, at));
+    if (!CAIRN_MUTANT("wal.spare_not_zeroed")) CAIRN_CHECK(work_->file->pwrite(zero, at));
     at += zero.size();
   }
   work_->file->sync_range(begin, end - begin);

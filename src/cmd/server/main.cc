@@ -22,6 +22,7 @@
 #include "cmd/server/logging.h"
 #include "env/clock.h"
 #include "env/fs.h"
+#include "env/lost_page.h"
 #include "gateway/gateway.h"
 #include "gateway/server_metrics.h"
 #include "member/driver.h"
@@ -284,6 +285,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread starts: they inherit it
   std::signal(SIGPIPE, SIG_IGN);
+  env::name_lost_pages();
   google::protobuf::SetLogHandler(nullptr);  // a string that is no UTF-8 is told to the client who sent it
   const uint64_t file_limit = raise_file_limit();
   if (net::connections_within(file_limit) == 0) {

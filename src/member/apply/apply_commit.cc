@@ -67,7 +67,7 @@ void ApplyCore::begin_commit(int64_t now_ns) {
     store_be64(number, applied_term_.value);
     tables.put(storage::Table::kMeta, "term", {number, sizeof number});
   }
-  if (pass_ && pass_->done) {
+  if (pass_ && (pass_->done || CAIRN_MUTANT("server.finished_compaction_early"))) {
     tables.put(storage::Table::kMeta, "finishedCompactRev", storage::revision_key({pass_->compact_revision, 0}));
   }
   store_.freeze();
@@ -103,6 +103,9 @@ void ApplyCore::release_commit() {
     return;
   }
   output_.commit = std::exchange(waiting_job_, std::nullopt);
+  if (output_.commit->reclaim && CAIRN_MUTANT("server.pass_before_compact_entry")) {
+    output_.commit->reclaim->compact_revision = store_.compact_revision();
+  }
   output_.commit->changes = store_.frozen_changes();
   has_output_ = true;
 }

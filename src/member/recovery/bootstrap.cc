@@ -59,6 +59,8 @@ Result<std::unique_ptr<storage::Engine>> open_engine(env::FileSystem& fs, const 
   storage::BoltOptions bolt;
   bolt.quota_bytes = options.quota_bytes;
   bolt.reserved_bytes = options.mapping_reserved_bytes;
+  bolt.page_bytes = options.page_bytes;
+  bolt.freelist_bytes_max = options.freelist_bytes_max;
   bolt.poison_free_pages = options.poison_free_pages;
   return storage::open_bolt(fs, path, bolt);
 }
@@ -212,14 +214,16 @@ Status open_found(env::FileSystem& fs, const BootstrapOptions& options, const Pa
 }
 
 // From here on the directory is ours.
-Status take_over(env::FileSystem& fs, const Paths& paths, wal::Log& log) {
-  CAIRN_TRY(const auto repair, log.take_over());
+Status take_over(env::FileSystem& fs, const Paths& paths, Index synced, wal::Log& log) {
+  CAIRN_TRY(const auto repair, log.take_over(synced));
   if (repair) {
     log::warn("cut an interrupted write at the end of the WAL",
               {{"path", repair->file}, {"offset", repair->offset}, {"reason", repair->reason}});
   }
   CAIRN_CHECK(fs.remove_all(paths.wal + ".tmp"));
-  return remove_leftovers(fs, paths.snap);
+  CAIRN_CHECK(remove_leftovers(fs, paths.snap));
+  // Segments that a .snap stands for may be released from now on.
+  return wal::sync_snapshot_files(fs, paths.snap);
 }
 
 // Founded, and stopped before the first entries were on disk.
@@ -256,7 +260,7 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
     CAIRN_TRY(index, begin_index(fs, options, paths, out));
     CAIRN_CHECK(open_found(fs, options, paths, opened, out));
     if (out.new_directory) {
-      CAIRN_CHECK(take_over(fs, paths, *out.log));
+      CAIRN_CHECK(take_over(fs, paths, Index{}, *out.log));
       CAIRN_CHECK(found_again(options, out, opened.hard_state));
     }
   } else {
@@ -284,7 +288,8 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
   CAIRN_TRY(RecoveredIndex recovered_index, index.get());
   out.checkpoint = recovered_index.checkpoint;
   adopt_index(std::move(recovered_index), out.state);
-  if (!out.log->taken_over()) CAIRN_CHECK(take_over(fs, paths, *out.log));
+  // The log was synced through what the db holds before the db held it.
+  if (!out.log->taken_over()) CAIRN_CHECK(take_over(fs, paths, out.state.applied, *out.log));
   raft::HardState hard{opened.hard_state.term, opened.hard_state.vote, opened.hard_state.commit};
   // What the db holds was committed, whatever the last hard state on disk says.
   hard.commit = std::max(hard.commit, out.state.applied);

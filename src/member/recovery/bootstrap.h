@@ -39,9 +39,11 @@ struct BootstrapOptions {
   wal::Options wal;
   RaftLog::Options raft_log;
   uint64_t mapping_reserved_bytes = 0;  // for simulated disks
+  uint32_t page_bytes = 4096;           // of a db that is made
+  uint64_t freelist_bytes_max = 256 << 10;
   // The index is read on a second thread, beside the log, and a cold db is read ahead; nothing else depends on it.
   bool concurrent = false;
-  bool poison_free_pages = false;  // for tests, see BoltOptions
+  bool poison_free_pages = false;  // for tests; this and the three above are BoltOptions
 };
 
 struct Bootstrapped {

@@ -22,6 +22,7 @@ constexpr uint64_t kReadBytes = 1 << 20;
 constexpr char kPoison = static_cast<char>(0xDD);
 
 constexpr uint64_t kNewPages = 4;
+constexpr uint32_t kMetaWriteBytes = 4096;
 constexpr int kLockTriesMax = 16;
 
 // Whether nothing has been made of the file yet: it is empty, or make_empty() was interrupted.
@@ -135,6 +136,7 @@ class BoltEngine final : public Engine {
   Status close() override;
 
  private:
+  Status settle(uint32_t page_bytes);
   Status load_freelist(const MetaPair& metas);
   std::optional<std::vector<PageRun>> read_freelist(const MetaPair& metas) const;
   Status unite_metas();
@@ -176,6 +178,7 @@ class BoltEngine final : public Engine {
 
 Status BoltEngine::open() {
   CAIRN_TRY(const MetaPair metas, read_metas(*file_, path_));
+  CAIRN_CHECK(settle(metas.meta().page_bytes));
   if (!metas.other()) {
     log::warn("one meta page is invalid, the other one is used",
               {{"path", path_}, {"used-page", metas.newest}, {"txid", metas.meta().txid}});
@@ -191,6 +194,21 @@ Status BoltEngine::open() {
   CAIRN_CHECK(map_at_least(bytes));
   CAIRN_TRY(view_, BoltView::open(mapping_, meta));
   return load_freelist(metas);
+}
+
+// What a process that was killed had written shows here, and need not be on the disk. The metas are written again, as
+// they are: after a sync of a meta that failed the kernel shows it and never writes it. Pages that a meta names were
+// synced before it was written.
+Status BoltEngine::settle(uint32_t page_bytes) {
+  for (uint64_t slot = 0; slot < kFirstPage && !CAIRN_MUTANT("storage.metas_not_written_again"); ++slot) {
+    std::string page(std::min<size_t>(page_bytes, kMetaWriteBytes), '\0');
+    CAIRN_CHECK(file_->pread(page.data(), page.size(), slot * page_bytes));
+    const Status written = file_->pwrite(page, slot * page_bytes);
+    if (!written && written.error().code != Code::kResourceExhausted) return written;
+    // A file system that copies when it writes may be full. The member must start all the same, to make room.
+    if (!written) log::warn("no space to write the db's meta pages again", {{"path", path_}});
+  }
+  return CAIRN_MUTANT("storage.open_without_sync") ? Status{} : file_->fdatasync();
 }
 
 // nullopt: there is none, or it is not to be trusted.
@@ -418,7 +436,7 @@ uint64_t BoltEngine::next_txid() const {
 
 Status BoltEngine::write_meta(const Meta& meta) {
   const int slot = static_cast<int>(meta.txid % 2);
-  const size_t size = std::min<size_t>(meta.page_bytes, 4096);
+  const size_t size = std::min<size_t>(meta.page_bytes, kMetaWriteBytes);
   Status status =
       file_->pwrite(meta_page(meta, static_cast<uint64_t>(slot), size), static_cast<uint64_t>(slot) * meta.page_bytes);
   if (status) status = file_->fdatasync();
@@ -469,8 +487,6 @@ Result<std::unique_ptr<Engine>> open_bolt(env::FileSystem& fs, const std::string
   CAIRN_ASSERT(options.page_bytes >= bolt::kPageBytesMin && options.page_bytes <= bolt::kPageBytesMax &&
                (options.page_bytes & (options.page_bytes - 1)) == 0);
   CAIRN_TRY(std::unique_ptr<env::File> file, bolt::open_locked(fs, path));
-  // What a process that was killed had written, and named, shows here, and need not be on the disk.
-  if (!CAIRN_MUTANT("storage.open_without_sync")) CAIRN_CHECK(file->fdatasync());
   CAIRN_TRY(const bool is_unmade, bolt::is_unmade(*file, options.page_bytes));
   if (is_unmade) CAIRN_CHECK(bolt::make_empty(*file, options.page_bytes));
   if (!CAIRN_MUTANT("storage.open_without_directory_sync")) {

@@ -1,13 +1,10 @@
 #include "storage/bolt/engine.h"
 
-#include <functional>
-
 #include <gtest/gtest.h>
 
 #include "env/fs.h"
-#include "env/testing.h"
-#include "sim/disk/sim_fs.h"
 #include "storage/bolt/check.h"
+#include "storage/bolt/engine_testing.h"
 #include "storage/bolt/format.h"
 #include "storage/memory/file_system.h"
 #include "storage/test_support.h"
@@ -16,21 +13,11 @@ namespace cairn::storage {
 namespace {
 
 using test::Batch;
+using test::expect_sound;
 using test::Model;
+using test::open;
 using test::revision_key;
 using test::TempDir;
-
-// Looks at a file after each test that uses it: a damaged one is never the right result.
-void expect_sound(env::FileSystem& fs, const std::string& path) {
-  const auto report = check_bolt(fs, path, {.older_tree_too = true});
-  EXPECT_TRUE(report) << report.error().message;
-}
-
-std::unique_ptr<Engine> open(env::FileSystem& fs, const std::string& path, const BoltOptions& options = {}) {
-  auto engine = open_bolt(fs, path, options);
-  EXPECT_TRUE(engine) << engine.error().message;
-  return engine ? *std::move(engine) : nullptr;
-}
 
 TEST(BoltEngine, StartsAFileWithAllTenTables) {
   const TempDir directory;
@@ -380,123 +367,6 @@ TEST(BoltEngine, AListThatIsNotTrustedStaysUntilNoMetaNamesIt) {
   }
 }
 
-// --- Two processes
-
-// Runs `other` before the nth call that looks at or changes the disk.
-class Interrupted final : public env::testing::ForwardingFileSystem {
- public:
-  Interrupted(uint64_t nth, std::function<void()> other) : left_(nth), other_(std::move(other)) {}
-  void count() {
-    if (left_ > 0 && --left_ == 0) other_();
-  }
-  [[nodiscard]] bool happened() const { return left_ == 0; }
-
-  Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
-    count();
-    CAIRN_TRY(auto file, ForwardingFileSystem::open(path, mode));
-    return std::make_unique<CountingFile>(std::move(file), *this);
-  }
-  bool exists(const std::string& path) override {
-    count();
-    return ForwardingFileSystem::exists(path);
-  }
-  Status rename(const std::string& from, const std::string& to) override {
-    count();
-    return ForwardingFileSystem::rename(from, to);
-  }
-  Status sync_directory(const std::string& directory) override {
-    count();
-    return ForwardingFileSystem::sync_directory(directory);
-  }
-
- private:
-  class CountingFile final : public env::testing::ForwardingFile {
-   public:
-    CountingFile(std::unique_ptr<env::File> file, Interrupted& fs) : ForwardingFile(std::move(file)), fs_(fs) {}
-    Status pwrite(std::string_view data, uint64_t offset) override {
-      fs_.count();
-      return ForwardingFile::pwrite(data, offset);
-    }
-    Status fdatasync() override {
-      fs_.count();
-      return ForwardingFile::fdatasync();
-    }
-    Status lock_flock() override {
-      fs_.count();
-      return ForwardingFile::lock_flock();
-    }
-    [[nodiscard]] Result<uint64_t> size() const override {
-      fs_.count();
-      return ForwardingFile::size();
-    }
-
-   private:
-    Interrupted& fs_;
-  };
-
-  uint64_t left_;
-  std::function<void()> other_;
-};
-
-TEST(BoltEngine, OfTwoStartsOnNothingOneGetsTheFileAndKeepsIt) {
-  for (const bool empty_file : {false, true}) {
-    bool happened = true;
-    for (uint64_t nth = 1; happened; ++nth) {
-      SCOPED_TRACE(nth);
-      const TempDir directory;
-      const std::string path = directory.file("db");
-      if (empty_file) {
-        ASSERT_TRUE(env::write_file(env::posix_fs(), path, ""));
-      }
-      std::unique_ptr<Engine> second;
-      Interrupted fs(nth, [&] {
-        auto opened = open_bolt(env::posix_fs(), path);
-        if (opened) second = *std::move(opened);
-      });
-      auto first = open_bolt(fs, path);
-      happened = fs.happened();
-      if (!first) {
-        EXPECT_EQ(first.error().code, Code::kUnavailable) << first.error().message;
-      }
-      ASSERT_NE(first.has_value(), second != nullptr);
-      Engine& engine = first ? **first : *second;
-      Batch batch;
-      batch.put(Table::kMeta, "k", "v");
-      ASSERT_TRUE(engine.commit(batch.commit()));
-      first = fail(Code::kUnavailable, "ended");
-      second.reset();
-      EXPECT_EQ(open(env::posix_fs(), path)->view()->get(Table::kMeta, "k")->value(), "v");
-    }
-  }
-}
-
-TEST(BoltEngine, LocksTheFileThatHasTheName) {
-  bool happened = true;
-  for (uint64_t nth = 1; happened; ++nth) {
-    SCOPED_TRACE(nth);
-    const TempDir directory;
-    const std::string path = directory.file("db");
-    for (const char* name : {"db", "new"}) {
-      Batch batch;
-      batch.put(Table::kMeta, "k", name);
-      ASSERT_TRUE(open(env::posix_fs(), directory.file(name))->commit(batch.commit()));
-    }
-    bool is_open = false;
-    Interrupted fs(nth, [&] {
-      // As etcd's defragmentation does: under the lock of the old file.
-      const auto old = env::posix_fs().open(path, env::OpenMode::kReadWrite);
-      is_open = !(*old)->lock_flock();
-      if (!is_open) {
-        ASSERT_TRUE(env::posix_fs().rename(directory.file("new"), path));
-      }
-    });
-    const auto engine = open_bolt(fs, path);
-    ASSERT_TRUE(engine) << engine.error().message;
-    happened = fs.happened();
-    EXPECT_EQ((*engine)->view()->get(Table::kMeta, "k")->value(), is_open || !happened ? "db" : "new");
-  }
-}
-
 // What the commit itself writes in the range of the pass waits for the next part.
 TEST(BoltEngine, ReclaimStopsBeforeEntriesOfItsOwnCommit) {
   const TempDir directory;
@@ -653,177 +523,6 @@ TEST(BoltEngine, WorksWithEveryPageSize) {
     expect_sound(env::posix_fs(), path);
     EXPECT_EQ(check_bolt(env::posix_fs(), path)->page_bytes, page_bytes);
   }
-}
-
-// --- Faults, on the simulated disk
-
-struct OnSimulatedDisk : testing::Test {
-  OnSimulatedDisk() { fs.make_durable_directories("/data"); }
-  sim::SimFileSystem fs{{.seed = 1}};
-  const std::string path = "/data/db";
-
-  static Batch batch_of(uint64_t first, uint64_t count) {
-    Batch batch;
-    for (uint64_t i = first; i < first + count; ++i) batch.put(Table::kKey, revision_key(i), std::string(500, 'v'));
-    batch.put(Table::kMeta, "consistent_index", std::to_string(first));
-    return batch;
-  }
-};
-
-TEST_F(OnSimulatedDisk, ACommitThatFindsNoSpaceChangesNothingAndCanBeTriedAgain) {
-  for (const sim::Op op : {sim::Op::kAllocate, sim::Op::kWrite}) {
-    const std::string own = path + std::string(sim::op_name(op));
-    const auto engine = open(fs, own);
-    Model model;
-    Random random(1);
-    Batch first = batch_of(1, 1000);
-    first.apply_to(model);
-    ASSERT_TRUE(engine->commit(first.commit()));
-    const uint64_t txid = engine->view()->txid();
-    const uint64_t in_use = engine->space().in_use_bytes;
-
-    Batch second = batch_of(1001, 1000);
-    for (int attempt = 0; attempt < 3; ++attempt) {
-      // Twice for allocate: the engine asks for less when it does not get what it would like.
-      fs.plan(op, sim::Fault::kNoSpace, 1);
-      if (op == sim::Op::kAllocate) fs.plan(op, sim::Fault::kNoSpace, 2);
-      const auto failed = engine->commit(second.commit());
-      ASSERT_FALSE(failed) << sim::op_name(op);
-      EXPECT_EQ(failed.error().code, Code::kResourceExhausted);
-      EXPECT_EQ(engine->view()->txid(), txid);
-      EXPECT_EQ(engine->space().in_use_bytes, in_use);
-      EXPECT_EQ(test::difference(*engine->view(), model, random), "");
-      expect_sound(fs, own);
-    }
-    fs.clear_faults();
-    second.apply_to(model);
-    const auto result = engine->commit(second.commit());
-    ASSERT_TRUE(result) << result.error().message;
-    EXPECT_EQ(test::difference(*engine->view(), model, random), "");
-    expect_sound(fs, own);
-  }
-}
-
-// "A commit reserves before it writes."
-TEST_F(OnSimulatedDisk, NoPageIsWrittenBeforeAllSpaceIsThere) {
-  const auto engine = open(fs, path);
-  ASSERT_TRUE(engine->commit({}));
-  fs.options().capacity_bytes = fs.used_bytes() + (1 << 20);
-  uint64_t writes = 0;
-  fs.set_observer([&](const sim::Operation& operation) { writes += operation.op == sim::Op::kWrite ? 1 : 0; });
-  Batch batch = batch_of(1, 10'000);
-  const auto result = engine->commit(batch.commit());
-  ASSERT_FALSE(result);
-  EXPECT_EQ(result.error().code, Code::kResourceExhausted);
-  EXPECT_EQ(writes, 0);
-  fs.options().capacity_bytes += 100 << 20;
-  EXPECT_TRUE(engine->commit(batch.commit()));
-  expect_sound(fs, path);
-}
-
-TEST_F(OnSimulatedDisk, AViewKnowsWhatIsInMemory) {
-  const auto engine = open(fs, path);
-  Batch batch = batch_of(1, 1000);
-  batch.put(Table::kLease, "large", std::string(20'000, 'v'));
-  const auto view = engine->commit(batch.commit())->view;
-  for (const auto& [table, key] : {std::pair(Table::kKey, revision_key(500)), {Table::kLease, std::string("large")}}) {
-    fs.options().not_resident_one_in = 0;
-    EXPECT_TRUE(view->resident(table, key));
-    fs.options().not_resident_one_in = 1;
-    EXPECT_FALSE(view->resident(table, key));
-  }
-}
-
-TEST_F(OnSimulatedDisk, FillsWithZerosWhereAllocateIsNotSupported) {
-  fs.options().can_allocate = false;
-  const auto engine = open(fs, path);
-  Batch batch = batch_of(1, 2000);
-  const auto result = engine->commit(batch.commit());
-  ASSERT_TRUE(result) << result.error().message;
-  expect_sound(fs, path);
-}
-
-TEST_F(OnSimulatedDisk, AFailedSyncOrMetaWriteEndsTheEngine) {
-  // The second write of a small commit is the meta page.
-  const std::pair<sim::Op, uint64_t> faults[] = {{sim::Op::kSync, 1}, {sim::Op::kSync, 2}, {sim::Op::kWrite, 2}};
-  for (const auto& [op, nth] : faults) {
-    const std::string own = path + std::to_string(static_cast<int>(op)) + std::to_string(nth);
-    const auto engine = open(fs, own);
-    Batch first;
-    first.put(Table::kMeta, "k", "1");
-    ASSERT_TRUE(engine->commit(first.commit()));
-    Batch second;
-    second.put(Table::kMeta, "k", "2");
-    // Pages that follow each other go out in one write.
-    fs.plan(op, sim::Fault::kIo, nth);
-    const auto failed = engine->commit(second.commit());
-    ASSERT_FALSE(failed);
-    fs.clear_faults();
-    const auto later = engine->commit(second.commit());
-    ASSERT_FALSE(later);
-    EXPECT_EQ(later.error(), failed.error());
-    EXPECT_FALSE(engine->close());
-  }
-}
-
-// A power cut while the file is made leaves one that is made anew.
-TEST(BoltEngine, AnInterruptedBeginningIsBegunAgain) {
-  for (uint64_t point = 1; point <= 8; ++point) {
-    for (uint64_t seed = 1; seed <= 20; ++seed) {
-      sim::SimFileSystem fs({.seed = seed});
-      fs.make_durable_directories("/data");
-      fs.crash_at(fs.mutations() + point);
-      (void)open_bolt(fs, "/data/db");
-      fs.crash();
-      const auto engine = open(fs, "/data/db");
-      Batch batch;
-      batch.put(Table::kMeta, "k", "v");
-      ASSERT_TRUE(engine->commit(batch.commit()));
-      expect_sound(fs, "/data/db");
-    }
-  }
-}
-
-TEST_F(OnSimulatedDisk, TheFirstCommitMakesBothMetasNameOneTreeFirst) {
-  const auto order_of_commit = [&](Engine& engine) {
-    std::string order;
-    fs.set_observer([&](const sim::Operation& operation) {
-      if (operation.op == sim::Op::kWrite) order += operation.offset < 2 * 4096 ? 'm' : 'p';
-      if (operation.op == sim::Op::kSync) order += 's';
-    });
-    Batch batch = batch_of(1000, 3);
-    EXPECT_TRUE(engine.commit(batch.commit()));
-    fs.set_observer({});
-    return order.substr(0, order.find('p')) + "p" + order.substr(order.find('s', order.find('p')));
-  };
-  {
-    const auto engine = open(fs, path);
-    EXPECT_EQ(order_of_commit(*engine), "psms") << "both metas of a new file name one tree";
-    EXPECT_EQ(order_of_commit(*engine), "psms");
-  }
-  const auto engine = open(fs, path);
-  const uint64_t found = engine->view()->txid();
-  EXPECT_EQ(order_of_commit(*engine), "mspsms");
-  EXPECT_EQ(engine->view()->txid(), found + 2);
-  EXPECT_EQ(order_of_commit(*engine), "psms");
-  expect_sound(fs, path);
-}
-
-TEST_F(OnSimulatedDisk, PagesAreSyncedBeforeTheMetaIsWritten) {
-  const auto engine = open(fs, path);
-  ASSERT_TRUE(engine->commit({}));
-  std::string order;
-  fs.set_observer([&](const sim::Operation& operation) {
-    if (operation.op == sim::Op::kAllocate) order += 'a';
-    if (operation.op == sim::Op::kWrite) order += operation.offset < 2 * 4096 ? 'm' : 'p';
-    if (operation.op == sim::Op::kSync) order += 's';
-  });
-  Batch batch = batch_of(1, 20);
-  ASSERT_TRUE(engine->commit(batch.commit()));
-  const size_t first_sync = order.find('s');
-  ASSERT_NE(first_sync, std::string::npos);
-  EXPECT_EQ(order.substr(first_sync), "sms") << order;
-  EXPECT_EQ(order.find('m'), first_sync + 1) << order;
 }
 
 }  // namespace
