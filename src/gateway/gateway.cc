@@ -60,32 +60,33 @@ net::HttpResponse only_get() {
 }  // namespace
 
 Gateway::Gateway(member::Node& node, const metrics::Registry& registry, metrics::ServerMetrics& metrics)
-    : node_(node), registry_(registry), metrics_(metrics) {}
+    : node_(node), metrics_page_(registry), metrics_(metrics) {}
 
 void Gateway::attach(std::span<net::EventLoop* const> loops) {
   for (size_t i = 0; i < loops.size(); ++i) readers_.push_back(node_.published().register_thread());
 }
 
 void Gateway::handle(net::HttpRequest request, net::EventLoop& loop, net::HttpRespond respond) {
-  net::HttpResponse response;
+  const auto respond_to_browsers = [respond = std::move(respond)](net::HttpResponse response) {
+    response.headers.emplace_back("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE");
+    response.headers.emplace_back("Access-Control-Allow-Origin", "*");
+    response.headers.emplace_back("Access-Control-Allow-Headers", "accept, content-type, authorization");
+    respond(std::move(response));
+  };
   if (request.method == "OPTIONS") {
+    net::HttpResponse response;
     response.content_type.clear();  // whatever the path: a browser asks before it sends
-  } else {
-    response = request.path == "/version" ? version(request, loop) : answer(request, loop);
+    return respond_to_browsers(std::move(response));
   }
-  response.headers.emplace_back("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE");
-  response.headers.emplace_back("Access-Control-Allow-Origin", "*");
-  response.headers.emplace_back("Access-Control-Allow-Headers", "accept, content-type, authorization");
-  respond(std::move(response));
+  if (request.path == "/version") return respond_to_browsers(version(request, loop));
+  probe(request, loop, respond_to_browsers);
+}
+
+void Gateway::probe(const net::HttpRequest& request, const net::EventLoop& loop, const net::HttpRespond& respond) {
+  request.path == "/metrics" ? metrics_page_.ask(respond) : respond(answer(request, loop));
 }
 
 net::HttpResponse Gateway::answer(const net::HttpRequest& request, const net::EventLoop& loop) {
-  if (request.path == "/metrics") {
-    net::HttpResponse response;
-    response.content_type = "text/plain; version=0.0.4; charset=utf-8";
-    response.body = registry_.render();
-    return response;
-  }
   const bool is_health = request.path == "/health";
   if (!is_health && !request.path.starts_with("/livez") && !request.path.starts_with("/readyz")) return not_found();
   const auto state = readers_[loop.index()]->enter();

@@ -1,4 +1,4 @@
-// gateway/gateway.h: plain HTTP/1.1 beside gRPC on the client port: /health, /livez, /readyz, /version, /metrics.
+// gateway/gateway.h: plain HTTP beside gRPC on the client port: /health, /livez, /readyz, /version, /metrics.
 //
 // Paths of etcd that this build does not have (the JSON gateway under /v3, /debug) are answered 404 like unknown ones.
 #pragma once
@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "gateway/metrics_page.h"
 #include "member/driver.h"
 #include "metrics/families.h"
 #include "net/event_loop.h"
@@ -14,7 +15,7 @@
 
 namespace cairn::gateway {
 
-class Gateway final : public net::HttpHandler {
+class Gateway final : public net::WholeBodyHandler {
  public:
   Gateway(member::Node& node, const metrics::Registry& registry, metrics::ServerMetrics& metrics);
 
@@ -26,11 +27,11 @@ class Gateway final : public net::HttpHandler {
   [[nodiscard]] net::HttpHandler& probes() { return probes_; }
 
  private:
-  class Probes final : public net::HttpHandler {
+  class Probes final : public net::WholeBodyHandler {
    public:
     explicit Probes(Gateway& gateway) : gateway_(gateway) {}
     void handle(net::HttpRequest request, net::EventLoop& loop, net::HttpRespond respond) override {
-      respond(gateway_.answer(request, loop));
+      gateway_.probe(request, loop, respond);
     }
 
    private:
@@ -40,6 +41,7 @@ class Gateway final : public net::HttpHandler {
     std::string name;
     std::string failure;  // empty: passed
   };
+  void probe(const net::HttpRequest& request, const net::EventLoop& loop, const net::HttpRespond& respond);
   net::HttpResponse answer(const net::HttpRequest& request, const net::EventLoop& loop);
   net::HttpResponse health(const net::HttpRequest& request, const member::Published& state);
   net::HttpResponse version(const net::HttpRequest& request, const net::EventLoop& loop) const;
@@ -47,7 +49,7 @@ class Gateway final : public net::HttpHandler {
   net::HttpResponse live_or_ready(const net::HttpRequest& request, const member::Published& state) const;
 
   member::Node& node_;
-  const metrics::Registry& registry_;
+  MetricsPage metrics_page_;
   metrics::ServerMetrics& metrics_;
   Probes probes_{*this};
   std::vector<std::unique_ptr<member::PublishedDomain::Reader>> readers_;  // by loop index

@@ -119,6 +119,34 @@ TEST_F(GatewayTest, UnknownPathsAreNotFound) {
   EXPECT_THAT(get("/nothing"), EndsWith("\r\n\r\n404 page not found\n"));
 }
 
+TEST_F(GatewayTest, ManyScrapersAtOnceAllGetAPage) {
+  std::vector<int> scrapers;
+  for (int i = 0; i < 50; ++i) {
+    scrapers.push_back(net::connect_to(addresses_[0]));
+    constexpr std::string_view kRequest = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    ::send(scrapers.back(), kRequest.data(), kRequest.size(), MSG_NOSIGNAL);
+  }
+  for (const int fd : scrapers) {
+    EXPECT_THAT(net::read_until(fd, [](const std::string&) { return false; }), HasSubstr("etcd_server_has_leader 1"));
+    ::close(fd);
+  }
+}
+
+TEST_F(GatewayTest, TheSameOverHttp2) {
+  net::TestClient client(addresses_[0]);
+  const auto get_over_http2 = [&](const std::string& path) {
+    const int32_t id = client.start(path, {}, true, "", "GET");
+    EXPECT_TRUE(client.pump_until([&] { return client.stream(id).closed; }));
+    return client.stream(id);
+  };
+  const auto health = get_over_http2("/health");
+  EXPECT_EQ(health.headers.at(":status"), "200");
+  EXPECT_EQ(health.data, R"({"health":"true","reason":""})");
+  EXPECT_THAT(get_over_http2("/metrics").data, HasSubstr("etcd_server_has_leader 1"));
+  EXPECT_THAT(get_over_http2("/version").data, HasSubstr(R"("etcdserver":"3.7.1")"));
+  EXPECT_EQ(get_over_http2("/nothing").headers.at(":status"), "404");
+}
+
 TEST_F(GatewayTest, TheMetricsListenerHasProbesAndMetricsOnly) {
   EXPECT_THAT(get("/metrics", 1), HasSubstr("etcd_server_has_leader 1"));
   EXPECT_THAT(get("/health", 1), StartsWith("HTTP/1.1 200 "));

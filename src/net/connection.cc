@@ -21,13 +21,14 @@ constexpr int64_t kRefusalNs = 1'000'000'000;  // for the first bytes of one tha
 
 }  // namespace
 
-Connection::Connection(Loop& loop, int fd, Seat seat, const ServerOptions& options, Services services)
+Connection::Connection(Loop& loop, int fd, std::unique_ptr<Transport> transport, Seat seat,
+                       const ServerOptions& options, Services services)
     : loop_(loop),
       fd_(fd),
       seat_(std::move(seat)),
       options_(options),
       services_(services),
-      transport_(clear_transport(fd)) {}
+      transport_(std::move(transport)) {}
 
 Connection::~Connection() { loop_.timers().remove(*this); }
 
@@ -38,7 +39,7 @@ bool Connection::start() {
     return false;
   }
   descriptor_ = *std::move(watched);
-  set_timer(services_.refuse ? kRefusalNs : options_.http_header_timeout_ns);
+  set_timer(services_.refuse ? kRefusalNs : services_.limits->header_timeout_ns);
   descriptor_->wait_readable();
   return true;
 }
@@ -111,10 +112,11 @@ bool Connection::sniff(std::string_view bytes) {
   phase_ = Phase::kOpen;
   if (services_.refuse) {
     protocol_ = std::make_unique<Refusal>(http2);
-  } else if (http2 && services_.router != nullptr) {
-    protocol_ = std::make_unique<Http2Session>(loop_, options_, *services_.router, *this);
+  } else if (http2) {
+    protocol_ =
+        std::make_unique<Http2Session>(loop_, options_, *services_.limits, services_.router, services_.http, *this);
   } else if (services_.http != nullptr) {
-    protocol_ = std::make_unique<Http1Session>(loop_, options_, *services_.http, *this);
+    protocol_ = std::make_unique<Http1Session>(loop_, *services_.limits, *services_.http, *this);
   } else {
     loop_.close_later(*this);
     return false;
@@ -125,7 +127,12 @@ bool Connection::sniff(std::string_view bytes) {
 
 void Connection::on_readable() {
   if (phase_ == Phase::kClosing) return;
+  if (std::exchange(writes_when_readable_, false)) blocked_ = false;
   wake();  // to ask for the next event, whatever comes of this one
+  read_on();
+}
+
+void Connection::read_on() {
   if (phase_ == Phase::kGoodbye || phase_ == Phase::kWriteClosed) {
     read_away();
     return;
@@ -133,7 +140,11 @@ void Connection::on_readable() {
   for (unsigned reads = 0; reads < kReadsATurn; ++reads) {
     const Transport::Moved moved = transport_->read({loop_.read_buffer(), Loop::kReadBytes});
     loop_.counters().socket_reads.add();
-    if (moved.outcome == Transport::Outcome::kBlocked) return;
+    if (moved.outcome == Transport::Outcome::kWantsReadable) return;
+    if (moved.outcome == Transport::Outcome::kWantsWritable) {
+      reads_when_writable_ = true;
+      return;
+    }
     if (moved.outcome == Transport::Outcome::kClosed) {
       loop_.close_later(*this);
       return;
@@ -152,7 +163,8 @@ void Connection::on_readable() {
       }
     }
     if (!protocol_->receive(bytes)) begin_goodbye();
-    if (phase_ != Phase::kOpen || moved.bytes < Loop::kReadBytes || !protocol_->may_read(blocked_)) return;
+    if (phase_ != Phase::kOpen || !protocol_->may_read(blocked_)) return;
+    if (moved.bytes < Loop::kReadBytes && !transport_->has_unread()) return;
   }
 }
 
@@ -163,8 +175,9 @@ void Connection::read_away() {
 
 void Connection::on_writable() {
   if (phase_ == Phase::kClosing) return;
-  blocked_ = false;
+  if (!writes_when_readable_) blocked_ = false;
   wake();
+  if (std::exchange(reads_when_writable_, false)) read_on();
 }
 
 // False: the connection is lost.
@@ -179,6 +192,7 @@ bool Connection::write_some(std::string_view bytes, size_t& written) {
     return false;
   }
   blocked_ = moved.bytes < bytes.size();
+  writes_when_readable_ = moved.outcome == Transport::Outcome::kWantsReadable;
   return true;
 }
 
@@ -213,6 +227,8 @@ void Connection::flush() {
   flush_asked_ = false;
   if (phase_ == Phase::kClosing) return;
   more_to_send_ = false;
+  if (std::exchange(read_again_, false)) read_on();
+  if (phase_ == Phase::kClosing) return;
   if (phase_ != Phase::kWriteClosed) {
     if (!blocked_ && !pending_.empty()) write_pending();
     if (!blocked_ && phase_ != Phase::kClosing && protocol_ != nullptr) fill_and_write();
@@ -220,14 +236,23 @@ void Connection::flush() {
     if (protocol_ != nullptr && protocol_->wants_close()) begin_goodbye();
     if (phase_ == Phase::kGoodbye && !blocked_ && !more_to_send_) close_write();
   }
+  if (blocked_ || reads_when_writable_) descriptor_->wait_writable();
   if (blocked_) {
-    descriptor_->wait_writable();
     if (!is_set()) watch_progress();
   } else if (phase_ == Phase::kOpen && is_set()) {
     loop_.timers().remove(*this);
   }
-  if (phase_ != Phase::kOpen || protocol_->may_read(blocked_)) descriptor_->wait_readable();
+  if (phase_ != Phase::kOpen || writes_when_readable_ || protocol_->may_read(blocked_)) wait_to_read();
   if (more_to_send_) wake();
+}
+
+void Connection::wait_to_read() {
+  descriptor_->wait_readable();
+  // The socket does not speak of what the transport has already: the next turn's end reads it.
+  if (phase_ == Phase::kOpen && transport_->has_unread()) {
+    read_again_ = true;
+    wake();
+  }
 }
 
 void Connection::begin_goodbye() {

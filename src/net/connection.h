@@ -28,13 +28,15 @@ class Loop;
 struct Services {
   Router* router = nullptr;     // null: no gRPC here
   HttpHandler* http = nullptr;  // null: no plain HTTP here
-  bool refuse = false;          // all seats are taken: the client hears so, whatever it wants
+  const HttpLimits* limits = nullptr;
+  bool refuse = false;  // all seats are taken: the client hears so, whatever it wants
 };
 
 class Connection final : public ProtocolHost, private Reactor::Handler, private TimerHeap::Node {
  public:
   // Owns `fd`, until the end of start() at least. `options` outlives the connection.
-  Connection(Loop& loop, int fd, Seat seat, const ServerOptions& options, Services services);
+  Connection(Loop& loop, int fd, std::unique_ptr<Transport> transport, Seat seat, const ServerOptions& options,
+             Services services);
   ~Connection() override;
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -48,6 +50,7 @@ class Connection final : public ProtocolHost, private Reactor::Handler, private 
   // ProtocolHost
   void wake() override;
   [[nodiscard]] bool is_blocked() const override { return blocked_; }
+  [[nodiscard]] std::string peer_address() const override { return transport_->peer().address; }
 
   // For the loop's list.
   [[nodiscard]] size_t place() const { return place_; }
@@ -68,6 +71,8 @@ class Connection final : public ProtocolHost, private Reactor::Handler, private 
   void on_timer() override;
 
   bool sniff(std::string_view bytes);
+  void read_on();
+  void wait_to_read();
   bool write_some(std::string_view bytes, size_t& written);
   void write_pending();
   void fill_and_write();
@@ -95,7 +100,10 @@ class Connection final : public ProtocolHost, private Reactor::Handler, private 
   Phase phase_ = Phase::kUnknown;
   bool flush_asked_ = false;
   bool more_to_send_ = false;
-  bool blocked_ = false;  // the socket takes no more
+  bool blocked_ = false;              // the transport takes no more
+  bool reads_when_writable_ = false;  // what reading waits for, where it is not the usual
+  bool writes_when_readable_ = false;
+  bool read_again_ = false;  // the transport has more, and it was others' turn
   bool draining_ = false;
 };
 

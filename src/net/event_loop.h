@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 
+#include "net/http.h"
 #include "net/http2/grpc.h"
 
 namespace cairn::net {
@@ -18,6 +19,7 @@ class EventLoop {
   virtual void post(std::function<void()> task) = 0;
   // The live call, or null when it has ended.
   [[nodiscard]] virtual Call* find(CallId id) = 0;
+  [[nodiscard]] virtual Exchange* find(ExchangeId id) = 0;
   // Called once at the end of each turn of the loop in which anything happened: what was gathered in the turn
   // (proposals, say) is handed on in one batch. Set once, before the loop runs.
   virtual void set_turn_end(std::function<void()> hook) = 0;

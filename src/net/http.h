@@ -1,9 +1,19 @@
-// net/http.h: plain HTTP/1.1 requests on the same port as gRPC: health, metrics, version, later JSON and v2.
+// net/http.h: plain HTTP beside gRPC on the same ports: health, metrics, version, later JSON and v2.
+//
+// One Exchange is one request and its answer, the same over HTTP/1.1 and HTTP/2. Bodies are streams both ways: a
+// handler hears pieces of the request's body and its end, and writes pieces of the answer's. What is written waits in
+// memory until the client takes it: a handler of long answers writes on when on_writable() says so. A request's body
+// comes no faster than the handler takes it: see Exchange::hold_body().
+//
+// Most handlers want the whole body and give a whole answer, from whichever thread: WholeBodyHandler.
+//
+// Threads: an Exchange lives on one loop, and so does its handler; HttpRespond is called from any thread.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13,29 +23,96 @@ namespace cairn::net {
 
 class EventLoop;
 
+[[nodiscard]] bool equal_ignoring_case(std::string_view a, std::string_view b);  // of ASCII letters
+
+using HttpFields = std::vector<std::pair<std::string, std::string>>;
+
 struct HttpRequest {
   std::string method;
   std::string path;   // decoded of nothing; without the query
   std::string query;  // behind '?'
-  std::vector<std::pair<std::string, std::string>> headers;
-  std::string body;  // at most Limits::http_body_bytes_max
+  HttpFields headers;
+  std::string body;  // of a WholeBodyHandler's request only
 
   [[nodiscard]] std::string_view header(std::string_view name) const;  // case-insensitive; "" when absent
 };
 
 struct HttpResponse {
   int status = 200;
-  std::string content_type = "text/plain; charset=utf-8";
-  std::vector<std::pair<std::string, std::string>> headers;
+  std::string content_type = "text/plain; charset=utf-8";  // "": none is sent
+  HttpFields headers;
   std::string body;
 };
 
-// Answers one request, once, from any thread: what is sent after the connection has gone is dropped.
-using HttpRespond = std::function<void(HttpResponse)>;
+// What a listener allows of each request.
+struct HttpLimits {
+  uint32_t header_bytes_max = 64 * 1024;            // more: 431
+  uint64_t body_bytes_max = 16 * 1024 * 1024;       // more: 413
+  int64_t header_timeout_ns = 300'000'000'000;      // from its first byte to the end of its headers
+  int64_t whole_body_timeout_ns = 300'000'000'000;  // from there to the end of a body that is gathered: else 408
+};
+
+// Names an exchange for other threads. 0 names none.
+struct ExchangeId {
+  uint64_t value = 0;
+  friend bool operator==(ExchangeId, ExchangeId) = default;
+};
+
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+  [[nodiscard]] virtual ExchangeId id() const = 0;
+  [[nodiscard]] virtual EventLoop& loop() const = 0;
+  [[nodiscard]] virtual const HttpRequest& request() const = 0;
+  [[nodiscard]] virtual const HttpLimits& limits() const = 0;
+  // "127.0.0.1:50000"
+  [[nodiscard]] virtual std::string peer_address() const = 0;
+
+  // Begins the answer, once: `head.body` is not looked at. With `length` the bytes written are exactly so many.
+  virtual void respond(const HttpResponse& head, std::optional<uint64_t> length) = 0;
+  // A piece of its body, copied; after respond().
+  virtual void write(std::string_view bytes) = 0;
+  // The answer is whole. What of the request has not come is not waited for.
+  virtual void finish() = 0;
+  // Nothing more is said; a client that has a part of an answer learns that it is one. on_end() comes later.
+  virtual void abort() = 0;
+  // Written and not taken by the transport yet.
+  [[nodiscard]] virtual uint64_t queued_bytes() const = 0;
+  // True: no more on_body() until it is called with false. The client is slowed down by flow control. The end is told all
+  // the same when nothing is held.
+  virtual void hold_body(bool hold) = 0;
+};
+
+// What a handler does with one exchange. Destroyed after on_end().
+class ExchangeHandler {
+ public:
+  virtual ~ExchangeHandler() = default;
+  // A piece of the request's body; the bytes live during the call.
+  virtual void on_body(Exchange&, std::string_view) {}
+  virtual void on_body_end(Exchange&) {}
+  // All that was written has gone to the transport; the answer is not finished.
+  virtual void on_writable(Exchange&) {}
+  // The exchange is over, by its end or because the client has gone. Last event.
+  virtual void on_end(Exchange&) {}
+};
 
 class HttpHandler {
  public:
   virtual ~HttpHandler() = default;
+  // The head of a request has come. It may be answered at once; null: it is, and the body does not matter.
+  [[nodiscard]] virtual std::unique_ptr<ExchangeHandler> begin(Exchange& exchange) = 0;
+};
+
+// Answers one request, once, from any thread: what is sent after the connection has gone is dropped.
+using HttpRespond = std::function<void(HttpResponse)>;
+[[nodiscard]] HttpRespond responder(Exchange& exchange);
+// On the loop's thread: a whole answer.
+void respond_whole(Exchange& exchange, const HttpResponse& response);
+
+// For handlers that want the whole request.
+class WholeBodyHandler : public HttpHandler {
+ public:
+  [[nodiscard]] std::unique_ptr<ExchangeHandler> begin(Exchange& exchange) final;
   virtual void handle(HttpRequest request, EventLoop& loop, HttpRespond respond) = 0;
 };
 

@@ -26,18 +26,6 @@ constexpr int64_t kPauseNs = 50'000'000;
 constexpr int kTcpKeepaliveSeconds = 30;
 constexpr int kUnsentBytes = 256 * 1024;
 
-std::string address_text(const sockaddr_storage& address) {
-  char host[INET6_ADDRSTRLEN] = {};
-  if (address.ss_family == AF_INET6) {
-    const auto* v6 = reinterpret_cast<const sockaddr_in6*>(&address);
-    inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof host);
-    return fmt::format("[{}]:{}", host, ntohs(v6->sin6_port));
-  }
-  const auto* v4 = reinterpret_cast<const sockaddr_in*>(&address);
-  inet_ntop(AF_INET, &v4->sin_addr, host, sizeof host);
-  return fmt::format("{}:{}", host, ntohs(v4->sin_port));
-}
-
 Result<int> bind_one(const addrinfo& info) {
   const int fd = ::socket(info.ai_family, info.ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, info.ai_protocol);
   if (fd < 0) return fail_errno(errno, "net: socket");
@@ -78,6 +66,18 @@ bool is_about_one_connection(int error) {
 }
 
 }  // namespace
+
+std::string address_text(const sockaddr_storage& address) {
+  char host[INET6_ADDRSTRLEN] = {};
+  if (address.ss_family == AF_INET6) {
+    const auto* v6 = reinterpret_cast<const sockaddr_in6*>(&address);
+    inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof host);
+    return fmt::format("[{}]:{}", host, ntohs(v6->sin6_port));
+  }
+  const auto* v4 = reinterpret_cast<const sockaddr_in*>(&address);
+  inet_ntop(AF_INET, &v4->sin_addr, host, sizeof host);
+  return fmt::format("{}:{}", host, ntohs(v4->sin_port));
+}
 
 Result<BoundSocket> listen_on(std::string_view address) {
   const size_t colon = address.rfind(':');

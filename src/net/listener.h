@@ -6,12 +6,17 @@
 #include <string>
 #include <string_view>
 
+#include <sys/socket.h>
+
 #include "base/error.h"
 #include "net/reactor.h"
 
 namespace cairn::net {
 
 class Loop;
+
+// "127.0.0.1:2379", "[::1]:2379"
+[[nodiscard]] std::string address_text(const sockaddr_storage& address);
 
 // A bound and listening non-blocking socket.
 struct BoundSocket {

@@ -173,19 +173,11 @@ void Loop::drain_connections() {
   for (const auto& connection : connections_) connection->drain();
 }
 
-uint64_t Loop::expect_answer(Http1Session& session) {
-  expected_.emplace(++expected_last_, &session);
-  return expected_last_;
+uint64_t Loop::answer_bytes_held_everywhere() const {
+  if (siblings_.empty()) return counters_.answer_bytes_held.get();
+  uint64_t sum = 0;
+  for (const LoopCounters* const each : siblings_) sum += each->answer_bytes_held.get();
+  return sum;
 }
-
-Http1Session* Loop::take_expected(uint64_t number) {
-  const auto at = expected_.find(number);
-  if (at == expected_.end()) return nullptr;
-  Http1Session* session = at->second;
-  expected_.erase(at);
-  return session;
-}
-
-void Loop::forget_expected(uint64_t number) { expected_.erase(number); }
 
 }  // namespace cairn::net

@@ -20,6 +20,7 @@
 
 #include "base/mutex.h"
 #include "net/event_loop.h"
+#include "net/exchange_table.h"
 #include "net/http2/call_table.h"
 #include "net/output.h"
 #include "net/reactor.h"
@@ -29,7 +30,6 @@
 namespace cairn::net {
 
 class Connection;
-class Http1Session;
 
 class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
  public:
@@ -40,6 +40,7 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   unsigned index() const override { return index_; }
   void post(std::function<void()> task) override;
   Call* find(CallId id) override;
+  Exchange* find(ExchangeId id) override { return exchanges_.find(id); }
   void set_turn_end(std::function<void()> hook) override { turn_end_ = std::move(hook); }
   std::unique_ptr<Timer> after(int64_t delay_ns, std::function<void()> task) override;
 
@@ -56,6 +57,7 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   Reactor& reactor() { return reactor_; }
   TimerHeap& timers() { return timers_; }
   CallTable& calls() { return calls_; }
+  ExchangeTable& exchanges() { return exchanges_; }
   LoopCounters& counters() { return counters_; }
   [[nodiscard]] const LoopCounters& counters() const { return counters_; }
   // The counters of a method the router knows.
@@ -73,10 +75,9 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   void drain_connections();
   [[nodiscard]] size_t connection_count() const { return connections_.size(); }
 
-  // HTTP/1.1 exchanges that wait for their answer, by number: answers come from any thread.
-  uint64_t expect_answer(Http1Session& session);
-  Http1Session* take_expected(uint64_t number);
-  void forget_expected(uint64_t number);
+  // What answers of all loops of the server hold in memory.
+  void set_siblings(std::vector<const LoopCounters*> all) { siblings_ = std::move(all); }
+  [[nodiscard]] uint64_t answer_bytes_held_everywhere() const;
 
  private:
   struct MethodHash {
@@ -94,8 +95,8 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   CallTable calls_;
   LoopCounters counters_;
   std::unordered_map<std::string, MethodCounters*, MethodHash, std::equal_to<>> methods_;
-  std::unordered_map<uint64_t, Http1Session*> expected_;
-  uint64_t expected_last_ = 0;
+  ExchangeTable exchanges_;
+  std::vector<const LoopCounters*> siblings_;  // of every loop; set before the loop runs
 
   std::vector<std::unique_ptr<Connection>> connections_;
   std::vector<Connection*> to_flush_;

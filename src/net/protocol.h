@@ -3,6 +3,7 @@
 // Threads: one loop.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include "net/output.h"
@@ -17,6 +18,8 @@ class ProtocolHost {
   virtual void wake() = 0;
   // The socket takes no more: what the peer has not taken is its, not its calls' doing.
   [[nodiscard]] virtual bool is_blocked() const = 0;
+  // "127.0.0.1:50000"
+  [[nodiscard]] virtual std::string peer_address() const = 0;
 };
 
 class Protocol {

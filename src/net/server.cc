@@ -49,7 +49,7 @@ struct Server::Impl {
     }
     const std::shared_ptr<Loop>& target = loops[next_loop++ % loops.size()];
     if (target == loops.front()) {
-      target->adopt(std::make_unique<Connection>(*target, fd, std::move(seat), options, services));
+      target->adopt(std::make_unique<Connection>(*target, fd, clear_transport(fd), std::move(seat), options, services));
       return;
     }
     // The descriptor is closed also when the task never runs.
@@ -59,7 +59,8 @@ struct Server::Impl {
     });
     Loop* const loop = target.get();
     target->post([this, loop, guard, seat, services] {
-      loop->adopt(std::make_unique<Connection>(*loop, std::exchange(*guard, -1), seat, options, services));
+      const int taken = std::exchange(*guard, -1);
+      loop->adopt(std::make_unique<Connection>(*loop, taken, clear_transport(taken), seat, options, services));
     });
   }
 
@@ -88,6 +89,9 @@ Server::Server(ServerOptions options, Router* router, HttpHandler* http) : impl_
     impl_->loops.push_back(std::make_shared<Loop>(i));
     impl_->loop_pointers.push_back(impl_->loops.back().get());
   }
+  std::vector<const LoopCounters*> counters;
+  for (const auto& loop : impl_->loops) counters.push_back(&loop->counters());
+  for (const auto& loop : impl_->loops) loop->set_siblings(counters);
 }
 
 Server::~Server() { stop(0); }
@@ -103,9 +107,10 @@ Result<std::vector<std::string>> Server::start() {
     if (socket.fd < 0) {
       CAIRN_TRY(socket, listen_on(listen.address));
     }
-    const Services services{
-        .router = listen.grpc ? impl_->router : nullptr,
-        .http = !listen.http ? nullptr : (listen.http_handler != nullptr ? listen.http_handler : impl_->http)};
+    HttpHandler* const http = listen.http_handler != nullptr ? listen.http_handler : impl_->http;
+    const Services services{.router = listen.grpc ? impl_->router : nullptr,
+                            .http = listen.http ? http : nullptr,
+                            .limits = &listen.http_limits};
     CAIRN_TRY(auto listener, Listener::open(*impl_->loops.front(), socket.fd,
                                             [impl = impl_.get(), services](int fd) { impl->accepted(fd, services); }));
     listeners.push_back(std::move(listener));

@@ -22,13 +22,14 @@
 
 namespace cairn::net {
 
-// One listening address. At least one of `grpc` and `http` is true.
+// One listening address. At least one of `grpc` and `http` is true. Plain HTTP comes as HTTP/1.1 or as HTTP/2.
 struct Listen {
   std::string address;  // "127.0.0.1:2379", "[::1]:0", "localhost:2379", ":2379" (every interface); port 0: any free
   bool grpc = true;
   bool http = true;
   HttpHandler* http_handler = nullptr;  // null: the server's own
-  int fd = -1;                          // a socket that listens there already (listen_on()), given to the server
+  HttpLimits http_limits = {};
+  int fd = -1;  // a socket that listens there already (listen_on()), given to the server
 };
 
 // As grpc-go: a client that pings an open call more often than `min_time`, or a connection without calls more often
@@ -44,13 +45,14 @@ struct ServerOptions {
   unsigned io_threads = 1;
   uint32_t max_concurrent_streams = UINT32_MAX;          // a connection
   uint32_t max_request_message_bytes = 2 * 1024 * 1024;  // more: RESOURCE_EXHAUSTED
-  uint64_t http_body_bytes_max = 16 * 1024 * 1024;       // more: 413
-  uint32_t http_header_bytes_max = 64 * 1024;            // more: 431
-  int64_t http_header_timeout_ns = 300'000'000'000;      // to receive a request's headers, or the first bytes
   size_t connections_max = SIZE_MAX;  // at once, over all addresses; more hear "too many connections"
   // A client for which something waits takes at least so much of it, over so long a time; else it is ended.
   int64_t reader_stall_ns = 30'000'000'000;
   uint32_t reader_rate_min = 1024;  // bytes a second
+  // What answers may hold in memory until clients take them: for one connection, for all. Beyond it answers are
+  // refused; one larger than the whole of a budget may pass while little else waits.
+  uint64_t connection_answer_bytes_max = 128 << 20;
+  uint64_t answer_bytes_max = 512 << 20;
   Keepalive keepalive;
 
   [[nodiscard]] uint64_t reader_bytes_min() const {

@@ -299,5 +299,140 @@ TEST(ServerHostile, AClientThatTakesTooLittleIsClosedAndOneThatIsSlowIsNot) {
   ::close(stopped);
 }
 
+// Calls whose client gives no window.
+class WindowOfZero {
+ public:
+  explicit WindowOfZero(const std::string& address) : client_(address, {.stream_window_bytes = 0}) {}
+  int32_t ask(const std::string& path, std::string_view message = "x") {
+    const int32_t id = client_.start(path);
+    client_.send(id, message);
+    client_.half_close(id);
+    client_.flush();
+    return id;
+  }
+  TestClient& client() { return client_; }
+
+ private:
+  TestClient client_;
+};
+
+void add_answers_of(TestServer& server, size_t bytes) {
+  server.router.add("/test.Svc/Large", [bytes](LambdaHandler& handler, Call&) {
+    handler.message = [bytes](Call& call, std::string_view) { call.reply(std::string(bytes, 'x')); };
+  });
+}
+
+TEST(ServerHostile, AnswersThatAreNotTakenStayWithinTheConnectionsBudget) {
+  TestServer server({.connection_answer_bytes_max = 8'000'000});
+  add_answers_of(server, 1'500'000);
+  const std::string address = server.start();
+  WindowOfZero hostile(address);
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 40; ++i) ids.push_back(hostile.ask("/test.Svc/Large"));
+  const auto refused = [&] {
+    return std::count_if(ids.begin(), ids.end(), [&](int32_t id) { return hostile.client().stream(id).closed; });
+  };
+  ASSERT_TRUE(hostile.client().pump_until([&] { return refused() == 35; }));
+  EXPECT_EQ(hostile.client().stream(ids.back()).code(), 8);
+  EXPECT_EQ(hostile.client().stream(ids.back()).message(),
+            "cairn: too many bytes of answers wait for clients to take them");
+  EXPECT_LE(server.server().stats().answer_bytes_held, 8'000'000U);
+  // Others have a budget of their own.
+  TestClient bystander(address);
+  EXPECT_EQ(bystander.unary("/test.Svc/Large", "x").code(), 0);
+  // Taken, it is free again.
+  nghttp2_submit_window_update(hostile.client().session(), 0, ids.front(), 2'000'000);
+  for (int i = 1; i < 5; ++i) {
+    nghttp2_submit_window_update(hostile.client().session(), 0, ids[static_cast<size_t>(i)], 2'000'000);
+  }
+  ASSERT_TRUE(hostile.client().pump_until([&] { return refused() == 40; }));
+  EXPECT_EQ(hostile.client().stream(ids.front()).code(), 0);
+  EXPECT_EQ(server.server().stats().answer_bytes_held, 0U);
+}
+
+TEST(ServerHostile, AnswersThatAreNotTakenStayWithinTheProcessesBudget) {
+  TestServer server({.io_threads = 2, .answer_bytes_max = 8'000'000});
+  add_answers_of(server, 1'500'000);
+  const std::string address = server.start();
+  std::vector<std::unique_ptr<WindowOfZero>> clients;
+  for (int i = 0; i < 20; ++i) {
+    clients.push_back(std::make_unique<WindowOfZero>(address));
+    clients.back()->ask("/test.Svc/Large");
+    for (int turn = 0; turn < 5; ++turn) clients.back()->client().pump(2);
+  }
+  EXPECT_LE(server.server().stats().answer_bytes_held, 8'000'000U + 1'500'000U);
+  EXPECT_GE(server.server().stats().answer_bytes_held, 6'000'000U);
+  TestClient bystander(address);
+  EXPECT_EQ(bystander.unary("/test.Svc/Echo", "small ones pass").code(), 0);
+  clients.clear();
+  for (int i = 0; i < 2000 && server.server().stats().answer_bytes_held != 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  EXPECT_EQ(server.server().stats().answer_bytes_held, 0U);
+}
+
+TEST(ServerHostile, AnAnswerAboveTheBudgetPassesWhileLittleWaits) {
+  TestServer server({.connection_answer_bytes_max = 1'000'000, .answer_bytes_max = 1'000'000});
+  add_answers_of(server, 5'000'000);
+  TestClient client(server.start());
+  EXPECT_EQ(client.unary("/test.Svc/Large", "x").code(), 0);
+  EXPECT_EQ(client.unary("/test.Svc/Large", "x").code(), 0);
+}
+
+TEST(ServerHostile, AHandlerCanAskForTheRoomBeforeItMakesAnAnswer) {
+  TestServer server({.connection_answer_bytes_max = 8'000'000});
+  std::atomic<uint64_t> room{0};
+  server.router.add("/test.Svc/Room", [&](LambdaHandler& handler, Call&) {
+    handler.message = [&](Call& call, std::string_view) {
+      room = call.room_bytes();
+      call.reply("x");
+    };
+  });
+  add_answers_of(server, 3'000'000);
+  const std::string address = server.start();
+  WindowOfZero hostile(address);
+  hostile.ask("/test.Svc/Large");
+  hostile.ask("/test.Svc/Large");
+  hostile.ask("/test.Svc/Room");
+  ASSERT_TRUE(hostile.client().pump_until([&] { return room != 0; }));
+  EXPECT_EQ(room, 8'000'000U - 2 * (3'000'000U + kPrefixBytes));
+}
+
+TEST(ServerHostile, EveryCallWhoseClientStandsStillEnds) {
+  TestServer server({.reader_stall_ns = 200'000'000, .reader_rate_min = 100'000});  // 20 KB each 0.2 s
+  add_answers_of(server, 1'500'000);
+  server.router.add("/test.Svc/List", [&](LambdaHandler& handler, Call&) {
+    handler.message = [](Call& call, std::string_view) {
+      call.send(1'000'000, std::make_unique<Letters>(1'000'000));
+      call.finish();
+    };
+  });
+  server.router.add("/test.Svc/Keep", [&](LambdaHandler& handler, Call&) {
+    handler.is_kept_when_stalled = true;
+    handler.message = [](Call& call, std::string_view) { call.send(std::string(100'000, 'k')); };
+  });
+  const std::string address = server.start();
+  WindowOfZero hostile(address);
+  const int32_t unary = hostile.ask("/test.Svc/Large");
+  const int32_t list = hostile.ask("/test.Svc/List");
+  const int32_t kept = hostile.ask("/test.Svc/Keep");
+  const int32_t trickle = hostile.ask("/test.Svc/Large");  // a byte now and then is no progress
+  const int32_t slow = hostile.ask("/test.Svc/Large");     // 250 KB a second is
+  TestClient& client = hostile.client();
+  for (int i = 0; i < 200 && !client.stream(trickle).closed; ++i) {
+    client.pump(10);
+    if (!client.stream(trickle).closed) nghttp2_submit_window_update(client.session(), 0, trickle, 1);
+    nghttp2_submit_window_update(client.session(), 0, slow, 5'000);
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  for (const int32_t ended : {unary, list, trickle}) {
+    EXPECT_TRUE(client.stream(ended).closed);
+    EXPECT_EQ(client.stream(ended).error, NGHTTP2_ENHANCE_YOUR_CALM);
+  }
+  EXPECT_FALSE(client.stream(kept).closed);
+  EXPECT_FALSE(client.stream(slow).closed && client.stream(slow).error != 0);
+  EXPECT_EQ(client.stream(kept).error, 0U);
+}
+
 }  // namespace
 }  // namespace cairn::net

@@ -55,7 +55,8 @@ class ServerHttp : public testing::Test {
            ::recv(fd_, buffer_, 1, MSG_DONTWAIT) == 0;
   }
 
-  TestServer server_{ServerOptions{.http_body_bytes_max = 1000, .http_header_bytes_max = 2000}};
+  TestServer server_{ServerOptions{
+      .listen = {{.address = "127.0.0.1:0", .http_limits = {.header_bytes_max = 2000, .body_bytes_max = 1000}}}}};
   int fd_ = -1;
   char buffer_[1] = {};
 };
@@ -152,6 +153,44 @@ TEST_F(ServerHttp, NoHttpIs400) {
   send("this is not http\r\n\r\n");
   EXPECT_TRUE(receive().starts_with("HTTP/1.1 400 Bad Request\r\n"));
   EXPECT_TRUE(closed());
+}
+
+TEST_F(ServerHttp, AChunksExtensionIsBounded) {
+  send("POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5;");
+  for (int i = 0; i < 1000 && ::send(fd_, std::string(1000, 'e').data(), 1000, MSG_NOSIGNAL) > 0; ++i) continue;
+  EXPECT_TRUE(receive().starts_with("HTTP/1.1 400 "));
+}
+
+TEST_F(ServerHttp, ChunksThatAreMostlyExtensionAreBounded) {
+  send("POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+  const std::string chunk = "1;" + std::string(1000, 'e') + "\r\nx\r\n";
+  for (int i = 0; i < 100 && ::send(fd_, chunk.data(), chunk.size(), MSG_NOSIGNAL) > 0; ++i) continue;
+  EXPECT_TRUE(receive().starts_with("HTTP/1.1 400 "));
+}
+
+TEST_F(ServerHttp, TrailersAreBoundedAndSayNothing) {
+  send("POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Name: trailer\r\n\r\n");
+  EXPECT_EQ(body_of(receive()), "POST /c []  ab");
+  send("POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n");
+  for (int i = 0; i < 1000 && ::send(fd_, "X: 1234567\r\n", 12, MSG_NOSIGNAL) > 0; ++i) continue;
+  EXPECT_TRUE(receive().starts_with("HTTP/1.1 4"));
+}
+
+TEST_F(ServerHttp, PipelinedRequestsAreAnsweredAsTheAnswersAreTaken) {
+  const int fd = connect_to(server_.addresses.front(), 4096);
+  std::string requests;
+  for (int i = 0; i < 200; ++i) requests += "GET /big HTTP/1.1\r\nHost: x\r\n\r\n";
+  ::send(fd, requests.data(), requests.size(), MSG_NOSIGNAL);
+  uint64_t before = 0;
+  do {
+    before = server_.server().stats().http_requests;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  } while (before != server_.server().stats().http_requests || before == 0);
+  EXPECT_LT(before, 5U) << "of 3 MB each; the socket takes one or two";
+  // Others are served meanwhile.
+  send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_TRUE(receive().starts_with("HTTP/1.1 200"));
+  ::close(fd);
 }
 
 TEST(HttpText, AnswersCannotSmuggleHeadersNorOutliveTheServer) {

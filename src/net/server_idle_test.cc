@@ -15,6 +15,8 @@ namespace {
 constexpr int64_t kMilli = 1'000'000;
 constexpr auto kIdle = std::chrono::milliseconds(400);  // twice each limit below, and more
 
+const Listen kListen = {.address = "127.0.0.1:0", .http_limits = {.header_timeout_ns = 200 * kMilli}};
+
 void idle() { std::this_thread::sleep_for(kIdle); }
 
 TEST(ServerIdle, ACallHasItsWholeTimeout) {
@@ -36,7 +38,7 @@ TEST(ServerIdle, ACallHasItsWholeTimeout) {
 
 TEST(ServerIdle, AConnectionHasItsWholeTimeToSpeak) {
   for (const unsigned io_threads : {1U, 2U}) {  // adopted by the loop that accepted it; by another one
-    TestServer server({.io_threads = io_threads, .http_header_timeout_ns = 200 * kMilli});
+    TestServer server({.listen = {kListen}, .io_threads = io_threads});
     server.http.on_request = [](HttpRequest, EventLoop&, HttpRespond respond) { respond({}); };
     const std::string address = server.start();
     for (unsigned i = 0; i < io_threads; ++i) {
@@ -53,7 +55,7 @@ TEST(ServerIdle, AConnectionHasItsWholeTimeToSpeak) {
 }
 
 TEST(ServerIdle, ARequestOfAKeptConnectionHasItsWholeTimeForTheHeaders) {
-  TestServer server({.http_header_timeout_ns = 200 * kMilli});
+  TestServer server({.listen = {kListen}});
   server.http.on_request = [](HttpRequest, EventLoop&, HttpRespond respond) { respond({}); };
   const int fd = connect_to(server.start());
   for (int i = 0; i < 2; ++i) {

@@ -103,4 +103,16 @@ class TimerHeap {
   std::vector<Entry> entries_;
 };
 
+// A timer that is a member of its owner and calls a function of it. Removed by the owner.
+template <class Owner>
+class MemberTimer final : public TimerHeap::Node {
+ public:
+  MemberTimer(Owner& owner, void (Owner::*function)()) : owner_(owner), function_(function) {}
+  void on_timer() override { (owner_.*function_)(); }
+
+ private:
+  Owner& owner_;
+  void (Owner::*function_)();
+};
+
 }  // namespace cairn::net

@@ -6,6 +6,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "net/listener.h"
+
 namespace cairn::net {
 namespace {
 
@@ -18,7 +20,7 @@ class ClearTransport final : public Transport {
       const ssize_t bytes = ::recv(fd_, into.data(), into.size(), 0);
       if (bytes > 0) return {.bytes = static_cast<size_t>(bytes)};
       if (bytes == 0) return {.outcome = Outcome::kClosed};
-      if (errno != EINTR) return failed();
+      if (errno != EINTR) return failed(Outcome::kWantsReadable);
     }
   }
 
@@ -26,9 +28,11 @@ class ClearTransport final : public Transport {
     for (;;) {
       const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (sent >= 0) return {.bytes = static_cast<size_t>(sent)};
-      if (errno != EINTR) return failed();
+      if (errno != EINTR) return failed(Outcome::kWantsWritable);
     }
   }
+
+  bool has_unread() const override { return false; }
 
   uint64_t unsent_bytes() const override {
     int bytes = 0;
@@ -37,10 +41,16 @@ class ClearTransport final : public Transport {
 
   void close_write() override { ::shutdown(fd_, SHUT_WR); }
 
+  Peer peer() const override {
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    if (::getpeername(fd_, reinterpret_cast<sockaddr*>(&address), &length) != 0) return {};
+    return {.address = address_text(address)};
+  }
+
  private:
-  static Moved failed() {
-    const bool blocked = errno == EAGAIN || errno == EWOULDBLOCK;
-    return {.outcome = blocked ? Outcome::kBlocked : Outcome::kClosed};
+  static Moved failed(Outcome blocked) {
+    return {.outcome = errno == EAGAIN || errno == EWOULDBLOCK ? blocked : Outcome::kClosed};
   }
 
   int fd_;

@@ -2,14 +2,9 @@
 
 #include <algorithm>
 #include <ctime>
-#include <optional>
 #include <utility>
 
-#include <boost/asio/buffer.hpp>
-#include <boost/beast/http/error.hpp>
-#include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/status.hpp>
-#include <boost/beast/http/string_body.hpp>
 
 #include "base/check.h"
 #include "net/loop.h"
@@ -19,14 +14,8 @@ namespace {
 
 namespace http = boost::beast::http;
 
-constexpr size_t kAheadBytesMax = 64 * 1024;  // of pipelined requests, while one is being answered
-
-std::string_view view_of(boost::beast::string_view text) { return {text.data(), text.size()}; }
-
-bool equal_ignoring_case(std::string_view a, std::string_view b) {
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](char x, char y) { return lower(x) == lower(y); });
-}
+constexpr size_t kAheadBytesMax = 64 * 1024;  // of what comes behind the present request
+constexpr unsigned kRequestsATurn = 16;       // of one connection
 
 // "Mon, 02 Jan 2006 15:04:05 GMT". Made once a second a thread.
 std::string_view http_date() {
@@ -43,41 +32,28 @@ std::string_view http_date() {
   return {text, length};
 }
 
-int status_of(const boost::system::error_code& error) {
-  if (error == http::error::body_limit) return 413;
-  if (error == http::error::header_limit) return 431;
-  if (error == http::error::bad_transfer_encoding) return 501;
-  return 400;
-}
-
 std::string reason_of(int status) {
   if (status == 421) return "Misdirected Request";
   const auto known = http::int_to_status(static_cast<unsigned>(status));
   if (known == http::status::unknown) return "status code " + std::to_string(status);
-  return std::string(view_of(http::obsolete_reason(known)));
+  const auto reason = http::obsolete_reason(known);
+  return {reason.data(), reason.size()};
 }
+
+bool status_has_body(int status) { return status >= 200 && status != 204 && status != 304; }
 
 }  // namespace
 
-std::string_view HttpRequest::header(std::string_view name) const {
-  for (const auto& [key, value] : headers) {
-    if (equal_ignoring_case(key, name)) return value;
-  }
-  return {};
-}
-
-struct Http1Session::Parser {
-  http::request_parser<http::string_body> request;
-};
-
-Http1Session::Http1Session(Loop& loop, const ServerOptions& options, HttpHandler& handler, ProtocolHost& host)
-    : loop_(loop), options_(options), handler_(handler), host_(host) {}
+Http1Session::Http1Session(Loop& loop, const HttpLimits& limits, HttpHandler& handler, ProtocolHost& host)
+    : loop_(loop), limits_(limits), handler_(handler), host_(host) {}
 
 Http1Session::~Http1Session() { on_closed(); }
 
+EventLoop& Http1Session::loop() const { return loop_; }
+
 void Http1Session::on_closed() {
   loop_.timers().remove(*this);
-  if (expected_ != 0) loop_.forget_expected(std::exchange(expected_, 0));
+  if (id_.value != 0) end_exchange();
 }
 
 void Http1Session::on_timer() {
@@ -85,156 +61,203 @@ void Http1Session::on_timer() {
   host_.wake();
 }
 
-bool Http1Session::may_read(bool blocked) const {
-  return !blocked && in_.size() - in_offset_ < (expected_ != 0 ? kAheadBytesMax : SIZE_MAX);
-}
-
 void Http1Session::drain() {
   draining_ = true;
-  if (expected_ == 0) closing_ = true;
+  if (id_.value == 0) closing_ = true;
   host_.wake();
+}
+
+bool Http1Session::may_parse() const {
+  if (closing_) return false;
+  if (request_ == Request::kHead) return id_.value == 0;
+  return request_ == Request::kBody && !holds_body_ && answer_ != Answer::kFinished;
+}
+
+bool Http1Session::may_read(bool blocked) const {
+  return may_parse() || (!blocked && in_.size() - in_offset_ < kAheadBytesMax);
 }
 
 bool Http1Session::receive(std::string_view bytes) {
   if (closing_) return true;
   in_.append(bytes);
-  if (expected_ == 0) parse();
+  parse();
   return true;
 }
 
 void Http1Session::parse() {
-  if (parsing_) return;  // an answer given at once comes back here: the loop below goes on by itself
+  if (parsing_) return;  // a handler's doing: the loop below goes on by itself
   parsing_ = true;
-  while (!closing_ && expected_ == 0 && in_offset_ < in_.size()) {
+  while (in_offset_ < in_.size() && may_parse()) {
     if (parser_ == nullptr) {
-      parser_ = std::make_unique<Parser>();
-      parser_->request.eager(true);
-      parser_->request.header_limit(options_.http_header_bytes_max);
-      parser_->request.body_limit(options_.http_body_bytes_max);
-      continued_ = false;
+      parser_ = std::make_unique<RequestParser>(limits_, [this](std::string_view bytes) {
+        if (exchange_ != nullptr && answer_ != Answer::kFinished) exchange_->on_body(*this, bytes);
+      });
       loop_.timers().remove(*this);
-      loop_.timers().add(*this, loop_.now_ns() + options_.http_header_timeout_ns);
+      loop_.timers().add(*this, loop_.now_ns() + limits_.header_timeout_ns);
     }
-    boost::system::error_code error;
-    const size_t used =
-        parser_->request.put(boost::asio::buffer(in_.data() + in_offset_, in_.size() - in_offset_), error);
+    const auto [used, refused] = parser_->put(std::string_view(in_).substr(in_offset_));
     in_offset_ += used;
-    if (error && error != http::error::need_more) {
-      refuse(status_of(error));
+    if (refused != 0) {
+      refuse(refused);
       break;
     }
-    if (parser_->request.is_done()) {
-      loop_.timers().remove(*this);
-      dispatch();
-      continue;
+    if (request_ == Request::kHead && parser_->has_head()) begin_exchange();
+    if (request_ == Request::kBody && parser_->is_done()) {
+      request_ = Request::kWhole;
+      if (exchange_ != nullptr && answer_ != Answer::kFinished) exchange_->on_body_end(*this);
+      break;
     }
-    if (parser_->request.is_header_done()) loop_.timers().remove(*this);
-    if (parser_->request.is_header_done() && !continued_ &&
-        equal_ignoring_case(view_of(parser_->request.get()[http::field::expect]), "100-continue")) {
-      continued_ = true;
-      out_ += "HTTP/1.1 100 Continue\r\n\r\n";
-      host_.wake();
+    if (used == 0 && may_parse()) {
+      // A line of a chunk, or trailers: no head is allowed to be so long either.
+      if (in_.size() - in_offset_ > limits_.header_bytes_max) refuse(400);
+      break;
     }
-    if (used == 0) break;
   }
   in_.erase(0, std::exchange(in_offset_, 0));
   if (in_.empty()) in_ = {};
   parsing_ = false;
 }
 
-void Http1Session::dispatch() {
-  http::request<http::string_body> parsed = parser_->request.release();
-  parser_.reset();
+void Http1Session::begin_exchange() {
+  loop_.timers().remove(*this);
   loop_.counters().http_requests.add();
-  head_ = parsed.method() == http::verb::head;
-  http10_ = parsed.version() < 11;
-  keep_alive_ = parsed.keep_alive();
-
-  HttpRequest request;
-  request.method = view_of(parsed.method_string());
-  std::string_view target = view_of(parsed.target());
-  // The absolute form names the host once more.
-  if (const size_t scheme = target.find("://"); !target.starts_with('/') && scheme != std::string_view::npos) {
-    const size_t slash = target.find('/', scheme + 3);
-    target = slash == std::string_view::npos ? std::string_view("/") : target.substr(slash);
+  request_ = Request::kBody;
+  answer_ = Answer::kNone;
+  keep_alive_ = parser_->keeps_alive();
+  sends_body_ = parser_->request().method != "HEAD";
+  holds_body_ = false;
+  id_ = loop_.exchanges().add(*this);
+  exchange_ = handler_.begin(*this);
+  if (answer_ == Answer::kNone && !parser_->is_done() && parser_->expects_continue()) {
+    out_.push("HTTP/1.1 100 Continue\r\n\r\n");
+    host_.wake();
   }
-  const size_t question = target.find('?');
-  request.path = target.substr(0, question);
-  if (question != std::string_view::npos) request.query = target.substr(question + 1);
-  for (const auto& field : parsed) {
-    request.headers.emplace_back(view_of(field.name_string()), view_of(field.value()));
-  }
-  request.body = std::move(parsed.body());
+}
 
-  expected_ = loop_.expect_answer(*this);
-  // Called from any thread, perhaps after the loop has gone: the loop is held weakly, the session by number.
-  HttpRespond respond = [held = loop_.weak_from_this(), number = expected_](HttpResponse response) {
-    const std::shared_ptr<Loop> loop = held.lock();
-    if (loop == nullptr) return;
-    if (loop->is_current_thread()) {
-      if (Http1Session* session = loop->take_expected(number)) session->answer(response);
-      return;
-    }
-    Loop* const target_loop = loop.get();
-    loop->post([target_loop, number, answer = std::move(response)] {
-      if (Http1Session* session = target_loop->take_expected(number)) session->answer(answer);
-    });
+void Http1Session::end_exchange() {
+  loop_.exchanges().remove(id_);
+  id_ = {};
+  if (const auto handler = std::move(exchange_); handler != nullptr) handler->on_end(*this);
+  parser_.reset();
+  request_ = Request::kHead;
+  answer_ = Answer::kNone;
+}
+
+void Http1Session::respond(const HttpResponse& head, std::optional<uint64_t> length) {
+  CAIRN_ASSERT(answer_ == Answer::kNone && id_.value != 0);
+  const bool has_body = status_has_body(head.status);
+  sends_body_ = sends_body_ && has_body;
+  const bool in_chunks = has_body && !length && !parser_->is_http10();
+  // A length that is not known is the connection's end for HTTP/1.0; a request that is not whole would be read as the
+  // next one.
+  if (draining_ || (has_body && !length && !in_chunks) || !parser_->is_done()) keep_alive_ = false;
+  answer_ = in_chunks ? Answer::kChunks : Answer::kBegun;
+  out_.push("HTTP/1.1 ");
+  out_.push(std::to_string(head.status));
+  out_.push(" ");
+  out_.push(reason_of(head.status));
+  const auto add = [&](std::string_view name, std::string_view value) {
+    out_.push("\r\n");
+    out_.push(name);
+    out_.push(": ");
+    // A line break inside a value would begin a header of somebody else's.
+    std::string clean(value);
+    std::replace_if(clean.begin(), clean.end(), [](char c) { return c == '\r' || c == '\n'; }, ' ');
+    out_.push(clean);
   };
-  handler_.handle(std::move(request), loop_, std::move(respond));
-}
-
-void Http1Session::answer(const HttpResponse& response) {
-  expected_ = 0;
-  if (draining_) keep_alive_ = false;
-  write(response);
-  if (!keep_alive_) closing_ = true;
+  if (has_body && !head.content_type.empty()) add("Content-Type", head.content_type);
+  for (const auto& [name, value] : head.headers) add(name, value);
+  add("Date", http_date());
+  if (has_body && length) add("Content-Length", std::to_string(*length));
+  if (in_chunks) add("Transfer-Encoding", "chunked");
+  if (!keep_alive_) {
+    add("Connection", "close");
+  } else if (parser_->is_http10()) {
+    add("Connection", "keep-alive");
+  }
+  out_.push("\r\n\r\n");
   host_.wake();
-  if (!closing_) parse();
 }
 
-void Http1Session::refuse(int status) {
-  keep_alive_ = false;
-  head_ = false;
-  const std::string text = std::to_string(status) + " " + reason_of(status);
-  write(HttpResponse{.status = status, .headers = {}, .body = text});
+void Http1Session::write(std::string_view bytes) {
+  CAIRN_ASSERT(answer_ == Answer::kBegun || answer_ == Answer::kChunks);
+  if (!sends_body_ || bytes.empty()) return;
+  if (answer_ == Answer::kChunks) out_.push(fmt::format("{:x}\r\n", bytes.size()));
+  out_.push(bytes);
+  if (answer_ == Answer::kChunks) out_.push("\r\n");
+  host_.wake();
+}
+
+void Http1Session::finish() {
+  CAIRN_ASSERT(answer_ == Answer::kBegun || answer_ == Answer::kChunks);
+  if (answer_ == Answer::kChunks && sends_body_) out_.push("0\r\n\r\n");
+  answer_ = Answer::kFinished;
+  if (!parser_->is_done()) keep_alive_ = false;
+  host_.wake();
+}
+
+void Http1Session::abort() {
+  loop_.exchanges().remove(id_);
+  out_.clear();
   closing_ = true;
   host_.wake();
 }
 
-void Http1Session::write(const HttpResponse& response) {
-  const bool has_body = response.status >= 200 && response.status != 204 && response.status != 304;
-  out_ += "HTTP/1.1 ";
-  out_ += std::to_string(response.status);
-  out_ += ' ';
-  out_ += reason_of(response.status);
-  const auto add = [&](std::string_view name, std::string_view value) {
-    out_ += "\r\n";
-    out_ += name;
-    out_ += ": ";
-    // A line break inside a value would begin a header of somebody else's.
-    for (const char c : value) out_ += c == '\r' || c == '\n' ? ' ' : c;
-  };
-  if (has_body && !response.content_type.empty()) add("Content-Type", response.content_type);
-  for (const auto& [name, value] : response.headers) add(name, value);
-  add("Date", http_date());
-  if (has_body) add("Content-Length", std::to_string(response.body.size()));
-  if (!keep_alive_) {
-    add("Connection", "close");
-  } else if (http10_) {
-    add("Connection", "keep-alive");
+void Http1Session::hold_body(bool hold) {
+  holds_body_ = hold;
+  // The pieces that are here already come in a turn of their own, not from inside the handler.
+  if (!hold) {
+    loop_.post([held = loop_.weak_from_this(), id = id_] {
+      const auto loop = held.lock();
+      if (loop == nullptr) return;
+      if (Exchange* const found = loop->exchanges().find(id)) static_cast<Http1Session*>(found)->parse();
+    });
   }
-  out_ += "\r\n\r\n";
-  if (has_body && !head_) out_ += response.body;
+  host_.wake();
+}
+
+void Http1Session::refuse(int status) {
+  loop_.timers().remove(*this);
+  closing_ = true;
+  host_.wake();
+  const bool has_begun = answer_ != Answer::kNone;
+  if (id_.value != 0) end_exchange();
+  if (has_begun) return;  // in the middle of an answer only the end can be told
+  const std::string text = std::to_string(status) + " " + reason_of(status);
+  out_.push(
+      fmt::format("HTTP/1.1 {}\r\nContent-Type: text/plain; charset=utf-8\r\nDate: {}\r\nContent-Length: {}\r\n"
+                  "Connection: close\r\n\r\n{}",
+                  text, http_date(), text.size(), text));
 }
 
 void Http1Session::output(Output& out) {
-  const size_t bytes = std::min(out.room(), out_.size() - out_offset_);
-  out.append(std::string_view(out_).substr(out_offset_, bytes));
-  out_offset_ += bytes;
-  if (out_offset_ == out_.size()) {
-    out_ = {};
-    out_offset_ = 0;
+  for (unsigned answered = 0; answered < kRequestsATurn;) {
+    while (!out_.empty() && out.room() > 0) {
+      const std::string_view bytes = out_.front(out.room());
+      out.append(bytes);
+      out_.pop(bytes.size());
+    }
+    if (!out_.empty() || closing_) return;
+    if (id_.value == 0) {
+      parse();  // what came behind the request before
+      if (id_.value == 0 && out_.empty()) return;
+      continue;
+    }
+    if (answer_ == Answer::kBegun || answer_ == Answer::kChunks) {
+      if (exchange_ != nullptr) exchange_->on_writable(*this);
+      if (out_.empty() && answer_ != Answer::kFinished) return;
+      continue;
+    }
+    if (answer_ != Answer::kFinished) return;
+    if (!keep_alive_) {
+      closing_ = true;
+      return;
+    }
+    end_exchange();
+    if (draining_) closing_ = true;
+    ++answered;
   }
+  host_.wake();  // others want their turn
 }
 
 }  // namespace cairn::net

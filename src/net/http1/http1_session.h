@@ -1,27 +1,32 @@
 // net/http1/http1_session.h: HTTP/1.1 on one connection: a request is read, answered, and then the next one is read.
 //
-// Pipelined requests wait in the buffer, so answers are in order. Keep-alive as RFC 9112 has it.
+// Pipelined requests wait in the buffer until the answer before them has gone to the socket, so answers are in order
+// and one at most is in memory. Keep-alive as RFC 9112 has it. The session is itself the Exchange of the present
+// request.
 //
-// Threads: one loop; the answer may be given from any.
+// Always true: of what is not understood yet at most kAheadBytesMax, or one head, is held.
+// Threads:     one loop.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
+#include "net/byte_queue.h"
 #include "net/http.h"
+#include "net/http1/request_parser.h"
 #include "net/protocol.h"
-#include "net/server.h"
 #include "net/timer_heap.h"
 
 namespace cairn::net {
 
 class Loop;
 
-class Http1Session final : public Protocol, private TimerHeap::Node {
+class Http1Session final : public Protocol, public Exchange, private TimerHeap::Node {
  public:
-  Http1Session(Loop& loop, const ServerOptions& options, HttpHandler& handler, ProtocolHost& host);
+  Http1Session(Loop& loop, const HttpLimits& limits, HttpHandler& handler, ProtocolHost& host);
   ~Http1Session() override;
 
   // Protocol
@@ -32,35 +37,48 @@ class Http1Session final : public Protocol, private TimerHeap::Node {
   void drain() override;
   void on_closed() override;
 
-  // The answer to the request that is being handled.
-  void answer(const HttpResponse& response);
+  // Exchange
+  ExchangeId id() const override { return id_; }
+  EventLoop& loop() const override;
+  const HttpRequest& request() const override { return parser_->request(); }
+  const HttpLimits& limits() const override { return limits_; }
+  std::string peer_address() const override { return host_.peer_address(); }
+  void respond(const HttpResponse& head, std::optional<uint64_t> length) override;
+  void write(std::string_view bytes) override;
+  void finish() override;
+  void abort() override;
+  uint64_t queued_bytes() const override { return out_.size(); }
+  void hold_body(bool hold) override;
 
  private:
-  struct Parser;  // Beast's
+  enum class Request : uint8_t { kHead, kBody, kWhole };              // what of it has come
+  enum class Answer : uint8_t { kNone, kBegun, kChunks, kFinished };  // kChunks: begun, and its length is not known
 
+  [[nodiscard]] bool may_parse() const;
   void parse();
-  void dispatch();
-  void refuse(int status);  // and close
-  void write(const HttpResponse& response);
-  void on_timer() override;  // the headers took too long
+  void begin_exchange();
+  void end_exchange();
+  void refuse(int status);   // and close
+  void on_timer() override;  // the head took too long
 
   Loop& loop_;
-  const ServerOptions& options_;
+  const HttpLimits& limits_;
   HttpHandler& handler_;
   ProtocolHost& host_;
-  std::unique_ptr<Parser> parser_;  // of the request that is coming in
+  std::unique_ptr<RequestParser> parser_;  // of the present request; null between two
+  std::unique_ptr<ExchangeHandler> exchange_;
+  ExchangeId id_;  // 0: no exchange
   std::string in_;
   size_t in_offset_ = 0;
-  std::string out_;
-  size_t out_offset_ = 0;
-  uint64_t expected_ = 0;  // the number of the answer that is awaited; 0: none
-  bool parsing_ = false;
-  bool head_ = false;  // the request being answered is a HEAD
-  bool http10_ = false;
+  ByteQueue out_;
+  Request request_ = Request::kHead;
+  Answer answer_ = Answer::kNone;
+  bool sends_body_ = true;  // no: the answer to a HEAD, or one of a status without
   bool keep_alive_ = true;
-  bool continued_ = false;  // "100 Continue" was sent
+  bool holds_body_ = false;
+  bool parsing_ = false;
   bool draining_ = false;
-  bool closing_ = false;
+  bool closing_ = false;  // nothing more is read
 };
 
 }  // namespace cairn::net

@@ -31,7 +31,7 @@ GrpcCall& CallTable::acquire() {
     free_slots_.pop_back();
   }
   slots_[slot].call = call.get();
-  call->id_ = CallId{uint64_t{slots_[slot].generation} << 32 | (slot + 1)};
+  call->set_id(CallId{uint64_t{slots_[slot].generation} << 32 | (slot + 1)});
   return *call.release();
 }
 

@@ -53,6 +53,9 @@ class CallHandler {
   virtual void on_message(Call& call, std::string_view message) = 0;
   // The client will send no more messages. Unary handlers usually answer in on_message and ignore this.
   virtual void on_half_close(Call&) {}
+  // Asked when the client has taken next to nothing of what waits for it for ServerOptions::reader_stall_ns. True: the
+  // call is ended with RESOURCE_EXHAUSTED. False: it may stay as it is (what waits is little, and counted elsewhere).
+  [[nodiscard]] virtual bool ends_when_stalled() const { return true; }
   // All bytes handed to send() so far have gone to the transport: a stream may produce more.
   virtual void on_writable(Call&) {}
   // The call is over: answered and its last byte given to the transport, reset by the client, past its deadline, or
@@ -66,6 +69,8 @@ class Call {
   virtual ~Call() = default;
   [[nodiscard]] virtual CallId id() const = 0;
   [[nodiscard]] virtual EventLoop& loop() const = 0;
+  // "127.0.0.1:50000"
+  [[nodiscard]] virtual std::string peer_address() const = 0;
   // Request metadata by lower-case name; nullopt when absent.
   [[nodiscard]] virtual std::optional<std::string_view> metadata(std::string_view name) const = 0;
   // Monotonic nanoseconds, from grpc-timeout; nullopt: none. At the deadline the call is ended by itself with
@@ -78,6 +83,10 @@ class Call {
   virtual void resume() = 0;
   // Bytes given to send() that the transport has not taken yet; bounded by the caller's use of on_writable().
   [[nodiscard]] virtual uint64_t queued_bytes() const = 0;
+  // How large a message given to send() or reply() whole may be just now, so that what waits in memory for this
+  // connection's client, and for all clients, stays within ServerOptions' budgets; a larger one ends the call with
+  // RESOURCE_EXHAUSTED instead. For whoever can know the size of an answer before making it.
+  [[nodiscard]] virtual uint64_t room_bytes() const = 0;
   // Ends the call after what was sent: trailers with grpc-status, and grpc-message (percent-encoded) when not OK.
   virtual void finish(Code code = Code::kOk, std::string_view message = {}) = 0;
   // Ends the call now; what the transport has not taken yet is dropped, producers with it. The client gets the status

@@ -1,9 +1,13 @@
 #include "net/http2/grpc_call.h"
 
+#include <array>
+#include <utility>
+
 #include <nghttp2/nghttp2.h>
 
 #include "base/check.h"
 #include "base/log.h"
+#include "net/http2/fields.h"
 #include "net/http2/grpc_text.h"
 #include "net/http2/gzip.h"
 #include "net/http2/http2_session.h"
@@ -14,132 +18,115 @@ namespace {
 
 // Above this a call's client is not given new window for what it sends.
 constexpr uint64_t kHoldBytes = 256 * 1024;
+// A call with less than this queued is not worth a look at the whole process.
+constexpr uint64_t kSmallBytes = 4096;
+constexpr uint64_t kSmallHeldBytes = 1024 * 1024;
 
-std::string_view text_of(nghttp2_rcbuf* buffer) {
-  const nghttp2_vec bytes = nghttp2_rcbuf_get_buf(buffer);
-  return {reinterpret_cast<const char*>(bytes.base), bytes.len};
-}
-
-nghttp2_rcbuf* hold(nghttp2_rcbuf* buffer) {
-  nghttp2_rcbuf_incref(buffer);
-  return buffer;
+// With the error that gRPC's clients read as `code`, as far as there is one.
+uint32_t http2_error_of(Code code) {
+  switch (code) {
+    case Code::kCancelled:
+    case Code::kDeadlineExceeded: return NGHTTP2_CANCEL;
+    case Code::kResourceExhausted: return NGHTTP2_ENHANCE_YOUR_CALM;
+    case Code::kUnavailable: return NGHTTP2_REFUSED_STREAM;
+    default: return NGHTTP2_INTERNAL_ERROR;
+  }
 }
 
 }  // namespace
-
-GrpcCall::GrpcCall() = default;
-GrpcCall::~GrpcCall() { clear(); }
-
-void GrpcCall::open(Http2Session& session, int32_t stream_id, uint32_t message_bytes_max) {
-  session_ = &session;
-  stream_id_ = stream_id;
-  deframer_.reset(message_bytes_max);
-}
 
 void GrpcCall::clear() {
   handler_.reset();
   session_ = nullptr;
   counters_ = nullptr;
-  previous_ = next_ = nullptr;
-  deadline_ns_ = kNoDeadline;
-  if (path_ != nullptr) nghttp2_rcbuf_decref(path_);
-  path_ = nullptr;
-  for (const Header& header : headers_) {
-    nghttp2_rcbuf_decref(header.name);
-    nghttp2_rcbuf_decref(header.value);
-  }
-  headers_.clear();
-  header_bytes_ = 0;
-  encoding_name_.clear();
-  header_error_.reset();
-  method_.clear();
-  content_type_.clear();
-  content_subtype_.clear();
-  encoding_ = Encoding::kIdentity;
-  has_method_ = has_content_type_ = half_closed_ = has_message_ = headers_submitted_ = false;
-  finished_ = ended_ = deferred_ = writable_noted_ = reset_ = false;
-  sent_bytes_ = 0;
+  head_.clear();
+  answer_ = Answer::kNone;
   code_ = Code::kOk;
-  held_bytes_ = 0;
+  has_message_ = ended_ = writable_noted_ = false;
+  sent_bytes_ = 0;
+  withheld_bytes_ = 0;
+  accounted_queued_ = accounted_held_ = 0;
   status_message_.clear();
   deframer_.reset(0);
   queue_.reset();
 }
 
-EventLoop& GrpcCall::loop() const { return session_->loop_; }
+EventLoop& GrpcCall::loop() const { return session_->loop(); }
+std::string GrpcCall::peer_address() const { return session_->host().peer_address(); }
+uint64_t GrpcCall::room_bytes() const { return session_->room_bytes(); }
 
-std::string_view GrpcCall::path() const { return path_ == nullptr ? std::string_view() : text_of(path_); }
+// The beginning.
 
-std::optional<std::string_view> GrpcCall::metadata(std::string_view name) const {
-  for (const Header& header : headers_) {
-    if (text_of(header.name) == name) return text_of(header.value);
+void GrpcCall::begin(Http2Session& session, RequestHead& head, Router& router) {
+  session_ = &session;
+  head_.swap(head);
+  deframer_.reset(session.options().max_request_message_bytes);
+  if (refuse_early()) return;
+  Loop& loop = session.loop();
+  if (head_.deadline_ns() != RequestHead::kNoDeadline) loop.timers().add(*this, head_.deadline_ns());
+  handler_ = router.route(head_.path(), *this);
+  if (handler_ == nullptr) return refuse_unknown(router);
+  counters_ = &session.counters_of(head_.path_buffer());
+  counters_->started.add();
+  if (is_finished()) return count_handled(code_);
+  if (head_.encoding() == RequestHead::Encoding::kOther) {
+    return finish(Code::kUnimplemented, fmt::format("grpc: Decompressor is not installed for grpc-encoding {}",
+                                                    quoted(head_.encoding_name())));
   }
-  return std::nullopt;
+  if (head_.deadline_ns() <= loop.now_ns()) return finish(Code::kDeadlineExceeded, "context deadline exceeded");
+  if (link.half_closed) on_half_close();
 }
 
-void GrpcCall::add_header(nghttp2_rcbuf* name, nghttp2_rcbuf* value, std::string_view name_text,
-                          std::string_view value_text) {
-  if (name_text.front() == ':') {
-    if (name_text == ":path") {
-      if (path_ == nullptr) path_ = hold(value);
-      return;
-    }
-    if (name_text == ":method") {
-      has_method_ = value_text == "POST";
-      if (!has_method_) method_ = value_text;
-      return;
-    }
-    if (name_text == ":scheme") return;
-  } else if (name_text == "content-type") {
-    const auto subtype = grpc_content_subtype(value_text);
-    has_content_type_ = subtype.has_value();
-    (has_content_type_ ? content_subtype_ : content_type_) = subtype.value_or(value_text);
-    return;
-  } else if (name_text == "te") {
-    return;
-  } else if (name_text == "grpc-timeout") {
-    auto timeout_ns = parse_timeout(value_text);
-    if (!timeout_ns) {
-      header_error_ = std::move(timeout_ns).error();
-      return;
-    }
-    const int64_t now_ns = session_->loop_.now_ns();
-    deadline_ns_ = *timeout_ns >= kNoDeadline - now_ns ? kNoDeadline : now_ns + *timeout_ns;
-    return;
-  } else if (name_text == "grpc-encoding") {
-    if (value_text == "gzip") {
-      encoding_ = Encoding::kGzip;
-    } else if (!value_text.empty() && value_text != "identity") {
-      encoding_ = Encoding::kOther;
-      encoding_name_ = value_text;
-    }
-    return;
+// What grpc-go turns away before it looks for the method, in its order.
+bool GrpcCall::refuse_early() {
+  const auto refuse = [&](std::string_view http_status, Code code, std::string_view message) {
+    session_->loop().counters().calls_unknown.add();
+    answer_ = Answer::kFinished;
+    submit_trailers_only(http_status, code, message);
+    return true;
+  };
+  if (!head_.is_grpc()) {
+    return refuse("415", Code::kInvalidArgument,
+                  fmt::format("invalid gRPC request content-type {}", quoted(head_.content_type())));
   }
-  if (name_text.ends_with("-bin")) {
-    if (const auto fault = base64_fault(value_text)) {
-      header_error_ =
-          Error{Code::kInternal, fmt::format("malformed binary metadata {} in header {}: illegal base64 data at input "
-                                             "byte {}",
-                                             quoted(value_text), quoted(name_text), *fault)};
-      return;
-    }
+  if (const Error* const error = head_.error()) return refuse("400", error->code, error->message);
+  if (!head_.is_post()) {
+    return refuse("405", Code::kInternal,
+                  fmt::format("Received a HEADERS frame with :method {} which should be POST", quoted(head_.method())));
   }
-  headers_.push_back({hold(name), hold(value)});
+  return false;
 }
 
-void GrpcCall::set_deadline(int64_t deadline_ns) {
-  if (deadline_ns != kNoDeadline) session_->loop_.timers().add(*this, deadline_ns);
+void GrpcCall::refuse_unknown(Router& router) {
+  session_->loop().counters().calls_unknown.add();
+  if (is_finished()) return;
+  const auto name = parse_path(head_.path());
+  if (!name) return finish(Code::kUnimplemented, name.error().message);
+  if (!router.has_service(name->service)) {
+    return finish(Code::kUnimplemented, fmt::format("unknown service {}", name->service));
+  }
+  finish(Code::kUnimplemented, fmt::format("unknown method {} for service {}", name->method, name->service));
 }
+
+// The client's side.
+
+void GrpcCall::on_body(std::string_view bytes) {
+  on_bytes(bytes);
+  withheld_bytes_ += bytes.size();
+  if (queue_.queued_bytes() <= kHoldBytes || ended_) give_back();
+}
+
+void GrpcCall::give_back() { session_->give_back(*this, std::exchange(withheld_bytes_, 0)); }
 
 void GrpcCall::on_bytes(std::string_view bytes) {
-  while (!finished_ && !ended_) {
+  while (!is_finished() && !ended_) {
     // A method that takes one message has it: as with grpc-go the first counts, and the rest is not even looked at.
     if (has_message_ && handler_ != nullptr && handler_->takes() == CallHandler::Takes::kOne) return;
     const Deframer::Frame frame = deframer_.next(bytes);
     if (frame.outcome == Deframer::Outcome::kNeedMore) return;
     if (frame.outcome == Deframer::Outcome::kTooLarge) {
       finish(Code::kResourceExhausted, fmt::format("grpc: received message larger than max ({} vs. {})", frame.length,
-                                                   session_->options_.max_request_message_bytes));
+                                                   session_->options().max_request_message_bytes));
       return;
     }
     on_message(frame);
@@ -154,8 +141,8 @@ void GrpcCall::on_message(const Deframer::Frame& frame) {
     return;
   }
   if (frame.flag == 1) {
-    const uint32_t bytes_max = session_->options_.max_request_message_bytes;
-    if (encoding_ == Encoding::kIdentity) {
+    const uint32_t bytes_max = session_->options().max_request_message_bytes;
+    if (head_.encoding() == RequestHead::Encoding::kIdentity) {
       finish(Code::kInternal, "grpc: compressed flag set with identity or empty encoding");
       return;
     }
@@ -181,10 +168,7 @@ void GrpcCall::on_message(const Deframer::Frame& frame) {
 }
 
 void GrpcCall::on_half_close() {
-  if (half_closed_) return;
-  half_closed_ = true;
-  if (ended_ || finished_) return;
-  if (handler_ == nullptr) return;
+  if (ended_ || is_finished() || handler_ == nullptr) return;
   const bool needs_one = handler_->takes() != CallHandler::Takes::kMany;
   if (deframer_.pending_bytes() != 0 || (needs_one && !has_message_)) return refuse_incomplete();
   handler_->on_half_close(*this);
@@ -203,14 +187,16 @@ void GrpcCall::refuse_incomplete() {
   }
 }
 
-void GrpcCall::start_or_resume() {
-  if (!headers_submitted_) {
-    headers_submitted_ = true;
-    session_->submit_headers(*this);
-  } else if (deferred_) {
-    deferred_ = false;
-    session_->resume(*this);
-  }
+// Ours.
+
+void GrpcCall::count_sent(uint64_t bytes) {
+  if (counters_ == nullptr) return;
+  counters_->messages_sent.add();
+  counters_->bytes_sent.add(bytes);
+}
+
+void GrpcCall::count_handled(Code code) {
+  if (counters_ != nullptr) counters_->handled[static_cast<size_t>(code)].add();
 }
 
 // As grpc-go, whose limit etcd raises to the largest there is.
@@ -221,100 +207,142 @@ bool GrpcCall::refuse_too_large(uint64_t bytes) {
   return true;
 }
 
+// compat: etcd lets answers pile up for clients that do not take them.
+bool GrpcCall::refuse_over_budget(uint64_t bytes) {
+  const bool is_little = bytes <= kSmallBytes && session_->held_bytes() <= kSmallHeldBytes;
+  if (is_little || bytes <= session_->room_bytes()) return false;
+  finish(Code::kResourceExhausted, "cairn: too many bytes of answers wait for clients to take them");
+  return true;
+}
+
+void GrpcCall::send_on(bool finished) {
+  const bool is_first = answer_ == Answer::kNone;
+  answer_ = finished ? Answer::kFinished : Answer::kBegun;
+  account();
+  is_first ? submit_head() : session_->resume(*this);
+}
+
 void GrpcCall::send(std::string_view message) {
-  if (finished_ || ended_ || refuse_too_large(message.size())) return;
-  if (counters_ != nullptr) {
-    counters_->messages_sent.add();
-    counters_->bytes_sent.add(message.size());
-  }
+  if (is_finished() || ended_ || refuse_too_large(message.size()) || refuse_over_budget(message.size())) return;
+  count_sent(message.size());
   queue_.push(message);
-  start_or_resume();
+  send_on(false);
 }
 
 void GrpcCall::send(uint64_t length, std::unique_ptr<MessageProducer> producer) {
-  if (finished_ || ended_ || refuse_too_large(length)) return;
-  if (counters_ != nullptr) {
-    counters_->messages_sent.add();
-    counters_->bytes_sent.add(length);
-  }
+  if (is_finished() || ended_ || refuse_too_large(length)) return;
+  count_sent(length);
   queue_.push(length, std::move(producer));
-  start_or_resume();
+  send_on(false);
 }
 
 void GrpcCall::resume() {
-  if (session_ != nullptr && headers_submitted_) start_or_resume();
+  if (answer_ != Answer::kNone) session_->resume(*this);
 }
 
 void GrpcCall::reply(std::string_view message) {
-  if (finished_ || ended_ || refuse_too_large(message.size())) return;
-  if (counters_ != nullptr) {
-    counters_->messages_sent.add();
-    counters_->bytes_sent.add(message.size());
-    counters_->handled[0].add();
-  }
+  if (is_finished() || ended_ || refuse_too_large(message.size()) || refuse_over_budget(message.size())) return;
+  count_sent(message.size());
+  count_handled(Code::kOk);
   queue_.push(message);
-  finished_ = true;
-  start_or_resume();
+  send_on(true);
 }
 
 void GrpcCall::finish(Code code, std::string_view message) {
-  if (finished_ || ended_) return;
-  finished_ = true;
+  if (is_finished() || ended_) return;
   code_ = code;
-  if (counters_ != nullptr) counters_->handled[static_cast<size_t>(code)].add();
-  if (!headers_submitted_) {
-    headers_submitted_ = true;
-    session_->submit_trailers_only(*this, 200, code, message);
+  count_handled(code);
+  if (answer_ == Answer::kNone) {
+    answer_ = Answer::kFinished;
+    submit_trailers_only("200", code, message);
     return;
   }
   if (!message.empty()) status_message_ = session_->status_text(message);
-  start_or_resume();
+  send_on(true);
 }
 
 void GrpcCall::abort(Code code, std::string_view message) {
   if (ended_) return;
-  if (queue_.empty()) {
-    finish(code, message);
-  } else {
-    drop(code);
-  }
+  queue_.empty() ? finish(code, message) : drop(code);
   // Nobody looks at it from here on: what its handler holds is free even if the client never reads again.
   end();
 }
 
 // Resets the stream with what is still queued.
 void GrpcCall::drop(Code code) {
-  reset_ = true;
-  session_->reset(*this, code);
-  if (!finished_ && counters_ != nullptr) counters_->handled[static_cast<size_t>(code)].add();
-  finished_ = true;
+  if (!is_finished()) count_handled(code);
+  answer_ = Answer::kReset;
+  session_->reset(*this, http2_error_of(code));
   queue_.reset();
+  account();
 }
 
-GrpcCall::Filled GrpcCall::fill(std::span<char> out) {
-  if (reset_) return {.defer = true};
+void GrpcCall::account() {
+  const uint64_t queued = queue_.queued_bytes();
+  const uint64_t held = queue_.held_bytes();
+  session_->account(static_cast<int64_t>(queued - accounted_queued_), static_cast<int64_t>(held - accounted_held_));
+  accounted_queued_ = queued;
+  accounted_held_ = held;
+}
+
+void GrpcCall::submit_head() {
+  static const std::array<nghttp2_nv, 2> kFields = {fixed_field(":status", "200"),
+                                                    fixed_field("content-type", "application/grpc")};
+  const bool is_short = answer_ == Answer::kFinished && queue_.queued_bytes() <= SendQueue::kPieceBytes;
+  const auto body = is_short ? Http2Session::Body::kShort : Http2Session::Body::kLong;
+  if (head_.content_subtype().empty()) return session_->submit_head(*this, kFields, body);
+  const std::string own_type = fmt::format("application/grpc+{}", head_.content_subtype());
+  session_->submit_head(*this, std::array{kFields[0], own_field("content-type", own_type)}, body);
+}
+
+void GrpcCall::submit_trailers() {
+  const std::array<nghttp2_nv, 2> fields = {fixed_field("grpc-status", code_text(code_)),
+                                            own_field("grpc-message", status_message_)};
+  session_->submit_trailers(*this, std::span(fields).first(status_message_.empty() ? 1 : 2));
+}
+
+void GrpcCall::submit_trailers_only(std::string_view http_status, Code code, std::string_view message) {
+  const std::string encoded = session_->status_text(message);
+  const bool is_own_type = http_status == "200" && !head_.content_subtype().empty();
+  const std::string own_type = is_own_type ? fmt::format("application/grpc+{}", head_.content_subtype()) : "";
+  const std::array<nghttp2_nv, 4> fields = {
+      fixed_field(":status", http_status),
+      is_own_type ? own_field("content-type", own_type) : fixed_field("content-type", "application/grpc"),
+      fixed_field("grpc-status", code_text(code)), own_field("grpc-message", encoded)};
+  session_->submit_head(*this, std::span(fields).first(encoded.empty() ? 3 : 4), Http2Session::Body::kNone);
+}
+
+Http2Stream::Filled GrpcCall::fill(std::span<char> out) {
+  if (answer_ == Answer::kReset) return {.next = Next::kWait};
   auto taken = queue_.take(out);
   if (!taken) {
-    log::error("message producer failed; resetting the stream", {{"path", path()}, {"error", taken.error().message}});
-    return {.failed = true};
+    log::error("message producer failed; resetting the stream",
+               {{"path", head_.path()}, {"error", taken.error().message}});
+    return {.next = Next::kFailed};
   }
+  account();
   Filled filled{.bytes = taken->bytes};
   sent_bytes_ += filled.bytes;
-  if (filled.bytes != 0) session_->pings_.on_sent();
-  if (held_bytes_ != 0 && queue_.queued_bytes() <= kHoldBytes) session_->give_back(*this);
+  if (filled.bytes != 0) session_->note_sent();
+  if (withheld_bytes_ != 0 && queue_.queued_bytes() <= kHoldBytes) give_back();
   if (queue_.empty()) {
-    if (finished_) {
-      filled.last = true;
+    if (answer_ == Answer::kFinished) {
+      filled.next = Next::kTrailers;
+      submit_trailers();
       return filled;
     }
-    if (filled.bytes != 0) session_->note_writable(*this);
+    if (filled.bytes != 0 && !ended_ && !std::exchange(writable_noted_, true)) session_->note_writable(*this);
   }
-  if (filled.bytes == 0) {
-    deferred_ = true;
-    filled.defer = true;
-  }
+  if (filled.bytes == 0) filled.next = Next::kWait;
   return filled;
 }
+
+void GrpcCall::on_writable() {
+  writable_noted_ = false;
+  if (answer_ == Answer::kBegun && handler_ != nullptr) handler_->on_writable(*this);
+}
+
+// The end.
 
 void GrpcCall::on_timer() {
   if (queue_.has_producer()) {
@@ -323,21 +351,37 @@ void GrpcCall::on_timer() {
     end();
     return;
   }
-  if (finished_) return;
+  if (is_finished()) return;
   finish(Code::kDeadlineExceeded, "context deadline exceeded");
+  end();
+}
+
+void GrpcCall::on_stalled() {
+  if (handler_ != nullptr && !handler_->ends_when_stalled()) return;
+  log::warn("ending a call whose client does not take its answer",
+            {{"path", head_.path()}, {"sent-bytes", sent_bytes_}, {"queued-bytes", queue_.queued_bytes()}});
+  drop(Code::kResourceExhausted);
   end();
 }
 
 void GrpcCall::end() {
   if (ended_) return;
   ended_ = true;
-  session_->loop_.timers().remove(*this);
-  session_->loop_.calls().retire(id_);
-  if (!finished_ && counters_ != nullptr) counters_->handled[static_cast<size_t>(Code::kCancelled)].add();
+  Loop& loop = session_->loop();
+  loop.timers().remove(*this);
+  loop.calls().retire(id_);
+  if (!is_finished()) count_handled(Code::kCancelled);
   if (handler_ != nullptr) {
     const std::unique_ptr<CallHandler> handler = std::move(handler_);
     handler->on_end(*this);
   }
+}
+
+void GrpcCall::on_closed() {
+  end();
+  queue_.reset();
+  account();
+  session_->loop().calls().release(*this);
 }
 
 }  // namespace cairn::net

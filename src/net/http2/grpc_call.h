@@ -15,82 +15,91 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "net/http2/framing.h"
 #include "net/http2/grpc.h"
+#include "net/http2/request_head.h"
 #include "net/http2/send_queue.h"
+#include "net/http2/stream.h"
 #include "net/stats.h"
 #include "net/timer_heap.h"
-
-struct nghttp2_rcbuf;
 
 namespace cairn::net {
 
 class Http2Session;
-class Loop;
 
-class GrpcCall final : public Call, private TimerHeap::Node {
+class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node {
  public:
-  GrpcCall();
-  ~GrpcCall() override;
+  GrpcCall() = default;
+  ~GrpcCall() override { clear(); }
   GrpcCall(const GrpcCall&) = delete;
   GrpcCall& operator=(const GrpcCall&) = delete;
+
+  // For the table and its pool.
+  void set_id(CallId id) { id_ = id; }
+  void clear();
+  // The session has adopted it: takes `head`, finds the method, or refuses.
+  void begin(Http2Session& session, RequestHead& head, Router& router);
 
   // Call
   CallId id() const override { return id_; }
   EventLoop& loop() const override;
-  std::optional<std::string_view> metadata(std::string_view name) const override;
+  std::string peer_address() const override;
+  std::optional<std::string_view> metadata(std::string_view name) const override { return head_.metadata(name); }
   std::optional<int64_t> deadline_ns() const override {
-    return deadline_ns_ == kNoDeadline ? std::nullopt : std::optional(deadline_ns_);
+    return head_.deadline_ns() == RequestHead::kNoDeadline ? std::nullopt : std::optional(head_.deadline_ns());
   }
   void send(std::string_view message) override;
   void send(uint64_t length, std::unique_ptr<MessageProducer> producer) override;
   void resume() override;
   uint64_t queued_bytes() const override { return queue_.queued_bytes(); }
+  uint64_t room_bytes() const override;
   void finish(Code code, std::string_view message) override;
   void reply(std::string_view message) override;
   void abort(Code code, std::string_view message) override;
   uint64_t sent_bytes() const override { return sent_bytes_; }
 
+  // Http2Stream
+  void on_body(std::string_view bytes) override;
+  void on_half_close() override;
+  Filled fill(std::span<char> out) override;
+  void on_writable() override;
+  bool waits_for_client() const override { return !queue_.empty() && !link.deferred && answer_ != Answer::kReset; }
+  void on_stalled() override;
+  void on_closed() override;
+
  private:
-  friend class Http2Session;
-  friend class CallTable;
-  friend struct Http2Callbacks;
-
-  static constexpr int64_t kNoDeadline = INT64_MAX;
-  enum class Encoding : uint8_t { kIdentity, kGzip, kOther };
-  struct Header {
-    nghttp2_rcbuf* name;
-    nghttp2_rcbuf* value;
+  enum class Answer : uint8_t {
+    kNone,      // not even its head
+    kBegun,     // the head is submitted; messages may follow
+    kFinished,  // what is queued, then the trailers
+    kReset,     // nothing more is sent
   };
+  [[nodiscard]] bool is_finished() const { return answer_ >= Answer::kFinished; }
 
-  void open(Http2Session& session, int32_t stream_id, uint32_t message_bytes_max);
+  // Before the method is known, with grpc-go's HTTP status. True: it is refused.
+  bool refuse_early();
+  void refuse_unknown(Router& router);
   bool refuse_too_large(uint64_t bytes);
-  void clear();  // for the pool
-  void add_header(nghttp2_rcbuf* name, nghttp2_rcbuf* value, std::string_view name_text, std::string_view value_text);
-  [[nodiscard]] std::string_view path() const;
-  void set_deadline(int64_t deadline_ns);
-
-  // The client's side.
-  void on_bytes(std::string_view bytes);
-  void on_message(const Deframer::Frame& frame);
-  void on_half_close();
+  bool refuse_over_budget(uint64_t bytes);
   // The client has ended its side, and what the method takes has not come.
   void refuse_incomplete();
 
+  void on_bytes(std::string_view bytes);
+  void on_message(const Deframer::Frame& frame);
+  void count_sent(uint64_t bytes);
+  void count_handled(Code code);
+  // The queue has grown; `finished`: and it is whole.
+  void send_on(bool finished);
+  void submit_head();
+  void submit_trailers();
+  void submit_trailers_only(std::string_view http_status, Code code, std::string_view message);
+  void give_back();
+  void account();
+
   void on_timer() override;  // the deadline
-  void start_or_resume();
   void drop(Code code);
   void end();
-  // The transport wants up to out.size() bytes.
-  struct Filled {
-    size_t bytes = 0;
-    bool last = false;   // trailers follow
-    bool defer = false;  // nothing now
-    bool failed = false;
-  };
-  Filled fill(std::span<char> out);
 
   // Set by the table.
   CallId id_;
@@ -98,32 +107,16 @@ class GrpcCall final : public Call, private TimerHeap::Node {
   Http2Session* session_ = nullptr;
   MethodCounters* counters_ = nullptr;  // null: not a known method
   std::unique_ptr<CallHandler> handler_;
-  GrpcCall* previous_ = nullptr;
-  GrpcCall* next_ = nullptr;
-  int32_t stream_id_ = 0;
-  int64_t deadline_ns_ = kNoDeadline;
-  nghttp2_rcbuf* path_ = nullptr;
-  std::vector<Header> headers_;
-  size_t header_bytes_ = 0;
-  std::string encoding_name_;  // when kOther
-  std::optional<Error> header_error_;
-  std::string method_;           // when not POST
-  std::string content_type_;     // when not gRPC
-  std::string content_subtype_;  // the answer has the same
-  Encoding encoding_ = Encoding::kIdentity;
-  bool has_method_ = false;
-  bool has_content_type_ = false;
-  bool half_closed_ = false;
-  bool has_message_ = false;  // one came
-  bool headers_submitted_ = false;
-  bool finished_ = false;
-  bool ended_ = false;
-  bool deferred_ = false;
-  bool writable_noted_ = false;
-  bool reset_ = false;  // nothing more is sent
-  uint64_t sent_bytes_ = 0;
+  RequestHead head_;
+  Answer answer_ = Answer::kNone;
   Code code_ = Code::kOk;
-  size_t held_bytes_ = 0;  // received, but not given back to the client's window while it does not read
+  bool has_message_ = false;  // one came
+  bool ended_ = false;
+  bool writable_noted_ = false;
+  uint64_t sent_bytes_ = 0;
+  size_t withheld_bytes_ = 0;  // received, but not given back to the client's window while it does not read
+  uint64_t accounted_queued_ = 0;
+  uint64_t accounted_held_ = 0;
   std::string status_message_;
   Deframer deframer_{0};
   SendQueue queue_;

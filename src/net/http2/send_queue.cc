@@ -33,6 +33,7 @@ void SendQueue::push(std::string_view message) {
   segment.bytes.append(prefix, kPrefixBytes);
   segment.bytes.append(message);
   queued_bytes_ += kPrefixBytes + message.size();
+  held_bytes_ += kPrefixBytes + message.size();
 }
 
 void SendQueue::push(uint64_t length, std::unique_ptr<MessageProducer> producer) {
@@ -42,6 +43,7 @@ void SendQueue::push(uint64_t length, std::unique_ptr<MessageProducer> producer)
   write_prefix(prefix, static_cast<uint32_t>(length));
   segment.bytes.append(prefix, kPrefixBytes);
   queued_bytes_ += kPrefixBytes + length;
+  held_bytes_ += kPrefixBytes;
   if (length == 0) return;
   segments_.push_back(Segment{.bytes = {}, .offset = 0, .producer = std::move(producer), .left = length});
   ++producers_;
@@ -53,6 +55,7 @@ bool SendQueue::take_bytes(Segment& segment, std::span<char>& out, size_t& taken
   segment.offset += bytes;
   taken += bytes;
   queued_bytes_ -= bytes;
+  held_bytes_ -= bytes;
   out = out.subspan(bytes);
   return segment.offset == segment.bytes.size();
 }
@@ -78,6 +81,7 @@ Status SendQueue::produce(Segment& segment, std::span<char>& out, Taken& taken) 
   taken.waits = piece->outcome == MessageProducer::Outcome::kWait && segment.left != 0;
   if (aside) {
     segment.bytes.resize(piece->bytes);
+    held_bytes_ += piece->bytes;
     take_bytes(segment, out, taken.bytes);
   } else {
     taken.bytes += piece->bytes;
@@ -146,6 +150,7 @@ void SendQueue::reset() {
   }
   front_ = 0;
   queued_bytes_ = 0;
+  held_bytes_ = 0;
   producers_ = 0;
 }
 

@@ -31,6 +31,8 @@ class SendQueue {
 
   [[nodiscard]] bool empty() const { return queued_bytes_ == 0; }
   [[nodiscard]] uint64_t queued_bytes() const { return queued_bytes_; }
+  // The part of it that is in memory.
+  [[nodiscard]] uint64_t held_bytes() const { return held_bytes_; }
   [[nodiscard]] bool has_producer() const { return producers_ != 0; }
   // As new, keeping a small buffer.
   void reset();
@@ -51,6 +53,7 @@ class SendQueue {
   std::vector<Segment> segments_;
   size_t front_ = 0;
   uint64_t queued_bytes_ = 0;
+  uint64_t held_bytes_ = 0;
   unsigned producers_ = 0;
 };
 

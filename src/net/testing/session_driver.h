@@ -32,7 +32,10 @@ class SessionDriver {
       };
       count(handler);
     });
-    session_ = std::make_unique<Http2Session>(*loop_, options_, router_, host_);
+    http_.on_request = [](HttpRequest request, EventLoop&, HttpRespond respond) {
+      respond({.status = request.method == "GET" ? 200 : 404, .headers = {}, .body = std::move(request.body)});
+    };
+    session_ = std::make_unique<Http2Session>(*loop_, options_, limits_, &router_, &http_, host_);
   }
   ~SessionDriver() {
     session_->on_closed();
@@ -74,6 +77,7 @@ class SessionDriver {
   struct Host final : ProtocolHost {
     void wake() override {}
     bool is_blocked() const override { return false; }
+    std::string peer_address() const override { return "nowhere"; }
   };
 
   void count(LambdaHandler& handler) {
@@ -82,7 +86,9 @@ class SessionDriver {
   }
 
   ServerOptions options_{.max_concurrent_streams = 100, .max_request_message_bytes = 10'000};
+  HttpLimits limits_{.body_bytes_max = 10'000};
   LambdaRouter router_;
+  LambdaHttp http_;
   Host host_;
   std::shared_ptr<Loop> loop_ = std::make_shared<Loop>(0);
   std::unique_ptr<Http2Session> session_;

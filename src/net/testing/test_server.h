@@ -18,7 +18,10 @@ struct LambdaHandler final : CallHandler {
   std::function<void(Call&)> writable;
   std::function<void(Call&)> end;
 
+  bool is_kept_when_stalled = false;
+
   Takes takes() const override { return Takes::kMany; }
+  bool ends_when_stalled() const override { return !is_kept_when_stalled; }
   void on_message(Call& call, std::string_view bytes) override {
     if (message) message(call, bytes);
   }
@@ -50,7 +53,7 @@ class LambdaRouter final : public Router {
   std::map<std::string, Make> methods_;
 };
 
-struct LambdaHttp final : HttpHandler {
+struct LambdaHttp final : WholeBodyHandler {
   std::function<void(HttpRequest, EventLoop&, HttpRespond)> on_request;
   void handle(HttpRequest request, EventLoop& loop, HttpRespond respond) override {
     on_request(std::move(request), loop, std::move(respond));

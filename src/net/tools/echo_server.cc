@@ -71,7 +71,7 @@ class EchoRouter final : public Router {
   bool has_service(std::string_view service) const override { return service == "bench.Echo"; }
 };
 
-class Ok final : public HttpHandler {
+class Ok final : public WholeBodyHandler {
  public:
   void handle(HttpRequest, EventLoop&, HttpRespond respond) override {
     respond(HttpResponse{.headers = {}, .body = "ok\n"});

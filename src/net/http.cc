@@ -1,0 +1,73 @@
+#include "net/http.h"
+
+#include <algorithm>
+
+#include "net/event_loop.h"
+#include "net/loop.h"
+
+namespace cairn::net {
+namespace {
+
+// Collects the body, which ends in time and within its bound (the session holds that) or not at all.
+class Gathering final : public ExchangeHandler {
+ public:
+  Gathering(WholeBodyHandler& handler, Exchange& exchange)
+      : handler_(handler),
+        request_(exchange.request()),
+        timer_(exchange.loop().after(exchange.limits().whole_body_timeout_ns, [&exchange] {
+          respond_whole(exchange, {.status = 408, .headers = {}, .body = "408 Request Timeout"});
+        })) {}
+
+  void on_body(Exchange&, std::string_view bytes) override { request_.body.append(bytes); }
+
+  void on_body_end(Exchange& exchange) override {
+    timer_ = nullptr;
+    handler_.handle(std::move(request_), exchange.loop(), responder(exchange));
+  }
+
+ private:
+  WholeBodyHandler& handler_;
+  HttpRequest request_;
+  std::unique_ptr<EventLoop::Timer> timer_;
+};
+
+}  // namespace
+
+bool equal_ignoring_case(std::string_view a, std::string_view b) {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](char x, char y) { return lower(x) == lower(y); });
+}
+
+std::string_view HttpRequest::header(std::string_view name) const {
+  for (const auto& [key, value] : headers) {
+    if (equal_ignoring_case(key, name)) return value;
+  }
+  return {};
+}
+
+void respond_whole(Exchange& exchange, const HttpResponse& response) {
+  exchange.respond(response, response.body.size());
+  exchange.write(response.body);
+  exchange.finish();
+}
+
+HttpRespond responder(Exchange& exchange) {
+  // The loop may be gone by then, so it is held weakly, and the exchange by its id.
+  auto& owner = static_cast<Loop&>(exchange.loop());
+  return [held = owner.weak_from_this(), id = exchange.id()](HttpResponse response) {
+    const std::shared_ptr<Loop> loop = held.lock();
+    if (loop == nullptr) return;
+    const auto answer = [id](Loop& of, const HttpResponse& given) {
+      if (Exchange* const found = of.exchanges().take(id)) respond_whole(*found, given);
+    };
+    if (loop->is_current_thread()) return answer(*loop, response);
+    Loop* const target = loop.get();
+    target->post([target, answer, given = std::move(response)] { answer(*target, given); });
+  };
+}
+
+std::unique_ptr<ExchangeHandler> WholeBodyHandler::begin(Exchange& exchange) {
+  return std::make_unique<Gathering>(*this, exchange);
+}
+
+}  // namespace cairn::net

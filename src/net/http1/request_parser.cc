@@ -1,0 +1,99 @@
+#include "net/http1/request_parser.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/http/basic_parser.hpp>
+#include <boost/beast/http/error.hpp>
+
+namespace cairn::net {
+namespace {
+
+namespace http = boost::beast::http;
+using ErrorCode = boost::beast::error_code;
+using Text = boost::beast::string_view;
+
+// As Go's: what is neither data nor the usual line of a chunk.
+constexpr int64_t kChunkExcessMax = 16 * 1024;
+constexpr int64_t kUsualChunkBytes = 16;
+
+std::string_view view_of(Text text) { return {text.data(), text.size()}; }
+
+int status_of(const ErrorCode& error) {
+  if (error == http::error::body_limit) return 413;
+  if (error == http::error::header_limit) return 431;
+  if (error == http::error::bad_transfer_encoding) return 501;
+  return 400;
+}
+
+}  // namespace
+
+struct RequestParser::Impl final : http::basic_parser<true> {
+  HttpRequest head;
+  OnBody on_body;
+  int64_t chunk_excess = 0;
+  bool is_http10 = false;
+
+  void on_request_impl(http::verb, Text method, Text text, int version, ErrorCode&) override {
+    is_http10 = version < 11;
+    head.method = view_of(method);
+    std::string_view target = view_of(text);
+    // The absolute form names the host once more.
+    if (const size_t scheme = target.find("://"); !target.starts_with('/') && scheme != std::string_view::npos) {
+      const size_t slash = target.find('/', scheme + 3);
+      target = slash == std::string_view::npos ? std::string_view("/") : target.substr(slash);
+    }
+    const size_t question = target.find('?');
+    head.path = target.substr(0, question);
+    if (question != std::string_view::npos) head.query = target.substr(question + 1);
+  }
+  void on_response_impl(int, Text, int, ErrorCode&) override {}
+  void on_field_impl(http::field, Text name, Text value, ErrorCode&) override {
+    if (!is_header_done()) head.headers.emplace_back(view_of(name), view_of(value));
+  }
+  void on_header_impl(ErrorCode&) override {}
+  void on_body_init_impl(const boost::optional<uint64_t>&, ErrorCode&) override {}
+  size_t on_body_impl(Text body, ErrorCode&) override {
+    on_body(view_of(body));
+    return body.size();
+  }
+  void on_chunk_header_impl(uint64_t size, Text extensions, ErrorCode& error) override {
+    chunk_excess += static_cast<int64_t>(extensions.size()) + 2;
+    chunk_excess -= kUsualChunkBytes + 2 * static_cast<int64_t>(std::min<uint64_t>(size, kChunkExcessMax));
+    chunk_excess = std::max<int64_t>(chunk_excess, 0);
+    if (chunk_excess > kChunkExcessMax) error = http::error::bad_chunk_extension;
+  }
+  size_t on_chunk_body_impl(uint64_t, Text body, ErrorCode&) override {
+    on_body(view_of(body));
+    return body.size();
+  }
+  void on_finish_impl(ErrorCode&) override {}
+};
+
+RequestParser::RequestParser(const HttpLimits& limits, OnBody on_body) : impl_(std::make_unique<Impl>()) {
+  impl_->on_body = std::move(on_body);
+  impl_->header_limit(limits.header_bytes_max);
+  impl_->body_limit(limits.body_bytes_max);
+}
+
+RequestParser::~RequestParser() = default;
+
+RequestParser::Progress RequestParser::put(std::string_view bytes) {
+  ErrorCode error;
+  Progress progress;
+  progress.used = impl_->put(boost::asio::buffer(bytes.data(), bytes.size()), error);
+  if (error && error != http::error::need_more) progress.refuse = status_of(error);
+  return progress;
+}
+
+bool RequestParser::has_head() const { return impl_->is_header_done(); }
+bool RequestParser::is_done() const { return impl_->is_done(); }
+HttpRequest& RequestParser::request() { return impl_->head; }
+bool RequestParser::is_http10() const { return impl_->is_http10; }
+bool RequestParser::keeps_alive() const { return impl_->keep_alive(); }
+bool RequestParser::expects_continue() const {
+  return equal_ignoring_case(impl_->head.header("expect"), "100-continue");
+}
+
+}  // namespace cairn::net

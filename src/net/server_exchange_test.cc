@@ -1,0 +1,361 @@
+// Plain HTTP as exchanges: the same handler over HTTP/1.1 and HTTP/2, bodies in pieces both ways.
+#include <chrono>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "net/testing/test_client.h"
+#include "net/testing/test_server.h"
+
+namespace cairn::net {
+namespace {
+
+struct LambdaExchange final : ExchangeHandler {
+  std::function<void(Exchange&, std::string_view)> body;
+  std::function<void(Exchange&)> body_end;
+  std::function<void(Exchange&)> writable;
+  std::function<void(Exchange&)> end;
+
+  void on_body(Exchange& exchange, std::string_view bytes) override {
+    if (body) body(exchange, bytes);
+  }
+  void on_body_end(Exchange& exchange) override {
+    if (body_end) body_end(exchange);
+  }
+  void on_writable(Exchange& exchange) override {
+    if (writable) writable(exchange);
+  }
+  void on_end(Exchange& exchange) override {
+    if (end) end(exchange);
+  }
+};
+
+struct LambdaExchanges final : HttpHandler {
+  std::function<void(Exchange&, LambdaExchange&)> make;
+  std::unique_ptr<ExchangeHandler> begin(Exchange& exchange) override {
+    auto handler = std::make_unique<LambdaExchange>();
+    make(exchange, *handler);
+    return handler;
+  }
+};
+
+// One request, sent in pieces, of either version.
+class Client {
+ public:
+  Client(const std::string& address, bool is_http2, TestClient::Options options = {}) : is_http2_(is_http2) {
+    if (is_http2) {
+      http2_ = std::make_unique<TestClient>(address, options);
+    } else {
+      fd_ = connect_to(address, options.receive_buffer_bytes);
+    }
+  }
+  ~Client() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  void begin(const std::string& method, const std::string& path, bool has_body) {
+    if (is_http2_) {
+      id_ = http2_->start(path, {}, !has_body, "", method);
+      http2_->flush();
+    } else {
+      raw(method + " " + path + " HTTP/1.1\r\nHost: x\r\n" +
+          (has_body ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n"));
+    }
+  }
+  void send(std::string_view piece) {
+    if (is_http2_) {
+      http2_->send_bytes(id_, piece);
+      http2_->flush();
+    } else {
+      raw(fmt::format("{:x}\r\n{}\r\n", piece.size(), piece));
+    }
+  }
+  void end() {
+    if (is_http2_) {
+      http2_->half_close(id_);
+      http2_->flush();
+    } else {
+      raw("0\r\n\r\n");
+    }
+  }
+  // Until the answer is whole: "status body".
+  std::string answer() {
+    if (is_http2_) {
+      EXPECT_TRUE(http2_->pump_until([&] { return http2_->stream(id_).closed; }, 30'000));
+      return http2_->stream(id_).headers[":status"] + " " + http2_->stream(id_).data;
+    }
+    std::string body;
+    const std::string got = read_until(fd_, [&](const std::string& s) { return decode(s, body); }, 10'000);
+    return got.substr(9, 3) + " " + body;
+  }
+  // Reads so long as `done` is false.
+  bool read(const std::function<bool(uint64_t bytes)>& done) {
+    if (is_http2_) return http2_->pump_until([&] { return done(http2_->stream(id_).data_bytes); });
+    return done(read_until(fd_, [&](const std::string& s) { return done(s.size()); }).size());
+  }
+  void leave() {
+    if (is_http2_) {
+      http2_->close();
+    } else {
+      ::close(std::exchange(fd_, -1));
+    }
+  }
+
+ private:
+  void raw(std::string_view bytes) { ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL); }
+  // By Content-Length or chunks.
+  static bool decode(const std::string& got, std::string& body) {
+    const size_t head = got.find("\r\n\r\n");
+    if (head == std::string::npos) return false;
+    size_t at = head + 4;
+    if (const size_t length = got.find("Content-Length: "); length < head) {
+      body = got.substr(at);
+      return body.size() >= std::stoul(got.substr(length + 16));
+    }
+    body.clear();
+    for (;;) {
+      const size_t line = got.find("\r\n", at);
+      if (line == std::string::npos) return false;
+      const size_t size = std::stoul(got.substr(at, line - at), nullptr, 16);
+      if (got.size() < line + 2 + size + 2) return false;
+      body += got.substr(line + 2, size);
+      at = line + 2 + size + 2;
+      if (size == 0) return true;
+    }
+  }
+
+  bool is_http2_;
+  std::unique_ptr<TestClient> http2_;
+  int32_t id_ = 0;
+  int fd_ = -1;
+};
+
+class ServerExchange : public testing::TestWithParam<bool> {
+ protected:
+  const std::string& start(HttpLimits limits = {}) {
+    server_ = std::make_unique<Server>(
+        ServerOptions{.listen = {{.address = "127.0.0.1:0", .http_handler = &handler_, .http_limits = limits}}},
+        &router_, nullptr);
+    address_ = server_->start().value().front();
+    return address_;
+  }
+  void TearDown() override {
+    if (server_ != nullptr) server_->stop(0);
+  }
+  void wait_for(const std::atomic<int>& value, int wanted) {
+    for (int i = 0; i < 2000 && value != wanted; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    EXPECT_EQ(value, wanted);
+  }
+
+  LambdaExchanges handler_;
+  LambdaRouter router_;
+  std::unique_ptr<Server> server_;
+  std::string address_;
+};
+INSTANTIATE_TEST_SUITE_P(Versions, ServerExchange, testing::Bool(),
+                         [](const auto& version) { return version.param ? "Http2" : "Http1"; });
+
+TEST_P(ServerExchange, PiecesGoBothWaysAndTheEndIsHeard) {
+  std::atomic<int> pieces{0};
+  std::atomic<int> ends{0};
+  handler_.make = [&](Exchange& exchange, LambdaExchange& handler) {
+    EXPECT_EQ(exchange.request().method, "POST");
+    EXPECT_EQ(exchange.request().path, "/stream");
+    EXPECT_EQ(exchange.request().query, "a=1");
+    EXPECT_EQ(exchange.request().header("Host"), "x");
+    EXPECT_TRUE(exchange.peer_address().starts_with("127.0.0.1:"));
+    exchange.respond({.status = 201, .headers = {}, .body = {}}, std::nullopt);
+    handler.body = [&](Exchange& one, std::string_view bytes) {
+      one.write("<" + std::string(bytes) + ">");
+      ++pieces;
+    };
+    handler.body_end = [](Exchange& one) {
+      one.write("end");
+      one.finish();
+    };
+    handler.end = [&](Exchange&) { ++ends; };
+  };
+  Client client(start(), GetParam());
+  client.begin("POST", "/stream?a=1", true);
+  for (int i = 1; i <= 3; ++i) {
+    client.send("piece" + std::to_string(i));
+    wait_for(pieces, i);  // heard before the next one is sent
+  }
+  client.end();
+  EXPECT_EQ(client.answer(), "201 <piece1><piece2><piece3>end");
+  wait_for(ends, 1);
+}
+
+TEST_P(ServerExchange, ALongAnswerIsWrittenAsItIsTaken) {
+  constexpr int kPieces = 500;
+  constexpr size_t kPieceBytes = 50'000;
+  std::atomic<uint64_t> queued_max{0};
+  std::atomic<int> written{0};
+  handler_.make = [&](Exchange& exchange, LambdaExchange& handler) {
+    exchange.respond({.headers = {}, .body = {}}, kPieces * kPieceBytes);
+    const auto more = [&](Exchange& one) {
+      one.write(std::string(kPieceBytes, 'x'));
+      queued_max = std::max(queued_max.load(), one.queued_bytes());
+      if (++written == kPieces) one.finish();
+    };
+    more(exchange);
+    handler.writable = more;
+  };
+  Client client(start(), GetParam(), {.receive_buffer_bytes = 65536});
+  client.begin("GET", "/", false);
+  for (int last = -1; last != written; std::this_thread::sleep_for(std::chrono::milliseconds(100))) last = written;
+  EXPECT_LT(written, kPieces / 2) << "the client has taken nothing";
+  EXPECT_EQ(client.answer(), "200 " + std::string(kPieces * kPieceBytes, 'x'));
+  EXPECT_LT(queued_max, 3 * kPieceBytes);
+}
+
+TEST_P(ServerExchange, ABodyComesNoFasterThanItIsTaken) {
+  constexpr size_t kBodyBytes = 12'000'000;
+  std::atomic<uint64_t> received{0};
+  std::atomic<EventLoop*> loop{nullptr};
+  std::atomic<uint64_t> id{0};
+  handler_.make = [&](Exchange& exchange, LambdaExchange& handler) {
+    loop = &exchange.loop();
+    id = exchange.id().value;
+    handler.body = [&](Exchange& one, std::string_view bytes) {
+      received += bytes.size();
+      one.hold_body(true);
+    };
+    handler.body_end = [&](Exchange& one) { respond_whole(one, {.headers = {}, .body = std::to_string(received)}); };
+  };
+  Client client(start(), GetParam());
+  client.begin("POST", "/", true);
+  std::thread sender([&] {
+    for (size_t sent = 0; sent < kBodyBytes; sent += 100'000) client.send(std::string(100'000, 'b'));
+    client.end();
+  });
+  uint64_t before = 0;
+  do {
+    before = received;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  } while (before != received || before == 0);
+  EXPECT_LT(received, kBodyBytes / 4);
+  std::atomic<bool> done{false};
+  std::thread taker([&] {
+    while (!done) {
+      loop.load()->post([&] {
+        if (Exchange* const found = loop.load()->find(ExchangeId{id})) found->hold_body(false);
+      });
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  });
+  if (!GetParam()) sender.join();  // the HTTP/2 client has to read the windows that it is given
+  if (GetParam()) sender.join();
+  EXPECT_EQ(client.answer(), "200 " + std::to_string(kBodyBytes));
+  done = true;
+  taker.join();
+}
+
+TEST_P(ServerExchange, AClientThatLeavesEndsTheExchangeOnce) {
+  std::atomic<int> begun{0};
+  std::atomic<int> ends{0};
+  std::vector<HttpRespond> late;
+  handler_.make = [&](Exchange& exchange, LambdaExchange& handler) {
+    ++begun;
+    late.push_back(responder(exchange));
+    handler.end = [&](Exchange&) { ++ends; };
+  };
+  Client client(start(), GetParam());
+  client.begin("POST", "/", true);
+  client.send("some");
+  wait_for(begun, 1);
+  client.leave();
+  wait_for(ends, 1);
+  for (const HttpRespond& respond : late) respond({});  // for nobody
+}
+
+TEST_P(ServerExchange, AnAbortedAnswerIsNotTakenForAWholeOne) {
+  handler_.make = [&](Exchange& exchange, LambdaExchange& handler) {
+    exchange.respond({.headers = {}, .body = {}}, 100'000);
+    exchange.write(std::string(50'000, 'x'));
+    handler.writable = [](Exchange& one) { one.abort(); };
+  };
+  Client client(start(), GetParam());
+  client.begin("GET", "/", false);
+  EXPECT_LT(client.answer().size(), 60'000U);
+}
+
+TEST_P(ServerExchange, TooLongABodyIsRefusedAsItComes) {
+  std::atomic<uint64_t> received{0};
+  handler_.make = [&](Exchange&, LambdaExchange& handler) {
+    handler.body = [&](Exchange&, std::string_view bytes) { received += bytes.size(); };
+  };
+  Client client(start({.body_bytes_max = 1000}), GetParam());
+  client.begin("POST", "/", true);
+  for (int i = 0; i < 3; ++i) client.send(std::string(400, 'b'));
+  EXPECT_TRUE(client.answer().starts_with("413 "));
+  EXPECT_LE(received, 1000U);
+}
+
+// Wants the whole body.
+struct Whole final : WholeBodyHandler {
+  void handle(HttpRequest request, EventLoop&, HttpRespond respond) override {
+    std::thread([respond, text = request.method + " " + request.body] {
+      respond({.headers = {}, .body = text});
+    }).detach();
+  }
+};
+
+TEST_P(ServerExchange, ABodyThatDoesNotEndIsGivenUp) {
+  Whole whole;
+  Server server({.listen = {{.address = "127.0.0.1:0",
+                             .http_handler = &whole,
+                             .http_limits = {.whole_body_timeout_ns = 100'000'000}}}},
+                &router_, nullptr);
+  const std::string address = server.start().value().front();
+  Client good(address, GetParam());
+  good.begin("POST", "/", true);
+  good.send("half ");
+  good.send("and half");
+  good.end();
+  EXPECT_EQ(good.answer(), "200 POST half and half");
+  Client bad(address, GetParam());
+  bad.begin("POST", "/", true);
+  bad.send("half");
+  EXPECT_EQ(bad.answer(), "408 408 Request Timeout");
+  server.stop(0);
+}
+
+TEST_P(ServerExchange, AHeadHasNoBody) {
+  handler_.make = [](Exchange& exchange, LambdaExchange&) {
+    respond_whole(exchange, {.headers = {{"Connection", "x"}, {"X-Own", "a\r\nb"}}, .body = "not sent"});
+  };
+  Client client(start(), GetParam());
+  client.begin("HEAD", "/", false);
+  if (GetParam()) {
+    EXPECT_EQ(client.answer(), "200 ");
+  } else {
+    EXPECT_FALSE(client.read([](uint64_t bytes) { return bytes > 160; }));
+  }
+}
+
+TEST(ServerExchangeLimits, HttpTakesTurnsWithGrpcOnOneConnection) {
+  TestServer server;
+  server.http.on_request = [](HttpRequest request, EventLoop&, HttpRespond respond) {
+    respond({.headers = {}, .body = request.method + " " + request.path + " " + request.body});
+  };
+  TestClient client(server.start());
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(client.unary("/test.Svc/Echo", "call").messages(), std::vector<std::string>{"call"});
+    const int32_t get = client.start("/health", {}, true, "", "GET");
+    ASSERT_TRUE(client.pump_until([&] { return client.stream(get).closed; }));
+    EXPECT_EQ(client.stream(get).data, "GET /health ");
+    EXPECT_EQ(client.stream(get).headers.at("content-length"), "12");
+    const int32_t post = client.start("/v3/kv", {}, false, "application/json");
+    client.send_bytes(post, "{}");
+    client.half_close(post);
+    ASSERT_TRUE(client.pump_until([&] { return client.stream(post).closed; }));
+    EXPECT_EQ(client.stream(post).data, "POST /v3/kv {}");
+  }
+  EXPECT_EQ(server.server().stats().http_requests, 6U);
+}
+
+}  // namespace
+}  // namespace cairn::net
