@@ -1,10 +1,14 @@
 #include "sim/directory.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/bytes.h"
+#include "base/check.h"
+#include "member/recovery/checkpoint.h"
 #include "storage/bolt/check.h"
 #include "storage/bolt/engine.h"
+#include "storage/bolt/format.h"
 #include "storage/write_buffer.h"
 #include "wal/scan.h"
 #include "wal/snap_file.h"
@@ -62,6 +66,22 @@ Status check_records(const storage::View& view, const Model& model, const Model:
   }
   if (cursor->valid()) return wrong(fmt::format("a record that nobody wrote: {}", to_hex(cursor->key())));
   return {};
+}
+
+// An index checkpoint is whole from the moment it has its name.
+Status check_checkpoint(SimFileSystem& fs, const std::string& data_dir) {
+  const std::string path =
+      data_dir + "/member/" + std::string(member::kCheckpointDirectory) + "/" + std::string(member::kCheckpointName);
+  if (!fs.exists(path)) return {};
+  member::OpenCheckpoint checkpoint;
+  CAIRN_TRY(checkpoint.file, fs.open(path, env::OpenMode::kRead));
+  std::string header(member::kCheckpointHeaderBytes, '\0');
+  CAIRN_CHECK(checkpoint.file->pread(header.data(), header.size(), 0));
+  const auto decoded = member::decode_checkpoint_header(header);
+  if (!decoded) return wrong("the index checkpoint: " + decoded.error().message);
+  checkpoint.header = *decoded;
+  const auto index = member::load_checkpoint(checkpoint);
+  return index ? Status{} : wrong("the index checkpoint: " + index.error().message);
 }
 
 }  // namespace
@@ -137,10 +157,10 @@ Result<Index> check_image(const std::string& bytes, const Model& model, bool spo
   return check_tables(*engine->view(), model);
 }
 
-Result<DirectoryState> check_directory(SimFileSystem& fs, const std::string& data_dir, const Model& model) {
+Result<DirectoryState> check_directory(SimFileSystem& fs, const Directories& directories, const Model& model) {
   DirectoryState out;
-  const std::string snap = data_dir + "/member/snap";
-  const std::string log = data_dir + "/member/wal";
+  const std::string snap = directories.data + "/member/snap";
+  const std::string& log = directories.log;
   const auto names = fs.list(log);
   if (!names || names->empty()) return out;
   out.founded = true;
@@ -165,9 +185,10 @@ Result<DirectoryState> check_directory(SimFileSystem& fs, const std::string& dat
     }
   }
 
+  CAIRN_CHECK(check_checkpoint(fs, directories.data));
   CAIRN_TRY(const storage::CheckReport report, storage::check_bolt(fs, snap + "/db", {.older_tree_too = true}));
   CAIRN_TRY(const std::string bytes, env::read_file(fs, snap + "/db"));
-  out.db_bytes = bytes.size();
+  out.in_use_bytes = report.reached_pages * report.page_bytes;
   CAIRN_TRY(out.consistent, check_image(bytes, model));
   Index lowest = out.consistent;
   if (report.both_metas_valid) {
@@ -186,6 +207,40 @@ Result<DirectoryState> check_directory(SimFileSystem& fs, const std::string& dat
     return wrong(fmt::format("the file is at {}, and the log's hard state at {}", out.consistent, scan.state.commit));
   }
   return out;
+}
+
+void SpoiledList::spoil(SimFileSystem& fs, const std::string& data_dir, Random& chance) {
+  offset_ = 0;
+  const std::string path = data_dir + "/member/snap/db";
+  const auto file = fs.open(path, env::OpenMode::kReadWrite);
+  if (!file) return;
+  const auto metas = storage::bolt::read_metas(**file, path);
+  if (!metas || metas->meta().freelist == storage::bolt::kNoFreelist) return;
+  const storage::bolt::Meta& meta = metas->meta();
+  const uint64_t offset = meta.freelist * meta.page_bytes;
+  right_.resize(meta.page_bytes);
+  if (!(*file)->pread(right_.data(), right_.size(), offset)) return;
+  const auto count = load_le<uint16_t>(right_.data() + 10);
+  const size_t end = storage::bolt::kHeaderBytes + sizeof(uint64_t) * count;
+  if (end + sizeof(uint64_t) > right_.size()) return;
+  wrong_ = right_;
+  std::fill(wrong_.begin() + static_cast<std::ptrdiff_t>(end), wrong_.end(), '\0');  // bbolt's page ends with the ids
+  if (count > 0 && chance.one_in(2)) {                                               // a page too few
+    store_le(wrong_.data() + 10, static_cast<uint16_t>(count - 1));
+  } else if (count == 0 || load_le<uint64_t>(right_.data() + end - sizeof(uint64_t)) + 1 < meta.high_water) {
+    store_le(wrong_.data() + 10, static_cast<uint16_t>(count + 1));  // one too many: it is the tree's
+    store_le(wrong_.data() + end, meta.high_water - 1);
+  }
+  if (!(*file)->pwrite(wrong_, offset) || !(*file)->fdatasync()) return;
+  offset_ = offset;
+}
+
+void SpoiledList::mend(SimFileSystem& fs, const std::string& data_dir) const {
+  if (offset_ == 0) return;
+  const auto file = fs.open(data_dir + "/member/snap/db", env::OpenMode::kReadWrite);
+  std::string found(wrong_.size(), '\0');
+  if (!file || !(*file)->pread(found.data(), found.size(), offset_) || found != wrong_) return;
+  CAIRN_ASSERT((*file)->pwrite(right_, offset_) && (*file)->fdatasync());
 }
 
 }  // namespace cairn::sim

@@ -5,6 +5,8 @@
 //
 //     newest snapshot record <= consistent index of either meta page <= last entry of the log
 //
+// An index checkpoint, where there is one, is whole.
+//
 // Source: docs/storage.md, "A commit"; docs/simulator.md, "What is checked".
 #pragma once
 
@@ -12,6 +14,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/random.h"
 #include "sim/disk/sim_fs.h"
 #include "sim/model.h"
 #include "storage/engine.h"
@@ -24,12 +27,32 @@ struct DirectoryState {
   Index snapshot;              // newest valid record
   Index consistent;            // of the newest meta page
   std::optional<Index> older;  // of the other one
-  uint64_t db_bytes = 0;
+  uint64_t in_use_bytes = 0;   // of the db: what the newest tree reaches, and the list of free pages
+};
+
+struct Directories {
+  std::string data;
+  std::string log;
 };
 
 //   errors: what is wrong
-[[nodiscard]] Result<DirectoryState> check_directory(SimFileSystem& fs, const std::string& data_dir,
+[[nodiscard]] Result<DirectoryState> check_directory(SimFileSystem& fs, const Directories& directories,
                                                      const Model& model);
+
+// What another program may leave that wrote to the db while the member was away: a list of free pages that has no seal
+// and is wrong. Nothing else changes.
+class SpoiledList {
+ public:
+  // Does nothing where there is no list.
+  void spoil(SimFileSystem& fs, const std::string& data_dir, Random& chance);
+  // Where it is still there the right one takes its place, since check_directory() wants that.
+  void mend(SimFileSystem& fs, const std::string& data_dir) const;
+
+ private:
+  uint64_t offset_ = 0;  // 0: nothing is spoiled
+  std::string right_;
+  std::string wrong_;
+};
 
 // Every table of a view against the model at the view's own consistent index, which is returned.
 [[nodiscard]] Result<Index> check_tables(const storage::View& view, const Model& model);

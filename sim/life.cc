@@ -61,12 +61,22 @@ void Life::choose_options() {
   watch_disk();
   fs_.make_durable_directories("/data");
   fs_.options().can_allocate = !chance_.one_in(6);
+  directories_ = {kDataDir, std::string(kDataDir) + "/member/wal"};
 
   member::BootstrapOptions& bootstrap = member_options_.bootstrap;
   bootstrap.name = "m0";
   bootstrap.data_dir = kDataDir;
   bootstrap.initial_cluster = {{"m0", {"http://127.0.0.1:2380"}}};
-  bootstrap.mapping_reserved_bytes = kMappingBytes;
+  if (chance_.one_in(4)) {
+    fs_.make_durable_directories("/log");
+    fs_.options().second_device = "/log";
+    directories_.log = bootstrap.wal_dir = "/log/m0";
+    coverage_.hit("lives with the log on another device");
+  }
+  bootstrap.page_bytes = chance_.one_in(3) ? uint32_t{1024} << chance_.below(7) : 4096;
+  if (chance_.one_in(4)) bootstrap.freelist_bytes_max = chance_.below(400);
+  // A small mapping is outgrown soon.
+  bootstrap.mapping_reserved_bytes = chance_.one_in(3) ? uint64_t{bootstrap.page_bytes} * 16 : kMappingBytes;
   bootstrap.poison_free_pages = true;
   bootstrap.wal.segment_bytes = uint64_t{16384} << chance_.below(5);
   bootstrap.wal.zero_ahead_bytes = 4096 << chance_.below(5);
@@ -124,12 +134,20 @@ void Life::plan_rounds() {
   for (size_t i = ends.size() - 1; i > 0; --i) std::swap(ends[i], ends[chance_.below(i + 1)]);
   ends.push_back(End::kStop);
   for (const End end : ends) rounds_.push_back(plan_round(end));
+  if (!chance_.one_in(4)) return;
+  // A member that dies while it is founded: names and files that only the kernel knows of.
+  Plan& first = rounds_.front();
+  first = plan_round(chance_.one_in(3) ? End::kPowerCut : End::kDeath);
+  first.op.reset();
+  first.at_mutation = chance_.between(1, 30);
 }
 
 Life::Plan Life::plan_round(End end) {
   Plan plan{.end = end, .requests = chance_.between(30, 90)};
   plan.small_disk = chance_.one_in(12);
   plan.stops_under_load = chance_.one_in(2);
+  if (chance_.one_in(4)) plan.second_start_after = chance_.between(1, plan.requests);
+  plan.other_program = chance_.one_in(8);
   if (chance_.one_in(4)) {
     plan.passing_op = chance_.one_in(2) ? Op::kAllocate : Op::kWrite;
     plan.passing = Fault::kNoSpace;
@@ -172,22 +190,13 @@ Life::Plan Life::plan_round(End end) {
       break;
     case End::kDiskError:
       plan.fault = Fault::kIo;
-      choose({{Op::kWrite, "/db"},
-              {Op::kSync, "/db"},
-              {Op::kWrite, ".wal"},
-              {Op::kSync, ".wal"},
-              {Op::kTruncate, ".wal"},
-              {Op::kRename, "wal"},
-              {Op::kSyncDirectory, "wal"},
-              {Op::kSync, "snap"},
-              {Op::kWrite, "snap"},
-              {Op::kRename, "snap"},
-              {Op::kSyncDirectory, "snap"},
-              {Op::kCreate, "snap"},
-              {Op::kSync, ".tmp"},
-              {Op::kWrite, ".tmp"},
-              {Op::kRead, ".wal"}},
-             10);
+      choose({{Op::kWrite, "/db"},     {Op::kSync, "/db"},    {Op::kWrite, ".wal"},         {Op::kSync, ".wal"},
+              {Op::kTruncate, ".wal"}, {Op::kRename, "wal"},  {Op::kSyncDirectory, "wal"},  {Op::kSync, "snap"},
+              {Op::kWrite, "snap"},    {Op::kRename, "snap"}, {Op::kSyncDirectory, "snap"}, {Op::kCreate, "snap"},
+              {Op::kSync, ".tmp"},     {Op::kWrite, ".tmp"},  {Op::kRead, ".wal"},          {Op::kRead, "/db"},
+              {Op::kOpen, "/db"},      {Op::kMap, "/db"},     {Op::kOpen, ".wal"},          {Op::kOpen, ".snap"},
+              {Op::kRead, ".snap"},    {Op::kList, "/wal"},   {Op::kList, "/snap"}},
+             chance_.one_in(2) ? 3 : 10);
       break;
     case End::kLogFull:
       plan.fault = Fault::kNoSpace;
@@ -213,15 +222,17 @@ void Life::arm() {
 }
 
 Fault Life::on_operation(const Operation& operation) {
+  if (aside_) return Fault::kNone;
   if (member_) member_->other_threads(operation);
   if (fs_.crashed()) return Fault::kNone;
+  const uint64_t metas_end = 2 * uint64_t{member_options_.bootstrap.page_bytes};
   const auto of = [&](Op op, const std::string& path) {
     return operation.op == op && operation.path.find(path) != std::string_view::npos;
   };
   const bool in_file = operation.path.ends_with("/db");
   const bool by_number = plan_.at_mutation > 0 && operation.number == first_mutation_ + plan_.at_mutation;
   const bool by_kind = plan_.op && plan_.nth > 0 && of(*plan_.op, plan_.path) &&
-                       (!plan_.meta_page || operation.offset < 8192) && !ending_ && --plan_.nth == 0;
+                       (!plan_.meta_page || operation.offset < metas_end) && !ending_ && --plan_.nth == 0;
   if (by_number || by_kind) {
     const std::string what = fmt::format("{} of {}", op_name(operation.op), operation.path);
     if (plan_.end == End::kDeath) {
@@ -238,11 +249,11 @@ Fault Life::on_operation(const Operation& operation) {
       coverage_.hit((plan_.fault == Fault::kIo ? "disk error in a " : "disk full in a ") +
                     std::string(op_name(operation.op)));
       fault_fired_ = true;
-      sync_failed_ = operation.op == Op::kSync;
+      if (operation.op == Op::kSync) coverage_.hit("sync that failed");
     }
     return plan_.fault;
   }
-  if (plan_.passing != Fault::kNone && in_file && operation.op == plan_.passing_op && operation.offset >= 8192 &&
+  if (plan_.passing != Fault::kNone && in_file && operation.op == plan_.passing_op && operation.offset >= metas_end &&
       member_ && member_->committing() && chance_.one_in(plan_.passing_one_in)) {
     coverage_.hit("passing fault in a " + std::string(op_name(operation.op)));
     return plan_.passing;
@@ -285,10 +296,15 @@ void Life::run_round() {
   round_requests_ = 0;
   waiting_ = 0;
   controls_.clear();
-  fault_fired_ = sync_failed_ = ending_ = stop_asked_ = false;
+  in_use_.clear();
+  fault_fired_ = ending_ = stop_asked_ = false;
   space_refusals_ = 0;
   member_options_.seed = chance_.next();
   member_options_.core.first_request_id = (round_ << 40) + 1;  // what the member proposes is not what clients propose
+  if (plan_.other_program) {
+    coverage_.hit("another program wrote to the db");
+    spoiled_.spoil(fs_, kDataDir, chance_);
+  }
   arm();
   if (start_member()) {
     for (uint64_t i = 0; i < 1 + concurrency_ / 8; ++i) client_turn();
@@ -321,8 +337,40 @@ bool Life::start_member() {
         fmt::format("the log ends at {}, and entry {} was committed", member_->log().last_index(), model_.last()));
   }
   check_state("after the start");
+  check_space();
+  in_use_.push_back({member_->apply().applied(), member_->engine().space().in_use_bytes});
+  check_durable();
   reads_->attach(*member_);
   return violation_.empty();
+}
+
+// In use is what the tree reaches, from the start: with a quota everything depends on it.
+void Life::check_space() {
+  const storage::Space space = member_->engine().space();
+  if (in_use_bytes_ > 0 && space.in_use_bytes != in_use_bytes_) {
+    violation(fmt::format("after the start {} of {} bytes are in use, and the tree reaches {}", space.in_use_bytes,
+                          space.total_bytes, in_use_bytes_));
+  }
+}
+
+// Once a member has started, nothing that it goes on from may be in the kernel's memory alone.
+void Life::check_durable() {
+  if (!violation_.empty() || fs_.crashed() || !chance_.one_in(2)) return;
+  const auto copy = fs_.clone(chance_.next());
+  copy->crash(chance_.one_in(2) ? Damage::kLoseUnsynced : Damage::kMixed);
+  spoiled_.mend(*copy, kDataDir);
+  const auto state = check_directory(*copy, directories_, model_);
+  if (!state) violation("a power cut after the start would leave: " + state.error().message);
+  if (state && !state->founded) violation("a power cut after the start would leave no log");
+}
+
+void Life::start_another() {
+  coverage_.hit("another start on the directory");
+  aside_ = true;
+  const auto other = member::bootstrap(fs_, member_options_.bootstrap);
+  aside_ = false;
+  if (other) return violation("another process starts on the directory");
+  if (other.error().code != Code::kUnavailable) violation("another start is refused with: " + other.error().message);
 }
 
 void Life::serve() {
@@ -330,6 +378,10 @@ void Life::serve() {
   uint64_t events = 0;
   while (violation_.empty()) {
     if (fs_.crashed() || member_->failure() || member_->stopped()) return;
+    if (plan_.second_start_after > 0 && round_requests_ >= plan_.second_start_after) {
+      plan_.second_start_after = 0;
+      start_another();
+    }
     if (!ending_ && round_requests_ >= plan_.requests) {
       // A round that ends in peace answers everything first.
       if (plan_.end != End::kStop && plan_.end != End::kDiskError && plan_.end != End::kLogFull) {
@@ -380,9 +432,9 @@ void Life::end_round() {
   if (stopped) coverage_.hit(saved ? "clean stops" : "stops without room for the db");
   if (saved) check_stop_left_nobody_waiting();
 
-  // The process is gone; what of the machine? After a sync that failed, memory has bytes that the disk will never get
-  // and that no later sync speaks of: neither etcd nor we can start on that, only on what the disk itself holds.
-  const bool power_cut = plan_.end == End::kPowerCut || sync_failed_ || chance_.one_in(3);
+  // The process is gone; what of the machine? After a sync that failed, its memory may have bytes that the disk does
+  // not have and that no later sync writes.
+  const bool power_cut = plan_.end == End::kPowerCut || chance_.one_in(3);
   if (power_cut) {
     cut_power();
   } else {
@@ -391,7 +443,7 @@ void Life::end_round() {
   }
   check_left_over();
   if (violation_.empty() && saved && model_.last() != Index{}) {
-    const auto state = check_directory(fs_, kDataDir, model_);
+    const auto state = check_directory(fs_, directories_, model_);
     if (state && state->consistent != model_.last()) {
       violation(fmt::format("after a clean stop the file is at {} of {}", state->consistent, model_.last()));
     }
@@ -406,7 +458,9 @@ void Life::cut_power() {
 
 void Life::check_left_over() {
   fs_.options().capacity_bytes = uint64_t{1} << 40;
-  const auto state = check_directory(fs_, kDataDir, model_);
+  spoiled_.mend(fs_, kDataDir);
+  spoiled_ = {};
+  const auto state = check_directory(fs_, directories_, model_);
   if (!state) return violation("the directory that was left: " + state.error().message);
   if (!state->founded) {
     if (model_.last() != Index{}) violation("the log is gone");
@@ -415,6 +469,7 @@ void Life::check_left_over() {
   if (state->consistent < in_file_) {
     violation(fmt::format("entry {} was said to be in the file, which is at {}", in_file_, state->consistent));
   }
+  in_use_bytes_ = state->in_use_bytes;
   coverage_.hit("log entries behind the file", state->last_entry - state->consistent);
   if (state->snapshot > Index{}) coverage_.hit("starts with a snapshot");
   note(fmt::format("left: log to {}, file at {} and {}, snapshot {}", state->last_entry, state->consistent,

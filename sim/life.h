@@ -68,6 +68,8 @@ class Life final : private MemberClient {
     uint64_t passing_one_in = 0;
     bool small_disk = false;
     bool stops_under_load = false;  // else everything is answered before
+    uint64_t second_start_after = 0;  // so many requests another process tries to start on the directory; 0: none
+    bool other_program = false;       // has written to the db before the round
   };
   struct Sent {
     member::Tag tag = 0;
@@ -78,6 +80,11 @@ class Life final : private MemberClient {
     bool refused = false;
     bool awaited = false;  // an answer must come
     uint64_t round = 0;
+  };
+  // Of the db after a commit.
+  struct InUse {
+    Index index;
+    uint64_t bytes = 0;
   };
   struct Control {
     member::Control kind;
@@ -99,6 +106,9 @@ class Life final : private MemberClient {
   void end_round();
   void cut_power();
   void check_left_over();
+  void check_space();
+  void check_durable();
+  void start_another();
   void violation(std::string text);
   void note(const std::string& text) const;
 
@@ -115,6 +125,7 @@ class Life final : private MemberClient {
   void check_answer(const Sent& sent, Code code, std::string_view text);
   void on_committed(const std::vector<raft::Entry>& entries) override;
   void on_entry(const raft::Entry& entry);
+  [[nodiscard]] bool room_lacks_for(const Sent& sent) const;
   void on_own_proposal(const member::Proposal& proposal) override;
   void on_answer(member::Tag tag, Code code, std::string_view text) override;
   void on_refused(member::Tag tag, const Error& error) override;
@@ -152,6 +163,9 @@ class Life final : private MemberClient {
   std::vector<raft::Entry> log_;  // handed over; [i] has index i + 1
   Index acknowledged_;
   Index in_file_;  // said to be in the file
+  Directories directories_;
+  SpoiledList spoiled_;
+  uint64_t in_use_bytes_ = 0;  // of the db that the last round left
 
   // the round
   Plan plan_;
@@ -159,8 +173,9 @@ class Life final : private MemberClient {
   uint64_t round_requests_ = 0;
   uint64_t waiting_ = 0;  // for answers
   std::unordered_map<member::Tag, Control> controls_;
-  bool fault_fired_ = false;  // one that ends the member
-  bool sync_failed_ = false;
+  std::vector<InUse> in_use_;  // after the start and each commit
+  bool fault_fired_ = false;   // one that ends the member
+  bool aside_ = false;         // what happens on the disk is not the member's doing
   bool ending_ = false;
   bool stop_asked_ = false;
   uint64_t space_refusals_ = 0;

@@ -24,7 +24,8 @@ Requests::Requests(Random chance, uint64_t member_id)
     : chance_(chance),
       member_id_(member_id),
       key_count_(chance_.one_in(3) ? chance_.between(2, 6) : chance_.between(10, 60)),
-      long_value_one_in_(chance_.between(8, 30)) {}
+      long_value_one_in_(chance_.between(8, 30)),
+      huge_value_one_in_(chance_.one_in(8) ? chance_.between(40, 200) : 0) {}
 
 std::string Requests::one_of(std::initializer_list<const char*> texts) {
   return *(texts.begin() + chance_.below(texts.size()));
@@ -42,6 +43,7 @@ std::string Requests::value() {
   uint64_t size = chance_.below(40);
   if (chance_.one_in(6)) size = chance_.between(100, 1500);
   if (chance_.one_in(long_value_one_in_)) size = chance_.between(3000, 17'000);  // pages of its own
+  if (huge_value_one_in_ > 0 && chance_.one_in(huge_value_one_in_)) size = chance_.between(17'000, 1'500'000);
   std::string value(size, '\0');
   uint64_t seed = chance_.next();
   for (size_t i = 0; i < size; ++i) {

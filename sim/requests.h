@@ -45,6 +45,7 @@ class Requests {
   // Of this life.
   uint64_t key_count_;
   uint64_t long_value_one_in_;
+  uint64_t huge_value_one_in_;  // up to 1.5 MB; 0: none
 };
 
 }  // namespace cairn::sim
