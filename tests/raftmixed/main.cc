@@ -1,0 +1,36 @@
+// cairn_raft_node: Cairn's members of the cluster in which tests/oracles/raftmixed puts etcd's raft beside ours.
+//
+// Reads commands from stdin and answers each on stdout (raftmixed/text.h, raftmixed/node.h):
+//
+//     life                      forgets all members
+//     member ID PRE_VOTE        a new one, not started
+//     ID command ...            for one of them
+#include <iostream>
+#include <map>
+
+#include "raftmixed/node.h"
+
+int main() {
+  using namespace cairn;
+  std::ios::sync_with_stdio(false);
+  std::map<uint64_t, raftmixed::Node> nodes;
+  std::string line;
+  std::string out;
+  while (std::getline(std::cin, line)) {
+    raftmixed::Words words(line);
+    out.clear();
+    const std::string_view first = words.next();
+    if (first == "life") {
+      nodes.clear();
+    } else if (first == "member") {
+      const uint64_t id = words.number();
+      nodes.try_emplace(id, NodeId(id), words.number() != 0);
+    } else {
+      const uint64_t id = raftmixed::Words(first).number();
+      const std::string_view command = words.next();
+      nodes.at(id).run(command, words, out);
+    }
+    out += ".\n";
+    std::cout << out << std::flush;
+  }
+}
