@@ -111,22 +111,22 @@ std::string downgrade_json(const Downgrade& downgrade) {
   return out;
 }
 
-std::string conf_state_json(const ConfState& state) {
+std::string conf_state_json(const raft::ConfState& conf) {
   std::string out = "{";
-  const auto list = [&](std::string_view key, const std::vector<uint64_t>& ids) {
+  const auto list = [&](std::string_view key, const std::vector<NodeId>& ids) {
     if (ids.empty()) return;
     fmt::format_to(std::back_inserter(out), "\"{}\":[", key);
     for (size_t i = 0; i < ids.size(); ++i) {
       if (i > 0) out += ',';
-      out += std::to_string(ids[i]);
+      out += std::to_string(ids[i].value);
     }
     out += "],";
   };
-  list("voters", state.voters);
-  list("learners", state.learners);
-  list("voters_outgoing", state.voters_outgoing);
-  list("learners_next", state.learners_next);
-  out += state.auto_leave ? "\"auto_leave\":true}" : "\"auto_leave\":false}";
+  list("voters", conf.voters);
+  list("learners", conf.learners);
+  list("voters_outgoing", conf.voters_outgoing);
+  list("learners_next", conf.learners_next);
+  out += conf.auto_leave ? "\"auto_leave\":true}" : "\"auto_leave\":false}";
   return out;
 }
 

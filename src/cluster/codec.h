@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "cluster/membership.h"
+#include "raft/types.h"
 
 namespace cairn::cluster {
 
@@ -33,17 +34,8 @@ namespace cairn::cluster {
 [[nodiscard]] Result<Downgrade> parse_downgrade(std::string_view json);
 
 // raftpb.ConfState, value of meta/confState: {"voters":[1,2],"learners":[3],"auto_leave":false}
-struct ConfState {
-  std::vector<uint64_t> voters;
-  std::vector<uint64_t> learners;
-  std::vector<uint64_t> voters_outgoing;
-  std::vector<uint64_t> learners_next;
-  bool auto_leave = false;
-
-  friend bool operator==(const ConfState&, const ConfState&) = default;
-};
-[[nodiscard]] std::string conf_state_json(const ConfState& state);
-[[nodiscard]] Result<ConfState> parse_conf_state(std::string_view json);
+[[nodiscard]] std::string conf_state_json(const raft::ConfState& conf);
+[[nodiscard]] Result<raft::ConfState> parse_conf_state(std::string_view json);
 
 // ---- v2 requests in the log of 3.4 and 3.5
 

@@ -43,15 +43,19 @@ Result<Downgrade> parse_downgrade(std::string_view text) {
   return downgrade;
 }
 
-Result<ConfState> parse_conf_state(std::string_view text) {
+Result<raft::ConfState> parse_conf_state(std::string_view text) {
   CAIRN_TRY(const json::object in, json::parse_object(text, "confState"));
-  ConfState state;
-  CAIRN_TRY(state.voters, json::get_u64s(in, "voters"));
-  CAIRN_TRY(state.learners, json::get_u64s(in, "learners"));
-  CAIRN_TRY(state.voters_outgoing, json::get_u64s(in, "voters_outgoing"));
-  CAIRN_TRY(state.learners_next, json::get_u64s(in, "learners_next"));
-  CAIRN_TRY(state.auto_leave, json::get_bool(in, "auto_leave"));
-  return state;
+  const auto ids = [&in](const char* key) -> Result<std::vector<NodeId>> {
+    CAIRN_TRY(const std::vector<uint64_t> numbers, json::get_u64s(in, key));
+    return std::vector<NodeId>(numbers.begin(), numbers.end());
+  };
+  raft::ConfState conf;
+  CAIRN_TRY(conf.voters, ids("voters"));
+  CAIRN_TRY(conf.learners, ids("learners"));
+  CAIRN_TRY(conf.voters_outgoing, ids("voters_outgoing"));
+  CAIRN_TRY(conf.learners_next, ids("learners_next"));
+  CAIRN_TRY(conf.auto_leave, json::get_bool(in, "auto_leave"));
+  return conf;
 }
 
 Result<MemberChange> decode_change(ConfChangeType type, NodeId node, std::string_view context) {

@@ -60,20 +60,18 @@ TEST(MemberJson, RefusesWhatIsNot) {
 }
 
 TEST(ConfStateJson, IsWhatEtcdWrites) {
-  ConfState state{.voters = {2353679005319203519u, 12279896397634329538u},
-                  .learners = {},
-                  .voters_outgoing = {},
-                  .learners_next = {}};
+  raft::ConfState state;
+  state.voters = {NodeId(2353679005319203519u), NodeId(12279896397634329538u)};
   EXPECT_EQ(conf_state_json(state), R"({"voters":[2353679005319203519,12279896397634329538],"auto_leave":false})");
-  state.learners = {1};
-  state.voters_outgoing = {2};
-  state.learners_next = {3, UINT64_MAX};
+  state.learners = {NodeId(1)};
+  state.voters_outgoing = {NodeId(2)};
+  state.learners_next = {NodeId(3), NodeId(UINT64_MAX)};
   state.auto_leave = true;
   EXPECT_EQ(conf_state_json(state),
             R"({"voters":[2353679005319203519,12279896397634329538],"learners":[1],"voters_outgoing":[2],)"
             R"("learners_next":[3,18446744073709551615],"auto_leave":true})");
   EXPECT_EQ(*parse_conf_state(conf_state_json(state)), state);
-  EXPECT_EQ(*parse_conf_state("{}"), ConfState()) << "3.7 leaves out auto_leave";
+  EXPECT_EQ(*parse_conf_state("{}"), raft::ConfState()) << "3.7 leaves out auto_leave";
   EXPECT_FALSE(parse_conf_state(R"({"voters":[1.0]})"));
 }
 

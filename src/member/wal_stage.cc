@@ -4,16 +4,10 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "raft/conf_change.h"
 #include "wal/snap_file.h"
 
 namespace cairn::member {
-
-wal::ConfState to_wal(const raft::ConfState& conf) {
-  return {conf.voters, conf.learners, conf.voters_outgoing, conf.learners_next, conf.auto_leave};
-}
-raft::ConfState to_raft(const wal::ConfState& conf) {
-  return {conf.voters, conf.learners, conf.voters_outgoing, conf.learners_next, conf.auto_leave};
-}
 
 WalStage::WalStage(env::FileSystem& fs, std::unique_ptr<wal::Log> log, std::string snap_directory)
     : fs_(fs), log_(std::move(log)), snap_directory_(std::move(snap_directory)) {}
@@ -53,10 +47,10 @@ Result<WalDone> WalStage::run(WalWrite write) {
 // False: there was no space for it; a later one is as good.
 Result<bool> WalStage::save_snapshot(const SnapshotPoint& point) {
   CAIRN_ASSERT(point.index <= durable_commit_ && point.index <= log_->last_synced_index());
-  const wal::SnapshotRecord record{point.index, point.term, to_wal(point.conf_state)};
+  const wal::SnapshotRecord record{point.index, point.term, raft::encode(point.conf_state)};
   if (CAIRN_MUTANT("server.snapshot_record_before_file")) CAIRN_CHECK(log_->save_snapshot(record));
-  const Status written = wal::write_snapshot_file(fs_, snap_directory_,
-                                                  {point.index, point.term, to_wal(point.conf_state), *point.members});
+  const Status written =
+      wal::write_snapshot_file(fs_, snap_directory_, {point.index, point.term, *record.conf_state, *point.members});
   if (!written && written.error().code == Code::kResourceExhausted) {
     log::warn("no space for a .snap file; the log keeps what it would stand for",
               {{"snapshot-index", point.index.value}, {"error", written.error().message}});

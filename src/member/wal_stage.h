@@ -35,7 +35,4 @@ class WalStage {
   uint64_t written_bytes_ = 0;
 };
 
-[[nodiscard]] wal::ConfState to_wal(const raft::ConfState& conf);
-[[nodiscard]] raft::ConfState to_raft(const wal::ConfState& conf);
-
 }  // namespace cairn::member

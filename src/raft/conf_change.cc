@@ -82,6 +82,33 @@ Result<ConfState> change_simply(const ConfState& conf, const ConfChange& change)
   return next;
 }
 
+void append_ids(std::string& out, uint32_t field, const Ids& ids) {
+  for (const NodeId id : ids) wire::append_varint_field(out, field, id.value);
+}
+
+// A repeated number: proto2 writes it unpacked; packed must be read as well.
+bool read_ids(wire::Reader& in, Ids& ids) {
+  if (in.type() == wire::Type::kVarint) {
+    ids.emplace_back(in.varint());
+    return in.ok();
+  }
+  const std::string_view packed = in.bytes();
+  if (!in.ok()) return false;
+  uint64_t value = 0;
+  unsigned shift = 0;
+  for (const char c : packed) {
+    const auto byte = static_cast<uint8_t>(c);
+    if (shift > 63) return false;
+    value |= uint64_t{byte & 0x7fu} << shift;
+    shift += 7;
+    if ((byte & 0x80) != 0) continue;
+    ids.emplace_back(value);
+    value = 0;
+    shift = 0;
+  }
+  return shift == 0;
+}
+
 Error malformed() { return {Code::kDataLoss, "raft: malformed conf change"}; }
 
 Result<ConfChangeType> decode_type(uint64_t number) {
@@ -184,6 +211,35 @@ Result<ConfChange> decode_conf_change_v2(std::string_view bytes) {
   }
   if (!in.ok()) return std::unexpected(malformed());
   return change;
+}
+
+std::string encode(const ConfState& conf) {
+  std::string bytes;
+  append_ids(bytes, 1, conf.voters);
+  append_ids(bytes, 2, conf.learners);
+  append_ids(bytes, 3, conf.voters_outgoing);
+  append_ids(bytes, 4, conf.learners_next);
+  wire::append_varint_field(bytes, 5, conf.auto_leave ? 1 : 0);
+  return bytes;
+}
+
+Result<ConfState> decode_conf_state(std::string_view bytes) {
+  ConfState conf;
+  wire::Reader in(bytes);
+  while (in.next()) {
+    bool ok = true;
+    switch (in.field()) {
+      case 1: ok = read_ids(in, conf.voters); break;
+      case 2: ok = read_ids(in, conf.learners); break;
+      case 3: ok = read_ids(in, conf.voters_outgoing); break;
+      case 4: ok = read_ids(in, conf.learners_next); break;
+      case 5: conf.auto_leave = in.boolean(); break;
+      default: break;
+    }
+    if (!ok) return fail(Code::kDataLoss, "raft: malformed configuration");
+  }
+  if (!in.ok()) return fail(Code::kDataLoss, "raft: malformed configuration");
+  return conf;
 }
 
 Result<ConfChange> decode_conf_change(EntryType type, std::string_view bytes) {

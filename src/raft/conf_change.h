@@ -29,6 +29,11 @@ namespace cairn::raft {
 //   errors: kDataLoss
 [[nodiscard]] Result<ConfChangeV1> decode_conf_change_v1(std::string_view bytes);
 [[nodiscard]] Result<ConfChange> decode_conf_change_v2(std::string_view bytes);
+// raftpb.ConfState, as etcd 3.4 to 3.6 write it: auto_leave also when it is false. All versions read that.
+[[nodiscard]] std::string encode(const ConfState& conf);
+// Packed numbers and unknown fields are read as well.
+//   errors: kDataLoss
+[[nodiscard]] Result<ConfState> decode_conf_state(std::string_view bytes);
 // By the type of the entry that carries it. needs: type is one of the two conf change types
 [[nodiscard]] Result<ConfChange> decode_conf_change(EntryType type, std::string_view bytes);
 

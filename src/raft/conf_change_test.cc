@@ -132,5 +132,23 @@ TEST(ConfChange, RandomChangesKeepEveryListSortedAndApart) {
   }
 }
 
+TEST(ConfState, IsEtcds) {
+  ConfState conf;
+  conf.voters = {NodeId(0x20a9f295c3588abf), NodeId(0x494560839c463357)};
+  conf.learners = {NodeId(0xaa6af4b64397dbc2)};
+  const std::string bytes = encode(conf);
+  EXPECT_EQ(to_hex(bytes), "08bf95e29adcd2fcd42008d7e698e2b990d8a24910c2b7df9ce496bdb5aa012800");
+  EXPECT_EQ(*decode_conf_state(bytes), conf);
+}
+
+TEST(ConfState, ReadsPackedNumbersAndMissingFields) {
+  EXPECT_EQ(*decode_conf_state(""), ConfState{});
+  const auto packed = decode_conf_state("\x0a\x03\x01\xac\x02\x28\x01");
+  ASSERT_TRUE(packed);
+  EXPECT_EQ(packed->voters, (std::vector{NodeId(1), NodeId(300)}));
+  EXPECT_TRUE(packed->auto_leave);
+  EXPECT_FALSE(decode_conf_state("\x0a\x01\x80"));
+}
+
 }  // namespace
 }  // namespace cairn::raft

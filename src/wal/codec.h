@@ -22,13 +22,11 @@ char* put_entry_head(char* to, const Entry& entry);
 [[nodiscard]] std::string encode_metadata(const Metadata& metadata);
 [[nodiscard]] std::string encode_hard_state(const HardState& state);
 [[nodiscard]] std::string encode_snapshot_record(const SnapshotRecord& record);
-[[nodiscard]] std::string encode_conf_state(const ConfState& state);
 
-// nullopt: not such a message. Metadata and ConfState skip unknown fields.
+// nullopt: not such a message. Metadata skips unknown fields.
 [[nodiscard]] std::optional<Entry> decode_entry(std::string_view bytes);  // data is a view of `bytes`
 [[nodiscard]] std::optional<Metadata> decode_metadata(std::string_view bytes);
 [[nodiscard]] std::optional<HardState> decode_hard_state(std::string_view bytes);
 [[nodiscard]] std::optional<SnapshotRecord> decode_snapshot_record(std::string_view bytes);
-[[nodiscard]] std::optional<ConfState> decode_conf_state(std::string_view bytes);
 
 }  // namespace cairn::wal

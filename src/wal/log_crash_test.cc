@@ -12,6 +12,7 @@
 namespace cairn::wal {
 namespace {
 
+using testing::kConfState;
 using testing::make_entry;
 using testing::views;
 
@@ -131,7 +132,7 @@ class CrashRun {
     const uint64_t commit = now_.hard.commit.value;
     if (commit <= newest) return true;
     const Index index(random_.between(newest + 1, commit));
-    const SnapshotRecord record{index, now_.entries.at(index.value).term, ConfState{.voters = {NodeId(1)}}};
+    const SnapshotRecord record{index, now_.entries.at(index.value).term, kConfState};
     if (!write_file(record)) return false;
     now_.snapshots.push_back(record);
     note();
@@ -141,7 +142,7 @@ class CrashRun {
   bool leader_snapshot() {
     if (!random_.one_in(4) || now_.hard.term.value == 0) return true;
     const HardState hard{now_.hard.term + 2, NodeId(0), Index(now_.last + random_.between(1, 20))};
-    const SnapshotRecord record{hard.commit, hard.term, ConfState{.voters = {NodeId(1)}}};
+    const SnapshotRecord record{hard.commit, hard.term, kConfState};
     if (!write_file(record)) return false;
     now_.snapshots.push_back(record);
     note();

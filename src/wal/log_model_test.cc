@@ -10,6 +10,7 @@
 namespace cairn::wal {
 namespace {
 
+using testing::kConfState;
 using testing::make_entry;
 using testing::make_state;
 using testing::TempDir;
@@ -86,7 +87,7 @@ class ModelRun {
   }
 
   void record_snapshot(uint64_t index, Term term, const HardState& state = {}) {
-    const SnapshotRecord record{Index(index), term, ConfState{.voters = {NodeId(1)}}};
+    const SnapshotRecord record{Index(index), term, kConfState};
     ASSERT_TRUE(log_->save_snapshot(record, state));
     model_.snapshots.push_back(record);
   }
@@ -209,7 +210,7 @@ TEST(LogModel, NoFlippedBitChangesHistory) {
       ASSERT_TRUE(log->save(views({make_entry(i, 1 + i / 4, "some bytes that are not zero")}),
                             make_state(1 + i / 4, 0x20a9f295c3588abf, i), true));
       if (i != 4) continue;
-      ASSERT_TRUE(log->save_snapshot({Index(3), Term(1), ConfState{.voters = {NodeId(1)}}}));
+      ASSERT_TRUE(log->save_snapshot({Index(3), Term(1), kConfState}));
     }
     whole = testing::read_all(path);
     ASSERT_TRUE(scan_directory(env::posix_fs(), dir / "wal", collect(history)).has_value());

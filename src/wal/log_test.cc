@@ -221,7 +221,7 @@ TEST_F(LogTest, ReleasedSegmentsBecomeSparesOfZerosOrGo) {
   const auto log = create(options);
   fill(*log, 1, 100);
   const size_t before = log->segment_count();
-  ASSERT_TRUE(log->save_snapshot({Index(60), Term(1), ConfState{}}));
+  ASSERT_TRUE(log->save_snapshot({Index(60), Term(1), ""}));
   const size_t count = log->release(Index(60));
   EXPECT_GT(count, 1u);
   EXPECT_EQ(log->segment_count(), before - count);
@@ -240,7 +240,7 @@ TEST_F(LogTest, AReleasedSegmentThatIsBeingReadIsNotOverwritten) {
   const Options options = small();
   const auto log = create(options);
   fill(*log, 1, 100);
-  ASSERT_TRUE(log->save_snapshot({Index(90), Term(1), ConfState{}}));
+  ASSERT_TRUE(log->save_snapshot({Index(90), Term(1), ""}));
   bool released = false;
   const auto all = log->index()->read(Index(1), Index(100), UINT64_MAX, [&](const Entry& entry) {
     if (!released) {
@@ -261,7 +261,7 @@ TEST_F(LogTest, AStartFromTheSnapshotIsPossibleAfterEveryRelease) {
     fill(*log, i, i + 1);
     const uint64_t snapshot = i - std::min(i, i % 7);
     if (Index(snapshot) <= log->newest_snapshot_index()) continue;
-    ASSERT_TRUE(log->save_snapshot({Index(snapshot), Term(1), ConfState{}}));
+    ASSERT_TRUE(log->save_snapshot({Index(snapshot), Term(1), ""}));
     log->release(Index(snapshot));
     run_spares(*log);
     ASSERT_LE(parse_segment_name(segment_names().front())->first, Index(snapshot));
@@ -278,7 +278,7 @@ TEST_F(LogTest, ALeadersSnapshotBeginsTheLogAnew) {
   {
     const auto log = create(options);
     fill(*log, 1, 10);
-    ASSERT_TRUE(log->save_snapshot({Index(5000), Term(5), ConfState{}}, make_state(5, 0, 5000)));
+    ASSERT_TRUE(log->save_snapshot({Index(5000), Term(5), ""}, make_state(5, 0, 5000)));
     EXPECT_EQ(log->last_index(), Index(5000));
     fill(*log, 5001, 5100, 5);
     EXPECT_EQ(log->release(Index(5000)), 0u);  // the first segment holds the snapshot's record
@@ -363,7 +363,7 @@ TEST_F(LogTest, OlderSegmentsBehindAHoleAreIgnoredAndRemovedByTheNextRelease) {
   {
     const auto log = create(options);
     fill(*log, 1, 100);
-    ASSERT_TRUE(log->save_snapshot({Index(99), Term(1), ConfState{}}));
+    ASSERT_TRUE(log->save_snapshot({Index(99), Term(1), ""}));
   }
   const std::vector<std::string> files = segment_names();
   ASSERT_TRUE(fs_.remove(wal_ + "/" + files[1]));
@@ -446,7 +446,7 @@ TEST_F(LogTest, ReadersAndTheSparePreparerRunBesideTheWriter) {
   for (uint64_t i = 1; i < 30'000; ++i) {
     fill(*log, i, i + 1);
     if (i % 1000 == 0) {
-      ASSERT_TRUE(log->save_snapshot({Index(i), Term(1), ConfState{}}));
+      ASSERT_TRUE(log->save_snapshot({Index(i), Term(1), ""}));
       log->release(Index(i - 500));
     }
   }

@@ -191,26 +191,6 @@ TEST(Record, EveryFlippedBitIsNoticed) {
   EXPECT_LE(type_changes, 8);
 }
 
-TEST(Codec, ConfStateIsEtcds) {
-  const ConfState state{.voters = {NodeId(0x20a9f295c3588abf), NodeId(0x494560839c463357)},
-                        .learners = {NodeId(0xaa6af4b64397dbc2)},
-                        .voters_outgoing = {},
-                        .learners_next = {},
-                        .auto_leave = false};
-  const std::string bytes = encode_conf_state(state);
-  EXPECT_EQ(to_hex(bytes), "08bf95e29adcd2fcd42008d7e698e2b990d8a24910c2b7df9ce496bdb5aa012800");
-  EXPECT_EQ(decode_conf_state(bytes), state);
-}
-
-TEST(Codec, ConfStateReadsPackedNumbersAndMissingFields) {
-  EXPECT_EQ(decode_conf_state(""), ConfState{});
-  const auto packed = decode_conf_state(bytes_of("0a03 01ac02 2801"));
-  ASSERT_TRUE(packed);
-  EXPECT_EQ(packed->voters, (std::vector{NodeId(1), NodeId(300)}));
-  EXPECT_TRUE(packed->auto_leave);
-  EXPECT_FALSE(decode_conf_state(bytes_of("0a01 80")));
-}
-
 TEST(Codec, MissingScalarsAreZeroAsVersion37WritesThem) {
   EXPECT_EQ(decode_hard_state(""), HardState{});
   EXPECT_EQ(decode_hard_state(bytes_of("0802")), make_state(2, 0, 0));

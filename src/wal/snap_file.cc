@@ -30,12 +30,7 @@ bool parse_metadata(std::string_view bytes, SnapshotFile& snapshot) {
   wire::Reader in(bytes);
   while (in.next()) {
     switch (in.field()) {
-      case 1: {
-        std::optional<ConfState> state = decode_conf_state(in.bytes());
-        if (!state) return false;
-        snapshot.conf_state = std::move(*state);
-        break;
-      }
+      case 1: snapshot.conf_state = in.bytes(); break;
       case 2: snapshot.index = Index(in.varint()); break;
       case 3: snapshot.term = Term(in.varint()); break;
       default: break;
@@ -76,7 +71,7 @@ std::optional<SnapshotName> parse_snapshot_name(std::string_view file_name) {
 
 std::string encode_snapshot_file(const SnapshotFile& snapshot) {
   std::string metadata;
-  wire::append_bytes_field(metadata, 1, encode_conf_state(snapshot.conf_state));
+  wire::append_bytes_field(metadata, 1, snapshot.conf_state);
   wire::append_varint_field(metadata, 2, snapshot.index.value);
   wire::append_varint_field(metadata, 3, snapshot.term.value);
   std::string data;

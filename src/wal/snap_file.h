@@ -22,7 +22,7 @@ namespace cairn::wal {
 struct SnapshotFile {
   Index index;
   Term term;
-  ConfState conf_state;
+  std::string conf_state;  // encoded, as in SnapshotRecord
   std::string data;
 
   friend bool operator==(const SnapshotFile&, const SnapshotFile&) = default;

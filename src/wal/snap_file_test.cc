@@ -15,7 +15,7 @@ using testing::write_all;
 SnapshotFile make_snapshot(uint64_t index, uint64_t term) {
   return {.index = Index(index),
           .term = Term(term),
-          .conf_state = {.voters = {NodeId(1), NodeId(0x20a9f295c3588abf)}, .learners = {NodeId(3)}},
+          .conf_state = "what it is does not matter here",
           .data = "{\"Root\":{}}"};
 }
 

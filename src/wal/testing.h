@@ -19,6 +19,9 @@
 
 namespace cairn::wal::testing {
 
+// An encoded configuration with member 1 as its voter, as etcd writes it.
+inline const std::string kConfState{"\x08\x01\x28\x00", 4};
+
 // A file of given bytes, read only.
 class MemFile final : public env::File {
  public:

@@ -7,7 +7,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "base/strong.h"
 
@@ -44,22 +43,12 @@ struct HardState {
   friend bool operator==(const HardState&, const HardState&) = default;
 };
 
-// raftpb.ConfState.
-struct ConfState {
-  std::vector<NodeId> voters;
-  std::vector<NodeId> learners;
-  std::vector<NodeId> voters_outgoing;
-  std::vector<NodeId> learners_next;
-  bool auto_leave = false;
-
-  friend bool operator==(const ConfState&, const ConfState&) = default;
-};
-
-// walpb.Snapshot: names the .snap file (term, index). Versions before 3.5 write no conf_state.
+// walpb.Snapshot: names the .snap file (term, index). Versions before 3.5 write no conf_state, which is an encoded
+// raftpb.ConfState (raft/conf_change.h); what is in it does not matter here.
 struct SnapshotRecord {
   Index index;
   Term term;
-  std::optional<ConfState> conf_state;
+  std::optional<std::string> conf_state;
 
   friend bool operator==(const SnapshotRecord&, const SnapshotRecord&) = default;
 };

@@ -256,14 +256,7 @@ void ApplyCore::store_member(NodeId id) {
 
 void ApplyCore::store_conf_state() {
   if (schema_ == Schema::k3_4) return;
-  const auto values = [](const std::vector<NodeId>& ids) {
-    std::vector<uint64_t> out;
-    for (const NodeId id : ids) out.push_back(id.value);
-    return out;
-  };
-  const cluster::ConfState state{values(conf_.voters), values(conf_.learners), values(conf_.voters_outgoing),
-                                 values(conf_.learners_next), conf_.auto_leave};
-  store_.tables().put(Table::kMeta, "confState", cluster::conf_state_json(state));
+  store_.tables().put(Table::kMeta, "confState", cluster::conf_state_json(conf_));
 }
 
 void ApplyCore::rewrite_members(const cluster::Membership& old) {

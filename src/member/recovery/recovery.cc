@@ -24,7 +24,7 @@ using storage::Table;
 struct Meta {
   Index consistent_index;
   Term term;
-  std::optional<cluster::ConfState> conf;
+  std::optional<raft::ConfState> conf;
   std::string storage_version;
   int64_t scheduled_compaction = 0;
   int64_t finished_compaction = 0;
@@ -67,17 +67,6 @@ Status for_each(const storage::View& view, Table table, const Visit& visit) {
     CAIRN_CHECK(cursor->next());
   }
   return {};
-}
-
-std::vector<NodeId> node_ids(const std::vector<uint64_t>& ids) {
-  std::vector<NodeId> out;
-  for (const uint64_t id : ids) out.emplace_back(id);
-  return out;
-}
-
-raft::ConfState to_raft(const cluster::ConfState& conf) {
-  return {node_ids(conf.voters), node_ids(conf.learners), node_ids(conf.voters_outgoing), node_ids(conf.learners_next),
-          conf.auto_leave};
 }
 
 // What members, from 3.5 on, say about themselves and about versions.
@@ -142,7 +131,7 @@ Status recover_members_from_log(const RecoveryInput& input, const std::optional<
   Index from{1};
   if (snapshot) {
     CAIRN_TRY(state.members, cluster::read_v2_store(snapshot->data));
-    state.conf = member::to_raft(snapshot->conf_state);
+    CAIRN_TRY(state.conf, raft::decode_conf_state(snapshot->conf_state));
     from = snapshot->index + 1;
   }
   if (from > applied) return {};
@@ -184,7 +173,7 @@ Status recover_members_from_tables(const storage::View& view, const Meta& meta, 
   state.conf.voters = state.members.voters();
   state.conf.learners = state.members.learners();
   if (meta.conf) {
-    raft::ConfState stored = to_raft(*meta.conf);
+    raft::ConfState stored = *meta.conf;
     if (all_members(stored) == all_members(state.conf)) {
       state.conf = std::move(stored);
     } else {
