@@ -16,8 +16,10 @@ using storage::Table;
 
 constexpr std::string_view kMagic = "CAIRNCKP";
 constexpr uint32_t kVersion = 1;
-constexpr size_t kCheckedFrom = 16;        // what the header's checksum covers begins here
-constexpr size_t kWriteBytes = 256 << 10;  // one pwrite
+constexpr size_t kCheckedFrom = 16;              // what the header's checksum covers begins here
+constexpr size_t kWriteBytes = 256 << 10;        // one pwrite
+constexpr uint64_t kTailRecordsCheap = 500'000;  // a start reads so many beside the checkpoint in a tenth of a second
+constexpr size_t kScratchBytesMax = 8 << 20;     // what is kept for the next checkpoint
 
 // Why the checkpoint cannot stand for the db's records up to its revision; "" when it can.
 std::string misfit(const CheckpointHeader& header, const CheckpointTarget& target) {
@@ -143,12 +145,15 @@ Result<OpenCheckpoint> open_checkpoint(env::FileSystem& fs, const std::string& p
   return out;
 }
 
-Result<std::unique_ptr<mvcc::Index>> load_checkpoint(const OpenCheckpoint& checkpoint) {
+Result<std::unique_ptr<mvcc::Index>> load_checkpoint(const OpenCheckpoint& checkpoint, unsigned threads) {
   const CheckpointHeader& header = checkpoint.header;
-  const auto bytes = std::make_unique_for_overwrite<char[]>(header.index_bytes);
-  CAIRN_TRY(const size_t count, checkpoint.file->pread(bytes.get(), header.index_bytes, kCheckpointHeaderBytes));
+  const mvcc::ReadAt read = [&file = *checkpoint.file](char* to, uint64_t size, uint64_t offset) -> Status {
+    CAIRN_TRY(const size_t count, file.pread(to, size, kCheckpointHeaderBytes + offset));
+    if (count < size) return fail(Code::kDataLoss, "server: index checkpoint: cut off at offset {}", offset + count);
+    return {};
+  };
   auto index = std::make_unique<mvcc::Index>();
-  CAIRN_TRY(const mvcc::LoadedIndex loaded, mvcc::load_index({bytes.get(), count}, *index));
+  CAIRN_TRY(const mvcc::LoadedIndex loaded, mvcc::load_index(read, header.index_bytes, *index, {.threads = threads}));
   if (loaded.revision != header.revision || loaded.compacted != header.compact_revision) {
     return fail(Code::kDataLoss, "server: index checkpoint: header and index name different revisions");
   }
@@ -188,7 +193,8 @@ bool CheckpointWriter::is_due(const Published& state, bool stopping) const {
   const auto records = static_cast<uint64_t>(kv.revision - compact) + (compact > 0 ? keys : 0);
   const uint64_t behind = usable ? static_cast<uint64_t>(static_cast<int64_t>(kv.changes) - base_changes_) : records;
   const uint64_t enough =
-      stopping ? options_.changes_min_at_stop : std::max({options_.changes_min, keys / 4, records / 16});
+      stopping ? options_.changes_min_at_stop
+               : std::max({options_.changes_min, keys / 4, std::min(records / 4, records / 16 + kTailRecordsCheap)});
   if (behind < enough) return false;
   if (usable || compact == 0) return true;
   // The pass is still taking records away; a checkpoint at its end is smaller.
@@ -228,10 +234,12 @@ Result<CheckpointWriter::Step> CheckpointWriter::consider(bool stopping) {
     header.compact_revision = std::max<int64_t>(state.kv.compact_revision, 0);
     work->changes = state.kv.changes;
     work->pin = guard.pin(header.compact_revision);
-    work->saver.emplace(state.kv.root, header.compact_revision);
+    work->saver.emplace(state.kv.root, header.compact_revision, std::move(saver_scratch_));
   }
   CAIRN_CHECK(fs_.make_directories(options_.directory));
   CAIRN_TRY(work->file, fs_.open(path_ + ".tmp", env::OpenMode::kCreateEmpty));
+  work->out = std::move(out_scratch_);
+  work->out.clear();
   work_ = std::move(work);
   return Step::kMore;
 }
@@ -274,6 +282,8 @@ Status CheckpointWriter::write_piece() {
   Work& work = *work_;
   const bool more = work.saver->next(work.out, options_.keys_per_step);
   if (!more) {
+    saver_scratch_ = work.saver->take_scratch();
+    if (saver_scratch_.capacity() > kScratchBytesMax) saver_scratch_ = {};
     work.saver.reset();
     work.pin.release();
   }
@@ -301,6 +311,7 @@ Status CheckpointWriter::finish() {
   base_ = {.usable = true, .revision = work.header.revision, .changes = 0};
   base_changes_ = static_cast<int64_t>(work.changes);
   ++written_count_;
+  if (work.out.capacity() <= kScratchBytesMax) out_scratch_ = std::move(work.out);
   work_.reset();
   return {};
 }

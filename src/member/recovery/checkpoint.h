@@ -74,15 +74,17 @@ struct OpenCheckpoint {
 [[nodiscard]] Result<OpenCheckpoint> open_checkpoint(env::FileSystem& fs, const std::string& path,
                                                      const CheckpointTarget& target);
 // The index as of header.revision; nothing is published.
-//   errors: why it cannot be used
-[[nodiscard]] Result<std::unique_ptr<mvcc::Index>> load_checkpoint(const OpenCheckpoint& checkpoint);
+//   threads: that share the work, the caller's included
+//   errors:  why it cannot be used
+[[nodiscard]] Result<std::unique_ptr<mvcc::Index>> load_checkpoint(const OpenCheckpoint& checkpoint,
+                                                                   unsigned threads = 1);
 
 struct CheckpointOptions {
   std::string directory;  // where the file goes; made when it is missing
   env::FileIdentity db;
-  // Due when as many records were made since the last one, and a quarter of the keys, and a 16th of all records: what
-  // is written over time stays in proportion to what is put (a record is some five bytes, a key some twenty), also
-  // where few keys have many revisions, and a start has little to read on top of it.
+  // Due when as many records were made since the last one, and a quarter of the keys, and a quarter of all records
+  // (of many, a 16th and a bit): what is written over time stays in proportion to what is put (a record is some five
+  // bytes, a key some twenty), also where few keys have many revisions, and a start has little to read on top of it.
   uint64_t changes_min = 50'000;
   uint64_t changes_min_at_stop = 5'000;
   uint64_t keys_per_step = 4000;
@@ -139,6 +141,8 @@ class CheckpointWriter {
   int64_t base_changes_;        // StoreView::changes at the base
   uint64_t retry_changes_ = 0;  // no new one before
   std::unique_ptr<Work> work_;
+  std::string saver_scratch_;  // kept from one checkpoint to the next, unless they are large
+  std::string out_scratch_;
   uint64_t written_count_ = 0;
 };
 

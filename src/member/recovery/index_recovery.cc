@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <future>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,9 @@ constexpr uint64_t kTailRecordsAtOnce = 128 << 10;
 constexpr uint64_t kReadAheadBytes = 1 << 20;
 // One page fetched alone takes as long as so many bytes in a row; a page holds some ten records.
 constexpr uint64_t kReadAheadBytesPerRecord = 10'000;
+
+// More would wait for memory and for each other.
+unsigned load_threads() { return std::clamp(std::thread::hardware_concurrency(), 1u, 4u); }
 
 // Walks the records of table key from revision `first` on.
 class RecordReader {
@@ -201,7 +205,7 @@ Result<RecoveredIndex> recover_index(const IndexRecoveryInput& input) {
         read_ahead(input.fs, input.read_ahead_path, newest - revision);
         return tail.read(reader, kTailRecordsAhead);
       });
-      auto loaded = load_checkpoint(*checkpoint);
+      auto loaded = load_checkpoint(*checkpoint, input.concurrent ? load_threads() : 1);
       CAIRN_TRY(bool more, read.get());
       if (loaded) {
         out.index = *std::move(loaded);

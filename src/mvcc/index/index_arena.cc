@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -194,15 +195,44 @@ void Arena::free(void* payload) {
   // A region that is free as a whole goes back, unless it is the only such one.
   if (block->units == kRegionUnits) {
     if (has_spare_) {
-      char* base = reinterpret_cast<char*>(block) - 8;
-      regions_.erase(std::lower_bound(regions_.begin(), regions_.end(), base));
-      munmap(base, kRegionBytes);
-      reserved_bytes_ -= kRegionBytes;
+      remove_region(block);
       return;
     }
     has_spare_ = true;
   }
   link(block);
+}
+
+// `whole` is a region's only block, free and in no list.
+void Arena::remove_region(Block* whole) {
+  char* base = reinterpret_cast<char*>(whole) - 8;
+  regions_.erase(std::lower_bound(regions_.begin(), regions_.end(), base));
+  munmap(base, kRegionBytes);
+  reserved_bytes_ -= kRegionBytes;
+}
+
+void Arena::absorb(Arena& other) {
+  for (uint32_t bin = 0; bin < kBins; ++bin) {
+    while (Block* block = other.bins_[bin]) {
+      other.unlink(block);
+      if (block->units == kRegionUnits) {
+        if (has_spare_) {
+          other.remove_region(block);
+          continue;
+        }
+        has_spare_ = true;
+      }
+      link(block);
+    }
+  }
+  std::vector<char*> all(regions_.size() + other.regions_.size());
+  std::merge(regions_.begin(), regions_.end(), other.regions_.begin(), other.regions_.end(), all.begin());
+  regions_ = std::move(all);
+  other.regions_.clear();
+  other.has_spare_ = false;
+  blocks_ += std::exchange(other.blocks_, 0);
+  block_bytes_ += std::exchange(other.block_bytes_, 0);
+  reserved_bytes_ += std::exchange(other.reserved_bytes_, 0);
 }
 
 }  // namespace cairn::mvcc::detail

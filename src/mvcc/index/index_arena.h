@@ -30,6 +30,8 @@ class Arena {
   // At least `bytes`, aligned to 8.
   [[nodiscard]] void* allocate(size_t bytes);
   void free(void* payload);
+  // Takes over all of `other`, which is empty afterwards.
+  void absorb(Arena& other);
   // Fetches the neighbours of a block that is about to be freed.
   static void prefetch_for_free(const void* payload);
   // Payload bytes that a block really has, at least what was asked for.
@@ -64,6 +66,7 @@ class Arena {
   void unlink(Block* block);
   Block* take_free(uint32_t units);
   void add_region();
+  void remove_region(Block* whole);
   void* system_allocate(size_t bytes);
 
   Block* bins_[kBins] = {};

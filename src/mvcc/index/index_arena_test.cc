@@ -87,5 +87,34 @@ TEST(IndexArena, LittleIsLostBetweenBlocksOfManySizes) {
   for (auto& [node, bytes] : nodes) arena.free(node);
 }
 
+// What another arena gave out is freed here, and its free memory is given again.
+TEST(IndexArena, AbsorbsAnother) {
+  Arena arena;
+  std::vector<void*> held;
+  {
+    Arena other;
+    for (Arena* from : {&arena, &other}) {
+      for (int i = 0; i < 10'000; ++i) held.push_back(from->allocate(1000));
+      held.push_back(from->allocate(1 << 20));  // the system's
+      for (int i = 0; i < 2000; ++i) {          // holes
+        from->free(held[held.size() - 2]);
+        held.erase(held.end() - 2);
+      }
+    }
+    const uint64_t reserved = arena.reserved_bytes() + other.reserved_bytes();
+    arena.absorb(other);
+    EXPECT_EQ(arena.blocks(), held.size());
+    EXPECT_LE(arena.reserved_bytes(), reserved);  // of two regions that were free as a whole, one has gone back
+    EXPECT_EQ(other.blocks(), 0u);
+    EXPECT_EQ(other.reserved_bytes(), 0u);
+    for (int i = 0; i < 2000; ++i) held.push_back(arena.allocate(1000));
+    EXPECT_LE(arena.reserved_bytes(), reserved);
+    other.free(other.allocate(100));  // usable, from nothing
+  }
+  for (void* payload : held) arena.free(payload);
+  EXPECT_EQ(arena.blocks(), 0u);
+  EXPECT_EQ(arena.block_bytes(), 0u);
+}
+
 }  // namespace
 }  // namespace cairn::mvcc::detail

@@ -27,6 +27,7 @@ BulkLoad::~BulkLoad() {
 
 void BulkLoad::add(const Slot& slot) {
   writer_.newest_main = std::max(writer_.newest_main, slot.entry.main);
+  if (extent_ == Extent::kLeaves && levels_.empty()) first_key_ = slot.key;
   add_to(0, slot);
 }
 
@@ -62,7 +63,13 @@ void BulkLoad::flush(size_t level, size_t count) {
   up.child = summary(writer_.make(static_cast<uint8_t>(level), own.pending.data(), count, 0));
   if (level == 0) own.last_key = own.pending[count - 1].key;
   own.any = true;
-  add_to(level + 1, up);
+  if (extent_ == Extent::kLeaves) {
+    leaves_.push_back(
+        {.key_begin = leaf_keys_.size(), .key_size = up.key.size(), .large = up.large, .child = up.child});
+    if (up.large == nullptr) leaf_keys_.append(up.key);
+  } else {
+    add_to(level + 1, up);
+  }
 
   own.pending.erase(own.pending.begin(), own.pending.begin() + static_cast<ptrdiff_t>(count));
   own.bytes.swap(own.spare);
@@ -86,9 +93,41 @@ void BulkLoad::settle(size_t level) {
   }
 }
 
+bool BulkLoad::append(BulkLoad& part) {
+  CAIRN_ASSERT(extent_ == Extent::kTree && part.extent_ == Extent::kLeaves && part.finished_);
+  writer_.newest_main = std::max(writer_.newest_main, part.writer_.newest_main);
+  writer_.absorb_blocks(part.writer_);
+  if (part.leaves_.empty()) return true;
+  if (levels_.empty()) levels_.push_back(std::make_unique<Level>());
+  Level& row = *levels_.front();
+  CAIRN_ASSERT(row.pending.empty());
+  const bool ascends = !row.any || row.last_key < part.first_key_;
+  for (size_t i = 0; i < part.leaves_.size(); ++i) {
+    const Leaf& leaf = part.leaves_[i];
+    Slot up{.key = {}, .child = {}, .lease = 0, .history = nullptr, .large = nullptr};
+    if (i > 0) {
+      up.large = leaf.large;
+      up.key = leaf.large != nullptr ? leaf.large->view()
+                                     : std::string_view(part.leaf_keys_).substr(leaf.key_begin, leaf.key_size);
+    } else if (row.any) {
+      up = writer_.slot_for(ascends ? separator(row.last_key, part.first_key_) : std::string_view(part.first_key_));
+    }
+    up.child = leaf.child;
+    add_to(1, up);
+  }
+  row.any = true;
+  row.last_key = part.levels_.front()->last_key;
+  return ascends;
+}
+
 void BulkLoad::finish() {
   finished_ = true;
-  for (size_t level = 0; level < levels_.size(); ++level) {
+  if (extent_ == Extent::kLeaves) {
+    if (!levels_.empty()) settle(0);
+    return;
+  }
+  const bool has_row = !levels_.empty() && levels_.front()->pending.empty();  // of append()
+  for (size_t level = has_row ? 1 : 0; level < levels_.size(); ++level) {
     const Level& own = *levels_[level];
     if (!own.any && level > 0 && own.pending.size() == 1) {
       writer_.root = own.pending.front().child.node;

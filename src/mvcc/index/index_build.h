@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -47,13 +48,16 @@ class IndexBuilder {
 // Writes a checkpoint of a held root, one piece at a time.
 class IndexSaver {
  public:
-  IndexSaver(const IndexRoot& root, int64_t compacted);
+  // `scratch`: memory to work in, from an earlier saver's take_scratch().
+  IndexSaver(const IndexRoot& root, int64_t compacted, std::string scratch = {});
   ~IndexSaver();
   IndexSaver(const IndexSaver&) = delete;
   IndexSaver& operator=(const IndexSaver&) = delete;
 
   // Appends the next piece (at most about `keys_max` keys) to `out`; false when the checkpoint is complete.
   bool next(std::string& out, uint64_t keys_max = 1000);
+  // What it worked in: faulting it in again costs as much as filling it. next() is not called any more.
+  [[nodiscard]] std::string take_scratch();
 
  private:
   struct State;
@@ -64,11 +68,22 @@ struct LoadedIndex {
   int64_t revision = 0;   // of the root that was saved
   int64_t compacted = 0;  // as told to the saver
   uint64_t keys = 0;      // dead ones included
+  uint64_t live_keys = 0;
+};
+
+// Reads all of [offset, offset + size) of a checkpoint to `to`. Called by several threads at once.
+using ReadAt = std::function<Status(char* to, uint64_t size, uint64_t offset)>;
+
+struct LoadOptions {
+  unsigned threads = 1;              // that share the work, the caller's included
+  uint64_t part_keys_min = 100'000;  // for fewer, another one is not worth its start
 };
 
 // Fills an empty index from a checkpoint; the changes are in the unpublished batch.
-//   needs:  `index` empty and unpublished
-//   errors: kDataLoss when a byte is wrong or missing; the index is then to be thrown away
-Result<LoadedIndex> load_index(std::string_view bytes, Index& index);
+//   read:    is the threads' that share the work, until the call returns
+//   needs:   `index` empty and unpublished; `size`: of the checkpoint
+//   errors:  kDataLoss when a byte is wrong or missing, and those of `read`; the index is then to be thrown away
+Result<LoadedIndex> load_index(const ReadAt& read, uint64_t size, Index& index, const LoadOptions& options);
+Result<LoadedIndex> load_index(std::string_view bytes, Index& index, const LoadOptions& options = {});
 
 }  // namespace cairn::mvcc

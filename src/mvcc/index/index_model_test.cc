@@ -118,7 +118,9 @@ class Harness {
     while (saver.next(bytes, random_.between(1, 50))) {
     }
     Index loaded;
-    const auto info = load_index(bytes, loaded);
+    const auto threads = static_cast<unsigned>(random_.between(1, 4));
+    const LoadOptions options{.threads = threads, .part_keys_min = 16};
+    const auto info = load_index(bytes, loaded, options);
     ASSERT_TRUE(info.has_value()) << info.error().message;
     EXPECT_EQ(info->revision, model_.revision);
     loaded.check();
@@ -128,9 +130,10 @@ class Harness {
     std::string broken = bytes;
     broken[random_.below(broken.size())] ^= static_cast<char>(1 << random_.below(8));
     Index other;
-    EXPECT_FALSE(load_index(broken, other).has_value());
+    EXPECT_FALSE(load_index(broken, other, options).has_value());
     Index third;
-    EXPECT_FALSE(load_index(std::string_view(bytes).substr(0, random_.below(bytes.size())), third).has_value());
+    const std::string_view cut = std::string_view(bytes).substr(0, random_.below(bytes.size()));
+    EXPECT_FALSE(load_index(cut, third, options).has_value());
 
     std::map<Revision, std::pair<std::string, ModelVersion>> records;
     const auto passed = static_cast<int64_t>(random_.below(static_cast<uint64_t>(model_.revision) + 1));

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "base/bytes.h"
+#include "base/crc32c.h"
 #include "base/random.h"
 #include "mvcc/index/index_build.h"
 
@@ -344,6 +346,75 @@ TEST(IndexBuild, ACheckpointIsOfItsRoot) {
   // The records since then are put on top.
   loaded.restore({.key = "k", .mod = {50, 0}, .size = 50, .create = 2, .version = 49});
   EXPECT_EQ(loaded.working().find("k")->version, 49);
+}
+
+// Four threads make four rows of leaves; together they are one tree, which goes on like any other.
+TEST(IndexBuild, PartsLoadedBesideEachOtherAreOneTree) {
+  Index index;
+  int64_t revision = 1;
+  const auto key_of = [](int i) {
+    return "key-" + std::to_string(100'000 + i) + std::string(i % 50 == 0 ? 300 : 0, 'x');
+  };
+  for (int i = 0; i < 5000; ++i) index.put(key_of(i), {++revision, 0}, 10, 0);
+  for (int i = 0; i < 5000; i += 7) index.put(key_of(i), {++revision, 0}, 20, 0);
+  std::string bytes;
+  IndexSaver saver(index.publish(revision), 0);
+  while (saver.next(bytes, 40)) {
+  }
+  Index loaded;
+  const auto info = load_index(bytes, loaded, {.threads = 4, .part_keys_min = 100});
+  ASSERT_TRUE(info) << info.error().message;
+  EXPECT_EQ(info->keys, 5000u);
+  loaded.check();
+  EXPECT_EQ(loaded.stats().keys, 5000u);
+  for (int i = 0; i < 5000; ++i) ASSERT_TRUE(loaded.working().find(key_of(i))) << i;
+  // All of its blocks are its own: they can be freed, and their memory is given again.
+  for (int i = 0; i < 5000; i += 2) loaded.remove(key_of(i), {++revision, 0});
+  loaded.publish(revision);
+  loaded.check();
+  EXPECT_EQ(loaded.published().tally({"", {}}).count, 2500u);
+}
+
+// Two good parts in the wrong order: what neither of them can see.
+TEST(IndexBuild, PartsInTheWrongOrderAreDamage) {
+  const auto saved = [](char first) {
+    Index index;
+    int64_t revision = 1;
+    for (int i = 0; i < 200; ++i) index.put(first + std::to_string(1000 + i), {++revision, 0}, 10, 0);
+    std::string bytes;
+    IndexSaver saver(index.publish(revision), 0);
+    while (saver.next(bytes, 50)) {
+    }
+    return bytes;
+  };
+  // The blocks of "b" and then those of "a", with checksums that fit: only the order of keys is wrong.
+  constexpr size_t kHeaderBytes = 28;
+  constexpr size_t kTrailerBytes = 24;
+  std::string joined = saved('b').substr(0, kHeaderBytes);
+  auto crc = load_le<uint32_t>(joined.data() + 8);
+  for (const char first : {'b', 'a'}) {
+    const std::string part = saved(first);
+    for (size_t at = kHeaderBytes; at + kTrailerBytes < part.size();) {
+      const auto size = load_le<uint32_t>(part.data() + at);
+      std::string block = part.substr(at, 12 + size);
+      crc = crc32c(crc, std::string_view(block).substr(12));
+      store_le(block.data() + 8, crc);
+      joined += block;
+      at += block.size();
+    }
+  }
+  std::string counts(16, '\0');
+  store_le(counts.data(), uint64_t{400});
+  store_le(counts.data() + 8, uint64_t{400});
+  std::string end(4, '\0');
+  store_le(end.data(), crc32c(crc, counts));
+  joined += std::string(4, '\0') + counts + end;
+  for (const unsigned threads : {1u, 2u, 4u}) {
+    Index index;
+    const auto loaded = load_index(joined, index, {.threads = threads, .part_keys_min = 50});
+    ASSERT_FALSE(loaded) << threads;
+    EXPECT_EQ(loaded.error().code, Code::kDataLoss);
+  }
 }
 
 }  // namespace

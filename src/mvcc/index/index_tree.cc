@@ -1,4 +1,6 @@
 // Nodes: making them the batch's own, splitting, merging; and giving blocks back.
+#include <utility>
+
 #include "mvcc/index/index_writer.h"
 
 namespace cairn::mvcc {
@@ -342,6 +344,15 @@ bool Index::Writer::reclaim(std::span<const uint64_t> held, uint64_t blocks_max)
     settle(retired);
   }
   return false;
+}
+
+void Index::Writer::absorb_blocks(Writer& other) {
+  CAIRN_ASSERT(other.root == nullptr && other.batch == batch && other.retired_count == 0);
+  arena.absorb(other.arena);
+  history_arena.absorb(other.history_arena);
+  nodes += std::exchange(other.nodes, 0);
+  chunks += std::exchange(other.chunks, 0);
+  large_keys += std::exchange(other.large_keys, 0);
 }
 
 void Index::Writer::free_tree(Node* node) {

@@ -118,6 +118,8 @@ struct Index::Writer {
   void free_retired(const Retired& retired);
   bool reclaim(std::span<const uint64_t> held, uint64_t blocks_max);
   void free_tree(Node* node);
+  // Takes over the blocks of a writer whose tree has become part of ours. Both are in their first batch.
+  void absorb_blocks(Writer& other);
 
   // index_trim.cc: histories
   Chunk* append(Chunk* history, const Entry& before, const Entry& now);
@@ -134,14 +136,27 @@ struct Index::Writer {
 // Fills an empty index with slots in the order of their keys.
 class BulkLoad {
  public:
-  explicit BulkLoad(Index::Writer& writer) : writer_(writer) {}
+  enum class Extent : uint8_t {
+    kTree,
+    kLeaves,  // a part of a tree, made with a writer of its own: finish() leaves its leaves to another's append()
+  };
+  explicit BulkLoad(Index::Writer& writer, Extent extent = Extent::kTree) : writer_(writer), extent_(extent) {}
   ~BulkLoad();  // finishes, if that was not done: all slots belong to the tree
 
   // `slot.key` is copied unless slot.large is set. needs: key above the last
   void add(const detail::Slot& slot);
+  // The leaves of a part that is finished, and the blocks of its writer. False when its first key is not above the last
+  // one here: they belong to the tree nevertheless, which can only be freed then. needs: no add() before
+  bool append(BulkLoad& part);
   void finish();
 
  private:
+  struct Leaf {
+    size_t key_begin = 0;  // of the separator, in leaf_keys_
+    size_t key_size = 0;
+    detail::LargeKey* large = nullptr;
+    detail::Child child;
+  };
   struct Level {
     std::vector<detail::Slot> pending;
     std::vector<char> bytes;  // of the pending keys
@@ -155,8 +170,12 @@ class BulkLoad {
   void settle(size_t level);
 
   Index::Writer& writer_;
+  Extent extent_;
   std::vector<std::unique_ptr<Level>> levels_;
   bool finished_ = false;
+  std::string first_key_;  // kLeaves only, these three
+  std::vector<Leaf> leaves_;
+  std::string leaf_keys_;
 };
 
 }  // namespace cairn::mvcc
