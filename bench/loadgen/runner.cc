@@ -46,11 +46,13 @@ uint64_t now_ns() {
 
 Status Runner::connect_all(int epoll_fd) {
   connections_.resize(options_.connections);
+  const bool is_ipv6 = options_.host.find(':') != std::string::npos;
+  const std::string address =
+      fmt::format("{}{}{}:{}", is_ipv6 ? "[" : "", options_.host, is_ipv6 ? "]" : "", options_.port);
   for (Connection& connection : connections_) {
-    CAIRN_TRY(connection.client, Http2Client::connect({.host = options_.host,
-                                                       .port = options_.port,
-                                                       .streams_max = options_.streams,
-                                                       .window_bytes = options_.window_bytes}));
+    CAIRN_TRY(connection.client,
+              net::Http2Channel::connect(
+                  {.address = address, .streams_max = options_.streams, .window_bytes = options_.window_bytes}));
     connection.calls.resize(options_.streams);
     for (uint32_t slot = 0; slot < options_.streams; ++slot) connection.free_calls.push_back(slot);
     epoll_event event{.events = EPOLLIN, .data = {.ptr = &connection}};

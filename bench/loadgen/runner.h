@@ -9,9 +9,9 @@
 
 #include "base/error.h"
 #include "loadgen/histogram.h"
-#include "loadgen/http2_client.h"
 #include "loadgen/options.h"
 #include "loadgen/workload.h"
+#include "net/client/http2_channel.h"
 
 namespace cairn::bench {
 
@@ -37,7 +37,7 @@ struct Figures {
   std::vector<std::unique_ptr<Interval>> intervals;
 };
 
-class Runner : private ResponseSink {
+class Runner : private net::ResponseSink {
  public:
   Runner(const LoadOptions& options, Workload& workload) : options_(options), workload_(workload) {}
 
@@ -53,7 +53,7 @@ class Runner : private ResponseSink {
     std::string body;
   };
   struct Connection {
-    std::unique_ptr<Http2Client> client;
+    std::unique_ptr<net::Http2Channel> client;
     std::vector<Call> calls;
     std::vector<uint32_t> free_calls;
     std::vector<uint32_t> next_pages;  // calls whose list goes on

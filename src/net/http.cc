@@ -15,7 +15,8 @@ class Gathering final : public ExchangeHandler {
       : handler_(handler),
         request_(exchange.request()),
         timer_(exchange.loop().after(exchange.limits().whole_body_timeout_ns, [&exchange] {
-          respond_whole(exchange, {.status = 408, .headers = {}, .body = "408 Request Timeout"});
+          if (!exchange.is_answered())
+            respond_whole(exchange, {.status = 408, .headers = {}, .body = "408 Request Timeout"});
         })) {}
 
   void on_body(Exchange&, std::string_view bytes) override { request_.body.append(bytes); }
@@ -58,7 +59,8 @@ HttpRespond responder(Exchange& exchange) {
     const std::shared_ptr<Loop> loop = held.lock();
     if (loop == nullptr) return;
     const auto answer = [id](Loop& of, const HttpResponse& given) {
-      if (Exchange* const found = of.exchanges().take(id)) respond_whole(*found, given);
+      Exchange* const found = of.exchanges().take(id);
+      if (found != nullptr && !found->is_answered()) respond_whole(*found, given);
     };
     if (loop->is_current_thread()) return answer(*loop, response);
     Loop* const target = loop.get();

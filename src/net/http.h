@@ -68,6 +68,8 @@ class Exchange {
   // "127.0.0.1:50000"
   [[nodiscard]] virtual std::string peer_address() const = 0;
 
+  // It has an answer, begun at least, or has been given up: respond() is not for it any more.
+  [[nodiscard]] virtual bool is_answered() const = 0;
   // Begins the answer, once: `head.body` is not looked at. With `length` the bytes written are exactly so many.
   virtual void respond(const HttpResponse& head, std::optional<uint64_t> length) = 0;
   // A piece of its body, copied; after respond().
@@ -78,8 +80,8 @@ class Exchange {
   virtual void abort() = 0;
   // Written and not taken by the transport yet.
   [[nodiscard]] virtual uint64_t queued_bytes() const = 0;
-  // True: no more on_body() until it is called with false. The client is slowed down by flow control. The end is told all
-  // the same when nothing is held.
+  // True: no more on_body() until it is called with false. The client is slowed down by flow control. The end is told
+  // all the same when nothing is held.
   virtual void hold_body(bool hold) = 0;
 };
 

@@ -79,11 +79,11 @@ std::string address_text(const sockaddr_storage& address) {
   return fmt::format("{}:{}", host, ntohs(v4->sin_port));
 }
 
-Result<BoundSocket> listen_on(std::string_view address) {
+Result<HostPort> split_address(std::string_view address) {
   const size_t colon = address.rfind(':');
   if (colon == std::string_view::npos) return fail(Code::kInvalidArgument, "net: no port in address {}", address);
   std::string host(address.substr(0, colon));
-  const std::string port(address.substr(colon + 1));
+  std::string port(address.substr(colon + 1));
   if (host.starts_with('[') && host.ends_with(']')) {
     host = host.substr(1, host.size() - 2);
   } else if (host.find(':') != std::string::npos) {
@@ -92,18 +92,24 @@ Result<BoundSocket> listen_on(std::string_view address) {
   if (port.empty() || port.find_first_not_of("0123456789") != std::string::npos) {
     return fail(Code::kInvalidArgument, "net: invalid port in address {}", address);
   }
+  return HostPort{.host = std::move(host), .port = std::move(port)};
+}
+
+Result<BoundSocket> listen_on(std::string_view address) {
+  CAIRN_TRY(const HostPort target, split_address(address));
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   addrinfo* found = nullptr;
-  const int outcome = ::getaddrinfo(host.empty() ? nullptr : host.c_str(), port.c_str(), &hints, &found);
+  const int outcome =
+      ::getaddrinfo(target.host.empty() ? nullptr : target.host.c_str(), target.port.c_str(), &hints, &found);
   if (outcome != 0) {
     return fail(Code::kInvalidArgument, "net: cannot resolve {}: {}", address, ::gai_strerror(outcome));
   }
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owned(found, &::freeaddrinfo);
   // Every interface: the IPv6 wildcard takes both. A name: IPv4 first, as Go does.
-  const int preferred = host.empty() ? AF_INET6 : AF_INET;
+  const int preferred = target.host.empty() ? AF_INET6 : AF_INET;
   std::string why = "no address";
   for (const bool wanted : {true, false}) {
     for (const addrinfo* info = found; info != nullptr; info = info->ai_next) {

@@ -18,6 +18,13 @@ class Loop;
 // "127.0.0.1:2379", "[::1]:2379"
 [[nodiscard]] std::string address_text(const sockaddr_storage& address);
 
+struct HostPort {
+  std::string host;  // without brackets; "": every interface
+  std::string port;  // digits
+};
+//   errors: kInvalidArgument when the text is no "host:port"
+Result<HostPort> split_address(std::string_view address);
+
 // A bound and listening non-blocking socket.
 struct BoundSocket {
   int fd = -1;

@@ -323,6 +323,24 @@ TEST_P(ServerExchange, ABodyThatDoesNotEndIsGivenUp) {
   server.stop(0);
 }
 
+TEST_P(ServerExchange, ARefusedBodyIsNotGivenUpASecondTime) {
+  Whole whole;
+  Server server({.listen = {{.address = "127.0.0.1:0",
+                             .http_handler = &whole,
+                             .http_limits = {.body_bytes_max = 1000, .whole_body_timeout_ns = 50'000'000}}}},
+                &router_, nullptr);
+  const std::string address = server.start().value().front();
+  // The refusal cannot be sent (HTTP/2), so the exchange lives beyond its time.
+  Client bad(address, GetParam(), {.stream_window_bytes = 0});
+  bad.begin("POST", "/", true);
+  bad.send(std::string(2000, 'b'));
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  Client good(address, GetParam());
+  good.begin("GET", "/", false);
+  EXPECT_EQ(good.answer(), "200 GET ");
+  server.stop(0);
+}
+
 TEST_P(ServerExchange, AHeadHasNoBody) {
   handler_.make = [](Exchange& exchange, LambdaExchange&) {
     respond_whole(exchange, {.headers = {{"Connection", "x"}, {"X-Own", "a\r\nb"}}, .body = "not sent"});

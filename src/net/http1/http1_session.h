@@ -43,6 +43,7 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   const HttpRequest& request() const override { return parser_->request(); }
   const HttpLimits& limits() const override { return limits_; }
   std::string peer_address() const override { return host_.peer_address(); }
+  bool is_answered() const override { return answer_ != Answer::kNone || closing_; }
   void respond(const HttpResponse& head, std::optional<uint64_t> length) override;
   void write(std::string_view bytes) override;
   void finish() override;

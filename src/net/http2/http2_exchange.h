@@ -30,6 +30,7 @@ class Http2Exchange final : public Exchange, public Http2Stream {
   const HttpRequest& request() const override { return request_; }
   const HttpLimits& limits() const override;
   std::string peer_address() const override;
+  bool is_answered() const override { return answer_ != Answer::kNone; }
   void respond(const HttpResponse& head, std::optional<uint64_t> length) override;
   void write(std::string_view bytes) override;
   void finish() override;

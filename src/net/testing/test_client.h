@@ -1,4 +1,5 @@
 // net/testing/test_client.h: a gRPC client for tests: one blocking socket, an nghttp2 client session pumped by hand.
+// What client/http2_channel.h does not let one do: streams, windows, resets, pings, and not reading.
 //
 // Nothing is read but inside pump(): a test that does not pump is a client that does not read.
 #pragma once
@@ -11,15 +12,13 @@
 #include <string_view>
 #include <vector>
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <nghttp2/nghttp2.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/check.h"
+#include "net/client/dial.h"
 #include "net/http2/framing.h"
 #include "net/http2/grpc_text.h"
 
@@ -27,20 +26,9 @@ namespace cairn::net {
 
 // A connected blocking socket to "127.0.0.1:port".
 inline int connect_to(const std::string& address, int receive_buffer_bytes = 0) {
-  const size_t colon = address.rfind(':');
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_port = htons(static_cast<uint16_t>(std::stoi(address.substr(colon + 1))));
-  inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  CAIRN_ASSERT(fd >= 0);
-  if (receive_buffer_bytes != 0) {
-    ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer_bytes, sizeof receive_buffer_bytes);
-  }
-  const int on = 1;
-  ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  CAIRN_ASSERT(::connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0);
-  return fd;
+  const auto fd = dial(address, {.receive_buffer_bytes = receive_buffer_bytes});
+  CAIRN_ASSERT(fd.has_value());
+  return *fd;
 }
 
 // What comes until the peer closes, `enough` says so, or `timeout_ms` passes.

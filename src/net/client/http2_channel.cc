@@ -1,19 +1,16 @@
-#include "loadgen/http2_client.h"
+#include "net/client/http2_channel.h"
 
 #include <cerrno>
 #include <cstring>
 
-#include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "net/client/dial.h"
 
-namespace cairn::bench {
+namespace cairn::net {
 namespace {
 
 constexpr size_t kFrameHeaderBytes = 9;
@@ -63,7 +60,7 @@ bool is_all_indexed(std::string_view block) {
 
 }  // namespace
 
-struct Http2Client::Frame {
+struct Http2Channel::Frame {
   uint8_t type;
   uint8_t flags;
   uint32_t stream;
@@ -74,50 +71,28 @@ struct Http2Client::Frame {
     std::string_view rest = payload;
     size_t padding = 0;
     if ((flags & kPadded) != 0) {
-      if (rest.empty()) return fail(Code::kInternal, "loadgen: padded frame without padding length");
+      if (rest.empty()) return fail(Code::kInternal, "net: padded frame without padding length");
       padding = static_cast<uint8_t>(rest[0]);
       rest.remove_prefix(1);
     }
     if (type == kHeaders && (flags & kPriority) != 0) {
-      if (rest.size() < 5) return fail(Code::kInternal, "loadgen: short priority field");
+      if (rest.size() < 5) return fail(Code::kInternal, "net: short priority field");
       rest.remove_prefix(5);
     }
-    if (padding > rest.size()) return fail(Code::kInternal, "loadgen: padding longer than its frame");
+    if (padding > rest.size()) return fail(Code::kInternal, "net: padding longer than its frame");
     rest.remove_suffix(padding);
     return rest;
   }
 };
 
-Result<std::unique_ptr<Http2Client>> Http2Client::connect(const Options& options) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (const int rc = getaddrinfo(options.host.c_str(), std::to_string(options.port).c_str(), &hints, &found); rc != 0) {
-    return fail(Code::kUnavailable, "loadgen: {}: {}", options.host, gai_strerror(rc));
-  }
-  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> addresses(found, &freeaddrinfo);
-  int error = 0;
-  for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
-    const int fd = socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, at->ai_protocol);
-    if (fd < 0) {
-      error = errno;
-      continue;
-    }
-    if (::connect(fd, at->ai_addr, at->ai_addrlen) == 0) {
-      const int on = 1;
-      (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-      (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-      return std::unique_ptr<Http2Client>(new Http2Client(fd, options));
-    }
-    error = errno;
-    close(fd);
-  }
-  return fail(Code::kUnavailable, "loadgen: connect {}:{}: {}", options.host, options.port, strerror(error));
+Result<std::unique_ptr<Http2Channel>> Http2Channel::connect(const Options& options) {
+  CAIRN_TRY(const int fd, dial(options.address, {.blocking = false}));
+  return std::unique_ptr<Http2Channel>(new Http2Channel(fd, options));
 }
 
-Http2Client::Http2Client(int fd, const Options& options)
+Http2Channel::Http2Channel(int fd, const Options& options)
     : fd_(fd),
-      authority_(fmt::format("{}:{}", options.host, options.port)),
+      authority_(options.address),
       window_bytes_(options.window_bytes),
       in_(kReadBytes + kFrameHeaderBytes + kFrameBytesMax) {
   size_t ring = 64;
@@ -136,25 +111,23 @@ Http2Client::Http2Client(int fd, const Options& options)
     out_.append(setting, sizeof setting);
   }
   if (window_bytes_ > 65535) window_update(0, window_bytes_ - 65535);
-  sent_fields_ = {{":authority", authority_},
-                  {"content-type", "application/grpc"},
-                  {"user-agent", "cairn-loadgen"},
-                  {"te", "trailers"}};
+  sent_fields_ = {
+      {":authority", authority_}, {"content-type", "application/grpc"}, {"user-agent", "cairn"}, {"te", "trailers"}};
 }
 
-Http2Client::~Http2Client() {
+Http2Channel::~Http2Channel() {
   nghttp2_hd_inflate_del(inflater_);
   close(fd_);
 }
 
-Http2Client::Stream* Http2Client::find(uint32_t id) {
+Http2Channel::Stream* Http2Channel::find(uint32_t id) {
   Stream& stream = streams_[(id >> 1) & (streams_.size() - 1)];
   return stream.id == id && id != 0 ? &stream : nullptr;
 }
 
 // The block of a path that was used before: indexed fields alone. A new path is announced with literals once, which
 // moves the indexes of the others.
-const std::string& Http2Client::header_block(std::string_view path) {
+const std::string& Http2Channel::header_block(std::string_view path) {
   for (const auto& [known, block] : blocks_) {
     if (known == path) return block;
   }
@@ -180,7 +153,7 @@ const std::string& Http2Client::header_block(std::string_view path) {
   return first;
 }
 
-void Http2Client::rebuild_blocks() {
+void Http2Channel::rebuild_blocks() {
   for (auto& [path, block] : blocks_) {
     block = "\x83\x86";
     for (const bool want_path : {true, false}) {  // pseudo-header fields come first (:authority is among the rest's)
@@ -194,7 +167,7 @@ void Http2Client::rebuild_blocks() {
   }
 }
 
-void Http2Client::frame_header(size_t size, uint8_t type, uint8_t flags, uint32_t stream) {
+void Http2Channel::frame_header(size_t size, uint8_t type, uint8_t flags, uint32_t stream) {
   char header[kFrameHeaderBytes];
   header[0] = static_cast<char>(size >> 16);
   header[1] = static_cast<char>(size >> 8);
@@ -205,14 +178,14 @@ void Http2Client::frame_header(size_t size, uint8_t type, uint8_t flags, uint32_
   out_.append(header, sizeof header);
 }
 
-void Http2Client::window_update(uint32_t stream, uint32_t bytes) {
+void Http2Channel::window_update(uint32_t stream, uint32_t bytes) {
   frame_header(4, kWindowUpdate, 0, stream);
   char increment[4];
   store_be32(increment, bytes);
   out_.append(increment, sizeof increment);
 }
 
-void Http2Client::call(uint32_t slot, std::string_view path, std::string_view body) {
+void Http2Channel::call(uint32_t slot, std::string_view path, std::string_view body) {
   CAIRN_ASSERT(can_send(body.size()));
   // A long call may still hold the place of this id in the ring; ids may be skipped.
   while (streams_[(next_id_ >> 1) & (streams_.size() - 1)].id != 0) next_id_ += 2;
@@ -233,13 +206,13 @@ void Http2Client::call(uint32_t slot, std::string_view path, std::string_view bo
   } while (!body.empty());
 }
 
-Result<bool> Http2Client::flush() {
+Result<bool> Http2Channel::flush() {
   while (out_written_ < out_.size()) {
     const ssize_t written = send(fd_, out_.data() + out_written_, out_.size() - out_written_, MSG_NOSIGNAL);
     if (written < 0) {
       if (errno == EAGAIN) return true;
       if (errno == EINTR) continue;
-      return fail(Code::kUnavailable, "loadgen: send: {}", strerror(errno));
+      return fail(Code::kUnavailable, "net: send: {}", strerror(errno));
     }
     out_written_ += static_cast<size_t>(written);
   }
@@ -248,22 +221,22 @@ Result<bool> Http2Client::flush() {
   return false;
 }
 
-Status Http2Client::receive(ResponseSink& sink) {
+Status Http2Channel::receive(ResponseSink& sink) {
   while (true) {
     const size_t room = in_.size() - in_size_;
     const ssize_t got = recv(fd_, in_.data() + in_size_, room, 0);
-    if (got == 0) return fail(Code::kUnavailable, "loadgen: the server closed the connection");
+    if (got == 0) return fail(Code::kUnavailable, "net: the server closed the connection");
     if (got < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN) return {};
-      return fail(Code::kUnavailable, "loadgen: recv: {}", strerror(errno));
+      return fail(Code::kUnavailable, "net: recv: {}", strerror(errno));
     }
     in_size_ += static_cast<size_t>(got);
     size_t at = 0;
     while (in_size_ - at >= kFrameHeaderBytes) {
       const char* header = in_.data() + at;
       const size_t size = load_be32(header) >> 8;
-      if (size > kFrameBytesMax) return fail(Code::kInternal, "loadgen: frame of {} bytes", size);
+      if (size > kFrameBytesMax) return fail(Code::kInternal, "net: frame of {} bytes", size);
       if (in_size_ - at < kFrameHeaderBytes + size) break;
       const Frame frame{.type = static_cast<uint8_t>(header[3]),
                         .flags = static_cast<uint8_t>(header[4]),
@@ -278,9 +251,9 @@ Status Http2Client::receive(ResponseSink& sink) {
   }
 }
 
-Status Http2Client::on_frame(const Frame& frame, ResponseSink& sink) {
+Status Http2Channel::on_frame(const Frame& frame, ResponseSink& sink) {
   if (fragments_stream_ != 0 && frame.type != kContinuation) {
-    return fail(Code::kInternal, "loadgen: frame of type {} inside a header block", frame.type);
+    return fail(Code::kInternal, "net: frame of type {} inside a header block", frame.type);
   }
   switch (frame.type) {
     case kData: return on_data(frame, sink);
@@ -295,7 +268,7 @@ Status Http2Client::on_frame(const Frame& frame, ResponseSink& sink) {
       return {};
     }
     case kContinuation: {
-      if (frame.stream != fragments_stream_) return fail(Code::kInternal, "loadgen: stray continuation");
+      if (frame.stream != fragments_stream_) return fail(Code::kInternal, "net: stray continuation");
       header_fragments_.append(frame.payload);
       if ((frame.flags & kEndHeaders) == 0) return {};
       const std::string block = std::move(header_fragments_);
@@ -314,20 +287,20 @@ Status Http2Client::on_frame(const Frame& frame, ResponseSink& sink) {
       return {};
     case kGoaway: {
       closing_ = true;
-      if (frame.payload.size() < 8) return fail(Code::kInternal, "loadgen: short GOAWAY");
+      if (frame.payload.size() < 8) return fail(Code::kInternal, "net: short GOAWAY");
       const uint32_t error = load_be32(frame.payload.data() + 4);
       if (error == 0) return {};
-      return fail(Code::kUnavailable, "loadgen: GOAWAY with error {}: {}", error, frame.payload.substr(8));
+      return fail(Code::kUnavailable, "net: GOAWAY with error {}: {}", error, frame.payload.substr(8));
     }
     case kWindowUpdate:
-      if (frame.payload.size() != 4) return fail(Code::kInternal, "loadgen: short WINDOW_UPDATE");
+      if (frame.payload.size() != 4) return fail(Code::kInternal, "net: short WINDOW_UPDATE");
       if (frame.stream == 0) send_window_ += load_be32(frame.payload.data()) & 0x7fffffff;
       return {};
     default: return {};
   }
 }
 
-Status Http2Client::on_data(const Frame& frame, ResponseSink& sink) {
+Status Http2Channel::on_data(const Frame& frame, ResponseSink& sink) {
   const auto size = static_cast<uint32_t>(frame.payload.size());
   unacknowledged_bytes_ += size;
   if (unacknowledged_bytes_ >= window_bytes_ / 2) {
@@ -350,7 +323,7 @@ Status Http2Client::on_data(const Frame& frame, ResponseSink& sink) {
   return {};
 }
 
-Status Http2Client::on_headers(const Frame& frame, ResponseSink& sink) {
+Status Http2Channel::on_headers(const Frame& frame, ResponseSink& sink) {
   int status = kNoStatus;
   bool known = false;
   for (const auto& [block, meaning] : known_blocks_) {
@@ -374,7 +347,7 @@ Status Http2Client::on_headers(const Frame& frame, ResponseSink& sink) {
   return {};
 }
 
-Status Http2Client::on_settings(const Frame& frame) {
+Status Http2Channel::on_settings(const Frame& frame) {
   if ((frame.flags & kAck) != 0) return {};
   for (std::string_view rest = frame.payload; rest.size() >= 6; rest.remove_prefix(6)) {
     const auto id = static_cast<uint16_t>(load_be32(rest.data()) >> 16);
@@ -382,7 +355,7 @@ Status Http2Client::on_settings(const Frame& frame) {
     // A change concerns the open streams too, but a call's body is sent in one go: none is waiting.
     if (id == NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE) stream_window_ = value;
     if (id == NGHTTP2_SETTINGS_HEADER_TABLE_SIZE && value < 4096) {
-      return fail(Code::kInternal, "loadgen: header table of {} bytes is not supported", value);
+      return fail(Code::kInternal, "net: header table of {} bytes is not supported", value);
     }
   }
   frame_header(0, kSettings, kAck, 0);
@@ -390,7 +363,7 @@ Status Http2Client::on_settings(const Frame& frame) {
 }
 
 // The grpc-status in a block, or kNoStatus. Every block that could change the table must pass through here.
-Result<int> Http2Client::inflate(std::string_view block) {
+Result<int> Http2Channel::inflate(std::string_view block) {
   int status = kNoStatus;
   const auto* at = reinterpret_cast<const uint8_t*>(block.data());
   size_t left = block.size();
@@ -398,7 +371,7 @@ Result<int> Http2Client::inflate(std::string_view block) {
     nghttp2_nv field;
     int flags = 0;
     const ssize_t used = nghttp2_hd_inflate_hd2(inflater_, &field, &flags, at, left, 1);
-    if (used < 0) return fail(Code::kInternal, "loadgen: header block: {}", nghttp2_strerror(static_cast<int>(used)));
+    if (used < 0) return fail(Code::kInternal, "net: header block: {}", nghttp2_strerror(static_cast<int>(used)));
     at += used;
     left -= static_cast<size_t>(used);
     if ((flags & NGHTTP2_HD_INFLATE_EMIT) != 0) {
@@ -413,9 +386,9 @@ Result<int> Http2Client::inflate(std::string_view block) {
   return status;
 }
 
-void Http2Client::end(Stream& stream, ResponseSink& sink) {
+void Http2Channel::end(Stream& stream, ResponseSink& sink) {
   const Stream ended = std::exchange(stream, {});
   sink.on_end(ended.slot, ended.grpc_status);
 }
 
-}  // namespace cairn::bench
+}  // namespace cairn::net

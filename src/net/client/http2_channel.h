@@ -1,12 +1,12 @@
-// loadgen/http2_client.h: one clear-text HTTP/2 connection that carries unary gRPC calls at little CPU.
+// net/client/http2_channel.h: one clear-text HTTP/2 connection that carries unary gRPC calls at little CPU.
 //
-// A load generator must cost less than what it measures, so frames are read and written by hand: a request is seven
-// bytes of indexed header fields and its body. Header compression of the responses is nghttp2's, and skipped for a
-// block that consists of indexed fields alone and was seen before: it can neither change the table nor mean something
-// else than last time.
+// The client's side: load generators and tests use it. It must cost less than what it measures, so frames are read and
+// written by hand: a request is seven bytes of indexed header fields and its body. Header compression of the responses
+// is nghttp2's, and skipped for a block that consists of indexed fields alone and was seen before: it can neither
+// change the table nor mean something else than last time.
 //
 // Always true: at most `streams_max` calls are open; a call ends exactly once, by on_end.
-// Threads:     none; non-blocking, the owner watches fd() with epoll.
+// Threads:     none; non-blocking, the owner watches fd() with epoll or poll.
 // Source:      RFC 9113, RFC 7541, the gRPC over HTTP/2 description.
 #pragma once
 
@@ -21,7 +21,7 @@
 
 #include "base/error.h"
 
-namespace cairn::bench {
+namespace cairn::net {
 
 class ResponseSink {
  public:
@@ -34,22 +34,21 @@ class ResponseSink {
 
 inline constexpr int kNoStatus = -1;
 
-class Http2Client {
+class Http2Channel {
  public:
   struct Options {
-    std::string host;
-    uint16_t port = 0;
+    std::string address;  // "host:port"
     uint32_t streams_max = 1;
     uint32_t window_bytes = 16u << 20;  // flow control, of each stream and of the connection
   };
 
   // Connects (waiting) and queues the preface.
   //   errors: kUnavailable when nothing listens there
-  static Result<std::unique_ptr<Http2Client>> connect(const Options& options);
+  static Result<std::unique_ptr<Http2Channel>> connect(const Options& options);
 
-  ~Http2Client();
-  Http2Client(const Http2Client&) = delete;
-  Http2Client& operator=(const Http2Client&) = delete;
+  ~Http2Channel();
+  Http2Channel(const Http2Channel&) = delete;
+  Http2Channel& operator=(const Http2Channel&) = delete;
 
   [[nodiscard]] int fd() const { return fd_; }
 
@@ -79,7 +78,7 @@ class Http2Client {
   };
   struct Frame;
 
-  Http2Client(int fd, const Options& options);
+  Http2Channel(int fd, const Options& options);
 
   Stream* find(uint32_t id);
   const std::string& header_block(std::string_view path);
@@ -120,4 +119,4 @@ class Http2Client {
   uint32_t unacknowledged_bytes_ = 0;
 };
 
-}  // namespace cairn::bench
+}  // namespace cairn::net
