@@ -235,6 +235,39 @@ void SpoiledList::spoil(SimFileSystem& fs, const std::string& data_dir, Random& 
   offset_ = offset;
 }
 
+void commit_as_bbolt(SimFileSystem& fs, const std::string& data_dir) {
+  const std::string path = data_dir + "/member/snap/db";
+  const auto opened = fs.open(path, env::OpenMode::kReadWrite);
+  if (!opened) return;
+  env::File& file = **opened;
+  const auto metas = storage::bolt::read_metas(file, path);
+  if (!metas || metas->meta().freelist == storage::bolt::kNoFreelist) return;
+  storage::bolt::Meta meta = metas->meta();
+  std::string page(meta.page_bytes, '\0');
+  if (!file.pread(page.data(), page.size(), meta.freelist * meta.page_bytes)) return;
+  storage::bolt::PageHeader header = storage::bolt::load_header(page.data());
+  const uint64_t count = header.count;
+  if (header.overflow > 0 || (count + 1) * sizeof(uint64_t) + storage::bolt::kHeaderBytes > page.size()) return;
+  std::vector<uint64_t> ids{meta.freelist};
+  for (uint64_t i = 0; i < count; ++i) {
+    ids.push_back(load_le<uint64_t>(page.data() + storage::bolt::kHeaderBytes + i * sizeof(uint64_t)));
+  }
+  std::sort(ids.begin(), ids.end());
+
+  header.id = meta.freelist = meta.high_water++;
+  header.count = static_cast<uint16_t>(ids.size());
+  std::fill(page.begin(), page.end(), '\0');
+  storage::bolt::store_header(page.data(), header);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    store_le(page.data() + storage::bolt::kHeaderBytes + i * sizeof(uint64_t), ids[i]);
+  }
+  const auto slot = static_cast<uint64_t>(1 - metas->newest);
+  meta.txid += (meta.txid + 1) % 2 == slot ? 1 : 2;
+  CAIRN_ASSERT(file.pwrite(page, meta.freelist * meta.page_bytes) && file.fdatasync());
+  CAIRN_ASSERT(file.pwrite(storage::bolt::meta_page(meta, slot, page.size()), slot * meta.page_bytes));
+  CAIRN_ASSERT(file.fdatasync().has_value());
+}
+
 void SpoiledList::mend(SimFileSystem& fs, const std::string& data_dir) const {
   if (offset_ == 0) return;
   const auto file = fs.open(data_dir + "/member/snap/db", env::OpenMode::kReadWrite);

@@ -303,7 +303,11 @@ void Life::run_round() {
   member_options_.core.first_request_id = (round_ << 40) + 1;  // what the member proposes is not what clients propose
   if (plan_.other_program) {
     coverage_.hit("another program wrote to the db");
-    spoiled_.spoil(fs_, kDataDir, chance_);
+    if (chance_.one_in(2)) {
+      commit_as_bbolt(fs_, kDataDir);
+    } else {
+      spoiled_.spoil(fs_, kDataDir, chance_);
+    }
   }
   arm();
   if (start_member()) {

@@ -122,7 +122,7 @@ Status write_snapshot_file(env::FileSystem& fs, const std::string& directory, co
 Status sync_snapshot_files(env::FileSystem& fs, const std::string& directory) {
   CAIRN_TRY(const std::vector<SnapshotName> names, list_snapshot_files(fs, directory));
   for (const SnapshotName& name : names) {
-    CAIRN_TRY(const auto file, fs.open(directory + "/" + format_snapshot_name(name), env::OpenMode::kReadWrite));
+    CAIRN_TRY(const auto file, fs.open(directory + "/" + format_snapshot_name(name), env::OpenMode::kRead));
     CAIRN_CHECK(file->fdatasync());
   }
   return fs.sync_directory(directory);

@@ -148,12 +148,7 @@ std::optional<PageRun> FreeList::twice(const std::vector<PageRun>& freed) const 
   return {};
 }
 
-void FreeList::bury(PageRun run, uint64_t txid, Chunks& chunks) {
-  const auto add = [&](PageRun piece, uint64_t born) {
-    auto at = std::find_if(chunks.begin(), chunks.end(), [&](const Chunk& chunk) { return chunk.born == born; });
-    if (at == chunks.end()) at = chunks.insert(at, {.born = born, .freed = txid, .runs = {}});
-    at->runs.push_back(piece);
-  };
+void FreeList::bury(PageRun run, std::map<uint64_t, std::vector<PageRun>>& by_birth) {
   while (run.pages > 0) {
     auto birth = births_.upper_bound(run.first);
     uint64_t pages = birth == births_.end() ? run.pages : std::min(run.pages, birth->first - run.first);
@@ -170,7 +165,7 @@ void FreeList::bury(PageRun run, uint64_t txid, Chunks& chunks) {
         if (run.first + pages < end) bear({run.first + pages, end - run.first - pages}, born);
       }
     }
-    add({run.first, pages}, born);
+    by_birth[born].push_back({run.first, pages});
     run = {run.first + pages, run.pages - pages};
   }
 }
@@ -180,12 +175,13 @@ void FreeList::finish(uint64_t txid, PageRun grown, const std::vector<PageRun>& 
   for (const PageRun& run : taken_) bear(run, txid);
   if (grown.pages > 0) bear(grown, txid);
   taken_.clear();
-  Chunks chunks;
+  std::map<uint64_t, std::vector<PageRun>> by_birth;
   for (const PageRun& run : freed) {
     CAIRN_ASSERT(unused_.add(run));
-    bury(run, txid, chunks);
+    bury(run, by_birth);
   }
-  finished_.push_back(std::move(chunks));
+  Chunks& chunks = finished_.emplace_back();
+  for (auto& [born, runs] : by_birth) chunks.push_back({.born = born, .freed = txid, .runs = std::move(runs)});
 }
 
 void FreeList::give_back() {

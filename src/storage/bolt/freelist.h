@@ -88,8 +88,8 @@ class FreeList {
   void place(Chunk chunk, std::span<const uint64_t> open_views, std::vector<PageRun>& released);
   void forget_births(std::span<const uint64_t> open_views);
   void bear(PageRun run, uint64_t txid) { births_.insert_or_assign(run.first, Birth{run.pages, txid}); }
-  // Appends `run` to `chunks`, in pieces of one birth each.
-  void bury(PageRun run, uint64_t txid, Chunks& chunks);
+  // Forgets the births of the pages of `run`, and appends it to `by_birth` in pieces of one birth each.
+  void bury(PageRun run, std::map<uint64_t, std::vector<PageRun>>& by_birth);
 
   RunSet free_;
   RunSet unused_;                      // free and pending
