@@ -204,8 +204,8 @@ Ending Node::carry_out(Effects& effects, Events& next) {
 }
 
 void Node::order_housekeeping(const Effects& effects) {
-  const Housekeeper::Orders orders{effects.prepare_spare, effects.step_checkpoint, effects.look_at_disk,
-                                   effects.give_up_reserve, effects.db_is_full};
+  const Housekeeper::Orders orders{effects.prepare_spare,   effects.step_checkpoint, effects.look_at_disk,
+                                   effects.give_up_reserve, effects.db_is_full,      effects.is_at_rest};
   if (orders.empty()) return;
   housekeeper_orders_.put([&](Housekeeper::Orders& all) { all.add(orders); });
 }

@@ -26,6 +26,7 @@ Housekeeper::Housekeeper(env::FileSystem& fs, Options options, std::shared_ptr<w
 
 Housekeeper::Slice Housekeeper::step(const Orders& orders, int64_t now_ns) {
   if (orders.prepare_spare) spare_ = Progress::kMore;
+  is_at_rest_ = orders.is_at_rest || (is_at_rest_ && checkpoint_goes_on_);
   checkpoint_goes_on_ = checkpoint_goes_on_ || orders.step_checkpoint;
   if (orders.look_at_disk) db_is_full_ = orders.db_is_full;
   Slice out;
@@ -42,7 +43,7 @@ Housekeeper::Slice Housekeeper::step(const Orders& orders, int64_t now_ns) {
     checkpoint_.abandon();
     checkpoint_goes_on_ = false;
   } else if (checkpoint_goes_on_ && is_rested) {
-    checkpoint_goes_on_ = step_checkpoint(false);
+    checkpoint_goes_on_ = step_checkpoint(is_at_rest_);
   }
   if (spare_ == Progress::kLater) {
     next_look_ns_ = std::min(next_look_ns_, now_ns + options_.short_look_interval_ns);
@@ -81,8 +82,8 @@ Housekeeper::Progress Housekeeper::prepare_spare() {
 }
 
 // A slice of the index checkpoint. True: there is more to do now. A failure costs only the checkpoint.
-bool Housekeeper::step_checkpoint(bool stopping) {
-  const auto step = checkpoint_.step(stopping);
+bool Housekeeper::step_checkpoint(bool is_last) {
+  const auto step = checkpoint_.step(is_last);
   if (step) return *step == CheckpointWriter::Step::kMore;
   log::warn("failed to save an index checkpoint; a restart takes longer", {{"error", step.error().message}});
   return false;

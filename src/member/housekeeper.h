@@ -42,6 +42,7 @@ class Housekeeper {
     bool look_at_disk = false;
     bool give_up_reserve = false;
     bool db_is_full = false;  // for the look, and those that follow
+    bool is_at_rest = false;  // for the checkpoint: fewer changes are enough
     bool end = false;         // for the thread
 
     [[nodiscard]] bool empty() const {
@@ -51,6 +52,7 @@ class Housekeeper {
     void add(const Orders& later) {
       prepare_spare |= later.prepare_spare;
       step_checkpoint |= later.step_checkpoint;
+      is_at_rest |= later.is_at_rest;
       look_at_disk |= later.look_at_disk;
       give_up_reserve |= later.give_up_reserve;
       if (later.look_at_disk) db_is_full = later.db_is_full;
@@ -88,7 +90,7 @@ class Housekeeper {
 
   std::optional<bool> look();
   Progress prepare_spare();
-  bool step_checkpoint(bool stopping);
+  bool step_checkpoint(bool is_last);
   void give_checkpoint_up();
 
   const Options options_;
@@ -98,6 +100,7 @@ class Housekeeper {
   CheckpointWriter checkpoint_;
   Progress spare_ = Progress::kDone;
   bool checkpoint_goes_on_ = false;
+  bool is_at_rest_ = false;  // as the checkpoint that goes on was ordered
   int64_t next_look_ns_ = 0;
   int64_t rests_until_ns_ = 0;
   bool was_low_ = false;

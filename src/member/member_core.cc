@@ -29,7 +29,7 @@ void Effects::clear() {
   CAIRN_ASSERT(answers.loops == 0);  // whoever waits for one that is lost waits for ever
   refused.clear();
   commit.reset();
-  prepare_spare = step_checkpoint = look_at_disk = give_up_reserve = is_ready = false;
+  prepare_spare = step_checkpoint = is_at_rest = look_at_disk = give_up_reserve = is_ready = false;
   wake_at_ns.reset();
   messages.clear();
 }
@@ -43,7 +43,8 @@ MemberCore::MemberCore(const MemberOptions& options, RaftLog log, const raft::St
       announcement_(options_.announcement),
       request_id_(options_.first_request_id),
       now_ns_(now_ns),
-      next_raft_tick_ns_(now_ns + options_.raft_tick_ns) {
+      next_raft_tick_ns_(now_ns + options_.raft_tick_ns),
+      busy_at_ns_(now_ns) {
   CAIRN_ASSERT(options_.apply.member_id == options_.replication.raft.id.value);
 }
 
@@ -65,6 +66,7 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
     take_ticks();
     if (!only_wal) apply_.tick(now_ns_);
     pump();
+    if (phase_ == Phase::kRuns) consider_rest();
     if (phase_ == Phase::kStops) go_on_with_stop();
     plan_wake_up();
   }
@@ -84,6 +86,7 @@ void MemberCore::take_wal_done(WalDone done) {
   CAIRN_ASSERT(wal_in_flight_ > 0 && wal_bytes_in_flight_ >= done.bytes);
   --wal_in_flight_;
   wal_bytes_in_flight_ -= done.bytes;
+  segment_count_ = done.segment_count;
   const bool is_due = done.segment_sequence != spared_sequence_ && done.segment_used_bytes > options_.spare_mark_bytes;
   if (is_due) spared_sequence_ = done.segment_sequence;
   if (is_due || done.has_released_files) effects_.prepare_spare = true;
@@ -338,11 +341,27 @@ bool MemberCore::is_quiet() const {
 
 // --- what comes next
 
+// Once nothing has been applied for some seconds: the disk is to hold no more than it must, and a start to find a
+// checkpoint that is complete. Both at once, since an idle member writes nothing.
+void MemberCore::consider_rest() {
+  if (apply_.applied() != busy_index_) {
+    busy_index_ = apply_.applied();
+    busy_at_ns_ = now_ns_;
+  }
+  if (rested_ == busy_index_ || now_ns_ - busy_at_ns_ < options_.rest_after_ns || db_is_full_) return;
+  rested_ = busy_index_;
+  effects_.step_checkpoint = effects_.is_at_rest = true;
+  if (segment_count_ <= 1) return;
+  apply_.settle(now_ns_);
+  pump();
+}
+
 void MemberCore::plan_wake_up() {
   std::optional<int64_t> next = apply_.next_tick_ns();
   const auto at = [&](int64_t when_ns) { next = std::min(next.value_or(INT64_MAX), when_ns); };
   if (replication_.needs_ticks()) at(next_raft_tick_ns_);
   if (retry_at_ns_) at(*retry_at_ns_);
+  if (rested_ != busy_index_ && phase_ == Phase::kRuns && !db_is_full_) at(busy_at_ns_ + options_.rest_after_ns);
   effects_.wake_at_ns = next;
 }
 

@@ -48,8 +48,9 @@ struct MemberOptions {
   int64_t behind_ns_max = 1'000'000'000;
   int64_t commit_retry_ns = 200'000'000;
   int64_t alarm_interval_ns = 1'000'000'000;
-  uint64_t feed_bytes_max = 8 << 20;    // to the log at once
-  uint64_t spare_mark_bytes = 8 << 20;  // used of a segment: then the next one is made; a small member takes none
+  int64_t rest_after_ns = 5'000'000'000;  // without an applied entry
+  uint64_t feed_bytes_max = 8 << 20;      // to the log at once
+  uint64_t spare_mark_bytes = 8 << 20;    // used of a segment: then the next one is made; a small member takes none
 };
 
 // What has happened since the last step. The buffers are used again: step() leaves them empty.
@@ -85,6 +86,7 @@ struct Effects {
   std::optional<CommitJob> commit;  // reported as a CommitDone
   bool prepare_spare = false;
   bool step_checkpoint = false;  // the db has changed: a checkpoint may be due
+  bool is_at_rest = false;       // with it: nothing has happened for a while, so fewer changes are worth one
   bool look_at_disk = false;     // reported as Events::disk_is_low when it is, or has ceased to be
   bool give_up_reserve = false;
   bool db_is_full = false;              // as it is now: a commit has found no room, and none has succeeded since
@@ -146,6 +148,7 @@ class MemberCore {
   void take_look(bool disk_is_low);
   void take_proposals(std::vector<Proposal>& proposals);
   void take_ticks();
+  void consider_rest();
   // what goes on inside
   void pump();
   bool move_replication();
@@ -193,6 +196,12 @@ class MemberCore {
   bool gives_db_up_ = false;  // no room, and no time to wait for it
   bool is_beyond_buffers_ = false;
   uint64_t applies_up_to_bytes_ = 0;  // while a db that was found full takes nothing; 0: as far as there are buffers
+
+  // rest
+  Index busy_index_;             // what was applied when something happened last
+  int64_t busy_at_ns_;           // and when that was
+  std::optional<Index> rested_;  // what was applied when it came to rest last
+  uint64_t segment_count_ = 0;
 
   uint64_t spared_sequence_ = UINT64_MAX;  // of the segment for which a successor has been asked for
   std::optional<int64_t> alarm_raised_ns_;

@@ -223,6 +223,7 @@ TEST_F(MemberCoreTest, AfterAStopHasBegunProposalsAreRefusedAndWhatIsInTheLogIsS
 }
 
 TEST_F(MemberCoreTest, ASpareIsOrderedOnceASegmentAndACheckpointIsConsideredAfterACommit) {
+  options_.rest_after_ns = 3 * 3600 * kSecond;
   options_.spare_mark_bytes = 8 << 10;
   start();
   EXPECT_EQ(member_->spares_, 0);
@@ -237,6 +238,48 @@ TEST_F(MemberCoreTest, ASpareIsOrderedOnceASegmentAndACheckpointIsConsideredAfte
 }
 
 // One of three, with nobody else there.
+// A load has left segments behind that a start no longer needs, and then nothing more comes that would release them.
+TEST_F(MemberCoreTest, AtRestTheLogIsOneSegmentAndThenNothingIsWritten) {
+  options_.apply.commit_interval_ns = kSecond;
+  start();
+  put_many(1, 40, 10'000);  // of 64 KB each
+  member_->wait(2 * kSecond);
+  ASSERT_GT(member_->wal_->log().segment_count(), 3u);
+  EXPECT_EQ(member_->rests_, 0);
+  ASSERT_TRUE(member_->wake_at_ns_);
+  EXPECT_LE(*member_->wake_at_ns_, member_->now_ns_ + 5 * kSecond);
+
+  member_->wait(5 * kSecond);
+  EXPECT_EQ(member_->rests_, 1);
+  EXPECT_EQ(member_->snapshots_, 1);
+  EXPECT_EQ(member_->wal_->log().segment_count(), 1u);
+  EXPECT_EQ(member_->wal_->log().newest_snapshot_index(), member_->apply().applied());
+  const int commits = member_->commits_;
+  const uint64_t used_bytes = member_->wal_->log().segment_used_bytes();
+  for (int i = 0; i < 20; ++i) member_->wait(60 * kSecond);
+  EXPECT_EQ(member_->commits_, commits);
+  EXPECT_EQ(member_->wal_->log().segment_used_bytes(), used_bytes);
+  EXPECT_EQ(member_->rests_, 1);
+
+  // It starts from there, and what comes later is kept.
+  put_many(100, 1);
+  start();
+  EXPECT_GE(member_->core_->published().newest().kv.revision, 42);
+}
+
+// A put now and then is not worth a snapshot each time.
+TEST_F(MemberCoreTest, AtRestALogOfOneSegmentIsLeftAlone) {
+  options_.apply.commit_interval_ns = kSecond;
+  start();
+  for (uint64_t i = 1; i <= 5; ++i) {
+    put_many(i, 1);
+    member_->wait(2 * kSecond);
+    member_->wait(10 * kSecond);
+  }
+  EXPECT_EQ(member_->rests_, 5);
+  EXPECT_EQ(member_->snapshots_, 0);
+}
+
 TEST(MemberCoreWithPeers, ATickThatWasMissedIsNotMadeUpFor) {
   MemberOptions options;
   options.replication.raft.id = NodeId(1);

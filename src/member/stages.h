@@ -128,6 +128,7 @@ struct WalDone {
   uint64_t bytes = 0;                // of the WalWrite
   uint64_t segment_sequence = 0;     // of the segment in use, and what of it is
   uint64_t segment_used_bytes = 0;
+  uint64_t segment_count = 0;       // in use, not released
   bool has_released_files = false;  // segments that wait to be used again or removed
 };
 

@@ -39,6 +39,7 @@ Result<WalDone> WalStage::run(WalWrite write) {
   done.bytes = write.bytes;
   done.segment_sequence = log_->segment_sequence();
   done.segment_used_bytes = log_->segment_used_bytes();
+  done.segment_count = log_->segment_count();
   done.durable_commit = durable_commit_;
   done.entries = std::move(write.entries);
   return done;

@@ -24,6 +24,12 @@ void ApplyCore::request_commit(int64_t now_ns) {
   consider_commit(now_ns);
 }
 
+void ApplyCore::settle(int64_t now_ns) {
+  settle_to_ = applied_;
+  consider_commit(now_ns);
+  consider_snapshot(now_ns);
+}
+
 void ApplyCore::consider_commit(int64_t now_ns) {
   if (store_.committing()) return;
   const bool has_changes = !store_.live().empty();
@@ -33,8 +39,10 @@ void ApplyCore::consider_commit(int64_t now_ns) {
     for (const Tag tag : commit_waiters_) answer(tag, Code::kOk, "");
     commit_waiters_.clear();
   }
+  // The older meta page follows with the commit after the one that has all.
+  const bool settles = settle_to_ != Index{} && !(reached_[1] && reached_[1]->index >= settle_to_);
   const bool due =
-      commit_now_ || (changed_at_ns_ && now_ns - *changed_at_ns_ >= options_.commit_interval_ns) ||
+      commit_now_ || settles || (changed_at_ns_ && now_ns - *changed_at_ns_ >= options_.commit_interval_ns) ||
       store_.live().bytes() >= options_.buffer_bytes_max || entries_since_ >= options_.buffer_entries_max ||
       wal_bytes_since_ >= options_.wal_bytes_max ||
       (pass_ && now_ns - last_commit_ns_ >= options_.reclaim_interval_ns && (pass_->done || pass_may_go()));
@@ -195,8 +203,17 @@ void ApplyCore::free_buffers() {
 void ApplyCore::consider_snapshot(int64_t now_ns) {
   // Both meta pages are at or above it.
   const auto& point = reached_[CAIRN_MUTANT("server.segment_released_before_commit") ? 0 : 1];
-  if (!point || point->index < snapshot_index_ + options_.snapshot_entries) return;
-  if (now_ns - last_snapshot_ns_ < options_.snapshot_interval_ns || durable_commit_ < point->index) return;
+  if (!point || durable_commit_ < point->index) return;
+  const bool settles = settle_to_ != Index{} && point->index >= settle_to_;
+  if (!settles) {
+    if (point->index < snapshot_index_ + options_.snapshot_entries) return;
+    if (now_ns - last_snapshot_ns_ < options_.snapshot_interval_ns) return;
+  } else {
+    settle_to_ = Index{};
+    output_.notice.release_below = point->index;  // behind the snapshot, and no commit comes that would ask for it
+    has_output_ = true;
+    if (point->index == snapshot_index_) return;
+  }
   snapshot_index_ = point->index;
   last_snapshot_ns_ = now_ns;
   output_.notice.snapshot =

@@ -110,6 +110,9 @@ class ApplyCore {
 
   // Both buffers are full: entries must wait for commit_done().
   [[nodiscard]] bool stalled() const;
+  // Nothing happens any more: both meta pages come to where the state is, a snapshot point follows, and what the log
+  // need not keep is released.
+  void settle(int64_t now_ns);
   // Everything applied is in the file, or about to be: used at a clean stop.
   void request_commit(int64_t now_ns);
   [[nodiscard]] bool commit_pending() const { return store_.committing(); }
@@ -254,6 +257,7 @@ class ApplyCore {
   std::deque<std::weak_ptr<const storage::View>> views_;
   uint64_t view_before_txid_ = 0;  // of the view that the newest one replaced
   Index snapshot_index_;
+  Index settle_to_;  // a snapshot point there, or behind it, is wanted soon; 0: none is
   int64_t last_snapshot_ns_ = 0;
   bool nospace_proposed_ = false;
   Counters counters_;

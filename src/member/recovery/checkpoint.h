@@ -113,7 +113,7 @@ class CheckpointWriter {
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
-  // `stopping`: fewer changes are enough.
+  // `stopping`, or come to rest: fewer changes are enough.
   //   errors: of the file system; the checkpoint in progress is dropped, the old one stays
   Result<Step> step(bool stopping = false);
   // The checkpoint in progress, if there is one, is dropped.

@@ -90,6 +90,7 @@ class InlineMember {
   int ready_ = 0;
   int spares_ = 0;
   int checkpoints_ = 0;
+  int rests_ = 0;
   int looks_ = 0;
   int reserves_ = 0;
   std::optional<int64_t> wake_at_ns_;
@@ -112,6 +113,7 @@ class InlineMember {
     ready_ += effects.is_ready ? 1 : 0;
     spares_ += effects.prepare_spare ? 1 : 0;
     checkpoints_ += effects.step_checkpoint ? 1 : 0;
+    rests_ += effects.is_at_rest ? 1 : 0;
     looks_ += effects.look_at_disk ? 1 : 0;
     reserves_ += effects.give_up_reserve ? 1 : 0;
     wake_at_ns_ = effects.wake_at_ns;
