@@ -21,8 +21,8 @@ def txn_of_ranges(target):
         target.note(f"code {code}: {text}, in {seconds:.1f} s")
 
 
-@attack("60 lists sorted by VALUE, opened and cancelled again and again: nobody waits for what nobody wants", held=False,
-        data="keys")
+@attack("60 lists sorted by VALUE, opened and cancelled again and again: nobody waits for what nobody wants",
+        held=False, data="keys")
 def sorted_lists(target):
     with target.bystanders("get,put,page,dial"):
         pipe = wire.Wire(target.port, window=(1 << 31) - 1)
@@ -62,7 +62,7 @@ def old_lists(target):
             target.note(f"codes {dict(pipe.statuses)} in {time.monotonic() - began:.1f} s")
 
 
-@attack("a Txn with 120 equal compares by VALUE over all keys: evaluated once", held=False, data="keys")
+@attack("a Txn with 120 equal compares by VALUE over all keys: evaluated once", data="keys")
 def value_compares(target):
     compare = rpc.compare_value(b"k/", b"a value of some 24 bytes") + rpc.enc((64, b"k0"))
     client = target.client()
@@ -73,7 +73,7 @@ def value_compares(target):
         target.note(f"{seconds:.1f} s")
 
 
-@attack("a unary Put with five messages: the first one counts", held=False)
+@attack("a unary Put with five messages: the first one counts")
 def five_messages(target):
     client = target.client()
     before = client.put(b"before", b"x")
@@ -114,7 +114,7 @@ def stream_sizes(target):
         target.note(f"{len(sizes)} messages, the largest has {largest / 1e6:.1f} MB")
 
 
-@attack("an error text above 64 KB: the call ends", held=False)
+@attack("an error text above 64 KB: the call ends")
 def error_text(target):
     with target.bystanders():
         with rpc.Connection(target.port) as connection:

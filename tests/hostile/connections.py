@@ -42,7 +42,7 @@ def newcomer_is_served(target, seconds=10.0):
 
 
 @attack("256 descriptors, 300 idle connections, then puts that need new WAL segments: the member must keep descriptors "
-        "for its own files", held=False, limits={resource.RLIMIT_NOFILE: 256})
+        "for its own files", limits={resource.RLIMIT_NOFILE: 256})
 def descriptors(target):
     client = target.client()
     client.put(b"before", b"x")

@@ -47,7 +47,7 @@ def rst_flood(target):
     flood(target, block, "opened and reset calls")
 
 
-@attack("1500 calls cancelled in a second, as clients do whose deadlines pass: the connection lives on", held=False,
+@attack("1500 calls cancelled in a second, as clients do whose deadlines pass: the connection lives on",
         data="values")
 def cancels(target):
     request = rpc.enc((1, b"big/"), (2, b"big0"))

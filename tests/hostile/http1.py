@@ -21,7 +21,7 @@ def endless(target, head, piece, what):
             target.note(f"{sent >> 20} MB of {what} sent; {pipe.end()}")
 
 
-@attack("54 KB of `GET /metrics` in one write: others get their turns", held=False)
+@attack("54 KB of `GET /metrics` in one write: others get their turns")
 def pipelining(target):
     request = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
     count = 54_000 // len(request)
@@ -34,7 +34,7 @@ def pipelining(target):
             target.note(f"{count} answers, {pipe.bytes_in >> 20} MB, in {time.monotonic() - began:.1f} s")
 
 
-@attack("20 connections that pipeline `GET /metrics` and read nothing: the server stops reading them", held=False)
+@attack("20 connections that pipeline `GET /metrics` and read nothing: the server stops reading them")
 def pipelining_unread(target):
     request = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
     with target.bystanders():
@@ -48,19 +48,19 @@ def pipelining_unread(target):
             pipe.close()
 
 
-@attack("an endless chunk extension", held=False)
+@attack("an endless chunk extension")
 def chunk_extension(target):
     endless(target, b"POST /v3/kv/range HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;", b"a",
             "one chunk's extension")
 
 
-@attack("many chunks with long extensions", held=False)
+@attack("many chunks with long extensions")
 def chunk_extensions(target):
     endless(target, b"POST /v3/kv/range HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"1;" + b"a" * 2000 + b"\r\nx\r\n", "chunks of one byte")
 
 
-@attack("endless trailers behind a chunked body", held=False)
+@attack("endless trailers behind a chunked body")
 def trailers(target):
     endless(target, b"POST /v3/kv/range HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n",
             b"X-Trailer: " + b"a" * 1000 + b"\r\n", "trailers")
