@@ -375,5 +375,18 @@ TEST(ServerExchangeLimits, HttpTakesTurnsWithGrpcOnOneConnection) {
   EXPECT_EQ(server.server().stats().http_requests, 6U);
 }
 
+TEST(ServerExchangeLimits, TheServicesPathsAreGrpcsWhateverTheContentType) {
+  TestServer server;
+  server.http.on_request = [](HttpRequest, EventLoop&, HttpRespond respond) {
+    respond({.headers = {}, .body = "http"});
+  };
+  TestClient client(server.start());
+  for (const std::string type : {"", "text/plain", "application/json", "application/grpc-web"}) {
+    const int32_t id = client.start("/test.Svc/Echo", {}, true, type);
+    ASSERT_TRUE(client.pump_until([&] { return client.stream(id).closed; }));
+    EXPECT_EQ(client.stream(id).headers.at(":status"), "415") << type;
+  }
+}
+
 }  // namespace
 }  // namespace cairn::net

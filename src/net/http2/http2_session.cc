@@ -321,10 +321,19 @@ void Http2Session::begin_request(int32_t stream_id) {
   head_.clear();
 }
 
+// compat: without TLS etcd takes every HTTP/2 request for gRPC. A service's path is gRPC's here too, whatever the
+// content type says, so that its refusals are etcd's.
+bool Http2Session::is_for_http() const {
+  if (http_ == nullptr || router_ == nullptr) return http_ != nullptr;
+  if (head_.is_grpc()) return false;
+  const auto name = parse_path(head_.path());
+  return !name || !router_->has_service(name->service);
+}
+
 void Http2Session::end_head(bool half_closed) {
   const int32_t stream_id = std::exchange(receiving_, 0);
   if (stream_id == 0) return;
-  if (http_ != nullptr && (router_ == nullptr || !head_.is_grpc())) {
+  if (is_for_http()) {
     auto* const exchange = new Http2Exchange(*this, head_.http_request());
     adopt(*exchange, stream_id, half_closed);
     exchange->begin(*http_);

@@ -85,6 +85,7 @@ class Http2Session final : public Protocol {
   // Events of nghttp2.
   void begin_request(int32_t stream_id);
   void end_head(bool half_closed);
+  [[nodiscard]] bool is_for_http() const;
   void on_data(int32_t stream_id, std::string_view bytes, bool is_last);
   void on_end_stream(int32_t stream_id);
   void on_stream_closed(int32_t stream_id);
