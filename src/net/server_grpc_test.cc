@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/mutex.h"
 #include "net/http2/gzip.h"
 #include "net/testing/test_client.h"
 #include "net/testing/test_server.h"
@@ -261,31 +262,43 @@ TEST(ServerGrpc, BinaryMetadataIsBase64) {
 
 TEST(ServerGrpc, AnswersComeFromAnotherThreadById) {
   TestServer server({.io_threads = 2});
-  std::mutex mutex;
-  std::condition_variable arrived;
   struct Asked {
     EventLoop* loop;
     CallId id;
     std::string text;
   };
-  std::vector<Asked> asked;
-  bool stop = false;
+  struct Queue {
+    Mutex mutex;
+    Condition arrived;
+    std::vector<Asked> asked CAIRN_GUARDED_BY(mutex);
+    bool stop CAIRN_GUARDED_BY(mutex) = false;
+
+    void put(Asked one) {
+      MutexLock lock(mutex);
+      asked.push_back(std::move(one));
+      arrived.notify_one();
+    }
+    // Empty: nothing comes any more.
+    std::vector<Asked> take() {
+      MutexLock lock(mutex);
+      while (!stop && asked.empty()) arrived.wait(lock);
+      return std::exchange(asked, {});
+    }
+    void end() {
+      MutexLock lock(mutex);
+      stop = true;
+      arrived.notify_one();
+    }
+  } queue;
   server.router.add("/test.Svc/Later", [&](LambdaHandler& handler, Call&) {
     handler.message = [&](Call& call, std::string_view message) {
-      const std::lock_guard lock(mutex);
-      asked.push_back({&call.loop(), call.id(), std::string(message)});
-      arrived.notify_one();
+      queue.put({&call.loop(), call.id(), std::string(message)});
     };
   });
   std::atomic<int> found{0};
   std::atomic<int> gone{0};
   std::thread worker([&] {
-    std::unique_lock lock(mutex);
-    for (;;) {
-      arrived.wait(lock, [&] { return stop || !asked.empty(); });
-      if (stop && asked.empty()) return;
-      std::vector<Asked> batch = std::exchange(asked, {});
-      lock.unlock();
+    for (auto batch = queue.take(); !batch.empty(); batch = queue.take()) {
       for (Asked& each : batch) {
         each.loop->post([&, each] {
           Call* call = each.loop->find(each.id);
@@ -297,7 +310,6 @@ TEST(ServerGrpc, AnswersComeFromAnotherThreadById) {
           call->reply(each.text);
         });
       }
-      lock.lock();
     }
   });
   const std::string address = server.start();
@@ -323,11 +335,7 @@ TEST(ServerGrpc, AnswersComeFromAnotherThreadById) {
       EXPECT_EQ(client->stream(id).messages().size(), 1U);
     }
   }
-  {
-    const std::lock_guard lock(mutex);
-    stop = true;
-    arrived.notify_one();
-  }
+  queue.end();
   worker.join();
   server.stop();
   EXPECT_GE(found, 450);

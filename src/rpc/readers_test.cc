@@ -1,11 +1,11 @@
 // Long answers: clients that stand still, pages that are not in memory, workers that have too much to do.
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <thread>
 
 #include <nghttp2/nghttp2.h>
 
+#include "base/mutex.h"
 #include "env/testing.h"
 #include "rpc/test_services.h"
 
@@ -88,18 +88,18 @@ class ReadersTest : public ServicesTest {
   void occupy_workers(Workers::Kind kind, int count) {
     for (int i = 0; i < count; ++i) {
       ASSERT_TRUE(services_->workers().run(kind, [this](member::PublishedDomain::Reader&) {
-        std::unique_lock lock(mutex_);
+        MutexLock lock(mutex_);
         ++occupied_;
-        wake_.wait(lock, [this] { return released_; });
+        while (!released_) wake_.wait(lock);
       }));
     }
     ASSERT_TRUE(comes_true([&] {
-      std::unique_lock lock(mutex_);
+      MutexLock lock(mutex_);
       return occupied_ == count;
     }));
   }
   void release_workers() {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     released_ = true;
     wake_.notify_all();
   }
@@ -107,10 +107,10 @@ class ReadersTest : public ServicesTest {
   EvictingFs fs_;
 
  private:
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  int occupied_ = 0;
-  bool released_ = false;
+  Mutex mutex_;
+  Condition wake_;
+  int occupied_ CAIRN_GUARDED_BY(mutex_) = 0;
+  bool released_ CAIRN_GUARDED_BY(mutex_) = false;
 };
 
 // --- clients that do not read -------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ void Workers::work(Kind kind) {
     {
       MutexLock lock(mutex_);
       Queue& from = queue(kind);
-      from.wake.wait(lock.native(), [&] { return stop_ || !from.tasks.empty(); });
+      while (!stop_ && from.tasks.empty()) from.wake.wait(lock);
       if (stop_) return;
       task = std::move(from.tasks.front());
       from.tasks.pop_front();

@@ -8,7 +8,6 @@
 // Threads: run() and go_on() from any; a task runs on a worker, with that worker's registration as a reader.
 #pragma once
 
-#include <condition_variable>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -43,7 +42,7 @@ class Workers {
   struct Queue {
     std::deque<Task> tasks;
     size_t tasks_max = 0;
-    std::condition_variable wake;
+    Condition wake;
   };
   Queue& queue(Kind kind) CAIRN_REQUIRES(mutex_) { return kind == Kind::kReader ? readers_ : background_; }
   bool put(Kind kind, Task task, bool refusable);
