@@ -7,9 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "gateway/health.h"
 #include "gateway/metrics_page.h"
 #include "member/driver.h"
-#include "metrics/families.h"
+#include "metrics/metrics.h"
 #include "net/event_loop.h"
 #include "net/http.h"
 
@@ -17,10 +18,15 @@ namespace cairn::gateway {
 
 class Gateway final : public net::WholeBodyHandler {
  public:
-  Gateway(member::Node& node, const metrics::Registry& registry, metrics::ServerMetrics& metrics);
+  struct Options {
+    int64_t request_timeout_ns = 7'000'000'000;  // of a linearizable read
+  };
+  Gateway(member::Node& node, metrics::Registry& registry, const Options& options);
 
   // After the net::Server was made and before it starts: one reader a loop.
   void attach(std::span<net::EventLoop* const> loops);
+  // The member's answers for Health::kAnswersTo, on any thread.
+  void deliver(const member::AnswerBatch& batch) { health_.deliver(batch); }
   void handle(net::HttpRequest request, net::EventLoop& loop, net::HttpRespond respond) override;
 
   // For --listen-metrics-urls: only /metrics and what says how the member is.
@@ -37,20 +43,17 @@ class Gateway final : public net::WholeBodyHandler {
    private:
     Gateway& gateway_;
   };
-  struct Check {
-    std::string name;
-    std::string failure;  // empty: passed
-  };
-  void probe(const net::HttpRequest& request, const net::EventLoop& loop, const net::HttpRespond& respond);
-  net::HttpResponse answer(const net::HttpRequest& request, const net::EventLoop& loop);
-  net::HttpResponse health(const net::HttpRequest& request, const member::Published& state);
+  void probe(const net::HttpRequest& request, net::EventLoop& loop, const net::HttpRespond& respond);
   net::HttpResponse version(const net::HttpRequest& request, const net::EventLoop& loop) const;
-  static net::HttpResponse checks(const net::HttpRequest& request, const std::vector<Check>& checks);
-  net::HttpResponse live_or_ready(const net::HttpRequest& request, const member::Published& state) const;
 
   member::Node& node_;
+  metrics::Registry& registry_;
+  metrics::Counter& scrapes_ =
+      registry_.counter("promhttp_metric_handler_requests_total", "Scrapes by HTTP status.", {{"code", "200"}});
+  metrics::Gauge& scrapes_in_flight_ =
+      registry_.gauge("promhttp_metric_handler_requests_in_flight", "Scrapes being served.");
   MetricsPage metrics_page_;
-  metrics::ServerMetrics& metrics_;
+  Health health_;
   Probes probes_{*this};
   std::vector<std::unique_ptr<member::PublishedDomain::Reader>> readers_;  // by loop index
 };

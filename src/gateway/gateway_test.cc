@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/mutex.h"
+#include "env/testing.h"
 #include "member/quota.h"
 #include "member/testing/member.h"
 #include "net/server.h"
@@ -17,16 +19,63 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
+// While it is stuck, a sync lasts.
+class StuckDisk final : public env::testing::ForwardingFileSystem {
+ public:
+  Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
+    CAIRN_TRY(auto file, ForwardingFileSystem::open(path, mode));
+    return std::unique_ptr<env::File>(std::make_unique<Stuck>(*this, std::move(file)));
+  }
+  void set_stuck(bool is_stuck) {
+    const MutexLock lock(mutex_);
+    is_stuck_ = is_stuck;
+    changed_.notify_all();
+  }
+  // Until somebody waits in a sync.
+  void wait_for_victim() {
+    MutexLock lock(mutex_);
+    while (victims_ == 0) changed_.wait(lock);
+  }
+
+ private:
+  class Stuck final : public env::testing::ForwardingFile {
+   public:
+    Stuck(StuckDisk& disk, std::unique_ptr<env::File> file) : ForwardingFile(std::move(file)), disk_(disk) {}
+    Status fdatasync() override {
+      disk_.pass();
+      return ForwardingFile::fdatasync();
+    }
+
+   private:
+    StuckDisk& disk_;
+  };
+  void pass() {
+    MutexLock lock(mutex_);
+    ++victims_;
+    changed_.notify_all();
+    while (is_stuck_) changed_.wait(lock);
+    --victims_;
+  }
+
+  Mutex mutex_;
+  Condition changed_;
+  bool is_stuck_ CAIRN_GUARDED_BY(mutex_) = false;
+  int victims_ CAIRN_GUARDED_BY(mutex_) = 0;
+};
+
 class GatewayTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    gateway_ = std::make_unique<Gateway>(*member_.node, member_.registry, member_.metrics);
+    gateway_ =
+        std::make_unique<Gateway>(*member_.node, member_.registry, Gateway::Options{.request_timeout_ns = 200'000'000});
     net::ServerOptions options;
     options.listen.push_back({.address = "127.0.0.1:0"});
     options.listen.push_back({.address = "127.0.0.1:0", .grpc = false, .http_handler = &gateway_->probes()});
     server_ = std::make_unique<net::Server>(options, nullptr, gateway_.get());
     gateway_->attach(server_->loops());
-    member_.start([](unsigned, member::AnswerBatch) {});
+    member_.start([this](unsigned loop, const member::AnswerBatch& batch) {
+      if (loop == Health::kAnswersTo) gateway_->deliver(batch);
+    });
     addresses_ = *server_->start();
   }
   void TearDown() override { server_->stop(1'000'000'000); }
@@ -50,7 +99,8 @@ class GatewayTest : public ::testing::Test {
     }
   }
 
-  member::testing::Member member_;
+  StuckDisk disk_;
+  member::testing::Member member_{[](member::NodeOptions& options) { options.bootstrap.wal.sync = true; }, disk_};
   std::unique_ptr<Gateway> gateway_;
   std::unique_ptr<net::Server> server_;
   std::vector<std::string> addresses_;
@@ -95,6 +145,30 @@ TEST_F(GatewayTest, ChecksAreListedWhenAskedFor) {
   EXPECT_THAT(get("/livez?verbose&exclude=serializable_read"), EndsWith("\r\n\r\nok\n"));
   EXPECT_THAT(get("/readyz/nothing"), StartsWith("HTTP/1.1 404 "));
   EXPECT_THAT(get("/livez/"), StartsWith("HTTP/1.1 404 "));
+}
+
+TEST_F(GatewayTest, AMemberWhoseDiskTakesNoWriteIsNotHealthy) {
+  disk_.set_stuck(true);
+  member_.node->raise_alarm(member::kAlarmNoSpace);  // some write
+  disk_.wait_for_victim();
+  const std::string health = get("/health");
+  EXPECT_THAT(health, StartsWith("HTTP/1.1 503 "));
+  EXPECT_THAT(health, EndsWith("{\"health\":\"false\",\"reason\":\"RANGE ERROR:context deadline exceeded\"}\n"));
+  const std::string ready = get("/readyz");
+  EXPECT_THAT(ready, StartsWith("HTTP/1.1 503 "));
+  EXPECT_THAT(ready, HasSubstr("[-]linearizable_read failed: etcdserver: request timed out\n"));
+  EXPECT_THAT(ready, HasSubstr("[+]serializable_read ok\n"));
+  EXPECT_THAT(get("/readyz?exclude=linearizable_read"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(get("/health?serializable=true"), StartsWith("HTTP/1.1 200 ")) << "the process itself is well";
+  EXPECT_THAT(get("/livez"), StartsWith("HTTP/1.1 200 "));
+  const std::string page = get("/metrics");
+  EXPECT_THAT(page, HasSubstr("etcd_server_health_failures 1"));
+  EXPECT_THAT(page, HasSubstr("etcd_server_healthcheck{name=\"linearizable_read\",type=\"readyz\"} 0"));
+  EXPECT_THAT(
+      page, HasSubstr("etcd_server_healthchecks_total{name=\"linearizable_read\",status=\"error\",type=\"readyz\"} 1"));
+  disk_.set_stuck(false);
+  EXPECT_THAT(get("/readyz"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(get("/health?exclude=NOSPACE"), StartsWith("HTTP/1.1 200 "));
 }
 
 TEST_F(GatewayTest, VersionNamesServerClusterAndStorage) {

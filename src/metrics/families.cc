@@ -41,8 +41,6 @@ ServerMetrics::ServerMetrics(Registry& r)
       lease_expired(r.counter("etcd_debugging_server_lease_expired_total", "Leases that ran out.")),
       learner_promote_successes(
           r.counter("etcd_server_learner_promote_successes", "Learners promoted by this leader.")),
-      health_success(r.counter("etcd_server_health_success", "Health checks passed.")),
-      health_failures(r.counter("etcd_server_health_failures", "Health checks failed.")),
       range_duration_ok(r.histogram("etcd_server_range_duration_seconds", "Duration of ranges in the store.", kQuick,
                                     kSeconds, {{"success", "true"}})),
       range_duration_failed(
@@ -109,13 +107,7 @@ ServerMetrics::ServerMetrics(Registry& r)
       memory_index_for_readers(r.gauge("cairn_memory_bytes", kMemory, {{"part", "index_for_readers"}})),
       memory_write_buffers(r.gauge("cairn_memory_bytes", kMemory, {{"part", "write_buffers"}})),
       memory_raft_log(r.gauge("cairn_memory_bytes", kMemory, {{"part", "raft_log"}})),
-      metrics_requests(
-          r.counter("promhttp_metric_handler_requests_total", "Scrapes by HTTP status.", {{"code", "200"}})),
-      metrics_requests_in_flight(r.gauge("promhttp_metric_handler_requests_in_flight", "Scrapes being served.")),
-      registry_(r) {
-  r.counter("promhttp_metric_handler_requests_total", "", {{"code", "500"}});
-  r.counter("promhttp_metric_handler_requests_total", "", {{"code", "503"}});
-}
+      registry_(r) {}
 
 Histogram& ServerMetrics::apply_duration(std::string_view version, std::string_view op, bool success) {
   return registry_.histogram("etcd_server_apply_duration_seconds", "Duration of applying one request.", kQuick,

@@ -34,8 +34,6 @@ struct ServerMetrics {
   Gauge& snapshot_apply_in_progress;
   Counter& lease_expired;
   Counter& learner_promote_successes;
-  Counter& health_success;
-  Counter& health_failures;
   Histogram& range_duration_ok;
   Histogram& range_duration_failed;
 
@@ -93,9 +91,6 @@ struct ServerMetrics {
   Gauge& memory_index_for_readers;  // replaced, kept for those who still look at it
   Gauge& memory_write_buffers;
   Gauge& memory_raft_log;
-
-  Counter& metrics_requests;  // of /metrics itself
-  Gauge& metrics_requests_in_flight;
 
   // Histogram of etcd_server_apply_duration_seconds for one operation; keep the reference.
   Histogram& apply_duration(std::string_view version, std::string_view op, bool success);

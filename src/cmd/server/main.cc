@@ -38,6 +38,7 @@ namespace {
 
 // What a message may have beside the request in it, as in etcd.
 constexpr uint32_t kRequestOverheadBytes = 512 << 10;
+static_assert(cmd::kIoThreadsMax <= gateway::Health::kAnswersTo);
 constexpr int64_t kReadyTimeoutNs = 60'000'000'000;
 constexpr int64_t kGraceNs = 7'000'000'000;
 constexpr int64_t kLockLookNs = 100'000'000;
@@ -320,7 +321,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
   limits.request_timeout_ns = config.request_timeout().count();
   {
     auto services = std::make_unique<rpc::Services>(*node, clock, limits);
-    gateway::Gateway gateway(*node, registry, metrics);
+    gateway::Gateway gateway(*node, registry, {.request_timeout_ns = limits.request_timeout_ns});
     const std::span listens = serving.listen;
     for (net::Listen& probed : listens.last(config.listen_metrics_urls.size())) probed.http_handler = &gateway.probes();
     net::Server server(serving, services.get(), &gateway);
@@ -331,7 +332,8 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
     metrics::add_process(registry);
     gateway::add_server_metrics(registry, server, *node);
 
-    node->start([&services = *services](unsigned loop, member::AnswerBatch batch) {
+    node->start([&services = *services, &gateway](unsigned loop, member::AnswerBatch batch) {
+      if (loop == gateway::Health::kAnswersTo) return gateway.deliver(batch);
       services.deliver(loop, std::move(batch));
     });
     if (!wait_ready(*node, metrics)) {
