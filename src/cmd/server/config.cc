@@ -1,7 +1,6 @@
 #include "cmd/server/config.h"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <optional>
 #include <set>
@@ -74,22 +73,7 @@ struct Given {
     return spec->default_text;
   }
   [[nodiscard]] bool boolean(std::string_view flag) const { return text(flag) == "true"; }
-  template <class Int>
-  [[nodiscard]] Int number(std::string_view flag) const {
-    const std::string_view digits = text(flag);
-    Int value{};
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-    CAIRN_ASSERT(error == std::errc() && end == digits.data() + digits.size());
-    return value;
-  }
-  // Beyond 32 bits there is nothing to tell apart.
-  [[nodiscard]] uint32_t small(std::string_view flag) const {
-    return static_cast<uint32_t>(std::min<uint64_t>(number<uint64_t>(flag), UINT32_MAX));
-  }
   [[nodiscard]] Nanoseconds duration(std::string_view flag) const { return *parse_go_duration(text(flag)); }
-  [[nodiscard]] std::vector<cluster::Url> urls(std::string_view flag) const {
-    return text(flag).empty() ? std::vector<cluster::Url>{} : *cluster::parse_urls(text(flag));
-  }
   [[nodiscard]] bool is_default(const FlagSpec& spec) const {
     return text(spec.name) == *canonical_value(spec.type, spec.default_text);
   }
@@ -289,7 +273,7 @@ std::optional<Stop> check_values(const Config& config, const Given& given) {
   if (mode.empty()) return refuse("undefined auto-compaction-mode");
   if (mode != "periodic" && mode != "revision") return refuse("unknown auto-compaction-mode " + quoted(mode));
   if (given.boolean("enable-distributed-tracing")) {
-    const auto rate = given.number<int64_t>("distributed-tracing-sampling-rate");
+    const auto rate = number_of<int64_t>(given.text("distributed-tracing-sampling-rate"));
     if (rate < 0 || rate > 1'000'000) {
       return refuse(
           fmt::format("distributed tracing configurition is not valid: (distributed tracing sampling rate "
@@ -297,7 +281,7 @@ std::optional<Stop> check_values(const Config& config, const Given& given) {
                       rate));
     }
   }
-  const std::string_view gates = given.text("feature-gates");
+  const std::string_view gates = config.feature_gates;
   if (gate_is_on(gates, "LeaseCheckpointPersist") && !gate_is_on(gates, "LeaseCheckpoint")) {
     return refuse("enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint");
   }
@@ -318,7 +302,7 @@ std::optional<Stop> check_built(const Config& config, const Given& given, std::v
     }
     if (spec.kind == FlagClass::kComfort) without_effect.emplace_back(spec.name);
   }
-  const std::string_view gates = given.text("feature-gates");
+  const std::string_view gates = config.feature_gates;
   for (const GateSpec& gate : all_gates()) {
     if (gate_is_on(gates, gate.name) == gate.is_on) continue;
     if (gate.kind == FlagClass::kProtects) {
@@ -377,76 +361,14 @@ void add_hints(const Config& config, const Given& given, std::vector<Notice>& no
   }
 }
 
-Nanoseconds or_default(Nanoseconds value, Nanoseconds standard) { return value == Nanoseconds(0) ? standard : value; }
-uint64_t positive_or(int64_t value, uint64_t standard) {
-  if (value == 0) return standard;
-  return value < 0 ? 1 : static_cast<uint64_t>(value);
-}
-
 Config to_config(const Given& given) {
-  const Config standard;
   Config config;
-  config.name = given.text("name");
-  config.data_dir = given.text("data-dir");
+  for (const FlagSpec& spec : all_flags()) {
+    if (spec.binding.read != nullptr) spec.binding.read(config, given.text(spec.name));
+  }
   if (config.data_dir.empty()) config.data_dir = config.name + ".etcd";
-  config.wal_dir = given.text("wal-dir");
-  config.listen_peer_urls = given.urls("listen-peer-urls");
-  config.listen_client_urls = given.urls("listen-client-urls");
-  config.listen_client_http_urls = given.urls("listen-client-http-urls");
-  config.listen_metrics_urls = given.urls("listen-metrics-urls");
-  config.initial_advertise_peer_urls = given.urls("initial-advertise-peer-urls");
   // A default address would be wrong for whoever chose another to listen on.
-  if (!given.has("listen-client-urls") || given.has("advertise-client-urls")) {
-    config.advertise_client_urls = given.urls("advertise-client-urls");
-  }
-  config.is_new_cluster = given.text("initial-cluster-state") == "new";
-  config.initial_cluster_token = given.text("initial-cluster-token");
-  config.strict_reconfig_check = given.boolean("strict-reconfig-check");
-  config.pre_vote = given.boolean("pre-vote");
-  config.learner_count_max =
-      static_cast<uint32_t>(std::clamp<int64_t>(given.number<int64_t>("max-learners"), 0, UINT32_MAX));
-
-  config.heartbeat_ms = given.small("heartbeat-interval");
-  config.election_ms = given.small("election-timeout");
-  config.initial_election_tick_advance = given.boolean("initial-election-tick-advance");
-  config.snapshot_count = given.number<uint64_t>("snapshot-count");
-  if (config.snapshot_count == 0) config.snapshot_count = standard.snapshot_count;
-  config.snapshot_catchup_entries = given.number<uint64_t>("snapshot-catchup-entries");
-  if (config.snapshot_catchup_entries == 0) config.snapshot_catchup_entries = standard.snapshot_catchup_entries;
-  config.max_snapshots = given.small("max-snapshots");
-  config.max_wals = given.small("max-wals");
-  config.unsafe_no_fsync = given.boolean("unsafe-no-fsync");
-
-  config.quota_bytes = given.number<int64_t>("quota-backend-bytes");
-  if (config.quota_bytes == 0) config.quota_bytes = standard.quota_bytes;
-  config.batch_interval = or_default(given.duration("backend-batch-interval"), standard.batch_interval);
-  config.batch_limit = positive_or(given.number<int64_t>("backend-batch-limit"), standard.batch_limit);
-  config.compaction_batch_limit =
-      positive_or(given.number<int64_t>("compaction-batch-limit"), standard.compaction_batch_limit);
-  config.compaction_sleep = or_default(given.duration("compaction-sleep-interval"), standard.compaction_sleep);
-
-  config.max_request_bytes = given.small("max-request-bytes");
-  config.max_txn_ops = given.small("max-txn-ops");
-  config.max_concurrent_streams = given.small("max-concurrent-streams");
-  config.keepalive_min_time = given.duration("grpc-keepalive-min-time");
-  config.keepalive_interval = given.duration("grpc-keepalive-interval");
-  config.keepalive_timeout = given.duration("grpc-keepalive-timeout");
-  config.warning_apply = given.duration("warning-apply-duration");
-  config.warning_unary_request =
-      or_default(given.duration("warning-unary-request-duration"), standard.warning_unary_request);
-  config.extensive_metrics = given.text("metrics") == "extensive";
-  config.enable_grpc_gateway = given.boolean("enable-grpc-gateway");
-
-  config.log_level = given.text("log-level");
-  config.log_format = given.text("log-format");
-  config.log_outputs.clear();
-  std::string_view outputs = given.text("log-outputs");
-  for (size_t comma = 0; comma != std::string_view::npos; outputs.remove_prefix(comma + 1)) {
-    comma = outputs.find(',');
-    config.log_outputs.emplace_back(outputs.substr(0, comma));
-    if (comma == std::string_view::npos) break;
-  }
-  config.io_threads = given.small("io-threads");
+  if (given.has("listen-client-urls") && !given.has("advertise-client-urls")) config.advertise_client_urls.clear();
   return config;
 }
 
@@ -539,33 +461,9 @@ std::vector<log::Field> describe(const Config& config) {
   std::vector<log::Field> fields;
   fields.emplace_back("etcd-version", cluster::kEtcdVersion);
   fields.emplace_back("cairn-version", cluster::kCairnVersion);
-  fields.emplace_back("name", config.name);
-  fields.emplace_back("data-dir", config.data_dir);
-  fields.emplace_back("wal-dir", config.wal_dir);
-  fields.emplace_back("snapshot-count", config.snapshot_count);
-  fields.emplace_back("max-wals", config.max_wals);
-  fields.emplace_back("max-snapshots", config.max_snapshots);
-  fields.emplace_back("snapshot-catchup-entries", config.snapshot_catchup_entries);
-  fields.emplace_back("unsafe-no-fsync", config.unsafe_no_fsync);
-  fields.emplace_back("heartbeat-interval", go_duration(std::chrono::milliseconds(config.heartbeat_ms)));
-  fields.emplace_back("election-timeout", go_duration(std::chrono::milliseconds(config.election_ms)));
-  fields.emplace_back("initial-election-tick-advance", config.initial_election_tick_advance);
-  fields.emplace_back("initial-advertise-peer-urls", texts(config.initial_advertise_peer_urls));
-  fields.emplace_back("listen-peer-urls", texts(config.listen_peer_urls));
-  fields.emplace_back("advertise-client-urls", texts(config.advertise_client_urls));
-  fields.emplace_back("listen-client-urls", texts(config.listen_client_urls));
-  fields.emplace_back("listen-metrics-urls", texts(config.listen_metrics_urls));
-  fields.emplace_back("initial-cluster", cluster::format_initial_cluster(config.initial_cluster));
-  fields.emplace_back("initial-cluster-state", config.is_new_cluster ? "new" : "existing");
-  fields.emplace_back("initial-cluster-token", config.initial_cluster_token);
-  fields.emplace_back("quota-backend-bytes", config.quota_bytes);
-  fields.emplace_back("max-request-bytes", config.max_request_bytes);
-  fields.emplace_back("max-concurrent-streams", config.max_concurrent_streams);
-  fields.emplace_back("max-txn-ops", config.max_txn_ops);
-  fields.emplace_back("pre-vote", config.pre_vote);
-  fields.emplace_back("strict-reconfig-check", config.strict_reconfig_check);
-  fields.emplace_back("max-learners", config.learner_count_max);
-  fields.emplace_back("io-threads", config.io_threads);
+  for (const FlagSpec& spec : all_flags()) {
+    if (spec.binding.show != nullptr) fields.push_back(spec.binding.show(config, spec.name));
+  }
   return fields;
 }
 

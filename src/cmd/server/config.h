@@ -37,7 +37,7 @@ struct Config {
 
   // Cluster
   cluster::InitialCluster initial_cluster;
-  bool is_new_cluster = true;  // --initial-cluster-state
+  std::string initial_cluster_state = "new";  // or "existing"
   std::string initial_cluster_token = "etcd-cluster";
   bool strict_reconfig_check = true;
   bool pre_vote = true;
@@ -69,7 +69,7 @@ struct Config {
   Nanoseconds keepalive_timeout = std::chrono::seconds(20);
   Nanoseconds warning_apply = std::chrono::milliseconds(100);
   Nanoseconds warning_unary_request = std::chrono::milliseconds(300);
-  bool extensive_metrics = false;  // --metrics=extensive
+  std::string metrics = "basic";  // or "extensive"
   bool enable_grpc_gateway = true;
 
   // Log
@@ -77,9 +77,12 @@ struct Config {
   std::string log_format = "json";
   std::vector<std::string> log_outputs = {"default"};
 
+  std::string feature_gates;  // Name=bool,...
+
   // Cairn's own
   uint32_t io_threads = 0;  // 0: one a core
 
+  [[nodiscard]] bool is_new_cluster() const { return initial_cluster_state == "new"; }
   [[nodiscard]] uint32_t election_ticks() const { return election_ms / heartbeat_ms; }
   [[nodiscard]] Nanoseconds request_timeout() const {  // 5 s for queue and disk, and two elections
     return std::chrono::seconds(5) + 2 * std::chrono::milliseconds(election_ms);

@@ -70,7 +70,7 @@ Result<std::string> find_default_host() {
 }
 
 Status verify_bootstrap(const Config& config) {
-  if (!config.is_new_cluster) return cluster::check_joined_cluster(config.initial_cluster, config.name);
+  if (!config.is_new_cluster()) return cluster::check_joined_cluster(config.initial_cluster, config.name);
   std::vector<std::string> advertised;
   for (const cluster::Url& url : config.initial_advertise_peer_urls) advertised.push_back(url.text);
   return cluster::check_initial_cluster(config.initial_cluster, config.name, advertised, resolve_host);

@@ -55,7 +55,7 @@ TEST(Config, WithoutArgumentsIsEtcds) {
   EXPECT_EQ(config.advertise_client_urls.at(0).text, "http://localhost:2379");
   EXPECT_EQ(config.listen_peer_urls.at(0).port, 2380);
   EXPECT_EQ(config.initial_cluster, (cluster::InitialCluster{{"default", {"http://localhost:2380"}}}));
-  EXPECT_TRUE(config.is_new_cluster);
+  EXPECT_TRUE(config.is_new_cluster());
   EXPECT_EQ(config.heartbeat_ms, 100u);
   EXPECT_EQ(config.election_ticks(), 10u);
   EXPECT_EQ(config.snapshot_count, 10'000u);
@@ -145,7 +145,7 @@ TEST(Config, EverySupportedFlagArrives) {
   EXPECT_EQ(config.listen_client_urls.at(0).port, 2) << "lists are sorted";
   EXPECT_EQ(config.advertise_client_urls.at(0).host, "h");
   EXPECT_EQ(config.initial_cluster, (cluster::InitialCluster{{"n1", {"http://h:1"}}})) << "made from the name";
-  EXPECT_FALSE(config.is_new_cluster);
+  EXPECT_FALSE(config.is_new_cluster());
   EXPECT_EQ(config.initial_cluster_token, "t");
   EXPECT_EQ(config.quota_bytes, -1);
   EXPECT_EQ(config.snapshot_count, 7u);
@@ -172,7 +172,7 @@ TEST(Config, EverySupportedFlagArrives) {
   EXPECT_EQ(config.warning_unary_request, seconds(3));
   EXPECT_FALSE(config.strict_reconfig_check);
   EXPECT_FALSE(config.pre_vote);
-  EXPECT_TRUE(config.extensive_metrics);
+  EXPECT_EQ(config.metrics, "extensive");
   EXPECT_EQ(config.learner_count_max, 3u);
   EXPECT_EQ(config.io_threads, 4u);
   EXPECT_FALSE(config.initial_election_tick_advance);
@@ -348,6 +348,29 @@ TEST(Flags, EachDoesWhatItsClassSays) {
     const auto named = std::ranges::count(messages(outcome), "flags without effect: not built yet");
     EXPECT_EQ(named, spec.kind == FlagClass::kComfort || spec.type == FlagType::kGates ? 1 : 0) << spec.name;
   }
+}
+
+TEST(Flags, EachReachesItsFieldAndTheLogLine) {
+  const std::set<std::string_view> without_a_field = {"version", "logger"};  // looked at while they are parsed
+  for (const FlagSpec& spec : all_flags()) {
+    if (spec.kind == FlagClass::kSupported) {
+      EXPECT_EQ(spec.binding.show == nullptr, without_a_field.contains(spec.name)) << spec.name;
+    }
+    if (spec.binding.read == nullptr) continue;
+    Config config;
+    const Config standard;
+    spec.binding.read(config, *canonical_value(spec.type, other_value(spec)));
+    EXPECT_NE(spec.binding.show(config, spec.name).value, spec.binding.show(standard, spec.name).value) << spec.name;
+    const std::vector<log::Field> line = describe(config);
+    EXPECT_EQ(std::ranges::count(line, spec.name, &log::Field::key), 1) << spec.name;
+  }
+}
+
+TEST(Flags, NumbersAreCutToTheirFields) {
+  EXPECT_EQ(parse({"--max-txn-ops=4294967296"}).config.max_txn_ops, UINT32_MAX);
+  EXPECT_EQ(parse({"--max-learners=-1"}).config.learner_count_max, 0u);
+  EXPECT_EQ(parse({"--backend-batch-limit=0"}).config.batch_limit, 10'000u) << "0 is the default";
+  EXPECT_EQ(parse({"--quota-backend-bytes=0"}).config.quota_bytes, int64_t{2} << 30);
 }
 
 // The flags named in the paragraph of docs/compatibility.md that begins with `text`.

@@ -87,7 +87,7 @@ void set_intervals(const cmd::Config& config, member::ApplyOptions& apply) {
 Status check_founding(const cmd::Config& config, const member::BootstrapOptions& options) {
   if (member::holds_member(env::posix_fs(), options)) return {};
   CAIRN_CHECK(cmd::verify_bootstrap(config));
-  if (!config.is_new_cluster) {
+  if (!config.is_new_cluster()) {
     return fail(Code::kFailedPrecondition, "--initial-cluster-state existing is not built yet: cairn joins no cluster");
   }
   if (config.initial_cluster.size() != 1) {
