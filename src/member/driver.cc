@@ -191,11 +191,8 @@ Ending Node::carry_out(Effects& effects, Events& next) {
     ready_.notify_all();
   }
   for (WalWrite& write : effects.wal) {
-    const int64_t began_ns = clock_.monotonic_ns();
-    const bool is_synced = write.must_sync;
     auto done = wal_stage_->run(std::move(write));
     if (!done) fail(log_failure(std::move(done).error()));
-    if (is_synced) metrics_.wal_fsync.observe(static_cast<uint64_t>(clock_.monotonic_ns() - began_ns));
     next.wal.push_back(*std::move(done));
   }
   committed_.store(core_->replication().raft().committed().value, std::memory_order_relaxed);
@@ -257,7 +254,6 @@ void Node::update_metrics() {
   metrics_.db_total_size.set(static_cast<int64_t>(state.db_total_bytes));
   metrics_.db_size_in_use.set(static_cast<int64_t>(state.db_in_use_bytes));
   metrics_.keys_total.set(static_cast<int64_t>(state.kv.root.tally({}).count));
-  metrics_.wal_write_bytes.set(static_cast<int64_t>(wal_stage_->written_bytes()));
   const mvcc::IndexStats index = apply.store().index().stats();
   metrics_.memory_index.set(static_cast<int64_t>(index.reserved_bytes - index.retired_bytes));
   metrics_.memory_index_for_readers.set(static_cast<int64_t>(index.retired_bytes));
@@ -272,9 +268,7 @@ void Node::run_commit() {
   while (true) {
     commit_orders_.take(orders, std::nullopt);
     if (!orders.job) return;
-    const int64_t began_ns = clock_.monotonic_ns();
     CommitDone done = commit_stage_->run(*orders.job);
-    if (done.status) metrics_.backend_commit.observe(static_cast<uint64_t>(clock_.monotonic_ns() - began_ns));
     events_.put([&](Events& events) { events.commit = std::move(done); });
   }
 }

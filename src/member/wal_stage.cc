@@ -18,7 +18,6 @@ Result<WalDone> WalStage::run(WalWrite write) {
   if (!write.entries.empty() || write.hard_state) {
     views_.clear();
     for (const raft::Entry& entry : write.entries) {
-      written_bytes_ += entry.bytes().size();
       views_.push_back({static_cast<uint8_t>(entry.type), entry.term, entry.index, entry.bytes()});
     }
     wal::HardState state;
@@ -50,8 +49,8 @@ Result<bool> WalStage::save_snapshot(const SnapshotPoint& point) {
   CAIRN_ASSERT(point.index <= durable_commit_ && point.index <= log_->last_synced_index());
   const wal::SnapshotRecord record{point.index, point.term, raft::encode(point.conf_state)};
   if (CAIRN_MUTANT("server.snapshot_record_before_file")) CAIRN_CHECK(log_->save_snapshot(record));
-  const Status written =
-      wal::write_snapshot_file(fs_, snap_directory_, {point.index, point.term, *record.conf_state, *point.members});
+  const Status written = wal::write_snapshot_file(
+      fs_, snap_directory_, {point.index, point.term, *record.conf_state, *point.members}, log_->metrics());
   if (!written && written.error().code == Code::kResourceExhausted) {
     log::warn("no space for a .snap file; the log keeps what it would stand for",
               {{"snapshot-index", point.index.value}, {"error", written.error().message}});

@@ -21,7 +21,6 @@ class WalStage {
   Result<WalDone> run(WalWrite write);
 
   [[nodiscard]] const wal::Log& log() const { return *log_; }
-  [[nodiscard]] uint64_t written_bytes() const { return written_bytes_; }  // payloads of entries, since the start
   [[nodiscard]] std::shared_ptr<wal::SparePreparer> spares() const { return log_->spares(); }
 
  private:
@@ -32,7 +31,6 @@ class WalStage {
   std::string snap_directory_;
   std::vector<wal::Entry> views_;  // kept for its memory
   Index durable_commit_;
-  uint64_t written_bytes_ = 0;
 };
 
 }  // namespace cairn::member

@@ -3,11 +3,13 @@
 // Recording is one relaxed atomic add, without a lock, from any thread. A counter that many threads hit spreads over
 // cache lines by thread. Everything else happens when /metrics is read.
 //
-// A Registry is made in main() and passed on; families are its fields (metrics/families.h).
+// A family belongs to the module that writes it: a line of that module's struct Metrics, which registers it, and a line
+// where it is counted. main() makes the Registry and the structs and passes them on. Nothing decides by a metric.
 #pragma once
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -55,12 +57,31 @@ class Gauge {
   std::atomic<int64_t> value_{0};
 };
 
+// Adds one to a gauge for as long as it lives.
+class Held {
+ public:
+  explicit Held(Gauge& gauge) : gauge_(gauge) { gauge_.add(1); }
+  ~Held() { gauge_.add(-1); }
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+
+ private:
+  Gauge& gauge_;
+};
+
 // Upper bounds start * factor^i for i in [0, count), in the unit of the exposed family.
 struct Buckets {
   double start = 0.001;
   double factor = 2;
   size_t count = 14;
 };
+
+// etcd's, for what waits for a disk and for what does not.
+inline constexpr Buckets kDiskBuckets{0.001, 2, 14};    // 1 ms to 8 s
+inline constexpr Buckets kQuickBuckets{0.0001, 2, 20};  // 0.1 ms to 52 s
+
+inline constexpr double kSeconds = 1e-9;  // nanoseconds are observed, seconds exposed
+inline constexpr double kMilliseconds = 1e-6;
 
 class Histogram {
  public:
@@ -69,12 +90,12 @@ class Histogram {
   // An observation of n stands for n * unit in the exposed family: nanoseconds with 1e-9 for one in seconds.
   Histogram(Buckets buckets, double unit);
 
-  void observe(uint64_t n) {
+  void observe(uint64_t n, uint64_t times = 1) {
     size_t bucket = 0;
     while (bucket < bounds_.size() && n > bounds_[bucket]) ++bucket;
     Shard& shard = shards_[shard_of_this_thread()];
-    shard.counts[bucket].fetch_add(1, std::memory_order_relaxed);
-    shard.sum.fetch_add(n, std::memory_order_relaxed);
+    shard.counts[bucket].fetch_add(times, std::memory_order_relaxed);
+    shard.sum.fetch_add(n * times, std::memory_order_relaxed);
   }
 
   // Counts of each bucket alone, then of what is beyond all; a render during observations may miss the newest.
@@ -95,6 +116,25 @@ class Histogram {
   std::vector<double> exposed_bounds_;
   std::vector<uint64_t> bounds_;  // the same in observations
   std::unique_ptr<Shard[]> shards_;
+};
+
+// Observes how long it lives, for whoever has no clock of its own. Without a histogram it does not ask for the time.
+class StopWatch {
+ public:
+  explicit StopWatch(Histogram* into) : into_(into) {
+    if (into_ != nullptr) began_ = std::chrono::steady_clock::now();
+  }
+  ~StopWatch() {
+    if (into_ == nullptr) return;
+    const auto took = std::chrono::steady_clock::now() - began_;
+    into_->observe(static_cast<uint64_t>(std::chrono::nanoseconds(took).count()));
+  }
+  StopWatch(const StopWatch&) = delete;
+  StopWatch& operator=(const StopWatch&) = delete;
+
+ private:
+  Histogram* into_;
+  std::chrono::steady_clock::time_point began_;
 };
 
 enum class Kind : uint8_t { kCounter, kGauge };
@@ -119,7 +159,7 @@ class Registry {
   Counter& counter(std::string_view name, std::string_view help, Labels labels = {});
   // etcd has gauges that only grow and families that end in _total; the kind is what the table says, not the name.
   Gauge& gauge(std::string_view name, std::string_view help, Labels labels = {});
-  Histogram& histogram(std::string_view name, std::string_view help, Buckets buckets, double unit = 1e-9,
+  Histogram& histogram(std::string_view name, std::string_view help, Buckets buckets, double unit = kSeconds,
                        Labels labels = {});
   // Called at each render; must be quick and thread-safe.
   void collect(std::string_view name, std::string_view help, Kind kind, Collector collector);

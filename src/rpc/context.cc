@@ -15,13 +15,14 @@ constexpr int64_t kWatchIntervalNs = 1'000'000'000;
 }  // namespace
 
 Context::Context(member::Node& node, net::EventLoop& loop, const env::Clock& clock, Residency& residency,
-                 Workers& workers, const Limits& limits)
+                 Workers& workers, const Limits& limits, Metrics& metrics)
     : node_(node),
       loop_(loop),
       clock_(clock),
       residency_(residency),
       workers_(workers),
       limits_(limits),
+      metrics_(metrics),
       reader_(node.published().register_thread()) {}
 
 void Context::propose(net::Call& call, member::RequestKind kind, std::string_view body, Wait until, uint64_t space) {
@@ -121,6 +122,10 @@ void Context::flush() {
     if (faults_.grew()) residency_.note_miss();
   }
   turn_ns_ = 0;
+  if (const uint64_t count = std::exchange(ranges_, 0); count > 0) {
+    const auto took_ns = static_cast<uint64_t>(clock_.monotonic_ns() - ranges_began_ns_);
+    metrics_.range.observe(took_ns / count, count);
+  }
   while (!outstanding_.empty() && still_waits(outstanding_.front()) == nullptr) outstanding_.pop_front();
   if (!outstanding_.empty() && timer_ == nullptr) timer_ = loop_.after(kExpireIntervalNs, [this] { expire(); });
   if (!proposals_.empty()) node_.propose(std::exchange(proposals_, {}));
@@ -132,6 +137,7 @@ void Context::expire() {
   const int64_t now_ns = clock_.monotonic_ns();
   while (!outstanding_.empty() && outstanding_.front().deadline_ns <= now_ns) {
     net::Call* const call = still_waits(outstanding_.front());
+    if (call != nullptr && outstanding_.front().continues) metrics_.read_indexes_failed.add();
     outstanding_.pop_front();
     if (call != nullptr) finish_with(*call, errors::timeout());
   }

@@ -18,6 +18,7 @@
 #include "mvcc/kv/requests.h"
 #include "net/event_loop.h"
 #include "net/http2/grpc.h"
+#include "rpc/metrics.h"
 #include "rpc/residency.h"
 #include "rpc/workers.h"
 
@@ -42,7 +43,7 @@ class Context {
   using Continuation = std::function<void(net::Call& call, const Error* error)>;
 
   Context(member::Node& node, net::EventLoop& loop, const env::Clock& clock, Residency& residency, Workers& workers,
-          const Limits& limits);
+          const Limits& limits, Metrics& metrics);
 
   [[nodiscard]] member::PublishedDomain::Guard enter() { return reader_->enter(); }
   [[nodiscard]] member::Node& node() { return node_; }
@@ -59,6 +60,18 @@ class Context {
   [[nodiscard]] const env::Clock& clock() const { return clock_; }
   // For a transaction, while it is looked at: keeps its memory from one to the next.
   [[nodiscard]] mvcc::TxnRequest& scratch_txn() { return scratch_txn_; }
+  [[nodiscard]] Metrics& metrics() { return metrics_; }
+  void count_call(const net::Call& call, bool streams) {
+    client_requests_.count(call.metadata("client-api-version").value_or("unknown"), streams);
+  }
+  // A range is answered in this turn of the loop; or was refused.
+  void count_range() {
+    metrics_.range_total.add();
+    if (ranges_++ == 0) ranges_began_ns_ = clock_.monotonic_ns();
+  }
+  void count_failed_range() {
+    metrics_.range_failed.observe(static_cast<uint64_t>(clock_.monotonic_ns() - ranges_began_ns_));
+  }
 
   // Becomes a log entry; the call is answered with what applying it gives, or by the request timeout. What waits for
   // more than being applied (a physical compaction) waits as long as its caller does.
@@ -97,6 +110,10 @@ class Context {
   Residency& residency_;
   Workers& workers_;
   Limits limits_;
+  Metrics& metrics_;
+  ClientRequests client_requests_{metrics_};
+  uint64_t ranges_ = 0;  // of this turn
+  int64_t ranges_began_ns_ = 0;
   Residency::Faults faults_;
   bool touches_file_ = false;  // in this turn
   std::unique_ptr<member::PublishedDomain::Reader> reader_;

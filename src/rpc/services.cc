@@ -97,16 +97,17 @@ constexpr std::string_view kServices[] = {"etcdserverpb.KV", "etcdserverpb.Maint
 
 }  // namespace
 
-Services::Services(member::Node& node, const env::Clock& clock, const Limits& limits)
+Services::Services(member::Node& node, const env::Clock& clock, const Limits& limits, Metrics& metrics)
     : node_(node),
       clock_(clock),
       limits_(limits),
+      metrics_(metrics),
       residency_(clock),
       workers_(node.published(), residency_, limits.workers) {}
 
 void Services::attach(std::span<net::EventLoop* const> loops) {
   for (net::EventLoop* loop : loops) {
-    contexts_.push_back(std::make_unique<Context>(node_, *loop, clock_, residency_, workers_, limits_));
+    contexts_.push_back(std::make_unique<Context>(node_, *loop, clock_, residency_, workers_, limits_, metrics_));
     loop->set_turn_end([context = contexts_.back().get()] { context->flush(); });
   }
 }
@@ -118,11 +119,17 @@ void Services::deliver(unsigned loop, member::AnswerBatch batch) {
 }
 
 std::unique_ptr<net::CallHandler> Services::route(std::string_view path, net::Call& call) {
+  Context& context = *contexts_[call.loop().index()];
+  auto handler = find(path, context);
+  if (handler != nullptr) context.count_call(call, handler->takes() == net::CallHandler::Takes::kOneForStream);
+  return handler;
+}
+
+std::unique_ptr<net::CallHandler> Services::find(std::string_view path, Context& context) {
   const size_t slash = path.rfind('/');
   if (slash == std::string_view::npos || slash == 0) return nullptr;
   const std::string_view service = path.substr(1, slash - 1);
   const std::string_view method = path.substr(slash + 1);
-  Context& context = *contexts_[call.loop().index()];
   if (service == "etcdserverpb.KV") return make_kv_handler(method, context);
   if (service == "etcdserverpb.Maintenance") return make_maintenance_handler(method, context);
   if (service == "etcdserverpb.Cluster" && method == "MemberList") return std::make_unique<MemberListHandler>(context);

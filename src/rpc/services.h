@@ -16,7 +16,7 @@ namespace cairn::rpc {
 
 class Services final : public net::Router {
  public:
-  Services(member::Node& node, const env::Clock& clock, const Limits& limits);
+  Services(member::Node& node, const env::Clock& clock, const Limits& limits, Metrics& metrics);
 
   // After the net::Server was made and before it starts: one Context a loop.
   void attach(std::span<net::EventLoop* const> loops);
@@ -30,9 +30,12 @@ class Services final : public net::Router {
   [[nodiscard]] Workers& workers() { return workers_; }
 
  private:
+  static std::unique_ptr<net::CallHandler> find(std::string_view path, Context& context);
+
   member::Node& node_;
   const env::Clock& clock_;
   Limits limits_;
+  Metrics& metrics_;
   Residency residency_;
   Workers workers_;
   std::vector<std::unique_ptr<Context>> contexts_;  // by loop index

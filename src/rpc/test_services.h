@@ -35,7 +35,8 @@ class ServicesTest : public ::testing::Test {
   void open(const Limits& limits, env::FileSystem& fs = env::posix_fs()) {
     close();
     member_ = std::make_unique<member::testing::Member>(nullptr, fs);
-    services_ = std::make_unique<Services>(*member_->node, member_->clock, limits);
+    metrics_ = std::make_unique<Metrics>(member_->registry);
+    services_ = std::make_unique<Services>(*member_->node, member_->clock, limits, *metrics_);
     net::ServerOptions options;
     options.listen.push_back({.address = "127.0.0.1:0"});
     options.max_request_message_bytes = limits.request_bytes_max + (512u << 10);
@@ -85,6 +86,7 @@ class ServicesTest : public ::testing::Test {
   static std::string text_of(const Error& e) { return std::to_string(static_cast<int>(e.code)) + " " + e.message; }
 
   std::unique_ptr<member::testing::Member> member_;
+  std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<Services> services_;
   std::unique_ptr<net::Server> server_;
   std::string address_;

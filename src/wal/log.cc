@@ -145,7 +145,11 @@ Status Log::write_buffer() {
     if (!zeroed && zeroed.error().code != Code::kResourceExhausted) return zeroed;
     zeroed_ = end + (zeroed ? ahead.size() : 0);
   }
-  CAIRN_CHECK(file.pwrite(buffer_.view(), offset_));
+  {
+    const metrics::StopWatch watch(options_.metrics != nullptr ? &options_.metrics->write : nullptr);
+    CAIRN_CHECK(file.pwrite(buffer_.view(), offset_));
+  }
+  if (options_.metrics != nullptr) options_.metrics->write_bytes.add(static_cast<int64_t>(buffer_.view().size()));
   offset_ = end;
   buffer_.clear();
   dirty_ = true;
@@ -163,7 +167,10 @@ void Log::publish() {
 }
 
 Status Log::sync_file() {
-  if (options_.sync && dirty_) CAIRN_CHECK(segments_.back()->file->fdatasync());
+  if (options_.sync && dirty_) {
+    const metrics::StopWatch watch(options_.metrics != nullptr ? &options_.metrics->fsync : nullptr);
+    CAIRN_CHECK(segments_.back()->file->fdatasync());
+  }
   dirty_ = false;
   synced_index_ = written_index_;
   return {};

@@ -24,6 +24,7 @@
 
 #include "base/error.h"
 #include "env/fs.h"
+#include "wal/metrics.h"
 #include "wal/record.h"
 #include "wal/scan.h"
 #include "wal/segment.h"
@@ -37,6 +38,7 @@ struct Options {
   uint64_t segment_bytes = 64'000'000;     // as etcd, which counts megabytes of 1000
   uint64_t zero_ahead_bytes = 128 * 1024;  // in a segment whose blocks are merely allocated
   bool sync = true;                        // false: --unsafe-no-fsync
+  Metrics* metrics = nullptr;              // none: nothing is counted or timed
   bool take_over = true;                   // false: open() changes nothing; Log::take_over() is the caller's
 };
 
@@ -122,6 +124,7 @@ class Log {
   [[nodiscard]] uint64_t segment_sequence() const { return segments_.back()->name.sequence; }  // of the last one
   [[nodiscard]] uint64_t segment_used_bytes() const { return offset_; }
   [[nodiscard]] const std::string& directory() const { return directory_; }
+  [[nodiscard]] Metrics* metrics() const { return options_.metrics; }
 
   // For reader threads; outlives the log if they hold it.
   [[nodiscard]] std::shared_ptr<const SegmentIndex> index() const { return index_; }

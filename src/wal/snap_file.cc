@@ -106,13 +106,23 @@ Result<std::vector<SnapshotName>> list_snapshot_files(env::FileSystem& fs, const
   return names;
 }
 
-Status write_snapshot_file(env::FileSystem& fs, const std::string& directory, const SnapshotFile& snapshot) {
+Status write_snapshot_file(env::FileSystem& fs, const std::string& directory, const SnapshotFile& snapshot,
+                           Metrics* metrics) {
+  const metrics::StopWatch whole(metrics != nullptr ? &metrics->snap_save : nullptr);
   const std::string name = format_snapshot_name({snapshot.term, snapshot.index});
   // etcd removes left-over files whose names begin so.
   const std::string temporary = directory + "/tmp-" + name;
-  if (Status written = env::write_file(fs, temporary, encode_snapshot_file(snapshot)); !written) {
-    (void)fs.remove(temporary);
-    return written;
+  std::string bytes;
+  {
+    const metrics::StopWatch encoding(metrics != nullptr ? &metrics->snap_marshalling : nullptr);
+    bytes = encode_snapshot_file(snapshot);
+  }
+  {
+    const metrics::StopWatch writing(metrics != nullptr ? &metrics->snap_fsync : nullptr);
+    if (Status written = env::write_file(fs, temporary, bytes); !written) {
+      (void)fs.remove(temporary);
+      return written;
+    }
   }
   CAIRN_CHECK(fs.rename(temporary, directory + "/" + name));
   if (CAIRN_MUTANT("wal.no_directory_sync")) return {};

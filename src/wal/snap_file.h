@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "env/fs.h"
+#include "wal/metrics.h"
 #include "wal/types.h"
 
 namespace cairn::wal {
@@ -47,7 +48,7 @@ struct SnapshotName {
 
 // After it returns the file and its name survive a crash. It appears under its name only when complete.
 [[nodiscard]] Status write_snapshot_file(env::FileSystem& fs, const std::string& directory,
-                                         const SnapshotFile& snapshot);
+                                         const SnapshotFile& snapshot, Metrics* metrics = nullptr);
 // Files that are there, whoever wrote them and did not get that far, survive a crash with their names afterwards.
 [[nodiscard]] Status sync_snapshot_files(env::FileSystem& fs, const std::string& directory);
 [[nodiscard]] Result<SnapshotFile> read_snapshot_file(env::FileSystem& fs, const std::string& directory,

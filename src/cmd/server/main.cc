@@ -19,12 +19,14 @@
 #include "base/go_duration.h"
 #include "base/log.h"
 #include "cmd/server/config.h"
+#include "cmd/server/flag_values.h"
 #include "cmd/server/logging.h"
 #include "env/clock.h"
 #include "env/fs.h"
 #include "env/lost_page.h"
 #include "gateway/gateway.h"
 #include "gateway/server_metrics.h"
+#include "gateway/unbuilt_metrics.h"
 #include "member/driver.h"
 #include "metrics/families.h"
 #include "net/listener.h"
@@ -142,6 +144,16 @@ net::ServerOptions server_options(const cmd::Config& config) {
   options.keepalive = {config.keepalive_min_time.count(), config.keepalive_interval.count(),
                        config.keepalive_timeout.count()};
   return options;
+}
+
+metrics::Identity identity(const cmd::Config& config, const member::Node& node) {
+  metrics::Identity out{std::string(cluster::kEtcdVersion), hex_id(node.member_id()),
+                        std::string(cluster::kCairnVersion)};
+  for (const cmd::GateSpec& gate : cmd::all_gates()) {
+    out.features.push_back(
+        {std::string(gate.name), std::string(gate.stage), cmd::gate_is_on(config.feature_gates, gate.name)});
+  }
+  return out;
 }
 
 // Before anything of the directory is touched, as etcd does it: a taken address ends the start at once, and a client
@@ -299,10 +311,15 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
   const env::PosixClock clock;
   metrics::Registry registry;
   metrics::ServerMetrics metrics(registry);
+  wal::Metrics wal_metrics{registry};
+  storage::Metrics storage_metrics{registry};
+  rpc::Metrics rpc_metrics(registry);
   net::ServerOptions serving = server_options(config);
   serving.connections_max = net::connections_within(file_limit);
   if (const Status status = listen(serving); !status) return refuse("failed to listen", status.error());
-  const member::NodeOptions options = node_options(config);
+  member::NodeOptions options = node_options(config);
+  options.bootstrap.wal.metrics = &wal_metrics;
+  options.bootstrap.storage_metrics = &storage_metrics;
   if (const Status status = check_founding(config, options.bootstrap); !status) {
     return refuse("failed to start the member", status.error());
   }
@@ -320,15 +337,15 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
   limits.quota_configured = config.quota_bytes;
   limits.request_timeout_ns = config.request_timeout().count();
   {
-    auto services = std::make_unique<rpc::Services>(*node, clock, limits);
+    auto services = std::make_unique<rpc::Services>(*node, clock, limits, rpc_metrics);
     gateway::Gateway gateway(*node, registry, {.request_timeout_ns = limits.request_timeout_ns});
     const std::span listens = serving.listen;
     for (net::Listen& probed : listens.last(config.listen_metrics_urls.size())) probed.http_handler = &gateway.probes();
     net::Server server(serving, services.get(), &gateway);
     services->attach(server.loops());
     gateway.attach(server.loops());
-    metrics::add_identity(
-        registry, {std::string(cluster::kEtcdVersion), hex_id(node->member_id()), std::string(cluster::kCairnVersion)});
+    metrics::add_identity(registry, identity(config, *node));
+    gateway::add_unbuilt_metrics(registry);
     metrics::add_process(registry);
     gateway::add_server_metrics(registry, server, *node);
 

@@ -21,6 +21,7 @@
 #include "member/recovery/checkpoint.h"
 #include "raft/core.h"
 #include "storage/engine.h"
+#include "storage/metrics.h"
 #include "wal/log.h"
 
 namespace cairn::member {
@@ -33,6 +34,7 @@ struct BootstrapOptions {
   std::map<std::string, std::vector<std::string>> initial_cluster;
   std::string initial_cluster_token = "etcd-cluster";
   uint64_t quota_bytes = 0;
+  storage::Metrics* storage_metrics = nullptr;
   bool sync = true;           // false: --unsafe-no-fsync
   int64_t lease_ttl_min = 2;  // seconds
   size_t learner_count_max = 1;

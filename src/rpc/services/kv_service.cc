@@ -52,10 +52,15 @@ Status read_single_key(const member::PublishedDomain::Guard& state, const member
   return {};
 }
 
+void fail_range(net::Call& call, Context& context, const Error& error) {
+  context.count_failed_range();
+  finish_with(call, error);
+}
+
 void answer_single_key(net::Call& call, Context& context, const mvcc::RangeRequest& request, std::string_view message) {
   const auto state = context.enter();
   const auto revision = mvcc::check_range_revision(request.revision, state->kv, false);
-  if (!revision) return finish_with(call, revision.error());
+  if (!revision) return fail_range(call, context, revision.error());
   if (context.careful() && !mvcc::is_record_resident(state->kv, request.key, *revision)) {
     context.residency().note_miss();
     return context.answer_elsewhere(
@@ -97,7 +102,7 @@ class RangeHandler final : public UnaryHandler {
 
  private:
   void begin(net::Call& call, std::string_view message) {
-    context_.node().metrics().range_total.add();
+    context_.count_range();
     const auto request = mvcc::decode_range(message);
     if (!request) return finish_with(call, unmarshal_error(streams_ ? Answer::kStream : Answer::kOne));
     if (const auto checked = check(*request); !checked) return finish_with(call, checked.error());
@@ -135,7 +140,7 @@ class RangeHandler final : public UnaryHandler {
       const auto state = context_.enter();
       if (mvcc::opening_visits(state->kv, request) <= kInlineVisitsMax) {
         auto range = open_range(state, context_.node(), request);
-        return range ? send(call, *std::move(range)) : finish_with(call, range.error());
+        return range ? send(call, *std::move(range)) : fail_range(call, context_, range.error());
       }
     }
     // The walk happens elsewhere, and what is short is built there too; the call is found again by its id.
@@ -158,7 +163,7 @@ class RangeHandler final : public UnaryHandler {
       loop.post([id, &loop, self, opened] {
         net::Call* const later = loop.find(id);
         if (later == nullptr) return;
-        if (!*opened) return finish_with(*later, opened->error());
+        if (!*opened) return fail_range(*later, self->context_, opened->error());
         if (!(*opened)->whole.empty()) return later->reply((*opened)->whole);
         self->send(*later, std::move((*opened)->range));
       });

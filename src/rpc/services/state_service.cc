@@ -26,11 +26,15 @@ using Reader = member::PublishedDomain::Reader;
 // What the background worker does for one call.
 class Job {
  public:
+  explicit Job(Metrics& metrics) : held_(metrics.open_reads) {}
   virtual ~Job() = default;
   // On the worker: the next slice; the answer when it was the last.
   virtual Result<std::optional<std::string>> step(Reader& reader) = 0;
 
   std::atomic<bool> wanted{true};  // somebody waits for it
+
+ private:
+  metrics::Held held_;
 };
 
 struct JobRun {
@@ -76,7 +80,8 @@ class JobHandler : public net::CallHandler {
 
 class HashKvJob final : public Job {
  public:
-  HashKvJob(const member::Node& node, int64_t revision) : node_(node), revision_wanted_(revision) {}
+  HashKvJob(const member::Node& node, int64_t revision, Metrics& metrics)
+      : Job(metrics), node_(node), revision_wanted_(revision), metrics_(metrics) {}
 
   Result<std::optional<std::string>> step(Reader& reader) override {
     const auto state = reader.enter();
@@ -94,6 +99,7 @@ class HashKvJob final : public Job {
       return std::unexpected(errors::compacted());
     }
     if (revision_wanted_ > state->kv.revision) return std::unexpected(errors::future_rev());
+    watch_.emplace(&metrics_.hash_rev);
     hasher_.emplace(state->kv.root, revision, state->kv.compact_revision);
     pin_ = state.pin(std::max<int64_t>(state->kv.compact_revision, 0));
     response_.set_compact_revision(state->kv.compact_revision);
@@ -104,6 +110,8 @@ class HashKvJob final : public Job {
 
   const member::Node& node_;
   int64_t revision_wanted_;
+  Metrics& metrics_;
+  std::optional<metrics::StopWatch> watch_;  // until the job is done or given up
   std::optional<mvcc::KvHasher> hasher_;
   member::PublishedDomain::Pin pin_;
   etcdserverpb::HashKVResponse response_;
@@ -116,20 +124,21 @@ class HashKvHandler final : public JobHandler {
   void on_message(net::Call& call, std::string_view message) override {
     etcdserverpb::HashKVRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
-    start(call, std::make_shared<HashKvJob>(context_.node(), request.revision()));
+    start(call, std::make_shared<HashKvJob>(context_.node(), request.revision(), context_.metrics()));
   }
 };
 
 // Everything that is in the file, table by table; differs between members, so it is for debugging only.
 class HashJob final : public Job {
  public:
-  explicit HashJob(const member::Node& node) : node_(node) {}
+  HashJob(const member::Node& node, Metrics& metrics) : Job(metrics), node_(node), metrics_(metrics) {}
 
   Result<std::optional<std::string>> step(Reader& reader) override {
     if (view_ == nullptr) {
       // The file alone is held while it is read, not the buffers and the index of that moment.
       const auto state = reader.enter();
       view_ = state->file;
+      watch_.emplace(&metrics_.hash);
       header_ = response_header(*state, node_, state->kv.revision);
     }
     uint64_t left = kHashSliceRecords;
@@ -158,6 +167,8 @@ class HashJob final : public Job {
 
  private:
   const member::Node& node_;
+  Metrics& metrics_;
+  std::optional<metrics::StopWatch> watch_;
   std::shared_ptr<const storage::View> view_;
   std::unique_ptr<storage::Cursor> cursor_;
   size_t table_ = 0;
@@ -173,7 +184,7 @@ class HashHandler final : public JobHandler {
     if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
     context_.when_committed(call, [this](net::Call& later, const Error* error) {
       if (error != nullptr) return finish_with(later, *error);
-      start(later, std::make_shared<HashJob>(context_.node()));
+      start(later, std::make_shared<HashJob>(context_.node(), context_.metrics()));
     });
   }
 };
@@ -186,7 +197,8 @@ class SnapshotJob {
     bool last = false;
   };
 
-  explicit SnapshotJob(member::Node& node) : node_(node) {}
+  SnapshotJob(member::Node& node, Metrics& metrics)
+      : node_(node), watch_(&metrics.snapshot), held_(metrics.open_reads) {}
   ~SnapshotJob() { EVP_MD_CTX_free(digest_); }
   SnapshotJob(const SnapshotJob&) = delete;
   SnapshotJob& operator=(const SnapshotJob&) = delete;
@@ -239,6 +251,8 @@ class SnapshotJob {
   }
 
   member::Node& node_;
+  metrics::StopWatch watch_;
+  metrics::Held held_;
   std::unique_ptr<storage::ImageReader> image_;
   EVP_MD_CTX* digest_ = nullptr;
   uint64_t left_ = 0;  // of the image, behind the blob of the message
@@ -260,7 +274,7 @@ class SnapshotHandler final : public net::CallHandler {
     }
     context_.when_committed(call, [this](net::Call& later, const Error* error) {
       if (error != nullptr) return finish_with(later, *error);
-      job_ = std::make_shared<SnapshotJob>(context_.node());
+      job_ = std::make_shared<SnapshotJob>(context_.node(), context_.metrics());
       context_.watch_reader(later, /*ages=*/false);
       if (!context_.workers().run(Workers::Kind::kBackground, next_slice(later))) {
         finish_with(later, errors::request_too_many_requests());

@@ -371,9 +371,18 @@ Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) 
                   .buckets = {}};
   planned.meta.txid = next_txid();
 
-  Status status = plan_commit(commit, write_freelist, planned);
-  if (status) status = reserve(planned.meta.high_water);
-  if (status) status = write_pages(planned);
+  Metrics* const metrics = options_.metrics;
+  const metrics::StopWatch whole(metrics != nullptr ? &metrics->commit : nullptr);
+  Status status;
+  {
+    const metrics::StopWatch planning(metrics != nullptr ? &metrics->commit_spill : nullptr);
+    status = plan_commit(commit, write_freelist, planned);
+  }
+  {
+    const metrics::StopWatch writing(metrics != nullptr ? &metrics->commit_write : nullptr);
+    if (status) status = reserve(planned.meta.high_water);
+    if (status) status = write_pages(planned);
+  }
   if (!status) {
     freelist_.give_back();
     const Code code = status.error().code;

@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "env/fs.h"
 #include "storage/engine.h"
+#include "storage/metrics.h"
 
 namespace cairn::storage {
 
@@ -33,6 +34,7 @@ struct BoltOptions {
   uint32_t page_bytes = 4096;
   // The free list is in the file after every commit while it is smaller than this, and after close().
   uint64_t freelist_bytes_max = 256 << 10;
+  Metrics* metrics = nullptr;  // none: nothing is counted or timed
   // For tests: free pages are overwritten with 0xDD at the moment from which they may be reused.
   bool poison_free_pages = false;
 };

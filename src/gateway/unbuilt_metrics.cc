@@ -1,0 +1,36 @@
+#include "gateway/unbuilt_metrics.h"
+
+namespace cairn::gateway {
+
+void add_unbuilt_metrics(metrics::Registry& r) {
+  // Watches
+  r.counter("etcd_debugging_mvcc_events_total", "Watch events sent.");
+  r.gauge("etcd_debugging_mvcc_pending_events_total", "Watch events that wait to be sent.");
+  r.gauge("etcd_debugging_mvcc_watcher_total", "Watchers.");
+  r.gauge("etcd_debugging_mvcc_slow_watcher_total", "Watchers that are behind the store.");
+  r.gauge("etcd_debugging_mvcc_watch_stream_total", "Watch streams.");
+  // Leases
+  r.counter("etcd_debugging_lease_granted_total", "Leases granted.");
+  r.counter("etcd_debugging_lease_revoked_total", "Leases revoked.");
+  r.counter("etcd_debugging_lease_renewed_total", "Renewals seen by the leader.");
+  r.counter("etcd_debugging_server_lease_expired_total", "Leases that ran out.");
+  r.histogram("etcd_debugging_lease_ttl_total", "Times to live of granted leases, in seconds.", {1, 2, 24}, 1);
+  // Peers
+  r.counter("etcd_server_heartbeat_send_failures_total",
+            "Heartbeats that left late; the leader is overloaded, likely by its disk.");
+  r.counter("etcd_server_learner_promote_successes", "Learners promoted by this leader.");
+  r.counter("etcd_server_slow_read_indexes_total", "Read index rounds that were late for their request.");
+  r.gauge("etcd_server_snapshot_apply_in_progress_total",
+          "1 while a snapshot from the leader is taken over, 0 otherwise.");
+  r.histogram("etcd_snap_db_fsync_duration_seconds", "Duration of a sync of a received database.",
+              metrics::kDiskBuckets);
+  r.histogram("etcd_snap_db_save_total_duration_seconds", "Duration of saving a received database.", {0.1, 2, 10});
+  // Defragmentation
+  r.histogram("etcd_disk_backend_defrag_duration_seconds", "Duration of a defragmentation.", {.1, 2, 13});
+  r.gauge("etcd_disk_defrag_inflight", "1 while a defragmentation runs, 0 otherwise.");
+  // bbolt merges pages in a step of its own; here that is a part of planning a commit, which "spill" times.
+  r.histogram("etcd_debugging_disk_backend_commit_rebalance_duration_seconds", "Of a commit: merging pages.",
+              metrics::kDiskBuckets);
+}
+
+}  // namespace cairn::gateway

@@ -1,0 +1,81 @@
+// rpc/metrics.h: what the services count. Names are etcd's.
+#pragma once
+
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "base/mutex.h"
+#include "metrics/metrics.h"
+
+namespace cairn::rpc {
+
+// Threads: any.
+struct Metrics {
+  explicit Metrics(metrics::Registry& to) : registry(to) {}
+
+  metrics::Registry& registry;
+  metrics::Counter& range_total = registry.counter("etcd_mvcc_range_total", "Ranges seen by this member.");
+  // Ranges of one turn of a loop are timed together: each counts with their mean.
+  metrics::Histogram& range =
+      registry.histogram("etcd_server_range_duration_seconds", "Duration of ranges in the store.",
+                         metrics::kQuickBuckets, metrics::kSeconds, {{"success", "true"}});
+  metrics::Histogram& range_failed =
+      registry.histogram("etcd_server_range_duration_seconds", "Duration of ranges in the store.",
+                         metrics::kQuickBuckets, metrics::kSeconds, {{"success", "false"}});
+  metrics::Histogram& hash =
+      registry.histogram("etcd_mvcc_hash_duration_seconds", "Duration of hashing the storage.", {.01, 2, 15});
+  metrics::Histogram& hash_rev =
+      registry.histogram("etcd_mvcc_hash_rev_duration_seconds", "Duration of hashing at a revision.", {.01, 2, 15});
+  metrics::Histogram& snapshot = registry.histogram("etcd_disk_backend_snapshot_duration_seconds",
+                                                    "Duration of a snapshot of the storage.", {.01, 2, 17});
+  // Lists are not among them: between two pieces they hold no view.
+  metrics::Gauge& open_reads =
+      registry.gauge("etcd_mvcc_db_open_read_transactions", "Views of the storage that snapshots and hashes hold.");
+  metrics::Counter& read_indexes_failed =
+      registry.counter("etcd_server_read_indexes_failed_total", "Linearizable reads that came to no read index.");
+
+  // etcd_server_client_requests_total of clients that name this version; keep the reference. Clients choose the name:
+  // beyond a hundred of them all are "other".
+  metrics::Counter& client_requests(std::string_view version, bool streams) {
+    static constexpr size_t kVersionsMax = 100;
+    std::string name(version);
+    {
+      const MutexLock lock(mutex_);
+      if (versions_.size() < kVersionsMax) {
+        versions_.insert(name);
+      } else if (!versions_.contains(name)) {
+        name = "other";
+      }
+    }
+    return registry.counter("etcd_server_client_requests_total", "Requests by the client's API version.",
+                            {{"type", streams ? "stream" : "unary"}, {"client_api_version", std::move(name)}});
+  }
+
+ private:
+  Mutex mutex_;
+  std::set<std::string> versions_ CAIRN_GUARDED_BY(mutex_);
+};
+
+// Counts calls by the client's version, on one thread: most calls are of the version of the one before.
+class ClientRequests {
+ public:
+  explicit ClientRequests(Metrics& metrics) : metrics_(metrics) {}
+  void count(std::string_view version, bool streams) {
+    if (unary_ == nullptr || version != version_) {
+      version_ = version;
+      unary_ = &metrics_.client_requests(version, false);
+      stream_ = nullptr;  // a family shows what has happened
+    }
+    if (streams && stream_ == nullptr) stream_ = &metrics_.client_requests(version, true);
+    (streams ? stream_ : unary_)->add();
+  }
+
+ private:
+  Metrics& metrics_;
+  std::string version_;
+  metrics::Counter* unary_ = nullptr;
+  metrics::Counter* stream_ = nullptr;
+};
+
+}  // namespace cairn::rpc

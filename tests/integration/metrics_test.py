@@ -1,0 +1,163 @@
+"""Every family of /metrics is written by somebody: a member that is kept busy shows none at 0 without a reason.
+
+And beside etcd 3.7: what its page has, ours has, with the same types and labels.
+"""
+
+import collections
+import re
+import time
+
+import harness
+import rpc
+
+# Families that a busy lone member leaves at 0: what would write them.
+WATCH = "watches are not served yet"
+LEASE = "leases are not served yet"
+CLUSTER = "only a member with peers writes it"
+DEFRAG = "defragmentation is not served yet"
+QUIET = {
+    "etcd_debugging_mvcc_events_total": WATCH,
+    "etcd_debugging_mvcc_pending_events_total": WATCH,
+    "etcd_debugging_mvcc_slow_watcher_total": WATCH,
+    "etcd_debugging_mvcc_watch_stream_total": WATCH,
+    "etcd_debugging_mvcc_watcher_total": WATCH,
+    "etcd_debugging_server_lease_expired_total": LEASE,
+    "etcd_debugging_lease_granted_total": LEASE,
+    "etcd_debugging_lease_renewed_total": LEASE,
+    "etcd_debugging_lease_revoked_total": LEASE,
+    "etcd_debugging_lease_ttl_total": LEASE,
+    "etcd_server_heartbeat_send_failures_total": CLUSTER,
+    "etcd_mvcc_db_open_read_transactions": "0 while no snapshot is read: test_a_snapshot_that_is_read_holds_a_view",
+    "etcd_server_is_learner": CLUSTER,
+    "etcd_server_learner_promote_successes": CLUSTER,
+    "etcd_server_snapshot_apply_in_progress_total": CLUSTER,
+    "etcd_server_slow_read_indexes_total": CLUSTER,
+    "etcd_snap_db_fsync_duration_seconds": CLUSTER,
+    "etcd_snap_db_save_total_duration_seconds": CLUSTER,
+    "etcd_disk_backend_defrag_duration_seconds": DEFRAG,
+    "etcd_disk_defrag_inflight": DEFRAG,
+    "etcd_debugging_disk_backend_commit_rebalance_duration_seconds": "pages are merged while a commit is planned",
+    "etcd_server_read_indexes_failed_total": "a read waits for a stuck disk only: GatewayTest and ServicesTest",
+    "etcd_server_slow_apply_total": "nothing is slow here",
+    "etcd_server_proposals_failed_total": "the log refuses nothing here",
+    "etcd_server_proposals_pending": "0 whenever nothing waits",
+}
+# Written by the member's core thread; not yet.
+NOT_YET = {
+    "etcd_debugging_auth_revision",
+    "etcd_debugging_mvcc_db_compaction_last",
+    "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds",
+    "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds",
+    "etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds",
+    "etcd_server_leader_changes_seen_total",
+}
+QUIET |= dict.fromkeys(NOT_YET, "not written yet")
+# Of etcd's page, and not of ours.
+ETCDS_OWN = {
+    "etcd_server_apply_duration_seconds": "entries are not timed yet",
+    "etcd_server_request_duration_seconds": "calls do not keep when they began yet",
+    r"go_.*": "Go's runtime",
+    r"grpc_server_handling_seconds": "only with --metrics=extensive",
+    r"etcd_debugging_store_.*": "the v2 store, which 3.7 has without a use for it",
+    r"etcd_grpc_proxy_.*": "a proxy's",
+    r"etcd_network_(peer|active_peer|disconnected_peers|known_peers|snapshot).*": CLUSTER,
+    r"etcd_debugging_server_watch_.*": WATCH,
+    r"etcd_debugging_.*watch.*": WATCH,
+}
+
+
+def families(page):
+    """name -> (type, {labels: value})"""
+    types, samples = {}, collections.defaultdict(dict)
+    for line in page.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split()
+            types[name] = kind
+        elif line and not line.startswith("#"):
+            series, value = line.rsplit(" ", 1)
+            name, _, labels = series.partition("{")
+            family = re.sub(r"_(bucket|sum|count)$", "", name)
+            if types.get(family) != "histogram":
+                family = name
+            if family != name and not name.endswith("_count"):
+                continue  # of a histogram its count says whether it was written
+            samples[family][labels.rstrip("}")] = float(value)
+    return {name: (kind, samples[name]) for name, kind in types.items()}
+
+
+class Written(harness.Case):
+    def start(self, *flags):
+        return self.server("cairn", flags=flags).start()
+
+    def page(self, server):
+        return families(server.http("/metrics")[2])
+
+    def keep_busy(self, server):
+        """Every kind of request that is served, some that are refused, and what a member does by itself."""
+        client = server.client()
+        for i in range(300):
+            client.put(b"key%04d" % (i % 100), b"v" * 1000)
+        client.delete(b"key0001")
+        client.txn([rpc.compare_version(b"none", 0)], [rpc.op_put(b"t", b"1"), rpc.op_range(b"t")])
+        client.range(b"key", b"l")
+        client.range(b"key", b"l", serializable=True)
+        client.range(b"key", b"l", count_only=True)
+        with self.assertRaises(rpc.GrpcError):
+            client.range(b"a", revision=10**9)
+        with self.assertRaises(rpc.GrpcError):
+            client.put(b"", b"an empty key is refused")
+        client.put(b"with a version", b"", metadata=[("client-api-version", "3.7")])
+        client.call("Maintenance", "Hash")
+        client.hash_kv()
+        snapshot = client.connection.start("/etcdserverpb.Maintenance/Snapshot", b"")
+        self.assertGreater(len(client.connection.finish(snapshot)), 1)
+        client.status()
+        client.members()
+        client.alarm(0)
+        client.compact(200, physical=True)
+        for path in ("/health", "/livez", "/readyz", "/readyz?exclude=data_corruption"):
+            self.assertEqual(server.http(path)[0], 200)
+        # Full, and not healthy for it; refused by the quota.
+        client.alarm(1, 1, 1)
+        self.assertEqual(server.http("/health")[0], 503)
+        with self.assertRaises(rpc.GrpcError):
+            client.put(b"a", b"b")
+
+    def test_every_family_is_written_by_a_busy_run(self):
+        server = self.start("--snapshot-count", "50", "--backend-batch-limit", "20")
+        self.keep_busy(server)
+        self.page(server)  # which counts what is scraped
+        page = self.page(server)
+        silent = {name for name, (_, samples) in page.items() if not any(samples.values())}
+        self.assertEqual(silent - set(QUIET), set(), "never written: write it where the work happens")
+        self.assertEqual(set(QUIET) - silent, set(), "written, so it needs no reason any more")
+
+    def test_a_snapshot_that_is_read_holds_a_view(self):
+        server = self.start()
+        server.client().put(b"a", b"b" * 1_000_000)
+        with rpc.Connection(server.client_port, stream_window=1000) as connection:
+            call = connection.start("/etcdserverpb.Maintenance/Snapshot", b"")
+            connection.streams.pop(call.number)  # its window is not opened again: it does not end
+            deadline = time.monotonic() + 20
+            while self.page(server)["etcd_mvcc_db_open_read_transactions"][1][""] != 1:
+                self.assertLess(time.monotonic(), deadline)
+
+    def shape(self, page):
+        """name -> (type, names of labels), of what both programs should have"""
+        return {name: (kind, sorted({label for text in samples for label in re.findall(r'(\w+)="', text)}))
+                for name, (kind, samples) in page.items()
+                if not any(re.fullmatch(pattern, name) for pattern in ETCDS_OWN)}
+
+    @harness.needs("etcd37")
+    def test_etcds_families_are_there_with_their_types_and_labels(self):
+        shapes = {}
+        for kind in ("etcd37", "cairn"):
+            server = self.server(kind, self.dir / kind, flags=["--snapshot-count", "50"]).start()
+            self.keep_busy(server)
+            shapes[kind] = self.shape(self.page(server))
+            server.stop()
+        self.assertEqual({name: shapes["cairn"].get(name) for name in shapes["etcd37"]}, shapes["etcd37"])
+
+
+if __name__ == "__main__":
+    harness.main()
