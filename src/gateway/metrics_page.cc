@@ -41,7 +41,7 @@ void MetricsPage::run() {
     std::vector<net::HttpRespond> asked;
     {
       MutexLock lock(mutex_);
-      while (!stop_ && waiting_.empty()) wake_.wait(lock.native());
+      while (!stop_ && waiting_.empty()) wake_.wait(lock);
       if (stop_) return;
       asked.swap(waiting_);
     }

@@ -6,7 +6,6 @@
 // Threads: ask() from any; pages are made on a thread of its own.
 #pragma once
 
-#include <condition_variable>
 #include <thread>
 #include <vector>
 
@@ -31,7 +30,7 @@ class MetricsPage {
 
   const metrics::Registry& registry_;
   Mutex mutex_;
-  std::condition_variable wake_;
+  Condition wake_;
   std::vector<net::HttpRespond> waiting_ CAIRN_GUARDED_BY(mutex_);
   bool stop_ CAIRN_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // the last: it uses the rest

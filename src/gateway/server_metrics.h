@@ -2,7 +2,8 @@
 #pragma once
 
 #include "member/driver.h"
-#include "metrics/families.h"
+#include "metrics/identity.h"
+#include "metrics/metrics.h"
 #include "net/server.h"
 
 namespace cairn::gateway {

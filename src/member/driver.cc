@@ -7,6 +7,8 @@
 
 #include "base/check.h"
 #include "base/errors.h"
+#include "base/go_duration.h"
+#include "base/log.h"
 
 namespace cairn::member {
 namespace {
@@ -52,14 +54,13 @@ MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64
 }  // namespace
 
 Result<std::unique_ptr<Node>> Node::open(NodeOptions options, env::FileSystem& fs, const env::Clock& clock,
-                                         metrics::ServerMetrics& metrics) {
+                                         Metrics& metrics) {
   options.bootstrap.concurrent = true;
   CAIRN_TRY(Bootstrapped state, bootstrap(fs, options.bootstrap));
   return std::unique_ptr<Node>(new Node(std::move(options), fs, clock, metrics, std::move(state)));
 }
 
-Node::Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, metrics::ServerMetrics& metrics,
-           Bootstrapped state)
+Node::Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, Metrics& metrics, Bootstrapped state)
     : options_(std::move(options)),
       clock_(clock),
       metrics_(metrics),
@@ -102,7 +103,7 @@ bool Node::wait_ready(int64_t timeout_ns) {
   const auto until = std::chrono::steady_clock::now() + std::chrono::nanoseconds(timeout_ns);
   MutexLock lock(ready_mutex_);
   while (!is_ready_) {
-    if (ready_.wait_until(lock.native(), until) == std::cv_status::timeout) return is_ready_;
+    if (!ready_.wait_until(lock, until)) return is_ready_;
   }
   return true;
 }
@@ -159,7 +160,9 @@ void Node::run_core() {
   do {
     bool writes = true;
     while (writes) {
-      Effects& effects = core_->step(events, clock_.monotonic_ns());
+      const int64_t began_ns = clock_.monotonic_ns();
+      Effects& effects = core_->step(events, began_ns);
+      note_step(clock_.monotonic_ns() - began_ns);
       ending_ = carry_out(effects, events);
       if (ending_ != Ending::kNone) return;
       writes = !events.wal.empty();  // what they make known is decided upon before anything new
@@ -233,9 +236,33 @@ void Node::no_longer_pending(uint64_t count) {
   pending_.fetch_sub(std::min(count, pending_.load(std::memory_order_relaxed)), std::memory_order_relaxed);
 }
 
+// A step applies what has been committed.
+// compat: etcd times each request; here it is the step, since most entries take a microsecond.
+void Node::note_step(int64_t took_ns) {
+  const ApplyCore& apply = core_->apply();
+  const Index before = std::exchange(counted_applied_, apply.applied());
+  const int64_t compacted = std::exchange(counted_compact_revision_, apply.store().compact_revision());
+  if (before == Index{} || before == counted_applied_) return;  // at a start what the log holds may take long
+  if (compacted != counted_compact_revision_) {
+    metrics_.index_compaction_pause.observe(static_cast<uint64_t>(took_ns));
+  }
+  if (took_ns < options_.slow_apply_ns) return;
+  metrics_.slow_apply.add();
+  log::warn("apply request took too long",
+            {{"took", go_duration(std::chrono::nanoseconds(took_ns))},
+             {"expected-duration", go_duration(std::chrono::nanoseconds(options_.slow_apply_ns))},
+             {"entries", counted_applied_ - before},
+             {"last-index", counted_applied_.value}});
+}
+
 void Node::update_metrics() {
   const raft::Core& raft = core_->replication().raft();
   const ApplyCore& apply = core_->apply();
+  if (raft.leader() != raft::kNoNode && raft.leader() != leader_seen_) {
+    leader_seen_ = raft.leader();
+    metrics_.leader_changes_seen.add();
+  }
+  metrics_.auth_revision.set(static_cast<int64_t>(apply.auth().revision()));
   metrics_.has_leader.set(raft.leader() != raft::kNoNode ? 1 : 0);
   metrics_.is_leader.set(raft.is_leader() ? 1 : 0);
   metrics_.proposals_committed.set(static_cast<int64_t>(raft.committed().value));
@@ -251,6 +278,8 @@ void Node::update_metrics() {
   metrics_.total_put_size.set(static_cast<int64_t>(now.put_bytes));
   counted_ = now;
   const Published& state = core_->published().newest();
+  const cluster::Member* const self = state.members->find(NodeId(member_id_));
+  metrics_.is_learner.set(self != nullptr && self->is_learner ? 1 : 0);
   metrics_.db_total_size.set(static_cast<int64_t>(state.db_total_bytes));
   metrics_.db_size_in_use.set(static_cast<int64_t>(state.db_in_use_bytes));
   metrics_.keys_total.set(static_cast<int64_t>(state.kv.root.tally({}).count));
@@ -268,8 +297,24 @@ void Node::run_commit() {
   while (true) {
     commit_orders_.take(orders, std::nullopt);
     if (!orders.job) return;
+    const bool has_part = orders.job->reclaim.has_value();
+    const int64_t began_ns = clock_.monotonic_ns();
     CommitDone done = commit_stage_->run(*orders.job);
+    if (has_part && done.status) note_pass(done, began_ns);
     events_.put([&](Events& events) { events.commit = std::move(done); });
+  }
+}
+
+// A commit that began then has done a part of a compaction's pass.
+void Node::note_pass(const CommitDone& done, int64_t began_ns) {
+  const int64_t now_ns = clock_.monotonic_ns();
+  if (pass_began_ns_ == 0) {
+    pass_began_ns_ = began_ns;
+    metrics_.compaction_last.set((clock_.wall_ns() - (now_ns - began_ns)) / 1'000'000'000);
+  }
+  metrics_.compaction_pause.observe(static_cast<uint64_t>(now_ns - began_ns));
+  if (done.result.reclaim_done) {
+    metrics_.compaction_total.observe(static_cast<uint64_t>(now_ns - std::exchange(pass_began_ns_, 0)));
   }
 }
 

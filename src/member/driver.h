@@ -11,7 +11,6 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <string>
@@ -25,10 +24,10 @@
 #include "member/housekeeper.h"
 #include "member/mailbox.h"
 #include "member/member_core.h"
+#include "member/metrics.h"
 #include "member/page_roots.h"
 #include "member/recovery/bootstrap.h"
 #include "member/wal_stage.h"
-#include "metrics/families.h"
 #include "mvcc/kv/range.h"
 
 namespace cairn::member {
@@ -42,6 +41,7 @@ struct NodeOptions {
   uint32_t election_ms = 1000;
   bool pre_vote = true;
   std::string cluster_version = std::string(cluster::kClusterVersion);  // what a new cluster gets
+  int64_t slow_apply_ns = 100'000'000;  // a batch of entries that takes longer to apply is logged
   uint64_t unapplied_bytes_max = MemberOptions{}.unapplied_bytes_max;
   uint64_t waiting_bytes_max = MemberOptions{}.waiting_bytes_max;
   // Called when the member cannot go on: it must not return.
@@ -55,7 +55,7 @@ class Node {
   // Opens or founds the directory and recovers the state; no thread yet.
   //   errors: those of bootstrap(); kFailedPrecondition for a directory of a cluster with other members
   static Result<std::unique_ptr<Node>> open(NodeOptions options, env::FileSystem& fs, const env::Clock& clock,
-                                            metrics::ServerMetrics& metrics);
+                                            Metrics& metrics);
   ~Node();  // stop() must have been called if start() was
 
   // `sink` gets the answers.
@@ -81,7 +81,7 @@ class Node {
   [[nodiscard]] uint64_t member_id() const { return member_id_; }
   [[nodiscard]] uint64_t cluster_id() const { return cluster_id_; }
   [[nodiscard]] const NodeOptions& options() const { return options_; }
-  [[nodiscard]] metrics::ServerMetrics& metrics() { return metrics_; }
+  [[nodiscard]] Metrics& metrics() { return metrics_; }
   // Valid while running, for images of the file.
   [[nodiscard]] storage::Engine& engine() { return commit_stage_->engine(); }
   [[nodiscard]] Index committed() const { return Index(committed_.load(std::memory_order_relaxed)); }
@@ -97,14 +97,15 @@ class Node {
     void clear() { *this = {}; }
   };
 
-  Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, metrics::ServerMetrics& metrics,
-       Bootstrapped state);
+  Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, Metrics& metrics, Bootstrapped state);
 
   // The core thread's: steps until there is nothing more to write, and carries out what comes of it.
   void run_core();
   Ending carry_out(Effects& effects, Events& next);
   void order_housekeeping(const Effects& effects);
   void update_metrics();
+  void note_step(int64_t took_ns);
+  void note_pass(const CommitDone& done, int64_t began_ns);
   void run_commit();
   void run_housekeeper();
   void deliver(Answers& answers);
@@ -114,7 +115,7 @@ class Node {
 
   NodeOptions options_;
   const env::Clock& clock_;
-  metrics::ServerMetrics& metrics_;
+  Metrics& metrics_;
   uint64_t member_id_;
   uint64_t cluster_id_;
   std::atomic<uint64_t> committed_{0};
@@ -126,6 +127,10 @@ class Node {
   std::unique_ptr<MemberCore> core_;
   std::unique_ptr<PageRoots> page_roots_;  // holds pins in what core_ publishes
   ApplyCore::Counters counted_;
+  Index counted_applied_;
+  int64_t counted_compact_revision_ = 0;
+  NodeId leader_seen_ = raft::kNoNode;
+  int64_t pass_began_ns_ = 0;      // the commit thread's; 0: none is under way
   Ending ending_ = Ending::kNone;  // read when the core thread has ended
 
   std::unique_ptr<PublishedDomain::Reader> commit_reader_;
@@ -137,7 +142,7 @@ class Node {
   Mailbox<CommitOrders> commit_orders_;
   Mailbox<Housekeeper::Orders> housekeeper_orders_;
   Mutex ready_mutex_;
-  std::condition_variable ready_;
+  Condition ready_;
   bool is_ready_ CAIRN_GUARDED_BY(ready_mutex_) = false;
 
   std::thread core_thread_;

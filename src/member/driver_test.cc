@@ -155,7 +155,7 @@ class NodeTest : public ::testing::Test {
   FillableFs fs_;
   env::PosixClock clock_;
   metrics::Registry registry_;
-  metrics::ServerMetrics metrics_{registry_};
+  Metrics metrics_{registry_};
   std::unique_ptr<Node> node_;
   Mutex mutex_;
   std::map<Tag, Error> answers_;

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -36,8 +35,8 @@ class Mailbox {
     owner_waits_ = true;
     while (content_.empty()) {
       if (!wait_ns) {
-        wake_.wait(lock.native());
-      } else if (*wait_ns <= 0 || wake_.wait_until(lock.native(), until) == std::cv_status::timeout) {
+        wake_.wait(lock);
+      } else if (*wait_ns <= 0 || !wake_.wait_until(lock, until)) {
         break;
       }
     }
@@ -47,7 +46,7 @@ class Mailbox {
 
  private:
   Mutex mutex_;
-  std::condition_variable wake_;
+  Condition wake_;
   Content content_ CAIRN_GUARDED_BY(mutex_);
   bool owner_waits_ CAIRN_GUARDED_BY(mutex_) = false;
 };

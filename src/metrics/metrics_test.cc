@@ -6,7 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "metrics/families.h"
+#include "metrics/identity.h"
 
 namespace cairn::metrics {
 namespace {

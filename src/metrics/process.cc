@@ -7,7 +7,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "metrics/families.h"
+#include "metrics/identity.h"
 
 namespace cairn::metrics {
 namespace {

@@ -175,7 +175,7 @@ constexpr auto kFlags = std::to_array<FlagSpec>({
     {"version", kBool, kSupported, "false", "Print the version and exit."},
     {"vv", kAnything, kIgnored, "", ""},
     {"wal-dir", kText, kSupported, "", "Where the WAL is, if not in the data directory.", field<&Config::wal_dir>()},
-    {"warning-apply-duration", kDuration, kComfort, "100ms", "Log applies that take longer.",
+    {"warning-apply-duration", kDuration, kSupported, "100ms", "Log applies that take longer.",
      field<&Config::warning_apply>()},
     {"warning-unary-request-duration", kDuration, kComfort, "300ms", "Log requests that take longer.",
      or_default<&Config::warning_unary_request>()},

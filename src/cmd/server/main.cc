@@ -28,7 +28,8 @@
 #include "gateway/server_metrics.h"
 #include "gateway/unbuilt_metrics.h"
 #include "member/driver.h"
-#include "metrics/families.h"
+#include "member/metrics.h"
+#include "metrics/identity.h"
 #include "net/listener.h"
 #include "net/server.h"
 #include "rpc/services.h"
@@ -73,7 +74,7 @@ std::vector<std::string> texts(const std::vector<cluster::Url>& urls) {
   return out;
 }
 
-// How often to commit and to make snapshots: as told, else as the stages do it by themselves.
+// How often to commit and to make snapshots. What was not given keeps the stages' own defaults.
 void set_intervals(const cmd::Config& config, member::ApplyOptions& apply) {
   const cmd::Config defaults;
   if (config.batch_interval != defaults.batch_interval) apply.commit_interval_ns = config.batch_interval.count();
@@ -120,6 +121,7 @@ member::NodeOptions node_options(const cmd::Config& config) {
   options.election_ms = config.election_ms;
   options.pre_vote = config.pre_vote;
   set_intervals(config, options.apply);
+  options.slow_apply_ns = config.warning_apply.count();
   options.fail_stop = fail_stop;
   return options;
 }
@@ -156,8 +158,8 @@ metrics::Identity identity(const cmd::Config& config, const member::Node& node) 
   return out;
 }
 
-// Before anything of the directory is touched, as etcd does it: a taken address ends the start at once, and a client
-// that comes early waits.
+// Binds the addresses before anything of the directory is touched, as etcd does. So a taken address ends the start at
+// once, and a client that comes early waits.
 Status listen(net::ServerOptions& options) {
   for (net::Listen& each : options.listen) {
     CAIRN_TRY(const net::BoundSocket socket, net::listen_on(each.address));
@@ -213,7 +215,7 @@ std::string signal_name(int number) { return number == SIGINT ? "interrupt" : "t
 
 // Opens the member; waits, as etcd does, while another process holds its db.
 Result<std::unique_ptr<member::Node>> open_node(const member::NodeOptions& options, const env::Clock& clock,
-                                                metrics::ServerMetrics& metrics, const sigset_t& signals) {
+                                                member::Metrics& metrics, const sigset_t& signals) {
   const int64_t began_ns = clock.monotonic_ns();
   bool is_told = false;
   bool is_reported = false;
@@ -238,17 +240,19 @@ Result<std::unique_ptr<member::Node>> open_node(const member::NodeOptions& optio
   }
 }
 
-// A leader is there at once; what the log holds beyond the db takes as long as it is. False: neither goes on.
-bool wait_ready(member::Node& node, const metrics::ServerMetrics& metrics) {
+// Waits until the member serves. It first applies what its log holds beyond the db, which takes as long as the log is.
+// False: nothing was applied for a minute.
+bool wait_ready(member::Node& node) {
+  const auto reader = node.published().register_thread();
   while (true) {
-    const int64_t applied = metrics.proposals_applied.value();
+    const Index applied = reader->enter()->applied;
     if (node.wait_ready(kReadyTimeoutNs)) return true;
-    if (metrics.proposals_applied.value() == applied) return false;
+    if (reader->enter()->applied == applied) return false;
   }
 }
 
-// While the member is opened and takes in its log, which may last, a signal ends the process as it is: what a start
-// leaves half done another one repairs, as after a crash.
+// A signal during the start, which may last, ends the process as it is. The next start repairs what this one leaves
+// half done, as after a crash.
 class SignalsAtStart {
  public:
   explicit SignalsAtStart(const sigset_t& signals) : thread_([this, signals] { watch(signals); }) {}
@@ -310,7 +314,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
 
   const env::PosixClock clock;
   metrics::Registry registry;
-  metrics::ServerMetrics metrics(registry);
+  member::Metrics metrics(registry);
   wal::Metrics wal_metrics{registry};
   storage::Metrics storage_metrics{registry};
   rpc::Metrics rpc_metrics(registry);
@@ -353,7 +357,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
       if (loop == gateway::Health::kAnswersTo) return gateway.deliver(batch);
       services.deliver(loop, std::move(batch));
     });
-    if (!wait_ready(*node, metrics)) {
+    if (!wait_ready(*node)) {
       fail_stop({Code::kUnavailable, "within a minute nothing of the log could be applied"});
     }
     signals_at_start.reset();

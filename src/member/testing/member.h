@@ -13,7 +13,7 @@
 #include "env/clock.h"
 #include "env/fs.h"
 #include "member/driver.h"
-#include "metrics/families.h"
+#include "member/metrics.h"
 #include "metrics/metrics.h"
 
 namespace cairn::member::testing {
@@ -60,7 +60,7 @@ class Member {
 
   env::PosixClock clock;
   metrics::Registry registry;
-  metrics::ServerMetrics metrics{registry};
+  Metrics metrics{registry};
   std::unique_ptr<Node> node;
 
  private:
