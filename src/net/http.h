@@ -47,7 +47,7 @@ struct HttpResponse {
 // What a listener allows of each request.
 struct HttpLimits {
   uint32_t header_bytes_max = 64 * 1024;            // more: 431
-  uint64_t body_bytes_max = 16 * 1024 * 1024;       // more: 413
+  uint64_t body_bytes_max = 16 * 1024 * 1024;       // more: 413; also of a connection's open requests together
   int64_t header_timeout_ns = 300'000'000'000;      // from its first byte to the end of its headers
   int64_t whole_body_timeout_ns = 300'000'000'000;  // from there to the end of a body that is gathered: else 408
 };

@@ -354,6 +354,31 @@ TEST_P(ServerExchange, AHeadHasNoBody) {
   }
 }
 
+TEST(ServerExchangeLimits, OpenRequestsOfAConnectionShareTheirBound) {
+  TestServer server({.listen = {{.address = "127.0.0.1:0", .http_limits = {.body_bytes_max = 1000}}}});
+  server.http.on_request = [](HttpRequest request, EventLoop&, HttpRespond respond) {
+    respond({.headers = {}, .body = std::to_string(request.body.size())});
+  };
+  TestClient client(server.start());
+  const auto post = [&] {
+    const int32_t id = client.start("/", {}, false, "text/plain");
+    client.send_bytes(id, std::string(600, 'b'));
+    return id;
+  };
+  const auto status = [&](int32_t id) {
+    EXPECT_TRUE(client.pump_until([&] { return client.stream(id).closed; }));
+    return client.stream(id).headers[":status"];
+  };
+  const int32_t first = post();
+  client.flush();
+  EXPECT_EQ(status(post()), "413");
+  client.half_close(first);
+  EXPECT_EQ(status(first), "200");
+  const int32_t third = post();
+  client.half_close(third);
+  EXPECT_EQ(status(third), "200");
+}
+
 TEST(ServerExchangeLimits, HttpTakesTurnsWithGrpcOnOneConnection) {
   TestServer server;
   server.http.on_request = [](HttpRequest request, EventLoop&, HttpRespond respond) {

@@ -109,9 +109,10 @@ void Http2Exchange::hold_body(bool hold) {
 }
 
 void Http2Exchange::on_body(std::string_view bytes) {
+  if (handler_ == nullptr || is_over()) return session_.give_back(*this, bytes.size());
   body_bytes_ += bytes.size();
-  const bool is_wanted = handler_ != nullptr && !is_over();
-  if (is_wanted && body_bytes_ > session_.limits().body_bytes_max) {
+  session_.note_body(static_cast<int64_t>(bytes.size()));
+  if (session_.open_body_bytes() > session_.limits().body_bytes_max) {
     session_.loop().exchanges().remove(id_);
     if (answer_ == Answer::kNone) {
       respond_whole(*this, {.status = 413, .headers = {}, .body = "413 Payload Too Large"});
@@ -120,11 +121,11 @@ void Http2Exchange::on_body(std::string_view bytes) {
     }
     return;
   }
-  if (is_wanted && holds_body_) {
+  if (holds_body_) {
     body_held_.append(bytes);  // at most a window
     return;
   }
-  if (is_wanted) handler_->on_body(*this, bytes);
+  handler_->on_body(*this, bytes);
   session_.give_back(*this, bytes.size());
 }
 
@@ -158,6 +159,7 @@ void Http2Exchange::on_writable() {
 
 void Http2Exchange::on_closed() {
   session_.loop().exchanges().remove(id_);
+  session_.note_body(-static_cast<int64_t>(body_bytes_));
   drop_queue();
   answer_ = Answer::kAborted;
   if (const auto handler = std::move(handler_); handler != nullptr) handler->on_end(*this);

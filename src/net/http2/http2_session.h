@@ -76,6 +76,9 @@ class Http2Session final : public Protocol {
   [[nodiscard]] uint64_t held_bytes() const { return held_bytes_; }
   // The counters of a method that the router knows.
   MethodCounters& counters_of(nghttp2_rcbuf* path);
+  // What the open HTTP requests of this connection have sent of their bodies: as many may be gathered at once.
+  void note_body(int64_t bytes) { open_body_bytes_ += static_cast<uint64_t>(bytes); }
+  [[nodiscard]] uint64_t open_body_bytes() const { return open_body_bytes_; }
   // A grpc-message that the client takes: cut where the text is longer than its headers may be.
   [[nodiscard]] std::string status_text(std::string_view message) const;
 
@@ -123,6 +126,7 @@ class Http2Session final : public Protocol {
   size_t consumed_bytes_ = 0;  // to be given back to the connection's window
   uint64_t queued_bytes_ = 0;
   uint64_t held_bytes_ = 0;
+  uint64_t open_body_bytes_ = 0;
   std::vector<int32_t> writable_;
   std::vector<int32_t> firing_;
   MemberTimer<Http2Session> stall_timer_;
