@@ -14,21 +14,36 @@ class Gathering final : public ExchangeHandler {
   Gathering(WholeBodyHandler& handler, Exchange& exchange)
       : handler_(handler),
         request_(exchange.request()),
+        loop_(static_cast<Loop&>(exchange.loop())),
         timer_(exchange.loop().after(exchange.limits().whole_body_timeout_ns, [&exchange] {
           if (!exchange.is_answered())
             respond_whole(exchange, {.status = 408, .headers = {}, .body = "408 Request Timeout"});
         })) {}
 
-  void on_body(Exchange&, std::string_view bytes) override { request_.body.append(bytes); }
+  ~Gathering() override { let_go(); }
+
+  void on_body(Exchange& exchange, std::string_view bytes) override {
+    request_.body.append(bytes);
+    loop_.counters().request_bytes_held.add(bytes.size());
+    if (loop_.sum_everywhere(&LoopCounters::request_bytes_held) <= exchange.limits().gathered_bytes_max) return;
+    let_go();
+    request_.body = {};
+    timer_ = nullptr;
+    respond_whole(exchange, {.status = 503, .headers = {}, .body = "503 too many unfinished requests"});
+  }
 
   void on_body_end(Exchange& exchange) override {
     timer_ = nullptr;
+    let_go();
     handler_.handle(std::move(request_), exchange.loop(), responder(exchange));
   }
 
  private:
   WholeBodyHandler& handler_;
+  void let_go() { loop_.counters().request_bytes_held.sub(request_.body.size()); }
+
   HttpRequest request_;
+  Loop& loop_;
   std::unique_ptr<EventLoop::Timer> timer_;
 };
 

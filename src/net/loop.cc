@@ -173,10 +173,10 @@ void Loop::drain_connections() {
   for (const auto& connection : connections_) connection->drain();
 }
 
-uint64_t Loop::answer_bytes_held_everywhere() const {
-  if (siblings_.empty()) return counters_.answer_bytes_held.get();
+uint64_t Loop::sum_everywhere(Counter LoopCounters::* which) const {
+  if (siblings_.empty()) return (counters_.*which).get();
   uint64_t sum = 0;
-  for (const LoopCounters* const each : siblings_) sum += each->answer_bytes_held.get();
+  for (const LoopCounters* const each : siblings_) sum += (each->*which).get();
   return sum;
 }
 

@@ -75,9 +75,9 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   void drain_connections();
   [[nodiscard]] size_t connection_count() const { return connections_.size(); }
 
-  // What answers of all loops of the server hold in memory.
+  // One counter, summed over all loops of the server.
   void set_siblings(std::vector<const LoopCounters*> all) { siblings_ = std::move(all); }
-  [[nodiscard]] uint64_t answer_bytes_held_everywhere() const;
+  [[nodiscard]] uint64_t sum_everywhere(Counter LoopCounters::* which) const;
 
  private:
   struct MethodHash {

@@ -53,6 +53,8 @@ struct ServerOptions {
   // refused; one larger than the whole of a budget may pass while little else waits.
   uint64_t connection_answer_bytes_max = 128 << 20;
   uint64_t answer_bytes_max = 512 << 20;
+  // What gRPC messages that are not whole may hold, over all connections. The call that goes beyond is refused.
+  uint64_t request_bytes_max = 256 << 20;
   Keepalive keepalive;
 
   [[nodiscard]] uint64_t reader_bytes_min() const {

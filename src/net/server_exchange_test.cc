@@ -341,6 +341,38 @@ TEST_P(ServerExchange, ARefusedBodyIsNotGivenUpASecondTime) {
   server.stop(0);
 }
 
+TEST_P(ServerExchange, BodiesThatAreGatheredShareABudget) {
+  Whole whole;
+  Server server(
+      {.listen = {{.address = "127.0.0.1:0", .http_handler = &whole, .http_limits = {.gathered_bytes_max = 5000}}},
+       .io_threads = 2},
+      &router_, nullptr);
+  const std::string address = server.start().value().front();
+  const auto held = [&] { return server.stats().request_bytes_held; };
+  const auto wait_until_held = [&](uint64_t bytes) {
+    for (int i = 0; i < 2000 && held() != bytes; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    EXPECT_EQ(held(), bytes);
+  };
+  std::vector<std::unique_ptr<Client>> open;
+  for (uint64_t i = 1; i <= 2; ++i) {
+    open.push_back(std::make_unique<Client>(address, GetParam()));
+    open.back()->begin("POST", "/", true);
+    open.back()->send(std::string(2000, 'b'));
+    wait_until_held(i * 2000);
+  }
+  Client third(address, GetParam());
+  third.begin("POST", "/", true);
+  third.send(std::string(2000, 'b'));
+  EXPECT_TRUE(third.answer().starts_with("503 "));
+  wait_until_held(4000);
+  open.front()->end();
+  EXPECT_EQ(open.front()->answer(), "200 POST " + std::string(2000, 'b'));
+  wait_until_held(2000);
+  open.clear();
+  wait_until_held(0);
+  server.stop(0);
+}
+
 TEST_P(ServerExchange, AHeadHasNoBody) {
   handler_.make = [](Exchange& exchange, LambdaExchange&) {
     respond_whole(exchange, {.headers = {{"Connection", "x"}, {"X-Own", "a\r\nb"}}, .body = "not sent"});

@@ -398,6 +398,40 @@ TEST(ServerHostile, AHandlerCanAskForTheRoomBeforeItMakesAnAnswer) {
   EXPECT_EQ(room, 8'000'000U - 2 * (3'000'000U + kPrefixBytes));
 }
 
+TEST(ServerHostile, MessagesThatDoNotEndShareABudget) {
+  TestServer server({.io_threads = 2, .request_bytes_max = 8'000'000});
+  const std::string address = server.start();
+  TestClient bystander(address);
+  EXPECT_EQ(bystander.unary("/test.Svc/Echo", std::string(1'500'000, 'b')).code(), 0);
+  std::vector<std::unique_ptr<TestClient>> clients;
+  int refused = 0;
+  for (int c = 0; c < 5; ++c) {
+    clients.push_back(std::make_unique<TestClient>(address));
+    std::vector<int32_t> ids;
+    for (int i = 0; i < 4; ++i) {
+      ids.push_back(clients.back()->start("/test.Svc/Echo"));
+      clients.back()->send_bytes(ids.back(), framed(std::string(1'000'000, 'm')).substr(0, 900'000));
+    }
+    // Each arrives whole but for its end, or is refused.
+    for (int turn = 0; turn < 100; ++turn) clients.back()->pump(2);
+    for (const int32_t id : ids) {
+      if (!clients.back()->stream(id).closed) continue;
+      ++refused;
+      EXPECT_EQ(clients.back()->stream(id).code(), 8);
+      EXPECT_EQ(clients.back()->stream(id).message(), "cairn: too many bytes of unfinished requests");
+    }
+  }
+  EXPECT_GE(refused, 10);
+  EXPECT_LE(refused, 14);
+  EXPECT_LE(server.server().stats().request_bytes_held, 8'000'000U);
+  EXPECT_EQ(bystander.unary("/test.Svc/Echo", "small").code(), 0);
+  clients.clear();
+  for (int i = 0; i < 2000 && server.server().stats().request_bytes_held != 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  EXPECT_EQ(server.server().stats().request_bytes_held, 0U);
+}
+
 TEST(ServerHostile, EveryCallWhoseClientStandsStillEnds) {
   TestServer server({.reader_stall_ns = 200'000'000, .reader_rate_min = 100'000});  // 20 KB each 0.2 s
   add_answers_of(server, 1'500'000);

@@ -31,6 +31,7 @@ void ServerStats::add(const LoopCounters& loop) {
   turns += loop.turns.get();
   http_requests += loop.http_requests.get();
   answer_bytes_held += loop.answer_bytes_held.get();
+  request_bytes_held += loop.request_bytes_held.get();
   calls_unknown += loop.calls_unknown.get();
   for (const MethodCounters* from = loop.methods(); from != nullptr; from = from->next) {
     auto at = std::lower_bound(methods.begin(), methods.end(), from->path,

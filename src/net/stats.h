@@ -56,8 +56,9 @@ class LoopCounters {
   Counter socket_writes;
   Counter turns;
   Counter http_requests;
-  Counter answer_bytes_held;  // in memory, for clients to take
-  Counter calls_unknown;      // service or method not known, or refused before routing
+  Counter answer_bytes_held;   // in memory, for clients to take
+  Counter request_bytes_held;  // the same, of requests that are not whole
+  Counter calls_unknown;       // service or method not known, or refused before routing
 
   // Loop's thread: a new entry, seen by readers from now on.
   MethodCounters& add_method(std::string_view path);
@@ -90,6 +91,7 @@ struct ServerStats {
   uint64_t turns = 0;
   uint64_t http_requests = 0;
   uint64_t answer_bytes_held = 0;
+  uint64_t request_bytes_held = 0;
   uint64_t calls_unknown = 0;
 
   void add(const LoopCounters& loop);

@@ -1,5 +1,6 @@
 #include "net/http2/grpc_call.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -21,6 +22,7 @@ constexpr uint64_t kHoldBytes = 256 * 1024;
 // A call with less than this queued is not worth a look at the whole process.
 constexpr uint64_t kSmallBytes = 4096;
 constexpr uint64_t kSmallHeldBytes = 1024 * 1024;
+constexpr size_t kSmallPendingBytes = 64 * 1024;
 
 // With the error that gRPC's clients read as `code`, as far as there is one.
 uint32_t http2_error_of(Code code) {
@@ -46,6 +48,7 @@ void GrpcCall::clear() {
   sent_bytes_ = 0;
   withheld_bytes_ = 0;
   accounted_queued_ = accounted_held_ = 0;
+  accounted_pending_ = 0;
   status_message_.clear();
   deframer_.reset(0);
   queue_.reset();
@@ -112,11 +115,24 @@ void GrpcCall::refuse_unknown(Router& router) {
 
 void GrpcCall::on_body(std::string_view bytes) {
   on_bytes(bytes);
+  if (deframer_.pending_bytes() != accounted_pending_) account_pending();
   withheld_bytes_ += bytes.size();
   if (queue_.queued_bytes() <= kHoldBytes || ended_) give_back();
 }
 
 void GrpcCall::give_back() { session_->give_back(*this, std::exchange(withheld_bytes_, 0)); }
+
+// compat: etcd lets messages that do not end pile up.
+void GrpcCall::account_pending() {
+  Loop& loop = session_->loop();
+  const size_t before = std::exchange(accounted_pending_, deframer_.pending_bytes());
+  loop.counters().request_bytes_held.add(uint64_t{accounted_pending_} - before);
+  if (accounted_pending_ <= std::max(before, kSmallPendingBytes) || is_finished()) return;
+  if (loop.sum_everywhere(&LoopCounters::request_bytes_held) <= session_->options().request_bytes_max) return;
+  finish(Code::kResourceExhausted, "cairn: too many bytes of unfinished requests");
+  deframer_.reset(0);
+  account_pending();
+}
 
 void GrpcCall::on_bytes(std::string_view bytes) {
   while (!is_finished() && !ended_) {
@@ -371,6 +387,10 @@ void GrpcCall::end() {
   loop.timers().remove(*this);
   loop.calls().retire(id_);
   if (!is_finished()) count_handled(Code::kCancelled);
+  if (accounted_pending_ != 0) {
+    deframer_.reset(0);
+    account_pending();
+  }
   if (handler_ != nullptr) {
     const std::unique_ptr<CallHandler> handler = std::move(handler_);
     handler->on_end(*this);

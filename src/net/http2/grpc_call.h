@@ -87,6 +87,7 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
 
   void on_bytes(std::string_view bytes);
   void on_message(const Deframer::Frame& frame);
+  void account_pending();
   void count_sent(uint64_t bytes);
   void count_handled(Code code);
   // The queue has grown; `finished`: and it is whole.
@@ -117,6 +118,7 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   size_t withheld_bytes_ = 0;  // received, but not given back to the client's window while it does not read
   uint64_t accounted_queued_ = 0;
   uint64_t accounted_held_ = 0;
+  size_t accounted_pending_ = 0;  // of a message that is not whole
   std::string status_message_;
   Deframer deframer_{0};
   SendQueue queue_;

@@ -461,7 +461,7 @@ void Http2Session::account(int64_t queued_bytes, int64_t held_bytes) {
 
 uint64_t Http2Session::room_bytes() const {
   return std::min(room_in(held_bytes_, options_.connection_answer_bytes_max),
-                  room_in(loop_.answer_bytes_held_everywhere(), options_.answer_bytes_max));
+                  room_in(loop_.sum_everywhere(&LoopCounters::answer_bytes_held), options_.answer_bytes_max));
 }
 
 // Each stream for itself: one whose client gives it no window stands still while others run. What the socket does not
