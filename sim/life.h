@@ -67,7 +67,7 @@ class Life final : private MemberClient {
     Op passing_op = Op::kAllocate;
     uint64_t passing_one_in = 0;
     bool small_disk = false;
-    bool stops_under_load = false;  // else everything is answered before
+    bool stops_under_load = false;    // else everything is answered before
     uint64_t second_start_after = 0;  // so many requests another process tries to start on the directory; 0: none
     bool other_program = false;       // has written to the db before the round
   };

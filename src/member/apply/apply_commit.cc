@@ -168,7 +168,8 @@ void ApplyCore::finish_pass_part(const storage::CommitResult& result) {
   }
 }
 
-// compat: a pass rewrites pages, and as long as a snapshot holds the old ones, the new ones come on top: the pass waits for it.
+// compat: a pass rewrites pages, and as long as a snapshot holds the old ones, the new ones come on top: the pass waits
+// for it.
 bool ApplyCore::pass_may_go() const { return !reads_old_view() && lowest_asked_revision() >= pass_->compact_revision; }
 
 // The view that the newest one replaced does not count: reads that began a moment ago would hold up a pass for ever.

@@ -173,7 +173,7 @@ Result<Bootstrapped> found_new(env::FileSystem& fs, const BootstrapOptions& opti
   CAIRN_CHECK(remove_leftovers(fs, paths.snap));
   if (!options.wal_dir.empty()) CAIRN_CHECK(make_durable(fs, env::parent_directory(paths.wal)));
   CAIRN_CHECK(fs.remove_all(paths.wal + ".tmp"));  // with the db's lock: nobody is at work on it
-  CAIRN_CHECK(fs.sync_directory(paths.member));  // the db's own name is durable since it was opened
+  CAIRN_CHECK(fs.sync_directory(paths.member));    // the db's own name is durable since it was opened
   CAIRN_CHECK(fs.sync_directory(options.data_dir));
   CAIRN_TRY(out.log, wal::Log::create(fs, paths.wal, {self, founders.cluster_id}, options.wal));
   CAIRN_CHECK(write_first_entries(*out.log, founders));

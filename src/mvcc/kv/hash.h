@@ -4,8 +4,8 @@
 // compacted revision or the newest of a key that is alive. So it does not depend on how far a compaction's pass has
 // come.
 //
-// `etcdutl snapshot restore --bump-revision` leaves a record without bytes at the revision it jumps to. For etcd that is
-// a put of the key "": it is alive for ever, and the newest one counts.
+// `etcdutl snapshot restore --bump-revision` leaves a record without bytes at the revision it jumps to. For etcd that
+// is a put of the key "": it is alive for ever, and the newest one counts.
 //
 // Source: docs/architecture.md, "Hashes"; etcd 3.7 server/storage/mvcc/hash.go.
 #pragma once
