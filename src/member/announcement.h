@@ -10,7 +10,7 @@
 
 #include "cluster/membership.h"
 #include "cluster/versions.h"
-#include "member/apply/apply_core.h"
+#include "member/apply/applied_state.h"
 
 namespace cairn::member {
 

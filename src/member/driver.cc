@@ -270,7 +270,7 @@ void Node::update_metrics() {
   metrics_.proposals_pending.set(static_cast<int64_t>(pending_.load(std::memory_order_relaxed)));
   metrics_.current_revision.set(apply.store().revision());
   metrics_.compact_revision.set(apply.store().compact_revision());
-  const ApplyCore::Counters& now = apply.counters();
+  const ApplyCounters& now = apply.counters();
   metrics_.put_total.add(now.puts - counted_.puts);
   metrics_.delete_total.add(now.deletes - counted_.deletes);
   metrics_.txn_total.add(now.txns - counted_.txns);

@@ -126,7 +126,7 @@ class Node {
   std::unique_ptr<WalStage> wal_stage_;
   std::unique_ptr<MemberCore> core_;
   std::unique_ptr<PageRoots> page_roots_;  // holds pins in what core_ publishes
-  ApplyCore::Counters counted_;
+  ApplyCounters counted_;
   Index counted_applied_;
   int64_t counted_compact_revision_ = 0;
   NodeId leader_seen_ = raft::kNoNode;

@@ -1,6 +1,7 @@
 // What a start must not lose, and what must not wait for itself: the smallest forms of what the simulator found.
 #include <gtest/gtest.h>
 
+#include "member/apply/apply_core.h"
 #include "member/commit_stage.h"
 #include "member/recovery/bootstrap.h"
 #include "member/replication_core.h"

@@ -16,7 +16,7 @@
 
 #include "env/clock.h"
 #include "env/fs.h"
-#include "member/apply/apply_core.h"
+#include "member/apply/applied_state.h"
 #include "member/raft_log.h"
 #include "member/recovery/checkpoint.h"
 #include "raft/core.h"

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "env/fs.h"
-#include "member/apply/apply_core.h"
+#include "member/apply/applied_state.h"
 #include "member/recovery/index_recovery.h"
 #include "wal/log.h"
 #include "wal/snap_file.h"

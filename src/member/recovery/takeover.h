@@ -8,7 +8,7 @@
 
 #include "auth/store.h"
 #include "env/fs.h"
-#include "member/apply/apply_core.h"
+#include "member/apply/applied_state.h"
 #include "wal/log.h"
 #include "wal/snap_file.h"
 

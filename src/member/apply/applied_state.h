@@ -1,0 +1,61 @@
+// member/apply/applied_state.h: what ApplyCore begins with, and how it is set up.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "auth/store.h"
+#include "cluster/membership.h"
+#include "lease/lessor.h"
+#include "member/published.h"
+#include "mvcc/kv/store.h"
+#include "raft/types.h"
+#include "storage/engine.h"
+
+namespace cairn::member {
+
+// What a directory's tables look like; it decides what we write into it (docs/compatibility.md).
+enum class Schema : uint8_t { k3_4, k3_5, k3_6, k3_7 };
+// Up to 3.5 it is 1 whatever the flags say: what was refused then is refused again.
+[[nodiscard]] constexpr size_t learner_count_max(Schema schema, size_t configured) {
+  return schema < Schema::k3_6 ? 1 : configured;
+}
+
+// The replicated state at `applied`, as found at start.
+struct AppliedState {
+  std::unique_ptr<mvcc::Index> index;
+  std::shared_ptr<const storage::View> file;
+  mvcc::Store::Options store;
+  lease::Lessor lessor{2};
+  auth::Store auth;
+  std::set<Alarm> alarms;
+  cluster::Membership members;
+  std::optional<cluster::Membership> replaced_members;  // what the tables hold instead of `members`: to be rewritten
+  raft::ConfState conf;
+  std::string storage_version;
+  Schema schema = Schema::k3_7;
+  Index applied;
+  Term applied_term;
+  Index snapshot_index;  // of the .snap file that the log follows
+  storage::Space space;
+  int64_t unfinished_compaction = 0;  // scheduled, not known to be finished; 0: none
+  bool new_directory = false;         // auth and meta tables get their first entries
+};
+
+struct ApplyOptions {
+  uint64_t member_id = 0;
+  uint64_t buffer_bytes_max = 16 << 20;
+  uint64_t buffer_entries_max = 50'000;
+  uint64_t wal_bytes_max = 64 << 20;
+  int64_t commit_interval_ns = 1'000'000'000;
+  int64_t reclaim_interval_ns = 20'000'000;  // between commits that only carry on a compaction
+  int64_t snapshot_interval_ns = 1'000'000'000;
+  uint64_t snapshot_entries = 10'000;
+  size_t learner_count_max = 1;
+  uint64_t quota_bytes = uint64_t{2} << 30;  // 0: no quota
+};
+
+}  // namespace cairn::member

@@ -1,0 +1,159 @@
+#include "member/apply/membership_applier.h"
+
+#include <algorithm>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "cluster/codec.h"
+#include "proto/raft_internal.pb.h"
+#include "raft/conf_change.h"
+
+namespace cairn::member {
+namespace {
+
+using storage::Table;
+
+constexpr const char* kNewStorageVersion = "3.7.0";
+
+// "3.6.0" >= 3.6
+bool at_least_3_6(std::string_view version) {
+  const size_t dot = version.find('.');
+  if (dot == std::string_view::npos) return false;
+  const int major = std::atoi(std::string(version.substr(0, dot)).c_str());
+  const int minor = std::atoi(std::string(version.substr(dot + 1)).c_str());
+  return major > 3 || (major == 3 && minor >= 6);
+}
+
+}  // namespace
+
+MembershipApplier::MembershipApplier(Workbench& bench, AppliedState& state)
+    : bench_(bench),
+      members_(std::make_shared<const cluster::Membership>(std::move(state.members))),
+      conf_(std::move(state.conf)),
+      storage_version_(std::move(state.storage_version)),
+      schema_(state.schema) {}
+
+void MembershipApplier::store_first() {
+  if (schema_ != Schema::k3_7 || !storage_version_.empty()) return;
+  // From its first commit on: whoever opens it before there is a cluster version must not take it for an older one.
+  storage_version_ = kNewStorageVersion;
+  bench_.tables().put(Table::kMeta, "storageVersion", storage_version_);
+}
+
+bool MembershipApplier::apply(const etcdserverpb::InternalRaftRequest& request) {
+  if (request.has_cluster_version_set()) {
+    set_version(request.cluster_version_set().ver());
+  } else if (request.has_cluster_member_attr_set()) {
+    const auto& set = request.cluster_member_attr_set();
+    const auto& urls = set.member_attributes().client_urls();
+    set_attributes(NodeId(set.member_id()), set.member_attributes().name(), {urls.begin(), urls.end()});
+  } else if (request.has_downgrade_info_set()) {
+    set_downgrade(request.downgrade_info_set().enabled(), request.downgrade_info_set().ver());
+  } else {
+    return request.has_downgrade_version_test();
+  }
+  return true;
+}
+
+Result<ConfVerdict> MembershipApplier::apply_conf_change(const raft::Entry& entry) {
+  auto change = raft::decode_conf_change(entry.type, entry.bytes());
+  if (!change) {
+    return fail(Code::kDataLoss, "server: configuration change at entry {} cannot be read: {}", entry.index,
+                change.error().message);
+  }
+  ConfVerdict verdict{entry.index, false};
+  if (entry.type == raft::EntryType::kConfChange && !change->changes.empty()) {
+    const raft::ConfChangeSingle single = change->changes.front();
+    auto decoded =
+        cluster::decode_change(static_cast<cluster::ConfChangeType>(single.type), single.node, change->context);
+    const Status allowed = decoded ? cluster::check_change(*members_, *decoded,
+                                                           learner_count_max(schema_, bench_.options.learner_count_max))
+                                   : Status(std::unexpected(decoded.error()));
+    if (allowed) {
+      auto members = std::make_shared<cluster::Membership>(*members_);
+      cluster::apply_change(*members, *decoded);
+      members_ = std::move(members);
+      auto conf = raft::changed(conf_, *change);
+      if (!conf) return fail(Code::kDataLoss, "server: entry {}: {}", entry.index, conf.error().message);
+      conf_ = *std::move(conf);
+      verdict.accepted = true;
+      store_member(single.node);
+      store_conf_state();
+    } else {
+      log::warn("refused a configuration change", {{"index", entry.index.value}, {"error", allowed.error().message}});
+      bench_.answer_error(entry.tag(), allowed.error());
+    }
+  }
+  return verdict;
+}
+
+Status MembershipApplier::apply_v2(std::string_view bytes) {
+  CAIRN_TRY(const cluster::V2Effect effect, cluster::decode_v2_request(bytes));
+  if (const auto* set = std::get_if<cluster::AttributesSet>(&effect)) {
+    set_attributes(set->id, set->name, set->client_urls);
+  } else if (const auto* version = std::get_if<cluster::VersionSet>(&effect)) {
+    set_version(version->version);
+  }
+  return {};
+}
+
+void MembershipApplier::set_version(const std::string& version) {
+  auto members = std::make_shared<cluster::Membership>(*members_);
+  log::info(members->version.empty() ? "set initial cluster version" : "updated cluster version",
+            {{"cluster-id", hex_id(members->cluster_id)},
+             {"local-member-id", hex_id(bench_.options.member_id)},
+             {"cluster-version", version}});
+  members->version = version;
+  members_ = std::move(members);
+  bench_.tables().put(Table::kCluster, "clusterVersion", version);
+  if (at_least_3_6(version)) {
+    storage_version_ = version;
+    bench_.tables().put(Table::kMeta, "storageVersion", version);
+    schema_ = std::max(schema_, Schema::k3_6);
+  }
+}
+
+void MembershipApplier::set_attributes(NodeId id, std::string name, std::vector<std::string> client_urls) {
+  auto members = std::make_shared<cluster::Membership>(*members_);
+  if (!cluster::set_attributes(*members, id, std::move(name), std::move(client_urls))) {
+    log::warn("attributes of a member that is not there", {{"member-id", hex_id(id.value)}});
+    return;
+  }
+  members_ = std::move(members);
+  store_member(id);
+}
+
+void MembershipApplier::store_member(NodeId id) {
+  storage::WriteBuffer& tables = bench_.tables();
+  const std::string key = hex_id(id.value);
+  if (const cluster::Member* member = members_->find(id)) {
+    tables.put(Table::kMembers, key, cluster::member_json(*member));
+  } else {
+    tables.erase(Table::kMembers, key);
+    if (members_->removed.contains(id)) tables.put(Table::kMembersRemoved, key, "removed");
+  }
+}
+
+void MembershipApplier::store_conf_state() {
+  if (schema_ == Schema::k3_4) return;
+  bench_.tables().put(Table::kMeta, "confState", cluster::conf_state_json(conf_));
+}
+
+void MembershipApplier::rewrite(const cluster::Membership& old) {
+  for (const auto& [id, member] : old.members) store_member(id);
+  for (const NodeId id : old.removed) bench_.tables().erase(Table::kMembersRemoved, hex_id(id.value));
+  for (const auto& [id, member] : members_->members) store_member(id);
+  for (const NodeId id : members_->removed) store_member(id);
+  store_conf_state();
+}
+
+void MembershipApplier::set_downgrade(bool enabled, const std::string& version) {
+  auto members = std::make_shared<cluster::Membership>(*members_);
+  members->downgrade.enabled = enabled;
+  members->downgrade.target_version = enabled ? version : "";
+  bench_.tables().put(Table::kCluster, "downgrade", cluster::downgrade_json(members->downgrade));
+  members_ = std::move(members);
+}
+
+}  // namespace cairn::member

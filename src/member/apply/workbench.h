@@ -1,0 +1,84 @@
+// member/apply/workbench.h: what the appliers and the commit planner share: the store, the place of the log they are
+// at, and what leaves.
+//
+// Threads: the apply thread's.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "member/apply/applied_state.h"
+#include "member/stages.h"
+#include "mvcc/kv/store.h"
+#include "mvcc/kv/txn.h"
+
+namespace cairn::member {
+
+struct ApplyOutput {
+  AppliedNotice notice;
+  std::optional<CommitJob> commit;
+  std::vector<Proposal> proposals;  // of this member itself: alarms
+};
+
+// What was applied since the start, for metrics.
+struct ApplyCounters {
+  uint64_t puts = 0;
+  uint64_t deletes = 0;  // keys
+  uint64_t txns = 0;
+  uint64_t put_bytes = 0;
+  uint64_t compacted_records = 0;
+};
+
+struct Workbench {
+  Workbench(const ApplyOptions& given, AppliedState& state, Answers& out)
+      : options(given),
+        store(std::move(state.index), state.file, state.store),
+        answers(out),
+        cluster_id(state.members.cluster_id),
+        applied(state.applied),
+        applied_term(state.applied_term),
+        space(state.space) {}
+  Workbench(const Workbench&) = delete;
+  Workbench& operator=(const Workbench&) = delete;
+
+  [[nodiscard]] storage::WriteBuffer& tables() { return store.tables(); }
+  [[nodiscard]] mvcc::HeaderValues header(int64_t revision) const {
+    return {cluster_id, options.member_id, revision, term_for_headers};
+  }
+
+  // For nobody (tag 0), nothing happens.
+  void answer(Tag tag, Code code, std::string_view text) {
+    if (tag != 0) answers.add(tag, code, text);
+  }
+  void answer_error(Tag tag, const Error& error) { answer(tag, error.code, error.message); }
+  // A response that begins with the header of now; `append(out)` writes the rest of the message.
+  template <class Append>
+  void reply(Tag tag, const Append& append) {
+    if (tag == 0) return;
+    std::string& out = answers.begin(tag);
+    const size_t offset = out.size();
+    mvcc::append_header(out, header(store.revision()));
+    append(out);
+    answers.end(tag, offset);
+  }
+  void reply(Tag tag) {
+    reply(tag, [](std::string&) {});
+  }
+
+  const ApplyOptions options;
+  mvcc::Store store;
+  Answers& answers;
+  const uint64_t cluster_id;
+  uint64_t term_for_headers = 0;
+  Index applied;  // the entry that is applied, or was last
+  Term applied_term;
+  storage::Space space;  // of the file, after the last commit
+  ApplyCounters counters;
+  ApplyOutput output;
+  bool has_output = false;
+};
+
+}  // namespace cairn::member
