@@ -48,7 +48,7 @@ struct HttpResponse {
 struct HttpLimits {
   uint32_t header_bytes_max = 64 * 1024;            // more: 431
   uint64_t body_bytes_max = 16 * 1024 * 1024;       // more: 413; also of a connection's open requests together
-  uint64_t gathered_bytes_max = 256 * 1024 * 1024;  // of bodies that are gathered, over all connections; more: 503
+  uint64_t gathered_bytes_max = 128 * 1024 * 1024;  // of bodies that are gathered, over all connections; more: 503
   int64_t header_timeout_ns = 300'000'000'000;      // from its first byte to the end of its headers
   int64_t whole_body_timeout_ns = 300'000'000'000;  // from there to the end of a body that is gathered: else 408
 };

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <utility>
 
+#include <fmt/format.h>
 #include <poll.h>
 
 #include "base/bytes.h"
@@ -16,11 +17,12 @@ constexpr int kSilenceMsMax = 30'000;
 }  // namespace
 
 Result<std::unique_ptr<CallRunner>> CallRunner::connect(uint16_t port, uint32_t slots) {
-  CAIRN_TRY(auto client, bench::Http2Client::connect({.host = "127.0.0.1", .port = port, .streams_max = slots}));
+  CAIRN_TRY(auto client,
+            net::Http2Channel::connect({.address = fmt::format("127.0.0.1:{}", port), .streams_max = slots}));
   return std::unique_ptr<CallRunner>(new CallRunner(std::move(client), slots));
 }
 
-CallRunner::CallRunner(std::unique_ptr<bench::Http2Client> client, uint32_t slots)
+CallRunner::CallRunner(std::unique_ptr<net::Http2Channel> client, uint32_t slots)
     : client_(std::move(client)), bodies_(slots), held_(slots), open_(slots) {}
 
 Status CallRunner::wait(bool for_output) {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "loadgen/http2_client.h"
+#include "net/client/http2_channel.h"
 
 namespace cairn::integration {
 
@@ -18,7 +18,7 @@ struct Call {
   std::string message;
 };
 
-class CallRunner final : bench::ResponseSink {
+class CallRunner final : net::ResponseSink {
  public:
   //   errors: kUnavailable when nothing listens on the loopback's `port`
   static Result<std::unique_ptr<CallRunner>> connect(uint16_t port, uint32_t slots);
@@ -35,12 +35,12 @@ class CallRunner final : bench::ResponseSink {
   Status run_all(const std::vector<Call>& calls, const std::function<void(size_t index, std::string_view message)>& on);
 
  private:
-  CallRunner(std::unique_ptr<bench::Http2Client> client, uint32_t slots);
+  CallRunner(std::unique_ptr<net::Http2Channel> client, uint32_t slots);
   void on_data(uint32_t slot, std::string_view bytes) override { bodies_[slot].append(bytes); }
   void on_end(uint32_t slot, int grpc_status) override { ended_.push_back({slot, grpc_status}); }
   Status wait(bool for_output);
 
-  std::unique_ptr<bench::Http2Client> client_;
+  std::unique_ptr<net::Http2Channel> client_;
   std::vector<std::string> bodies_;
   std::vector<std::optional<Call>> held_;  // refused by flow control, goes first
   std::vector<bool> open_;
