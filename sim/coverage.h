@@ -1,4 +1,4 @@
-// sim/coverage.h: how often each thing of interest happened, so that what never happened can be named.
+// sim/coverage.h: counts each rare case, so that cases that never happened can be named.
 #pragma once
 
 #include <cstdint>

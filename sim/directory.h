@@ -1,7 +1,8 @@
-// sim/directory.h: is a data directory, as a crash or a stop left it, one that a member may start from?
+// sim/directory.h: checks a data directory after a crash or a stop: may a member start from it?
 //
-// Looked at from outside, before anything is repaired: the file's two trees by the checker of storage/bolt/check.h and
-// entry by entry against the model, the log by its scanner, and the order that holds between them at every instant:
+// The check comes from outside, before anything is repaired. The file's two trees are read by the checker of
+// storage/bolt/check.h and compared with the model entry by entry; the log is read by its scanner. This order always
+// holds:
 //
 //     newest snapshot record <= consistent index of either meta page <= last entry of the log
 //
@@ -39,13 +40,13 @@ struct Directories {
 [[nodiscard]] Result<DirectoryState> check_directory(SimFileSystem& fs, const Directories& directories,
                                                      const Model& model);
 
-// What another program may leave that wrote to the db while the member was away: a list of free pages that has no seal
-// and is wrong. Nothing else changes.
+// Plays another program that wrote to the db while the member was away and left a wrong list of free pages without a
+// seal. Nothing else changes.
 class SpoiledList {
  public:
   // Does nothing where there is no list.
   void spoil(SimFileSystem& fs, const std::string& data_dir, Random& chance);
-  // Where it is still there the right one takes its place, since check_directory() wants that.
+  // If the wrong list is still there, puts the right one back, because check_directory() needs it.
   void mend(SimFileSystem& fs, const std::string& data_dir) const;
 
  private:
@@ -54,8 +55,8 @@ class SpoiledList {
   std::string wrong_;
 };
 
-// What etcd does when it starts: a commit that changes no table. Its list of free pages has no seal and is right. Does
-// nothing where there is no list, or a long one.
+// Plays a start of etcd: a commit that changes no table. Its list of free pages is right and has no seal. Does nothing
+// if there is no list, or a long one.
 void commit_as_bbolt(SimFileSystem& fs, const std::string& data_dir);
 
 // Every table of a view against the model at the view's own consistent index, which is returned.

@@ -1,13 +1,13 @@
-// sim/life.h: one life of a member, from a seed: requests of all kinds, crashes, faults, restarts; and what must hold.
+// sim/life.h: one life of a member, from a seed: requests of all kinds, crashes, faults, restarts, and all checks.
 //
-// A life is a row of rounds. A round starts the member on what the disk holds, lets clients ask, and ends by a crash of
-// the machine, a death of the process, a fault that the member must not survive, or a clean stop. Between rounds the
-// directory is looked at from outside (sim/directory.h).
+// A life is a row of rounds. A round starts the member on the disk's content, lets clients send requests, and ends with
+// a crash of the machine, a death of the process, a fault that the member must not survive, or a clean stop. Between
+// rounds the directory is checked from outside (sim/directory.h).
 //
 // What is checked:
-//   - The log: an entry handed to the apply stage never changes and is never lost; nothing is in it that nobody asked
-//     for, or twice, or after it was refused.
-//   - Answers: each is what the model says of the entry, at its revision.
+//   - The log: an entry handed to the apply stage never changes and is never lost. The log holds only requested
+//     entries, none twice and none that was refused.
+//   - Answers: each equals the model's answer for the entry, at its revision.
 //   - State after a start and at the end of a round: keys, leases with their keys, alarms, members equal the model's.
 //   - Reads at old and new revisions, hashes and images of the file, begun and interrupted at any moment.
 //   - A member without faults answers everything and comes to rest.
@@ -47,7 +47,7 @@ class Life final : private MemberClient {
   explicit Life(const Options& options);
   ~Life() override;
 
-  // "": everything held. Else the first thing that did not.
+  // "": every check passed. Else the first failure.
   [[nodiscard]] const std::string& run();
   [[nodiscard]] const Coverage& coverage() const { return coverage_; }
 

@@ -1,9 +1,9 @@
 // sim/member.h: a member made of the real MemberCore and stages, in virtual time and on a simulated disk.
 //
-// MemberCore, WalStage, CommitStage and Housekeeper are those that member/driver.h runs on its threads. Here what
-// MemberCore wants done is an event with a random delay, and so is what comes of it; effects of one kind keep their
-// order, that between different kinds is free. While the file is being committed or the log written, other_threads()
-// lets the rest go on between two disk operations, as threads would.
+// MemberCore, WalStage, CommitStage and Housekeeper are those that member/driver.h runs on its threads. Here each
+// effect of MemberCore is an event with a random delay, and so is its result. Effects of one kind keep their order;
+// different kinds may overtake each other. While the file is committed or the log written, other_threads() lets the
+// rest go on between two disk operations, as threads would.
 //
 // Threads: one.
 #pragma once
@@ -39,7 +39,7 @@ struct MemberOptions {
   uint64_t seed = 1;
 };
 
-// Who watches the member; and, as an observer, what goes on in its core.
+// Watches the member and, as an observer, its core.
 class MemberClient : public member::MemberObserver {
  public:
   virtual void on_answer(member::Tag tag, Code code, std::string_view text) = 0;
@@ -66,7 +66,7 @@ class Member {
 
   [[nodiscard]] bool stopped() const { return ending_ != member::Ending::kNone && core_to_client_.in_flight() == 0; }
   [[nodiscard]] member::Ending ending() const { return ending_; }
-  // What ended it: a real one would have ended its process.
+  // The error that ended it; a real member would have ended its process.
   [[nodiscard]] const std::optional<Error>& failure() const { return failure_; }
 
   // Asked before a disk operation of a file or log that is being written.

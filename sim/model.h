@@ -1,4 +1,4 @@
-// sim/model.h: what a member must be like after each entry of its log: slow, obvious, and without any of its code.
+// sim/model.h: the right state of a member after each entry of its log: slow, obvious, and without the member's code.
 //
 // Keys are a map of vectors of versions; nothing is ever removed from it, so every revision can be asked for. The
 // other tables are maps from bytes to bytes as etcd writes them, with a list of changes to go back to older indexes.
@@ -22,7 +22,7 @@
 
 namespace cairn::sim {
 
-// What the proposer of an entry must be answered.
+// The right answer to the proposer of an entry.
 struct Reply {
   enum class Kind : uint8_t {
     kExact,          // to the byte
@@ -77,7 +77,7 @@ class Model {
   // --- entries
 
   // needs: entry.index == last() + 1
-  //   errors: the text of what is wrong with it, so that it should not be in a log
+  //   errors: why the entry should not be in a log
   Result<Reply> apply(const raft::Entry& entry);
   [[nodiscard]] Index last() const { return Index(states_.size() - 1); }
   [[nodiscard]] const State& state(Index index) const { return states_.at(index.value); }

@@ -1,8 +1,8 @@
 // sim/reads.h: readers of what a member publishes, each on a thread of its own, as the front end has them.
 //
-// A job (a range, a hash, an image of the file) is done in slices; a slice holds a guard, and may be interrupted in its
-// middle for as long as the schedule likes. Between slices only the pin is held. What is read is compared with the
-// model at the revision that was opened.
+// A job (a range, a hash, an image of the file) is done in slices. A slice holds a guard, and the schedule may
+// interrupt it for any time. Between slices only the pin is held. The result is compared with the model at the opened
+// revision.
 #pragma once
 
 #include <functional>

@@ -1,4 +1,4 @@
-// sim/requests.h: random requests: everything that may stand in a member's log, and reads.
+// sim/requests.h: random requests: everything that may be in a member's log, and reads.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace cairn::sim {
 
-// What the maker of requests knows of the member's state; need not be the newest.
+// The member's state as known to the generator of requests; it may be old.
 struct Surroundings {
   int64_t revision = 1;
   int64_t compacted = -1;
@@ -24,7 +24,7 @@ class Requests {
 
   // One that goes to the log; valid in itself (it may still be refused).
   [[nodiscard]] etcdserverpb::InternalRaftRequest next(const Surroundings& now);
-  // `in_log`: without what only the front end may ask.
+  // `in_log`: without requests that only the front end accepts.
   [[nodiscard]] etcdserverpb::RangeRequest range(const Surroundings& now);
 
  private:

@@ -37,7 +37,7 @@ class Runner {
   Options options_;
 };
 
-// What a run of many lives should have reached and did not.
+// The cases that a run of many lives should have reached and did not.
 [[nodiscard]] std::vector<std::string> never_reached(const Coverage& coverage);
 void silence_log();
 

@@ -1,4 +1,4 @@
-// sim/schedule.h: virtual time: what happens next, lanes between stages, and threads of which there is only one.
+// sim/schedule.h: virtual time: the queue of events, lanes between stages, and single threads.
 //
 // Threads: one. Same seed, same order of events.
 #pragma once
@@ -39,7 +39,7 @@ class Schedule {
     return true;
   }
 
-  // Nothing of what was to happen happens.
+  // Drops all pending events.
   void clear() { events_.clear(); }
 
  private:
@@ -57,7 +57,7 @@ class Schedule {
   std::vector<Event> events_;  // a heap
 };
 
-// Carries hand-overs from one stage to another: each takes its time, none overtakes another of the same lane.
+// Carries hand-overs from one stage to another. Each is delayed; none overtakes another of the same lane.
 class Lane {
  public:
   Lane(Schedule& schedule, Random chance, int64_t mean_ns) : schedule_(schedule), chance_(chance), mean_ns_(mean_ns) {}
@@ -87,8 +87,8 @@ class Lane {
   uint64_t in_flight_ = 0;
 };
 
-// What runs on one thread of the real program: one piece of work at a time, in the order of arrival. Work arrives while
-// another piece is under way when that one lets the schedule go on from inside (a disk operation that takes its time).
+// One thread of the real program: one piece of work at a time, in the order of arrival. New work arrives during another
+// piece when that piece lets the schedule go on from inside (a slow disk operation).
 class Worker {
  public:
   void run(Action work) {

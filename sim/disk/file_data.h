@@ -1,4 +1,4 @@
-// sim/disk/file_data.h: the content of one simulated file: as the process sees it, and what a crash may bring back.
+// sim/disk/file_data.h: the content of one simulated file: as the process sees it, and as a crash may leave it.
 //
 // The present content is kept in pages (or, once the file is mapped, in one region), and beside it, for each sector
 // changed since the last sync, the bytes it had then: an undo record. A sync drops the records, a crash plays some
@@ -22,7 +22,7 @@ namespace cairn::sim {
 inline constexpr uint64_t kSectorsPerPage = kPageBytes / kSectorBytes;
 inline constexpr uint64_t kFileBytesMax = uint64_t{1} << 36;
 
-// Anonymous memory, reserved without being there until it is touched.
+// Anonymous memory: address space that takes no memory until it is touched.
 class Region {
  public:
   explicit Region(uint64_t size);  // data() is null where the system refuses
@@ -71,7 +71,7 @@ class FileData {
   void truncate(uint64_t size, bool poison, Random& chance);
 
   void sync(Random& chance);
-  // A sync that failed: what is volatile now stays so until it is written again.
+  // A sync that failed: content that is volatile now stays volatile until it is written again.
   void fail_sync();
   void crash(const CrashPlan& plan, Random& chance);
 

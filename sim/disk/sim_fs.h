@@ -25,8 +25,8 @@
 //     its name durable, sync_directory() does not make the file's data durable; a directory without a durable name
 //     vanishes with all it holds.
 //   - ctime may go back to what it was at the last sync. It is coarse: some changes share one.
-// sync_range() promises nothing. After a failed fdatasync() what was written before it is never made durable by a
-// later one (it has to be written again), though reads show it until the crash.
+// sync_range() promises nothing. After a failed fdatasync() no later one makes the earlier writes durable: they have to
+// be written again, though reads show them until the crash.
 //
 // Crashed: when the power goes (crash_at, Fault::kCrash), the operation that was hit has its effect, unsynced, and
 // reports kUnavailable, as does all that follows; crash() then turns that into what was left and starts anew. Files
@@ -145,10 +145,10 @@ class SimFileSystem final : public env::FileSystem {
   void plan(Op op, Fault fault, uint64_t nth = 1);
   // Each operation of this kind fails so, once in `one_in` times; 0: never.
   void set_rate(Op op, Fault fault, uint64_t one_in);
-  // Asked before each operation; what it says goes before plan() and set_rate() unless it is kNone. Before an
-  // operation on a File it may make operations itself: that is what another thread does in the meantime.
+  // Called before each operation. Unless it returns kNone, its answer overrides plan() and set_rate(). Before an
+  // operation on a File it may make operations itself, as another thread would.
   void set_hook(std::function<Fault(const Operation&)> hook);
-  // Told of each operation that succeeded, after it: for checks of order.
+  // Called after each successful operation: for checks of order.
   void set_observer(std::function<void(const Operation&)> observer);
   void clear_faults();
 

@@ -1,10 +1,10 @@
-// auth/store.h: users, roles and permissions of the replicated state, and what the auth tables say.
+// auth/store.h: users, roles and permissions of the replicated state, and the auth tables.
 //
-// Applies every auth entry of the log to memory and tables, deterministically. Who may do what is not decided here
-// yet: a member refuses to start on a directory in which auth is enabled.
+// Applies every auth entry of the log to memory and tables, deterministically. It does not check permissions yet: a
+// member refuses to start on a directory in which auth is enabled.
 //
 // Threads: the apply thread's.
-// Source:  docs/architecture.md, "Auth".
+// Source:  docs/architecture.md, "Leases and auth".
 #pragma once
 
 #include <cstdint>
@@ -38,7 +38,7 @@ class Store {
   // From the tables at start, entry by entry, in any order.
   //   errors: kDataLoss
   Status load(storage::Table table, std::string_view key, std::string_view value);
-  // After load(): a store that never had a revision starts with 1, written.
+  // Call after load(). A store without a revision gets revision 1, which is also written.
   void finish_load(storage::WriteBuffer& tables);
 
   [[nodiscard]] bool enabled() const { return enabled_; }
@@ -70,9 +70,9 @@ class Store {
   std::map<std::string, authpb::Role, std::less<>> roles_;
 };
 
-// The bcrypt text ("$2a$10$...") that an entry carries or asks for: base64 of it in `hashed`, or computed from
-// `password` for entries by releases that sent it in the clear. Computing picks a fixed salt made from the password's
-// bytes, so that replaying an entry gives the same table.
+// The bcrypt text ("$2a$10$...") of an entry. An entry carries it as base64 in `hashed`. Old releases sent `password`
+// in the clear; for their entries the text is computed, with a fixed salt made from the password's bytes, so that
+// replaying an entry gives the same table.
 //   errors: kInvalidArgument for bad base64
 [[nodiscard]] Result<std::string> password_text(std::string_view password, std::string_view hashed, int cost);
 

@@ -29,7 +29,7 @@ void interleave();
 void set_interleaving(void (*hook)());
 }  // namespace cairn
 #define CAIRN_MUTANT(name) (::cairn::mutant_is_on(name))
-// Where other threads may come in between two steps of a lock-free algorithm: the simulator's hook lets them.
+// A place between two steps of a lock-free algorithm at which the simulator's hook lets other threads run.
 #define CAIRN_INTERLEAVE() ::cairn::interleave()
 #else
 #define CAIRN_MUTANT(name) false

@@ -1,4 +1,4 @@
-// base/error.h: how an operation says that it failed.
+// base/error.h: results of operations that may fail.
 //
 // A Result<T> holds a value or an Error; an Error is a gRPC canonical code and a message of the form
 // "module: fact, values". No exception crosses a module boundary.

@@ -12,7 +12,7 @@ enum class JsonEscape : uint8_t {
   kPlain,     // log lines: only what JSON asks for
 };
 
-// With its quotes. Bytes that are no UTF-8 become \ufffd, one each.
+// Includes the quotes. Each byte that is not UTF-8 becomes \ufffd.
 void append_json_text(std::string& out, std::string_view text, JsonEscape escape = JsonEscape::kHtmlSafe);
 
 }  // namespace cairn

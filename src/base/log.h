@@ -1,4 +1,4 @@
-// base/log.h: the logging front. Modules say what happened; the program decides where it goes.
+// base/log.h: logging. Modules report events; the program decides where the lines go.
 //
 //   log::info("ready to serve client requests");
 //   log::warn("slow fdatasync", {{"took", duration}, {"expected-duration", "1s"}});
@@ -52,7 +52,7 @@ void set_sink(Sink sink, Level level);
 [[nodiscard]] std::string_view level_name(Level level);
 
 void write(Level level, std::string_view message, Fields fields, std::source_location where);
-// For fields that are put together at run time.
+// For fields that are collected at run time.
 void write(Level level, std::string_view message, std::span<const Field> fields,
            std::source_location where = std::source_location::current());
 

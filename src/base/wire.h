@@ -72,8 +72,8 @@ inline void append_bytes_if(std::string& out, uint32_t field, std::string_view b
 //   Reader in(bytes);
 //   while (in.next()) switch (in.field()) { case 1: key = in.bytes(); break; default: break; }
 //   if (!in.ok()) ...
-// A field whose wire type is not what the caller reads leaves ok() false; the take() forms pass over it instead, as
-// protobuf libraries do with what comes from outside. Unknown fields are skipped, groups as a whole.
+// A field with another wire type than the caller reads leaves ok() false. The take() forms skip such a field instead,
+// as protobuf libraries do. Unknown fields are skipped, groups as a whole.
 class Reader {
  public:
   explicit Reader(std::string_view bytes) : at_(bytes.data()), end_(bytes.data() + bytes.size()) {}

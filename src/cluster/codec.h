@@ -44,7 +44,7 @@ enum class PayloadKind : uint8_t {
   kRaftRequest,  // etcdserverpb.InternalRaftRequest
   kV2Request,    // etcdserverpb.Request, bare
 };
-// What a normal entry's data is. Looks at the first three fields only.
+// The kind of a normal entry's data. Reads the first three fields only.
 [[nodiscard]] PayloadKind payload_kind(std::string_view data);
 
 struct AttributesSet {

@@ -1,4 +1,4 @@
-// cluster/json_read.h: Boost.JSON as this module reads with it. Included by .cc files only.
+// cluster/json_read.h: helpers to read JSON with Boost.JSON. Included by .cc files only.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ namespace cairn::cluster::json {
 using boost::json::object;
 using boost::json::value;
 
-// What is read here nests at most 8 deep, user trees in old snapshots a little more.
+// Our own texts nest at most 8 deep; user trees in old snapshots may nest a little deeper.
 inline constexpr size_t kDepthMax = 64;
 
 inline Result<value> parse(std::string_view text, std::string_view what) {

@@ -1,12 +1,12 @@
 // cluster/membership.h: who belongs to the cluster, as a value.
 //
-// A Membership changes only through apply() and the setters below, in log order, on every member alike. What is
-// stored of it, and where: one JSON text a member (bucket `members`, conf change contexts), the v2 tree (`.snap`
-// files, cluster/v2_store.h), the conf state (bucket `meta`, cluster/codec.h).
+// A Membership changes only through apply() and the setters below, in log order, on every member alike. It is stored
+// as one JSON text per member (bucket `members`, conf change contexts), as the v2 tree (`.snap` files,
+// cluster/v2_store.h) and as the conf state (bucket `meta`, cluster/codec.h).
 //
 // Always true: no id is both a member and removed; an id, once removed, never comes back.
 // Threads:     a plain value; its owner is the apply side.
-// Source:      docs/compatibility.md; the texts of errors are those of rpc's table, clients match on them.
+// Source:      docs/compatibility.md; clients match on the error texts, which are in base/errors.def.
 #pragma once
 
 #include <cstdint>
@@ -75,7 +75,7 @@ enum class ConfChangeType : uint8_t { kAddNode = 0, kRemoveNode = 1, kUpdateNode
 
 enum class ChangeKind : uint8_t { kAdd, kPromote, kUpdate, kRemove };
 
-// What a conf change entry means. kRemove and kPromote use member.id only, kUpdate also peer_urls.
+// The meaning of a conf change entry. kRemove and kPromote use member.id only, kUpdate also peer_urls.
 struct MemberChange {
   ChangeKind kind = ChangeKind::kAdd;
   Member member;
@@ -89,15 +89,15 @@ struct MemberChange {
 //   errors: kDataLoss when the context is not what etcd writes for this type, or names another id than `node`
 [[nodiscard]] Result<MemberChange> decode_change(ConfChangeType type, NodeId node, std::string_view context);
 
-// Whether `change` may be applied. To be asked again at apply time: a change that fails there is a no-op for raft
-// (node id 0) and its proposer gets the error.
+// Whether `change` may be applied. The check is repeated at apply time. A change that fails there is a no-op for raft
+// (node id 0), and its proposer gets the error.
 //   errors: member_not_found, member_exist, peer_url_exist, too_many_learners, member_not_learner of base/errors.h
 [[nodiscard]] Status check_change(const Membership& cluster, const MemberChange& change, size_t learner_count_max);
 
 // needs: check_change() passed
 void apply_change(Membership& cluster, const MemberChange& change);
 
-// The member's own announcement. False and nothing done when `id` is not a member (late, after a removal).
+// Takes the member's own announcement. Returns false and does nothing when `id` is not a member (after a removal).
 bool set_attributes(Membership& cluster, NodeId id, std::string name, std::vector<std::string> client_urls);
 
 // --strict-reconfig-check: would a majority of voters be started after the change? A proposer asks this before it

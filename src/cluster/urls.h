@@ -33,7 +33,7 @@ struct Url {
 // A comma separated list; sorted by text.
 [[nodiscard]] Result<std::vector<Url>> parse_urls(std::string_view list);
 
-// What a listener and an advertisement ask beyond that: a bind host is an IP or localhost; a host is not empty.
+// Further rules: the host of a listen URL is an IP or localhost; the host of an advertised URL is not empty.
 [[nodiscard]] Status check_bind_urls(const std::vector<Url>& urls);
 [[nodiscard]] Status check_host_urls(const std::vector<Url>& urls);
 
@@ -45,11 +45,11 @@ using InitialCluster = std::map<std::string, std::vector<std::string>>;
 // Back again, sorted by entry.
 [[nodiscard]] std::string format_initial_cluster(const InitialCluster& cluster);
 
-// Host name -> address as text; what cannot be resolved is returned as it is.
+// Host name -> address as text. A name that cannot be resolved is returned unchanged.
 using Resolver = std::function<std::string(std::string_view host)>;
 
-// What must hold before a new cluster is founded: our name is in it, with our advertised URLs (equal as texts or after
-// resolving), and no URL is there twice. Not asked on a restart.
+// Checks a new cluster before it is founded: it contains our name with our advertised URLs (equal as texts or after
+// resolving), and no URL occurs twice. Not called on a restart.
 //   errors: kInvalidArgument, etcd's text
 [[nodiscard]] Status check_initial_cluster(const InitialCluster& cluster, std::string_view own_name,
                                            const std::vector<std::string>& advertised_peer_urls,

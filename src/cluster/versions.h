@@ -1,4 +1,4 @@
-// cluster/versions.h: what this build says of itself, to clients, to peers and on disk.
+// cluster/versions.h: the versions that this build reports to clients and peers and writes to disk.
 #pragma once
 
 #include <string_view>

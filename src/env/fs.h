@@ -1,5 +1,5 @@
-// env/fs.h: the file system as everything below server sees it. `posix_fs()` is the real one, sim/disk/sim_fs.h a
-// simulated one that crashes.
+// env/fs.h: the interface of the file system. `posix_fs()` is the real one; sim/disk/sim_fs.h is a simulated one that
+// crashes.
 //
 // Threads: a File and a Mapping belong to one thread at a time, except that pread and the bytes of a Mapping may
 //          be read by any thread while the owner writes elsewhere in the file.
@@ -24,8 +24,8 @@ class Mapping {
   virtual ~Mapping() = default;
   [[nodiscard]] virtual const char* base() const = 0;
   [[nodiscard]] virtual uint64_t reserved_bytes() const = 0;
-  // True when [offset, offset + size) is in memory, so that touching it does not wait for the disk. It may tell what
-  // was true a tenth of a second ago.
+  // True when [offset, offset + size) is in memory, so that touching it does not wait for the disk. The answer may be a
+  // tenth of a second old.
   [[nodiscard]] virtual bool resident(uint64_t offset, uint64_t size) const = 0;
 };
 
@@ -99,9 +99,9 @@ class FileSystem {
 [[nodiscard]] Status write_file(FileSystem& fs, const std::string& path, std::string_view data);
 // Writes `path`.tmp, syncs it, renames it over `path`, syncs the directory.
 [[nodiscard]] Status replace_file(FileSystem& fs, const std::string& path, std::string_view data);
-// As people write paths: without doubled or trailing slashes and dots. Links are not looked at.
+// The path without doubled or trailing slashes and dots. Does not look at links.
 [[nodiscard]] std::string clean_path(std::string_view path);
-// Of a clean path.
+// needs: a clean path
 [[nodiscard]] std::string parent_directory(const std::string& path);
 [[nodiscard]] std::string base_name(const std::string& path);
 

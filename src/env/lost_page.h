@@ -1,8 +1,7 @@
-// env/lost_page.h: names the page of a mapped file that the disk does not give.
+// env/lost_page.h: names the page of a mapped file that cannot be read.
 //
-// Where a read of a mapping fails, or the file was cut behind our back, the kernel sends SIGBUS. The handler writes
-// file and page to stderr, since nobody else could tell them afterwards; the signal then ends the process as it would
-// have.
+// The kernel sends SIGBUS when a read of a mapping fails or another program has cut the file. The handler writes file
+// and page to stderr, because nobody else could name them afterwards. Then the signal ends the process as usual.
 //
 // Threads: any; the handler uses only what is safe in a signal.
 #pragma once

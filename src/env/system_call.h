@@ -1,12 +1,12 @@
-// env/system_call.h: what all callers of the kernel need.
+// env/system_call.h: calls the kernel again after a signal.
 #pragma once
 
 #include <cerrno>
 
 namespace cairn::env {
 
-// The result of `call`, made again while a signal interrupts it. Nothing of an interrupted call has failed: not so
-// after any other error, of a sync least of all.
+// The result of `call`, which is repeated while a signal interrupts it. An interrupted call has not failed. Other
+// errors are never repeated, least of all those of a sync.
 template <class Call>
 auto uninterrupted(Call call) {
   auto result = call();

@@ -1,4 +1,4 @@
-// env/testing.h: what tests of disks share: a folder of their own, and file systems that differ from the real one in
+// env/testing.h: shared by tests of disks: a folder for each test, and file systems that differ from the real one in
 // one point.
 //
 //   class NoSync final : public env::testing::ForwardingFileSystem { Status sync_directory(...) override { ... } };
@@ -18,7 +18,7 @@
 
 namespace cairn::env::testing {
 
-// A directory of its own, removed with all in it.
+// A new directory, removed with its content.
 class TempDir {
  public:
   TempDir() {
@@ -39,7 +39,7 @@ class TempDir {
   std::string path_;
 };
 
-// Each call is the wrapped file's.
+// Forwards each call to the wrapped file.
 class ForwardingFile : public File {
  public:
   explicit ForwardingFile(std::unique_ptr<File> file) : file_(std::move(file)) {}
@@ -62,7 +62,7 @@ class ForwardingFile : public File {
   std::unique_ptr<File> file_;
 };
 
-// Each call is the real file system's.
+// Forwards each call to the real file system.
 class ForwardingFileSystem : public FileSystem {
  public:
   Result<std::unique_ptr<File>> open(const std::string& path, OpenMode mode) override { return fs_.open(path, mode); }

@@ -1,10 +1,10 @@
-// lease/lessor.h: the leases of the replicated state: who holds what, and what the `lease` table says.
+// lease/lessor.h: the leases of the replicated state: their keys, and their rows in the `lease` table.
 //
 // A value without a clock: expiry is decided elsewhere and arrives as a revoke entry. Deterministic: the same
 // entries give the same leases and the same table on every member.
 //
 // Threads: the apply thread's.
-// Source:  docs/architecture.md, "Leases".
+// Source:  docs/architecture.md, "Leases and auth".
 #pragma once
 
 #include <cstdint>
@@ -30,7 +30,7 @@ struct Lease {
 
 class Lessor {
  public:
-  // `ttl_min`: what a smaller wish is raised to, in seconds.
+  // `ttl_min`: a smaller TTL is raised to this, in seconds.
   explicit Lessor(int64_t ttl_min) : ttl_min_(ttl_min) {}
 
   // Returns the TTL granted.
@@ -39,11 +39,11 @@ class Lessor {
   // Ends the lease and hands over its keys, in byte order: the caller deletes them in one transaction.
   //   errors: lease_not_found
   Result<std::vector<std::string>> revoke(LeaseId id, storage::WriteBuffer& tables);
-  // Unknown leases are passed over, as etcd does. Null `tables`: it is not stored.
+  // Ignores unknown leases, as etcd does. Null `tables`: it is not stored.
   void checkpoint(LeaseId id, int64_t remaining_ttl, storage::WriteBuffer* tables);
 
   [[nodiscard]] bool exists(LeaseId id) const { return leases_.contains(id); }
-  // 0 detaches; an unknown lease is passed over (a key may name a lease that is gone only in a damaged file).
+  // 0 detaches. Ignores an unknown lease: only in a damaged file can a key name a lease that is gone.
   void move_key(std::string_view key, LeaseId from, LeaseId to);
 
   // From the `lease` table at start.

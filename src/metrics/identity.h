@@ -1,4 +1,4 @@
-// metrics/identity.h: families that say what a process is: its versions, features, and what the kernel knows of it.
+// metrics/identity.h: families that describe the process: its versions, its features, and the kernel's figures for it.
 #pragma once
 
 #include <functional>
@@ -22,7 +22,7 @@ struct Identity {
   std::vector<Feature> features = {};
 };
 void add_identity(Registry& registry, const Identity& identity);
-// etcd_cluster_version, asked at each render; empty: the family is absent.
+// etcd_cluster_version, called at each render. Empty: the family is absent.
 void add_cluster_version(Registry& registry, std::function<std::string()> version);
 // process_* and os_fd_*, read from /proc/self at each render.
 void add_process(Registry& registry);

@@ -3,8 +3,8 @@
 // Recording is one relaxed atomic add, without a lock, from any thread. A counter that many threads hit spreads over
 // cache lines by thread. Everything else happens when /metrics is read.
 //
-// A family belongs to the module that writes it: a line of that module's struct Metrics, which registers it, and a line
-// where it is counted. main() makes the Registry and the structs and passes them on. Nothing decides by a metric.
+// A family belongs to the module that writes it. A line of that module's struct Metrics registers it, and another line
+// counts. main() makes the Registry and the structs and passes them on. No decision reads a metric.
 #pragma once
 
 #include <array>
@@ -23,7 +23,7 @@ namespace cairn::metrics {
 
 using Labels = std::vector<std::pair<std::string, std::string>>;
 
-// Threads take turns: what few threads write often stays on cache lines of their own.
+// Slots are given to threads in turn, so that a few busy threads each count on their own cache line.
 inline constexpr size_t kShardCount = 8;
 inline size_t shard_of_this_thread() {
   static std::atomic<size_t> next{0};
@@ -76,7 +76,7 @@ struct Buckets {
   size_t count = 14;
 };
 
-// etcd's, for what waits for a disk and for what does not.
+// etcd's buckets, for operations that wait for a disk and for those that do not.
 inline constexpr Buckets kDiskBuckets{0.001, 2, 14};    // 1 ms to 8 s
 inline constexpr Buckets kQuickBuckets{0.0001, 2, 20};  // 0.1 ms to 52 s
 
@@ -98,7 +98,7 @@ class Histogram {
     shard.sum.fetch_add(n * times, std::memory_order_relaxed);
   }
 
-  // Counts of each bucket alone, then of what is beyond all; a render during observations may miss the newest.
+  // The count of each single bucket, then of all larger values. A render during observations may miss the newest.
   struct Snapshot {
     std::vector<uint64_t> counts;
     double sum = 0;  // in the exposed unit
@@ -118,7 +118,7 @@ class Histogram {
   std::unique_ptr<Shard[]> shards_;
 };
 
-// Observes how long it lives, for whoever has no clock of its own. Without a histogram it does not ask for the time.
+// Observes its own lifetime, for modules without a clock. Without a histogram it does not read the clock.
 class StopWatch {
  public:
   explicit StopWatch(Histogram* into) : into_(into) {
@@ -139,7 +139,7 @@ class StopWatch {
 
 enum class Kind : uint8_t { kCounter, kGauge };
 
-// A value computed when it is asked for: one sample a label set.
+// A value computed at each render: one sample per label set.
 struct Sample {
   Labels labels;
   double value = 0;
@@ -157,7 +157,7 @@ class Registry {
 
   // The same name with other labels gives another series of the same family; with the same labels, the same object.
   Counter& counter(std::string_view name, std::string_view help, Labels labels = {});
-  // etcd has gauges that only grow and families that end in _total; the kind is what the table says, not the name.
+  // The kind does not follow from the name: etcd has gauges that only grow and gauges that end in _total.
   Gauge& gauge(std::string_view name, std::string_view help, Labels labels = {});
   Histogram& histogram(std::string_view name, std::string_view help, Buckets buckets, double unit = kSeconds,
                        Labels labels = {});

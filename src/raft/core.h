@@ -96,7 +96,7 @@ struct Ready {
   // Replaces log and state; before `entries`. appended() for this Ready means that it is stable, installed and
   // applied; nothing is handed out for applying in between.
   SnapshotPtr snapshot;
-  // To append. If the first index is not behind the last one written, what is written from there on is replaced.
+  // To append. If the first index was written before, its entry and all later ones are replaced.
   std::vector<Entry> entries;
   // To apply. A conf change is always the last one; nothing follows until apply_conf_change().
   std::vector<Entry> committed;
@@ -133,7 +133,7 @@ class Core {
   // A message from another member. Those that are stale, malformed or not for us are dropped.
   void step(Message message);
 
-  // Proposes each payload as an entry of its own: all or none. Moves from `payloads` only when kAppended or kForwarded.
+  // Proposes each payload as one entry: all or none. Moves from `payloads` only when kAppended or kForwarded.
   // A forwarded proposal names the term (Message::bound_term).
   ProposeResult propose(std::span<PayloadPtr> payloads);
   // The same, but only as leader of `term`: never forwarded.
@@ -155,7 +155,7 @@ class Core {
   // or (at the leader) `target` is not a voter or the leader itself.
   bool transfer_leader(NodeId target);
 
-  // The leader is known to be dead: it is forgotten, so that votes may be given to others before election_ticks.
+  // Forgets a leader that is known to be dead, so that others may get votes before election_ticks.
   void forget_leader();
 
   void report_unreachable(NodeId peer);
@@ -170,7 +170,7 @@ class Core {
   // Everything up to `index` is applied. Not below an earlier call, not above what was handed out.
   void applied_to(Index index);
 
-  // What Ready `number` asked to write is stable, and readable through the LogView.
+  // The writes of Ready `number` are stable and readable through the LogView.
   void appended(uint64_t number);
 
   // Entries for which the LogView said kNotInMemory are there now.
@@ -198,12 +198,12 @@ class Core {
   [[nodiscard]] bool has_committed_in_term() const;
   // An entry of the current term is known to be committed: from here on its leader answers reads.
   [[nodiscard]] bool knows_commit_of_term() const;
-  // What propose() may bring now, in cost_bytes(); 0: nothing until entries are committed or stable. A single proposal
-  // may exceed it while nothing is uncommitted and unstable. Without limit for a member that does not lead.
+  // How much propose() accepts now, in cost_bytes(); 0: nothing until entries are committed or stable. A single
+  // proposal may exceed it while nothing is uncommitted and unstable. A member that does not lead has no limit.
   [[nodiscard]] uint64_t proposal_room_bytes() const;
   // This member is the only voter: it decides alone.
   [[nodiscard]] bool is_sole_voter() const;
-  // It is the only member as well: no learner waits for anything.
+  // This member is the only voter, and there is no learner either.
   [[nodiscard]] bool is_sole_member() const;
   [[nodiscard]] NodeId transfer_target() const;  // 0: no transfer under way
   [[nodiscard]] bool awaits_conf_verdict() const { return awaited_verdict_ != Index(0); }

@@ -1,10 +1,10 @@
-// raft/log.h: the log as the core sees it: what is stable, seen through LogView, and the tail that is not yet.
+// raft/log.h: the log as the core sees it: the stable part, read through LogView, and the unstable tail.
 //
 //        first_index            stable_index              last_index
 //             |---- LogView ---------|------- tail ------------|
 //                                    |-- on its way --|- new --|      taken_: where "new" begins
 //
-// The tail is read before the view: while a truncation is on its way, the view may still show what it replaces.
+// The tail is read before the view, because the view may show old entries while a truncation is on its way.
 //
 // Always true: applied <= handed <= committed <= last_index; a committed entry is never replaced. A majority without
 //              this member may have committed what is not stable here.
@@ -41,8 +41,8 @@ class Log {
   [[nodiscard]] bool matches(Index index, Term term) const;
   // A log that ends with (term, index) has all that ours has committed, as far as can be told from the end.
   [[nodiscard]] bool is_up_to_date(Term term, Index index) const;
-  // The last place at or below `index` whose term is at most `term`: where a log that has `term` at `index` can
-  // agree with ours at best. Its term is 0 where ours is compacted.
+  // The last place at or below `index` whose term is at most `term`. A log that has `term` at `index` can agree with
+  // ours up to there at best. The place's term is 0 where our log is compacted.
   [[nodiscard]] EntryId last_agreement(Index index, Term term) const;
   std::expected<void, LogGap> entries(Index lo, Index hi, uint64_t bytes_max, std::vector<Entry>& out) const;
   [[nodiscard]] std::optional<Entry> tail_entry(Index index) const;      // if it is not stable yet
@@ -54,8 +54,8 @@ class Log {
   // ---- Growing.
 
   void append(Entry entry);  // needs: index == last_index() + 1
-  // The entries behind a place where the logs agree. Those we have are skipped; from the first that differs on,
-  // ours are replaced. Returns the index of the first one that was new.
+  // Adds the entries that follow a place where the logs agree. Entries that we have are skipped; from the first
+  // difference on, ours are replaced. Returns the index of the first new entry.
   std::optional<Index> accept(std::vector<Entry>& entries);
   void restore(SnapshotPtr snapshot);
   void commit_to(Index index);

@@ -1,4 +1,4 @@
-// raft/progress.h: what a leader knows of one member's log, and how fast it may send.
+// raft/progress.h: a leader's knowledge of one member's log, and how fast it may send to that member.
 //
 //     probe      we do not know where the logs agree: one append at a time
 //     replicate  we do: appends are pipelined, up to the inflight window
@@ -78,7 +78,7 @@ struct Progress {
   [[nodiscard]] bool commit_due(Index commit) const { return commit > sent_commit && sent_commit + 1 < next; }
 
   void sent(Index last, uint64_t count, uint64_t bytes, Index commit);
-  // The member has everything up to `index`. False when that is no news.
+  // The member has everything up to `index`. False when that was known already.
   bool acked(Index index);
   // The member refused an append behind `refused` and suggests `hint`. False when that is stale.
   bool refused(Index refused, Index hint);

@@ -1,4 +1,4 @@
-// raft/quorum.h: what a majority says, of one set of voters or of both sets of a joint configuration.
+// raft/quorum.h: majorities of one set of voters, or of both sets of a joint configuration.
 #pragma once
 
 #include <cstddef>

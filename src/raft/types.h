@@ -1,4 +1,4 @@
-// raft/types.h: what consensus talks about: entries, hard state, configurations, messages.
+// raft/types.h: the values of consensus: entries, hard state, configurations, messages.
 //
 // Plain values. Field for field those of etcd's raftpb, so that `cluster` and `wal` convert
 // them to and from bytes without loss; fields marked "local" never leave the process.
@@ -41,7 +41,7 @@ inline constexpr uint64_t kEntryOverheadBytes = 16;
   return (entry.data ? entry.data->bytes.size() : 0) + kEntryOverheadBytes;
 }
 
-// What must survive a restart beside the log.
+// The state beside the log that must survive a restart.
 struct HardState {
   Term term;
   NodeId vote;   // whom this member voted for in `term`; 0 nobody
@@ -135,7 +135,7 @@ enum class MessageType : uint8_t {
 [[nodiscard]] constexpr bool is_peer_message(uint64_t type) {
   return (type >= 2 && type <= 9) || (type >= 13 && type <= 18);
 }
-// An answer: only a member of the configuration can have been asked.
+// True for answers. Only a member of the configuration can have been asked.
 [[nodiscard]] constexpr bool is_response(MessageType type) {
   return type == MessageType::kAppResp || type == MessageType::kVoteResp || type == MessageType::kHeartbeatResp ||
          type == MessageType::kReadIndexResp || type == MessageType::kPreVoteResp;
@@ -147,7 +147,7 @@ enum class MessageType : uint8_t {
 //                   at where the logs agree
 //   kVote, kPreVote (log_term, index): the candidate's last entry; context "CampaignTransfer": answer in spite of a
 //                   living leader
-//   k[Pre]VoteResp  reject: (log_term, commit) is what the refuser knows to be committed (etcd: 0)
+//   k[Pre]VoteResp  reject: (log_term, commit) is the last entry that the refuser knows to be committed (etcd: 0)
 //   kReadIndex[Resp] entries[0].data: the request's context; index: the answer
 //   kHeartbeat[Resp] context: returned unchanged; commit
 //   kProp, kReadIndex  forwarded: term 0

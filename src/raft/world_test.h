@@ -1,8 +1,8 @@
 // raft/world_test.h: some members over a bad network and bad disks, in one thread, from one seed. For tests.
 //
-// Each step is one event chosen by chance: a tick, a message delivered (late, twice, never), a write finished, an
-// entry applied, a crash with a choice of unfinished writes, a partition, a proposal, a read, a conf change.
-// Everything that happens is compared with one global record; what contradicts it throws Violation.
+// Each step is one random event: a tick, a message delivered (late, twice, never), a finished write, an applied entry,
+// a crash that keeps some unfinished writes, a partition, a proposal, a read, a conf change. Every event is compared
+// with one global record; a contradiction throws Violation.
 #pragma once
 
 #include <deque>
@@ -41,7 +41,7 @@ class World {
   ~World();
 
   void step();
-  // Ends all trouble, then gives the members time. Throws when they do not agree on a new entry.
+  // Ends all faults, then gives the members time. Throws when they do not agree on a new entry.
   void heal_and_converge();
 
   struct Counts {

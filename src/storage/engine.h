@@ -1,4 +1,4 @@
-// storage/engine.h: what holds the tables on disk, as the rest of the server sees it.
+// storage/engine.h: the storage engine's interface: tables on disk for the rest of the server.
 //
 // A table is an ordered map from bytes to bytes: one of etcd's buckets. An Engine is changed by one thread only,
 // one commit at a time; each finished commit makes a new immutable View. Implementations: storage/bolt (etcd's own
@@ -77,8 +77,8 @@ class View {
   virtual ~View() = default;
   //   errors: kDataLoss
   [[nodiscard]] virtual Result<std::optional<std::string_view>> get(Table table, std::string_view key) const = 0;
-  // As many get()s, at most kGetManyMax of them, one value a key: what they wait for in memory overlaps.
-  //   errors: kDataLoss, of any of them
+  // Does several get()s at once, at most kGetManyMax, one value per key. Their waits for memory overlap.
+  //   errors: kDataLoss, if any of them finds damage
   static constexpr size_t kGetManyMax = 64;
   [[nodiscard]] virtual Status get_many(Table table, std::span<const std::string_view> keys,
                                         std::span<std::optional<std::string_view>> values) const;
@@ -89,10 +89,10 @@ class View {
   [[nodiscard]] virtual bool resident(Table table, std::string_view key) const = 0;
 };
 
-// A part of a pass that removes entries of kKey: those in [first, end) for which `keep` says false. The engine goes
-// forward until it has dirtied `dirty_bytes_max` of leaves or looked at `visits_max` entries, and to the end of the
-// leaf it is then in. It looks at the table as it was before the commit and stops before the first key that the commit
-// itself writes in the range: that one waits for the next part.
+// A part of a pass that removes entries of kKey: those in [first, end) for which `keep` returns false. The engine goes
+// forward until it has changed `dirty_bytes_max` of leaves or visited `visits_max` entries, and then to the end of the
+// current leaf. It reads the table as it was before the commit. It stops before the first key in the range that the
+// commit itself writes; that key waits for the next part.
 struct Reclaim {
   std::string first;
   std::string end;
@@ -102,8 +102,8 @@ struct Reclaim {
 };
 
 struct Commit {
-  // Per table, strictly ascending by key, each key once. Those of kKey are appended: all lie above the last key
-  // of the table, except when a replay after a crash writes again what is there already (same bytes).
+  // Per table, strictly ascending by key, each key once. The changes of kKey are appended: all lie above the last key
+  // of the table, unless a replay after a crash writes existing records again (with the same bytes).
   std::array<std::span<const Change>, kTableCount> changes;
   const Reclaim* reclaim = nullptr;
   // Ascending txids of all views that are still read, by image readers too: their pages are not reused.
@@ -137,7 +137,7 @@ class Engine {
  public:
   virtual ~Engine() = default;
   virtual Result<CommitResult> commit(const Commit& commit) = 0;
-  // What the last finished commit (or open) left.
+  // The state that the last finished commit (or open) left.
   [[nodiscard]] virtual std::shared_ptr<const View> view() const = 0;
   [[nodiscard]] virtual Space space() const = 0;
   // `view` stays registered until the reader is destroyed.

@@ -1,9 +1,9 @@
 // storage/write_buffer.h: changes applied but not yet in the file.
 //
-// Applied changes collect in one buffer until it is frozen and given to a commit; meanwhile another one fills. The
-// records of kKey are a run in revision order that only grows at its end, so readers may search the part that was
-// published to them while the owner appends. The other tables are write-only after start: of each key only the last
-// change counts, and nobody reads them here.
+// Applied changes collect in one buffer until it is frozen and given to a commit; meanwhile another buffer fills. The
+// records of kKey are a run in revision order that only grows at its end, so readers may search the published part
+// while the owner appends. The other tables are write-only after the start: only the last change of each key counts,
+// and nobody reads them here.
 //
 // Threads: one owner (apply); readers use a RunView that was published to them with release/acquire. freeze() is the
 //          owner's last call; the commit thread then reads, and the buffer is destroyed when no reader can hold a

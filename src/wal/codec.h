@@ -1,8 +1,8 @@
 // wal/codec.h: the messages inside records, by hand.
 //
-// Writing follows etcd 3.4 to 3.6: every scalar is written, also 0; an entry's data only when there is some. All
-// versions read that. Reading takes missing fields as 0 and refuses unknown ones: a record's type is not under its
-// checksum, so a record of one type must not pass for another.
+// Writing follows etcd 3.4 to 3.6, which all versions read: every scalar is written, also 0, and an entry's data unless
+// it is empty. Reading takes missing fields as 0. It refuses unknown fields, because the checksum does not cover a
+// record's type and a record of one type must not pass for another.
 #pragma once
 
 #include <cstddef>

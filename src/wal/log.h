@@ -8,10 +8,13 @@
 //   CAIRN_CHECK(opened.log->save(entries, hard_state, /*must_sync=*/true));
 //
 // Always true: bytes before the last sync never change; only the last segment is written to.
-// No space:    where there is none for a next segment, the last one grows beyond segment_bytes, which etcd reads as
-// well. Threads:     one owner. index() and spares() are shared with other threads, see there. Failure:     after a
-// failed write or sync the log refuses everything with that error: a second try could
-//              acknowledge lost bytes. The process has to end.
+// No space:    if there is none for a new segment, the last one grows beyond segment_bytes. etcd reads that as well.
+//
+// Threads:     one owner. index() and spares() are shared with other threads, see there.
+//
+// Failure:     after a failed write or sync the log refuses everything with that error, because a second try could
+//              acknowledge lost bytes. The process must end.
+//
 // Source:      etcd 3.7 server/storage/wal.
 #pragma once
 
@@ -73,10 +76,10 @@ class Log {
   //           damaged; the message names file, offset, reason and a way out
   static Result<OpenedLog> open(env::FileSystem& fs, const std::string& directory, const Options& options = {});
 
-  // Cuts an interrupted write off the end of a log that was opened with Options::take_over = false, and makes it ready
-  // for append(). Until then it can only be read. What was read of the last segment may be in the kernel's memory only,
-  // and after a sync that failed there no later one writes it: it is written again, from entry `synced` on, which is
-  // known to have been synced.
+  // For a log that was opened with Options::take_over = false and can only be read so far: cuts an interrupted write
+  // off its end and makes it ready for append(). The end of the last segment may be in the kernel's memory only, and
+  // after a failed sync no later sync writes it. So it is written again from entry `synced` on, which is known to be
+  // on disk.
   Result<std::optional<Repair>> take_over(Index synced = {});
   [[nodiscard]] bool taken_over() const { return taken_over_; }
 
@@ -89,7 +92,7 @@ class Log {
   Status save(std::span<const Entry> entries, const HardState& state, bool must_sync);
 
   // Encodes into the buffer, entries first, then the state unless it is empty; nothing is written yet. An entry at or
-  // below last_index() replaces what was there from it on.
+  // below last_index() replaces the old entry at its index and all later ones.
   //   needs: consecutive indexes, the first in (commit, last_index() + 1]; terms that do not fall; a state that does
   //          not go back, and has (or had) at least the term of the last entry
   void append(std::span<const Entry> entries, const HardState& state = {});
@@ -99,18 +102,18 @@ class Log {
   Status sync();
 
   // Writes and syncs the record that makes `record` a place to start from. A leader's snapshot comes with the hard
-  // state that commits it: the state follows the record, so that no crash leaves a commit index above all there is.
+  // state that commits it. The state follows the record, so that no crash leaves a commit index above the log's end.
   //   needs: the .snap file is on disk; record.index <= the commit index of the log or of `state`
   Status save_snapshot(const SnapshotRecord& record, const HardState& state = {});
 
-  // Releases, to spares(), the segments that are not needed to start from the newest snapshot at or below `index`:
-  // those before its record's, and before the last one whose name says an index <= `index` (etcd looks for that one,
-  // although the segment before it may hold nothing above `index` either). The last one always stays.
+  // Releases to spares() the segments that a start from the newest snapshot at or below `index` does not need. A
+  // segment stays if it holds or follows that snapshot's record. It also stays if it is or follows the last segment
+  // named with an index <= `index`: etcd starts there, although the one before may hold nothing above `index` either.
   //   needs: index <= the newest snapshot record's
   //   returns the number released
   size_t release(Index index);
 
-  // Whether the log can follow from `start`: its record is there, committed, and no entry behind it is missing.
+  // Whether a member can start from `start`: its record is there, committed, and no later entry is missing.
   //   errors: kDataLoss, saying what is missing
   [[nodiscard]] Status check_start(const SnapshotRecord& start) const;
 
@@ -126,7 +129,7 @@ class Log {
   [[nodiscard]] const std::string& directory() const { return directory_; }
   [[nodiscard]] Metrics* metrics() const { return options_.metrics; }
 
-  // For reader threads; outlives the log if they hold it.
+  // For reader threads, which may keep it after the log is gone.
   [[nodiscard]] std::shared_ptr<const SegmentIndex> index() const { return index_; }
   // For the thread that makes spares and removes released segments. Without one, a cut makes its file in line.
   [[nodiscard]] std::shared_ptr<SparePreparer> spares() const { return spares_; }

@@ -27,7 +27,7 @@ enum class RecordType : uint8_t { kMetadata = 1, kEntry = 2, kState = 3, kCrc = 
 
 inline constexpr uint64_t kSectorBytes = 512;  // what a disk writes whole or not at all
 
-// Grows, is reused, and gives back what a burst took.
+// Grows, is reused, and gives back the memory that a burst took.
 class RecordBuffer {
  public:
   // Each appends one record and moves the running checksum on.
@@ -68,11 +68,11 @@ enum class ReadOutcome : uint8_t {
 // Reads the records of one segment in order. Bounds its memory by the file's size whatever the bytes say.
 class RecordReader {
  public:
-  // `size` is the file's, `read_bytes` what is read ahead at once.
+  // `size`: of the file. `read_bytes`: how much is read ahead at once.
   RecordReader(const env::File& file, uint64_t size, uint64_t read_bytes);
 
-  // Goes on at `offset`, a record's begin. `crc` is the running checksum before it; at the begin of a segment that of
-  // the segment before, or nullopt when that is gone.
+  // Continues at `offset`, where a record begins. `crc` is the running checksum before that record. At the beginning of
+  // a segment it is the previous segment's checksum, or nullopt when that segment is gone.
   void seek(uint64_t offset, std::optional<uint32_t> crc);
 
   // errors: those of reading the file

@@ -61,7 +61,7 @@ class EntryPoints {
   Index last_{0};
 };
 
-// What the Log publishes and readers use. Shared by them.
+// The points and segments that the Log publishes for its readers.
 class SegmentIndex {
  public:
   [[nodiscard]] Index first_index() const;

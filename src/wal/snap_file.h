@@ -49,7 +49,7 @@ struct SnapshotName {
 // After it returns the file and its name survive a crash. It appears under its name only when complete.
 [[nodiscard]] Status write_snapshot_file(env::FileSystem& fs, const std::string& directory,
                                          const SnapshotFile& snapshot, Metrics* metrics = nullptr);
-// Files that are there, whoever wrote them and did not get that far, survive a crash with their names afterwards.
+// Syncs the files that are there, with their names: a process that wrote them may have been killed before its sync.
 [[nodiscard]] Status sync_snapshot_files(env::FileSystem& fs, const std::string& directory);
 [[nodiscard]] Result<SnapshotFile> read_snapshot_file(env::FileSystem& fs, const std::string& directory,
                                                       const SnapshotName& name);

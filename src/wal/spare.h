@@ -1,12 +1,12 @@
 // wal/spare.h: the next segment, made ready before it is needed; and the end of released ones.
 //
-// A spare is a file of segment_bytes real zeros, synced: its blocks are allocated and written, so that fdatasync in
-// the middle of it writes no metadata, and no old byte stands behind a log's tail. It is made in slices by calls of
-// prepare_step(), by whichever thread the program gives it to, at the pace of that thread:
+// A spare is a synced file of segment_bytes real zeros. Its blocks are allocated and written, so fdatasync in the
+// middle of it writes no metadata and no old byte follows a log's tail. One thread of the program's choice makes it in
+// slices, by calls of prepare_step():
 //
 //     <released>.wal  or nothing  ->  preparing.tmp  ->  0.tmp or 1.tmp  ->  (Log) <sequence>-<first>.wal
 //
-// Only a finished spare is called 0.tmp or 1.tmp, since etcd takes a file of that name as it is.
+// Only a finished spare is called 0.tmp or 1.tmp, because etcd uses a file of that name without a check.
 //
 // Threads: take(), give() by the log's owner; prepare_step() by one other (or the same) thread; the rest by any.
 #pragma once

@@ -1,6 +1,6 @@
 // wal/types.h: what the write-ahead log stores, as small structs of its own.
 //
-// They carry the fields of etcd's raftpb and walpb messages; server converts from and to raft's types.
+// They carry the fields of etcd's raftpb and walpb messages; `member` converts from and to raft's types.
 #pragma once
 
 #include <cstdint>

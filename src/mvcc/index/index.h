@@ -12,8 +12,8 @@
 // batches [m, r); the writer frees it when none of them is held (reclaim). Nodes, chunks and large keys live in
 // arenas of the index.
 //
-// Always true: the root of batch b answers the same for as long as b is held and the revisions asked for are at or
-//              above every floor given to trim_step since.
+// Always true: the root of batch b gives the same answers as long as b is held, for revisions at or above every floor
+//              that was given to trim_step since.
 // Threads:     Index belongs to the apply thread. IndexRoot and IndexCursor are readable by any thread while their
 //              batch is held (mvcc/epoch.h). Nothing here locks.
 // Source:      docs/architecture.md, "Revisions", "Hashes" and "Compaction".
@@ -61,7 +61,7 @@ struct KeyVersion {
   friend bool operator==(const KeyVersion&, const KeyVersion&) = default;
 };
 
-// What the writer finds before a change: the newest revision, a tombstone included.
+// A key's state before a change: its newest revision, which may be a tombstone.
 struct KeyState {
   bool live = false;
   Revision mod;  // of a dead key: its tombstone; {0, 0}: the index does not know the key
@@ -79,7 +79,7 @@ struct KeyState {
 // The changes of one transaction are numbered up to here.
 inline constexpr int64_t kSubMax = (int64_t{1} << 28) - 1;
 
-// A stored record as the key table tells it. Of a tombstone only key and mod count. mod.sub <= kSubMax
+// A stored record of the key table. For a tombstone only key and mod matter. mod.sub <= kSubMax
 struct IndexRecord {
   std::string_view key;
   Revision mod;
@@ -112,16 +112,16 @@ class IndexRoot {
   // At the root's own revision. O(log n).
   [[nodiscard]] Tally tally(const Interval& within) const;
 
-  // At an older revision: only what changed after it is walked. `more_from` set: `visits_max` entries were visited;
-  // the rest of the interval begins there, and its tally is to be added.
+  // At an older revision; walks only the later changes. If `more_from` is set, `visits_max` entries were visited: the
+  // rest of the interval begins there, and the caller adds its tally.
   struct TallyPart {
     Tally tally;
     std::optional<std::string> more_from;
   };
   [[nodiscard]] TallyPart tally_at(const Interval& within, int64_t revision, uint64_t visits_max = kNoLimit) const;
 
-  // Must the stored record (key, mod) outlive a compaction at `compact`? It must when it is above it, or when it is
-  // the key's newest at or below it; of tombstones at or below it only one exactly at it.
+  // Must the stored record (key, mod) outlive a compaction at `compact`? A record above `compact` must. So must the
+  // key's newest record at or below `compact`; if that is a tombstone, only when it is exactly at `compact`.
   //   needs: compact <= revision()
   [[nodiscard]] bool keep_for_compaction(std::string_view key, Revision mod, int64_t compact) const;
   // Is (key, mod) in the keep set of HashKV at `revision`: the newest at or below it, and no tombstone?
@@ -139,8 +139,8 @@ class IndexRoot {
   int64_t revision_ = 0;
 };
 
-// Walks the live keys of an interval at a revision, in either direction. The root's batch stays held while it is
-// used; to go on later under another root, seek there with the last key.
+// Walks the live keys of an interval at a revision, in either direction. The root's batch must be held meanwhile. To
+// continue later under another root, seek with the last key.
 class IndexCursor {
  public:
   enum class State : uint8_t {
@@ -153,7 +153,7 @@ class IndexCursor {
   IndexCursor(const IndexCursor&) = delete;
   IndexCursor& operator=(const IndexCursor&) = delete;
 
-  // Entries that may still be looked at, dead ones and those born later included; each step counts at least one.
+  // How many entries may still be visited, dead and later ones included. Each step counts at least one.
   void set_visits_left(uint64_t visits) { visits_left_ = visits; }
   [[nodiscard]] uint64_t visits_left() const { return visits_left_; }
 
@@ -164,7 +164,7 @@ class IndexCursor {
   void seek_before(std::string_view key);  // the last one below `key`
   void next();
   void prev();
-  // needs: kPaused. The same direction goes on; new visits were granted.
+  // Continues in the same direction after new visits were granted. needs: kPaused
   void resume();
 
   [[nodiscard]] State state() const { return state_; }
@@ -224,7 +224,7 @@ class Index {
 
   // --- changes; seen by working() at once and by others after publish() ---
 
-  // What is known of `key`. The next put or remove of the same key goes to the place found here.
+  // The state of `key`. The next put or remove of the same key reuses the place found here.
   const KeyState& locate(std::string_view key);
 
   // A put of a record of `size` encoded bytes. Create revision and version follow from the state before, which is
@@ -232,16 +232,16 @@ class Index {
   //   needs: key not empty; revision above all revisions of the key; revision.sub < 2^28
   KeyState put(std::string_view key, Revision revision, uint32_t size, int64_t lease);
 
-  // A tombstone. Returns the state before; of a key that is not live nothing changes.
+  // A tombstone. Returns the state before. Nothing changes if the key is not live.
   KeyState remove(std::string_view key, Revision revision);
 
-  // Replays a stored record: create revision and version are the record's own. What is not above the key's newest
-  // revision is ignored.
+  // Replays a stored record with its own create revision and version. Ignores a record that is not above the key's
+  // newest revision.
   void restore(const IndexRecord& record);
 
   // For many records at once, into an empty index: mvcc/index/index_build.h.
 
-  // A view of the unpublished state for the writer itself; the next change ends its life.
+  // A view of the unpublished state for the writer itself. The next change invalidates it.
   [[nodiscard]] IndexRoot working() const;
 
   // Ends the batch; `revision` is the store's, at least that of every change. The old root stays readable while its
@@ -251,20 +251,20 @@ class Index {
 
   // --- compaction ---
 
-  // From now on nobody asks for a revision below `revision`. Trimming follows in steps.
+  // From now on nobody reads below `revision`. trim_step() then trims in steps.
   void compact(int64_t revision);
   [[nodiscard]] int64_t compacted() const;
 
-  // Drops what compaction made superfluous, at most about `entries_max` entries a call. `floor`: the lowest revision
-  // that a reader of any held root may still ask for (INT64_MAX: no reader); the step works to
-  // min(compacted(), floor). Keys that are dead since before leave the tree; counts of live keys do not change.
-  // Returns true while a pass has work left. A floor that has risen begins a new pass once the last is through.
+  // Drops revisions that compaction made superfluous, at most about `entries_max` entries per call. `floor`: the lowest
+  // revision that a reader of any held root may still read (INT64_MAX: no reader). The step trims up to
+  // min(compacted(), floor). Keys that were dead before that leave the tree; counts of live keys do not change.
+  // Returns true while the pass has work left. If the floor rises, a new pass begins after the running one.
   bool trim_step(int64_t floor, uint64_t entries_max);
 
   // --- memory ---
 
-  // Frees what was replaced and is seen by no held batch; the published one counts as held. At most `blocks_max`
-  // blocks a call; returns true when more may be freed.
+  // Frees replaced blocks that no held batch sees; the published batch counts as held. Frees at most `blocks_max`
+  // blocks per call and returns true when there may be more.
   //   needs: ascending; no batch is held later that is neither in `held_batches` nor the newest
   bool reclaim(std::span<const uint64_t> held_batches, uint64_t blocks_max = kNoLimit);
   [[nodiscard]] IndexStats stats() const;

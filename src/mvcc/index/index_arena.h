@@ -1,15 +1,15 @@
 // mvcc/index/index_arena.h: the index's own memory.
 //
-// Nodes are of every size between 200 bytes and 3 KB, and a node is rarely freed by the batch that made it; size
-// classes would either waste a tenth of each node or strand whole slabs whenever most nodes grow past a class
-// together, which is what a B+tree filled in random order does. So: blocks cut to size from regions of 4 MB (so
-// aligned), best fit first, merged with free neighbours at once.
+// Nodes have every size between 200 bytes and 3 KB, and a node is rarely freed by the batch that made it. Size classes
+// would waste a tenth of each node, or strand whole slabs when most nodes of a B+tree filled in random order outgrow a
+// class together. So blocks are cut to size from regions of 4 MB (aligned to 4 MB), best fit first, and are merged with
+// free neighbours at once.
 //
 //     region   | block | block | ... | end mark |
 //     block    u32 size | u32 size of the block before | payload          sizes in units of 16 bytes; bit 31 of the
 //              first: in use. A free block's payload begins with its links in the list of its size.
 //
-// Blocks above 256 KB are the system allocator's. Under a sanitizer all are, so that it sees every misuse.
+// Blocks above 256 KB come from the system allocator. Under a sanitizer all blocks do, so that it sees every misuse.
 //
 // Threads: the index's writer. Readers only read payloads.
 #pragma once

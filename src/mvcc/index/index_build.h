@@ -6,8 +6,7 @@
 //     block    u32 payload bytes (never 0) | u32 keys | u32 crc of the payload, chained from the block before | payload
 //     trailer  u32 0 | u64 keys | u64 live keys | u32 crc of the two, chained from the last block
 //
-// Integers are little-endian, CRCs are CRC-32C. What the file around it must name (consistent index and so on) is
-// the caller's.
+// Integers are little-endian, CRCs are CRC-32C. The caller adds its own data around it (consistent index and so on).
 //
 // Threads:  IndexBuilder and load_index: the owner of the index. IndexSaver: any thread that holds the root's batch.
 // Source:   docs/architecture.md, "Start".
@@ -36,8 +35,8 @@ class IndexBuilder {
   void add(const IndexRecord& record);
   [[nodiscard]] uint64_t keys() const;
 
-  // Moves all into `index`, compacted at `compact` (0: not at all): what a compaction there makes superfluous is
-  // left out. The changes are in the unpublished batch. needs: `index` empty and unpublished; called once
+  // Moves everything into `index`, without the revisions that a compaction at `compact` (0: none) makes superfluous.
+  // The changes are in the unpublished batch. needs: `index` empty and unpublished; called once
   void finish(Index& index, int64_t compact);
 
  private:
@@ -56,7 +55,7 @@ class IndexSaver {
 
   // Appends the next piece (at most about `keys_max` keys) to `out`; false when the checkpoint is complete.
   bool next(std::string& out, uint64_t keys_max = 1000);
-  // What it worked in: faulting it in again costs as much as filling it. next() is not called any more.
+  // Its working memory, to be used again: faulting in new memory costs as much as filling it. No next() afterwards.
   [[nodiscard]] std::string take_scratch();
 
  private:

@@ -1,5 +1,5 @@
-// mvcc/index/index_checkpoint_format.h: what index_checkpoint.cc writes and index_load.cc reads; index_build.h has the
-// frame of it.
+// mvcc/index/index_checkpoint_format.h: the blocks of a checkpoint, written by index_checkpoint.cc and read by
+// index_load.cc; index_build.h describes the frame around them.
 //
 // A key in a block's payload, all numbers varints:
 //     bytes shared with the key before it in the block | more bytes | those bytes | flags | revision - main | sub |

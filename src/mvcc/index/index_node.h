@@ -207,7 +207,7 @@ inline Found lower_bound(const Node* node, uint32_t first, std::string_view key)
   key.remove_prefix(shared);
   const uint32_t head = head_of(key);
   const uint32_t* all = heads(node);
-  // Without branches: where a random key lies is not to be predicted.
+  // Without branches, because the place of a random key cannot be predicted.
   const uint32_t* from = all + first;
   for (uint32_t size = node->count - first; size > 0;) {
     const uint32_t half = (size + 1) / 2;
@@ -236,8 +236,8 @@ inline uint32_t child_for(const Node* inner, std::string_view key) {
   return found.equal ? found.at : found.at - 1;
 }
 
-// The history's newest item at or below main revision `revision`; nullptr: none is retained. `chunk` becomes the one
-// it lies in.
+// The history's newest item at or below main revision `revision`; nullptr: none is retained. `chunk` is set to its
+// chunk.
 inline const HistoryItem* find_item(const Chunk*& chunk, int64_t revision) {
   for (; chunk != nullptr; chunk = chunk->before.load(std::memory_order_acquire)) {
     const HistoryItem* items = chunk->items();

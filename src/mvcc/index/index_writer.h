@@ -1,8 +1,7 @@
 // mvcc/index/index_writer.h: the index's changing side: the working tree, what it replaced, and compaction. Private.
 //
-// A change descends once, remembering the path; makes the path's nodes its own (those of this batch already are);
-// and changes the leaf. The sums in the path are brought up to date on the way, so splitting or merging nodes only
-// ever recomputes the nodes it makes.
+// A change descends once and remembers the path. It copies the path's nodes, unless they belong to this batch already,
+// and changes the leaf. It updates the sums in the path on the way, so splitting or merging recomputes only new nodes.
 //
 // Threads: the apply thread.
 #pragma once
@@ -40,14 +39,14 @@ struct Index::Writer {
     Node* node;
     uint32_t at;
   };
-  // What a changed entry adds to the sums above it.
+  // The amounts that a changed entry adds to the sums above it.
   struct Delta {
     int64_t live = 0;
     int64_t bytes = 0;
     int64_t trim = 0;
     int64_t newest = 0;  // main revision
   };
-  // The newest revision of a key as it shall be.
+  // The new newest revision of a key.
   struct NewEntry {
     Entry entry;  // flags: kDead and kHasLease only
     int64_t lease = 0;

@@ -1,9 +1,9 @@
-// storage/bolt/check.h: is a file a bbolt file that bbolt's writer can go on with?
+// storage/bolt/check.h: checks that a file is a bbolt file on which bbolt's writer can continue.
 //
-// Checks what bbolt's own check does and what its writer silently relies on: page ids and flags, bounds, each page
-// reached once and not free, key order, each branch key equal to the first key of the page it names, at least two
-// children in a branch, no empty page but the root leaf of an empty bucket, all leaves of a bucket at one depth; with
-// a persisted free list, every page either reached or free. Shares no reading code with the engine.
+// It covers bbolt's own check and the properties that bbolt's writer silently relies on: page ids and flags, bounds,
+// each page reached once and not free, key order, each branch key equal to the first key of the page it names, at least
+// two children in a branch, no empty page but the root leaf of an empty bucket, all leaves of a bucket at one depth;
+// with a persisted free list, every page either reached or free. Shares no reading code with the engine.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ struct CheckReport {
 };
 
 struct CheckOptions {
-  // Also the tree that the older meta names must be whole: so after each of our commits, finished or crashed.
+  // The tree of the older meta must be whole, too. It is after each of our commits, finished or crashed.
   bool older_tree_too = false;
 };
 

@@ -5,12 +5,12 @@
 //
 //     reserve space -> write new pages -> fdatasync -> write the *other* meta -> fdatasync
 //
-// Always true, after every commit: what check.h checks, for the trees of both metas. Pages freed by commit T are
-// written again only after commit T+1 is finished and no view below T is open.
+// Always true, after every commit: the trees of both metas pass the checks of check.h. A page written by commit S and
+// freed by commit T is written again only after commit T + 1 is finished and while no view of [S, T) is open.
 //
 // Threads:  see storage/engine.h.
-// Failure:  no space: nothing has changed, the same commit may be tried again. kDataLoss: a page on the way is
-//           damaged, nothing has changed. Any failed sync, and a failed write of a meta page, leave the engine dead.
+// Failure:  no space: nothing has changed, the same commit may be tried again. kDataLoss: a page that the commit reads
+//           is damaged, nothing has changed. After a failed sync or a failed write of a meta page the engine is dead.
 // Source:   docs/storage.md; bytes as in bbolt, storage/bolt/format.h.
 #pragma once
 
@@ -30,7 +30,7 @@ struct BoltOptions {
   uint64_t quota_bytes = 0;
   // Not 0: reserves exactly this (simulated disks map less). The engine maps anew when the file outgrows it.
   uint64_t reserved_bytes = 0;
-  // Of a file that is created; one that is found keeps its own. A power of two, 1 KB to 64 KB.
+  // For a new file; an existing file keeps its page size. A power of two, 1 KB to 64 KB.
   uint32_t page_bytes = 4096;
   // The free list is in the file after every commit while it is smaller than this, and after close().
   uint64_t freelist_bytes_max = 256 << 10;

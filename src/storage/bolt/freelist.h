@@ -1,4 +1,4 @@
-// storage/bolt/freelist.h: which pages below the high-water mark hold nothing that a meta or a view can reach.
+// storage/bolt/freelist.h: the pages below the high-water mark that the newest tree does not use.
 //
 // Pages are free (may be taken) or pending: written by commit S and freed by commit T, they belong to the trees of the
 // commits from S to before T. The older meta names the last of these until T + 1 is finished; views name any of them.
@@ -6,9 +6,9 @@
 //
 // A commit takes pages with take() and ends in exactly one of finish() and give_back().
 //
-// In the file it is bbolt's free list page, ids ascending, free and pending alike. Behind the ids, where bbolt reads
-// nothing, lies a seal of ours: magic, txid and CRC-32C. A list without it (bbolt's own) is not trusted: the free
-// pages are found by walking the tree.
+// In the file it is bbolt's free list page: the ids of free and pending pages, ascending. Behind the ids, where bbolt
+// reads nothing, lies our seal: magic, txid and CRC-32C. A list without the seal (bbolt's own) is not trusted; a walk
+// over the tree finds the free pages instead.
 #pragma once
 
 #include <cstdint>
@@ -105,8 +105,8 @@ class FreeList {
 [[nodiscard]] uint64_t freelist_pages(uint64_t count, uint32_t page_bytes);
 // The whole page `id`, `pages` long.
 [[nodiscard]] std::string encode_freelist(const RunSet& set, uint64_t txid, PageRun at, uint32_t page_bytes);
-// nullopt: not sealed by us for the meta's txid, or not what a list must be (ascending, in [2, high water), neither the
-// root nor the list itself).
+// nullopt: no seal of ours for the meta's txid, or not a valid list (ascending, in [2, high water), neither the root
+// nor the list itself).
 [[nodiscard]] std::optional<std::vector<PageRun>> decode_freelist(std::string_view page, const Meta& meta);
 
 }  // namespace cairn::storage::bolt

@@ -1,8 +1,8 @@
 // storage/bolt/page.h: one page as it lies in the file, read with checks and without copies.
 //
-// Damaged bytes must give an error, never a wrong answer where that can be told, and never a crash. So each element
-// that is looked at must begin where the one before it ends: a changed position or size shows at once, because a page
-// is packed without gaps. Only the sizes of a page's last element have no such neighbour; its bounds are checked.
+// Damaged bytes must never cause a crash. Where damage can be noticed, it must give an error, not a wrong answer. A
+// page is packed without gaps, so each visited element must begin where the previous one ends; this shows a changed
+// position or size at once. The last element has no next neighbour, so only its bounds are checked.
 #pragma once
 
 #include <cstdint>

@@ -1,9 +1,8 @@
 // storage/bolt/plan.h: the pages that a commit is going to write.
 //
-// A commit is planned first and written afterwards: which items lie on which page is decided, and pages are taken,
-// without copying a byte of key or value. So the space it needs is known, and reserved, before the first write; pages
-// are written in the order of the file; and a commit that fails is simply forgotten. Memory: one Item for each item
-// of a page that is written.
+// A commit is planned first and written afterwards. Planning takes pages and assigns items to them without copying a
+// byte of key or value. So the needed space is known and reserved before the first write, pages are written in file
+// order, and a failed commit is simply forgotten. Memory: one Item for each item of a written page.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +46,7 @@ struct Item {
   [[nodiscard]] uint64_t bytes() const { return uint64_t{kElementBytes} + key_bytes + value_bytes; }
 };
 
-// What one page, or several in a row, are going to hold.
+// The planned content of one page, or of several in a row.
 struct Bag {
   int height = 0;      // of the page: 0 is a leaf
   bool edge = false;   // reaches to the right end of its tree
@@ -77,7 +76,7 @@ class Plan {
   void add_raw(PageRun run, std::string bytes) { raw_.push_back({run, std::move(bytes)}); }
 
   [[nodiscard]] uint64_t high_water() const { return high_water_; }
-  // What the commit frees when it is finished: released pages, and taken ones it does not use after all.
+  // The pages that the commit frees when it is finished: released ones, and taken ones that it does not use after all.
   [[nodiscard]] std::vector<PageRun> freed() const;
   // Writes all pages in the order of the file, a megabyte at a time, each handed to the disk at once.
   Status write(env::File& file);

@@ -1,8 +1,8 @@
-// storage/bolt/reader.h: how committed trees are read: straight from the mapped file, checked on every visit.
+// storage/bolt/reader.h: reads committed trees straight from the mapped file and checks each page on every visit.
 //
 // On the way down each page must carry its own id, be a branch or a leaf, lie below the high-water mark, and begin
-// with the key under which its parent names it. A walk meets its leaves in ascending key order or stops with an
-// error, so it also ends in a file whose pages point at each other.
+// with the key under which its parent names it. A walk stops with an error unless its leaves are in ascending key
+// order. So it also ends in a file whose pages point at each other.
 //
 // Threads:  all of it may be used by any thread while the view is registered (storage/engine.h).
 #pragma once
@@ -19,7 +19,8 @@
 
 namespace cairn::storage::bolt {
 
-// What is wrong, or nullptr. Turned into an Error only where it leaves this folder: a good read builds no strings.
+// A description of the fault, or nullptr. It becomes an Error only outside this folder, so a good read builds no
+// strings.
 using Fault = const char*;
 inline constexpr Fault kBadElement = "an element does not fit its neighbours or its page";
 inline constexpr Fault kTooDeep = "the tree is deeper than any whole tree";

@@ -1,8 +1,7 @@
 // storage/bolt/reclaim.h: one commit's part of a pass that removes entries of the table `key`.
 //
-// The pass looks at the file as it was before the commit and stops before the first entry that the commit itself
-// writes in its range; that one waits for the next part. Deleting, and merging what is left, is the tree writer's;
-// moving pages, punching and cutting would follow here.
+// The pass reads the file as it was before the commit. It stops before the first entry in its range that the commit
+// itself writes; that entry waits for the next part. The tree writer deletes the entries and merges small pages.
 #pragma once
 
 #include <string>

@@ -1,9 +1,9 @@
 // storage/bolt/tree_writer.h: applies sorted changes to one bucket's tree, copy on write.
 //
-// One pass from left to right. A page that no change touches stays as it is; the content of a touched one becomes a
-// Bag, which is joined with a neighbour when too little of it is left, or split over several pages, and is planned
-// when the next page begins. What remains of a subtree may be too little for its height; it is then handed up as a
-// lower Bag and joined into the neighbouring subtree. So in the planned tree
+// One pass goes from left to right. An unchanged page stays as it is. The content of a changed page becomes a Bag. A
+// Bag that is too small is joined with a neighbour, a large one is split over several pages; it is planned when the
+// next page begins. The rest of a subtree may be too small for its height. It is then handed up as a lower Bag and
+// joined into the neighbouring subtree. So in the planned tree
 //
 //   * each branch key is the first key of the page it names: entries are made from the pages' items themselves,
 //   * each branch has two children or more, no page below a root is empty, and all leaves have one depth.
@@ -44,8 +44,8 @@ class TreeWriter {
  private:
   using Changes = std::span<const Change>;
 
-  // The content of `page` after `changes` into `out`, which may end up lower than `height`, or empty. Returns false
-  // when it is what it was; `out` is then of no use.
+  // Puts the content of `page` after `changes` into `out`, which may end up lower than `height`, or empty. Returns
+  // false when nothing changed; `out` is then meaningless.
   Result<bool> collect(const Page& page, int height, Changes changes, bool edge, Bag& out);
   Result<bool> collect_leaf(const Page& page, Changes changes, Bag& out);
   Result<bool> collect_branch(const Page& page, int height, Changes changes, bool edge, Bag& out);

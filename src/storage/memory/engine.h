@@ -1,7 +1,7 @@
 // storage/memory/engine.h: the tables in memory only, for `--in-memory` and for fast simulation.
 //
-// Each table is a persistent search tree: a commit copies the path to what it changes, so that every view stays
-// whole for as long as somebody holds it. A crash is played by opening an engine from an earlier view.
+// Each table is a persistent search tree. A commit copies the paths to the changed nodes, so every view stays whole for
+// as long as somebody holds it. To simulate a crash, open an engine from an earlier view.
 #pragma once
 
 #include <memory>

@@ -1,6 +1,6 @@
 // storage/memory/file_system.h: files that are bytes in memory, for images of the memory engine and for fuzzing.
 //
-// Nothing fails but what must: a file longer than it may be is kResourceExhausted. Syncs do nothing.
+// The only failure is a file that grows beyond its limit: kResourceExhausted. Syncs do nothing.
 //
 // Threads:  as env/fs.h; the file system itself belongs to one thread.
 #pragma once
