@@ -1,6 +1,8 @@
 // The real file system.
+#include <array>
 #include <atomic>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
@@ -182,12 +184,20 @@ class PosixFile final : public File {
     return uninterrupted(
                [&] { return ::fallocate(fd_, mode, static_cast<off_t>(offset), static_cast<off_t>(size)); }) == 0;
   }
+  // As the file is called now: a segment of the log is written under another name before it gets its own.
+  std::string name() const {
+    std::array<char, PATH_MAX> found{};
+    const std::string link = "/proc/self/fd/" + std::to_string(fd_);
+    const ssize_t size = ::readlink(link.c_str(), found.data(), found.size());
+    return size > 0 ? std::string(found.data(), static_cast<size_t>(size)) : path_;
+  }
   std::unexpected<Error> error(std::string_view what) const {
-    return fail_errno(errno, std::string(what) + " " + path_);
+    const int number = errno;
+    return fail_errno(number, std::string(what) + " " + name());
   }
   std::unexpected<Error> unsupported_or_error(std::string_view what) const {
     if (errno == EOPNOTSUPP || errno == ENOSYS) {
-      return fail(Code::kUnimplemented, "{} {}: not supported by the file system", what, path_);
+      return fail(Code::kUnimplemented, "{} {}: not supported by the file system", what, name());
     }
     return error(what);
   }

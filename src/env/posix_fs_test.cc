@@ -72,6 +72,14 @@ TEST_F(PosixFsTest, LocksExcludeASecondHolder) {
   EXPECT_EQ(d->lock_ofd().error().code, Code::kUnavailable);
 }
 
+TEST_F(PosixFsTest, ErrorsNameAFileAsItIsCalledNow) {
+  ASSERT_TRUE(write_file(posix_fs(), root_ + "/f.tmp", "x"));
+  auto file = *posix_fs().open(root_ + "/f.tmp", OpenMode::kRead);  // so that writes fail
+  EXPECT_NE(file->pwrite("y", 0).error().message.find("write " + root_ + "/f.tmp: "), std::string::npos);
+  ASSERT_TRUE(posix_fs().rename(root_ + "/f.tmp", root_ + "/f"));
+  EXPECT_NE(file->pwrite("y", 0).error().message.find("write " + root_ + "/f: "), std::string::npos);
+}
+
 TEST_F(PosixFsTest, ReplaceFileLeavesNoTemporary) {
   ASSERT_TRUE(replace_file(posix_fs(), root_ + "/f", "one"));
   ASSERT_TRUE(replace_file(posix_fs(), root_ + "/f", "two"));

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import time
@@ -85,6 +86,28 @@ class Corners(harness.Case):
         self.check_directory(cairn.data_dir)
         cairn.start()
         self.assertEqual(cairn.client().revision(), 2001)
+
+    def test_a_limit_on_the_size_of_files_is_named(self):
+        """`ulimit -f`: the system's signal would end the process without a word."""
+        limits = {resource.RLIMIT_FSIZE: 1 << 20}
+        cairn = self.server("cairn", limits=limits)
+        cairn.launch()
+        self.assertEqual(cairn.wait(), 1)
+        self.assertIn("File too large", cairn.log_text())
+        cairn.limits = {}
+        cairn.start()
+        cairn.client().put(b"k", b"v")
+        self.assertEqual(cairn.stop(), -15)
+
+        cairn.limits = limits
+        cairn.start()
+        with self.assertRaises((OSError, rpc.GrpcError)):
+            cairn.client().put_many((b"%d" % i, b"v" * 100_000) for i in range(20))
+        self.assertEqual(cairn.wait(), 2)
+        self.assertRegex(cairn.log_text(), r"the member cannot go on.*/data/member/wal/0\S*\.wal: File too large")
+        cairn.limits = {}
+        cairn.start()
+        self.assertEqual(cairn.client().get(b"k").value, b"v")
 
     def test_headers_name_the_member_and_its_term(self):
         cairn = self.server("cairn").start()

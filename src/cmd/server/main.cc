@@ -302,6 +302,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread starts: they inherit it
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a write above the limit on a file's size fails instead, and ends with its reason
   env::name_lost_pages();
   google::protobuf::SetLogHandler(nullptr);  // a string that is no UTF-8 is told to the client who sent it
   const uint64_t file_limit = raise_file_limit();
