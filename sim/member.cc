@@ -68,7 +68,7 @@ Member::~Member() = default;
 void Member::fail_stop(Error error) {
   if (failure_) return;
   failure_ = std::move(error);
-  // The process is gone: whatever is under way elsewhere comes no further.
+  // The process is gone, so work under way elsewhere stops.
   fs_.kill();
   for (Worker* worker : {&core_, &wal_, &committer_, &house_}) worker->forget();
 }

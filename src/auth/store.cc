@@ -196,8 +196,8 @@ Status Store::role_grant_permission(const etcdserverpb::AuthRoleGrantPermissionR
   if (at == roles_.end()) return error(errors::role_not_found());
   auto* const permissions = at->second.mutable_keypermission();
   const auto before = [](const authpb::Permission& a, const authpb::Permission& b) { return a.key() < b.key(); };
-  // compat: of the permissions with the same key etcd looks at the first alone. If another one has the same end, there
-  // are then two for one interval.
+  // compat: among permissions with the same key etcd looks only at the first. If another one has the same end, the role
+  // then has two for one interval.
   const auto first = std::lower_bound(permissions->begin(), permissions->end(), request.perm(), before);
   if (first != permissions->end() && first->key() == request.perm().key() &&
       first->range_end() == request.perm().range_end()) {

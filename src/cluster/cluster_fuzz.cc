@@ -1,4 +1,4 @@
-// Every parser of this module on the same bytes: none may crash, and what is read must come back from what is written.
+// Every parser of this module on the same bytes: none may crash, and a value must survive writing and reading again.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>

@@ -64,7 +64,7 @@ bool split_host_port(std::string_view address, HostPort& out) {
   return out.host.find_first_of("[]") == std::string::npos;
 }
 
-// What follows the host: nothing, or a colon and digits.
+// The part after the host: nothing, or a colon and digits.
 Status check_port_text(std::string_view whole, std::string_view address) {
   size_t from = address.rfind(':');
   if (address.starts_with('[')) {
@@ -105,7 +105,7 @@ std::string resolved(const Url& url, const Resolver& resolve) {
   return url.scheme + "://" + (resolve ? resolve(url.host) : url.host) + ":" + std::to_string(url.port);
 }
 
-// Empty when both lists are the same set of places; else why not.
+// Empty when both lists are the same set of addresses; otherwise the difference.
 Result<std::string> url_difference(const std::vector<std::string>& ours, const std::vector<std::string>& theirs,
                                    const Resolver& resolve) {
   if (ours.size() != theirs.size()) {
@@ -199,7 +199,7 @@ Result<Url> parse_url(std::string_view text) {
   const char* end = parts.port.data() + parts.port.size();
   const auto parsed = std::from_chars(parts.port.data(), end, url.port);
   if (parsed.ec != std::errc() || parsed.ptr != end) {
-    // compat: etcd finds out about a port beyond 65535 when it listens.
+    // compat: etcd refuses a port beyond 65535 only when it listens.
     return bad_parse(in, fmt::format("invalid port \":{}\" after host", parts.port));
   }
   return url;

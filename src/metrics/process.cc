@@ -1,4 +1,4 @@
-// What the kernel knows about this process, read at each render.
+// The kernel's figures for this process, read at each render.
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -102,7 +102,7 @@ void add_process(Registry& registry) {
       [] { return limit(RLIMIT_NOFILE); });
   add(registry, "process_resident_memory_bytes", "Resident memory.", Kind::kGauge,
       [] { return stat_field(24) * kPage; });
-  // The kernel takes mapped file pages back when it needs them: only what is anonymous is the server's own.
+  // The kernel takes mapped file pages back when it needs them; only anonymous memory is the server's own.
   registry.collect("cairn_resident_memory_bytes", "Resident memory by kind: anonymous, or pages of mapped files.",
                    Kind::kGauge, [] {
                      return std::vector<Sample>{{{{"kind", "anonymous"}}, status_bytes("RssAnon:")},

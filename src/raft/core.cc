@@ -1,4 +1,4 @@
-// Terms, roles, and what comes out: the parts of Core that belong to no single role.
+// Terms, roles and output: the parts of Core that belong to no single role.
 #include "raft/core.h"
 
 #include <algorithm>
@@ -101,7 +101,7 @@ void Core::step(Message message) {
   }
 }
 
-// Brings us to the message's term, or answers what is too old. False: the message is done with.
+// Brings us to the message's term, or answers a message that is too old. False: the message needs no more work.
 bool Core::step_to_term(const Message& message) {
   const MessageType type = message.type;
   if (message.term == Term(0)) return is_termless(type);
@@ -111,7 +111,7 @@ bool Core::step_to_term(const Message& message) {
       // A member that cannot hear the leader must not depose it: those who can hear it do not listen.
       if (message.context != kCampaignTransfer && in_lease()) return false;
     }
-    // A pre-vote is about a term that nobody is in yet. Its refusal, however, names the refuser's own.
+    // A pre-vote names a term that nobody is in yet. Its refusal, however, names the refuser's own term.
     if (type == MessageType::kPreVote || (type == MessageType::kPreVoteResp && !message.reject)) return true;
     become_follower(message.term, comes_from_leader(type) ? message.from : kNoNode);
     return true;

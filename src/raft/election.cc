@@ -13,7 +13,7 @@ bool Core::campaign() {
 
 bool Core::is_promotable() const { return is_voter(conf_, config_.id) && !log_.has_pending_snapshot(); }
 
-// A committed conf change that has not taken effect here: we would count votes by a configuration that is over.
+// With a committed conf change that has not taken effect here we would count votes by an old configuration.
 bool Core::has_unapplied_conf_change() const {
   return awaits_conf_verdict() || log_.may_have_conf_change_to_hand_out();
 }
@@ -56,8 +56,8 @@ void Core::request_votes(bool transfer) {
     request.index = last.index;
     request.log_term = last.term;
     if (transfer) request.context = kCampaignTransfer;
-    // A vote is asked for only when our term, vote and log are stable: else we could lose the end of the log,
-    // campaign once more in the same term, and count a vote that was given for the longer one.
+    // We ask for votes only when our term, vote and log are stable. Otherwise we could lose the end of the log,
+    // campaign again in the same term, and count a vote that was given for the longer log.
     if (pre) {
       send(std::move(request));
     } else {
@@ -95,7 +95,7 @@ void Core::on_vote_request(const Message& message) {
   Message reply = message_to(message.from, pre ? MessageType::kPreVoteResp : MessageType::kVoteResp);
   reply.reject = !granted;
   if (!granted) tell_committed(reply);
-  // To a pre-vote the asked-for term is granted, and refused with our own.
+  // A granted pre-vote carries the asked-for term, a refused one carries ours.
   if (granted) reply.term = message.term;
   if (granted && !pre) {
     hard_.vote = message.from;
@@ -106,20 +106,20 @@ void Core::on_vote_request(const Message& message) {
   }
 }
 
-// compat: etcd leaves these fields of a refusal empty, and ignores them. They end a deadlock: a member that was
-// made a learner, or removed, has a longer log than the last voter, who does not know yet that the change is
-// committed. It needs that vote and cannot get it; the member could give a vote but must not campaign.
+// compat: etcd leaves these fields of a refusal empty, and ignores them. They end a deadlock. A member that was made a
+// learner, or removed, has a longer log than the last voter, and the voter does not know yet that the change is
+// committed. The voter needs the member's vote and cannot get it; the member could give a vote but must not campaign.
 void Core::tell_committed(Message& refusal) const {
   refusal.commit = log_.committed();
   refusal.log_term = log_.term(log_.committed()).value_or(Term(0));
 }
 
-// What is committed anywhere, and is in our log, is committed in our log.
+// An entry that is committed anywhere and is in our log is committed in our log.
 void Core::learn_committed(const Message& refusal) {
   if (refusal.log_term == Term(0) || refusal.commit <= log_.committed()) return;
   if (!log_.matches(refusal.commit, refusal.log_term)) return;
   log_.commit_to(refusal.commit);
-  // Not on with a configuration that is over.
+  // A candidate must not go on with an old configuration.
   if (has_unapplied_conf_change()) become_follower(hard_.term, leader_);
 }
 

@@ -1,4 +1,4 @@
-// What a member does with what its leader sends. Source: Raft dissertation, 3.5 (replication), 5 (snapshots).
+// A member's reactions to its leader's messages. Source: Raft dissertation, 3.5 (replication), 5 (snapshots).
 #include <algorithm>
 #include <utility>
 
@@ -41,7 +41,7 @@ void Core::on_append(Message& message) {
     return;
   }
   if (!log_.matches(message.index, message.log_term)) {
-    // Where the logs may agree: at or below what was asked for, in a term that the leader's log can have there.
+    // Where the logs may agree: at or below the asked-for index, in a term that the leader's log can have there.
     const EntryId hint = log_.last_agreement(message.index, message.log_term);
     Message reply = message_to(message.from, MessageType::kAppResp);
     reply.reject = true;

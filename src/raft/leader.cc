@@ -1,4 +1,4 @@
-// What a leader does beside replicating: time, heartbeats, reads, handing over.
+// The leader's other work beside replication: time, heartbeats, reads, handing over.
 // Source: Raft dissertation, 3.10 (transfer), 6.2 (check-quorum), 6.4 (reads).
 #include <algorithm>
 #include <utility>
@@ -120,8 +120,8 @@ void Core::on_read_index(const Message& message) {
   send(std::move(forwarded));
 }
 
-// One round for all requests since the last Ready. Before an entry of our term is committed we do not know what is:
-// the requests wait.
+// One round for all requests since the last Ready. The requests wait until an entry of our term is committed: before
+// that we do not know the commit index.
 void Core::start_reads() {
   ReadRounds& reads = leading().reads;
   if (!reads.can_begin_round() || !has_committed_in_term()) return;

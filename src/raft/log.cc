@@ -127,7 +127,7 @@ void Log::truncate_from(Index index) {
     head_ = taken_ = 0;
     tail_first_ = index;
   }
-  // What is on its way to the disk and replaced here does not become stable by arriving there.
+  // Entries on their way to the disk that are replaced here do not become stable by arriving there.
   for (Write& write : writes_) write.last = std::min(write.last, index - 1);
 }
 

@@ -1,4 +1,4 @@
-// Who takes part, and when a change of that takes effect: at the verdict of the applier, in one step for quorums,
+// The members of the cluster. A change takes effect at the verdict of the applier, in one step for quorums,
 // replication and everything else.
 #include <algorithm>
 #include <utility>
@@ -43,7 +43,7 @@ void Core::switch_to(ConfState conf) {
   if (!is_voter(conf_, leader.transfer_target)) leader.transfer_target = kNoNode;
 }
 
-// Makes the leader's list that of the configuration. Who stays keeps its progress.
+// Makes the leader's list equal to the configuration. Members that stay keep their progress.
 void Core::refresh_peers() {
   const auto contains = [](const std::vector<NodeId>& ids, NodeId id) {
     return std::binary_search(ids.begin(), ids.end(), id);

@@ -96,7 +96,7 @@ bool Progress::refused(Index refused, Index hint) {
     if (next - 1 != refused) return false;
     next = std::max(std::min(refused, hint + 1), match + 1);
   }
-  // What it took for committed may have been lost with the append.
+  // The commit index that we sent may have been lost with the append.
   sent_commit = std::min(sent_commit, next - 1);
   probe_sent = false;
   return true;

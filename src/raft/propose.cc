@@ -48,8 +48,8 @@ uint64_t Core::proposal_room_bytes() const {
   return std::min(config_.max_uncommitted_bytes - uncommitted, config_.max_unstable_bytes - unstable);
 }
 
-// Books `bytes` of the entries that end at `last`. False: too much is uncommitted, or not stable here. Whatever its
-// size, a proposal is taken while nothing is.
+// Books `bytes` of the entries that end at `last`. False: too much is uncommitted, or not stable here. While everything
+// is committed and stable, a proposal of any size is taken.
 bool Core::admit(uint64_t bytes, Index last) {
   Leader& leader = leading();
   const bool is_first = leader.uncommitted_bytes == 0 && log_.unstable_bytes() == 0;
@@ -76,7 +76,7 @@ ProposeResult Core::append_batch(std::span<PayloadPtr> payloads) {
   return result;
 }
 
-// Without admission: for entries that must get in whatever else is there, and are few.
+// Without admission, for the few entries that must always get in.
 Index Core::append_as_leader(EntryType type, PayloadPtr data) {
   const Index index = log_.last_index() + 1;
   log_.append({.term = hard_.term, .index = index, .type = type, .data = std::move(data)});
@@ -127,7 +127,7 @@ void Core::on_proposal(Message& message) {
   for (const Entry& entry : message.entries) bytes += cost_bytes(entry);
   if (!admit(bytes, log_.last_index() + message.entries.size())) return;
   for (Entry& entry : message.entries) {
-    // A conf change that cannot be is an empty entry: its place in the log says that it was refused.
+    // An impossible conf change becomes an empty entry, so that its place in the log shows the refusal.
     if (entry.type != EntryType::kNormal && !conf_change_fits(entry.type, entry.bytes())) {
       append_as_leader(EntryType::kNormal, nullptr);
     } else {

@@ -1,4 +1,4 @@
-// What the core costs an entry: alone, and as three members that pass messages in memory.
+// The core's cost per entry: alone, and as three members that pass messages in memory.
 #include <benchmark/benchmark.h>
 
 #include <memory>
@@ -60,7 +60,7 @@ void payloads_only(benchmark::State& state) {
 }
 BENCHMARK(payloads_only)->Arg(1)->Arg(150);
 
-// The same payload again and again: what is left is the core and its in-memory log.
+// Uses one payload again and again, so that only the core and its in-memory log are measured.
 void sole_voter(benchmark::State& state) {
   const auto count = static_cast<size_t>(state.range(0));
   Member member;

@@ -1,4 +1,4 @@
-// How a leader gets its log to the others, and finds out what is committed.
+// The leader sends its log to the others and finds out how far it is committed.
 // Source: Raft dissertation, 3.5, 3.6.2 (only entries of the own term are committed by counting), 10.2.
 #include <algorithm>
 #include <utility>
@@ -18,7 +18,7 @@ void Core::on_append_reply(const Message& message) {
   }
   if (message.index > log_.last_index()) return;  // agrees with more than we have: not an answer to us
   const bool is_news = peer->acked(message.index);
-  // A probe of what was known already still shows that the member is there.
+  // A probe of known entries still shows that the member is there.
   const bool ends_probe = peer->state == ProgressState::kProbe && message.index == peer->match;
   if (!is_news && !ends_probe) return;
 
@@ -68,8 +68,8 @@ void Core::commit_to(Index index) {
   }
 }
 
-// Once for all inputs since the last Ready: what was proposed together is sent together, and a new commit index
-// rides with it.
+// Once for all inputs since the last Ready: entries proposed together are sent together, along with a new commit
+// index.
 void Core::flush_appends() {
   if (!std::exchange(leading().appends_due, false)) return;
   for (Progress& peer : leading().peers) {

@@ -113,7 +113,7 @@ void Log::append_snapshot(const SnapshotRecord& record) {
   name_index_ = std::max(name_index_, record.index);
 }
 
-// What each segment begins with.
+// The records at the beginning of each segment.
 void Log::append_head() {
   buffer_.append_crc(crc_);
   buffer_.append(RecordType::kMetadata, metadata_bytes_, crc_);
@@ -158,7 +158,7 @@ Status Log::write_buffer() {
   return {};
 }
 
-// Shows readers what is now in the file.
+// Shows readers the records that are now in the file.
 void Log::publish() {
   const MutexLock lock(index_->mutex_);
   for (const EntryPoint& point : unpublished_) index_->points_.add_point(point);
@@ -195,8 +195,8 @@ Status Log::save_snapshot(const SnapshotRecord& record, const HardState& state) 
   return sync();
 }
 
-// The full segment is cut to what it holds, and its successor complete and synced, before that gets its name; so what
-// a crash leaves always ends with a segment that has its head.
+// The full segment is cut to its used length, and its successor is complete and synced, before the successor gets its
+// name. So after a crash the last segment always has its head.
 Status Log::cut() {
   CAIRN_ASSERT(buffer_.empty());
   auto next = next_file();
@@ -277,7 +277,7 @@ size_t Log::release(Index index) {
     index_->points_.release_before(first);
     index_->segments_ = segments_;
   }
-  // Given away last: who holds the only reference may overwrite the file.
+  // Given away last, because the holder of the only reference may overwrite the file.
   for (auto& segment : released) spares_->give(std::move(segment));
   return count;
 }

@@ -1,4 +1,4 @@
-// Opening a log: scan, repair, clear what lies behind the last record, stand ready to append.
+// Opening a log: scan, repair, clear the bytes after the last record, get ready to append.
 #include <algorithm>
 #include <string_view>
 #include <utility>
@@ -26,7 +26,7 @@ Status each_piece(const env::File& file, uint64_t from, uint64_t to, Visit visit
   return {};
 }
 
-// Zeros stay holes: the copy of a damaged segment takes what was written.
+// Zeros stay holes, so the copy of a damaged segment takes only the space that was written.
 Status copy_file(env::FileSystem& fs, const env::File& source, const std::string& target_path) {
   CAIRN_TRY(const uint64_t size, source.size());
   CAIRN_TRY(const auto target, fs.open(target_path, env::OpenMode::kCreateEmpty));
@@ -90,9 +90,9 @@ Result<std::optional<Repair>> Log::take_over(Index synced) {
   return repair;
 }
 
-// Afterwards the last segment holds the good records and zeros behind them, and all of it survives a crash, as does the
-// log's own name: both may until now have been in the kernel's memory only. The segments before were synced before the
-// last one got its name.
+// Afterwards the last segment holds the good records followed by zeros. The segment and the log's own name, which may
+// have been in the kernel's memory only, now survive a crash. The earlier segments were synced before the last one got
+// its name.
 Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, uint64_t unsure_offset, uint64_t end_offset,
                                                   const std::optional<std::string>& torn) const {
   env::File& file = *segment.file;
@@ -131,8 +131,8 @@ Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, uint64
   return repair;
 }
 
-// A rename that a crash interrupted may have left a segment under its old name as well (where the file system keeps no
-// journal). It must not be taken for a spare and overwritten.
+// On a file system without a journal, a rename interrupted by a crash may have left a segment under its old name as
+// well. That file must not be taken for a spare and overwritten.
 Status Opening::remove_other_names(const std::vector<std::shared_ptr<Segment>>& segments) const {
   CAIRN_TRY(const std::vector<std::string> names, fs.list(directory));
   for (const std::string& name : names) {

@@ -193,8 +193,8 @@ Result<ReadOutcome> RecordReader::next(Record& record) {
   return ReadOutcome::kRecord;
 }
 
-// Nothing was written here; unless the length word itself was damaged. Then more of its own sector is not zero, which
-// no interrupted write leaves behind: a sector is written whole, and it was zeros before.
+// Nothing was written here, unless the length word itself was damaged. Then other bytes of its sector are not zero. No
+// interrupted write leaves that, because a sector is written whole and was zeros before.
 Result<ReadOutcome> RecordReader::at_zero_length() {
   const uint64_t sector_end = std::min(size_, (offset_ / kSectorBytes + 1) * kSectorBytes);
   CAIRN_TRY(const std::string_view rest, window(offset_, sector_end - offset_));
@@ -202,8 +202,8 @@ Result<ReadOutcome> RecordReader::at_zero_length() {
   return give_up(ReadOutcome::kDamaged, "a zero length stands before written bytes");
 }
 
-// Whether a good record of another size than the length word at offset_ says lies behind it, going by the lengths
-// inside the record and the checksum. Then the word is damaged: where an interrupted write has left one, it is right.
+// Whether the length word at offset_ is damaged: the lengths inside the record and the checksum show a good record of
+// another size behind it. An interrupted write leaves a length word right or not at all.
 Result<bool> RecordReader::intact_but_not(uint64_t claimed_size) {
   const uint64_t begin = offset_ + kFrameBytes;
   CAIRN_TRY(const std::string_view head, window(begin, std::min(size_ - begin, kRecordHeadBytesMax)));

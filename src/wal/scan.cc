@@ -11,7 +11,7 @@ constexpr uint64_t kReadBytes = 1024 * 1024;
 constexpr std::string_view kWayOut =
     "restore the member from a snapshot, or remove it from the cluster and add it again with an empty data directory";
 
-// No cluster has that many elections, but a hard state that is taken for an entry has a member id in this place.
+// No cluster has that many elections. But a hard state that is taken for an entry has a member id in this place.
 constexpr Term kTermMax{uint64_t{1} << 48};
 
 class Scanner {

@@ -95,7 +95,7 @@ Result<Term> SegmentIndex::term(Index index) const {
   return *term;
 }
 
-// Taken in one moment, so that what the log's owner does meanwhile cannot mix old places and new ones.
+// Taken under one lock, so that changes by the log's owner cannot mix old places and new ones.
 Result<std::vector<SegmentIndex::Place>> SegmentIndex::places_of(Index lo, Index hi) const {
   const MutexLock lock(mutex_);
   if (lo < points_.first() || hi > points_.last() + 1) {

@@ -33,7 +33,7 @@ Result<bool> SparePreparer::prepare_step() {
   }
   if (!status) {
     work_.reset();
-    // What there was room for is of more use to others.
+    // Others need the little space more.
     if (status.error().code == Code::kResourceExhausted) (void)fs_.remove(directory_ + kPreparing);
     return std::unexpected(std::move(status).error());
   }
@@ -56,7 +56,7 @@ bool SparePreparer::needs_space() const {
   return !ready_ && released_.empty();
 }
 
-// What cannot be used again goes first: it makes room.
+// Files that cannot be used again are removed first, to make room.
 bool SparePreparer::wants_spare() const {
   const MutexLock lock(mutex_);
   return !ready_ && (released_.empty() || may_reuse_released());

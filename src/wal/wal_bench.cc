@@ -1,4 +1,4 @@
-// What the log costs: encoding, saving with and without a sync, opening, reading back.
+// The costs of the log: encoding, saving with and without a sync, opening, reading back.
 #include <benchmark/benchmark.h>
 
 #include "wal/log.h"

@@ -1,5 +1,5 @@
 // Any bytes as a segment and as a snapshot file: read without a crash, within memory bounded by their size. Every other
-// input is a list of records (type, length, data), which are framed and sealed so that what reads them is reached.
+// input is a list of records (type, length, data), framed with valid checksums so that their readers are reached.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// The index at a million keys of 24 to 32 random bytes: what a change, a look-up and a key cost.
+// The index at a million keys of 24 to 32 random bytes: the cost of a change, a look-up and a key.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>

@@ -253,7 +253,7 @@ struct IndexBuilder::State {
         });
         continue;
       }
-      // What all of them share behind `depth` need not be sorted by.
+      // Bytes after `depth` that all of them share need no sorting.
       const std::string_view model = tail(*begin, depth);
       size_t shared = model.size();
       for (auto place = begin; place != stop && shared > 0; ++place) {

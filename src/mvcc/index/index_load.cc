@@ -1,4 +1,4 @@
-// Reads what IndexSaver wrote, several threads each a part of the blocks: with ten million keys a start waits for this.
+// Reads a checkpoint. Several threads each read a part of the blocks: with ten million keys a start waits for this.
 #include <algorithm>
 #include <future>
 #include <utility>
@@ -52,7 +52,7 @@ class Loader {
  public:
   explicit Loader(int64_t revision) : revision_(revision) {}
 
-  // False: the payload is not what a saver writes.
+  // False: no saver writes such a payload.
   bool block(std::string_view payload, uint32_t keys) {
     Input in(payload);
     const bool first_block = keys_ == 0;
@@ -185,7 +185,7 @@ struct Block {
   [[nodiscard]] uint64_t end() const { return offset + kBlockHeaderBytes + size; }
 };
 
-// What all blocks say, without their payloads.
+// The headers of all blocks, without their payloads.
 struct Contents {
   LoadedIndex loaded;
   uint32_t crc = 0;  // of the header
@@ -223,7 +223,7 @@ Result<Contents> read_contents(const ReadAt& read, uint64_t size) {
   return out;
 }
 
-// Where the parts that are loaded beside each other end, as numbers of blocks. Each has enough keys for a leaf.
+// The ends of the parts that are loaded in parallel, as numbers of blocks. Each part has enough keys for a leaf.
 std::vector<size_t> part_ends(const Contents& contents, const LoadOptions& options) {
   uint64_t left = 0;
   for (const Block& block : contents.blocks) left += block.keys;

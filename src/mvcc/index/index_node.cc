@@ -64,7 +64,7 @@ Node* encode(Arena& arena, uint64_t batch, uint8_t level, const Slot* from, uint
   const uint32_t first = level == 0 ? 0 : 1;  // slot 0 of an inner node has no key
   size_t shared = 0;
   if (count > first) {
-    // Keys are in order: what the first and the last share, all share.
+    // Keys are in order, so a prefix of the first and the last is a prefix of all.
     shared = common_prefix(from[first].key, from[count - 1].key);
     if (count - first == 1) shared = std::min(shared, prefix_hint);
     shared = std::min(shared, kPrefixBytesMax);

@@ -56,7 +56,7 @@ std::optional<KeyVersion> live_at(const Node* leaf, uint32_t at, int64_t revisio
 
 int64_t read_revision(int64_t revision) { return revision == kNewest ? INT64_MAX : revision; }
 
-// Nothing below is alive at `revision`, and that is seen from above.
+// Nothing below is alive at `revision`, as the parent's sums show.
 bool is_barren(const Child& child, int64_t revision) { return child.live == 0 && child.newest <= revision; }
 
 struct Walk {

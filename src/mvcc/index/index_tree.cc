@@ -308,7 +308,7 @@ bool Index::Writer::reclaim(std::span<const uint64_t> held, uint64_t blocks_max)
     return number == newest || std::binary_search(held.begin(), held.end(), number);
   };
   uint64_t left = blocks_max;
-  // Frees the block, or has it wait for the lowest held batch that sees it.
+  // Frees the block, or lets it wait for the lowest held batch that sees it.
   const auto settle = [&](const Retired& retired) {
     const auto first = std::lower_bound(held.begin(), held.end(), retired.made);
     const uint64_t sees = first == held.end() ? newest : std::min(*first, newest);
@@ -332,7 +332,7 @@ bool Index::Writer::reclaim(std::span<const uint64_t> held, uint64_t blocks_max)
     }
     group = waiting.erase(group);
   }
-  // What this batch replaced is still seen by the newest root.
+  // The newest root still sees the blocks that this batch replaced.
   while (!fresh.empty() && fresh.front().replaced < batch) {
     if (left-- == 0) return true;
     if (fresh.size() > 8) {

@@ -1,4 +1,4 @@
-// Histories: appending to them, and taking away what a compaction made superfluous.
+// Histories: appends to them, and removes revisions that a compaction made superfluous.
 #include "mvcc/index/index_writer.h"
 
 namespace cairn::mvcc {
@@ -40,8 +40,8 @@ Chunk* Index::Writer::append(Chunk* history, const Entry& before, const Entry& n
   return history;
 }
 
-// Cuts the chunks off that lie wholly below what is the newest at `floor`; returns how many items are left. Readers
-// at or above the floor never look behind the cut.
+// Cuts off the chunks that lie wholly below the newest item at `floor`; returns the number of items left. Readers at
+// or above the floor never look behind the cut.
 uint32_t Index::Writer::cut_front(Chunk* history, int64_t floor) {
   uint32_t retained = 0;
   Chunk* chunk = history;
@@ -128,7 +128,7 @@ bool Index::Writer::next_trimmable(std::string_view from) {
 }
 
 // Trims the leaf at the path's end; `next` becomes the key where the leaf behind it begins, empty: there is none.
-// Returns how much it looked at.
+// Returns the number of visits.
 uint64_t Index::Writer::trim_leaf(std::string& next) {
   next.clear();
   for (int i = depth - 2; i >= 0 && next.empty(); --i) {

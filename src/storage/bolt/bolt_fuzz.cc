@@ -1,4 +1,4 @@
-// libFuzzer target: a file image of any content, with its metas sealed so that what lies behind them is reached.
+// libFuzzer target: a file image of any content, with valid meta checksums so that the rest of the file is reached.
 #include "storage/bolt/exercise.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -25,7 +25,7 @@ constexpr uint64_t kNewPages = 4;
 constexpr uint32_t kMetaWriteBytes = 4096;
 constexpr int kLockTriesMax = 16;
 
-// Whether nothing has been made of the file yet: it is empty, or make_empty() was interrupted.
+// Whether the file holds no database yet: it is empty, or make_empty() was interrupted.
 Result<bool> is_unmade(const env::File& file, uint32_t page_bytes) {
   CAIRN_TRY(const uint64_t size, file.size());
   if (size > kNewPages * page_bytes) return false;
@@ -34,8 +34,8 @@ Result<bool> is_unmade(const env::File& file, uint32_t page_bytes) {
   return metas.find_first_not_of('\0') == std::string::npos;
 }
 
-// What bbolt makes of an empty file: two metas, an empty free list, an empty root bucket. In place, since whoever waits
-// for the lock has this file open. The metas come last, so that an interruption shows.
+// Writes bbolt's empty database: two metas, an empty free list, an empty root bucket. It is written in place, because a
+// process that waits for the lock has this file open. The metas come last, so that an interruption shows.
 Status make_empty(env::File& file, uint32_t page_bytes) {
   Meta meta{.page_bytes = page_bytes, .root = 3, .freelist = 2, .high_water = kNewPages, .txid = 0};
   std::string metas = meta_page(meta, 0, page_bytes);
@@ -49,7 +49,7 @@ Status make_empty(env::File& file, uint32_t page_bytes) {
   return file.fdatasync();
 }
 
-// Opens the file that has the name, and locks it. Between the two another process may have put another file there.
+// Opens the named file and locks it. In between another process may have put another file there.
 Result<std::unique_ptr<env::File>> open_locked(env::FileSystem& fs, const std::string& path) {
   for (int tries = 0; tries < kLockTriesMax; ++tries) {
     CAIRN_TRY(std::unique_ptr<env::File> file, fs.open(path, env::OpenMode::kCreate));
@@ -79,13 +79,13 @@ void assert_ascending(std::span<const Change> changes) {
   }
 }
 
-// What a commit has decided before it writes.
+// The decisions of a commit, made before it writes.
 struct Planned {
   Plan plan;
   Meta meta;
   std::vector<PageRun> freed;
   CommitResult result;
-  // What plan items point to.
+  // The bytes that plan items point to.
   std::vector<Change> key_changes;
   struct Bucket {
     std::string bytes;  // name, then value
@@ -152,8 +152,8 @@ class BoltEngine final : public Engine {
   Status write_meta(const Meta& meta);
   Status reserve(uint64_t high_water);
   void poison(const std::vector<PageRun>& runs);
-  // Ends the engine: this error is what every later commit gets. It must not read as "try again", even if space was
-  // what a sync or the meta page wanted.
+  // Ends the engine: every later commit gets this error. It must not read as "try again", even if a sync or the meta
+  // page failed for lack of space.
   std::unexpected<Error> die(Error error) {
     if (error.code == Code::kResourceExhausted) error.code = Code::kInternal;
     dead_ = error;
@@ -196,22 +196,22 @@ Status BoltEngine::open() {
   return load_freelist(metas);
 }
 
-// What a process that was killed had written shows here, and need not be on the disk. The metas are written again, as
-// they are: after a sync of a meta that failed the kernel shows it and never writes it. Pages that a meta names were
-// synced before it was written.
+// The writes of a killed process show here but may not be on the disk. The metas are written again, unchanged: after a
+// failed sync the kernel goes on showing a meta and never writes it. Pages that a meta names were synced before the
+// meta was written.
 Status BoltEngine::settle(uint32_t page_bytes) {
   for (uint64_t slot = 0; slot < kFirstPage && !CAIRN_MUTANT("storage.metas_not_written_again"); ++slot) {
     std::string page(std::min<size_t>(page_bytes, kMetaWriteBytes), '\0');
     CAIRN_CHECK(file_->pread(page.data(), page.size(), slot * page_bytes));
     const Status written = file_->pwrite(page, slot * page_bytes);
     if (!written && written.error().code != Code::kResourceExhausted) return written;
-    // A file system that copies when it writes may be full. The member must start all the same, to make room.
+    // A copy-on-write file system may be full. The member must start all the same, to make room.
     if (!written) log::warn("no space to write the db's meta pages again", {{"path", path_}});
   }
   return CAIRN_MUTANT("storage.open_without_sync") ? Status{} : file_->fdatasync();
 }
 
-// nullopt: there is none, or it is not to be trusted.
+// nullopt: there is none, or it cannot be trusted.
 std::optional<std::vector<PageRun>> BoltEngine::read_freelist(const MetaPair& metas) const {
   const Meta& meta = metas.meta();
   const std::optional<PageRun> at = list_of(*mapping_, meta);
@@ -241,7 +241,8 @@ Status BoltEngine::load_freelist(const MetaPair& metas) {
   return {};
 }
 
-// A commit of the meta alone: afterwards both name the newest tree, and what is free in it may be written.
+// A commit of the meta alone: afterwards both metas name the newest tree, and all pages that it leaves free may be
+// used.
 Status BoltEngine::unite_metas() {
   if (!metas_differ_ || CAIRN_MUTANT("storage.found_pages_used_early")) return {};
   Meta meta = found_;
@@ -436,8 +437,8 @@ Status BoltEngine::write_pages(Planned& planned) {
   return {};
 }
 
-// Of the page that does not hold the newest meta, the smallest higher one of its parity: bbolt looks for a txid where
-// it would write it.
+// The smallest higher txid with the parity of the older meta's page: bbolt expects a txid on the page to which it would
+// write it.
 uint64_t BoltEngine::next_txid() const {
   const auto slot = static_cast<uint64_t>(1 - meta_slot_);
   return txid_ + 1 + ((txid_ + 1) % 2 == slot ? 0 : 1);
@@ -458,7 +459,7 @@ Status BoltEngine::write_meta(const Meta& meta) {
 void BoltEngine::poison(const std::vector<PageRun>& runs) {
   const uint32_t page_bytes = view_->meta().page_bytes;
   for (const PageRun& run : runs) {
-    // A failure leaves old bytes there, which is what they are in production.
+    // A failure leaves the old bytes there, as in production.
     (void)file_->pwrite(std::string(run.pages * page_bytes, kPoison), run.first * page_bytes);
   }
 }

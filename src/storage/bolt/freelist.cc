@@ -83,7 +83,7 @@ void FreeList::restore(const std::vector<PageRun>& free) {
   }
 }
 
-// Pages that a commit wrote which no open view is below count as written by the first one.
+// If no open view is below a commit, its pages count as written by the first commit.
 void FreeList::forget_births(std::span<const uint64_t> open_views) {
   if (open_views.empty()) {
     births_.clear();
@@ -118,7 +118,7 @@ std::vector<PageRun> FreeList::begin(std::span<const uint64_t> open_views) {
     // A next holder is a higher view, which is looked at after this one.
     for (Chunk& chunk : chunks) place(std::move(chunk), open_views, released);
   }
-  // What was freed by the last finished commit the older meta still names.
+  // The older meta still names the pages that the last finished commit freed.
   const size_t kept = CAIRN_MUTANT("storage.freed_page_reused_early") ? 0 : 1;
   while (finished_.size() > kept) {
     for (Chunk& chunk : finished_.front()) place(std::move(chunk), open_views, released);

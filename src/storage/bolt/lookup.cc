@@ -1,11 +1,11 @@
-// How a view finds a key, or many in step.
+// Looks up one key in a view, or many keys in step.
 //
-// The keys of the table `key` begin with a number that grows with each write, so the entries of a page lie about
-// evenly between the page's bounds: where a key stands is guessed, and looked for from there. A wrong guess costs time
-// only. What is read on the way is checked as everywhere (reader.h).
+// The keys of the table `key` begin with a number that grows with each write, so they are spread about evenly between
+// the bounds of a page. The look-up guesses a key's place and searches from there. A wrong guess only costs time. Bytes
+// read on the way are checked as everywhere (reader.h).
 //
-// A look-up in a large file is a row of waits for memory: the leaf's header, an element, the record. Many look-ups go
-// down together, each step for all before the next step for any, so that their waits overlap.
+// A look-up in a large file mostly waits for memory: the leaf's header, an element, the record. Many look-ups go down
+// together, and each step is done for all before the next step for any, so that their waits overlap.
 #include <algorithm>
 #include <array>
 
@@ -141,8 +141,8 @@ Result<std::optional<std::string_view>> BoltView::get(Table table, std::string_v
     if (entry.flags != 0) return damaged(page.id, table_name(table), "an element has the wrong flags");
     return std::optional(entry.value);
   }
-  // Not there. Behind the last entry of a leaf this is only true if the branch keys that led here are right: the one
-  // below `key` was checked on the way down, the one above it is now.
+  // Not found. Behind the last entry of a leaf this is only certain if the branch keys that led here are right: the key
+  // below `key` was checked on the way down, the key above it is checked now.
   if (place.index == page.count && bound.data != nullptr) {
     if (const Fault fault = pages_.child(bound, bound_index, page)) {
       return damaged(pages_.child_id(bound, bound_index), table_name(table), fault);
@@ -204,7 +204,7 @@ Status BoltView::get_many(Table table, std::span<const std::string_view> keys,
     Way& way = ways[i];
     Place place;
     Entry entry;
-    // The very key, in a leaf: that needs no other proof.
+    // The key itself, in a leaf, needs no other proof.
     if (!way.lost && way.page.leaf && find_near(way.page, keys[i], way.guess, place) == nullptr && place.exact &&
         way.page.entry(place.index, entry) && entry.flags == 0) {
       values[i] = entry.value;

@@ -80,7 +80,7 @@ uint64_t Plan::add_page(std::span<const Item> items, bool leaf, uint32_t flags) 
 }
 
 bool Plan::take_back(uint64_t id, Bag& out) {
-  // What is taken back was planned a moment ago.
+  // A page that is taken back was planned a moment ago.
   const auto it = std::find_if(nodes_.rbegin(), nodes_.rend(),
                                [&](const Node& node) { return !node.dropped && node.run.first == id; });
   if (it == nodes_.rend()) return false;

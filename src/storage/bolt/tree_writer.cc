@@ -139,7 +139,7 @@ Result<bool> TreeWriter::collect_branch(const Page& page, int height, Changes ch
         continue;
       }
     }
-    // Unchanged, unless its neighbour needs what it has.
+    // Unchanged, unless a neighbour is joined with it.
     if (!pending.items.empty()) {
       if (needs_neighbour()) {
         CAIRN_TRY(const Page child, load_child(page, i, below));
@@ -159,7 +159,7 @@ Result<bool> TreeWriter::collect_branch(const Page& page, int height, Changes ch
   if (!changed) return false;
 
   if (!pending.items.empty()) {
-    // A small page that was just split off its neighbour stays small: joining them again would help nothing.
+    // A small page that was just split off its neighbour stays small, because joining them again would not help.
     if (!out.items.empty() && (pending.height < below || (last_is_old && too_little(pending)))) {
       const Item neighbour = out.items.back();
       out.bytes -= neighbour.bytes();
@@ -307,7 +307,7 @@ void TreeWriter::split(const Bag& bag, std::vector<size_t>& ends) const {
   for (size_t i = 0; i < count; ++i) {
     const uint64_t bytes = bag.items[i].bytes();
     if (i - begin >= items_min) {
-      // Large items may not fit the target; then a page rather takes one more than staying half empty.
+      // Large items may not fit the target. Then a page takes one more item rather than stay half empty.
       const bool full = greedy ? size + bytes > target && size >= target * 3 / 4 : size >= target;
       if (full || size + bytes > room || i - begin == kPageElementsMax) {
         ends.push_back(i);
