@@ -273,11 +273,21 @@ class Torn(RefusedCase):
 
     def prepare(self):
         """A directory whose newest entries are in the log alone, so that losing some at its end is allowed."""
-        server = self.start("etcd37" if not harness.missing("etcd37") else "cairn", LAZY)
+        kind = "etcd37" if not harness.missing("etcd37") else "cairn"
+        server = self.start(kind, LAZY)
         client = server.client()
         for i in range(40):
             client.put(b"k%02d" % i, b"v" * (i * 20))
         server.kill()
+        while self.room_in_sector() < 64:  # for rubbish
+            server = self.start(kind, LAZY)
+            server.client().put(b"k40", b"v" * 90)
+            server.kill()
+
+    def room_in_sector(self):
+        """From the end of the log to the end of the disk's sector."""
+        segment = next((self.data / "member/wal").glob("*.wal")).read_bytes()
+        return -(sum(frames(segment)[-1]) + 8) % 512
 
     def damage(self, change):
         """A copy of the directory with its only segment changed."""
