@@ -13,72 +13,37 @@ namespace {
 using metrics::Kind;
 using metrics::Sample;
 
-struct Method {
-  std::string_view service;
-  std::string_view name;
-  std::string_view type;
-};
-
-// What a client may call on etcd 3.7, whether this build has it or not.
-constexpr Method kMethods[] = {
-    {"etcdserverpb.KV", "Range", "unary"},
-    {"etcdserverpb.KV", "RangeStream", "server_stream"},
-    {"etcdserverpb.KV", "Put", "unary"},
-    {"etcdserverpb.KV", "DeleteRange", "unary"},
-    {"etcdserverpb.KV", "Txn", "unary"},
-    {"etcdserverpb.KV", "Compact", "unary"},
-    {"etcdserverpb.Watch", "Watch", "bidi_stream"},
-    {"etcdserverpb.Lease", "LeaseGrant", "unary"},
-    {"etcdserverpb.Lease", "LeaseRevoke", "unary"},
-    {"etcdserverpb.Lease", "LeaseKeepAlive", "bidi_stream"},
-    {"etcdserverpb.Lease", "LeaseTimeToLive", "unary"},
-    {"etcdserverpb.Lease", "LeaseLeases", "unary"},
-    {"etcdserverpb.Cluster", "MemberAdd", "unary"},
-    {"etcdserverpb.Cluster", "MemberRemove", "unary"},
-    {"etcdserverpb.Cluster", "MemberUpdate", "unary"},
-    {"etcdserverpb.Cluster", "MemberList", "unary"},
-    {"etcdserverpb.Cluster", "MemberPromote", "unary"},
-    {"etcdserverpb.Maintenance", "Alarm", "unary"},
-    {"etcdserverpb.Maintenance", "Status", "unary"},
-    {"etcdserverpb.Maintenance", "Defragment", "unary"},
-    {"etcdserverpb.Maintenance", "Hash", "unary"},
-    {"etcdserverpb.Maintenance", "HashKV", "unary"},
-    {"etcdserverpb.Maintenance", "Snapshot", "server_stream"},
-    {"etcdserverpb.Maintenance", "MoveLeader", "unary"},
-    {"etcdserverpb.Maintenance", "Downgrade", "unary"},
-    {"grpc.health.v1.Health", "Check", "unary"},
-    {"grpc.health.v1.Health", "Watch", "server_stream"},
-};
-
 constexpr std::string_view kCodes[net::kCodeCount] = {
     "OK",       "Canceled",       "Unknown",          "InvalidArgument",   "DeadlineExceeded",
     "NotFound", "AlreadyExists",  "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
     "Aborted",  "OutOfRange",     "Unimplemented",    "Internal",          "Unavailable",
     "DataLoss", "Unauthenticated"};
 
-metrics::Labels labels_of(const Method& method) {
+using Methods = std::shared_ptr<const std::vector<CountedMethod>>;
+
+metrics::Labels labels_of(const CountedMethod& method) {
   return {{"grpc_method", std::string(method.name)},
           {"grpc_service", std::string(method.service)},
           {"grpc_type", std::string(method.type)}};
 }
 
 // One sample a method of a number that `value` reads from what the server has counted.
-std::vector<Sample> per_method(const net::Server& server, uint64_t net::MethodStats::* value) {
+std::vector<Sample> per_method(const net::Server& server, const Methods& methods, uint64_t net::MethodStats::* value) {
   std::map<std::string, uint64_t, std::less<>> counted;
   for (const net::MethodStats& stats : server.stats().methods) counted[stats.path] = stats.*value;
   std::vector<Sample> samples;
-  for (const Method& method : kMethods) {
+  for (const CountedMethod& method : *methods) {
     const auto found = counted.find(fmt::format("/{}/{}", method.service, method.name));
     samples.push_back({labels_of(method), found == counted.end() ? 0.0 : static_cast<double>(found->second)});
   }
   return samples;
 }
 
-std::vector<Sample> handled(const net::Server& server) {
+std::vector<Sample> handled(const net::Server& server, const Methods& methods) {
   std::map<std::string, std::array<uint64_t, net::kCodeCount>, std::less<>> counted;
   for (const net::MethodStats& stats : server.stats().methods) counted[stats.path] = stats.handled;
   std::vector<Sample> samples;
-  for (const Method& method : kMethods) {
+  for (const CountedMethod& method : *methods) {
     const auto found = counted.find(fmt::format("/{}/{}", method.service, method.name));
     for (size_t code = 0; code < net::kCodeCount; ++code) {
       metrics::Labels labels = labels_of(method);
@@ -108,15 +73,17 @@ class StateReader {
 
 }  // namespace
 
-void add_server_metrics(metrics::Registry& registry, const net::Server& server, member::Node& node) {
+void add_server_metrics(metrics::Registry& registry, const net::Server& server, member::Node& node,
+                        std::vector<CountedMethod> counted) {
+  const auto methods = std::make_shared<const std::vector<CountedMethod>>(std::move(counted));
   registry.collect("grpc_server_started_total", "Total number of RPCs started on the server.", Kind::kCounter,
-                   [&server] { return per_method(server, &net::MethodStats::started); });
+                   [&server, methods] { return per_method(server, methods, &net::MethodStats::started); });
   registry.collect("grpc_server_handled_total", "Total number of RPCs completed on the server, by code.",
-                   Kind::kCounter, [&server] { return handled(server); });
+                   Kind::kCounter, [&server, methods] { return handled(server, methods); });
   registry.collect("grpc_server_msg_received_total", "Total number of RPC messages received.", Kind::kCounter,
-                   [&server] { return per_method(server, &net::MethodStats::messages_received); });
+                   [&server, methods] { return per_method(server, methods, &net::MethodStats::messages_received); });
   registry.collect("grpc_server_msg_sent_total", "Total number of RPC messages sent.", Kind::kCounter,
-                   [&server] { return per_method(server, &net::MethodStats::messages_sent); });
+                   [&server, methods] { return per_method(server, methods, &net::MethodStats::messages_sent); });
   registry.collect(
       "etcd_network_client_grpc_received_bytes_total", "Bytes received from clients.", Kind::kCounter,
       [&server] { return std::vector<Sample>{{{}, static_cast<double>(server.stats().socket_bytes_in)}}; });

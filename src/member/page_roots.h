@@ -7,7 +7,7 @@
 // all the same, only slower.
 //
 // Always true: a root that is kept is pinned, and no compaction of a revision above its own is known here.
-// Threads:     keep() and find() from any that reads; tidy() is the core thread's.
+// Threads:     keep(), find() and retired() from any that reads; tidy() is the core thread's.
 #pragma once
 
 #include <atomic>
@@ -45,6 +45,16 @@ class PageRoots {
   void tidy(int64_t compact_revision, uint64_t retired_bytes);
   [[nodiscard]] size_t count() const { return count_.load(std::memory_order_relaxed); }
 
+  // What tidy() was told last, and how often it was: whoever ends a reader waits for a later look.
+  struct Retired {
+    uint64_t bytes = 0;
+    uint64_t looks = 0;
+  };
+  [[nodiscard]] Retired retired() const {
+    const uint64_t looks = looks_.load(std::memory_order_acquire);
+    return {retired_bytes_.load(std::memory_order_relaxed), looks};  // of that look, or of a later one
+  }
+
  private:
   struct Entry {
     Kept kept;
@@ -55,6 +65,8 @@ class PageRoots {
 
   const env::Clock& clock_;
   std::atomic<size_t> count_{0};
+  std::atomic<uint64_t> retired_bytes_{0};
+  std::atomic<uint64_t> looks_{0};  // stored after retired_bytes_
   int64_t thinned_ns_ = 0;               // the core thread's: when tidy() last dropped a root for its memory
   int64_t tidied_compact_revision_ = 0;  // the core thread's
   Mutex mutex_;

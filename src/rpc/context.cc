@@ -1,37 +1,39 @@
 #include "rpc/context.h"
 
-#include <algorithm>
-
-#include "base/errors.h"
-#include "base/log.h"
 #include "member/requests.h"
 
 namespace cairn::rpc {
 namespace {
 
 constexpr int64_t kExpireIntervalNs = 500'000'000;
-constexpr int64_t kWatchIntervalNs = 1'000'000'000;
+constexpr uint64_t kTicketMask = (uint64_t{1} << PendingAnswers::kTicketBits) - 1;
 
 }  // namespace
 
-Context::Context(member::Node& node, net::EventLoop& loop, const env::Clock& clock, Residency& residency,
-                 Workers& workers, const Limits& limits, Metrics& metrics)
-    : node_(node),
+Context::Context(Shared& shared, net::EventLoop& loop)
+    : shared_(shared),
       loop_(loop),
-      clock_(clock),
-      residency_(residency),
-      workers_(workers),
-      limits_(limits),
-      metrics_(metrics),
-      reader_(node.published().register_thread()) {}
+      reader_(shared.node.published().register_thread()),
+      share_(shared.budget, shared.limits.connection_answer_bytes_max),
+      watch_(loop, shared.clock, shared.node.page_roots(), shared.oldest_reader, shared.limits.readers) {}
 
-void Context::propose(net::Call& call, member::RequestKind kind, std::string_view body, Wait until, uint64_t space) {
-  propose_other(call, member::join_request(kind, body, node_.next_request_id()), until, space);
+// --- the core
+
+member::Tag Context::expect(const net::Call& call, AskWait until, OnAnswer then) {
+  if (turn_ns_ == 0) turn_ns_ = clock().monotonic_ns();
+  const uint64_t ticket = pending_.add(call.id(), std::move(then));
+  if (until == AskWait::kApplied) outstanding_.push_back({turn_ns_ + limits().request_timeout_ns, ticket});
+  return ticket | uint64_t{loop_.index()} << PendingAnswers::kTicketBits;
 }
 
-void Context::propose_other(net::Call& call, std::string entry_bytes, Wait until, uint64_t space) {
-  if (entry_bytes.size() > limits_.request_bytes_max) return finish_with(call, errors::request_too_large());
-  if (space > 0) {
+void Context::propose(net::Call& call, member::RequestKind kind, std::string_view body, Ask ask) {
+  propose_other(call, member::join_request(kind, body, node().next_request_id()), std::move(ask));
+}
+
+void Context::propose_other(net::Call& call, std::string entry_bytes, Ask ask) {
+  if (entry_bytes.size() > limits().request_bytes_max) return finish_with(call, errors::request_too_large());
+  if (pending_.full()) return finish_with(call, errors::request_too_many_requests());
+  if (ask.space > 0) {
     // While the alarm is in force such a write would be refused when it is applied: it need not go to the log, where
     // space may be short as well.
     const auto state = enter();
@@ -39,10 +41,9 @@ void Context::propose_other(net::Call& call, std::string entry_bytes, Wait until
       return finish_with(call, errors::no_space());
     }
   }
-  if (turn_ns_ == 0) turn_ns_ = clock_.monotonic_ns();
-  if (until == Wait::kApplied) outstanding_.push_back({turn_ns_ + limits_.request_timeout_ns, call.id()});
+  const member::Tag tag = expect(call, ask.until, std::move(ask.then));
   proposals_.push_back(
-      std::make_shared<const raft::Payload>(raft::Payload{.bytes = std::move(entry_bytes), .tag = tag_of(call.id())}));
+      std::make_shared<const raft::Payload>(raft::Payload{.bytes = std::move(entry_bytes), .tag = tag}));
 }
 
 void Context::when_linearizable(net::Call& call, Continuation then) {
@@ -55,116 +56,104 @@ void Context::when_committed(net::Call& call, Continuation then) {
 }
 
 void Context::wait(net::Call& call, member::Control kind, Continuation then) {
-  if (turn_ns_ == 0) turn_ns_ = clock_.monotonic_ns();
-  outstanding_.push_back({turn_ns_ + limits_.request_timeout_ns, call.id(), true});
-  waiting_.emplace(call.id().value, std::move(then));
-  controls_.push_back({kind, tag_of(call.id())});
+  if (pending_.full()) return finish_with(call, errors::request_too_many_requests());
+  OnAnswer go_on = [this, kind, then = std::move(then)](net::Call& later, const CoreAnswer& answer) {
+    if (answer.code == Code::kOk) return then(later, nullptr);
+    if (kind == member::Control::kLinearizable) metrics().read_indexes_failed.add();
+    const Error error{answer.code, std::string(answer.text)};
+    then(later, &error);
+  };
+  controls_.push_back({kind, expect(call, AskWait::kApplied, std::move(go_on))});
 }
 
-// Its call, or null when it has been answered or has gone.
-net::Call* Context::still_waits(const Outstanding& one) {
-  if (one.continues && !waiting_.contains(one.id.value)) return nullptr;
-  return loop_.find(one.id);
-}
-
-void Context::answer_elsewhere(net::Call& call, Make make) {
-  const bool taken =
-      workers_.run(Workers::Kind::kReader,
-                   [id = call.id(), &loop = loop_, make = std::move(make)](member::PublishedDomain::Reader& reader) {
-                     auto answer = std::make_shared<Result<std::string>>(make(reader));
-                     loop.post([id, &loop, answer] {
-                       net::Call* const later = loop.find(id);
-                       if (later == nullptr) return;
-                       *answer ? later->reply(**answer) : finish_with(*later, answer->error());
-                     });
-                   });
-  if (!taken) finish_with(call, errors::request_too_many_requests());
-}
-
-void Context::watch_reader(const net::Call& call, bool ages) {
-  const int64_t now_ns = clock_.monotonic_ns();
-  watched_.push_back({call.id(), now_ns, now_ns, call.sent_bytes(), ages});
-  if (watch_timer_ == nullptr) {
-    watch_timer_ =
-        loop_.after(std::min(kWatchIntervalNs, limits_.reader_stall_ns / 4), [this] { look_after_readers(); });
-  }
-}
-
-void Context::look_after_readers() {
-  const int64_t now_ns = clock_.monotonic_ns();
-  std::erase_if(watched_, [&](Watched& one) {
-    net::Call* const call = loop_.find(one.id);
-    if (call == nullptr) return true;
-    // With nothing queued it waits for us.
-    if (call->sent_bytes() != one.sent_bytes || call->queued_bytes() == 0) {
-      one.sent_bytes = call->sent_bytes();
-      one.moved_ns = now_ns;
+void Context::deliver(const member::AnswerBatch& batch) {
+  for (const member::Answer& one : batch.answers) {
+    const auto waits = pending_.take(one.tag & kTicketMask);
+    net::Call* const call = waits ? loop_.find(waits->call) : nullptr;
+    if (call == nullptr) continue;
+    const CoreAnswer answer{one.code, batch.text(one)};
+    if (waits->then) {
+      waits->then(*call, answer);
+    } else if (answer.code == Code::kOk) {
+      share_.charge(*call, answer.text.size());
+      call->reply(answer.text);
+    } else {
+      call->finish(answer.code, answer.text);
     }
-    const bool is_stalled = now_ns - one.moved_ns >= limits_.reader_stall_ns;
-    const bool is_old = one.ages && now_ns - one.since_ns >= limits_.reader_age_ns;
-    if (!is_stalled && !is_old) return false;
-    const std::string why =
-        is_stalled ? fmt::format("cairn: the client has taken nothing of the answer for {} s",
-                                 limits_.reader_stall_ns / 1'000'000'000)
-                   : fmt::format("cairn: the answer has taken more than {} s", limits_.reader_age_ns / 1'000'000'000);
-    log::warn("ending a call that keeps old state alive", {{"reason", why}, {"sent-bytes", one.sent_bytes}});
-    call->abort(Code::kResourceExhausted, why);
-    return true;
-  });
-  watch_timer_ = nullptr;
-  if (watched_.empty()) return;
-  watch_timer_ = loop_.after(std::min(kWatchIntervalNs, limits_.reader_stall_ns / 4), [this] { look_after_readers(); });
+  }
 }
 
 void Context::flush() {
   if (touches_file_) {
     touches_file_ = false;
-    if (faults_.grew()) residency_.note_miss();
+    if (faults_.grew()) shared_.residency.note_miss();
   }
   turn_ns_ = 0;
   if (const uint64_t count = std::exchange(ranges_, 0); count > 0) {
-    const auto took_ns = static_cast<uint64_t>(clock_.monotonic_ns() - ranges_began_ns_);
-    metrics_.range.observe(took_ns / count, count);
+    const auto took_ns = static_cast<uint64_t>(clock().monotonic_ns() - ranges_began_ns_);
+    metrics().range.observe(took_ns / count, count);
   }
-  while (!outstanding_.empty() && still_waits(outstanding_.front()) == nullptr) outstanding_.pop_front();
+  drop_unwanted();
   if (!outstanding_.empty() && timer_ == nullptr) timer_ = loop_.after(kExpireIntervalNs, [this] { expire(); });
-  if (!proposals_.empty()) node_.propose(std::exchange(proposals_, {}));
-  if (!controls_.empty()) node_.control(std::exchange(controls_, {}));
+  if (!proposals_.empty()) node().propose(std::exchange(proposals_, {}));
+  if (!controls_.empty()) node().control(std::exchange(controls_, {}));
+}
+
+// Those at the front that are answered, or whose calls have ended.
+void Context::drop_unwanted() {
+  while (!outstanding_.empty()) {
+    const uint64_t ticket = outstanding_.front().ticket;
+    const PendingAnswers::Pending* const waits = pending_.find(ticket);
+    if (waits != nullptr && loop_.find(waits->call) != nullptr) return;
+    if (waits != nullptr) (void)pending_.take(ticket);
+    outstanding_.pop_front();
+  }
 }
 
 // Answers what has waited too long. The entry may still be applied: the text says no more than that time is up.
 void Context::expire() {
-  const int64_t now_ns = clock_.monotonic_ns();
+  const int64_t now_ns = clock().monotonic_ns();
   while (!outstanding_.empty() && outstanding_.front().deadline_ns <= now_ns) {
-    net::Call* const call = still_waits(outstanding_.front());
-    if (call != nullptr && outstanding_.front().continues) metrics_.read_indexes_failed.add();
+    const auto waits = pending_.take(outstanding_.front().ticket);
     outstanding_.pop_front();
-    if (call != nullptr) finish_with(*call, errors::timeout());
+    net::Call* const call = waits ? loop_.find(waits->call) : nullptr;
+    if (call == nullptr) continue;
+    const Error error = errors::timeout();
+    waits->then ? waits->then(*call, {error.code, error.message}) : finish_with(*call, error);
   }
-  while (!outstanding_.empty() && still_waits(outstanding_.front()) == nullptr) outstanding_.pop_front();
+  drop_unwanted();
   timer_ = outstanding_.empty() ? nullptr : loop_.after(kExpireIntervalNs, [this] { expire(); });
 }
 
-void Context::deliver(const member::AnswerBatch& batch) {
-  for (const member::Answer& answer : batch.answers) {
-    const net::CallId id{answer.tag & 0x00ff'ffff'ffff'ffff};
-    net::Call* const call = loop_.find(id);
-    if (call == nullptr) continue;
-    if (!waiting_.empty()) {
-      if (const auto waits = waiting_.find(id.value); waits != waiting_.end()) {
-        const Continuation then = std::move(waits->second);
-        waiting_.erase(waits);
-        const Error error{answer.code, std::string(batch.text(answer))};
-        then(*call, answer.code == Code::kOk ? nullptr : &error);
-        continue;
-      }
-    }
-    if (answer.code == Code::kOk) {
-      call->reply(batch.text(answer));
-    } else {
-      call->finish(answer.code, batch.text(answer));
-    }
-  }
+// --- workers
+
+std::shared_ptr<std::atomic<bool>> Context::wanted_of(net::CallId id) {
+  auto& wanted = wanted_[id.value];
+  if (wanted == nullptr) wanted = std::make_shared<std::atomic<bool>>(true);
+  return wanted;
+}
+
+void Context::begin_work(net::Call& call, Workers::Lane lane, Turn turn, Workers::Task task) {
+  if (turn == Turn::kNext) return shared_.workers.go_on(lane, call.connection(), std::move(task));
+  if (shared_.workers.run(lane, call.connection(), std::move(task))) return;
+  finish_with(call, errors::request_too_many_requests());
+}
+
+// --- answers
+
+bool Context::admit(net::Call& call, uint64_t bytes) {
+  if (share_.admit(call, bytes)) return true;
+  finish_with(call, errors::request_too_many_requests());
+  return false;
+}
+
+void Context::forget(net::CallId id) {
+  share_.release(id);
+  if (wanted_.empty()) return;
+  const auto found = wanted_.find(id.value);
+  if (found == wanted_.end()) return;
+  found->second->store(false, std::memory_order_relaxed);
+  wanted_.erase(found);
 }
 
 }  // namespace cairn::rpc

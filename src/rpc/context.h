@@ -1,11 +1,14 @@
-// rpc/context.h: what the services of one io thread share: the published state, and requests on their way to the core.
+// rpc/context.h: what the services of one io thread share: the published state, requests on their way to the core, and
+// work on its way to the workers.
 //
-// Requests of one turn of the loop are gathered and handed to the core together at its end. Answers come back by tag:
-// a unary call gets the message as it is; a call that waits for something else left a continuation.
+// Requests of one turn of the loop are gathered and handed to the core together at its end. Each request has a tag of
+// its own, so a call may wait for many answers; each goes to whoever asked. Work for the workers goes through
+// offload().
 //
 // Threads: each Context belongs to its loop's thread; deliver() is called there.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -13,12 +16,16 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/errors.h"
 #include "member/driver.h"
 #include "member/requests.h"
 #include "mvcc/kv/requests.h"
 #include "net/event_loop.h"
 #include "net/http2/grpc.h"
+#include "rpc/answer_budget.h"
 #include "rpc/metrics.h"
+#include "rpc/pending_answers.h"
+#include "rpc/reader_watch.h"
 #include "rpc/residency.h"
 #include "rpc/workers.h"
 
@@ -30,11 +37,40 @@ struct Limits {
   uint64_t quota_bytes = uint64_t{2} << 30;     // 0: no quota
   int64_t quota_configured = int64_t{2} << 30;  // as Status tells it; below 0: no quota
   int64_t request_timeout_ns = 7'000'000'000;
-  // A long answer keeps old state alive; so it ends when its client takes nothing for so long, or, but for snapshots,
-  // when it is as old as that.
-  int64_t reader_stall_ns = 30'000'000'000;
-  int64_t reader_age_ns = 600'000'000'000;
+  uint64_t answer_bytes_max = 512 << 20;             // memory of answers that are built or sorted, of the process
+  uint64_t connection_answer_bytes_max = 128 << 20;  // and of one connection
+  ReaderLimits readers;
   Workers::Options workers;
+};
+
+// What the Contexts of all loops share.
+struct Shared {
+  Shared(member::Node& member, const env::Clock& time, const Limits& wanted, Metrics& counts)
+      : node(member),
+        clock(time),
+        limits(wanted),
+        metrics(counts),
+        residency(time),
+        workers(member.published(), residency, wanted.workers),
+        budget(wanted.answer_bytes_max) {}
+
+  member::Node& node;
+  const env::Clock& clock;
+  Limits limits;
+  Metrics& metrics;
+  Residency residency;
+  Workers workers;
+  AnswerBudget budget;
+  OldestReader oldest_reader;
+};
+
+// How long a request to the core waits. What waits for more than being applied (a physical compaction) waits as long as
+// its caller does.
+enum class AskWait : uint8_t { kApplied, kLonger };
+struct Ask {
+  AskWait until = AskWait::kApplied;
+  uint64_t space = 0;  // that it takes of the db: above 0 it is refused while there is no space
+  OnAnswer then = {};  // empty: the answer ends the call, which is unary
 };
 
 class Context {
@@ -42,76 +78,85 @@ class Context {
   // Goes on with a call that has waited; `error` null: what was waited for has come.
   using Continuation = std::function<void(net::Call& call, const Error* error)>;
 
-  Context(member::Node& node, net::EventLoop& loop, const env::Clock& clock, Residency& residency, Workers& workers,
-          const Limits& limits, Metrics& metrics);
+  Context(Shared& shared, net::EventLoop& loop);
 
   [[nodiscard]] member::PublishedDomain::Guard enter() { return reader_->enter(); }
-  [[nodiscard]] member::Node& node() { return node_; }
+  [[nodiscard]] member::Node& node() { return shared_.node; }
   [[nodiscard]] net::EventLoop& loop() { return loop_; }
-  [[nodiscard]] const Limits& limits() const { return limits_; }
-  [[nodiscard]] Workers& workers() { return workers_; }
-  [[nodiscard]] Residency& residency() { return residency_; }
+  [[nodiscard]] const Limits& limits() const { return shared_.limits; }
+  [[nodiscard]] Residency& residency() { return shared_.residency; }
+  [[nodiscard]] const env::Clock& clock() const { return shared_.clock; }
   // For who is about to read records on this thread: whether to ask before touching the file. The turn's end looks
   // whether the disk was waited for all the same.
   [[nodiscard]] bool careful() {
     touches_file_ = true;
-    return residency_.careful();
+    return shared_.residency.careful();
   }
-  [[nodiscard]] const env::Clock& clock() const { return clock_; }
   // For a transaction, while it is looked at: keeps its memory from one to the next.
   [[nodiscard]] mvcc::TxnRequest& scratch_txn() { return scratch_txn_; }
-  [[nodiscard]] Metrics& metrics() { return metrics_; }
+  [[nodiscard]] Metrics& metrics() { return shared_.metrics; }
   void count_call(const net::Call& call, bool streams) {
     client_requests_.count(call.metadata("client-api-version").value_or("unknown"), streams);
   }
   // A range is answered in this turn of the loop; or was refused.
   void count_range() {
-    metrics_.range_total.add();
-    if (ranges_++ == 0) ranges_began_ns_ = clock_.monotonic_ns();
+    metrics().range_total.add();
+    if (ranges_++ == 0) ranges_began_ns_ = clock().monotonic_ns();
   }
   void count_failed_range() {
-    metrics_.range_failed.observe(static_cast<uint64_t>(clock_.monotonic_ns() - ranges_began_ns_));
+    metrics().range_failed.observe(static_cast<uint64_t>(clock().monotonic_ns() - ranges_began_ns_));
   }
 
-  // Becomes a log entry; the call is answered with what applying it gives, or by the request timeout. What waits for
-  // more than being applied (a physical compaction) waits as long as its caller does.
-  enum class Wait : uint8_t { kApplied, kLonger };
-  // `space` is what it will take of the db: above 0 it is refused while there is no space.
-  void propose(net::Call& call, member::RequestKind kind, std::string_view body, Wait until = Wait::kApplied,
-               uint64_t space = 0);
-  void propose_other(net::Call& call, std::string entry_bytes, Wait until = Wait::kApplied, uint64_t space = 0);
+  // --- the core
+
+  // Becomes a log entry; answered with what applying it gives, or by the request timeout.
+  void propose(net::Call& call, member::RequestKind kind, std::string_view body, Ask ask = {});
+  void propose_other(net::Call& call, std::string entry_bytes, Ask ask = {});
   // Calls `then` once everything acknowledged before now is in the published state (at once when it is), or fails.
   void when_linearizable(net::Call& call, Continuation then);
   void when_committed(net::Call& call, Continuation then);
-  // The call is answered by a worker with what `make` returns there; or refused, when too many wait for one.
-  using Make = std::function<Result<std::string>(member::PublishedDomain::Reader& reader)>;
-  void answer_elsewhere(net::Call& call, Make make);
-  // From now on the call is aborted when its client takes nothing of what is queued for it for the time that a reader
-  // may stand still; or, when `ages`, when it lasts too long.
-  void watch_reader(const net::Call& call, bool ages);
+
+  // --- workers
+
+  // One slice of work on a worker.
+  struct Slice {
+    member::PublishedDomain::Reader& reader;
+    const std::atomic<bool>& wanted;  // false: the call has ended, and the work may be given up
+  };
+  enum class Turn : uint8_t { kFirst, kNext };
+  // Runs `work`, a std::optional<T>(const Slice&), on a worker: when it gives a T, `then`, a void(net::Call&, T), runs
+  // here with the call, if that is still there. When it gives nullopt it runs again after the others' turns. A call
+  // that has ended is not worked for any more. kFirst: too many wait, and the call is refused; kNext: the same call
+  // goes on.
+  template <class Work, class Then>
+  void offload(net::Call& call, Workers::Lane lane, Work work, Then then, Turn turn = Turn::kFirst);
+
+  // --- answers
+
+  // Whether an answer may be made that takes about `bytes` bytes of memory; else the call is refused. Counted until the
+  // call ends.
+  [[nodiscard]] bool admit(net::Call& call, uint64_t bytes);
+  // The call keeps old state: it is ended when it does so for too long.
+  void watch_reader(const net::Call& call) { watch_.watch(call); }
+
   // The call has ended: nobody waits any more.
-  void forget(net::CallId id) {
-    if (!waiting_.empty()) waiting_.erase(id.value);
-  }
+  void forget(net::CallId id);
 
   // At the end of a turn of the loop.
   void flush();
   void deliver(const member::AnswerBatch& batch);
 
  private:
-  [[nodiscard]] member::Tag tag_of(net::CallId id) const { return id.value | (uint64_t{loop_.index()} << 56); }
+  [[nodiscard]] member::Tag expect(const net::Call& call, AskWait until, OnAnswer then);
   void wait(net::Call& call, member::Control kind, Continuation then);
+  void drop_unwanted();
   void expire();
-  void look_after_readers();
+  void begin_work(net::Call& call, Workers::Lane lane, Turn turn, Workers::Task task);
+  [[nodiscard]] std::shared_ptr<std::atomic<bool>> wanted_of(net::CallId id);
 
-  member::Node& node_;
+  Shared& shared_;
   net::EventLoop& loop_;
-  const env::Clock& clock_;
-  Residency& residency_;
-  Workers& workers_;
-  Limits limits_;
-  Metrics& metrics_;
-  ClientRequests client_requests_{metrics_};
+  ClientRequests client_requests_{shared_.metrics};
   uint64_t ranges_ = 0;  // of this turn
   int64_t ranges_began_ns_ = 0;
   Residency::Faults faults_;
@@ -119,29 +164,53 @@ class Context {
   std::unique_ptr<member::PublishedDomain::Reader> reader_;
   std::vector<member::Proposal> proposals_;
   std::vector<member::ControlRequest> controls_;
-  std::unordered_map<uint64_t, Continuation> waiting_;  // by CallId
+  PendingAnswers pending_;
   struct Outstanding {
     int64_t deadline_ns;
-    net::CallId id;
-    bool continues = false;  // the answer is only the beginning: waits as long as it is in waiting_
+    uint64_t ticket;
   };
-  [[nodiscard]] net::Call* still_waits(const Outstanding& one);
-  std::deque<Outstanding> outstanding_;  // in the order sent; those at the front are dropped when they wait no more
+  std::deque<Outstanding> outstanding_;  // in the order sent; those at the front are dropped when nobody waits
   std::unique_ptr<net::EventLoop::Timer> timer_;
-  struct Watched {
-    net::CallId id;
-    int64_t since_ns;
-    int64_t moved_ns;
-    uint64_t sent_bytes;
-    bool ages;
-  };
-  std::vector<Watched> watched_;
-  std::unique_ptr<net::EventLoop::Timer> watch_timer_;
+  std::unordered_map<uint64_t, std::shared_ptr<std::atomic<bool>>> wanted_;  // by CallId, of calls that have work
+  AnswerShare share_;
+  ReaderWatch watch_;
   mvcc::TxnRequest scratch_txn_;
   int64_t turn_ns_ = 0;  // clock at the turn's first request; 0: not asked yet
 };
 
 // A unary call that has been refused or has failed.
 inline void finish_with(net::Call& call, const Error& error) { call.finish(error.code, error.message); }
+
+template <class Work, class Then>
+void Context::offload(net::Call& call, Workers::Lane lane, Work work, Then then, Turn turn) {
+  using Made = std::invoke_result_t<Work&, const Slice&>;  // an optional
+  struct Job {
+    Workers& workers;
+    Workers::Lane lane;
+    uint64_t client;
+    net::EventLoop& loop;
+    net::CallId call;
+    std::shared_ptr<std::atomic<bool>> wanted;
+    Work work;
+    Then then;
+    Made made = std::nullopt;
+
+    static void step(std::shared_ptr<Job> job, member::PublishedDomain::Reader& reader) {
+      if (!job->wanted->load(std::memory_order_relaxed)) return;
+      job->made = job->work(Slice{reader, *job->wanted});
+      if (!job->made) {
+        Workers& pool = job->workers;
+        return pool.go_on(job->lane, job->client, [job](auto& next) { step(job, next); });
+      }
+      net::EventLoop& home = job->loop;
+      home.post([job = std::move(job)] {
+        if (net::Call* const later = job->loop.find(job->call)) job->then(*later, *std::move(job->made));
+      });
+    }
+  };
+  auto job = std::make_shared<Job>(Job{shared_.workers, lane, call.connection(), loop_, call.id(), wanted_of(call.id()),
+                                       std::move(work), std::move(then)});
+  begin_work(call, lane, turn, [job = std::move(job)](auto& reader) { Job::step(job, reader); });
+}
 
 }  // namespace cairn::rpc

@@ -11,88 +11,93 @@ namespace {
 constexpr uint64_t kPagedKeysMin = 1000;  // left after the first page: worth keeping its root
 constexpr uint64_t kQueuedBytesMax = 128 << 10;
 constexpr size_t kWorkerSliceBytes = 64 << 10;
+constexpr uint64_t kWorkerVisitsMax = 50'000;  // of a worker's slice: some milliseconds
+constexpr uint64_t kShortVisitsMax = 20'000;
+constexpr uint64_t kPieceVisitsMax = 4000;  // on an io thread: more than the smallest keys in 16 KB
+constexpr size_t kSparseBytes = 4 << 10;    // fewer for so many visits: other keys lie between those that are answered
 
-std::string suffix_of(const mvcc::RangeReader& reader) {
-  std::string out;
-  wire::append_varint_if(out, 3, reader.more() ? 1 : 0);
-  wire::append_varint_if(out, 4, static_cast<uint64_t>(reader.count()));
-  return out;
-}
-
-size_t copy(std::string_view from, size_t& at, std::span<char> out, size_t used) {
-  const size_t n = std::min(from.size() - at, out.size() - used);
-  std::memcpy(out.data() + used, from.data() + at, n);
-  at += n;
-  return used + n;
-}
-
-class RangeProducer final : public net::MessageProducer {
+class AnswerProducer final : public net::MessageProducer {
  public:
-  RangeProducer(OpenRange range, Context& context, net::CallId call)
-      : state_(std::make_shared<State>(std::move(range))),
-        suffix_(suffix_of(*state_->range.reader)),
-        context_(context),
-        call_(call) {}
+  AnswerProducer(MadeAnswer made, Context& context, net::Call& call)
+      : state_(std::make_shared<State>(std::move(made))), context_(context), call_(call) {}
 
   Result<Piece> produce(std::span<char> out) override {
-    if (state_->busy) return Piece{0, Outcome::kWait};
-    CAIRN_CHECK(state_->failed);
-    mvcc::RangeReader& reader = *state_->range.reader;
-    size_t used = copy(state_->range.prefix, prefix_at_, out, 0);
-    used = copy(state_->slice, state_->slice_at, out, used);
-    const bool has_slice = state_->slice_at < state_->slice.size();
-    if (!has_slice && !reader.done() && used < out.size()) {
-      if (context_.careful()) {
+    State& state = *state_;
+    if (state.busy) return Piece{0, Outcome::kWait};
+    CAIRN_CHECK(state.failed);
+    mvcc::RangeAnswer& answer = *state.made.open;
+    size_t used = std::min(state.slice.size() - state.slice_at, out.size());
+    std::memcpy(out.data(), state.slice.data() + state.slice_at, used);
+    state.slice_at += used;
+    if (state.slice_at < state.slice.size()) return Piece{used, Outcome::kMore};
+    if (!answer.done() && used < out.size()) {
+      if (state.sparse || context_.careful()) {
         if (used == 0) have_slice_made();
         return Piece{used, used == 0 ? Outcome::kWait : Outcome::kMore};
       }
       // A storage view is held for this slice only; the next one takes the newest.
-      const auto state = context_.enter();
-      CAIRN_TRY(const size_t n, reader.produce(state->kv.records, out.subspan(used)));
+      const auto now = context_.enter();
+      CAIRN_TRY(const size_t n, answer.produce(now->kv.records, out.subspan(used), kPieceVisitsMax));
       used += n;
+      state.sparse = answer.paused() && n < kSparseBytes;
+      if (state.sparse && used == 0) {
+        have_slice_made();
+        return Piece{0, Outcome::kWait};
+      }
     }
-    const bool all_made = reader.done() && !has_slice;
-    if (all_made) used = copy(suffix_, suffix_at_, out, used);
-    return Piece{used, all_made && suffix_at_ == suffix_.size() ? Outcome::kDone : Outcome::kMore};
+    return Piece{used, answer.done() ? Outcome::kDone : Outcome::kMore};
   }
 
  private:
   struct State {
-    explicit State(OpenRange opened) : range(std::move(opened)) {}
-    OpenRange range;
-    std::string slice;
+    explicit State(MadeAnswer answer) : made(std::move(answer)) {}
+    MadeAnswer made;
+    bool sparse = false;  // a worker steps over what lies between
+    std::string slice;    // that a worker has made
     size_t slice_at = 0;
     bool busy = false;  // a worker has it
     Status failed;
   };
 
   void have_slice_made() {
+    if (context_.loop().find(call_.id()) == nullptr) return;  // it has ended: nothing of it is sent any more
     state_->busy = true;
-    context_.workers().go_on(Workers::Kind::kReader, [state = state_, &loop = context_.loop(),
-                                                      call = call_](member::PublishedDomain::Reader& reader) {
-      state->slice.resize(kWorkerSliceBytes);
-      state->slice_at = 0;
-      const auto made = state->range.reader->produce(reader.enter()->kv.records, state->slice);
-      made ? state->slice.resize(*made) : void(state->failed = std::unexpected(made.error()));
-      loop.post([state, &loop, call] {
-        state->busy = false;
-        if (net::Call* const later = loop.find(call); later != nullptr) later->resume();
-      });
-    });
+    state_->slice.clear();
+    state_->slice_at = 0;
+    context_.offload(
+        call_, Workers::Lane::kShort,
+        [state = state_](const Context::Slice& slice) -> std::optional<Status> {
+          std::string& out = state->slice;
+          out.resize(kWorkerSliceBytes);
+          const auto now = slice.reader.enter();
+          const auto made = state->made.open->produce(now->kv.records, out, kWorkerVisitsMax);
+          out.resize(made.value_or(0));
+          if (!made) return Status(std::unexpected(made.error()));
+          if (out.empty() && !state->made.open->done()) return std::nullopt;  // only newer keys so far
+          return Status{};
+        },
+        [state = state_](net::Call& later, const Status& made) {
+          state->busy = false;
+          state->failed = made;
+          later.resume();
+        },
+        Context::Turn::kNext);
   }
 
   std::shared_ptr<State> state_;
-  std::string suffix_;
   Context& context_;
-  net::CallId call_;
-  size_t prefix_at_ = 0;
-  size_t suffix_at_ = 0;
+  net::Call& call_;  // which owns this
 };
 
 }  // namespace
 
+Workers::Lane lane_of(uint64_t visits, bool careful) {
+  // What is not in memory takes a worker a tenth of a millisecond an entry.
+  return visits > (careful ? kInlineVisitsMax : kShortVisitsMax) ? Workers::Lane::kLong : Workers::Lane::kShort;
+}
+
 Result<OpenRange> open_range(const member::PublishedDomain::Guard& state, const member::Node& node,
-                             const mvcc::RangeRequest& request) {
+                             const mvcc::RangeRequest& request, const mvcc::Wanted& wanted) {
   CAIRN_TRY(const int64_t revision, mvcc::check_range_revision(request.revision, state->kv, false));
   OpenRange range;
   mvcc::StoreView view = state->kv;
@@ -104,7 +109,7 @@ Result<OpenRange> open_range(const member::PublishedDomain::Guard& state, const 
       range.pin = std::move(kept->pin);
     }
   }
-  CAIRN_TRY(range.reader, mvcc::RangeReader::open(view, request, revision));
+  CAIRN_TRY(range.reader, mvcc::RangeReader::open(view, request, revision, wanted));
   if (!range.pin.holds()) range.pin = state.pin(revision);
   const auto left = static_cast<uint64_t>(range.reader->count()) - range.reader->key_count();
   if (range.reader->more() && revision == state->kv.revision && left >= kPagedKeysMin) node.page_roots().keep(state);
@@ -112,99 +117,122 @@ Result<OpenRange> open_range(const member::PublishedDomain::Guard& state, const 
   return range;
 }
 
-uint64_t response_size(const OpenRange& range) {
-  return range.prefix.size() + range.reader->kvs_bytes() + suffix_of(*range.reader).size();
+Result<MadeAnswer> make_answer(const member::PublishedDomain::Guard& state, OpenRange range) {
+  const int64_t revision = range.reader->revision();
+  auto answer = std::make_unique<mvcc::RangeAnswer>(std::move(range.prefix));
+  std::string suffix = mvcc::range_suffix(*range.reader);
+  answer->append(std::move(range.reader));
+  answer->append(std::move(suffix));
+  if (answer->size() > kWholeBytesMax) return MadeAnswer{{}, std::move(answer), std::move(range.pin)};
+  return make_answer(state, std::move(answer), revision);
 }
 
-Result<std::string> whole_response(const member::PublishedDomain::Guard& state, OpenRange range) {
-  std::string message = std::move(range.prefix);
-  const size_t begin = message.size();
-  const std::string suffix = suffix_of(*range.reader);
-  message.reserve(begin + range.reader->kvs_bytes() + suffix.size());
-  message.resize(begin + range.reader->kvs_bytes());
-  size_t used = begin;
-  while (!range.reader->done()) {
-    CAIRN_TRY(const size_t n, range.reader->produce(state->kv.records, {message.data() + used, message.size() - used}));
-    used += n;
+Result<MadeAnswer> make_answer(const member::PublishedDomain::Guard& state, std::unique_ptr<mvcc::RangeAnswer> answer,
+                               int64_t revision) {
+  MadeAnswer made;
+  if (answer->size() > kWholeBytesMax) {
+    made.open = std::move(answer);
+    made.pin = state.pin(revision);
+  } else {
+    CAIRN_CHECK(answer->build(state->kv.records, made.whole));
   }
-  return message + suffix;
+  return made;
 }
 
-void send_range(net::Call& call, Context& context, OpenRange range) {
-  const uint64_t size = response_size(range);
-  if (size <= kWholeBytesMax) {
-    const auto message = whole_response(context.enter(), std::move(range));
-    return message ? call.reply(*message) : finish_with(call, message.error());
-  }
-  context.watch_reader(call, /*ages=*/true);
-  call.send(size, std::make_unique<RangeProducer>(std::move(range), context, call.id()));
+void send_answer(net::Call& call, Context& context, MadeAnswer made) {
+  if (made.open == nullptr) return call.reply(made.whole);
+  context.watch_reader(call);
+  const uint64_t size = made.open->size();
+  call.send(size, std::make_unique<AnswerProducer>(std::move(made), context, call));
   call.finish();
 }
 
+// --- RangeStream
+
 struct RangeStreamer::State {
   OpenRange range;
-  uint64_t wanted = 0;
+  uint64_t bytes_wanted = 0;
   uint64_t keys_max = 10;  // of the next chunk
+  bool sparse = false;     // a worker steps over what lies between
+  // The chunk in the making.
+  std::string kvs;
+  uint64_t keys_before = 0;
   // A chunk that a worker has made.
   bool busy = false;
   std::optional<Result<std::string>> made;
 
-  // The next message.
-  Result<std::string> make(const mvcc::RecordView& records);
+  // Goes on with the next message; nullopt: `visits_max` index entries gave too little, and more is to be done.
+  std::optional<Result<std::string>> make(const mvcc::RecordView& records, uint64_t visits_max);
+
+ private:
+  [[nodiscard]] bool is_chunk() const {
+    const mvcc::RangeReader& reader = *range.reader;
+    if (reader.has_partial()) return false;
+    return reader.done() || reader.keys_done() - keys_before >= keys_max || kvs.size() >= bytes_wanted;
+  }
 };
 
-Result<std::string> RangeStreamer::State::make(const mvcc::RecordView& records) {
+std::optional<Result<std::string>> RangeStreamer::State::make(const mvcc::RecordView& records, uint64_t visits_max) {
   constexpr size_t kStepBytes = 16 << 10;
   mvcc::RangeReader& reader = *range.reader;
-  std::string kvs;
-  const uint64_t keys_before = reader.keys_done();
-  while (reader.has_partial() || (!reader.done() && reader.keys_done() - keys_before < keys_max)) {
+  sparse = false;
+  while (!is_chunk()) {
     const size_t at = kvs.size();
     kvs.resize(at + kStepBytes);
-    CAIRN_TRY(const size_t n,
-              reader.produce(records, {kvs.data() + at, kStepBytes}, keys_max - (reader.keys_done() - keys_before)));
-    kvs.resize(at + n);
+    // With enough bytes only the key that was begun is ended.
+    const uint64_t keys = at >= bytes_wanted ? 0 : keys_max - (reader.keys_done() - keys_before);
+    const auto n = reader.produce(records, {kvs.data() + at, kStepBytes}, keys, visits_max);
+    if (!n) return std::unexpected(n.error());
+    kvs.resize(at + *n);
+    sparse = reader.paused() && *n < kSparseBytes;
+    if (sparse) return std::nullopt;
   }
-  if (kvs.size() < wanted / 2) {
-    keys_max *= 2;
-  } else if (kvs.size() > wanted * 2) {
-    keys_max = std::max<uint64_t>(1, keys_max / 2);
-  }
+  // It begins with few keys and comes to chunks of the bytes wanted. One value more is the most that a chunk has.
+  if (kvs.size() < bytes_wanted / 2) keys_max *= 2;
   std::string message;
   message.reserve(kvs.size() + 8);
   wire::append_bytes_field(message, 1, kvs);
+  kvs.clear();
+  keys_before = reader.keys_done();
   return message;
 }
 
-RangeStreamer::RangeStreamer(OpenRange range, uint64_t chunk_bytes_wanted)
-    : state_(std::make_shared<State>(State{.range = std::move(range), .wanted = chunk_bytes_wanted})) {}
+RangeStreamer::RangeStreamer(OpenRange range, uint64_t chunk_bytes_wanted) : state_(std::make_shared<State>()) {
+  state_->range = std::move(range);
+  state_->bytes_wanted = chunk_bytes_wanted;
+}
 
 bool RangeStreamer::pump(net::Call& call, Context& context, const std::function<void(net::Call&)>& again) {
   State& state = *state_;
   if (state.busy) return false;
   while (call.queued_bytes() < kQueuedBytesMax) {
     std::optional<Result<std::string>> message = std::exchange(state.made, std::nullopt);
-    if (!message && state.range.reader->done()) {
-      std::string last = state.range.prefix + suffix_of(*state.range.reader);
+    if (!message && state.range.reader->done() && state.kvs.empty()) {
+      std::string last = state.range.prefix + mvcc::range_suffix(*state.range.reader);
       std::string bytes;
       wire::append_bytes_field(bytes, 1, last);
       call.send(bytes);
       call.finish();
       return true;
     }
-    if (!message && context.careful()) {
+    if (!message && !state.sparse && !context.careful()) {
+      message = state.make(context.enter()->kv.records, kPieceVisitsMax);
+    }
+    if (!message) {
       state.busy = true;
-      context.workers().go_on(Workers::Kind::kReader, [shared = state_, &loop = context.loop(), id = call.id(),
-                                                       again](member::PublishedDomain::Reader& reader) {
-        shared->made = shared->make(reader.enter()->kv.records);
-        loop.post([shared, &loop, id, again] {
-          shared->busy = false;
-          if (net::Call* const later = loop.find(id); later != nullptr) again(*later);
-        });
-      });
+      context.offload(
+          call, Workers::Lane::kShort,
+          [shared = state_](const Context::Slice& slice) {
+            return shared->make(slice.reader.enter()->kv.records, kWorkerVisitsMax);
+          },
+          [shared = state_, again](net::Call& later, Result<std::string> made) {
+            shared->busy = false;
+            shared->made = std::move(made);
+            again(later);
+          },
+          Context::Turn::kNext);
       return false;
     }
-    if (!message) message = state.make(context.enter()->kv.records);
     if (!*message) {
       finish_with(call, message->error());
       return true;

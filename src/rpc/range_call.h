@@ -1,18 +1,25 @@
-// rpc/range_call.h: a Range answer on its way to a client: produced as flow control asks for it.
+// rpc/range_call.h: an answer made of ranges on its way to a client: produced as flow control asks for it.
 //
-// The io thread produces as long as the file is in memory; else each slice is made by a worker, and the io thread only
-// passes it on. A call has one slice in the making at most.
+// The io thread produces as long as the file is in memory and keys lie close together; else each slice is made by a
+// worker, and the io thread only passes it on. A call has one slice in the making at most.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <string>
 
+#include "mvcc/kv/answer.h"
 #include "mvcc/kv/range.h"
 #include "net/http2/grpc.h"
 #include "rpc/context.h"
 
 namespace cairn::rpc {
+
+inline constexpr uint64_t kInlineVisitsMax = 1000;    // index entries that an io thread looks at for one call
+inline constexpr uint64_t kWholeBytesMax = 16 << 10;  // shorter answers are built and sent at once
+
+// The lane for work that looks at so many index entries.
+[[nodiscard]] Workers::Lane lane_of(uint64_t visits, bool careful);
 
 // An opened range, with what keeps it readable between slices.
 struct OpenRange {
@@ -21,21 +28,27 @@ struct OpenRange {
   std::string prefix;  // the encoded header
 };
 
-// Opens the range at the state that `reader` sees now.
-//   errors: future_rev, compacted, kDataLoss
+// Opens the range at the state that `state` shows.
+//   errors: future_rev, compacted, kDataLoss; kCancelled when it is not wanted any more
 [[nodiscard]] Result<OpenRange> open_range(const member::PublishedDomain::Guard& state, const member::Node& node,
-                                           const mvcc::RangeRequest& request);
+                                           const mvcc::RangeRequest& request, const mvcc::Wanted& wanted = {});
 
-inline constexpr uint64_t kWholeBytesMax = 16 << 10;  // shorter answers are built and sent at once
-// The length of the RangeResponse.
-[[nodiscard]] uint64_t response_size(const OpenRange& range);
-// The RangeResponse itself.
+// A short answer, built where it was opened; or a long one, to be sent in pieces.
+struct MadeAnswer {
+  std::string whole;
+  std::unique_ptr<mvcc::RangeAnswer> open;  // null: it is whole
+  member::PublishedDomain::Pin pin;         // while it is open
+};
+// The RangeResponse.
 //   errors: kDataLoss
-[[nodiscard]] Result<std::string> whole_response(const member::PublishedDomain::Guard& state, OpenRange range);
+[[nodiscard]] Result<MadeAnswer> make_answer(const member::PublishedDomain::Guard& state, OpenRange range);
+// An answer of which the lowest revision that it reads is `revision`.
+[[nodiscard]] Result<MadeAnswer> make_answer(const member::PublishedDomain::Guard& state,
+                                             std::unique_ptr<mvcc::RangeAnswer> answer, int64_t revision);
 // Sends it and ends the call.
-void send_range(net::Call& call, Context& context, OpenRange range);
+void send_answer(net::Call& call, Context& context, MadeAnswer made);
 
-// Sends it as RangeStream does: chunks of keys, at the end the header, more and count.
+// Sends a range as RangeStream does: chunks of keys, at the end the header, more and count.
 class RangeStreamer {
  public:
   RangeStreamer(OpenRange range, uint64_t chunk_bytes_wanted);

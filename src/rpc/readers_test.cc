@@ -84,10 +84,10 @@ class ReadersTest : public ServicesTest {
     return done();
   }
 
-  // Until release_workers() none of the kind does anything.
-  void occupy_workers(Workers::Kind kind, int count) {
+  // Until release_workers() no thread of the lane does anything.
+  void occupy_workers(Workers::Lane lane, int count) {
     for (int i = 0; i < count; ++i) {
-      ASSERT_TRUE(services_->workers().run(kind, [this](member::PublishedDomain::Reader&) {
+      ASSERT_TRUE(services_->workers().run(lane, 0, [this](member::PublishedDomain::Reader&) {
         MutexLock lock(mutex_);
         ++occupied_;
         while (!released_) wake_.wait(lock);
@@ -118,7 +118,8 @@ class ReadersTest : public ServicesTest {
 constexpr int64_t kShortNs = 300'000'000;
 
 TEST_F(ReadersTest, AnAnswerWhoseClientStandsStillIsEndedAndLetsGoOfItsState) {
-  open({.reader_stall_ns = kShortNs});
+  reader_stall_ns_ = kShortNs;
+  open({});
   fill();
   commit();
   for (const std::string path : {"KV/Range", "KV/RangeStream", "Maintenance/Snapshot"}) {
@@ -135,7 +136,8 @@ TEST_F(ReadersTest, AnAnswerWhoseClientStandsStillIsEndedAndLetsGoOfItsState) {
 }
 
 TEST_F(ReadersTest, AnAnswerThatIsTakenSlowlyIsNotEnded) {
-  open({.reader_stall_ns = kShortNs});
+  reader_stall_ns_ = kShortNs;
+  open({});
   for (int i = 0; i < 4; ++i) put(fmt::format("key{}", i), std::string(40'000, 'v'));
   net::TestClient slow(address_, {.stream_window_bytes = 8'000});
   const int32_t id = start(slow, "/etcdserverpb.KV/Range", all_keys());
@@ -150,7 +152,7 @@ TEST_F(ReadersTest, AnAnswerThatIsTakenSlowlyIsNotEnded) {
 }
 
 TEST_F(ReadersTest, ARangeEndsWhenItIsTooOldEvenIfItIsTaken) {
-  open({.reader_stall_ns = kShortNs, .reader_age_ns = 2 * kShortNs});
+  open({.readers = {.reader_age_ns = 2 * kShortNs}});
   fill();
   commit();
   net::TestClient slow(address_, {.stream_window_bytes = 8'000});
@@ -172,7 +174,7 @@ TEST_F(ReadersTest, WhatIsOnTheDiskOnlyIsReadByAWorkerAndTheIoThreadGoesOn) {
   commit();
   fs_.evicted = true;
   services_->residency().note_miss();
-  occupy_workers(Workers::Kind::kReader, 2);
+  occupy_workers(Workers::Lane::kShort, 2);
   put("new", "in the buffer");
   RangeRequest request;
   request.set_key("old");
@@ -249,7 +251,7 @@ TEST_F(ReadersTest, CarefulnessEndsASecondAfterTheLastMiss) {
 TEST_F(ReadersTest, WhatTheWorkersCannotTakeIsRefusedAndTheRestGoesOn) {
   open({.workers = {.reader_count = 1, .reader_tasks_max = 1, .background_tasks_max = 1}});
   put("last");
-  occupy_workers(Workers::Kind::kBackground, 1);
+  occupy_workers(Workers::Lane::kBackground, 1);
   const std::string hash = std::string(kMaintenance) + "HashKV";
   const int32_t waits = start(*client_, hash, "");
   EXPECT_EQ(error(hash, ""), "2 etcdserver: too many requests");
@@ -262,20 +264,163 @@ TEST_F(ReadersTest, WhatTheWorkersCannotTakeIsRefusedAndTheRestGoesOn) {
 
 TEST_F(ReadersTest, ALongTransactionThatOnlyReadsIsAWorkers) {
   open({.workers = {.reader_count = 1, .reader_tasks_max = 1}});
-  fill();
+  for (int i = 0; i < 1100; ++i) put(fmt::format("k{:04}", i), "value");
   ASSERT_TRUE(comes_true([&] { return !services_->residency().careful(); }));
-  occupy_workers(Workers::Kind::kReader, 1);
+  occupy_workers(Workers::Lane::kShort, 1);
   const std::string path = std::string(kKv) + "Txn";
   const auto txn = [&](const std::string& text) { return message<etcdserverpb::TxnRequest>(text).SerializeAsString(); };
-  const std::string large = txn(R"(success { request_range { key: "k" range_end: "l" } })");
+  const std::string large = txn(R"(compare { key: "k" range_end: "l" target: VALUE value: "value" }
+                                   success { request_range { key: "k" range_end: "l" } })");
   const int32_t waits = start(*client_, path, large);
   EXPECT_EQ(error(path, large), "2 etcdserver: too many requests");
-  EXPECT_EQ(error(path, txn(R"(success { request_range { key: "key00" } })")), "0 ");
+  EXPECT_EQ(error(path, txn(R"(success { request_range { key: "k0000" } })")), "0 ");
   EXPECT_FALSE(client_->stream(waits).closed);
   release_workers();
   ASSERT_TRUE(client_->pump_until([&] { return client_->stream(waits).closed; }));
   EXPECT_EQ(client_->stream(waits).code(), 0);
-  EXPECT_GT(client_->stream(waits).data_bytes, 3'000'000U);
+  EXPECT_GT(client_->stream(waits).data_bytes, 20'000U);
+}
+
+// --- what nobody may be held up by
+// ------------------------------------------------------------------------------------
+
+std::string range(const std::string& text) { return message<RangeRequest>(text).SerializeAsString(); }
+
+// Two threads: a long list occupies one of them, and others wait for it. A cold key is the other's.
+TEST_F(ReadersTest, AColdKeyDoesNotWaitBehindLongLists) {
+  open({}, fs_);
+  put("old", "on disk");
+  commit();
+  fs_.evicted = true;
+  occupy_workers(Workers::Lane::kLong, 1);
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(services_->workers().run(Workers::Lane::kLong, 7, [](auto&) {}) || i > 0);
+  }
+  services_->residency().note_miss();
+  const auto response =
+      answer<etcdserverpb::RangeResponse>("/etcdserverpb.KV/Range", message<RangeRequest>(R"(key: "old")"));
+  EXPECT_EQ(response.kvs(0).value(), "on disk");
+  EXPECT_GE(services_->residency().misses(), 2U) << "a worker has read it";
+}
+
+TEST_F(ReadersTest, WorkOfACallThatHasEndedIsNotDone) {
+  open({.workers = {.reader_count = 1}});
+  for (int i = 0; i < 1100; ++i) put(fmt::format("k{:04}", i), "value");
+  occupy_workers(Workers::Lane::kShort, 1);
+  const std::string sorted = range(R"(key: "k" range_end: "l" sort_target: VALUE sort_order: DESCEND)");
+  net::TestClient fickle(address_);
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 20; ++i) ids.push_back(start(fickle, "/etcdserverpb.KV/Range", sorted));
+  ASSERT_TRUE(fickle.pump_until([&] { return services_->budget().used_bytes() > 0; })) << "memory for sorting counts";
+  for (const int32_t id : ids) fickle.reset(id);
+  fickle.pump(1);
+  EXPECT_TRUE(comes_true([&] { return services_->budget().used_bytes() == 0; })) << "and given back at the end";
+  const uint64_t pins_before = pins();
+  release_workers();
+  EXPECT_EQ(error("/etcdserverpb.KV/Range", sorted), "0 ");
+  EXPECT_EQ(pins(), pins_before);
+}
+
+// --- answers without a bound
+// ------------------------------------------------------------------------------------------
+
+TEST_F(ReadersTest, ATransactionWhoseAnswerCannotBeSentIsRefusedFromItsLength) {
+  fill();
+  etcdserverpb::TxnRequest request;
+  for (int i = 0; i < 120; ++i) {
+    auto* const nested = request.add_success()->mutable_request_range();
+    nested->set_key("k");
+    nested->set_range_end("l");
+  }
+  // 120 times 3 MB are taken in pieces; nothing of it is built.
+  net::TestClient slow(address_, {.give_window = false});
+  const int32_t id = start(slow, "/etcdserverpb.KV/Txn", request.SerializeAsString());
+  ASSERT_TRUE(slow.pump_until([&] { return slow.stream(id).data_bytes > 60'000; }));
+  EXPECT_EQ(services_->budget().used_bytes(), 0U);
+  // 120 times 23 MB are more than gRPC can send.
+  for (int i = 0; i < 50; ++i) put(fmt::format("kk{:03}", i), std::string(400'000, 'v'));
+  const std::string refused = error("/etcdserverpb.KV/Txn", request.SerializeAsString());
+  EXPECT_TRUE(refused.starts_with("8 grpc: trying to send message larger than max (")) << refused;
+}
+
+// A write that shows what it replaces is answered with bytes that are built: they are counted and bounded.
+TEST_F(ReadersTest, AnswersOfWritesAreBoundedByConnection) {
+  open({.connection_answer_bytes_max = 4 << 20});
+  fill();
+  const std::string shows = message<etcdserverpb::TxnRequest>(R"(
+      success { request_put { key: "z" } } success { request_range { key: "k" range_end: "l" } })")
+                                .SerializeAsString();
+  net::TestClient slow(address_, {.give_window = false});
+  const int32_t first = start(slow, "/etcdserverpb.KV/Txn", shows);
+  ASSERT_TRUE(slow.pump_until([&] { return slow.stream(first).data_bytes > 60'000; }));
+  EXPECT_GT(services_->budget().used_bytes(), 2'900'000U);
+  const auto& second = slow.unary("/etcdserverpb.KV/Txn", shows);
+  EXPECT_EQ(second.message(), "etcdserver: too many requests");
+  put("others", "are served");
+  EXPECT_EQ(error("/etcdserverpb.KV/Txn", shows), "0 ");
+  slow.reset(first);
+  slow.pump(1);
+  EXPECT_TRUE(comes_true([&] { return services_->budget().used_bytes() == 0; }));
+}
+
+TEST_F(ReadersTest, AnAnswerThatIsBuiltIsWatchedAsOthersAre) {
+  reader_stall_ns_ = kShortNs;
+  open({});
+  fill();
+  for (const char* const text :
+       {R"(success { request_put { key: "z" } } success { request_range { key: "k" range_end: "l" } })",
+        R"(success { request_range { key: "k" range_end: "l" } })"}) {
+    net::TestClient slow(address_, {.give_window = false});
+    const int32_t id = start(slow, "/etcdserverpb.KV/Txn", message<etcdserverpb::TxnRequest>(text).SerializeAsString());
+    ASSERT_TRUE(slow.pump_until([&] { return slow.stream(id).closed; }));
+    EXPECT_EQ(slow.stream(id).error, NGHTTP2_ENHANCE_YOUR_CALM);
+  }
+  EXPECT_TRUE(comes_true([&] { return services_->budget().used_bytes() == 0 && pins() == 0; }));
+}
+
+TEST_F(ReadersTest, ATrickleIsNoProgress) {
+  reader_stall_ns_ = kShortNs;
+  reader_rate_min_ = 100'000;
+  open({});
+  fill();
+  net::TestClient slow(address_, {.stream_window_bytes = 100});
+  const int32_t id = start(slow, "/etcdserverpb.KV/Range", all_keys());
+  while (!slow.stream(id).closed) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    slow.pump(1);
+  }
+  EXPECT_EQ(slow.stream(id).error, NGHTTP2_ENHANCE_YOUR_CALM);
+  EXPECT_LT(slow.stream(id).data_bytes, 100'000U);
+}
+
+// Readers together keep more of the old index than they may: they end one after the other, the oldest first.
+TEST_F(ReadersTest, TheOldestReaderEndsWhenReadersKeepTooMuch) {
+  open({.readers = {.reader_index_bytes_max = 30'000}});
+  fill();
+  net::TestClient slow(address_, {.give_window = false});
+  const int32_t old = start(slow, "/etcdserverpb.KV/Range", all_keys());
+  ASSERT_TRUE(slow.pump_until([&] { return slow.stream(old).data_bytes > 60'000; }));
+  for (int i = 0; i < 3000; ++i) put(fmt::format("x{:04}", i), "v");
+  net::TestClient young(address_, {.give_window = false});
+  const int32_t later = start(young, "/etcdserverpb.KV/Range", all_keys());
+  ASSERT_TRUE(young.pump_until([&] { return young.stream(later).data_bytes > 60'000; }));
+  for (int i = 0; i < 3000 && !slow.stream(old).closed; ++i) {
+    put(fmt::format("x{:04}", i), "w");
+    slow.pump(1);
+  }
+  EXPECT_EQ(slow.stream(old).error, NGHTTP2_ENHANCE_YOUR_CALM);
+  young.pump(1);
+  EXPECT_FALSE(young.stream(later).closed);
+}
+
+TEST_F(ReadersTest, ChunksOfARangeStreamAreCountedInBytes) {
+  for (int i = 0; i < 600; ++i) put(fmt::format("a{:03}", i), "");
+  for (int i = 0; i < 40; ++i) put(fmt::format("b{:03}", i), std::string(1'000'000, 'v'));
+  const auto& stream = client_->unary("/etcdserverpb.KV/RangeStream", all_keys());
+  ASSERT_EQ(stream.code(), 0);
+  size_t largest = 0;
+  for (const std::string& one : stream.messages()) largest = std::max(largest, one.size());
+  EXPECT_LT(largest, 2'700'000U) << "the bytes wanted and one value more";
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// rpc/services.h: the gRPC surface of a member: finds the handler of a method.
+// rpc/services.h: the gRPC surface of a member: finds the handler of a method in the table (methods.def).
 //
 // Methods of etcd that this build does not have are answered UNIMPLEMENTED like unknown ones.
 #pragma once
@@ -26,18 +26,12 @@ class Services final : public net::Router {
   std::unique_ptr<net::CallHandler> route(std::string_view path, net::Call& call) override;
   [[nodiscard]] bool has_service(std::string_view service) const override;
 
-  [[nodiscard]] Residency& residency() { return residency_; }
-  [[nodiscard]] Workers& workers() { return workers_; }
+  [[nodiscard]] Residency& residency() { return shared_.residency; }
+  [[nodiscard]] Workers& workers() { return shared_.workers; }
+  [[nodiscard]] const AnswerBudget& budget() const { return shared_.budget; }
 
  private:
-  static std::unique_ptr<net::CallHandler> find(std::string_view path, Context& context);
-
-  member::Node& node_;
-  const env::Clock& clock_;
-  Limits limits_;
-  Metrics& metrics_;
-  Residency residency_;
-  Workers workers_;
+  Shared shared_;
   std::vector<std::unique_ptr<Context>> contexts_;  // by loop index
 };
 

@@ -39,6 +39,8 @@ class ServicesTest : public ::testing::Test {
     services_ = std::make_unique<Services>(*member_->node, member_->clock, limits, *metrics_);
     net::ServerOptions options;
     options.listen.push_back({.address = "127.0.0.1:0"});
+    options.reader_stall_ns = reader_stall_ns_;
+    options.reader_rate_min = reader_rate_min_;
     options.max_request_message_bytes = limits.request_bytes_max + (512u << 10);
     server_ = std::make_unique<net::Server>(options, services_.get(), nullptr);
     services_->attach(server_->loops());
@@ -84,6 +86,10 @@ class ServicesTest : public ::testing::Test {
     answer<etcdserverpb::PutResponse>(std::string(kKv) + "Put", request);
   }
   static std::string text_of(const Error& e) { return std::to_string(static_cast<int>(e.code)) + " " + e.message; }
+
+  // Of the server that open() makes next.
+  int64_t reader_stall_ns_ = net::ServerOptions{}.reader_stall_ns;
+  uint32_t reader_rate_min_ = net::ServerOptions{}.reader_rate_min;
 
   std::unique_ptr<member::testing::Member> member_;
   std::unique_ptr<Metrics> metrics_;

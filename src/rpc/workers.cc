@@ -2,66 +2,112 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
+
 namespace cairn::rpc {
 namespace {
 
 constexpr int kBackgroundNice = 10;
+constexpr size_t kShareOfAClient = 4;  // a quarter
 
 // Of the calling thread only, as Linux has it.
 void stand_back() { (void)::setpriority(PRIO_PROCESS, 0, kBackgroundNice); }
 
 }  // namespace
 
-Workers::Workers(member::PublishedDomain& domain, Residency& residency, Options options)
-    : domain_(domain), residency_(residency) {
-  {
-    MutexLock lock(mutex_);
-    readers_.tasks_max = options.reader_tasks_max;
-    background_.tasks_max = options.background_tasks_max;
+bool TaskQueue::takes(uint64_t client) const {
+  if (count_ >= tasks_max_) return false;
+  const auto found = tasks_.find(client);
+  return found == tasks_.end() || found->second.size() < std::max<size_t>(1, tasks_max_ / kShareOfAClient);
+}
+
+void TaskQueue::push(uint64_t client, Task task) {
+  std::deque<Task>& tasks = tasks_[client];
+  if (tasks.empty()) turns_.push_back(client);
+  tasks.push_back(std::move(task));
+  ++count_;
+}
+
+TaskQueue::Task TaskQueue::pop() {
+  const uint64_t client = turns_.front();
+  turns_.pop_front();
+  const auto found = tasks_.find(client);
+  Task task = std::move(found->second.front());
+  found->second.pop_front();
+  --count_;
+  if (found->second.empty()) {
+    tasks_.erase(found);
+  } else {
+    turns_.push_back(client);
   }
-  threads_.emplace_back([this] { work(Kind::kBackground); });
-  for (size_t i = 0; i < options.reader_count; ++i) threads_.emplace_back([this] { work(Kind::kReader); });
+  return task;
+}
+
+Workers::Workers(member::PublishedDomain& domain, Residency& residency, Options options)
+    : domain_(domain),
+      residency_(residency),
+      queues_{TaskQueue(options.reader_tasks_max), TaskQueue(options.reader_tasks_max),
+              TaskQueue(options.background_tasks_max)} {
+  const auto start = [this](Lanes lanes) { threads_.emplace_back([this, lanes] { work(lanes); }); };
+  start({Lane::kBackground});
+  for (size_t i = 0; i < options.reader_count; ++i) {
+    if (options.reader_count == 1) {
+      start({Lane::kShort, Lane::kLong});
+    } else {
+      start(i == 0 ? Lanes{Lane::kShort} : Lanes{Lane::kLong, Lane::kShort});
+    }
+  }
 }
 
 Workers::~Workers() {
   {
     MutexLock lock(mutex_);
     stop_ = true;
-    readers_.wake.notify_all();
-    background_.wake.notify_all();
+    wake_.notify_all();
   }
   for (std::thread& thread : threads_) thread.join();
 }
 
-bool Workers::run(Kind kind, Task task) { return put(kind, std::move(task), /*refusable=*/true); }
-void Workers::go_on(Kind kind, Task task) { (void)put(kind, std::move(task), /*refusable=*/false); }
+bool Workers::run(Lane lane, uint64_t client, Task task) {
+  return put(lane, client, std::move(task), /*refusable=*/true);
+}
+void Workers::go_on(Lane lane, uint64_t client, Task task) {
+  (void)put(lane, client, std::move(task), /*refusable=*/false);
+}
 
-bool Workers::put(Kind kind, Task task, bool refusable) {
+bool Workers::put(Lane lane, uint64_t client, Task task, bool refusable) {
   MutexLock lock(mutex_);
-  Queue& to = queue(kind);
-  if (refusable && to.tasks.size() >= to.tasks_max) return false;
-  to.tasks.push_back(std::move(task));
-  to.wake.notify_one();
+  TaskQueue& to = queue(lane);
+  if (refusable && !to.takes(client)) return false;
+  to.push(client, std::move(task));
+  // All: the thread that one notification would wake may not work on this lane.
+  wake_.notify_all();
   return true;
 }
 
-void Workers::work(Kind kind) {
-  if (kind == Kind::kBackground) stand_back();
+void Workers::work(const Lanes& lanes) {
+  const bool is_background = lanes.front() == Lane::kBackground;
+  if (is_background) stand_back();
   const auto reader = domain_.register_thread();
   Residency::Faults faults;
   while (true) {
     Task task;
     {
       MutexLock lock(mutex_);
-      Queue& from = queue(kind);
-      while (!stop_ && from.tasks.empty()) from.wake.wait(lock);
+      while (!stop_ && !task) {
+        for (const Lane lane : lanes) {
+          if (queue(lane).empty()) continue;
+          task = queue(lane).pop();
+          break;
+        }
+        if (!task) wake_.wait(lock);
+      }
       if (stop_) return;
-      task = std::move(from.tasks.front());
-      from.tasks.pop_front();
     }
     task(*reader);
+    task = nullptr;  // what it holds is let go before the thread sleeps
     // The background reads what nobody asks for: that it is not in memory says nothing.
-    if (kind == Kind::kReader && faults.grew()) residency_.note_miss();
+    if (!is_background && faults.grew()) residency_.note_miss();
   }
 }
 

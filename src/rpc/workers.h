@@ -1,17 +1,26 @@
 // rpc/workers.h: threads for what would hold an io thread up: long index walks, large answers, pages that are on the
 // disk only, hashes, snapshots.
 //
-// Two queues. Readers answer clients that wait; the background thread, which the scheduler puts behind the others,
-// works on hashes and snapshots, a slice of each in turn. What begins anew is refused when a queue is full; the next
-// slice of what has begun never is, and of each call there is one at most.
+// Three lanes, so that nothing waits behind what takes much longer than itself:
+//
+//     short       about a millisecond: a cold key, the next slice of an answer; one thread is always free for them
+//     long        the beginning of a list that is sorted, filtered or old
+//     background  hashes and snapshots, on a thread that the scheduler puts behind the others
+//
+// In a lane clients take turns: of each connection one task runs before the next of any. What begins anew is refused
+// when a lane is full, or a connection has its share of it; the next slice of what has begun never is, and of each call
+// there is one at most.
 //
 // Threads: run() and go_on() from any; a task runs on a worker, with that worker's registration as a reader.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "base/mutex.h"
@@ -20,39 +29,58 @@
 
 namespace cairn::rpc {
 
-class Workers {
+// Tasks that wait: clients in turns, those of a client in their order.
+class TaskQueue {
  public:
   using Task = std::function<void(member::PublishedDomain::Reader& reader)>;
-  enum class Kind : uint8_t { kReader, kBackground };
+
+  explicit TaskQueue(size_t tasks_max) : tasks_max_(tasks_max) {}
+
+  [[nodiscard]] bool empty() const { return turns_.empty(); }
+  // Whether one more of `client` may begin: a client may have a quarter of the tasks.
+  [[nodiscard]] bool takes(uint64_t client) const;
+  void push(uint64_t client, Task task);
+  // needs: !empty()
+  [[nodiscard]] Task pop();
+
+ private:
+  size_t tasks_max_;
+  size_t count_ = 0;
+  std::deque<uint64_t> turns_;  // clients that have tasks, the next one first
+  std::unordered_map<uint64_t, std::deque<Task>> tasks_;
+};
+
+class Workers {
+ public:
+  using Task = TaskQueue::Task;
+  enum class Lane : uint8_t { kShort, kLong, kBackground };
   struct Options {
-    size_t reader_count = 2;
-    size_t reader_tasks_max = 1000;  // that wait
+    size_t reader_count = 2;         // threads for the short lane and the long one
+    size_t reader_tasks_max = 1000;  // that wait, in each of the two
     size_t background_tasks_max = 100;
   };
 
   Workers(member::PublishedDomain& domain, Residency& residency, Options options);
   ~Workers();  // tasks not begun are dropped
 
-  // False: too many wait; the task is not run.
-  [[nodiscard]] bool run(Kind kind, Task task);
+  // `client` names the connection. False: too many wait; the task is not run.
+  [[nodiscard]] bool run(Lane lane, uint64_t client, Task task);
   // The next slice of what run() began.
-  void go_on(Kind kind, Task task);
+  void go_on(Lane lane, uint64_t client, Task task);
 
  private:
-  struct Queue {
-    std::deque<Task> tasks;
-    size_t tasks_max = 0;
-    Condition wake;
-  };
-  Queue& queue(Kind kind) CAIRN_REQUIRES(mutex_) { return kind == Kind::kReader ? readers_ : background_; }
-  bool put(Kind kind, Task task, bool refusable);
-  void work(Kind kind);
+  // What a thread works on: the first lane that has something.
+  using Lanes = std::vector<Lane>;
+
+  TaskQueue& queue(Lane lane) CAIRN_REQUIRES(mutex_) { return queues_[static_cast<size_t>(lane)]; }
+  bool put(Lane lane, uint64_t client, Task task, bool refusable);
+  void work(const Lanes& lanes);
 
   member::PublishedDomain& domain_;
   Residency& residency_;
   Mutex mutex_;
-  Queue readers_ CAIRN_GUARDED_BY(mutex_);
-  Queue background_ CAIRN_GUARDED_BY(mutex_);
+  Condition wake_;
+  std::array<TaskQueue, 3> queues_ CAIRN_GUARDED_BY(mutex_);
   bool stop_ CAIRN_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

@@ -32,6 +32,7 @@
 #include "metrics/identity.h"
 #include "net/listener.h"
 #include "net/server.h"
+#include "rpc/methods.h"
 #include "rpc/services.h"
 
 extern char** environ;
@@ -286,6 +287,16 @@ int wait_for_signal(const sigset_t& signals) {
   return number;
 }
 
+// Those that etcd registers before its metrics are initialised: all but the embedded client's.
+std::vector<gateway::CountedMethod> counted_methods() {
+  std::vector<gateway::CountedMethod> counted;
+  for (const rpc::Method& method : rpc::methods()) {
+    if (method.service.starts_with("v3")) continue;
+    counted.push_back({method.service, method.name, rpc::name_of(method.kind)});
+  }
+  return counted;
+}
+
 int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
   if (const auto logging = cmd::start_logging({config.log_level, config.log_format, config.log_outputs}); !logging) {
     std::fprintf(stderr, "%s\n", logging.error().message.c_str());
@@ -352,7 +363,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
     metrics::add_identity(registry, identity(config, *node));
     gateway::add_unbuilt_metrics(registry);
     metrics::add_process(registry);
-    gateway::add_server_metrics(registry, server, *node);
+    gateway::add_server_metrics(registry, server, *node, counted_methods());
 
     node->start([&services = *services, &gateway](unsigned loop, member::AnswerBatch batch) {
       if (loop == gateway::Health::kAnswersTo) return gateway.deliver(batch);

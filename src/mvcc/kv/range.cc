@@ -8,7 +8,9 @@
 namespace cairn::mvcc {
 namespace {
 
-constexpr uint64_t kRememberedMax = 10'000;  // keys of a limited answer
+constexpr uint64_t kRememberedMax = 10'000;       // keys of a limited answer
+constexpr uint64_t kVisitsBetweenLooks = 10'000;  // whether a walk is still wanted: about a millisecond
+constexpr uint64_t kSortedKeyBytes = 64;          // of memory, while an answer is sorted
 
 bool is_filtered(const RangeRequest& r) {
   return r.min_mod_revision != 0 || r.max_mod_revision != 0 || r.min_create_revision != 0 || r.max_create_revision != 0;
@@ -28,7 +30,7 @@ Interval index_interval(const KeyInterval& interval) {
   return {interval.low, interval.to_end ? std::nullopt : std::optional(interval.high)};
 }
 
-uint64_t wanted(int64_t limit, uint64_t available) {
+uint64_t limited(int64_t limit, uint64_t available) {
   return limit > 0 ? std::min(static_cast<uint64_t>(limit), available) : available;
 }
 
@@ -44,6 +46,35 @@ KeyInterval widened(const RangeRequest& request, std::string& high) {
   return interval;
 }
 
+Status check_wanted(const Wanted& wanted) {
+  if (!wanted || wanted()) return {};
+  return fail(Code::kCancelled, "mvcc: nobody waits for this range any more");
+}
+
+// Puts the cursor on a key or at the end, where it was paused on the way.
+Status settle(IndexCursor& cursor, const Wanted& wanted) {
+  while (cursor.state() == IndexCursor::State::kPaused) {
+    CAIRN_CHECK(check_wanted(wanted));
+    cursor.set_visits_left(kVisitsBetweenLooks);
+    cursor.resume();
+  }
+  return {};
+}
+
+Result<Tally> tally_at(const IndexRoot& root, Interval within, int64_t revision, const Wanted& wanted) {
+  Tally sum;
+  std::string from;
+  while (true) {
+    IndexRoot::TallyPart part = root.tally_at(within, revision, kVisitsBetweenLooks);
+    sum.count += part.tally.count;
+    sum.framed_bytes += part.tally.framed_bytes;
+    if (!part.more_from) return sum;
+    CAIRN_CHECK(check_wanted(wanted));
+    from = *std::move(part.more_from);
+    within.lo = from;
+  }
+}
+
 }  // namespace
 
 Result<int64_t> check_range_revision(int64_t requested, const StoreView& view, bool in_txn) {
@@ -52,6 +83,12 @@ Result<int64_t> check_range_revision(int64_t requested, const StoreView& view, b
   if (requested < view.compact_revision) return std::unexpected(errors::compacted());
   if (requested < 0) return view.revision;
   return requested;
+}
+
+Tally tally(const IndexRoot& root, const KeyInterval& interval) {
+  if (!interval.single) return root.tally(index_interval(interval));
+  const auto found = root.find(interval.low);
+  return found ? Tally{1, framed_size(found->size)} : Tally{};
 }
 
 DeleteCount count_deletes(const IndexRoot& root, const KeyInterval& interval) {
@@ -79,7 +116,12 @@ uint64_t opening_visits(const StoreView& view, const RangeRequest& request) {
   if (request.count_only) return 0;
   if (!is_key_ordered(request)) return keys;
   if (request.limit <= 0 && !request.keys_only) return 0;
-  return wanted(request.limit, keys);
+  return limited(request.limit, keys);
+}
+
+uint64_t sorting_bytes(const StoreView& view, const RangeRequest& request) {
+  if (request.range_end.empty() || request.count_only || is_key_ordered(request)) return 0;
+  return kSortedKeyBytes * view.root.tally(index_interval(KeyInterval::of(request.key, request.range_end))).count;
 }
 
 Result<std::optional<std::string_view>> find_record(const StoreView& view, std::string_view key, int64_t revision) {
@@ -95,7 +137,7 @@ bool is_record_resident(const StoreView& view, std::string_view key, int64_t rev
 }
 
 Result<std::unique_ptr<RangeReader>> RangeReader::open(const StoreView& view, const RangeRequest& request,
-                                                       int64_t revision) {
+                                                       int64_t revision, const Wanted& wanted) {
   std::unique_ptr<RangeReader> reader(new RangeReader);
   std::string high;
   const KeyInterval interval = widened(request, high);
@@ -105,7 +147,7 @@ Result<std::unique_ptr<RangeReader>> RangeReader::open(const StoreView& view, co
   reader->low_ = interval.low;
   if (!interval.to_end) reader->high_ = std::string(interval.high);
   if (!interval.to_end && interval.high <= interval.low) return reader;  // an empty interval, not an error
-  CAIRN_CHECK(reader->count_and_measure(view, request, interval));
+  CAIRN_CHECK(reader->count_and_measure(view, request, interval, wanted));
   return reader;
 }
 
@@ -114,16 +156,17 @@ void RangeReader::make_cursor(const IndexRoot& root) {
                   newest_ ? kNewest : revision_);
 }
 
-Status RangeReader::count_and_measure(const StoreView& view, const RangeRequest& request, const KeyInterval& interval) {
+Status RangeReader::count_and_measure(const StoreView& view, const RangeRequest& request, const KeyInterval& interval,
+                                      const Wanted& wanted) {
   const Interval within = index_interval(interval);
-  const Tally tally = newest_ ? root_.tally(within) : root_.tally_at(within, revision_).tally;
+  CAIRN_TRY(const Tally tally, newest_ ? root_.tally(within) : tally_at(root_, within, revision_, wanted));
   count_ = static_cast<int64_t>(tally.count);
   if (request.count_only) return {};
   if (request.keys_only) form_ = request.sort_target == SortTarget::kValue ? Form::kNoValue : Form::kKeyOnly;
-  if (!is_key_ordered(request)) return pick(view, request, interval);
+  if (!is_key_ordered(request)) return pick(view, request, interval, wanted);
 
   descending_ = request.sort_order == SortOrder::kDescend;
-  key_count_ = wanted(request.limit, tally.count);
+  key_count_ = limited(request.limit, tally.count);
   more_ = key_count_ < tally.count;
   make_cursor(root_);
   if (!more_ && form_ == Form::kWhole) {
@@ -133,8 +176,12 @@ Status RangeReader::count_and_measure(const StoreView& view, const RangeRequest&
   // Short answers remember what they found on this walk.
   from_picked_ = form_ == Form::kWhole && key_count_ <= kRememberedMax;
   if (from_picked_) picked_.reserve(key_count_);
+  cursor_->set_visits_left(kVisitsBetweenLooks);
   for (uint64_t i = 0; i < key_count_; ++i) {
-    step_cursor();
+    while (!step_cursor()) {
+      CAIRN_CHECK(check_wanted(wanted));
+      cursor_->set_visits_left(kVisitsBetweenLooks);
+    }
     CAIRN_TRY(const uint32_t size, sent_size(view.records, *cursor_));
     kvs_bytes_ += framed_size(size);
     if (from_picked_) picked_.push_back({cursor_->at().mod, size, 0});
@@ -161,15 +208,19 @@ Result<uint32_t> RangeReader::sent_size(const RecordView& records, IndexCursor& 
   return static_cast<uint32_t>(encoded_size(kv));
 }
 
-Status RangeReader::pick(const StoreView& view, const RangeRequest& request, const KeyInterval& interval) {
+Status RangeReader::pick(const StoreView& view, const RangeRequest& request, const KeyInterval& interval,
+                         const Wanted& wanted) {
   from_picked_ = true;
   // compat: as etcd, without an order the limit counts in key order, before the sort; with one, after it.
   const bool limit_first = request.sort_order == SortOrder::kNone && !is_filtered(request) && request.limit > 0;
   const bool by_value = request.sort_target == SortTarget::kValue;
   std::vector<Picked> picked;
-  std::vector<std::string> values;
+  std::vector<std::string_view> values;  // in the records, which stay where they are while the range is opened
   IndexCursor cursor(root_, index_interval(interval), newest_ ? kNewest : revision_);
-  for (cursor.seek_first(); cursor.valid(); cursor.next()) {
+  cursor.set_visits_left(kVisitsBetweenLooks);
+  for (cursor.seek_first();; cursor.next()) {
+    CAIRN_CHECK(settle(cursor, wanted));
+    if (!cursor.valid()) break;
     const KeyVersion& at = cursor.at();
     int64_t create = at.create;
     int64_t version = at.version;
@@ -204,7 +255,8 @@ Status RangeReader::pick(const StoreView& view, const RangeRequest& request, con
   return {};
 }
 
-void RangeReader::sort(const RangeRequest& request, std::vector<Picked>& picked, std::vector<std::string>& values) {
+void RangeReader::sort(const RangeRequest& request, std::vector<Picked>& picked,
+                       const std::vector<std::string_view>& values) {
   const bool descend = request.sort_order == SortOrder::kDescend;
   if (request.sort_target == SortTarget::kKey) {
     if (descend) std::reverse(picked.begin(), picked.end());
@@ -237,14 +289,18 @@ Result<std::string_view> RangeReader::sent_form(Revision mod, std::string_view r
   return std::string_view(scratch_);
 }
 
-void RangeReader::step_cursor() {
-  if (cursor_started_) {
-    descending_ ? cursor_->prev() : cursor_->next();
-  } else {
+bool RangeReader::step_cursor() {
+  if (!cursor_started_) {
     cursor_started_ = true;
     descending_ ? cursor_->seek_last() : cursor_->seek_first();
+  } else if (cursor_->state() == IndexCursor::State::kPaused) {
+    cursor_->resume();
+  } else {
+    descending_ ? cursor_->prev() : cursor_->next();
   }
+  if (cursor_->state() == IndexCursor::State::kPaused) return false;
   CAIRN_ASSERT(cursor_->valid());
+  return true;
 }
 
 Status RangeReader::look_ahead(const RecordView& records, size_t room, uint64_t keys_max, Upcoming& out) {
@@ -256,7 +312,8 @@ Status RangeReader::look_ahead(const RecordView& records, size_t room, uint64_t 
       out.mods[out.count] = picked.mod;
       out.sizes[out.count] = picked.size;
     } else {
-      step_cursor();
+      paused_ = !step_cursor();
+      if (paused_) break;
       out.mods[out.count] = cursor_->at().mod;
       out.sizes[out.count] = cursor_->at().size;
     }
@@ -272,7 +329,8 @@ Status RangeReader::put_record(Revision mod, std::string_view record, uint32_t s
 }
 
 Status RangeReader::put_key_only(const RecordView& records, std::span<char> out, size_t& used) {
-  step_cursor();
+  paused_ = !step_cursor();
+  if (paused_) return {};
   const KeyVersion& at = cursor_->at();
   if (!at.newest) {
     CAIRN_TRY(const std::string_view record, records.record(at.mod));
@@ -310,8 +368,10 @@ Status RangeReader::put_framed(std::string_view body, uint32_t expected, std::sp
   return {};
 }
 
-Result<size_t> RangeReader::produce(const RecordView& records, std::span<char> out, uint64_t keys_max) {
+Result<size_t> RangeReader::produce(const RecordView& records, std::span<char> out, uint64_t keys_max,
+                                    uint64_t visits_max) {
   size_t used = 0;
+  paused_ = false;
   if (!pending_.empty()) {
     used = std::min(out.size(), pending_.size() - pending_at_);
     std::copy_n(pending_.data() + pending_at_, used, out.data());
@@ -321,7 +381,8 @@ Result<size_t> RangeReader::produce(const RecordView& records, std::span<char> o
     pending_at_ = 0;
   }
   const uint64_t end = keys_done_ + std::min(keys_max, key_count_ - keys_done_);
-  while (keys_done_ < end && used < out.size()) {
+  if (cursor_) cursor_->set_visits_left(visits_max);
+  while (keys_done_ < end && used < out.size() && !paused_) {
     if (form_ == Form::kKeyOnly && !from_picked_) {
       CAIRN_CHECK(put_key_only(records, out, used));
       continue;

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -26,6 +27,9 @@ namespace cairn::mvcc {
 //   errors: future_rev, compacted
 [[nodiscard]] Result<int64_t> check_range_revision(int64_t requested, const StoreView& view, bool in_txn);
 
+// The keys of an interval now, and their length in an answer. O(log n).
+[[nodiscard]] Tally tally(const IndexRoot& root, const KeyInterval& interval);
+
 // What deleting the keys of an interval takes: how many there are now, and what their names come to, going by the first
 // of them.
 struct DeleteCount {
@@ -41,13 +45,19 @@ struct DeleteCount {
 
 // About how many index entries opening will look at: 0 when it is O(log n).
 [[nodiscard]] uint64_t opening_visits(const StoreView& view, const RangeRequest& request);
+// About how much memory opening takes and the reader keeps: for the list of an answer that is sorted or filtered, else
+// 0.
+[[nodiscard]] uint64_t sorting_bytes(const StoreView& view, const RangeRequest& request);
+
+// Asked now and then during a long walk; false: nobody waits for its outcome any more. Empty: always wanted.
+using Wanted = std::function<bool()>;
 
 class RangeReader {
  public:
   // `revision` as check_range_revision() gave it.
-  //   errors: kDataLoss from the records
-  static Result<std::unique_ptr<RangeReader>> open(const StoreView& view, const RangeRequest& request,
-                                                   int64_t revision);
+  //   errors: kDataLoss from the records; kCancelled when it is not wanted any more
+  static Result<std::unique_ptr<RangeReader>> open(const StoreView& view, const RangeRequest& request, int64_t revision,
+                                                   const Wanted& wanted = {});
 
   [[nodiscard]] uint64_t key_count() const { return key_count_; }  // that will be produced
   [[nodiscard]] uint64_t kvs_bytes() const { return kvs_bytes_; }  // their length as RangeResponse.kvs
@@ -55,9 +65,14 @@ class RangeReader {
   [[nodiscard]] bool more() const { return more_; }
   [[nodiscard]] int64_t revision() const { return revision_; }
 
-  // Writes the next bytes of the kvs fields into `out`, as many as fit and belong to at most `keys_max` keys; 0: done.
-  // `records` may be newer than at opening.
-  Result<size_t> produce(const RecordView& records, std::span<char> out, uint64_t keys_max = UINT64_MAX);
+  // Writes the next bytes of the kvs fields into `out`, as many as fit and belong to at most `keys_max` keys. Looks at
+  // `visits_max` index entries at most: between two keys of an old revision any number of newer ones may lie. When
+  // fewer bytes come for that reason, paused() says so. `records` may be newer than at opening.
+  Result<size_t> produce(const RecordView& records, std::span<char> out, uint64_t keys_max = UINT64_MAX,
+                         uint64_t visits_max = kNoLimit);
+  [[nodiscard]] bool paused() const { return paused_; }
+  // Of `visits_max` of the last produce().
+  [[nodiscard]] uint64_t visits_left() const { return cursor_ ? cursor_->visits_left() : kNoLimit; }
   [[nodiscard]] bool done() const { return keys_done_ == key_count_ && pending_.empty(); }
   [[nodiscard]] uint64_t keys_done() const { return keys_done_; }  // begun; the last may be cut off
   [[nodiscard]] bool has_partial() const { return !pending_.empty(); }
@@ -77,9 +92,10 @@ class RangeReader {
   struct Plan;
 
   RangeReader() = default;
-  Status count_and_measure(const StoreView& view, const RangeRequest& request, const KeyInterval& interval);
-  Status pick(const StoreView& view, const RangeRequest& request, const KeyInterval& interval);
-  void sort(const RangeRequest& request, std::vector<Picked>& picked, std::vector<std::string>& values);
+  Status count_and_measure(const StoreView& view, const RangeRequest& request, const KeyInterval& interval,
+                           const Wanted& wanted);
+  Status pick(const StoreView& view, const RangeRequest& request, const KeyInterval& interval, const Wanted& wanted);
+  void sort(const RangeRequest& request, std::vector<Picked>& picked, const std::vector<std::string_view>& values);
   Result<uint32_t> sent_size(const RecordView& records, IndexCursor& cursor) const;
   // The next keys whose records are sent, as many as there is room for.
   struct Upcoming {
@@ -95,7 +111,8 @@ class RangeReader {
   Status put_key_only(const RecordView& records, std::span<char> out, size_t& used);
   Status put_framed(std::string_view body, uint32_t expected, std::span<char> out, size_t& used);
   Result<std::string_view> sent_form(Revision mod, std::string_view record);
-  void step_cursor();
+  // To the next key; false: the visits ran out on the way, and the next call goes on.
+  bool step_cursor();
   void make_cursor(const IndexRoot& root);
 
   Form form_ = Form::kWhole;
@@ -107,6 +124,7 @@ class RangeReader {
   std::optional<std::string> high_;
   std::optional<IndexCursor> cursor_;  // answers in key order
   bool cursor_started_ = false;
+  bool paused_ = false;
   std::vector<Picked> picked_;  // answers in another order, and short ones
   bool from_picked_ = false;
 

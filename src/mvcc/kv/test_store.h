@@ -8,6 +8,7 @@
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
+#include "mvcc/kv/answer.h"
 #include "mvcc/kv/hash.h"
 #include "mvcc/kv/range.h"
 #include "mvcc/kv/store.h"
@@ -37,6 +38,13 @@ struct DecodedTxn {
   std::string anew;
   TxnRequest request;
 };
+
+// A transaction that only reads, built whole.
+inline Status run_read_txn(const StoreView& view, const TxnRequest& request, std::string& out) {
+  int64_t lowest = 0;
+  CAIRN_TRY(const auto answer, open_read_txn(view, request, {}, lowest));
+  return answer->build(view.records, out);
+}
 
 class TestStore {
  public:
@@ -106,7 +114,7 @@ class TestStore {
     std::string bytes;
     Status ran;
     if (is_read_only(request)) {
-      ran = run_read_txn(view(), request, {}, bytes);
+      ran = run_read_txn(view(), request, bytes);
     } else {
       store_->begin();
       ran = run_write_txn(*store_, request, [](int64_t lease) { return lease <= 10; }, {}, &bytes);

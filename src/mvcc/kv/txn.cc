@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "mvcc/kv/compare.h"
 #include "mvcc/kv/range.h"
+#include "mvcc/kv/visit.h"
 
 namespace cairn::mvcc {
 namespace {
@@ -88,7 +89,7 @@ class Nesting {
 };
 
 struct Run {
-  Store* store = nullptr;  // null: reads only
+  Store* store = nullptr;
   const StoreView* begin = nullptr;
   const LeaseExists* lease_exists = nullptr;
   const std::vector<bool>* path = nullptr;
@@ -99,7 +100,6 @@ struct Run {
   Status validate(const TxnRequest& request);
   Status execute(const TxnRequest& request, const HeaderValues& header, std::string& out, Nesting& nesting);
   Status execute_op(const RequestOp& op, std::string& out, Nesting& nesting);
-  [[nodiscard]] StoreView now() const { return store != nullptr ? store->working() : *begin; }
 };
 
 Status Run::validate(const TxnRequest& request) {
@@ -129,7 +129,7 @@ Status Run::validate(const TxnRequest& request) {
 Status Run::execute_op(const RequestOp& op, std::string& out, Nesting& nesting) {
   if (const auto* const range = std::get_if<RangeRequest>(&op)) {
     if (!answers) return {};
-    const StoreView view = now();
+    const StoreView view = store->working();
     const int64_t revision = range->revision > 0 ? range->revision : view.revision;
     const size_t response = nesting.open(1);
     CAIRN_CHECK(append_range_response(view, *range, revision, {.revision = view.revision}, out));
@@ -234,45 +234,43 @@ Status append_range_response(const StoreView& view, const RangeRequest& request,
   return {};
 }
 
-ReadCost read_cost(const StoreView& view, const TxnRequest& request) {
-  ReadCost cost;
-  // Of a few keys even the largest values are not worth looking them up twice.
-  constexpr size_t kFew = 8;
-  const bool few = request.compare.size() + request.success.size() + request.failure.size() <= kFew;
-  const auto add = [&](std::string_view key, std::string_view end, uint64_t keys_max) {
-    if (end.empty()) {
-      ++cost.visits;
-      if (few) return;
-      if (const auto found = view.root.find(key)) cost.bytes += found->size;
-      return;
-    }
+AnswerCost answer_cost(const StoreView& view, const TxnRequest& request) {
+  const auto tally = [&](std::string_view key, std::string_view end) {
     const KeyInterval interval = KeyInterval::of(key, end);
-    const Tally tally = view.root.tally({interval.low, interval.to_end ? std::nullopt : std::optional(interval.high)});
-    cost.visits += std::min(tally.count, keys_max);
-    cost.bytes += tally.count <= keys_max ? tally.framed_bytes : tally.framed_bytes / tally.count * keys_max;
+    if (interval.single) return Tally{1, 0};
+    return view.root.tally({interval.low, interval.to_end ? std::nullopt : std::optional(interval.high)});
   };
-  for (const Compare& compare : request.compare) add(compare.key, compare.range_end, UINT64_MAX);
-  for (const auto* const ops : {&request.success, &request.failure}) {
-    for (const RequestOp& op : *ops) {
-      const auto& range = std::get<RangeRequest>(op);
-      cost.visits += opening_visits(view, range);
-      if (!range.count_only)
-        add(range.key, range.range_end, range.limit > 0 ? static_cast<uint64_t>(range.limit) : UINT64_MAX);
+  AnswerCost compares;
+  (void)visit_parts(request, [&](const auto& part, size_t) -> Status {
+    if constexpr (std::is_same_v<std::decay_t<decltype(part)>, Compare>) {
+      compares.visits += tally(part.key, part.range_end).count;
     }
-  }
-  return cost;
-}
-
-Status run_read_txn(const StoreView& view, const TxnRequest& request, HeaderValues header, std::string& out) {
-  CAIRN_TRY(const std::vector<bool> path, choose_path(view, request));
-  Run run{.begin = &view, .path = &path};
-  CAIRN_CHECK(run.validate(request));
-  run.at = 0;
-  header.revision = view.revision;
-  Nesting nesting(out);
-  CAIRN_CHECK(run.execute(request, header, out, nesting));
-  nesting.finish();
-  return {};
+    return {};
+  });
+  const auto of_op = [&](const RequestOp& op) -> AnswerCost {
+    AnswerCost cost{.visits = 1};
+    if (const auto* const range = std::get_if<RangeRequest>(&op)) {
+      cost.visits += opening_visits(view, *range);
+      cost.sorting_bytes = sorting_bytes(view, *range);
+      if (range->count_only) return cost;
+      const Tally keys = tally(range->key, range->range_end);
+      const bool is_limited = range->limit > 0 && static_cast<uint64_t>(range->limit) < keys.count;
+      cost.shown = 1;
+      cost.bytes =
+          is_limited ? keys.framed_bytes / keys.count * static_cast<uint64_t>(range->limit) : keys.framed_bytes;
+    } else if (const auto* const put = std::get_if<PutRequest>(&op)) {
+      cost.shown = put->prev_kv ? 1 : 0;
+    } else if (const auto* const deletion = std::get_if<DeleteRangeRequest>(&op); deletion && deletion->prev_kv) {
+      cost.shown = 1;
+      cost.bytes = tally(deletion->key, deletion->range_end).framed_bytes;
+    }
+    return cost;
+  };
+  const auto larger = [](const AnswerCost& a, const AnswerCost& b) {
+    return AnswerCost{std::max(a.visits, b.visits), std::max(a.shown, b.shown), std::max(a.bytes, b.bytes),
+                      std::max(a.sorting_bytes, b.sorting_bytes)};
+  };
+  return compares + dearer_branch<AnswerCost>(request, of_op, larger);
 }
 
 Status run_write_txn(Store& store, const TxnRequest& request, const LeaseExists& lease_exists, HeaderValues header,

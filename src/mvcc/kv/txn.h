@@ -48,17 +48,20 @@ void append_header(std::string& out, const HeaderValues& header);
 [[nodiscard]] size_t header_size(const HeaderValues& header);
 char* put_header(char* to, const HeaderValues& header);
 
-// What a transaction that only reads will take, from the index alone: entries looked at and bytes read.
-struct ReadCost {
+// What answering a transaction takes at most, from the index alone: entries looked at before the answer begins,
+// operations that show records, bytes of those that show intervals (single keys are not looked up), and memory for
+// lists that are sorted. Of branches of which one runs, the larger of each number.
+struct AnswerCost {
   uint64_t visits = 0;
+  uint64_t shown = 0;
   uint64_t bytes = 0;
-};
-[[nodiscard]] ReadCost read_cost(const StoreView& view, const TxnRequest& request);
+  uint64_t sorting_bytes = 0;
 
-// Reads only. Appends the encoded TxnResponse to `out`.
-//   errors: future_rev, compacted, kDataLoss
-[[nodiscard]] Status run_read_txn(const StoreView& view, const TxnRequest& request, HeaderValues header,
-                                  std::string& out);
+  friend AnswerCost operator+(const AnswerCost& a, const AnswerCost& b) {
+    return {a.visits + b.visits, a.shown + b.shown, a.bytes + b.bytes, a.sorting_bytes + b.sorting_bytes};
+  }
+};
+[[nodiscard]] AnswerCost answer_cost(const StoreView& view, const TxnRequest& request);
 
 // Whether a lease exists, asked when a put names one.
 using LeaseExists = std::function<bool(int64_t)>;

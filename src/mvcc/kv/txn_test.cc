@@ -57,12 +57,12 @@ TEST_F(TxnTest, UnknownResultIsTrueAndUnknownTargetIsEqual) {
   compare->set_version(77);
   compare->set_result(static_cast<etcdserverpb::Compare::CompareResult>(9));
   std::string bytes;
-  ASSERT_TRUE(run_read_txn(store_.view(), DecodedTxn(request).request, {}, bytes));
+  ASSERT_TRUE(test::run_read_txn(store_.view(), DecodedTxn(request).request, bytes));
   EXPECT_NE(bytes.find(std::string("\x10\x01", 2)), std::string::npos) << "succeeded";
   compare->set_result(etcdserverpb::Compare::GREATER);
   compare->set_target(static_cast<etcdserverpb::Compare::CompareTarget>(9));
   bytes.clear();
-  ASSERT_TRUE(run_read_txn(store_.view(), DecodedTxn(request).request, {}, bytes));
+  ASSERT_TRUE(test::run_read_txn(store_.view(), DecodedTxn(request).request, bytes));
   EXPECT_EQ(bytes.find(std::string("\x10\x01", 2)), std::string::npos) << "equal is not greater";
 }
 

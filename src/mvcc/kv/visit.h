@@ -82,21 +82,25 @@ void visit_touches(const TxnRequest& request, Visit&& visit) {
   });
 }
 
-// The sum of `of(op)` over the operations that run at most: of each transaction the branch that comes to more. `of` is
-// not asked about nested transactions. `Sum` has + and <, and begins as Sum{}.
-template <class Sum, class Of>
-[[nodiscard]] Sum dearer_branch(const TxnRequest& txn, const Of& of) {
+// The sum of `of(op)` over the operations that run at most: of each transaction the branch that comes to more, as
+// `larger(a, b)` says. `of` is not asked about nested transactions. `Sum` has +, and begins as Sum{}.
+struct Larger {
+  template <class Sum>
+  Sum operator()(const Sum& a, const Sum& b) const {
+    return a < b ? b : a;
+  }
+};
+template <class Sum, class Of, class Max = Larger>
+[[nodiscard]] Sum dearer_branch(const TxnRequest& txn, const Of& of, const Max& larger = {}) {
   const auto branch_sum = [&](const std::vector<RequestOp>& ops) {
     Sum sum{};
     for (const RequestOp& op : ops) {
       const TxnRequest* const nested = txn_of(op);
-      sum = sum + (nested != nullptr ? dearer_branch<Sum>(*nested, of) : of(op));
+      sum = sum + (nested != nullptr ? dearer_branch<Sum>(*nested, of, larger) : of(op));
     }
     return sum;
   };
-  const Sum success = branch_sum(txn.success);
-  const Sum failure = branch_sum(txn.failure);
-  return success < failure ? failure : success;
+  return larger(branch_sum(txn.success), branch_sum(txn.failure));
 }
 
 }  // namespace cairn::mvcc

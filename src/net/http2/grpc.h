@@ -71,6 +71,8 @@ class Call {
   [[nodiscard]] virtual EventLoop& loop() const = 0;
   // "127.0.0.1:50000"
   [[nodiscard]] virtual std::string peer_address() const = 0;
+  // Names the connection among those that live: whose turn it is, where connections take turns.
+  [[nodiscard]] virtual uint64_t connection() const = 0;
   // Request metadata by lower-case name; nullopt when absent.
   [[nodiscard]] virtual std::optional<std::string_view> metadata(std::string_view name) const = 0;
   // Monotonic nanoseconds, from grpc-timeout; nullopt: none. At the deadline the call is ended by itself with

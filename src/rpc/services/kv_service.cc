@@ -3,122 +3,50 @@
 #include "base/errors.h"
 #include "member/quota.h"
 #include "member/requests.h"
+#include "mvcc/kv/answer.h"
 #include "mvcc/kv/range.h"
 #include "mvcc/kv/txn.h"
 #include "mvcc/kv/visit.h"
-#include "rpc/one_request.h"
+#include "rpc/handler.h"
 #include "rpc/range_call.h"
 #include "rpc/unmarshal.h"
-#include "rpc/workers.h"
 
 namespace cairn::rpc {
 namespace {
-
-// What is longer is a worker's.
-constexpr uint64_t kInlineVisitsMax = 1000;
-constexpr uint64_t kInlineBytesMax = 256 << 10;
-
-class UnaryHandler : public net::CallHandler {
- public:
-  explicit UnaryHandler(Context& context) : context_(context) {}
-  void on_end(net::Call& call) override { context_.forget(call.id()); }
-
- protected:
-  Context& context_;
-};
-
-// A key in the published state, without a list, a producer or a pin: `reply` gets the response's bytes.
-//   errors: future_rev, compacted, kDataLoss
-template <class Reply>
-Status read_single_key(const member::PublishedDomain::Guard& state, const member::Node& node,
-                       const mvcc::RangeRequest& request, int64_t revision, const Reply& reply) {
-  CAIRN_TRY(const auto record, mvcc::find_record(state->kv, request.key, revision));
-  const mvcc::HeaderValues header = response_header(*state, node, state->kv.revision);
-  const std::string_view kv = record ? *record : std::string_view{};
-  constexpr size_t kOverheadMax = 96;  // header, framing of the record, count
-  char small[1024];
-  std::string large;
-  char* begin = small;
-  if (kv.size() + kOverheadMax > sizeof small) {
-    large.resize(kv.size() + kOverheadMax);
-    begin = large.data();
-  }
-  char* to = mvcc::put_header(begin, header);
-  if (record) {
-    to = wire::put_bytes_field(to, 2, kv);
-    to = wire::put_varint_field(to, 4, 1);
-  }
-  reply(std::string_view{begin, static_cast<size_t>(to - begin)});
-  return {};
-}
-
-void fail_range(net::Call& call, Context& context, const Error& error) {
-  context.count_failed_range();
-  finish_with(call, error);
-}
-
-void answer_single_key(net::Call& call, Context& context, const mvcc::RangeRequest& request, std::string_view message) {
-  const auto state = context.enter();
-  const auto revision = mvcc::check_range_revision(request.revision, state->kv, false);
-  if (!revision) return fail_range(call, context, revision.error());
-  if (context.careful() && !mvcc::is_record_resident(state->kv, request.key, *revision)) {
-    context.residency().note_miss();
-    return context.answer_elsewhere(
-        call,
-        [&node = context.node(),
-         bytes = std::string(message)](member::PublishedDomain::Reader& reader) -> Result<std::string> {
-          const auto now = reader.enter();
-          const mvcc::RangeRequest again = *mvcc::decode_range(bytes);
-          CAIRN_TRY(const int64_t at, mvcc::check_range_revision(again.revision, now->kv, false));
-          std::string out;
-          CAIRN_CHECK(read_single_key(now, node, again, at, [&](std::string_view response) { out = response; }));
-          return out;
-        });
-  }
-  const Status read = read_single_key(state, context.node(), request, *revision,
-                                      [&](std::string_view response) { call.reply(response); });
-  if (!read) finish_with(call, read.error());
-}
 
 bool is_single_key(const mvcc::RangeRequest& r) {
   return r.range_end.empty() && !r.keys_only && !r.count_only && r.min_mod_revision == 0 && r.max_mod_revision == 0 &&
          r.min_create_revision == 0 && r.max_create_revision == 0;
 }
 
-class RangeHandler final : public UnaryHandler {
+class RangeHandler final : public OneRequestHandler {
  public:
-  RangeHandler(Context& context, bool streams) : UnaryHandler(context), streams_(streams) {}
+  using OneRequestHandler::OneRequestHandler;
 
-  Takes takes() const override { return streams_ ? Takes::kOneForStream : Takes::kOne; }
-  void on_message(net::Call& call, std::string_view message) override {
-    streams_ ? request_.take(call, message) : begin(call, message);
-  }
-  void on_half_close(net::Call& call) override {
-    if (const std::string* const request = request_.get(); request != nullptr) begin(call, *request);
-  }
   void on_writable(net::Call& call) override {
     if (streamer_) pump(call);
   }
 
  private:
-  void begin(net::Call& call, std::string_view message) {
+  [[nodiscard]] bool streams() const { return method().kind == Method::Kind::kServerStream; }
+
+  void on_request(net::Call& call, std::string_view message) override {
     context_.count_range();
     const auto request = mvcc::decode_range(message);
-    if (!request) return finish_with(call, unmarshal_error(streams_ ? Answer::kStream : Answer::kOne));
+    if (!request) return finish_with(call, unmarshal_error(streams() ? Answer::kStream : Answer::kOne));
     if (const auto checked = check(*request); !checked) return finish_with(call, checked.error());
     {
-      const auto state = context_.enter();  // read from as well
+      const auto state = context_.enter();  // for what is read as well
       if (request->serializable || state->reads_alone) return run(call, *request, message);
     }
-    message_ = message;
-    context_.when_linearizable(call, [this](net::Call& later, const Error* error) {
-      error != nullptr ? finish_with(later, *error) : run(later, *mvcc::decode_range(message_), message_);
+    context_.when_linearizable(call, [this, bytes = std::string(message)](net::Call& later, const Error* error) {
+      error != nullptr ? finish_with(later, *error) : run(later, *mvcc::decode_range(bytes), bytes);
     });
   }
 
   [[nodiscard]] Status check(const mvcc::RangeRequest& request) const {
     CAIRN_CHECK(mvcc::check_range(request));
-    if (!streams_) return {};
+    if (!streams()) return {};
     // compat: without an order any target passes, as in etcd. What is sent is then the unary answer; etcd sorts chunk
     // by chunk and goes on behind whatever key stands last, so that beyond ten keys some come twice and some never.
     const bool is_key_ascend =
@@ -134,46 +62,93 @@ class RangeHandler final : public UnaryHandler {
   }
 
   void run(net::Call& call, const mvcc::RangeRequest& request, std::string_view message) {
-    if (!streams_ && is_single_key(request)) return answer_single_key(call, context_, request, message);
-    const bool from_index = request.count_only;
-    if (from_index || !context_.careful()) {
-      const auto state = context_.enter();
-      if (mvcc::opening_visits(state->kv, request) <= kInlineVisitsMax) {
-        auto range = open_range(state, context_.node(), request);
-        return range ? send(call, *std::move(range)) : fail_range(call, context_, range.error());
-      }
+    if (!streams() && is_single_key(request)) return run_single_key(call, request, message);
+    const auto state = context_.enter();
+    const uint64_t visits = mvcc::opening_visits(state->kv, request);
+    const bool careful = context_.careful();
+    if (visits <= kInlineVisitsMax && (request.count_only || !careful)) {
+      auto range = open_range(state, context_.node(), request);
+      return range ? send(call, state, *std::move(range)) : fail_range(call, range.error());
     }
-    // The walk happens elsewhere, and what is short is built there too; the call is found again by its id.
-    struct Opened {
-      OpenRange range;
-      std::string whole;  // "": sent in pieces
-    };
-    const auto open = [streams = streams_, &node = context_.node(),
-                       bytes = std::string(message)](member::PublishedDomain::Reader& reader) -> Result<Opened> {
-      const auto state = reader.enter();
-      Opened opened;
-      CAIRN_TRY(opened.range, open_range(state, node, *mvcc::decode_range(bytes)));
-      if (streams || response_size(opened.range) > kWholeBytesMax) return opened;
-      CAIRN_TRY(opened.whole, whole_response(state, std::move(opened.range)));
-      return opened;
-    };
-    const bool taken = context_.workers().run(Workers::Kind::kReader, [id = call.id(), &loop = call.loop(), self = this,
-                                                                       open](member::PublishedDomain::Reader& reader) {
-      auto opened = std::make_shared<Result<Opened>>(open(reader));
-      loop.post([id, &loop, self, opened] {
-        net::Call* const later = loop.find(id);
-        if (later == nullptr) return;
-        if (!*opened) return fail_range(*later, self->context_, opened->error());
-        if (!(*opened)->whole.empty()) return later->reply((*opened)->whole);
-        self->send(*later, std::move((*opened)->range));
-      });
-    });
-    if (!taken) finish_with(call, errors::request_too_many_requests());
+    if (!context_.admit(call, mvcc::sorting_bytes(state->kv, request))) return;
+    open_elsewhere(call, lane_of(visits, careful), message);
   }
 
-  void send(net::Call& call, OpenRange range) {
-    if (!streams_) return send_range(call, context_, std::move(range));
-    context_.watch_reader(call, /*ages=*/true);
+  void fail_range(net::Call& call, const Error& error) {
+    context_.count_failed_range();
+    finish_with(call, error);
+  }
+
+  // A value that is large, or not in memory, is an answer like that of a list.
+  void run_single_key(net::Call& call, const mvcc::RangeRequest& request, std::string_view message) {
+    const auto state = context_.enter();
+    const auto revision = mvcc::check_range_revision(request.revision, state->kv, false);
+    if (!revision) return fail_range(call, revision.error());
+    if (context_.careful() && !mvcc::is_record_resident(state->kv, request.key, *revision)) {
+      context_.residency().note_miss();
+      return open_elsewhere(call, Workers::Lane::kShort, message);
+    }
+    const auto record = mvcc::find_record(state->kv, request.key, *revision);
+    if (!record) return fail_range(call, record.error());
+    if (*record && (*record)->size() > kWholeBytesMax) {
+      auto range = open_range(state, context_.node(), request);
+      return range ? send(call, state, *std::move(range)) : fail_range(call, range.error());
+    }
+    const mvcc::HeaderValues header = response_header(*state, context_.node(), state->kv.revision);
+    answer_single_key(call, header, *record);
+  }
+
+  // Without a list, a producer or a pin.
+  static void answer_single_key(net::Call& call, const mvcc::HeaderValues& header,
+                                std::optional<std::string_view> record) {
+    constexpr size_t kOverheadMax = 96;  // header, framing of the record, count
+    constexpr size_t kSmallMax = 1024;
+    char small[kSmallMax];
+    std::string large;
+    char* begin = small;
+    if (record && record->size() + kOverheadMax > kSmallMax) {
+      large.resize(record->size() + kOverheadMax);
+      begin = large.data();
+    }
+    char* to = mvcc::put_header(begin, header);
+    if (record) {
+      to = wire::put_bytes_field(to, 2, *record);
+      to = wire::put_varint_field(to, 4, 1);
+    }
+    call.reply({begin, static_cast<size_t>(to - begin)});
+  }
+
+  // The walk happens on a worker, and what is short is built there too.
+  void open_elsewhere(net::Call& call, Workers::Lane lane, std::string_view message) {
+    struct Opened {
+      OpenRange range;  // when it streams
+      MadeAnswer made;
+    };
+    const auto open = [streams = streams(), &node = context_.node(),
+                       bytes = std::string(message)](const Context::Slice& slice) -> Result<Opened> {
+      const auto state = slice.reader.enter();
+      const auto wanted = [&] { return slice.wanted.load(std::memory_order_relaxed); };
+      Opened opened;
+      CAIRN_TRY(opened.range, open_range(state, node, *mvcc::decode_range(bytes), wanted));
+      if (streams) return opened;
+      CAIRN_TRY(opened.made, make_answer(state, std::move(opened.range)));
+      return opened;
+    };
+    context_.offload(
+        call, lane, [open](const Context::Slice& slice) { return std::optional<Result<Opened>>(open(slice)); },
+        [this](net::Call& later, Result<Opened> opened) {
+          if (!opened) return fail_range(later, opened.error());
+          streams() ? stream(later, std::move(opened->range)) : send_answer(later, context_, std::move(opened->made));
+        });
+  }
+
+  void send(net::Call& call, const member::PublishedDomain::Guard& state, OpenRange range) {
+    if (streams()) return stream(call, std::move(range));
+    auto made = make_answer(state, std::move(range));
+    made ? send_answer(call, context_, *std::move(made)) : finish_with(call, made.error());
+  }
+  void stream(net::Call& call, OpenRange range) {
+    context_.watch_reader(call);
     streamer_.emplace(std::move(range), context_.limits().request_bytes_max);
     pump(call);
   }
@@ -181,9 +156,6 @@ class RangeHandler final : public UnaryHandler {
     if (streamer_->pump(call, context_, [this](net::Call& later) { pump(later); })) streamer_.reset();
   }
 
-  bool streams_;
-  OneRequest request_;  // when it streams
-  std::string message_;
   std::optional<RangeStreamer> streamer_;
 };
 
@@ -208,10 +180,24 @@ mvcc::DeleteCount count_deletes(const mvcc::IndexRoot& root, const mvcc::TxnRequ
   });
 }
 
-class PutHandler final : public UnaryHandler {
+// Whether a write may be answered with so many bytes of records, which are built at one go when it is applied. Refused
+// before it goes to the log.
+bool admit_answer(net::Call& call, Context& context, uint64_t bytes) {
+  // compat: etcd carries it out, builds the answer, and then says the same.
+  if (bytes > INT32_MAX) {
+    call.finish(Code::kResourceExhausted,
+                fmt::format("grpc: trying to send message larger than max ({} vs. {})", bytes, INT32_MAX));
+    return false;
+  }
+  return context.admit(call, bytes);
+}
+
+class PutHandler final : public OneRequestHandler {
  public:
-  using UnaryHandler::UnaryHandler;
-  void on_message(net::Call& call, std::string_view message) override {
+  using OneRequestHandler::OneRequestHandler;
+
+ private:
+  void on_request(net::Call& call, std::string_view message) override {
     const auto request = mvcc::decode_put(message);
     if (!request) return finish_with(call, unmarshal_error());
     const auto state = context_.enter();  // once for all that looks at it below
@@ -219,101 +205,115 @@ class PutHandler final : public UnaryHandler {
     const uint64_t cost = member::put_cost(request->key.size(), request->value.size());
     if (!within_quota(call, context_, cost)) return;
     if (const auto checked = mvcc::check_put(*request); !checked) return finish_with(call, checked.error());
-    context_.propose(call, member::RequestKind::kPut, message, Context::Wait::kApplied, cost);
+    if (request->prev_kv && !admit_answer(call, context_, 0)) return;
+    context_.propose(call, member::RequestKind::kPut, message, {.space = cost});
   }
 };
 
-class DeleteRangeHandler final : public UnaryHandler {
+class DeleteRangeHandler final : public OneRequestHandler {
  public:
-  using UnaryHandler::UnaryHandler;
-  void on_message(net::Call& call, std::string_view message) override {
+  using OneRequestHandler::OneRequestHandler;
+
+ private:
+  void on_request(net::Call& call, std::string_view message) override {
     const auto request = mvcc::decode_delete_range(message);
     if (!request) return finish_with(call, unmarshal_error());
     if (const auto checked = mvcc::check_delete_range(*request); !checked) return finish_with(call, checked.error());
-    if (!request->range_end.empty()) {
-      const mvcc::KeyInterval interval = mvcc::KeyInterval::of(request->key, request->range_end);
-      if (!context_.node().admit_deletes(mvcc::count_deletes(context_.enter()->kv.root, interval))) {
-        return finish_with(call, errors::no_space());
-      }
+    const auto state = context_.enter();
+    const mvcc::KeyInterval interval = mvcc::KeyInterval::of(request->key, request->range_end);
+    if (!interval.single && !context_.node().admit_deletes(mvcc::count_deletes(state->kv.root, interval))) {
+      return finish_with(call, errors::no_space());
     }
+    if (request->prev_kv && !admit_answer(call, context_, mvcc::tally(state->kv.root, interval).framed_bytes)) return;
     context_.propose(call, member::RequestKind::kDeleteRange, message);
   }
 };
 
-class CompactHandler final : public UnaryHandler {
+class CompactHandler final : public OneRequestHandler {
  public:
-  using UnaryHandler::UnaryHandler;
-  void on_message(net::Call& call, std::string_view message) override {
+  using OneRequestHandler::OneRequestHandler;
+
+ private:
+  void on_request(net::Call& call, std::string_view message) override {
     const auto request = mvcc::decode_compaction(message);
     if (!request) return finish_with(call, unmarshal_error());
     context_.propose(call, member::RequestKind::kCompaction, message,
-                     request->physical ? Context::Wait::kLonger : Context::Wait::kApplied);
+                     {.until = request->physical ? AskWait::kLonger : AskWait::kApplied});
   }
 };
 
-class TxnHandler final : public UnaryHandler {
+class TxnHandler final : public OneRequestHandler {
  public:
-  using UnaryHandler::UnaryHandler;
-  void on_message(net::Call& call, std::string_view message) override {
+  using OneRequestHandler::OneRequestHandler;
+
+ private:
+  void on_request(net::Call& call, std::string_view message) override {
     mvcc::TxnRequest& request = context_.scratch_txn();
     std::string anew;
     const auto body = mvcc::decode_txn(message, mvcc::TxnSource::kClient, request, anew);
     if (!body) return finish_with(call, unmarshal_error());
     const auto state = context_.enter();  // once for all that looks at it below
-    const uint64_t cost = member::txn_cost(request);
-    if (!within_quota(call, context_, cost)) return;
+    const uint64_t space = member::txn_cost(request);
+    if (!within_quota(call, context_, space)) return;
     if (const auto checked = mvcc::check_txn(request, context_.limits().txn_ops_max); !checked) {
       return finish_with(call, checked.error());
     }
-    if (!mvcc::is_read_only(request)) {
-      if (!context_.node().admit_deletes(count_deletes(state->kv.root, request))) {
-        return finish_with(call, errors::no_space());
-      }
-      return context_.propose(call, member::RequestKind::kTxn, *body, Context::Wait::kApplied, cost);
-    }
-    if (mvcc::is_serializable(request)) return run(call, request, *body);
-    message_ = *body;
-    context_.when_linearizable(call, [this](net::Call& later, const Error* error) {
+    if (!mvcc::is_read_only(request)) return write(call, request, *body, space);
+    if (mvcc::is_serializable(request) || state->reads_alone) return read(call, request, *body);
+    context_.when_linearizable(call, [this, bytes = std::string(*body)](net::Call& later, const Error* error) {
       if (error != nullptr) return finish_with(later, *error);
       mvcc::TxnRequest& again = context_.scratch_txn();
-      decode_again(message_, again);
-      run(later, again, message_);
+      decode_again(bytes, again);
+      read(later, again, bytes);
     });
   }
 
- private:
+  void write(net::Call& call, const mvcc::TxnRequest& request, std::string_view body, uint64_t space) {
+    const auto state = context_.enter();
+    if (!context_.node().admit_deletes(count_deletes(state->kv.root, request))) {
+      return finish_with(call, errors::no_space());
+    }
+    const mvcc::AnswerCost cost = mvcc::answer_cost(state->kv, request);
+    if (cost.shown > 0 && !admit_answer(call, context_, cost.bytes)) return;
+    context_.propose(call, member::RequestKind::kTxn, body, {.space = space});
+  }
+
+  void read(net::Call& call, const mvcc::TxnRequest& request, std::string_view body) {
+    const auto state = context_.enter();
+    const mvcc::AnswerCost cost = mvcc::answer_cost(state->kv, request);
+    const bool careful = context_.careful();
+    if (!careful && cost.visits <= kInlineVisitsMax) {
+      auto made = open_read(state, context_.node(), request, {});
+      return made ? send_answer(call, context_, *std::move(made)) : finish_with(call, made.error());
+    }
+    if (!context_.admit(call, cost.sorting_bytes)) return;
+    const auto open = [&node = context_.node(),
+                       bytes = std::string(body)](const Context::Slice& slice) -> Result<MadeAnswer> {
+      mvcc::TxnRequest again;
+      decode_again(bytes, again);
+      return open_read(slice.reader.enter(), node, again, [&] { return slice.wanted.load(std::memory_order_relaxed); });
+    };
+    context_.offload(
+        call, lane_of(cost.visits, careful),
+        [open](const Context::Slice& slice) { return std::optional<Result<MadeAnswer>>(open(slice)); },
+        [this](net::Call& later, Result<MadeAnswer> made) {
+          made ? send_answer(later, context_, *std::move(made)) : finish_with(later, made.error());
+        });
+  }
+
+  static Result<MadeAnswer> open_read(const member::PublishedDomain::Guard& state, const member::Node& node,
+                                      const mvcc::TxnRequest& request, const mvcc::Wanted& wanted) {
+    int64_t lowest_revision = 0;
+    CAIRN_TRY(auto answer,
+              mvcc::open_read_txn(state->kv, request, response_header(*state, node, 0), lowest_revision, wanted));
+    return make_answer(state, std::move(answer), lowest_revision);
+  }
+
   // What was decoded before, and is plain.
   static void decode_again(std::string_view bytes, mvcc::TxnRequest& out) {
     std::string none;
     (void)mvcc::decode_txn(bytes, mvcc::TxnSource::kLog, out, none);
   }
-
-  void run(net::Call& call, const mvcc::TxnRequest& request, std::string_view message) {
-    if (!context_.careful()) {
-      const auto state = context_.enter();
-      const mvcc::ReadCost cost = mvcc::read_cost(state->kv, request);
-      if (cost.visits <= kInlineVisitsMax && cost.bytes <= kInlineBytesMax) {
-        const Result<std::string> response = read(state, context_.node(), request);
-        return response ? call.reply(*response) : finish_with(call, response.error());
-      }
-    }
-    context_.answer_elsewhere(call,
-                              [&node = context_.node(), bytes = std::string(message)](
-                                  member::PublishedDomain::Reader& reader) -> Result<std::string> {
-                                mvcc::TxnRequest again;
-                                decode_again(bytes, again);
-                                return read(reader.enter(), node, again);
-                              });
-  }
-
-  static Result<std::string> read(const member::PublishedDomain::Guard& state, const member::Node& node,
-                                  const mvcc::TxnRequest& request) {
-    std::string response;
-    CAIRN_CHECK(mvcc::run_read_txn(state->kv, request, response_header(*state, node, 0), response));
-    return response;
-  }
-
-  std::string message_;
 };
 
 }  // namespace
@@ -322,14 +322,23 @@ mvcc::HeaderValues response_header(const member::Published& state, const member:
   return {node.cluster_id(), node.member_id(), revision, state.leader.term.value};
 }
 
-std::unique_ptr<net::CallHandler> make_kv_handler(std::string_view method, Context& context) {
-  if (method == "Put") return std::make_unique<PutHandler>(context);
-  if (method == "Range") return std::make_unique<RangeHandler>(context, false);
-  if (method == "Txn") return std::make_unique<TxnHandler>(context);
-  if (method == "DeleteRange") return std::make_unique<DeleteRangeHandler>(context);
-  if (method == "Compact") return std::make_unique<CompactHandler>(context);
-  if (method == "RangeStream") return std::make_unique<RangeHandler>(context, true);
-  return nullptr;
+std::unique_ptr<net::CallHandler> make_range(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<RangeHandler>(context, method, caller);
+}
+std::unique_ptr<net::CallHandler> make_range_stream(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<RangeHandler>(context, method, caller);
+}
+std::unique_ptr<net::CallHandler> make_put(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<PutHandler>(context, method, caller);
+}
+std::unique_ptr<net::CallHandler> make_delete_range(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<DeleteRangeHandler>(context, method, caller);
+}
+std::unique_ptr<net::CallHandler> make_txn(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<TxnHandler>(context, method, caller);
+}
+std::unique_ptr<net::CallHandler> make_compact(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<CompactHandler>(context, method, caller);
 }
 
 }  // namespace cairn::rpc

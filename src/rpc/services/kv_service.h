@@ -1,16 +1,18 @@
 // rpc/services/kv_service.h: etcdserverpb.KV: Range, RangeStream, Put, DeleteRange, Txn, Compact.
 #pragma once
 
-#include <memory>
-#include <string_view>
-
-#include "net/http2/grpc.h"
+#include "mvcc/kv/txn.h"
 #include "rpc/context.h"
+#include "rpc/methods.h"
 
 namespace cairn::rpc {
 
-// Null when there is no such method.
-[[nodiscard]] std::unique_ptr<net::CallHandler> make_kv_handler(std::string_view method, Context& context);
+Maker make_range;
+Maker make_range_stream;
+Maker make_put;
+Maker make_delete_range;
+Maker make_txn;
+Maker make_compact;
 
 // The header of an answer at `revision`.
 [[nodiscard]] mvcc::HeaderValues response_header(const member::Published& state, const member::Node& node,

@@ -3,6 +3,7 @@
 #include "base/errors.h"
 #include "cluster/versions.h"
 #include "proto/raft_internal.pb.h"
+#include "rpc/handler.h"
 #include "rpc/services/kv_service.h"
 #include "rpc/services/state_service.h"
 #include "rpc/unmarshal.h"
@@ -19,19 +20,12 @@ std::string alarm_text(const member::Alarm& alarm) {
   return out + fmt::format("{}alarm:{}", out.empty() ? "" : " ", name.empty() ? std::to_string(alarm.type) : name);
 }
 
-class Handler : public net::CallHandler {
+class StatusHandler final : public OneRequestHandler {
  public:
-  explicit Handler(Context& context) : context_(context) {}
-  void on_end(net::Call& call) override { context_.forget(call.id()); }
+  using OneRequestHandler::OneRequestHandler;
 
- protected:
-  Context& context_;
-};
-
-class StatusHandler final : public Handler {
- public:
-  using Handler::Handler;
-  void on_message(net::Call& call, std::string_view message) override {
+ private:
+  void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::StatusRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
     const auto state = context_.enter();
@@ -55,10 +49,12 @@ class StatusHandler final : public Handler {
   }
 };
 
-class AlarmHandler final : public Handler {
+class AlarmHandler final : public OneRequestHandler {
  public:
-  using Handler::Handler;
-  void on_message(net::Call& call, std::string_view message) override {
+  using OneRequestHandler::OneRequestHandler;
+
+ private:
+  void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::InternalRaftRequest request;
     if (const Status parsed = unmarshal(message, *request.mutable_alarm()); !parsed) {
       return finish_with(call, parsed.error());
@@ -71,10 +67,11 @@ class AlarmHandler final : public Handler {
 
 }  // namespace
 
-std::unique_ptr<net::CallHandler> make_maintenance_handler(std::string_view method, Context& context) {
-  if (method == "Status") return std::make_unique<StatusHandler>(context);
-  if (method == "Alarm") return std::make_unique<AlarmHandler>(context);
-  return make_state_handler(method, context);
+std::unique_ptr<net::CallHandler> make_status(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<StatusHandler>(context, method, caller);
+}
+std::unique_ptr<net::CallHandler> make_alarm(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<AlarmHandler>(context, method, caller);
 }
 
 }  // namespace cairn::rpc

@@ -1,15 +1,11 @@
-// rpc/services/maintenance_service.h: etcdserverpb.Maintenance: Status, Alarm, HashKV, Hash, Snapshot.
+// rpc/services/maintenance_service.h: etcdserverpb.Maintenance: Status and Alarm.
 #pragma once
 
-#include <memory>
-#include <string_view>
-
-#include "net/http2/grpc.h"
-#include "rpc/context.h"
+#include "rpc/methods.h"
 
 namespace cairn::rpc {
 
-// Null when there is no such method in this build.
-[[nodiscard]] std::unique_ptr<net::CallHandler> make_maintenance_handler(std::string_view method, Context& context);
+Maker make_status;
+Maker make_alarm;
 
 }  // namespace cairn::rpc

@@ -3,13 +3,12 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
-#include <atomic>
 
 #include "base/crc32c.h"
 #include "base/errors.h"
 #include "mvcc/kv/hash.h"
 #include "proto/rpc.pb.h"
-#include "rpc/one_request.h"
+#include "rpc/handler.h"
 #include "rpc/services/kv_service.h"
 #include "rpc/unmarshal.h"
 
@@ -31,51 +30,29 @@ class Job {
   // On the worker: the next slice; the answer when it was the last.
   virtual Result<std::optional<std::string>> step(Reader& reader) = 0;
 
-  std::atomic<bool> wanted{true};  // somebody waits for it
-
  private:
   metrics::Held held_;
 };
 
-struct JobRun {
-  std::shared_ptr<Job> job;
-  Workers& workers;
-  net::EventLoop& loop;
-  net::CallId call;
-
-  void operator()(Reader& reader) const {
-    if (!job->wanted.load(std::memory_order_relaxed)) return;
-    auto made = std::make_shared<Result<std::optional<std::string>>>(job->step(reader));
-    if (*made && !**made) return workers.go_on(Workers::Kind::kBackground, *this);
-    loop.post([&from = loop, id = call, made] {
-      net::Call* const later = from.find(id);
-      if (later == nullptr) return;
-      *made ? later->reply(***made) : finish_with(*later, made->error());
-    });
-  }
-};
-
 // A unary call that a job answers.
-class JobHandler : public net::CallHandler {
+class JobHandler : public OneRequestHandler {
  public:
-  explicit JobHandler(Context& context) : context_(context) {}
-  void on_end(net::Call& call) override {
-    context_.forget(call.id());
-    if (job_ != nullptr) job_->wanted = false;
-  }
+  using OneRequestHandler::OneRequestHandler;
 
  protected:
   void start(net::Call& call, std::shared_ptr<Job> job) {
-    job_ = std::move(job);
-    Workers& workers = context_.workers();
-    if (!workers.run(Workers::Kind::kBackground, JobRun{job_, workers, call.loop(), call.id()})) {
-      finish_with(call, errors::request_too_many_requests());
-    }
+    context_.offload(
+        call, Workers::Lane::kBackground,
+        [job = std::move(job)](const Context::Slice& slice) -> std::optional<Result<std::string>> {
+          auto made = job->step(slice.reader);
+          if (!made) return std::unexpected(made.error());
+          if (!*made) return std::nullopt;
+          return std::move(**made);
+        },
+        [](net::Call& later, const Result<std::string>& made) {
+          made ? later.reply(*made) : finish_with(later, made.error());
+        });
   }
-  Context& context_;
-
- private:
-  std::shared_ptr<Job> job_;
 };
 
 class HashKvJob final : public Job {
@@ -121,7 +98,9 @@ class HashKvJob final : public Job {
 class HashKvHandler final : public JobHandler {
  public:
   using JobHandler::JobHandler;
-  void on_message(net::Call& call, std::string_view message) override {
+
+ private:
+  void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::HashKVRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
     start(call, std::make_shared<HashKvJob>(context_.node(), request.revision(), context_.metrics()));
@@ -179,7 +158,9 @@ class HashJob final : public Job {
 class HashHandler final : public JobHandler {
  public:
   using JobHandler::JobHandler;
-  void on_message(net::Call& call, std::string_view message) override {
+
+ private:
+  void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::HashRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
     context_.when_committed(call, [this](net::Call& later, const Error* error) {
@@ -226,8 +207,6 @@ class SnapshotJob {
     return slice;
   }
 
-  std::atomic<bool> wanted{true};
-
  private:
   Status begin(Reader& reader) {
     const auto state = reader.enter();
@@ -260,65 +239,51 @@ class SnapshotJob {
 };
 
 // While one slice is sent the next one is made.
-class SnapshotHandler final : public net::CallHandler {
+class SnapshotHandler final : public OneRequestHandler {
  public:
-  explicit SnapshotHandler(Context& context) : context_(context) {}
+  using OneRequestHandler::OneRequestHandler;
 
-  Takes takes() const override { return Takes::kOneForStream; }
-  void on_message(net::Call& call, std::string_view message) override { request_.take(call, message); }
-  void on_half_close(net::Call& call) override {
-    if (request_.get() == nullptr) return;
-    etcdserverpb::SnapshotRequest request;
-    if (const Status parsed = unmarshal(*request_.get(), request, Answer::kStream); !parsed) {
-      return finish_with(call, parsed.error());
-    }
-    context_.when_committed(call, [this](net::Call& later, const Error* error) {
-      if (error != nullptr) return finish_with(later, *error);
-      job_ = std::make_shared<SnapshotJob>(context_.node(), context_.metrics());
-      context_.watch_reader(later, /*ages=*/false);
-      if (!context_.workers().run(Workers::Kind::kBackground, next_slice(later))) {
-        finish_with(later, errors::request_too_many_requests());
-      }
-    });
-  }
   void on_writable(net::Call& call) override {
-    if (ready_) send(call, *std::exchange(ready_, nullptr));
-  }
-  void on_end(net::Call& call) override {
-    context_.forget(call.id());
-    if (job_ != nullptr) job_->wanted = false;
+    if (ready_) send(call, *std::exchange(ready_, std::nullopt));
   }
 
  private:
   using Made = Result<SnapshotJob::Slice>;
 
-  Workers::Task next_slice(net::Call& call) {
-    return [job = job_, &loop = call.loop(), id = call.id(), this](Reader& reader) {
-      if (!job->wanted.load(std::memory_order_relaxed)) return;
-      auto made = std::make_shared<Made>(job->step(reader));
-      loop.post([&loop, id, made, this] {
-        net::Call* const later = loop.find(id);  // while it lives, this does
-        if (later == nullptr) return;
-        if (!*made) return finish_with(*later, made->error());
-        if (later->queued_bytes() > kSnapshotQueuedBytesMax) {
-          ready_ = made;
-        } else {
-          send(*later, *made);
-        }
-      });
-    };
+  void on_request(net::Call& call, std::string_view message) override {
+    etcdserverpb::SnapshotRequest request;
+    if (const Status parsed = unmarshal(message, request, Answer::kStream); !parsed) {
+      return finish_with(call, parsed.error());
+    }
+    context_.when_committed(call, [this](net::Call& later, const Error* error) {
+      if (error != nullptr) return finish_with(later, *error);
+      job_ = std::make_shared<SnapshotJob>(context_.node(), context_.metrics());
+      make_slice(later, Context::Turn::kFirst);
+    });
   }
 
-  void send(net::Call& call, const Made& made) {
-    for (const std::string& message : made->messages) call.send(message);
-    if (made->last) return call.finish();
-    context_.workers().go_on(Workers::Kind::kBackground, next_slice(call));
+  void make_slice(net::Call& call, Context::Turn turn) {
+    context_.offload(
+        call, Workers::Lane::kBackground,
+        [job = job_](const Context::Slice& slice) { return std::optional<Made>(job->step(slice.reader)); },
+        [this](net::Call& later, Made made) {
+          if (!made) return finish_with(later, made.error());
+          if (later.queued_bytes() > kSnapshotQueuedBytesMax) {
+            ready_ = *std::move(made);
+          } else {
+            send(later, *made);
+          }
+        },
+        turn);
   }
 
-  Context& context_;
-  OneRequest request_;
+  void send(net::Call& call, const SnapshotJob::Slice& slice) {
+    for (const std::string& message : slice.messages) call.send(message);
+    slice.last ? call.finish() : make_slice(call, Context::Turn::kNext);
+  }
+
   std::shared_ptr<SnapshotJob> job_;
-  std::shared_ptr<Made> ready_;  // while the one before is sent
+  std::optional<SnapshotJob::Slice> ready_;  // while the one before is sent
 };
 
 }  // namespace
@@ -330,11 +295,14 @@ std::string with_header(const mvcc::HeaderValues& header, const google::protobuf
   return out;
 }
 
-std::unique_ptr<net::CallHandler> make_state_handler(std::string_view method, Context& context) {
-  if (method == "HashKV") return std::make_unique<HashKvHandler>(context);
-  if (method == "Hash") return std::make_unique<HashHandler>(context);
-  if (method == "Snapshot") return std::make_unique<SnapshotHandler>(context);
-  return nullptr;
+std::unique_ptr<net::CallHandler> make_hash(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<HashHandler>(context, method, caller);
+}
+std::unique_ptr<net::CallHandler> make_hash_kv(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<HashKvHandler>(context, method, caller);
+}
+std::unique_ptr<net::CallHandler> make_snapshot(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<SnapshotHandler>(context, method, caller);
 }
 
 }  // namespace cairn::rpc

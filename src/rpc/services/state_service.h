@@ -5,20 +5,18 @@
 // thread. A call that has ended is not worked for any more.
 #pragma once
 
-#include <memory>
 #include <string>
-#include <string_view>
 
 #include <google/protobuf/message_lite.h>
 
 #include "mvcc/kv/txn.h"
-#include "net/http2/grpc.h"
-#include "rpc/context.h"
+#include "rpc/methods.h"
 
 namespace cairn::rpc {
 
-// Null when it is none of them.
-[[nodiscard]] std::unique_ptr<net::CallHandler> make_state_handler(std::string_view method, Context& context);
+Maker make_hash;
+Maker make_hash_kv;
+Maker make_snapshot;
 
 // An answer: the header, and `message` without one.
 [[nodiscard]] std::string with_header(const mvcc::HeaderValues& header, const google::protobuf::MessageLite& message);
