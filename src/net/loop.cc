@@ -87,6 +87,7 @@ bool Loop::turn() {
 
 void Loop::end_turn() {
   counters_.turns.add();
+  inflated_in_turn_ = 0;
   if (turn_end_) turn_end_();
   flushing_.swap(to_flush_);
   for (size_t i = 0; i < flushing_.size(); ++i) flushing_[i]->flush();

@@ -63,6 +63,11 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   // The counters of a method the router knows.
   MethodCounters& method_counters(std::string_view path);
 
+  // Messages that come compressed take time that their size does not show, so a turn takes some of it and leaves the
+  // rest to the next: a call may inflate a message while this is true, and says afterwards how much came of it.
+  [[nodiscard]] bool may_inflate() const { return inflated_in_turn_ < kInflatedTurnBytes; }
+  void note_inflated(size_t bytes) { inflated_in_turn_ += bytes; }
+
   // Shared by all connections of the loop; used within one call.
   static constexpr size_t kReadBytes = 64 * 1024;
   char* read_buffer() { return read_buffer_.get(); }
@@ -80,6 +85,8 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   [[nodiscard]] uint64_t sum_everywhere(Counter LoopCounters::* which) const;
 
  private:
+  static constexpr size_t kInflatedTurnBytes = 256 << 10;
+
   struct MethodHash {
     using is_transparent = void;
     size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
@@ -106,6 +113,7 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   std::unique_ptr<char[]> read_buffer_;
   Output output_;
   int64_t now_ns_ = 0;
+  size_t inflated_in_turn_ = 0;
   bool draining_ = false;
   std::thread::id thread_;  // set once by run()
 

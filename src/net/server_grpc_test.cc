@@ -382,5 +382,40 @@ TEST(ServerGrpc, ManyOpenCallsWithinTheStreamLimit) {
   EXPECT_EQ(client.unary("/test.Svc/Echo", "x").code(), 0);
 }
 
+// Each of these messages is 2 KB that become more than 2 MB. One read brings them all; each turn of the loop takes one
+// or a few, so that others are served in between.
+TEST(ServerGrpc, CompressedMessagesAreSpreadOverTurns) {
+  TestServer server({.max_request_message_bytes = 2'000'000});
+  const std::string bomb = framed(*gzip(std::string(3'000'000, 'z')), true);
+  const std::string good = framed(*gzip(std::string(1'900'000, 'z')), true);
+  uint64_t length = 0;
+  server.router.add("/test.Svc/Length", [&](LambdaHandler& handler, Call&) {
+    handler.message = [&](Call&, std::string_view message) { length += message.size(); };
+    handler.half_close = [](Call& call) { call.reply("end"); };
+  });
+  TestClient client(server.start());
+  const uint64_t turns_before = server.server().stats().turns;
+  std::vector<int32_t> bombs;
+  for (int i = 0; i < 20; ++i) {
+    bombs.push_back(client.start("/test.Svc/Echo", {{"grpc-encoding", "gzip"}}));
+    client.send_bytes(bombs.back(), bomb);
+    client.half_close(bombs.back());
+  }
+  // Several messages and the end of one call wait behind each other.
+  const int32_t several = client.start("/test.Svc/Length", {{"grpc-encoding", "gzip"}});
+  client.send_bytes(several, good + good + framed("plain") + good);
+  client.half_close(several);
+  ASSERT_TRUE(client.pump_until([&] {
+    return client.stream(several).closed &&
+           std::all_of(bombs.begin(), bombs.end(), [&](int32_t id) { return client.stream(id).closed; });
+  }));
+  for (const int32_t id : bombs) {
+    EXPECT_EQ(client.stream(id).message(), "grpc: received message after decompression larger than max 2000000");
+  }
+  EXPECT_EQ(client.stream(several).messages(), std::vector<std::string>{"end"});
+  EXPECT_EQ(length, 3 * 1'900'000U + 5);
+  EXPECT_GE(server.server().stats().turns - turns_before, 20U);
+}
+
 }  // namespace
 }  // namespace cairn::net

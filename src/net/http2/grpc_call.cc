@@ -51,6 +51,7 @@ void GrpcCall::clear() {
   accounted_pending_ = 0;
   status_message_.clear();
   deframer_.reset(0);
+  waiting_.reset();
   queue_.reset();
 }
 
@@ -117,7 +118,7 @@ void GrpcCall::on_body(std::string_view bytes) {
   on_bytes(bytes);
   if (deframer_.pending_bytes() != accounted_pending_) account_pending();
   withheld_bytes_ += bytes.size();
-  if (queue_.queued_bytes() <= kHoldBytes || ended_) give_back();
+  if ((queue_.queued_bytes() <= kHoldBytes && waiting_ == nullptr) || ended_) give_back();
 }
 
 void GrpcCall::give_back() { session_->give_back(*this, std::exchange(withheld_bytes_, 0)); }
@@ -136,6 +137,10 @@ void GrpcCall::account_pending() {
 
 void GrpcCall::on_bytes(std::string_view bytes) {
   while (!is_finished() && !ended_) {
+    if (waiting_ != nullptr) {
+      waiting_->behind.append(bytes);
+      return;
+    }
     // A method that takes one message has it: as with grpc-go the first counts, and the rest is not even looked at.
     if (has_message_ && handler_ != nullptr && handler_->takes() == CallHandler::Takes::kOne) return;
     const Deframer::Frame frame = deframer_.next(bytes);
@@ -145,36 +150,37 @@ void GrpcCall::on_bytes(std::string_view bytes) {
                                                    session_->options().max_request_message_bytes));
       return;
     }
-    on_message(frame);
+    on_frame(frame);
   }
 }
 
-void GrpcCall::on_message(const Deframer::Frame& frame) {
-  std::string_view message = frame.message;
-  std::string decompressed;
+void GrpcCall::on_frame(const Deframer::Frame& frame) {
+  if (frame.flag == 0) return on_message(frame.message);
   if (frame.flag > 1) {
-    finish(Code::kInternal, fmt::format("grpc: received unexpected payload format {}", frame.flag));
-    return;
+    return finish(Code::kInternal, fmt::format("grpc: received unexpected payload format {}", frame.flag));
   }
-  if (frame.flag == 1) {
-    const uint32_t bytes_max = session_->options().max_request_message_bytes;
-    if (head_.encoding() == RequestHead::Encoding::kIdentity) {
-      finish(Code::kInternal, "grpc: compressed flag set with identity or empty encoding");
-      return;
-    }
-    auto content = gunzip(message, bytes_max);
-    if (!content && content.error().code == Code::kResourceExhausted) {
-      finish(Code::kResourceExhausted,
-             fmt::format("grpc: received message after decompression larger than max {}", bytes_max));
-      return;
-    }
-    if (!content) {
-      finish(Code::kInternal, "grpc: " + content.error().message);
-      return;
-    }
-    decompressed = *std::move(content);
-    message = decompressed;
+  if (head_.encoding() == RequestHead::Encoding::kIdentity) {
+    return finish(Code::kInternal, "grpc: compressed flag set with identity or empty encoding");
   }
+  if (session_->loop().may_inflate()) return on_compressed(frame.message);
+  waiting_ = std::make_unique<Waiting>();
+  waiting_->compressed = frame.message;
+  go_on_later();
+}
+
+void GrpcCall::on_compressed(std::string_view compressed) {
+  const uint32_t bytes_max = session_->options().max_request_message_bytes;
+  const auto content = gunzip(compressed, bytes_max);
+  session_->loop().note_inflated(content ? content->size() : bytes_max);
+  if (content) return on_message(*content);
+  if (content.error().code == Code::kResourceExhausted) {
+    return finish(Code::kResourceExhausted,
+                  fmt::format("grpc: received message after decompression larger than max {}", bytes_max));
+  }
+  finish(Code::kInternal, "grpc: " + content.error().message);
+}
+
+void GrpcCall::on_message(std::string_view message) {
   if (counters_ != nullptr) {
     counters_->messages_received.add();
     counters_->bytes_received.add(message.size());
@@ -183,7 +189,33 @@ void GrpcCall::on_message(const Deframer::Frame& frame) {
   if (handler_ != nullptr) handler_->on_message(*this, message);
 }
 
+// In the next turn of the loop, after what else there is to do.
+void GrpcCall::go_on_later() {
+  Loop& loop = session_->loop();
+  loop.post([&loop, id = id_] {
+    if (GrpcCall* const call = loop.calls().find(id)) call->go_on();
+  });
+}
+
+void GrpcCall::go_on() {
+  if (waiting_ == nullptr) return;
+  if (!session_->loop().may_inflate()) return go_on_later();
+  const std::unique_ptr<Waiting> waited = std::move(waiting_);
+  if (!is_finished()) on_compressed(waited->compressed);
+  on_bytes(waited->behind);
+  if (waiting_ != nullptr) {  // again
+    waiting_->half_closed = waited->half_closed;
+    return;
+  }
+  if (queue_.queued_bytes() <= kHoldBytes || ended_) give_back();
+  if (waited->half_closed) on_half_close();
+}
+
 void GrpcCall::on_half_close() {
+  if (waiting_ != nullptr) {
+    waiting_->half_closed = true;
+    return;
+  }
   if (ended_ || is_finished() || handler_ == nullptr) return;
   const bool needs_one = handler_->takes() != CallHandler::Takes::kMany;
   if (deframer_.pending_bytes() != 0 || (needs_one && !has_message_)) return refuse_incomplete();

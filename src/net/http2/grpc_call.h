@@ -87,7 +87,11 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   void refuse_incomplete();
 
   void on_bytes(std::string_view bytes);
-  void on_message(const Deframer::Frame& frame);
+  void on_frame(const Deframer::Frame& frame);
+  void on_compressed(std::string_view compressed);
+  void on_message(std::string_view message);
+  void go_on_later();
+  void go_on();
   void account_pending();
   void count_sent(uint64_t bytes);
   void count_handled(Code code);
@@ -122,6 +126,13 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   size_t accounted_pending_ = 0;  // of a message that is not whole
   std::string status_message_;
   Deframer deframer_{0};
+  // A compressed message that waits for a later turn of the loop, with what came behind it.
+  struct Waiting {
+    std::string compressed;
+    std::string behind;
+    bool half_closed = false;
+  };
+  std::unique_ptr<Waiting> waiting_;
   SendQueue queue_;
 };
 
