@@ -1,9 +1,46 @@
 #include "gateway/answers.h"
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
 #include <utility>
 
 namespace cairn::gateway {
+namespace {
+
+std::optional<std::string> decoded(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      out += text[i] == '+' ? ' ' : text[i];
+      continue;
+    }
+    if (text.size() - i < 3) return std::nullopt;
+    const char* const end = text.data() + i + 3;
+    uint8_t byte = 0;
+    if (std::from_chars(text.data() + i + 1, end, byte, 16).ptr != end) return std::nullopt;
+    out += static_cast<char>(byte);
+    i += 2;
+  }
+  return out;
+}
+
+std::string html(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    switch (c) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '"': out += "&#34;"; break;
+      case '\'': out += "&#39;"; break;
+      default: out += c;
+    }
+  }
+  return out;
+}
+
+}  // namespace
 
 std::vector<std::string> query_values(std::string_view query, std::string_view name) {
   std::vector<std::string> out;
@@ -11,9 +48,30 @@ std::vector<std::string> query_values(std::string_view query, std::string_view n
     const size_t end = std::min(query.find('&'), query.size());
     const std::string_view part = query.substr(0, end);
     query.remove_prefix(std::min(end + 1, query.size()));
+    if (part.find(';') != std::string_view::npos) continue;
     const size_t equals = std::min(part.find('='), part.size());
-    if (part.substr(0, equals) == name) out.emplace_back(part.substr(std::min(equals + 1, part.size())));
+    if (decoded(part.substr(0, equals)) != name) continue;
+    if (auto value = decoded(part.substr(std::min(equals + 1, part.size())))) out.push_back(*std::move(value));
   }
+  return out;
+}
+
+std::string clean_path(std::string_view path) {
+  std::string out;
+  bool ends_open = true;  // with a slash
+  while (!path.empty()) {
+    const size_t end = std::min(path.find('/'), path.size());
+    const std::string_view segment = path.substr(0, end);
+    ends_open = end < path.size();
+    path.remove_prefix(std::min(end + 1, path.size()));
+    if (segment.empty() || segment == ".") continue;
+    if (segment == "..") {
+      out.erase(std::min(out.rfind('/'), out.size()));
+    } else {
+      out.append("/").append(segment);
+    }
+  }
+  if (ends_open || out.empty()) out += '/';
   return out;
 }
 
@@ -37,6 +95,17 @@ net::HttpResponse not_found() { return text_answer(404, "404 page not found\n");
 net::HttpResponse only_get() {
   net::HttpResponse response = text_answer(405, "Method Not Allowed\n");
   response.headers.emplace_back("Allow", "GET");
+  return response;
+}
+
+net::HttpResponse redirect(const net::HttpRequest& request, const std::string& path) {
+  const std::string target = request.query.empty() ? path : path + "?" + request.query;
+  net::HttpResponse response;
+  response.status = 307;
+  response.headers.emplace_back("Location", target);
+  const bool is_read = request.method == "GET" || request.method == "HEAD";
+  response.content_type = is_read ? "text/html; charset=utf-8" : "";
+  if (request.method == "GET") response.body = "<a href=\"" + html(target) + "\">Temporary Redirect</a>.\n\n";
   return response;
 }
 

@@ -147,6 +147,30 @@ TEST_F(GatewayTest, ChecksAreListedWhenAskedFor) {
   EXPECT_THAT(get("/livez/"), StartsWith("HTTP/1.1 404 "));
 }
 
+TEST_F(GatewayTest, QueriesAreDecoded) {
+  EXPECT_THAT(get("/livez?%76erbose"), EndsWith("\r\n\r\n[+]serializable_read ok\nok\n"));
+  EXPECT_THAT(get("/livez?verbose&exclude=serializable%5fread"), EndsWith("\r\n\r\nok\n"));
+  EXPECT_THAT(get("/livez?verbose&exclude=serializable%5"), EndsWith("[+]serializable_read ok\nok\n"));
+  EXPECT_THAT(get("/livez?verbose&exclude=serializable_read;"), EndsWith("[+]serializable_read ok\nok\n"));
+  EXPECT_THAT(get("/livez?verbose&exclude=serializable+read"), EndsWith("[+]serializable_read ok\nok\n"));
+}
+
+TEST_F(GatewayTest, PathsThatAreNotCleanAreSentOn) {
+  const std::string answer = get("//health?serializable=true&x");
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 307 Temporary Redirect\r\n"));
+  EXPECT_THAT(answer, HasSubstr("Content-Type: text/html; charset=utf-8\r\n"));
+  EXPECT_THAT(answer, HasSubstr("Location: /health?serializable=true&x\r\n"));
+  EXPECT_THAT(answer, EndsWith("<a href=\"/health?serializable=true&amp;x\">Temporary Redirect</a>.\n\n"));
+  EXPECT_THAT(get("//metrics", 1), HasSubstr("Location: /metrics\r\n"));
+  EXPECT_THAT(get("/x/.././version"), HasSubstr("Location: /version\r\n"));
+  EXPECT_THAT(get("/../livez//"), HasSubstr("Location: /livez/\r\n"));
+  EXPECT_THAT(get("/x/.."), HasSubstr("Location: /\r\n"));
+  const std::string put = ask("PUT", "//health");
+  EXPECT_THAT(put, StartsWith("HTTP/1.1 307 "));
+  EXPECT_THAT(put, EndsWith("\r\n\r\n"));
+  EXPECT_THAT(put, Not(HasSubstr("Content-Type")));
+}
+
 TEST_F(GatewayTest, AMemberWhoseDiskTakesNoWriteIsNotHealthy) {
   disk_.set_stuck(true);
   member_.node->raise_alarm(member::kAlarmNoSpace);  // some write

@@ -20,7 +20,9 @@ void add_cluster_version(Registry& registry, std::function<std::string()> versio
                    [version = std::move(version)]() -> std::vector<Sample> {
                      const std::string now = version();
                      if (now.empty()) return {};
-                     return {Sample{{{"cluster_version", now}}, 1}};
+                     // As etcd: "3.7" of "3.7.0".
+                     const std::string label = now.substr(0, now.find('.', now.find('.') + 1));
+                     return {Sample{{{"cluster_version", label}}, 1}};
                    });
 }
 

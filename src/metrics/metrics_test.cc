@@ -121,12 +121,12 @@ TEST(Process, SaysWhatTheKernelSays) {
   EXPECT_GE(value_of("process_cpu_seconds_total"), 0);
 }
 
-TEST(ClusterVersion, IsAbsentUntilDecided) {
+TEST(ClusterVersion, IsAbsentUntilDecidedAndHasTwoParts) {
   Registry registry;
   std::string version;
   add_cluster_version(registry, [&] { return version; });
   EXPECT_EQ(registry.render(), "");
-  version = "3.7";
+  version = "3.7.0";
   EXPECT_THAT(registry.render(), HasSubstr("etcd_cluster_version{cluster_version=\"3.7\"} 1\n"));
 }
 

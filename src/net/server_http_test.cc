@@ -98,6 +98,26 @@ TEST_F(ServerHttp, BodiesByLengthAndByChunks) {
   EXPECT_EQ(body_of(receive()), "POST /c []  abcde");
 }
 
+TEST_F(ServerHttp, AnEncodingThatIsNotKnownHidesNoSecondRequest) {
+  send("POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\nGET /hidden HTTP/1.1\r\nHost: x\r\n\r\n");
+  const std::string got = read_until(fd_, [](const std::string&) { return false; });
+  EXPECT_TRUE(got.starts_with("HTTP/1.1 501 Not Implemented\r\n")) << got;
+  EXPECT_EQ(got.find("hidden"), std::string::npos) << got;
+}
+
+TEST_F(ServerHttp, ARequestNamesOneHost) {
+  for (const char* const hosts : {"", "Host: a\r\nHost: b\r\n"}) {
+    const int fd = connect_to(server_.addresses.front());
+    const std::string request = std::string("GET /a HTTP/1.1\r\n") + hosts + "\r\n";
+    ASSERT_EQ(::send(fd, request.data(), request.size(), MSG_NOSIGNAL), ssize_t(request.size()));
+    const std::string got = read_until(fd, [](const std::string&) { return false; });
+    EXPECT_TRUE(got.starts_with("HTTP/1.1 400 Bad Request\r\n")) << hosts << got;
+    ::close(fd);
+  }
+  send("GET /a HTTP/1.0\r\n\r\n");
+  EXPECT_EQ(body_of(receive()), "GET /a []  ") << "HTTP/1.0 needs none";
+}
+
 TEST_F(ServerHttp, ContinueIsSaidBeforeTheBody) {
   send("POST /c HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
   EXPECT_EQ(receive(), "HTTP/1.1 100 Continue\r\n\r\n");

@@ -52,7 +52,19 @@ struct RequestParser::Impl final : http::basic_parser<true> {
   void on_field_impl(http::field, Text name, Text value, ErrorCode&) override {
     if (!is_header_done()) head.headers.emplace_back(view_of(name), view_of(value));
   }
-  void on_header_impl(ErrorCode&) override {}
+  // What Beast lets pass: an encoding that it does not know has it take the body for the next request, and a name for
+  // two hosts has two readers serve two of them.
+  void on_header_impl(ErrorCode& error) override {
+    int hosts = 0;
+    for (const auto& [name, value] : head.headers) {
+      if (equal_ignoring_case(name, "host")) ++hosts;
+      if (equal_ignoring_case(name, "transfer-encoding") && !equal_ignoring_case(value, "chunked")) {
+        error = http::error::bad_transfer_encoding;
+        return;
+      }
+    }
+    if (hosts > 1 || (hosts == 0 && !is_http10)) error = http::error::bad_field;
+  }
   void on_body_init_impl(const boost::optional<uint64_t>&, ErrorCode&) override {}
   size_t on_body_impl(Text body, ErrorCode&) override {
     on_body(view_of(body));
