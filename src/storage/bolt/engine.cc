@@ -149,7 +149,7 @@ class BoltEngine final : public Engine {
   Result<CommitResult> run(const Commit& commit, bool write_freelist);
   Status write_pages(Planned& planned);
   [[nodiscard]] uint64_t next_txid() const;
-  Status write_meta(const Meta& meta);
+  Status write_meta(const Meta& meta, bool names_new_tree);
   Status reserve(uint64_t high_water);
   void poison(const std::vector<PageRun>& runs);
   // Ends the engine: every later commit gets this error. It must not read as "try again", even if a sync or the meta
@@ -242,12 +242,12 @@ Status BoltEngine::load_freelist(const MetaPair& metas) {
 }
 
 // A commit of the meta alone: afterwards both metas name the newest tree, and all pages that it leaves free may be
-// used.
+// used. A write that finds no space can be tried again: whatever part of it is in the page, no new tree is named.
 Status BoltEngine::unite_metas() {
   if (!metas_differ_ || CAIRN_MUTANT("storage.found_pages_used_early")) return {};
   Meta meta = found_;
   meta.txid = next_txid();
-  CAIRN_CHECK(write_meta(meta));
+  CAIRN_CHECK(write_meta(meta, /*names_new_tree=*/false));
   metas_differ_ = false;
   return {};
 }
@@ -392,7 +392,7 @@ Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) 
   }
   auto next = BoltView::open(mapping_, planned.meta);
   if (!next) return die(std::move(next).error());
-  CAIRN_CHECK(write_meta(planned.meta));
+  CAIRN_CHECK(write_meta(planned.meta, /*names_new_tree=*/true));
 
   freelist_.finish(planned.meta.txid, {old.high_water, planned.meta.high_water - old.high_water}, planned.freed);
   untrusted_list_.clear();
@@ -444,11 +444,12 @@ uint64_t BoltEngine::next_txid() const {
   return txid_ + 1 + ((txid_ + 1) % 2 == slot ? 0 : 1);
 }
 
-Status BoltEngine::write_meta(const Meta& meta) {
+Status BoltEngine::write_meta(const Meta& meta, bool names_new_tree) {
   const int slot = static_cast<int>(meta.txid % 2);
   const size_t size = std::min<size_t>(meta.page_bytes, kMetaWriteBytes);
   Status status =
       file_->pwrite(meta_page(meta, static_cast<uint64_t>(slot), size), static_cast<uint64_t>(slot) * meta.page_bytes);
+  if (!status && status.error().code == Code::kResourceExhausted && !names_new_tree) return status;
   if (status) status = file_->fdatasync();
   if (!status) return die(std::move(status).error());
   meta_slot_ = slot;

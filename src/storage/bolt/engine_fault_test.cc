@@ -198,6 +198,28 @@ TEST_F(OnSimulatedDisk, TheFirstCommitMakesBothMetasNameOneTreeFirst) {
   expect_sound(fs, path);
 }
 
+// A file system that copies when it writes may have no room even for a page that exists.
+TEST_F(OnSimulatedDisk, AMetaOfTheFoundTreeThatFindsNoSpaceCanBeTriedAgain) {
+  for (uint64_t first = 1; first <= 21; first += 20) {
+    Batch batch = batch_of(first, 20);
+    ASSERT_TRUE(open(fs, path)->commit(batch.commit()));
+  }
+  const auto engine = open(fs, path);
+  Batch batch = batch_of(41, 20);
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    fs.plan(sim::Op::kWrite, sim::Fault::kNoSpace, 1);
+    const auto failed = engine->commit(batch.commit());
+    ASSERT_FALSE(failed);
+    EXPECT_EQ(failed.error().code, Code::kResourceExhausted);
+    expect_sound(fs, path);
+  }
+  fs.clear_faults();
+  const auto result = engine->commit(batch.commit());
+  ASSERT_TRUE(result) << result.error().message;
+  EXPECT_EQ(engine->view()->get(Table::kMeta, "consistent_index")->value(), "41");
+  expect_sound(fs, path);
+}
+
 TEST_F(OnSimulatedDisk, PagesAreSyncedBeforeTheMetaIsWritten) {
   const auto engine = open(fs, path);
   ASSERT_TRUE(engine->commit({}));
