@@ -28,6 +28,7 @@ class Gateway final : public net::WholeBodyHandler {
   // The member's answers for Health::kAnswersTo, on any thread.
   void deliver(const member::AnswerBatch& batch) { health_.deliver(batch); }
   void handle(net::HttpRequest request, net::EventLoop& loop, net::HttpRespond respond) override;
+  bool wants_body(const net::HttpRequest&) const override { return false; }  // nothing here looks at one
 
   // For --listen-metrics-urls: only /metrics and what says how the member is.
   [[nodiscard]] net::HttpHandler& probes() { return probes_; }
@@ -39,6 +40,7 @@ class Gateway final : public net::WholeBodyHandler {
     void handle(net::HttpRequest request, net::EventLoop& loop, net::HttpRespond respond) override {
       gateway_.probe(request, loop, respond);
     }
+    bool wants_body(const net::HttpRequest&) const override { return false; }
 
    private:
     Gateway& gateway_;

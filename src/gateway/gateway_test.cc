@@ -128,6 +128,30 @@ TEST_F(GatewayTest, HealthFailsForAnAlarmThatIsNotExcluded) {
   EXPECT_THAT(get("/health?exclude=NOSPACE"), HasSubstr("ALARM CORRUPT"));
 }
 
+TEST_F(GatewayTest, BodiesAreNotKept) {
+  for (const std::string& address : addresses_) {
+    const int fd = net::connect_to(address);
+    const std::string request = "POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nContent-Length: 500001\r\n\r\n";
+    ASSERT_EQ(::send(fd, request.data(), request.size(), MSG_NOSIGNAL), static_cast<ssize_t>(request.size()));
+    const uint64_t before = server_->stats().socket_bytes_in;
+    const std::string body(500'000, '{');
+    for (size_t sent = 0; sent < body.size();) {
+      const ssize_t bytes = ::send(fd, body.data() + sent, body.size() - sent, MSG_NOSIGNAL);
+      ASSERT_GT(bytes, 0);
+      sent += static_cast<size_t>(bytes);
+    }
+    for (int i = 0; i < 2000 && server_->stats().socket_bytes_in < before + body.size(); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    EXPECT_EQ(server_->stats().request_bytes_held, 0U);
+    EXPECT_EQ(::send(fd, "}", 1, MSG_NOSIGNAL), 1);
+    const std::string got = net::read_until(fd, [](const std::string& s) { return s.contains("\r\n\r\n"); });
+    EXPECT_THAT(got, StartsWith("HTTP/1.1 404 "));
+    EXPECT_THAT(got, Not(HasSubstr("Connection: close"))) << "a client may go on";
+    ::close(fd);
+  }
+}
+
 TEST_F(GatewayTest, ReadyzFailsForCorruptDataOnly) {
   raise(member::kAlarmCorrupt);
   const std::string answer = get("/readyz");

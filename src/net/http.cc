@@ -14,6 +14,7 @@ class Gathering final : public ExchangeHandler {
   Gathering(WholeBodyHandler& handler, Exchange& exchange)
       : handler_(handler),
         request_(exchange.request()),
+        wants_body_(handler.wants_body(request_)),
         loop_(static_cast<Loop&>(exchange.loop())),
         timer_(exchange.loop().after(exchange.limits().whole_body_timeout_ns, [&exchange] {
           if (!exchange.is_answered())
@@ -23,26 +24,47 @@ class Gathering final : public ExchangeHandler {
   ~Gathering() override { let_go(); }
 
   void on_body(Exchange& exchange, std::string_view bytes) override {
-    request_.body.append(bytes);
+    if (!wants_body_) return;
+    keep(bytes);
     loop_.counters().request_bytes_held.add(bytes.size());
     if (loop_.sum_everywhere(&LoopCounters::request_bytes_held) <= exchange.limits().gathered_bytes_max) return;
     let_go();
-    request_.body = {};
     timer_ = nullptr;
     respond_whole(exchange, {.status = 503, .headers = {}, .body = "503 too many unfinished requests"});
   }
 
   void on_body_end(Exchange& exchange) override {
     timer_ = nullptr;
+    request_.body.reserve(body_bytes_);
+    for (const std::string& piece : pieces_) request_.body.append(piece);
     let_go();
     handler_.handle(std::move(request_), exchange.loop(), responder(exchange));
   }
 
  private:
-  WholeBodyHandler& handler_;
-  void let_go() { loop_.counters().request_bytes_held.sub(request_.body.size()); }
+  // In pieces: one string would leave its former, smaller selves to the allocator, as much again as the body.
+  static constexpr size_t kPieceBytes = 64 * 1024;
 
+  void keep(std::string_view bytes) {
+    body_bytes_ += bytes.size();
+    while (!bytes.empty()) {
+      if (pieces_.empty() || pieces_.back().size() == kPieceBytes) pieces_.emplace_back();
+      const size_t taken = std::min(kPieceBytes - pieces_.back().size(), bytes.size());
+      pieces_.back().append(bytes.substr(0, taken));
+      bytes.remove_prefix(taken);
+    }
+  }
+
+  void let_go() {
+    loop_.counters().request_bytes_held.sub(std::exchange(body_bytes_, 0));
+    pieces_ = {};
+  }
+
+  WholeBodyHandler& handler_;
   HttpRequest request_;
+  const bool wants_body_;
+  std::vector<std::string> pieces_;
+  uint64_t body_bytes_ = 0;
   Loop& loop_;
   std::unique_ptr<EventLoop::Timer> timer_;
 };

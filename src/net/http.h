@@ -116,6 +116,8 @@ void respond_whole(Exchange& exchange, const HttpResponse& response);
 class WholeBodyHandler : public HttpHandler {
  public:
   [[nodiscard]] std::unique_ptr<ExchangeHandler> begin(Exchange& exchange) final;
+  // False: the body of this request (its head is here) is read and passed over; handle() gets "" for it.
+  [[nodiscard]] virtual bool wants_body(const HttpRequest&) const { return true; }
   virtual void handle(HttpRequest request, EventLoop& loop, HttpRespond respond) = 0;
 };
 

@@ -373,6 +373,37 @@ TEST_P(ServerExchange, BodiesThatAreGatheredShareABudget) {
   server.stop(0);
 }
 
+// Answers without a look at the body.
+struct HeadsOnly final : WholeBodyHandler {
+  void handle(HttpRequest request, EventLoop&, HttpRespond respond) override {
+    respond({.status = 404, .headers = {}, .body = request.method + " " + std::to_string(request.body.size())});
+  }
+  bool wants_body(const HttpRequest&) const override { return false; }
+};
+
+TEST_P(ServerExchange, ABodyThatNobodyWantsIsReadAndNotKept) {
+  HeadsOnly heads_only;
+  Server server({.listen = {{.address = "127.0.0.1:0",
+                             .http_handler = &heads_only,
+                             .http_limits = {.body_bytes_max = 1'000'000, .gathered_bytes_max = 5000}}}},
+                &router_, nullptr);
+  const std::string address = server.start().value().front();
+  Client client(address, GetParam());
+  client.begin("POST", "/", true);
+  for (int i = 0; i < 9; ++i) client.send(std::string(100'000, 'b'));
+  client.read([&](uint64_t) { return server.stats().socket_bytes_in >= 900'000; });
+  EXPECT_GE(server.stats().socket_bytes_in, 900'000U);
+  EXPECT_EQ(server.stats().request_bytes_held, 0U);
+  client.end();
+  EXPECT_EQ(client.answer(), "404 POST 0");
+  // It is bounded all the same.
+  Client endless(address, GetParam());
+  endless.begin("POST", "/", true);
+  for (int i = 0; i < 11; ++i) endless.send(std::string(100'000, 'b'));
+  EXPECT_TRUE(endless.answer().starts_with("413 "));
+  server.stop(0);
+}
+
 TEST_P(ServerExchange, AHeadHasNoBody) {
   handler_.make = [](Exchange& exchange, LambdaExchange&) {
     respond_whole(exchange, {.headers = {{"Connection", "x"}, {"X-Own", "a\r\nb"}}, .body = "not sent"});
