@@ -9,6 +9,7 @@
 #include "base/go_duration.h"
 #include "cluster/versions.h"
 #include "cmd/server/config_flags.h"
+#include "cmd/server/logging.h"
 
 namespace cairn::cmd {
 namespace {
@@ -219,8 +220,7 @@ std::vector<std::string> texts(const std::vector<cluster::Url>& urls) {
 std::optional<Stop> check_logging(const Config& config, const Given& given) {
   if (given.text("logger") == "capnslog") return refuse("--logger=capnslog is removed in v3.5");
   if (given.text("logger") != "zap") return refuse("unknown logger option " + quoted(given.text("logger")));
-  static constexpr std::string_view kLevels[] = {"debug", "info", "warn", "error", "panic", "fatal"};
-  if (std::ranges::find(kLevels, config.log_level) == std::end(kLevels)) {
+  if (!level_of(config.log_level)) {
     // etcd panics here, hence the code.
     return Stop{.exit_code = 2,
                 .out = "",

@@ -244,6 +244,7 @@ TEST(Config, RefusalsAreEtcds) {
   EXPECT_EQ(refusal({"--initial-cluster=x"}),
             "error setting up initial cluster: URL scheme must be http, https, unix, or unixs: ");
   EXPECT_EQ(parse({"--log-level=zz"}).exit_code, 2) << "etcd panics";
+  EXPECT_TRUE(parse({"--log-level=WARN"}).run) << "zap reads it in any case";
   EXPECT_EQ(messages(parse({"--logger=foo"})).back(), "failed to verify flags");
 }
 

@@ -73,14 +73,6 @@ Result<spdlog::sink_ptr> open_output(const std::string& name) {
   }
 }
 
-Result<log::Level> parse_level(std::string_view name) {
-  for (const auto level : {log::Level::kDebug, log::Level::kInfo, log::Level::kWarn, log::Level::kError,
-                           log::Level::kPanic, log::Level::kFatal}) {
-    if (log::level_name(level) == name) return level;
-  }
-  return fail(Code::kInvalidArgument, "unrecognized level: \"{}\"", name);
-}
-
 // compat: always UTC, where etcd takes the machine's zone.
 void append_time(std::string& out, microseconds time) {
   const auto days = std::chrono::floor<std::chrono::days>(time);
@@ -168,8 +160,21 @@ std::string format_console(const log::Entry& entry, microseconds time) {
   return out;
 }
 
+Result<log::Level> level_of(std::string_view name) {
+  std::string lower(name);
+  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  if (lower.empty()) return log::Level::kInfo;
+  if (lower == "warning") return log::Level::kWarn;
+  if (lower == "dpanic") return log::Level::kPanic;
+  for (const auto level : {log::Level::kDebug, log::Level::kInfo, log::Level::kWarn, log::Level::kError,
+                           log::Level::kPanic, log::Level::kFatal}) {
+    if (log::level_name(level) == lower) return level;
+  }
+  return fail(Code::kInvalidArgument, "unrecognized level: \"{}\"", name);
+}
+
 Status start_logging(const LogOptions& options) {
-  CAIRN_TRY(const log::Level level, parse_level(options.level));
+  CAIRN_TRY(const log::Level level, level_of(options.level));
   if (options.format != "json" && options.format != "console") {
     return fail(Code::kInvalidArgument, "unknown log format: {}, supported values json, console", options.format);
   }

@@ -13,10 +13,14 @@
 namespace cairn::cmd {
 
 struct LogOptions {
-  std::string level = "info";                      // debug, info, warn, error, panic, fatal
+  std::string level = "info";                      // see level_of()
   std::string format = "json";                     // json, console
   std::vector<std::string> outputs = {"default"};  // default and stderr, stdout, or paths of files
 };
+
+// As zap reads a level: in any case, "" is info, "warning" is warn. "dpanic" is panic here, where nothing is less.
+//   errors: kInvalidArgument with etcd's text
+[[nodiscard]] Result<log::Level> level_of(std::string_view name);
 
 // Makes this the sink of base/log.h. Call once, before threads start; calling again replaces the outputs.
 //   errors: kInvalidArgument with etcd's text; the failure to open a file

@@ -108,6 +108,15 @@ TEST_F(LogFile, AFloodOfOneMessageIsSampled) {
   EXPECT_LT(count, 2'000u);
 }
 
+TEST(LogLevel, IsReadAsZapReadsIt) {
+  EXPECT_EQ(*level_of("error"), log::Level::kError);
+  EXPECT_EQ(*level_of("WARN"), log::Level::kWarn);
+  EXPECT_EQ(*level_of("Warning"), log::Level::kWarn);
+  EXPECT_EQ(*level_of("dpanic"), log::Level::kPanic);
+  EXPECT_EQ(*level_of(""), log::Level::kInfo);
+  EXPECT_EQ(level_of("INFORM").error().message, "unrecognized level: \"INFORM\"");
+}
+
 TEST_F(LogFile, BadOptionsAreRefused) {
   EXPECT_EQ(start_logging({.level = "loud"}).error().message, "unrecognized level: \"loud\"");
   EXPECT_FALSE(start_logging({.format = "xml"}));
