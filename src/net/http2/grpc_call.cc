@@ -203,6 +203,7 @@ void GrpcCall::go_on() {
   const std::unique_ptr<Waiting> waited = std::move(waiting_);
   if (!is_finished()) on_compressed(waited->compressed);
   on_bytes(waited->behind);
+  if (deframer_.pending_bytes() != accounted_pending_) account_pending();
   if (waiting_ != nullptr) {  // again
     waiting_->half_closed = waited->half_closed;
     return;
