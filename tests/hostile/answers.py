@@ -11,7 +11,7 @@ BY_VALUE = rpc.enc((1, b"k/"), (2, b"k0"), (5, 1), (6, 4))
 
 
 @attack("a Txn of 1.9 KB with 120 ranges, whose answer of 2.4 GB nobody can be sent: refused before it is made",
-        held=False, data="values")
+        data="values")
 def txn_of_ranges(target):
     txn = rpc.txn_request([], [rpc.op_range(b"big/", b"big0")] * 120)
     client = target.client()
@@ -22,7 +22,7 @@ def txn_of_ranges(target):
 
 
 @attack("60 lists sorted by VALUE, opened and cancelled again and again: nobody waits for what nobody wants",
-        held=False, data="keys")
+        data="keys")
 def sorted_lists(target):
     with target.bystanders("get,put,page,dial"):
         pipe = wire.Wire(target.port, window=(1 << 31) - 1)
@@ -37,7 +37,7 @@ def sorted_lists(target):
         pipe.close()
 
 
-@attack("60 lists sorted by VALUE whose answers nobody takes", held=False, data="keys")
+@attack("60 lists sorted by VALUE whose answers nobody takes", data="keys")
 def sorted_lists_unread(target):
     with target.bystanders("get,put,page,dial"):
         pipe = wire.Wire(target.port, window=0)
@@ -93,7 +93,7 @@ def five_messages(target):
         target.check(found is None or found.value == b"0", f"message {found} counted")
 
 
-@attack("RangeStream over 20,000 small keys and 60 values of 1 MB behind them: no message grows large", held=False)
+@attack("RangeStream over 20,000 small keys and 60 values of 1 MB behind them: no message grows large")
 def stream_sizes(target):
     client = target.client()
     carry_out(client, put_txns(range(20_000), b"a value of some 24 bytes"))

@@ -94,7 +94,7 @@ def slow_loris(target):
         close_all(slow)
 
 
-@attack("80 HTTP/1 bodies of 14 MB each that never end", held=False)
+@attack("80 HTTP/1 bodies of 14 MB each that never end")
 def half_bodies(target):
     head = b"POST /v3/kv/put HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 15000000\r\n\r\n"
     body = b'{"key": "' + b"a" * 14_000_000
@@ -110,7 +110,7 @@ def half_bodies(target):
 
 
 @attack("40 connections with 16 gRPC messages each of which the last bytes never come: as much as the windows allow, "
-        "600 MB where these are 1 MB and 16 MB", held=False)
+        "600 MB where these are 1 MB and 16 MB")
 def half_messages(target):
     with target.bystanders():
         half, sent = [], 0

@@ -140,7 +140,7 @@ def header_bomb(target):
     flood(target, block, "indexed fields", setup=setup)
 
 
-@attack("gzip bombs: 40 connections with 25 messages of 3 KB each that unpack to 3 MB", held=False)
+@attack("gzip bombs: 40 connections with 25 messages of 3 KB each that unpack to 3 MB")
 def gzip_bomb(target):
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = packer.compress(bytes(3 << 20)) + packer.flush()

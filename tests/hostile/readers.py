@@ -44,7 +44,7 @@ def hold(target, pipes, seconds):
         pipe.close()
 
 
-@attack("40 Txns with answers of 40 MB each and a window of 0: what is built and not taken is bounded", held=False,
+@attack("40 Txns with answers of 40 MB each and a window of 0: what is built and not taken is bounded",
         data="values")
 def windows_of_zero(target):
     txn = rpc.txn_request([], [rpc.op_range(b"big/", b"big0")] * 2)
