@@ -296,7 +296,7 @@ class TimersOfBefore(Timed):
         self.assertFalse(calls[0].ended, calls[0].ended and calls[0].status())
         with self.assertRaises(rpc.GrpcError):
             stopped.finish(calls[1], SOON_SECONDS)
-        self.assertIn("taken nothing", self.cairn.log_text())
+        self.assertIn("ending a call whose client does not take its answer", self.cairn.log_text())
         slow.finish(calls[0])
 
     def take_for(self, connection, call, seconds):
