@@ -66,7 +66,7 @@ class PageRoots {
   const env::Clock& clock_;
   std::atomic<size_t> count_{0};
   std::atomic<uint64_t> retired_bytes_{0};
-  std::atomic<uint64_t> looks_{0};  // stored after retired_bytes_
+  std::atomic<uint64_t> looks_{0};       // stored after retired_bytes_
   int64_t thinned_ns_ = 0;               // the core thread's: when tidy() last dropped a root for its memory
   int64_t tidied_compact_revision_ = 0;  // the core thread's
   Mutex mutex_;
