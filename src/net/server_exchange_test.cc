@@ -111,8 +111,9 @@ class Client {
     if (head == std::string::npos) return false;
     size_t at = head + 4;
     if (const size_t length = got.find("Content-Length: "); length < head) {
+      if (got.size() - at < std::stoul(got.substr(length + 16, 20))) return false;
       body = got.substr(at);
-      return body.size() >= std::stoul(got.substr(length + 16));
+      return true;
     }
     body.clear();
     for (;;) {

@@ -13,12 +13,12 @@ class TaskQueueTest : public ::testing::Test {
     queue.push(client, [this, name](member::PublishedDomain::Reader&) { ran_ += name + " "; });
   }
   std::string run_all(TaskQueue& queue) {
-    // No task here looks at the state.
-    auto* const nothing = static_cast<member::PublishedDomain::Reader*>(nullptr);
-    while (!queue.empty()) queue.pop()(*nothing);
+    while (!queue.empty()) queue.pop()(*reader_);
     return std::exchange(ran_, "");
   }
   std::string ran_;
+  member::PublishedDomain domain_{1, {}};
+  const std::unique_ptr<member::PublishedDomain::Reader> reader_ = domain_.register_thread();
 };
 
 TEST_F(TaskQueueTest, ConnectionsTakeTurns) {
@@ -34,8 +34,7 @@ TEST_F(TaskQueueTest, ConnectionsTakeTurns) {
 TEST_F(TaskQueueTest, WhoComesLaterIsNextAllTheSame) {
   TaskQueue queue(100);
   for (const char* const name : {"a1", "a2", "a3"}) push(queue, 1, name);
-  auto* const nothing = static_cast<member::PublishedDomain::Reader*>(nullptr);
-  queue.pop()(*nothing);
+  queue.pop()(*reader_);
   push(queue, 2, "b1");
   EXPECT_EQ(run_all(queue), "a1 a2 b1 a3 ");
 }

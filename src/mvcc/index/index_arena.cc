@@ -12,19 +12,10 @@
 #include "base/bytes.h"
 #include "base/check.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define CAIRN_ARENA_OF_SYSTEM 1
-#elif defined(__clang__)
-#define CAIRN_ARENA_OF_SYSTEM (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
-#else
-#define CAIRN_ARENA_OF_SYSTEM 0
-#endif
-
 namespace cairn::mvcc::detail {
 
 namespace {
 
-constexpr bool kAllFromSystem = CAIRN_ARENA_OF_SYSTEM != 0;
 constexpr uint32_t kSystemMark = 0;  // `units` of a block that the system allocator gave
 
 char* payload_of(void* block) { return static_cast<char*>(block) + 8; }

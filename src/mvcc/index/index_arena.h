@@ -18,10 +18,21 @@
 #include <cstdint>
 #include <vector>
 
+// Sanitizers look at blocks of the system allocator only.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define CAIRN_ARENA_OF_SYSTEM 1
+#elif defined(__clang__)
+#define CAIRN_ARENA_OF_SYSTEM (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define CAIRN_ARENA_OF_SYSTEM 0
+#endif
+
 namespace cairn::mvcc::detail {
 
 class Arena {
  public:
+  static constexpr bool kAllFromSystem = CAIRN_ARENA_OF_SYSTEM != 0;
+
   Arena() = default;
   ~Arena();  // everything at once, used or not
   Arena(const Arena&) = delete;

@@ -108,7 +108,8 @@ TEST(IndexArena, AbsorbsAnother) {
     EXPECT_EQ(other.blocks(), 0u);
     EXPECT_EQ(other.reserved_bytes(), 0u);
     for (int i = 0; i < 2000; ++i) held.push_back(arena.allocate(1000));
-    EXPECT_LE(arena.reserved_bytes(), reserved);
+    // The system allocator has taken the holes back, so there each is reserved anew.
+    EXPECT_LE(arena.reserved_bytes(), reserved + (Arena::kAllFromSystem ? 2000 * 1024 : 0));
     other.free(other.allocate(100));  // usable, from nothing
   }
   for (void* payload : held) arena.free(payload);
