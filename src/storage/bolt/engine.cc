@@ -155,7 +155,11 @@ class BoltEngine final : public Engine {
   // Ends the engine: every later commit gets this error. It must not read as "try again", even if a sync or the meta
   // page failed for lack of space.
   std::unexpected<Error> die(Error error) {
-    if (error.code == Code::kResourceExhausted) error.code = Code::kInternal;
+    if (error.code == Code::kResourceExhausted) {
+      error.code = Code::kInternal;
+      error.message +=
+          "; the member ends without loss of anything acknowledged: make room on that device, and start it again";
+    }
     dead_ = error;
     return std::unexpected(std::move(error));
   }

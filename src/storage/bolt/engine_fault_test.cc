@@ -124,6 +124,20 @@ TEST_F(OnSimulatedDisk, AFailedSyncOrMetaWriteEndsTheEngine) {
   }
 }
 
+// It does not read as "try again", and says what to do.
+TEST_F(OnSimulatedDisk, AMetaWithoutRoomEndsTheEngineAndTheMessageSaysTheWayOut) {
+  const auto engine = open(fs, path);
+  Batch first = batch_of(1, 1);
+  ASSERT_TRUE(engine->commit(first.commit()));
+  Batch second = batch_of(2, 1);
+  fs.plan(sim::Op::kWrite, sim::Fault::kNoSpace, 2);
+  const auto failed = engine->commit(second.commit());
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().code, Code::kInternal);
+  EXPECT_NE(failed.error().message.find("make room on that device"), std::string::npos) << failed.error().message;
+  EXPECT_NE(failed.error().message.find("write"), std::string::npos) << failed.error().message;
+}
+
 // After a sync of a meta page that failed the kernel shows it and never writes it again.
 TEST_F(OnSimulatedDisk, AStartAfterAFailedSyncOfAMetaWritesItAgain) {
   for (int later = 0; later < 4; ++later) {
