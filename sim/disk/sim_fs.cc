@@ -283,7 +283,7 @@ class SimFile final : public env::File {
     Operation operation{.op = Op::kLock, .path = path_};
     CAIRN_TRY(const Fault fault, begin(operation));
     if (fails(fault)) return State::failure(fault, operation);
-    if (holder != 0 && holder != number_) return error(EWOULDBLOCK, "lock", path_);
+    if (holder != 0 && holder != number_) return fail(Code::kUnavailable, "sim_fs: lock {}: held", path_);
     holder = number_;
     return state_->end(fault, operation);
   }

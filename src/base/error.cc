@@ -14,7 +14,6 @@ std::unexpected<Error> fail_errno(int number, std::string_view what) {
     case EEXIST: code = Code::kAlreadyExists; break;
     case EACCES:
     case EPERM: code = Code::kPermissionDenied; break;
-    case EWOULDBLOCK: code = Code::kUnavailable; break;
     default: break;
   }
   return fail(code, "{}: {}", what, std::strerror(number));

@@ -53,8 +53,7 @@ template <class... Args>
 }
 
 // The failure of a system call: "module: what: strerror(number)". ENOSPC becomes kResourceExhausted, ENOENT
-// kNotFound, EEXIST kAlreadyExists, EACCES and EPERM kPermissionDenied, EWOULDBLOCK kUnavailable, the rest
-// kUnknown.
+// kNotFound, EEXIST kAlreadyExists, EACCES and EPERM kPermissionDenied, the rest kUnknown.
 [[nodiscard]] std::unexpected<Error> fail_errno(int number, std::string_view what);
 
 }  // namespace cairn

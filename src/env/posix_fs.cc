@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
+#include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <memory>
@@ -167,7 +168,10 @@ class PosixFile final : public File {
     return std::make_unique<PosixMapping>(base, reserved_bytes, path_);
   }
 
-  Status lock_flock() override { return ::flock(fd_, LOCK_EX | LOCK_NB) == 0 ? Status{} : error("lock"); }
+  Status lock_flock() override {
+    if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return {};
+    return errno == EWOULDBLOCK ? held_lock() : error("lock");
+  }
 
   Status lock_ofd() override {
     struct flock lock{};
@@ -175,8 +179,7 @@ class PosixFile final : public File {
     lock.l_whence = SEEK_SET;
     if (::fcntl(fd_, F_OFD_SETLK, &lock) == 0) return {};
     if (errno == EINVAL) return lock_flock();
-    if (errno == EACCES) errno = EWOULDBLOCK;  // fcntl may say either for a held lock
-    return error("lock");
+    return errno == EACCES || errno == EAGAIN ? held_lock() : error("lock");
   }
 
  private:
@@ -194,6 +197,10 @@ class PosixFile final : public File {
   std::unexpected<Error> error(std::string_view what) const {
     const int number = errno;
     return fail_errno(number, std::string(what) + " " + name());
+  }
+  // Who waits for a lock waits for this alone: EAGAIN of another call may stay for ever.
+  std::unexpected<Error> held_lock() const {
+    return fail(Code::kUnavailable, "lock {}: {}", name(), std::strerror(EWOULDBLOCK));
   }
   std::unexpected<Error> unsupported_or_error(std::string_view what) const {
     if (errno == EOPNOTSUPP || errno == ENOSYS) {

@@ -72,6 +72,12 @@ TEST_F(PosixFsTest, LocksExcludeASecondHolder) {
   EXPECT_EQ(d->lock_ofd().error().code, Code::kUnavailable);
 }
 
+// A start waits for a lock, and must not wait for what comes with the same number.
+TEST(FailErrno, OnlyALockThatIsHeldReadsAsOne) {
+  EXPECT_NE(fail_errno(EAGAIN, "mmap").error().code, Code::kUnavailable);
+  EXPECT_NE(fail_errno(EWOULDBLOCK, "read").error().code, Code::kUnavailable);
+}
+
 TEST_F(PosixFsTest, ErrorsNameAFileAsItIsCalledNow) {
   ASSERT_TRUE(write_file(posix_fs(), root_ + "/f.tmp", "x"));
   auto file = *posix_fs().open(root_ + "/f.tmp", OpenMode::kRead);  // so that writes fail
