@@ -21,6 +21,7 @@ ReplicationCore::ReplicationCore(const Options& options, RaftLog log, const raft
     : options_(options), log_(std::move(log)), core_(options.raft, log_, start) {}
 
 void ReplicationCore::propose(std::vector<Proposal> proposals) {
+  for (const Proposal& one : proposals) held_bytes_ += one->bytes.size() + raft::kEntryOverheadBytes;
   if (held_.empty()) {
     held_ = std::move(proposals);
   } else {
@@ -43,10 +44,17 @@ void ReplicationCore::propose_held() {
     outcome = core_.propose(std::span(held_).subspan(given, end - given)).outcome;
     if (outcome != raft::ProposeOutcome::kAppended && outcome != raft::ProposeOutcome::kForwarded) break;
     given = end;
+    held_bytes_ -= bytes;
   }
   held_.erase(held_.begin(), held_.begin() + static_cast<std::ptrdiff_t>(given));
   if (outcome == raft::ProposeOutcome::kNotMember) return refuse_held(errors::stopped());
-  while (held_.size() > options_.held_proposals_max) {
+  refuse_what_is_too_much();
+}
+
+// The latest.
+void ReplicationCore::refuse_what_is_too_much() {
+  while (held_.size() > options_.held_proposals_max || held_bytes_ > options_.held_bytes_max) {
+    held_bytes_ -= held_.back()->bytes.size() + raft::kEntryOverheadBytes;
     pending_.refused.push_back({held_.back()->tag, errors::request_too_many_requests()});
     held_.pop_back();
   }
@@ -59,6 +67,7 @@ void ReplicationCore::refuse_held(const Error& error) {
     for (const ControlRequest& read : round.reads) pending_.refused.push_back({read.tag, error});
   }
   held_.clear();
+  held_bytes_ = 0;
   waiting_reads_.clear();
   asked_reads_.clear();
 }

@@ -40,6 +40,7 @@ class ReplicationCore {
     raft::Config raft;
     uint64_t start_epoch = 0;            // another one at each start of this member
     size_t held_proposals_max = 10'000;  // without a leader; more are refused
+    uint64_t held_bytes_max = 64 << 20;  // as well
   };
   // `log` holds what the WAL held, from start.applied's successor on at least.
   ReplicationCore(const Options& options, RaftLog log, const raft::StartState& start);
@@ -74,6 +75,7 @@ class ReplicationCore {
   };
 
   void propose_held();
+  void refuse_what_is_too_much();
   [[nodiscard]] bool may_ask_read_index() const;
   void ask_read_index();
   void ask_again(ReadRound& round);
@@ -87,7 +89,8 @@ class ReplicationCore {
   Options options_;
   RaftLog log_;
   raft::Core core_;
-  std::vector<raft::PayloadPtr> held_;         // proposals for a leader to come, or for room
+  std::vector<raft::PayloadPtr> held_;  // proposals for a leader to come, or for room
+  uint64_t held_bytes_ = 0;
   std::vector<ControlRequest> waiting_reads_;  // for which no read index was asked yet
   std::vector<ReadRound> asked_reads_;         // a few, oldest first
   uint64_t read_number_ = 0;

@@ -28,6 +28,7 @@ class Replication {
     raft::ConfState conf = voters({1, 2, 3});
     uint64_t start_epoch = 1;
     uint64_t unstable_bytes_max = 1 << 20;
+    uint64_t held_bytes_max = 64 << 20;
   };
   explicit Replication(const Options& options)
       : core(core_options(options), RaftLog(Index(0), Term(0), {}),
@@ -104,6 +105,7 @@ class Replication {
     made.raft.id = NodeId(1);
     made.raft.election_ticks = 1000;
     made.raft.max_unstable_bytes = options.unstable_bytes_max;
+    made.held_bytes_max = options.held_bytes_max;
     made.start_epoch = options.start_epoch;
     return made;
   }
@@ -259,6 +261,30 @@ TEST(ReplicationCore, ProposalsWaitForTheDiskInsteadOfPilingUp) {
   EXPECT_EQ(member.written, 8u);
   EXPECT_EQ(member.refused, 0u);
   EXPECT_EQ(member.core.held_count(), 0u);
+}
+
+TEST(ReplicationCore, WithoutALeaderOnlySoManyBytesWait) {
+  Replication member({.held_bytes_max = 10'000});
+  for (int round = 0; round < 3; ++round) {
+    std::vector<Proposal> proposals;
+    for (int i = 0; i < 4; ++i) proposals.push_back(Replication::payload(std::string(1000, 'x')));
+    member.core.propose(std::move(proposals));
+  }
+  member.settle();
+  EXPECT_EQ(member.core.held_count(), 9u);
+  EXPECT_EQ(member.refused, 3u);
+  member.core.propose({Replication::payload("x")});
+  member.core.propose({Replication::payload(std::string(1000, 'x'))});
+  member.settle();
+  EXPECT_EQ(member.core.held_count(), 10u) << "the small one";
+  EXPECT_EQ(member.refused, 4u);
+  // They leave with the first leader, and there is room again.
+  member.heartbeat(2, 1);
+  EXPECT_EQ(member.core.held_count(), 0u);
+  member.core.refuse_held({});
+  for (int i = 0; i < 20; ++i) member.core.propose({Replication::payload(std::string(1000, 'x'))});
+  member.settle();
+  EXPECT_EQ(member.refused, 4u);
 }
 
 TEST(ReplicationCore, WhatWaitsForTheDiskLeavesWhenItIsStable) {
