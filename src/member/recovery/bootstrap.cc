@@ -45,11 +45,16 @@ bool has_log(env::FileSystem& fs, const std::string& directory) {
          std::any_of(names->begin(), names->end(), [](const std::string& name) { return name.ends_with(".wal"); });
 }
 
-// What a crash in the middle of a receive or a defragmentation leaves.
+// What a crash in the middle of a receive or a defragmentation leaves. Something else may have such a name, a directory
+// for instance.
+// compat: etcd does not start with a db.tmp* that it cannot remove. We only warn, as both do about tmp*.
 Status remove_leftovers(env::FileSystem& fs, const std::string& snap) {
   CAIRN_TRY(const auto names, fs.list(snap));
   for (const std::string& name : names) {
-    if (name.starts_with("tmp") || name.starts_with("db.tmp")) CAIRN_CHECK(fs.remove(snap + "/" + name));
+    if (!name.starts_with("tmp") && !name.starts_with("db.tmp")) continue;
+    if (const Status removed = fs.remove(snap + "/" + name); !removed) {
+      log::warn("failed to remove a temporary file in the snapshot directory", {{"error", removed.error().message}});
+    }
   }
   return {};
 }

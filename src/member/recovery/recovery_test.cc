@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <optional>
 
@@ -192,6 +193,27 @@ TEST(Bootstrap, FoundsAMemberWithEtcdsIds) {
   const auto third = bootstrap(env::posix_fs(), options);
   ASSERT_FALSE(third);
   EXPECT_EQ(third.error().code, Code::kUnavailable);
+}
+
+// Only the leftovers of a receive or a defragmentation are removed, and what has such a name and cannot be removed does
+// not matter.
+TEST(Bootstrap, ForeignFilesInTheSnapshotDirectoryAreNoHindrance) {
+  const TemporaryDirectory directory;
+  BootstrapOptions options = options_for(directory);
+  options.initial_cluster = {{"m1", {"http://127.0.0.1:32101"}}};
+  const std::filesystem::path snap = std::filesystem::path(options.data_dir) / "member" / "snap";
+  for (int start = 0; start < 2; ++start) {  // the first one founds the member
+    std::filesystem::create_directories(snap / "tmp123" / "deep");
+    std::filesystem::create_directories(snap / "db.tmp.1" / "deep");
+    std::filesystem::create_directories(snap / "somebodys.snap");
+    std::ofstream(snap / "tmp-left").put('x');
+    std::filesystem::create_symlink("/nowhere/at/all", snap / "tmp-link");
+    const auto opened = bootstrap(env::posix_fs(), options);
+    ASSERT_TRUE(opened) << opened.error().message;
+    EXPECT_FALSE(std::filesystem::exists(snap / "tmp-left"));
+    EXPECT_EQ(std::filesystem::symlink_status(snap / "tmp-link").type(), std::filesystem::file_type::not_found);
+    EXPECT_TRUE(std::filesystem::exists(snap / "tmp123" / "deep"));
+  }
 }
 
 // Runs `other` before the nth call.
