@@ -14,6 +14,7 @@ TITLES = {
     "one_put": "one client, one put at a time",
     "one_get": "one client, one linearizable get at a time",
     "load": "load of {keys} distinct keys x 256 bytes, random order",
+    "disk_at_rest": "data directory ten seconds later",
     "get_many": "linearizable get of random keys out of {keys}",
     "get_many_serializable": "serializable get of random keys out of {keys}",
     "range_limited": "limited range: 1000 out of {keys}",

@@ -31,11 +31,12 @@ Life::Life(const Options& options)
 void Life::watch_disk() {
   fs_.set_observer([this](const Operation& operation) {
     const bool old = operation.path.ends_with(".wal");
+    const bool spare = operation.path.ends_with("/0.tmp") || operation.path.ends_with("/1.tmp");
     if (operation.op == Op::kRename && operation.target.ends_with(".wal")) {
       coverage_.hit("segments cut");
-      if (operation.path.ends_with("/0.tmp") || operation.path.ends_with("/1.tmp"))
-        coverage_.hit("spare segments taken");
+      if (spare) coverage_.hit("spare segments taken");
     }
+    if (spare && operation.op == Op::kRemove) coverage_.hit("spare segments given back");
     if (old && (operation.op == Op::kRename || operation.op == Op::kRemove)) coverage_.hit("segments released");
   });
 }
@@ -113,6 +114,8 @@ void Life::choose_options() {
 void Life::choose_limits() {
   member::MemberOptions& core = member_options_.core;
   core.announcement = {.name = "m0", .client_urls = {"http://127.0.0.1:2379"}};
+  core.segment_bytes = member_options_.bootstrap.wal.segment_bytes;
+  if (chance_.one_in(2)) core.rest_after_ns = int64_t{1'000'000} << chance_.below(6);
   core.spare_mark_bytes = member_options_.bootstrap.wal.segment_bytes / 8;
   if (chance_.one_in(2)) {
     member_options_.bootstrap.raft_log.memory_bytes_max = uint64_t{512} << chance_.below(4);

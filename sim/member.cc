@@ -131,8 +131,7 @@ void Member::carry_out(member::Effects& effects) {
     core_to_commit_.send(
         [this, job = *std::move(effects.commit)] { committer_.run([this, job] { run_commit(job); }); });
   }
-  const member::Housekeeper::Orders orders{effects.prepare_spare,   effects.step_checkpoint, effects.look_at_disk,
-                                           effects.give_up_reserve, effects.db_is_full,      effects.is_at_rest};
+  const member::Housekeeper::Orders orders = member::Housekeeper::Orders::of(effects);
   if (!orders.empty()) {
     core_to_house_.send([this, orders] {
       orders_.add(orders);

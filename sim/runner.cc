@@ -230,6 +230,7 @@ std::vector<std::string> never_reached(const Coverage& coverage) {
                            "restart of the process alone",
                            "segments cut",
                            "segments released",
+                           "spare segments given back",
                            "spare segments taken",
                            "starts and ends with leases",
                            "stops under load",

@@ -47,6 +47,7 @@ MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64
   out.first_request_id = request_id;
   out.unapplied_bytes_max = options.unapplied_bytes_max;
   out.waiting_bytes_max = options.waiting_bytes_max;
+  out.segment_bytes = options.bootstrap.wal.segment_bytes;
   out.spare_mark_bytes = std::min(out.spare_mark_bytes, options.bootstrap.wal.segment_bytes / 8);
   return out;
 }
@@ -204,8 +205,7 @@ Ending Node::carry_out(Effects& effects, Events& next) {
 }
 
 void Node::order_housekeeping(const Effects& effects) {
-  const Housekeeper::Orders orders{effects.prepare_spare,   effects.step_checkpoint, effects.look_at_disk,
-                                   effects.give_up_reserve, effects.db_is_full,      effects.is_at_rest};
+  const Housekeeper::Orders orders = Housekeeper::Orders::of(effects);
   if (orders.empty()) return;
   housekeeper_orders_.put([&](Housekeeper::Orders& all) { all.add(orders); });
 }

@@ -16,6 +16,17 @@ constexpr int64_t kDeletesOnTheWayNs = 1'000'000'000;
 
 }  // namespace
 
+Housekeeper::Orders Housekeeper::Orders::of(const Effects& effects) {
+  return {.prepare_spare = effects.prepare_spare,
+          .give_spare_back = effects.give_spare_back,
+          .remove_released = effects.remove_released,
+          .step_checkpoint = effects.step_checkpoint,
+          .look_at_disk = effects.look_at_disk,
+          .give_up_reserve = effects.give_up_reserve,
+          .db_is_full = effects.db_is_full,
+          .is_at_rest = effects.is_at_rest};
+}
+
 Housekeeper::Housekeeper(env::FileSystem& fs, Options options, std::shared_ptr<wal::SparePreparer> spares,
                          const CheckpointBase& checkpoint, PublishedDomain::Reader& reader)
     : options_(std::move(options)),
@@ -25,7 +36,9 @@ Housekeeper::Housekeeper(env::FileSystem& fs, Options options, std::shared_ptr<w
       checkpoint_(fs, options_.checkpoint, checkpoint, reader) {}
 
 Housekeeper::Slice Housekeeper::step(const Orders& orders, int64_t now_ns) {
-  if (orders.prepare_spare) spare_ = Progress::kMore;
+  if (orders.give_spare_back) give_spare_back();
+  if (orders.prepare_spare) spares_->want();
+  if (orders.prepare_spare || orders.remove_released) spare_ = Progress::kMore;
   is_at_rest_ = orders.is_at_rest || (is_at_rest_ && checkpoint_goes_on_);
   checkpoint_goes_on_ = checkpoint_goes_on_ || orders.step_checkpoint;
   if (orders.look_at_disk) db_is_full_ = orders.db_is_full;
@@ -79,6 +92,14 @@ Housekeeper::Progress Housekeeper::prepare_spare() {
   log::warn("no spare WAL segment could be made; the next one is made when it is needed",
             {{"error", step.error().message}});
   return step.error().code == Code::kResourceExhausted ? Progress::kLater : Progress::kDone;
+}
+
+// While space is short the spare stays: the log can go on with it whatever comes.
+void Housekeeper::give_spare_back() {
+  if (!guard_.has_room_for(options_.segment_bytes)) return;
+  if (const Status given = spares_->give_back(); !given) {
+    log::warn("the spare WAL segment could not be removed", {{"error", given.error().message}});
+  }
 }
 
 // A slice of the index checkpoint. True: there is more to do now. A failure costs only the checkpoint.

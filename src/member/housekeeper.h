@@ -16,6 +16,7 @@
 #include "base/mutex.h"
 #include "env/fs.h"
 #include "member/disk_guard.h"
+#include "member/member_core.h"
 #include "member/published.h"
 #include "member/recovery/checkpoint.h"
 #include "mvcc/kv/range.h"
@@ -38,6 +39,8 @@ class Housekeeper {
   // What MemberCore wants; it adds up until the next slice.
   struct Orders {
     bool prepare_spare = false;
+    bool give_spare_back = false;
+    bool remove_released = false;
     bool step_checkpoint = false;
     bool look_at_disk = false;
     bool give_up_reserve = false;
@@ -45,12 +48,17 @@ class Housekeeper {
     bool is_at_rest = false;  // for the checkpoint: fewer changes are enough
     bool end = false;         // for the thread
 
+    [[nodiscard]] static Orders of(const Effects& effects);
     [[nodiscard]] bool empty() const {
-      return !prepare_spare && !step_checkpoint && !look_at_disk && !give_up_reserve && !end;
+      return !prepare_spare && !give_spare_back && !remove_released && !step_checkpoint && !look_at_disk &&
+             !give_up_reserve && !end;
     }
     void clear() { *this = {}; }
     void add(const Orders& later) {
-      prepare_spare |= later.prepare_spare;
+      // The later word about the spare counts.
+      prepare_spare = later.prepare_spare || (prepare_spare && !later.give_spare_back);
+      give_spare_back = later.give_spare_back || (give_spare_back && !later.prepare_spare);
+      remove_released |= later.remove_released;
       step_checkpoint |= later.step_checkpoint;
       is_at_rest |= later.is_at_rest;
       look_at_disk |= later.look_at_disk;
@@ -90,6 +98,7 @@ class Housekeeper {
 
   std::optional<bool> look();
   Progress prepare_spare();
+  void give_spare_back();
   bool step_checkpoint(bool is_last);
   void give_checkpoint_up();
 

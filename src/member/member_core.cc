@@ -29,7 +29,8 @@ void Effects::clear() {
   CAIRN_ASSERT(answers.loops == 0);  // whoever waits for one that is lost waits for ever
   refused.clear();
   commit.reset();
-  prepare_spare = step_checkpoint = is_at_rest = look_at_disk = give_up_reserve = is_ready = false;
+  prepare_spare = give_spare_back = remove_released = step_checkpoint = is_at_rest = look_at_disk = give_up_reserve =
+      is_ready = false;
   wake_at_ns.reset();
   messages.clear();
 }
@@ -87,10 +88,35 @@ void MemberCore::take_wal_done(WalDone done) {
   --wal_in_flight_;
   wal_bytes_in_flight_ -= done.bytes;
   segment_count_ = done.segment_count;
-  const bool is_due = done.segment_sequence != spared_sequence_ && done.segment_used_bytes > options_.spare_mark_bytes;
-  if (is_due) spared_sequence_ = done.segment_sequence;
-  if (is_due || done.has_released_files) effects_.prepare_spare = true;
+  consider_spare(done);
+  if (done.has_released_files) effects_.remove_released = true;
   replication_.wal_done(std::move(done));
+}
+
+// Once in each segment, and once more if the spare was given back.
+void MemberCore::consider_spare(const WalDone& done) {
+  const bool is_new = done.segment_sequence != segment_.sequence;
+  if (is_new) segment_ = {.sequence = done.segment_sequence};
+  segment_.used_bytes = done.segment_used_bytes;
+  if (is_new) segment_.spare_due_bytes = next_spare_due_bytes();
+  if (segment_.used_bytes <= segment_.spare_due_bytes) return;
+  segment_.spare_due_bytes = UINT64_MAX;
+  effects_.prepare_spare = true;
+}
+
+// A put now and then asks for none, unless the segment is soon full: making a spare takes as long as the log takes for
+// a third of a segment at its fastest.
+uint64_t MemberCore::next_spare_due_bytes() const {
+  const uint64_t at_the_latest =
+      options_.segment_bytes - std::min(options_.segment_bytes, 3 * options_.spare_mark_bytes);
+  return std::min(segment_.used_bytes + options_.spare_mark_bytes, at_the_latest);
+}
+
+// At most once in each segment, so that writes with a rest after each of them do not make spare after spare.
+void MemberCore::give_spare_back() {
+  if (std::exchange(segment_.has_given_spare_back, true)) return;
+  segment_.spare_due_bytes = next_spare_due_bytes();
+  effects_.give_spare_back = true;
 }
 
 void MemberCore::take_commit_done(CommitDone done) {
@@ -351,6 +377,7 @@ void MemberCore::consider_rest() {
   if (rested_ == busy_index_ || now_ns_ - busy_at_ns_ < options_.rest_after_ns || db_is_full_) return;
   rested_ = busy_index_;
   effects_.step_checkpoint = effects_.is_at_rest = true;
+  give_spare_back();
   if (segment_count_ <= 1) return;
   apply_.settle(now_ns_);
   pump();

@@ -50,7 +50,8 @@ struct MemberOptions {
   int64_t alarm_interval_ns = 1'000'000'000;
   int64_t rest_after_ns = 5'000'000'000;  // without an applied entry
   uint64_t feed_bytes_max = 8 << 20;      // to the log at once
-  uint64_t spare_mark_bytes = 8 << 20;    // used of a segment: then the next one is made; a small member takes none
+  uint64_t segment_bytes = 64'000'000;    // of the log
+  uint64_t spare_mark_bytes = 8 << 20;  // more used of a segment: then the next one is made; a small member takes none
 };
 
 // What has happened since the last step. The buffers are used again: step() leaves them empty.
@@ -85,6 +86,8 @@ struct Effects {
   std::vector<Refused> refused;     // answered, too: these will never be entries
   std::optional<CommitJob> commit;  // reported as a CommitDone
   bool prepare_spare = false;
+  bool give_spare_back = false;  // it is of no use for a while
+  bool remove_released = false;  // WAL segments that nobody needs: to be removed, or to become the spare
   bool step_checkpoint = false;  // the db has changed: a checkpoint may be due
   bool is_at_rest = false;       // with it: nothing has happened for a while, so fewer changes are worth one
   bool look_at_disk = false;     // reported as Events::disk_is_low when it is, or has ceased to be
@@ -149,6 +152,9 @@ class MemberCore {
   void take_proposals(std::vector<Proposal>& proposals);
   void take_ticks();
   void consider_rest();
+  void consider_spare(const WalDone& done);
+  void give_spare_back();
+  [[nodiscard]] uint64_t next_spare_due_bytes() const;
   // what goes on inside
   void pump();
   bool move_replication();
@@ -201,9 +207,16 @@ class MemberCore {
   Index busy_index_;             // what was applied when something happened last
   int64_t busy_at_ns_;           // and when that was
   std::optional<Index> rested_;  // what was applied when it came to rest last
-  uint64_t segment_count_ = 0;
 
-  uint64_t spared_sequence_ = UINT64_MAX;  // of the segment for which a successor has been asked for
+  // the log
+  struct Segment {
+    uint64_t sequence = UINT64_MAX;
+    uint64_t used_bytes = 0;
+    uint64_t spare_due_bytes = 0;  // used: then its successor is asked for; UINT64_MAX: it has been
+    bool has_given_spare_back = false;
+  };
+  uint64_t segment_count_ = 0;
+  Segment segment_;  // the last one
   std::optional<int64_t> alarm_raised_ns_;
 };
 

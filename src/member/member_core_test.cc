@@ -237,7 +237,52 @@ TEST_F(MemberCoreTest, ASpareIsOrderedOnceASegmentAndACheckpointIsConsideredAfte
   EXPECT_GE(member_->looks_, member_->checkpoints_);
 }
 
-// One of three, with nobody else there.
+// Another one is made after so much more is written, or at once near the segment's end. And a segment's second rest
+// leaves it: what comes now and then does not make spare after spare.
+TEST_F(MemberCoreTest, AtRestTheSpareIsGivenBackOnceASegmentAndMadeAgainInTime) {
+  bootstrap_.wal.segment_bytes = options_.segment_bytes = 256 << 10;
+  options_.spare_mark_bytes = 32 << 10;
+  start();
+  const auto segment = [&] { return member_->wal_->log().segment_sequence(); };
+  const auto rest = [&] { member_->wait(10 * kSecond); };
+  put_many(1, 5, 10'000);
+  EXPECT_EQ(member_->spares_, 1);
+  EXPECT_EQ(member_->spares_given_back_, 0);
+  rest();
+  EXPECT_EQ(member_->spares_given_back_, 1);
+  put_many(10, 1, 1000);
+  rest();
+  EXPECT_EQ(member_->spares_, 1) << "one put is not worth a spare";
+  EXPECT_EQ(member_->spares_given_back_, 1) << "there is none";
+  put_many(20, 4, 10'000);
+  EXPECT_EQ(member_->spares_, 2);
+  rest();
+  EXPECT_EQ(member_->spares_given_back_, 1) << "once a segment";
+  ASSERT_EQ(segment(), 0u);
+
+  put_many(30, 35, 10'000);
+  ASSERT_EQ(segment(), 1u);
+  ASSERT_GT(member_->wal_->log().segment_used_bytes(), options_.segment_bytes - 3 * options_.spare_mark_bytes);
+  EXPECT_EQ(member_->spares_, 3);
+  rest();
+  EXPECT_EQ(member_->spares_given_back_, 2);
+  put_many(70, 1);
+  EXPECT_EQ(member_->spares_, 4) << "the segment is soon full";
+}
+
+// What a start finds used of the segment asks for no spare.
+TEST_F(MemberCoreTest, AStartMakesNoSpareBeforeSomethingIsWritten) {
+  bootstrap_.wal.segment_bytes = options_.segment_bytes = 256 << 10;
+  options_.spare_mark_bytes = 32 << 10;
+  start();
+  put_many(1, 10, 10'000);
+  EXPECT_EQ(member_->spares_, 1);
+  start();
+  EXPECT_EQ(member_->spares_, 0);
+  put_many(20, 4, 10'000);
+  EXPECT_EQ(member_->spares_, 1);
+}
+
 // A load has left segments behind that a start no longer needs, and then nothing more comes that would release them.
 TEST_F(MemberCoreTest, AtRestTheLogIsOneSegmentAndThenNothingIsWritten) {
   options_.apply.commit_interval_ns = kSecond;
@@ -280,6 +325,7 @@ TEST_F(MemberCoreTest, AtRestALogOfOneSegmentIsLeftAlone) {
   EXPECT_EQ(member_->snapshots_, 0);
 }
 
+// One of three, with nobody else there.
 TEST(MemberCoreWithPeers, ATickThatWasMissedIsNotMadeUpFor) {
   MemberOptions options;
   options.replication.raft.id = NodeId(1);

@@ -10,7 +10,6 @@
 namespace cairn::wal {
 namespace {
 
-constexpr const char* kCutName = "/cut.tmp";
 constexpr uint64_t kCutRetryBytes = 1024 * 1024;  // more in a segment that could not be cut for lack of space
 
 // The new log takes the directory's place, so nothing may be lost with it.

@@ -132,15 +132,15 @@ Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, uint64
 }
 
 // On a file system without a journal, a rename interrupted by a crash may have left a segment under its old name as
-// well. That file must not be taken for a spare and overwritten.
+// well. That file must not be taken for a spare and overwritten. Other names are not ours; etcd ignores them, too.
 Status Opening::remove_other_names(const std::vector<std::shared_ptr<Segment>>& segments) const {
-  CAIRN_TRY(const std::vector<std::string> names, fs.list(directory));
-  for (const std::string& name : names) {
-    if (!name.ends_with(".tmp")) continue;
-    const std::string path = directory + "/" + name;
-    bool remove = name == "cut.tmp";
-    CAIRN_TRY(const auto file, fs.open(path, env::OpenMode::kRead));
-    CAIRN_TRY(const env::FileIdentity identity, file->identity());
+  for (const std::string_view name : kTemporaryNames) {
+    const std::string path = directory + std::string(name);
+    bool remove = name == kCutName;
+    const auto file = fs.open(path, env::OpenMode::kRead);
+    if (!file && file.error().code == Code::kNotFound) continue;  // or a link that leads nowhere
+    if (!file) return std::unexpected(file.error());
+    CAIRN_TRY(const env::FileIdentity identity, (*file)->identity());
     for (const auto& segment : segments) {
       CAIRN_TRY(const env::FileIdentity other, segment->file->identity());
       remove |= identity.device == other.device && identity.inode == other.inode;

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <sys/stat.h>
+
 #include <atomic>
+#include <filesystem>
 #include <thread>
 
 #include "wal/codec.h"
@@ -414,6 +417,85 @@ TEST_F(LogTest, ASpareLeftByAnEarlierProcessIsUsedOnceItIsZeros) {
   EXPECT_FALSE(fs_.exists(wal_ + "/1.tmp"));
   fill(*opened.log, 5, 100);
   EXPECT_EQ(opened.log->index()->read_entries(Index(1), Index(100), UINT64_MAX)->size(), 99u);
+}
+
+TEST_F(LogTest, ASpareThatIsGivenBackIsGoneUntilOneIsWantedAgain) {
+  const Options options = small(8192);
+  auto log = create(options);
+  run_spares(*log);
+  ASSERT_TRUE(log->spares()->ready());
+  ASSERT_TRUE(log->spares()->give_back());
+  EXPECT_FALSE(fs_.exists(wal_ + "/0.tmp"));
+  EXPECT_FALSE(log->spares()->has_work());
+  EXPECT_FALSE(log->spares()->needs_space());
+  run_spares(*log);
+  EXPECT_FALSE(log->spares()->ready());
+  // The log goes on without one, and what it releases is removed.
+  fill(*log, 1, 150);
+  ASSERT_TRUE(log->save_snapshot({Index(140), Term(1), ""}));
+  ASSERT_GT(log->release(Index(140)), 0u);
+  run_spares(*log);
+  EXPECT_FALSE(log->spares()->ready());
+  EXPECT_EQ(fs_.list(wal_)->size(), log->segment_count());
+
+  log->spares()->want();
+  run_spares(*log);
+  ASSERT_TRUE(log->spares()->ready());
+  const uint64_t before = log->segment_count();
+  fill(*log, 150, 250);
+  EXPECT_GT(log->segment_count(), before);
+  log.reset();
+  EXPECT_EQ(open(options).log->last_index(), Index(249));
+}
+
+TEST_F(LogTest, GivingBackTakesHalfASpareAndWhatAnEarlierProcessLeft) {
+  const Options options = small(4 << 20);
+  {
+    const auto log = create(options);
+    fill(*log, 1, 5);
+  }
+  write_all(wal_ + "/0.tmp", std::string(5000, 'o'));
+  write_all(wal_ + "/1.tmp", "x");
+  const OpenedLog opened = open(options);
+  ASSERT_TRUE(opened.log->spares()->give_back());
+  EXPECT_EQ(fs_.list(wal_)->size(), 1u);
+  opened.log->spares()->want();
+  ASSERT_TRUE(opened.log->spares()->prepare_step());
+  EXPECT_EQ(fs_.list(wal_)->size(), 2u);
+  ASSERT_TRUE(opened.log->spares()->give_back());
+  EXPECT_EQ(fs_.list(wal_)->size(), 1u);
+}
+
+// Between the moment the log takes a spare and the moment it gives it a segment's name.
+TEST_F(LogTest, ASpareThatTheLogHasTakenIsNotGivenBack) {
+  const auto log = create(small(8192));
+  run_spares(*log);
+  const std::optional<Spare> taken = log->spares()->take();
+  ASSERT_TRUE(taken);
+  ASSERT_TRUE(log->spares()->give_back());
+  EXPECT_TRUE(fs_.exists(taken->path));
+}
+
+// Whatever they are: etcd ignores them.
+TEST_F(LogTest, ForeignFilesBesideTheSegmentsAreLeftAlone) {
+  const Options options = small(8192);
+  {
+    const auto log = create(options);
+    fill(*log, 1, 5);
+  }
+  const std::filesystem::path wal = wal_;
+  std::filesystem::create_symlink("/nowhere/at/all", wal / "link.tmp");
+  std::filesystem::create_symlink("/nowhere/at/all", wal / "0.tmp");
+  std::filesystem::create_directory(wal / "folder.tmp");
+  std::filesystem::create_directory(wal / "tmp123");
+  ASSERT_EQ(::mkfifo((wal / "pipe.tmp").c_str(), 0600), 0);
+  const OpenedLog opened = open(options);
+  run_spares(*opened.log);
+  fill(*opened.log, 5, 150);
+  EXPECT_GT(opened.log->segment_count(), 1u);
+  for (const char* name : {"link.tmp", "folder.tmp", "tmp123", "pipe.tmp"}) {
+    EXPECT_NE(std::filesystem::symlink_status(wal / name).type(), std::filesystem::file_type::not_found) << name;
+  }
 }
 
 // One thread writes and releases, one prepares spares, one reads.

@@ -26,6 +26,12 @@ struct SegmentName {
 [[nodiscard]] std::string format_segment_name(const SegmentName& name);
 [[nodiscard]] std::optional<SegmentName> parse_segment_name(std::string_view file_name);
 
+// What a file may be called before it is a segment: a spare, a spare in the making, one that a cut makes in line.
+inline constexpr const char* kSpareNames[] = {"/0.tmp", "/1.tmp"};
+inline constexpr const char* kPreparing = "/preparing.tmp";
+inline constexpr const char* kCutName = "/cut.tmp";
+inline constexpr std::string_view kTemporaryNames[] = {kSpareNames[0], kSpareNames[1], kPreparing, kCutName};
+
 // A segment in use: open, and locked when it belongs to a Log.
 struct Segment {
   SegmentName name;

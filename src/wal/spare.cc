@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -14,8 +15,7 @@ namespace {
 constexpr uint64_t kSliceBytes = 1024 * 1024;
 // A sync of the whole at the end would hold up the log's own syncs.
 constexpr uint64_t kSyncBytes = 8 * 1024 * 1024;
-constexpr const char* kPreparing = "/preparing.tmp";
-constexpr const char* kOldNames[] = {"/0.tmp", "/1.tmp", kPreparing};
+constexpr const char* kOldNames[] = {kSpareNames[0], kSpareNames[1], kPreparing};
 
 }  // namespace
 
@@ -42,7 +42,31 @@ Result<bool> SparePreparer::prepare_step() {
 
 bool SparePreparer::has_work() const {
   const MutexLock lock(mutex_);
-  return !ready_ || !released_.empty();
+  return (is_wanted_ && !ready_) || !released_.empty();
+}
+
+void SparePreparer::want() {
+  const MutexLock lock(mutex_);
+  is_wanted_ = true;
+}
+
+Status SparePreparer::give_back() {
+  {
+    const MutexLock lock(mutex_);
+    is_wanted_ = false;
+  }
+  work_.reset();
+  std::vector<std::string> paths = {directory_ + kPreparing};
+  if (const std::optional<Spare> spare = take()) paths.push_back(spare->path);
+  // Once this process has made a spare, a file with the name of one may be the log's.
+  if (!std::exchange(looked_for_old_, true)) {
+    for (const char* name : kSpareNames) paths.push_back(directory_ + name);
+  }
+  for (const std::string& path : paths) {
+    const Status removed = fs_.remove(path);
+    if (!removed && removed.error().code != Code::kNotFound) return removed;
+  }
+  return {};
 }
 
 bool SparePreparer::needs_space() const {
@@ -53,13 +77,13 @@ bool SparePreparer::needs_space() const {
     }
   }
   const MutexLock lock(mutex_);
-  return !ready_ && released_.empty();
+  return is_wanted_ && !ready_ && released_.empty();
 }
 
 // Files that cannot be used again are removed first, to make room.
 bool SparePreparer::wants_spare() const {
   const MutexLock lock(mutex_);
-  return !ready_ && (released_.empty() || may_reuse_released());
+  return is_wanted_ && !ready_ && (released_.empty() || may_reuse_released());
 }
 
 // A left-over has no open file. It is only removed: after a crash its file may have another name, too.

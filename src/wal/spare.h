@@ -8,7 +8,10 @@
 //
 // Only a finished spare is called 0.tmp or 1.tmp, because etcd uses a file of that name without a check.
 //
-// Threads: take(), give() by the log's owner; prepare_step() by one other (or the same) thread; the rest by any.
+// A log at rest needs no spare: give_back() removes it, and want() has another one made.
+//
+// Threads: take(), give() by the log's owner; prepare_step(), want(), give_back(), needs_space() by one other (or the
+//          same) thread; the rest by any.
 #pragma once
 
 #include <cstdint>
@@ -35,10 +38,16 @@ class SparePreparer {
   SparePreparer(env::FileSystem& fs, std::string directory, uint64_t segment_bytes);
 
   // One slice of work (at most a megabyte written or read, or one file removed). True when more is to be done now,
-  // false when a spare stands ready and nothing is left to remove. After an error the next call begins anew.
+  // false when a spare stands ready, or none is wanted, and nothing is left to remove. After an error the next call
+  // begins anew.
   Result<bool> prepare_step();
   [[nodiscard]] bool has_work() const;
-  // Whether the next step begins a new file, for lack of one to use again. By the preparing thread.
+  // A spare is wanted, as it is at first, until give_back().
+  void want();
+  // Removes the spare, or what there is of one, also what an earlier process left. From then on released segments are
+  // removed, too. A spare that the log has taken stays.
+  Status give_back();
+  // Whether the next step begins a new file, for lack of one to use again.
   [[nodiscard]] bool needs_space() const;
   [[nodiscard]] bool ready() const;
   // Whether released segments wait to be used again or removed.
@@ -74,6 +83,7 @@ class SparePreparer {
   uint64_t finished_count_ = 0;
 
   mutable Mutex mutex_;
+  bool is_wanted_ CAIRN_GUARDED_BY(mutex_) = true;
   std::optional<Spare> ready_ CAIRN_GUARDED_BY(mutex_);
   std::deque<std::shared_ptr<Segment>> released_ CAIRN_GUARDED_BY(mutex_);
 };

@@ -89,6 +89,7 @@ class InlineMember {
   int turned_away_ = 0;
   int ready_ = 0;
   int spares_ = 0;
+  int spares_given_back_ = 0;
   int checkpoints_ = 0;
   int rests_ = 0;
   int looks_ = 0;
@@ -112,6 +113,7 @@ class InlineMember {
     if (effects.commit) job_ = std::move(effects.commit);
     ready_ += effects.is_ready ? 1 : 0;
     spares_ += effects.prepare_spare ? 1 : 0;
+    spares_given_back_ += effects.give_spare_back ? 1 : 0;
     checkpoints_ += effects.step_checkpoint ? 1 : 0;
     rests_ += effects.is_at_rest ? 1 : 0;
     looks_ += effects.look_at_disk ? 1 : 0;
