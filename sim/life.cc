@@ -303,6 +303,7 @@ void Life::run_round() {
   fault_fired_ = ending_ = stop_asked_ = false;
   space_refusals_ = 0;
   member_options_.seed = chance_.next();
+  member_options_.bootstrap.opening = member_options_.seed;
   member_options_.core.first_request_id = (round_ << 40) + 1;  // what the member proposes is not what clients propose
   if (plan_.other_program) {
     coverage_.hit("another program wrote to the db");

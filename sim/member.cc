@@ -47,7 +47,6 @@ Member::Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, Mem
   commit_reader_ = published().register_thread();
   commit_stage_ = std::make_unique<member::CommitStage>(std::move(state.engine), *commit_reader_);
   options_.checkpoint.directory = state.checkpoint_directory;
-  options_.checkpoint.db = state.db;
   options_.disk.directory = state.checkpoint_directory;
   options_.disk.log_directory = log().directory();
   housekeeper_reader_ = published().register_thread();

@@ -31,7 +31,7 @@ enum class Arrangement : uint8_t { kWalInLine, kWalApart };
 struct MemberOptions {
   member::BootstrapOptions bootstrap;
   member::MemberOptions core;
-  member::CheckpointOptions checkpoint;  // directory and db are set here
+  member::CheckpointOptions checkpoint;  // the directory is set here
   member::DiskGuard::Options disk;       // directories are set here
   Arrangement arrangement = Arrangement::kWalInLine;
   int64_t delay_mean_ns = 100'000;

@@ -81,7 +81,7 @@ Node::Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, Me
       Housekeeper::Options{.disk = {.directory = state.checkpoint_directory,
                                     .log_directory = wal_stage_->log().directory(),
                                     .low_bytes = defaults.reserve_bytes + 2 * options_.apply.buffer_bytes_max},
-                           .checkpoint = {.directory = state.checkpoint_directory, .db = state.db},
+                           .checkpoint = {.directory = state.checkpoint_directory},
                            .segment_bytes = options_.bootstrap.wal.segment_bytes},
       wal_stage_->spares(), state.checkpoint, *housekeeper_reader_);
 }

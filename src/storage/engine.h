@@ -71,6 +71,20 @@ class Cursor {
 
 class ViewState;  // of the engine; immutable
 
+// Names one commit, also among the copies of a file that went on differently: no two openings of any file have the same
+// number, and one opening makes one row of commits.
+struct CommitId {
+  uint64_t opening = 0;  // 0: none
+  uint64_t txid = 0;
+  friend bool operator==(const CommitId&, const CommitId&) = default;
+};
+// Who made a view.
+struct Lineage {
+  uint64_t opening = 0;  // 0: another program, or an opening without a number
+  CommitId ancestor;     // an older commit that led here through our commits alone; opening 0: none is known
+  friend bool operator==(const Lineage&, const Lineage&) = default;
+};
+
 // One committed state of all tables.
 class View {
  public:
@@ -85,6 +99,9 @@ class View {
   [[nodiscard]] virtual std::unique_ptr<Cursor> cursor(Table table) const = 0;
   // Number of the commit that made it; grows.
   [[nodiscard]] virtual uint64_t txid() const = 0;
+  [[nodiscard]] virtual Lineage lineage() const { return {}; }
+  // Whether the view came out of `commit` through our commits alone. If no, it may still have.
+  [[nodiscard]] bool descends_from(const CommitId& commit) const;
   // False when reading the entry would wait for the disk (asks the kernel about the pages on the way).
   [[nodiscard]] virtual bool resident(Table table, std::string_view key) const = 0;
 };
@@ -142,6 +159,8 @@ class Engine {
   [[nodiscard]] virtual Space space() const = 0;
   // `view` stays registered until the reader is destroyed.
   [[nodiscard]] virtual Result<std::unique_ptr<ImageReader>> image(std::shared_ptr<const View> view) const = 0;
+  // All later views have this ancestor. The present view must descend from it.
+  virtual void remember(const CommitId& ancestor) = 0;
   // Writes the free list if it is not in the file yet; the file is then complete. No commit afterwards.
   virtual Status close() = 0;
 };

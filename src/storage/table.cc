@@ -19,6 +19,12 @@ std::string_view table_name(Table table) {
   CAIRN_ASSERT(false);
 }
 
+bool View::descends_from(const CommitId& commit) const {
+  const Lineage made_by = lineage();
+  if (commit.opening == 0) return false;
+  return (commit.opening == made_by.opening && commit.txid <= txid()) || commit == made_by.ancestor;
+}
+
 Status View::get_many(Table table, std::span<const std::string_view> keys,
                       std::span<std::optional<std::string_view>> values) const {
   CAIRN_ASSERT(keys.size() == values.size() && keys.size() <= kGetManyMax);

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <random>
 #include <thread>
 
 #include <fcntl.h>
@@ -102,6 +103,12 @@ Status check_founding(const cmd::Config& config, const member::BootstrapOptions&
   return {};
 }
 
+// Of this start and no other.
+uint64_t opening_number() {
+  std::random_device device;
+  return uint64_t{device()} << 32 | device() | 1;
+}
+
 member::NodeOptions node_options(const cmd::Config& config) {
   member::NodeOptions options;
   options.bootstrap.name = config.name;
@@ -109,6 +116,7 @@ member::NodeOptions node_options(const cmd::Config& config) {
   options.bootstrap.wal_dir = config.wal_dir;
   options.bootstrap.initial_cluster = config.initial_cluster;
   options.bootstrap.initial_cluster_token = config.initial_cluster_token;
+  options.bootstrap.opening = opening_number();
   options.bootstrap.wal.sync = !config.unsafe_no_fsync;
   options.bootstrap.sync = !config.unsafe_no_fsync;
   options.bootstrap.lease_ttl_min = (3 * int64_t{config.election_ms} + 1999) / 2000;

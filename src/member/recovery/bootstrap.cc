@@ -34,11 +34,6 @@ Paths paths_of(const BootstrapOptions& options) {
   return paths;
 }
 
-Result<env::FileIdentity> identity_of(env::FileSystem& fs, const std::string& path) {
-  CAIRN_TRY(const auto file, fs.open(path, env::OpenMode::kRead));
-  return file->identity();
-}
-
 bool has_log(env::FileSystem& fs, const std::string& directory) {
   const auto names = fs.list(directory);
   return names &&
@@ -62,6 +57,7 @@ Status remove_leftovers(env::FileSystem& fs, const std::string& snap) {
 Result<std::unique_ptr<storage::Engine>> open_engine(env::FileSystem& fs, const BootstrapOptions& options,
                                                      const std::string& path) {
   storage::BoltOptions bolt;
+  bolt.opening = options.opening;
   bolt.quota_bytes = options.quota_bytes;
   bolt.metrics = options.storage_metrics;
   bolt.reserved_bytes = options.mapping_reserved_bytes;
@@ -191,14 +187,11 @@ Result<Bootstrapped> found_new(env::FileSystem& fs, const BootstrapOptions& opti
 using IndexFuture = std::future<Result<RecoveredIndex>>;
 
 // The checkpoint's folder, and the index: at once on another thread, or when it is asked for.
-Result<IndexFuture> begin_index(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths,
-                                Bootstrapped& out) {
+IndexFuture begin_index(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths, Bootstrapped& out) {
   out.checkpoint_directory = paths.checkpoint;
-  CAIRN_TRY(out.db, identity_of(fs, paths.db));
   IndexRecoveryInput input{.fs = fs,
                            .view = out.engine->view(),
                            .checkpoint_path = paths.checkpoint + "/" + std::string(kCheckpointName),
-                           .db = out.db,
                            .read_ahead_path = options.concurrent ? paths.db : std::string(),
                            .concurrent = options.concurrent};
   return std::async(options.concurrent ? std::launch::async : std::launch::deferred,
@@ -262,7 +255,7 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
   if (has_log(fs, paths.wal)) {
     CAIRN_CHECK(fs.make_directories(paths.snap));
     CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));
-    CAIRN_TRY(index, begin_index(fs, options, paths, out));
+    index = begin_index(fs, options, paths, out);
     CAIRN_CHECK(open_found(fs, options, paths, opened, out));
     if (out.new_directory) {
       CAIRN_CHECK(take_over(fs, paths, Index{}, *out.log));
@@ -270,7 +263,7 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
     }
   } else {
     CAIRN_TRY(out, found_new(fs, options, paths));
-    CAIRN_TRY(index, begin_index(fs, options, paths, out));
+    index = begin_index(fs, options, paths, out);
     opened.hard_state = out.log->hard_state();
     opened.snapshots = {{Index{}, Term{}, std::nullopt}};
   }
@@ -292,6 +285,7 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
   CAIRN_TRY(out.raft_log, load_log(*out.log, out.state.applied, out.state.applied_term, options.raft_log));
   CAIRN_TRY(RecoveredIndex recovered_index, index.get());
   out.checkpoint = recovered_index.checkpoint;
+  if (out.checkpoint.usable) out.engine->remember(out.checkpoint.commit);
   adopt_index(std::move(recovered_index), out.state);
   // The log was synced through what the db holds before the db held it.
   if (!out.log->taken_over()) CAIRN_CHECK(take_over(fs, paths, out.state.applied, *out.log));

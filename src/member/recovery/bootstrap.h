@@ -33,6 +33,8 @@ struct BootstrapOptions {
   // Of a new cluster: name -> peer URLs, this member among them.
   std::map<std::string, std::vector<std::string>> initial_cluster;
   std::string initial_cluster_token = "etcd-cluster";
+  // Differs at every start of any member (storage::BoltOptions); 0: the checkpoints of this start are never used.
+  uint64_t opening = 0;
   uint64_t quota_bytes = 0;
   storage::Metrics* storage_metrics = nullptr;
   bool sync = true;           // false: --unsafe-no-fsync
@@ -59,8 +61,7 @@ struct Bootstrapped {
   raft::StartState start;
   RaftLog raft_log{Index{}, Term{}, {}};
   Index snapshot_index;
-  std::string checkpoint_directory;  // for CheckpointWriter, as are the next two
-  env::FileIdentity db;
+  std::string checkpoint_directory;  // for CheckpointWriter, as is the next one
   CheckpointBase checkpoint;
 };
 

@@ -15,7 +15,7 @@ namespace {
 using storage::Table;
 
 constexpr std::string_view kMagic = "CAIRNCKP";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr size_t kCheckedFrom = 16;              // what the header's checksum covers begins here
 constexpr size_t kWriteBytes = 256 << 10;        // one pwrite
 constexpr uint64_t kTailRecordsCheap = 500'000;  // a start reads so many beside the checkpoint in a tenth of a second
@@ -23,11 +23,8 @@ constexpr size_t kScratchBytesMax = 8 << 20;     // what is kept for the next ch
 
 // Why the checkpoint cannot stand for the db's records up to its revision; "" when it can.
 std::string misfit(const CheckpointHeader& header, const CheckpointTarget& target) {
-  if (header.device != target.identity.device || header.inode != target.identity.inode) {
-    return "it belongs to another file";
-  }
-  if (header.txid > target.view.txid()) {
-    return fmt::format("its transaction {} is above the db's {}", header.txid, target.view.txid());
+  if (!target.view.descends_from(header.commit)) {
+    return "the db does not come from the one it was made of, or another program has written to it";
   }
   if (header.consistent_index > target.consistent_index && !CAIRN_MUTANT("server.checkpoint_newer_than_db")) {
     return fmt::format("its consistent index {} is above the db's {}", header.consistent_index,
@@ -66,9 +63,8 @@ std::string encode(const CheckpointHeader& header) {
     store_le(at, value);
     at += sizeof value;
   };
-  add(header.device);
-  add(header.inode);
-  add(header.txid);
+  add(header.commit.opening);
+  add(header.commit.txid);
   add(header.consistent_index.value);
   add(header.term.value);
   add(header.revision);
@@ -103,9 +99,8 @@ Result<CheckpointHeader> decode_checkpoint_header(std::string_view bytes) {
     at += sizeof value;
   };
   uint32_t tombstone = 0;
-  take(header.device);
-  take(header.inode);
-  take(header.txid);
+  take(header.commit.opening);
+  take(header.commit.txid);
   take(header.consistent_index.value);
   take(header.term.value);
   take(header.revision);
@@ -226,8 +221,6 @@ Result<CheckpointWriter::Step> CheckpointWriter::consider(bool stopping) {
     const Published& state = *guard;
     if (!is_due(state, stopping)) return Step::kIdle;
     CheckpointHeader& header = work->header;
-    header.device = options_.db.device;
-    header.inode = options_.db.inode;
     header.consistent_index = state.applied;
     header.term = state.applied_term;
     header.revision = state.kv.revision;
@@ -260,7 +253,7 @@ Result<CheckpointWriter::Step> CheckpointWriter::go_on() {
       const bool contained = Index(number) >= header.consistent_index;
       if (!contained && !CAIRN_MUTANT("server.checkpoint_newer_than_db")) return Step::kWaiting;
       CAIRN_TRY(mark, mark_at(*state.file, header.revision));
-      header.txid = state.file->txid();
+      header.commit = {.opening = state.file->lineage().opening, .txid = state.file->txid()};
       if (!mark && contained) {
         // A revision without a record of its own: an old etcd's compaction took it. The next put has one.
         retry_changes_ = state.kv.changes + 1;

@@ -2,14 +2,15 @@
 // <data-dir>/member/cairn/index.
 //
 //     magic "CAIRNCKP" | u32 version | u32 crc of all behind it in the header
-//     u64 device | u64 inode | u64 txid | u64 consistent index | u64 term     of the db
+//     u64 opening | u64 txid | u64 consistent index | u64 term                 of the db: a commit that holds all of it
 //     i64 revision | i64 compact revision                                      of the index
 //     i64 main | i64 sub | u32 tombstone | u32 crc of the value                 the mark
 //     u64 bytes of what follows
 //     the index: mvcc/index/index_build.h                                            integers are little-endian
 //
-// The mark is the newest record of table `key` at the checkpoint's revision. A db that holds it with that value has
-// the same history up to there, whoever wrote to it since (docs/decisions/0001-index-checkpoint-identity.md).
+// It stands for the first records of each db that comes from that commit through our commits alone
+// (docs/decisions/0001-index-checkpoint-identity.md). The mark is the newest record of table `key` at the checkpoint's
+// revision: a second witness.
 //
 // Always true: a checkpoint under its name is contained in the db beside it: its consistent index is at or below the
 //              file's, for a crash too. It is written aside, waits for a commit of the db, and is then renamed.
@@ -43,9 +44,7 @@ struct CheckpointMark {
 [[nodiscard]] Result<std::optional<CheckpointMark>> mark_at(const storage::View& view, int64_t revision);
 
 struct CheckpointHeader {
-  uint64_t device = 0;
-  uint64_t inode = 0;
-  uint64_t txid = 0;
+  storage::CommitId commit;
   Index consistent_index;
   Term term;
   int64_t revision = 0;
@@ -53,7 +52,7 @@ struct CheckpointHeader {
   CheckpointMark mark;
   uint64_t index_bytes = 0;
 };
-inline constexpr size_t kCheckpointHeaderBytes = 104;
+inline constexpr size_t kCheckpointHeaderBytes = 96;
 [[nodiscard]] std::string encode(const CheckpointHeader& header);
 // errors: kDataLoss: not a header of ours, or damaged
 [[nodiscard]] Result<CheckpointHeader> decode_checkpoint_header(std::string_view bytes);
@@ -61,7 +60,6 @@ inline constexpr size_t kCheckpointHeaderBytes = 104;
 // The db that a checkpoint is to fit.
 struct CheckpointTarget {
   const storage::View& view;
-  env::FileIdentity identity;
   Index consistent_index;
   int64_t scheduled_compaction = 0;
 };
@@ -81,7 +79,6 @@ struct OpenCheckpoint {
 
 struct CheckpointOptions {
   std::string directory;  // where the file goes; made when it is missing
-  env::FileIdentity db;
   // Due when as many records were made since the last one, and a quarter of the keys, and a quarter of all records
   // (of many, a 16th and a bit): what is written over time stays in proportion to what is put (a record is some five
   // bytes, a key some twenty), also where few keys have many revisions, and a start has little to read on top of it.
@@ -94,7 +91,8 @@ struct CheckpointOptions {
 struct CheckpointBase {
   bool usable = false;
   int64_t revision = 0;
-  uint64_t changes = 0;  // records read on top of it
+  uint64_t changes = 0;      // records read on top of it
+  storage::CommitId commit;  // that holds it
 };
 
 // Writes checkpoints, a step at a time. Holds the state it writes with a pin (mvcc/epoch.h) while it reads it.

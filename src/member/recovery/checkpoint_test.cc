@@ -27,18 +27,22 @@ constexpr int64_t kSecond = 1'000'000'000;
 // Destroyed without stop(): killed.
 class Member : public testing::InlineMember {
  public:
-  explicit Member(const std::string& data_dir, uint64_t changes_min = 1)
-      : InlineMember(env::posix_fs(), bootstrap_options(data_dir), {}),
+  explicit Member(const std::string& data_dir, uint64_t changes_min = 1, uint64_t opening = next_opening())
+      : InlineMember(env::posix_fs(), bootstrap_options(data_dir, opening), {}),
         checkpoint_(std::make_unique<CheckpointWriter>(env::posix_fs(),
                                                        CheckpointOptions{.directory = checkpoint_directory_,
-                                                                         .db = db_,
                                                                          .changes_min = changes_min,
                                                                          .changes_min_at_stop = 1,
                                                                          .keys_per_step = 7},
                                                        checkpoint_base_, *reader_)) {}
 
-  static BootstrapOptions bootstrap_options(const std::string& data_dir) {
+  static uint64_t next_opening() {
+    static uint64_t last = 0;
+    return ++last;
+  }
+  static BootstrapOptions bootstrap_options(const std::string& data_dir, uint64_t opening) {
     BootstrapOptions options;
+    options.opening = opening;
     options.data_dir = data_dir;
     options.initial_cluster = {{"default", {"http://127.0.0.1:2380"}}};
     options.wal.segment_bytes = 1 << 20;
@@ -152,8 +156,8 @@ class CheckpointTest : public ::testing::Test {
   void expect_restart(bool used) { EXPECT_EQ(expect_same_restart(), used); }
 
   // 50 keys in a checkpoint, ten more in the db.
-  void prepare() {
-    Member member(path_);
+  void prepare(uint64_t opening = Member::next_opening()) {
+    Member member(path_, /*changes_min=*/1, opening);
     member.put_many("a", 50);
     member.commit();
     ASSERT_EQ(member.checkpoint(), Step::kIdle);
@@ -171,9 +175,7 @@ class CheckpointTest : public ::testing::Test {
 
 TEST(CheckpointHeader, ReadsWhatItWroteAndNothingElse) {
   CheckpointHeader header;
-  header.device = 1;
-  header.inode = 2;
-  header.txid = 3;
+  header.commit = {.opening = 2, .txid = 3};
   header.consistent_index = Index(4);
   header.term = Term(5);
   header.revision = 6;
@@ -185,6 +187,7 @@ TEST(CheckpointHeader, ReadsWhatItWroteAndNothingElse) {
   const auto read = decode_checkpoint_header(bytes);
   ASSERT_TRUE(read);
   EXPECT_EQ(encode(*read), bytes);
+  EXPECT_EQ(read->commit, header.commit);
   EXPECT_EQ(read->mark, header.mark);
   EXPECT_EQ(read->index_bytes, 11u);
   for (size_t at = 0; at < bytes.size(); ++at) {
@@ -287,7 +290,7 @@ TEST_F(CheckpointTest, AtTheRevisionOfACompactionItIsUsed) {
   expect_restart(true);
 }
 
-// The bytes of the db go back to what they were; inode and device stay.
+// The bytes of the db go back to what they were.
 TEST_F(CheckpointTest, NewerThanTheDbIsBuilt) {
   std::string before;
   {
@@ -308,20 +311,119 @@ TEST_F(CheckpointTest, NewerThanTheDbIsBuilt) {
   EXPECT_EQ(member.revision(), 61);
 }
 
-TEST_F(CheckpointTest, OfAnotherInodeIsBuilt) {
+TEST_F(CheckpointTest, ACopyOfTheDirectoryKeepsIt) {
   prepare();
-  std::filesystem::copy_file(db_, db_ + ".copy");
-  std::filesystem::rename(db_ + ".copy", db_);
+  const std::string copy = path_ + ".copy";
+  std::filesystem::copy(path_, copy, std::filesystem::copy_options::recursive);
+  std::filesystem::remove_all(path_);
+  std::filesystem::rename(copy, path_);
+  expect_restart(true);
+}
+
+TEST_F(CheckpointTest, ManyStartsLaterItIsUsed) {
+  prepare();
+  for (int i = 0; i < 5; ++i) {
+    Member member(path_, /*changes_min=*/1'000'000);
+    EXPECT_TRUE(member.checkpoint_base_.usable) << i;
+    member.put_many("a", 10);
+    member.commit();
+  }
+  expect_restart(true);
+}
+
+// bbolt writes zeros behind its metas.
+TEST_F(CheckpointTest, AfterAnotherProgramsCommitItIsBuilt) {
+  prepare();
+  const std::string own = read(db_);
+  for (const bool newest : {false, true}) {
+    const std::string image = read(db_);
+    const auto txid = [&](size_t slot) { return load_le<uint64_t>(image.data() + slot * 4096 + 16 + 48); };
+    const size_t slot = (txid(1) > txid(0)) == newest ? 1 : 0;
+    std::string bytes = own;
+    std::fill_n(bytes.begin() + static_cast<int64_t>(slot * 4096 + 16 + 64), 36, '\0');
+    write(db_, bytes);
+    expect_restart(!newest);
+  }
+}
+
+// The directory, without its checkpoint, goes back to what it was. Then another history grows past the checkpoint.
+// Both histories have the same record at the checkpoint's revision.
+TEST_F(CheckpointTest, OfAHistoryThatWasUndoneIsBuilt) {
+  const std::string backup = path_ + ".backup";
+  const auto grow = [&](Member& member, std::string_view prefix) {
+    member.put_many(prefix, 20);
+    member.put("heartbeat", "alive");
+  };
+  {
+    Member member(path_, /*changes_min=*/1'000'000);
+    member.put_many("a", 20);
+    member.commit();
+    std::filesystem::copy(path_ + "/member", backup, std::filesystem::copy_options::recursive);
+    grow(member, "b");
+    member.commit();
+    ASSERT_EQ(member.checkpoint(/*stopping=*/true), Step::kIdle);
+    ASSERT_EQ(member.checkpoint_->revision(), member.revision());
+  }
+  std::filesystem::remove_all(path_ + "/member/wal");
+  std::filesystem::rename(backup + "/wal", path_ + "/member/wal");
+  write(db_, read(backup + "/snap/db"));
+  std::filesystem::remove_all(backup);
+  {
+    Member member(path_, /*changes_min=*/1'000'000);
+    EXPECT_FALSE(member.checkpoint_base_.usable);
+    grow(member, "c");
+    for (int i = 0; i < 5; ++i) {
+      member.put_many("d", 5);
+      member.commit();
+    }
+  }
+  expect_restart(false);
+  const Member member(path_);
+  EXPECT_EQ(member.root().find("b0003"), std::nullopt);
+  EXPECT_NE(member.root().find("c0003"), std::nullopt);
+}
+
+// A newer copy is put back over an older one that has gone its own way and has a checkpoint of that.
+TEST_F(CheckpointTest, OfTheOtherBranchIsBuilt) {
+  prepare();
+  const std::string backup = path_ + ".backup";
+  std::filesystem::copy(path_, backup, std::filesystem::copy_options::recursive);
+  {
+    Member member(path_, /*changes_min=*/1'000'000);
+    member.put_many("x", 40);
+    member.put("heartbeat", "alive");
+    for (int i = 0; i < 10; ++i) member.commit();
+    member.put_many("y", 20);
+    member.commit();
+  }
+  const std::string longer = path_ + ".longer";
+  std::filesystem::rename(path_, longer);
+  std::filesystem::rename(backup, path_);
+  {
+    Member member(path_, /*changes_min=*/1'000'000);
+    EXPECT_TRUE(member.checkpoint_base_.usable);
+    member.put_many("z", 40);
+    member.put("heartbeat", "alive");
+    member.commit();
+    ASSERT_EQ(member.checkpoint(/*stopping=*/true), Step::kIdle);
+    ASSERT_EQ(member.checkpoint_->revision(), member.revision());
+  }
+  std::filesystem::remove_all(path_ + "/member/wal");
+  std::filesystem::rename(longer + "/member/wal", path_ + "/member/wal");
+  write(db_, read(longer + "/member/snap/db"));
+  std::filesystem::remove_all(longer);
   expect_restart(false);
 }
 
-TEST_F(CheckpointTest, OfAnotherHistoryIsBuilt) {
-  prepare();
+// The second witness: two machines that are clones of one running machine have the same opening.
+TEST_F(CheckpointTest, OfACloneIsBuilt) {
+  constexpr uint64_t kOpening = 1'000'000;
+  prepare(kOpening);
   const std::string own = read(db_);
   std::filesystem::remove_all(path_);
   {
     // The same but for one value; everything else about the db fits.
-    Member member(path_);
+    Member member(path_, /*changes_min=*/1, kOpening);
     member.put_many("a", 49);
     member.put("a0049", "other");
     member.put_many("b", 10);
@@ -331,9 +433,7 @@ TEST_F(CheckpointTest, OfAnotherHistoryIsBuilt) {
   }
   const std::string other = read(db_);
   std::filesystem::remove_all(path_);
-  prepare();
-  const auto identity = (*env::posix_fs().open(db_, env::OpenMode::kRead))->identity();
-  ASSERT_TRUE(identity);
+  prepare(kOpening);
   for (const bool is_own : {true, false}) {
     write(db_, is_own ? own : other);
     BootstrapOptions options;
@@ -341,8 +441,7 @@ TEST_F(CheckpointTest, OfAnotherHistoryIsBuilt) {
     auto opened = bootstrap(env::posix_fs(), options);
     ASSERT_TRUE(opened) << opened.error().message;
     EXPECT_EQ(opened->checkpoint.usable, is_own);
-    const auto checkpoint =
-        open_checkpoint(env::posix_fs(), file_, {*opened->engine->view(), *identity, Index(1000), 0});
+    const auto checkpoint = open_checkpoint(env::posix_fs(), file_, {*opened->engine->view(), Index(1000), 0});
     ASSERT_EQ(checkpoint.has_value(), is_own);
     if (!checkpoint) {
       EXPECT_NE(checkpoint.error().message.find("another record at revision 51"), std::string::npos);

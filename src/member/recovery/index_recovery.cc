@@ -194,8 +194,7 @@ Result<RecoveredIndex> recover_index(const IndexRecoveryInput& input) {
   RecoveredIndex out;
   std::string reason = "there is no index checkpoint";
   if (!input.checkpoint_path.empty()) {
-    CheckpointTarget target{view, input.db, Index(consistent_index), compacted};
-    auto checkpoint = open_checkpoint(input.fs, input.checkpoint_path, target);
+    auto checkpoint = open_checkpoint(input.fs, input.checkpoint_path, {view, Index(consistent_index), compacted});
     if (checkpoint) {
       const int64_t revision = checkpoint->header.revision;
       // What came after it is read while it is loaded.
@@ -218,7 +217,8 @@ Result<RecoveredIndex> recover_index(const IndexRecoveryInput& input) {
           tail.restore_to(*out.index);
         }
         out.newest = std::max(revision, reader.newest());
-        out.checkpoint = {.usable = true, .revision = revision, .changes = records};
+        out.checkpoint = {
+            .usable = true, .revision = revision, .changes = records, .commit = checkpoint->header.commit};
         log::info("read the index from its checkpoint", {{"revision", revision}, {"records-behind-it", records}});
         return out;
       }

@@ -23,7 +23,6 @@ struct IndexRecoveryInput {
   env::FileSystem& fs;
   std::shared_ptr<const storage::View> view;
   std::string checkpoint_path = {};  // "": none
-  env::FileIdentity db = {};         // what `view` is of
   // The db's file, to be read front to back first where many of its pages are needed and not in memory; "": not done.
   std::string read_ahead_path = {};
   bool concurrent = false;  // what comes after the checkpoint is read by another thread

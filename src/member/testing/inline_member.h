@@ -26,7 +26,6 @@ class InlineMember {
     CAIRN_ASSERT(opened);
     checkpoint_base_ = opened->checkpoint;
     checkpoint_directory_ = opened->checkpoint_directory;
-    db_ = opened->db;
     wal_ = std::make_unique<WalStage>(fs, std::move(opened->log), opened->snap_directory);
     options.replication.raft.id = NodeId(opened->member_id);
     options.apply.member_id = opened->member_id;
@@ -71,9 +70,8 @@ class InlineMember {
   [[nodiscard]] const ApplyCore& apply() const { return core_->apply(); }
 
   int64_t now_ns_ = 1;
-  CheckpointBase checkpoint_base_;  // as found, as are the next two
+  CheckpointBase checkpoint_base_;  // as found, as is the next one
   std::string checkpoint_directory_;
-  env::FileIdentity db_;
   std::unique_ptr<WalStage> wal_;
   std::unique_ptr<MemberCore> core_;
   std::unique_ptr<PublishedDomain::Reader> reader_;

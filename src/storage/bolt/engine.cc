@@ -133,6 +133,10 @@ class BoltEngine final : public Engine {
   std::shared_ptr<const View> view() const override { return view_; }
   Space space() const override;
   Result<std::unique_ptr<ImageReader>> image(std::shared_ptr<const View> view) const override;
+  void remember(const CommitId& ancestor) override {
+    CAIRN_ASSERT(view_->descends_from(ancestor));
+    ancestor_ = ancestor;
+  }
   Status close() override;
 
  private:
@@ -150,6 +154,9 @@ class BoltEngine final : public Engine {
   Status write_pages(Planned& planned);
   [[nodiscard]] uint64_t next_txid() const;
   Status write_meta(const Meta& meta, bool names_new_tree);
+  [[nodiscard]] Lineage lineage() const {
+    return options_.opening == 0 ? Lineage{} : Lineage{.opening = options_.opening, .ancestor = ancestor_};
+  }
   Status reserve(uint64_t high_water);
   void poison(const std::vector<PageRun>& runs);
   // Ends the engine: every later commit gets this error. It must not read as "try again", even if a sync or the meta
@@ -175,6 +182,7 @@ class BoltEngine final : public Engine {
   bool metas_differ_ = false;     // the older one names another tree, to which free pages may belong
   FreeList freelist_;
   std::vector<PageRun> untrusted_list_;  // found, and freed by the first commit
+  CommitId ancestor_;
   std::shared_ptr<const BoltView> view_;
   std::optional<Error> dead_;
   bool closed_ = false;
@@ -196,7 +204,7 @@ Status BoltEngine::open() {
   // Behind the high-water mark a file may be longer without having blocks.
   allocated_bytes_ = bytes;
   CAIRN_CHECK(map_at_least(bytes));
-  CAIRN_TRY(view_, BoltView::open(mapping_, meta));
+  CAIRN_TRY(view_, BoltView::open(mapping_, meta, metas.lineage));
   return load_freelist(metas);
 }
 
@@ -239,7 +247,7 @@ Status BoltEngine::load_freelist(const MetaPair& metas) {
     if (const std::optional<PageRun> list = list_of(*mapping_, meta)) untrusted_list_ = take_common(*free, *list);
     Meta without = meta;
     without.freelist = kNoFreelist;
-    CAIRN_TRY(view_, BoltView::open(mapping_, without));
+    CAIRN_TRY(view_, BoltView::open(mapping_, without, metas.lineage));
   }
   freelist_.restore(*free);
   return {};
@@ -394,7 +402,7 @@ Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) 
     if (dead_ || code == Code::kResourceExhausted || code == Code::kDataLoss) return std::unexpected(status.error());
     return die(std::move(status).error());
   }
-  auto next = BoltView::open(mapping_, planned.meta);
+  auto next = BoltView::open(mapping_, planned.meta, lineage());
   if (!next) return die(std::move(next).error());
   CAIRN_CHECK(write_meta(planned.meta, /*names_new_tree=*/true));
 
@@ -451,8 +459,8 @@ uint64_t BoltEngine::next_txid() const {
 Status BoltEngine::write_meta(const Meta& meta, bool names_new_tree) {
   const int slot = static_cast<int>(meta.txid % 2);
   const size_t size = std::min<size_t>(meta.page_bytes, kMetaWriteBytes);
-  Status status =
-      file_->pwrite(meta_page(meta, static_cast<uint64_t>(slot), size), static_cast<uint64_t>(slot) * meta.page_bytes);
+  Status status = file_->pwrite(meta_page(meta, static_cast<uint64_t>(slot), size, lineage()),
+                                static_cast<uint64_t>(slot) * meta.page_bytes);
   if (!status && status.error().code == Code::kResourceExhausted && !names_new_tree) return status;
   if (status) status = file_->fdatasync();
   if (!status) return die(std::move(status).error());

@@ -34,6 +34,9 @@ struct BoltOptions {
   uint32_t page_bytes = 4096;
   // The free list is in the file after every commit while it is smaller than this, and after close().
   uint64_t freelist_bytes_max = 256 << 10;
+  // Differs from that of every other opening of any file; seals what is written (docs/storage.md). 0: nothing is
+  // sealed.
+  uint64_t opening = 0;
   Metrics* metrics = nullptr;  // none: nothing is counted or timed
   // For tests: free pages are overwritten with 0xDD at the moment from which they may be reused.
   bool poison_free_pages = false;

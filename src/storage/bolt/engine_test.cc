@@ -36,6 +36,58 @@ TEST(BoltEngine, StartsAFileWithAllTenTables) {
   for (const auto& [name, depth] : report->bucket_depth) EXPECT_EQ(depth, 0) << name << ": empty tables are inline";
 }
 
+// A view descends from the commits of its opening before it, and from the ancestor that it was told.
+TEST(BoltEngine, ViewsKnowWhereTheyComeFrom) {
+  const TempDir directory;
+  const std::string path = directory.file("db");
+  CommitId first;
+  for (const uint64_t opening : {uint64_t{7}, uint64_t{8}, uint64_t{9}}) {
+    const auto engine = open(env::posix_fs(), path, {.opening = opening});
+    if (opening == 7) {
+      ASSERT_TRUE(engine->commit({}));
+      first = {.opening = 7, .txid = engine->view()->txid()};
+    } else {
+      EXPECT_TRUE(engine->view()->descends_from(first)) << opening;
+      engine->remember(first);
+    }
+    ASSERT_TRUE(engine->commit({}));
+    const View& view = *engine->view();
+    EXPECT_EQ(view.lineage().opening, opening);
+    EXPECT_TRUE(view.descends_from(first));
+    EXPECT_TRUE(view.descends_from({.opening = opening, .txid = view.txid()}));
+    EXPECT_FALSE(view.descends_from({.opening = opening, .txid = view.txid() + 1}));
+    EXPECT_FALSE(view.descends_from({.opening = opening + 1, .txid = 1}));
+    EXPECT_FALSE(view.descends_from({.opening = 0, .txid = 0}));
+  }
+  // Nothing was remembered: the line is broken. Nothing is sealed: nobody knows.
+  {
+    const auto engine = open(env::posix_fs(), path, {.opening = 10});
+    ASSERT_TRUE(engine->commit({}));
+    EXPECT_FALSE(engine->view()->descends_from(first));
+  }
+  const auto engine = open(env::posix_fs(), path);
+  EXPECT_EQ(engine->view()->lineage().opening, 10u);
+  ASSERT_TRUE(engine->commit({}));
+  EXPECT_EQ(engine->view()->lineage(), Lineage{});
+}
+
+// What leaves as a snapshot may be changed by anybody.
+TEST(BoltEngine, AnImageIsNotSealed) {
+  const TempDir directory;
+  const auto engine = open(env::posix_fs(), directory.file("db"), {.opening = 7});
+  ASSERT_TRUE(engine->commit({}));
+  const auto image = engine->image(engine->view());
+  ASSERT_TRUE(image);
+  std::string metas(2 * 4096, 'x');
+  ASSERT_TRUE((*image)->read(metas.data(), metas.size()));
+  for (const size_t slot : {size_t{0}, size_t{1}}) {
+    const auto sealed =
+        std::string_view(metas).substr(slot * 4096 + bolt::kHeaderBytes, bolt::kMetaBytes + bolt::kMetaSealBytes);
+    EXPECT_TRUE(bolt::decode_meta(sealed));
+    EXPECT_EQ(bolt::decode_seal(sealed), Lineage{});
+  }
+}
+
 TEST(BoltEngine, RefusesAFileThatSomebodyElseHasOpen) {
   const TempDir directory;
   const auto first = open(env::posix_fs(), directory.file("db"));

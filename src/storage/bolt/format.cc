@@ -1,11 +1,16 @@
 #include "storage/bolt/format.h"
 
+#include "base/crc32c.h"
+
 namespace cairn::storage::bolt {
 namespace {
 
 constexpr uint32_t kMagic = 0xED0CDAED;
 constexpr uint32_t kVersion = 2;
 constexpr size_t kChecksummedBytes = 56;
+constexpr uint64_t kSealMagic = 0x4c4145534e524943;  // "CIRNSEAL"
+constexpr size_t kSealedBytes = kMetaBytes + kMetaSealBytes;
+constexpr size_t kSealCrcAt = kSealedBytes - 4;
 
 bool is_page_size(uint32_t bytes) {
   return bytes >= kPageBytesMin && bytes <= kPageBytesMax && (bytes & (bytes - 1)) == 0;
@@ -17,6 +22,12 @@ Result<std::optional<Meta>> read_meta(const env::File& file, uint64_t offset) {
   CAIRN_TRY(const size_t got, file.pread(bytes, sizeof bytes, offset));
   if (got < sizeof bytes) return std::optional<Meta>{};
   return decode_meta({bytes + kHeaderBytes, kMetaBytes});
+}
+
+Result<Lineage> read_seal(const env::File& file, uint64_t offset) {
+  std::string bytes(kSealedBytes, '\0');
+  CAIRN_TRY(const size_t got, file.pread(bytes.data(), bytes.size(), offset + kHeaderBytes));
+  return got < bytes.size() ? Lineage{} : decode_seal(bytes);
 }
 
 }  // namespace
@@ -70,11 +81,28 @@ void encode_meta(const Meta& meta, char* body) {
   store_le(body + 56, fnv1a({body, kChecksummedBytes}));
 }
 
-std::string meta_page(const Meta& meta, uint64_t id, size_t size) {
+std::string meta_page(const Meta& meta, uint64_t id, size_t size, const Lineage& lineage) {
   std::string page(size, '\0');
   store_header(page.data(), {.id = id, .flags = kMetaFlag, .count = 0, .overflow = 0});
-  encode_meta(meta, page.data() + kHeaderBytes);
+  char* const body = page.data() + kHeaderBytes;
+  encode_meta(meta, body);
+  if (lineage.opening == 0) return page;
+  char* const seal = body + kMetaBytes;
+  store_le(seal, kSealMagic);
+  store_le(seal + 8, lineage.opening);
+  store_le(seal + 16, lineage.ancestor.opening);
+  store_le(seal + 24, lineage.ancestor.txid);
+  store_le(body + kSealCrcAt, crc32c(0, {body, kSealCrcAt}));
   return page;
+}
+
+Lineage decode_seal(std::string_view sealed) {
+  if (sealed.size() < kSealedBytes) return {};
+  const char* const seal = sealed.data() + kMetaBytes;
+  if (load_le<uint64_t>(seal) != kSealMagic) return {};
+  if (load_le<uint32_t>(sealed.data() + kSealCrcAt) != crc32c(0, sealed.substr(0, kSealCrcAt))) return {};
+  return {.opening = load_le<uint64_t>(seal + 8),
+          .ancestor = {.opening = load_le<uint64_t>(seal + 16), .txid = load_le<uint64_t>(seal + 24)}};
 }
 
 Result<MetaPair> read_metas(const env::File& file, const std::string& path) {
@@ -97,6 +125,7 @@ Result<MetaPair> read_metas(const env::File& file, const std::string& path) {
     metas.newest = 1;
   }
   const Meta& meta = metas.meta();
+  CAIRN_TRY(metas.lineage, read_seal(file, static_cast<uint64_t>(metas.newest) * meta.page_bytes));
   CAIRN_TRY(const uint64_t size, file.size());
   if (meta.high_water > size / meta.page_bytes) {
     return fail(Code::kDataLoss, "bolt: {}: file of {} bytes is shorter than its {} pages of {}", path, size,

@@ -5,6 +5,8 @@
 //     branch:  element: pos u32 | key size u32 | page id u64
 //     meta:    magic u32 | version u32 | page size u32 | flags u32 | root page u64 | sequence u64 | free list page u64
 //              | high-water mark u64 | txid u64 | FNV-1a of the 56 bytes before
+//     seal:    magic u64 | opening u64 | ancestor's opening u64 | ancestor's txid u64 | CRC-32C of meta and seal u32
+//              (ours, behind the meta in its page, where bbolt writes zeros)
 //     bucket:  root page u64 | sequence u64 | (root page 0: the one leaf page, inline)
 //
 // Integers are little-endian at any alignment (an inline page starts anywhere). `pos` counts from its own element. A
@@ -19,6 +21,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "env/fs.h"
+#include "storage/engine.h"
 
 namespace cairn::storage::bolt {
 
@@ -26,6 +29,7 @@ inline constexpr uint32_t kHeaderBytes = 16;
 inline constexpr uint32_t kElementBytes = 16;
 inline constexpr uint32_t kBucketBytes = 16;
 inline constexpr uint32_t kMetaBytes = 64;
+inline constexpr uint32_t kMetaSealBytes = 36;
 inline constexpr uint32_t kPageBytesMin = 1024;
 inline constexpr uint32_t kPageBytesMax = 64 << 10;
 inline constexpr uint32_t kKeyBytesMax = 32768;
@@ -68,13 +72,16 @@ struct Meta {
 // `body`: 64 bytes. nullopt: magic, version or checksum is wrong, or the fields contradict each other.
 [[nodiscard]] std::optional<Meta> decode_meta(std::string_view body);
 void encode_meta(const Meta& meta, char* body);
-// The first `size` bytes of meta page `id`: header, body, zeros.
-[[nodiscard]] std::string meta_page(const Meta& meta, uint64_t id, size_t size);
+// The first `size` bytes of meta page `id`: header, body, seal (none without an opening), zeros.
+[[nodiscard]] std::string meta_page(const Meta& meta, uint64_t id, size_t size, const Lineage& lineage = {});
+// `sealed`: body and seal. A seal that is not of this body is none.
+[[nodiscard]] Lineage decode_seal(std::string_view sealed);
 
 // The metas of a file: which are valid, and which counts.
 struct MetaPair {
   std::optional<Meta> page[2];
-  int newest = 0;  // index of the valid one with the higher txid
+  int newest = 0;   // index of the valid one with the higher txid
+  Lineage lineage;  // of the newest
 
   [[nodiscard]] const Meta& meta() const { return *page[newest]; }
   [[nodiscard]] const std::optional<Meta>& other() const { return page[1 - newest]; }

@@ -41,6 +41,23 @@ TEST(BoltFormat, RefusesAMetaWithAnyBitChanged) {
   }
 }
 
+TEST(BoltFormat, ASealIsOfOneMetaAndWhole) {
+  const Meta meta = *decode_meta(kEtcdMeta);
+  const Lineage lineage{.opening = 3, .ancestor = {.opening = 4, .txid = 5}};
+  const auto sealed = [](const std::string& page) { return page.substr(kHeaderBytes, kMetaBytes + kMetaSealBytes); };
+  const std::string good = sealed(meta_page(meta, 0, 1024, lineage));
+  EXPECT_EQ(decode_seal(good), lineage);
+  EXPECT_EQ(decode_meta(good), meta);
+  for (size_t bit = 0; bit < good.size() * 8; ++bit) {
+    std::string bytes = good;
+    bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << (bit % 8)));
+    EXPECT_EQ(decode_seal(bytes), Lineage{}) << bit;
+  }
+  const std::string unsealed = meta_page(meta, 0, 1024);
+  EXPECT_EQ(decode_seal(sealed(unsealed)), Lineage{});
+  EXPECT_EQ(unsealed.find_first_not_of('\0', kHeaderBytes + kMetaBytes), std::string::npos);
+}
+
 TEST(BoltFormat, RefusesAMetaThatContradictsItself) {
   const Meta good = *decode_meta(kEtcdMeta);
   for (const Meta& bad : {Meta{.page_bytes = 4095, .root = 8, .high_water = 9, .txid = 1},

@@ -36,7 +36,7 @@ struct Oracle : testing::Test {
 
   // Opens, reads, changes and closes.
   static void write_on(const std::string& path, uint64_t seed) {
-    const auto engine = open_bolt(env::posix_fs(), path);
+    const auto engine = open_bolt(env::posix_fs(), path, {.opening = seed});
     ASSERT_TRUE(engine) << engine.error().message;
     const Status read = bolt::read_everything(*(*engine)->view());
     ASSERT_TRUE(read) << read.error().message;

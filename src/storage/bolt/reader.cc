@@ -216,8 +216,9 @@ class BoltCursor final : public Cursor {
 
 }  // namespace
 
-Result<std::shared_ptr<const BoltView>> BoltView::open(std::shared_ptr<const env::Mapping> mapping, const Meta& meta) {
-  std::shared_ptr<BoltView> view(new BoltView(std::move(mapping), meta));
+Result<std::shared_ptr<const BoltView>> BoltView::open(std::shared_ptr<const env::Mapping> mapping, const Meta& meta,
+                                                       const Lineage& lineage) {
+  std::shared_ptr<BoltView> view(new BoltView(std::move(mapping), meta, lineage));
   TreeCursor cursor(view->pages_, view->root_bucket(), "(root)", kBucketElementFlag);
   for (const Table table : kAllTables) {
     CAIRN_CHECK(cursor.seek(table_name(table)));

@@ -104,13 +104,15 @@ class TreeCursor {
 class BoltView final : public View {
  public:
   // Reads the root bucket of the tree that `meta` names.
-  static Result<std::shared_ptr<const BoltView>> open(std::shared_ptr<const env::Mapping> mapping, const Meta& meta);
+  static Result<std::shared_ptr<const BoltView>> open(std::shared_ptr<const env::Mapping> mapping, const Meta& meta,
+                                                      const Lineage& lineage);
 
   [[nodiscard]] Result<std::optional<std::string_view>> get(Table table, std::string_view key) const override;
   [[nodiscard]] Status get_many(Table table, std::span<const std::string_view> keys,
                                 std::span<std::optional<std::string_view>> values) const override;
   [[nodiscard]] std::unique_ptr<Cursor> cursor(Table table) const override;
   [[nodiscard]] uint64_t txid() const override { return meta_.txid; }
+  [[nodiscard]] Lineage lineage() const override { return lineage_; }
   [[nodiscard]] bool resident(Table table, std::string_view key) const override;
 
   [[nodiscard]] const Meta& meta() const { return meta_; }
@@ -121,11 +123,15 @@ class BoltView final : public View {
   }
 
  private:
-  BoltView(std::shared_ptr<const env::Mapping> mapping, const Meta& meta)
-      : mapping_(std::move(mapping)), meta_(meta), pages_{mapping_->base(), meta.page_bytes, meta.high_water} {}
+  BoltView(std::shared_ptr<const env::Mapping> mapping, const Meta& meta, const Lineage& lineage)
+      : mapping_(std::move(mapping)),
+        meta_(meta),
+        lineage_(lineage),
+        pages_{mapping_->base(), meta.page_bytes, meta.high_water} {}
 
   std::shared_ptr<const env::Mapping> mapping_;
   Meta meta_;
+  Lineage lineage_;
   PageSource pages_;
   std::array<BucketRoot, kTableCount> roots_;
 };

@@ -131,6 +131,7 @@ class MemoryEngine final : public Engine {
     return MemoryImage::make(*memory_view);
   }
 
+  void remember(const CommitId& /*ancestor*/) override {}  // no file outlives the process
   Status close() override { return {}; }
 
  private:
