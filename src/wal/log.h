@@ -76,10 +76,11 @@ class Log {
   //           damaged; the message names file, offset, reason and a way out
   static Result<OpenedLog> open(env::FileSystem& fs, const std::string& directory, const Options& options = {});
 
-  // For a log that was opened with Options::take_over = false and can only be read so far: cuts an interrupted write
-  // off its end and makes it ready for append(). The end of the last segment may be in the kernel's memory only, and
-  // after a failed sync no later sync writes it. So it is written again from entry `synced` on, which is known to be
-  // on disk.
+  // For a log that was opened with Options::take_over = false and can only be read so far. The end of the last segment
+  // may be in the kernel's memory only, and after a failed sync no later sync writes it. So settle() writes it again,
+  // unchanged, from entry `synced` on, which is known to be on disk. It may run beside other readers of the log.
+  Status settle(Index synced = {});
+  // settle() if that was not done; then cuts an interrupted write off the log's end and makes it ready for append().
   Result<std::optional<Repair>> take_over(Index synced = {});
   [[nodiscard]] bool taken_over() const { return taken_over_; }
 
@@ -174,7 +175,8 @@ class Log {
   bool dirty_ = false;  // written, not synced
   std::optional<Error> failure_;
   bool taken_over_ = true;
-  std::optional<std::string> torn_;  // until then: why the end is no clean one
+  std::optional<std::string> torn_;    // until then: why the end is no clean one
+  std::optional<bool> ends_in_zeros_;  // behind the last record; set when the log is settled
   std::shared_ptr<SegmentIndex> index_;
   std::vector<EntryPoint> unpublished_;  // those of the buffer's entries that are points
   std::vector<SegmentName> left_over_;   // found behind a hole; go with the next release

@@ -167,6 +167,29 @@ TEST_F(LogFault, AStartAfterAFailedSyncWritesTheTailAgain) {
   }
 }
 
+// Settled alone, the records are on the disk. The rest of taking over may wait, and so it may never come.
+TEST_F(LogFault, ASettledLogSurvivesWithoutBeingTakenOver) {
+  for (uint64_t index = 1; index <= 10; ++index) ASSERT_TRUE(save(index));
+  fs_.plan(sim::Op::kSync, sim::Fault::kIo);
+  ASSERT_FALSE(save(11));
+  log_.reset();
+  {
+    Options options = options_;
+    options.take_over = false;
+    const auto opened = Log::open(fs_, "/data/wal", options);
+    ASSERT_TRUE(opened) << opened.error().message;
+    ASSERT_TRUE(opened->log->settle(Index(9)));
+    watch_operations();
+    ASSERT_TRUE(opened->log->settle(Index(9)));
+    EXPECT_TRUE(operations_.empty());
+    EXPECT_FALSE(opened->log->taken_over());
+  }
+  fs_.crash(sim::Damage::kLoseUnsynced);
+  const auto again = Log::open(fs_, "/data/wal", options_);
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(again->log->last_index(), Index(11));
+}
+
 // What an interrupted preparation left may be zeros in the kernel's memory alone.
 TEST_F(LogFault, ASpareThatWasNotFinishedIsFilledAgain) {
   {

@@ -47,7 +47,9 @@ struct Opening {
   const Options& options;
 
   Result<OpenedLog> open() const;
-  Result<std::optional<Repair>> clear_tail(const Segment& segment, uint64_t unsure_offset, uint64_t end_offset,
+  Status write_again(const Segment& segment, uint64_t unsure_offset, uint64_t end_offset) const;
+  Result<bool> ends_in_zeros(const Segment& segment, uint64_t end_offset) const;
+  Result<std::optional<Repair>> clear_tail(const Segment& segment, uint64_t end_offset, bool ends_in_zeros,
                                            const std::optional<std::string>& torn) const;
   Status remove_other_names(const std::vector<std::shared_ptr<Segment>>& segments) const;
   Result<std::unique_ptr<Log>> make_log(std::vector<std::shared_ptr<Segment>> segments, Scan scan,
@@ -77,57 +79,77 @@ Result<OpenedLog> Opening::open() const {
   return opened;
 }
 
-Result<std::optional<Repair>> Log::take_over(Index synced) {
+Status Log::settle(Index synced) {
   CAIRN_ASSERT(!taken_over_);
+  if (ends_in_zeros_) return {};
   const Opening opening{fs_, directory_, options_};
   Index end;
   const auto point = points_.find(std::min(synced, points_.last()), end);
   const Segment& last = *segments_.back();
   const uint64_t unsure = point && point->sequence == last.name.sequence ? point->offset : 0;
-  CAIRN_TRY(std::optional<Repair> repair, opening.clear_tail(last, unsure, offset_, torn_));
+  if (options_.sync) CAIRN_CHECK(opening.write_again(last, unsure, offset_));
+  CAIRN_TRY(ends_in_zeros_, opening.ends_in_zeros(last, offset_));
+  return {};
+}
+
+Result<std::optional<Repair>> Log::take_over(Index synced) {
+  CAIRN_CHECK(settle(synced));
+  const Opening opening{fs_, directory_, options_};
+  CAIRN_TRY(std::optional<Repair> repair, opening.clear_tail(*segments_.back(), offset_, *ends_in_zeros_, torn_));
   CAIRN_CHECK(opening.remove_other_names(segments_));
   taken_over_ = true;
   return repair;
 }
 
-// Afterwards the last segment holds the good records followed by zeros. The segment and the log's own name, which may
-// have been in the kernel's memory only, now survive a crash. The earlier segments were synced before the last one got
-// its name.
-Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, uint64_t unsure_offset, uint64_t end_offset,
+// The good records of the last segment and the log's own name, which may have been in the kernel's memory only, now
+// survive a crash. The earlier segments were synced before the last one got its name.
+Status Opening::write_again(const Segment& segment, uint64_t unsure_offset, uint64_t end_offset) const {
+  if (CAIRN_MUTANT("wal.open_without_sync")) return {};
+  env::File& file = *segment.file;
+  const uint64_t sure_offset = CAIRN_MUTANT("wal.tail_not_written_again") ? end_offset : unsure_offset;
+  const Status written = each_piece(file, sure_offset, end_offset, [&](uint64_t at, std::string_view piece) {
+    const Status status = file.pwrite(piece, at);
+    return status ? Result<bool>(true) : std::unexpected(status.error());
+  });
+  CAIRN_CHECK(written);
+  CAIRN_CHECK(file.fdatasync());
+  if (CAIRN_MUTANT("wal.open_without_directory_sync")) return {};
+  CAIRN_CHECK(fs.sync_directory(directory));
+  // create() may have ended before it did this. A parent that we may not even read is not of our making.
+  const Status synced = fs.sync_directory(env::parent_directory(directory));
+  return synced || synced.error().code == Code::kPermissionDenied ? Status{} : synced;
+}
+
+// A zero length may stand before bytes of a write that was interrupted; appending would run into them.
+Result<bool> Opening::ends_in_zeros(const Segment& segment, uint64_t end_offset) const {
+  CAIRN_TRY(const uint64_t size, segment.file->size());
+  bool zeros = true;
+  CAIRN_CHECK(each_piece(*segment.file, end_offset, size, [&](uint64_t, std::string_view piece) -> Result<bool> {
+    zeros = all_zero(piece);
+    return zeros;
+  }));
+  return zeros;
+}
+
+// Afterwards the last segment holds the good records followed by zeros, also after a crash.
+Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, uint64_t end_offset, bool ends_in_zeros,
                                                   const std::optional<std::string>& torn) const {
   env::File& file = *segment.file;
   CAIRN_TRY(const uint64_t size, file.size());
+  if (ends_in_zeros && !torn && size >= options.segment_bytes) return std::optional<Repair>{};
   std::optional<Repair> repair;
-  bool is_clean = true;
   if (torn) {
-    is_clean = false;
     repair = Repair{.file = segment.path, .offset = end_offset, .reason = *torn};
     CAIRN_CHECK(copy_file(fs, file, segment.path + ".broken"));
-  } else {
-    // A zero length may stand before bytes of a write that was interrupted; appending would run into them.
-    CAIRN_CHECK(each_piece(file, end_offset, size, [&](uint64_t, std::string_view piece) -> Result<bool> {
-      is_clean = all_zero(piece);
-      return is_clean;
-    }));
   }
+  const bool is_clean = ends_in_zeros && !torn;
   if (!is_clean && !CAIRN_MUTANT("wal.tail_not_cleared")) CAIRN_CHECK(file.truncate(end_offset));
   const Status extended = extend_segment(file, is_clean ? size : end_offset, options.segment_bytes);
   // Without room the segment takes space as it is written.
   if (!extended && extended.error().code != Code::kResourceExhausted) return std::unexpected(extended.error());
-  if (options.sync && !CAIRN_MUTANT("wal.open_without_sync")) {
-    const uint64_t sure_offset = CAIRN_MUTANT("wal.tail_not_written_again") ? end_offset : unsure_offset;
-    const Status written = each_piece(file, sure_offset, end_offset, [&](uint64_t at, std::string_view piece) {
-      const Status status = file.pwrite(piece, at);
-      return status ? Result<bool>(true) : std::unexpected(status.error());
-    });
-    CAIRN_CHECK(written);
-    CAIRN_CHECK(file.fdatasync());
-    if (CAIRN_MUTANT("wal.open_without_directory_sync")) return repair;
-    CAIRN_CHECK(fs.sync_directory(directory));
-    // create() may have ended before it did this. A parent that we may not even read is not of our making.
-    const Status synced = fs.sync_directory(env::parent_directory(directory));
-    if (!synced && synced.error().code != Code::kPermissionDenied) return std::unexpected(synced.error());
-  }
+  if (!options.sync || CAIRN_MUTANT("wal.open_without_sync")) return repair;
+  CAIRN_CHECK(file.fdatasync());
+  if (!CAIRN_MUTANT("wal.open_without_directory_sync")) CAIRN_CHECK(fs.sync_directory(directory));
   return repair;
 }
 

@@ -361,6 +361,31 @@ TEST_F(LogTest, BytesBehindTheLastRecordAreClearedAtOpen) {
   EXPECT_EQ(read_all(path), bytes);
 }
 
+// A start that is refused later leaves the directory as it was.
+TEST_F(LogTest, SettlingChangesNothing) {
+  {
+    const auto log = create(small(64 * 1024));
+    fill(*log, 1, 5);
+  }
+  const std::string path = wal_ + "/" + kFirst;
+  const std::string whole = read_all(path);
+  const size_t used = whole.find_last_not_of('\0') / 8 * 8 + 8;
+  std::string torn = whole;
+  torn.replace(used, 8, std::string("\x40\0\0\0\0\0\0\x80", 8));
+  std::string followed = whole;
+  followed.replace(8192, 100, std::string(100, 'g'));
+  for (const std::string& bytes : {torn, followed}) {
+    write_all(path, bytes);
+    Options options = small(64 * 1024);
+    options.take_over = false;
+    const OpenedLog opened = open(options);
+    ASSERT_TRUE(opened.log->settle());
+    EXPECT_EQ(read_all(path), bytes);
+    ASSERT_TRUE(opened.log->take_over());
+    EXPECT_EQ(read_all(path), whole);
+  }
+}
+
 TEST_F(LogTest, OlderSegmentsBehindAHoleAreIgnoredAndRemovedByTheNextRelease) {
   const Options options = small();
   {

@@ -211,17 +211,22 @@ Status open_found(env::FileSystem& fs, const BootstrapOptions& options, const Pa
   return {};
 }
 
+// What a killed process wrote shows here but may not be on the disk. Nothing is changed.
+Status settle(env::FileSystem& fs, const Paths& paths, Index synced, wal::Log& log) {
+  CAIRN_CHECK(log.settle(synced));
+  // Segments that a .snap stands for may be released from now on.
+  return wal::sync_snapshot_files(fs, paths.snap);
+}
+
 // From here on the directory is ours.
-Status take_over(env::FileSystem& fs, const Paths& paths, Index synced, wal::Log& log) {
-  CAIRN_TRY(const auto repair, log.take_over(synced));
+Status take_over(env::FileSystem& fs, const Paths& paths, wal::Log& log) {
+  CAIRN_TRY(const auto repair, log.take_over());
   if (repair) {
     log::warn("cut an interrupted write at the end of the WAL",
               {{"path", repair->file}, {"offset", repair->offset}, {"reason", repair->reason}});
   }
   CAIRN_CHECK(fs.remove_all(paths.wal + ".tmp"));
-  CAIRN_CHECK(remove_leftovers(fs, paths.snap));
-  // Segments that a .snap stands for may be released from now on.
-  return wal::sync_snapshot_files(fs, paths.snap);
+  return remove_leftovers(fs, paths.snap);
 }
 
 // Founded, and stopped before the first entries were on disk.
@@ -258,7 +263,8 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
     index = begin_index(fs, options, paths, out);
     CAIRN_CHECK(open_found(fs, options, paths, opened, out));
     if (out.new_directory) {
-      CAIRN_CHECK(take_over(fs, paths, Index{}, *out.log));
+      CAIRN_CHECK(settle(fs, paths, Index{}, *out.log));
+      CAIRN_CHECK(take_over(fs, paths, *out.log));
       CAIRN_CHECK(found_again(options, out, opened.hard_state));
     }
   } else {
@@ -283,12 +289,13 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
   out.state.space = out.engine->space();
   out.snapshot_index = recovered.snapshot_index;
   CAIRN_TRY(out.raft_log, load_log(*out.log, out.state.applied, out.state.applied_term, options.raft_log));
+  // The log was synced through what the db holds before the db held it. The disk is at work while the index is read.
+  if (!out.log->taken_over()) CAIRN_CHECK(settle(fs, paths, out.state.applied, *out.log));
   CAIRN_TRY(RecoveredIndex recovered_index, index.get());
   out.checkpoint = recovered_index.checkpoint;
   if (out.checkpoint.usable) out.engine->remember(out.checkpoint.commit);
   adopt_index(std::move(recovered_index), out.state);
-  // The log was synced through what the db holds before the db held it.
-  if (!out.log->taken_over()) CAIRN_CHECK(take_over(fs, paths, out.state.applied, *out.log));
+  if (!out.log->taken_over()) CAIRN_CHECK(take_over(fs, paths, *out.log));
   raft::HardState hard{opened.hard_state.term, opened.hard_state.vote, opened.hard_state.commit};
   // What the db holds was committed, whatever the last hard state on disk says.
   hard.commit = std::max(hard.commit, out.state.applied);

@@ -127,7 +127,8 @@ class BoltEngine final : public Engine {
   BoltEngine(const BoltOptions& options, std::string path, std::unique_ptr<env::File> file)
       : options_(options), path_(std::move(path)), file_(std::move(file)) {}
 
-  Status open();
+  // `made`: by this process just now, so what shows is on the disk.
+  Status open(bool made);
 
   Result<CommitResult> commit(const Commit& commit) override;
   std::shared_ptr<const View> view() const override { return view_; }
@@ -188,9 +189,9 @@ class BoltEngine final : public Engine {
   bool closed_ = false;
 };
 
-Status BoltEngine::open() {
+Status BoltEngine::open(bool made) {
   CAIRN_TRY(const MetaPair metas, read_metas(*file_, path_));
-  CAIRN_CHECK(settle(metas.meta().page_bytes));
+  if (!made) CAIRN_CHECK(settle(metas.meta().page_bytes));
   if (!metas.other()) {
     log::warn("one meta page is invalid, the other one is used",
               {{"path", path_}, {"used-page", metas.newest}, {"txid", metas.meta().txid}});
@@ -516,7 +517,7 @@ Result<std::unique_ptr<Engine>> open_bolt(env::FileSystem& fs, const std::string
     CAIRN_CHECK(fs.sync_directory(env::parent_directory(path)));
   }
   auto engine = std::make_unique<bolt::BoltEngine>(options, path, std::move(file));
-  CAIRN_CHECK(engine->open());
+  CAIRN_CHECK(engine->open(/*made=*/is_unmade));
   return engine;
 }
 
