@@ -184,9 +184,13 @@ bool CheckpointWriter::is_due(const Published& state, bool stopping) const {
   const int64_t compact = std::max<int64_t>(kv.compact_revision, 0);
   const uint64_t keys = kv.root.tally({"", std::nullopt}).count;
   const bool usable = base_.usable && (base_.revision >= compact || CAIRN_MUTANT("server.checkpoint_older_than_pass"));
-  // About what a start would have to read without a checkpoint, and with the newest one.
-  const auto records = static_cast<uint64_t>(kv.revision - compact) + (compact > 0 ? keys : 0);
-  const uint64_t behind = usable ? static_cast<uint64_t>(static_cast<int64_t>(kv.changes) - base_changes_) : records;
+  // What was read beside the checkpoint, or without one, and what was made since.
+  const auto since = static_cast<uint64_t>(static_cast<int64_t>(kv.changes) - base_changes_);
+  // About what there is: a compaction has taken some away, and a transaction makes several of one revision.
+  const auto left = static_cast<uint64_t>(kv.revision - compact) + (compact > 0 ? keys : 0);
+  const uint64_t records = compact > 0 ? left : std::max(left, since);
+  // What a start would have to read.
+  const uint64_t behind = usable ? since : records;
   const uint64_t enough =
       stopping ? options_.changes_min_at_stop
                : std::max({options_.changes_min, keys / 4, std::min(records / 4, records / 16 + kTailRecordsCheap)});

@@ -91,7 +91,7 @@ struct CheckpointOptions {
 struct CheckpointBase {
   bool usable = false;
   int64_t revision = 0;
-  uint64_t changes = 0;      // records read on top of it
+  uint64_t changes = 0;      // records read on top of it, or without it
   storage::CommitId commit;  // that holds it
 };
 

@@ -148,7 +148,7 @@ class CheckpointTest : public ::testing::Test {
     const int64_t compact = std::max<int64_t>(opened->state.store.compact_revision, 0);
     const auto newest = build_index(*opened->engine->view(), built, compact);
     EXPECT_TRUE(newest);
-    EXPECT_EQ(opened->state.store.revision, std::max(*newest, compact));
+    EXPECT_EQ(opened->state.store.revision, std::max(newest->newest, compact));
     opened->state.index->check();
     expect_same(opened->state.index->working(), built.working(), compact, opened->state.store.revision);
     return opened->checkpoint.usable;
@@ -487,6 +487,35 @@ TEST_F(CheckpointTest, IsDueAfterEnoughChangesOrAtAStop) {
   EXPECT_EQ(member.checkpoint_->written_count(), 3u);
   member.checkpoint(/*stopping=*/true);
   EXPECT_EQ(member.checkpoint_->written_count(), 3u);
+}
+
+// A transaction makes one revision and many records. What was read at the start counts like what came since.
+TEST_F(CheckpointTest, IsDueByRecordsNotByRevisions) {
+  const auto put_at_once = [](Member& member, int count) {
+    etcdserverpb::TxnRequest request;
+    for (int i = 0; i < count; ++i) {
+      auto* const put = request.add_success()->mutable_request_put();
+      put->set_key(fmt::format("k{:03}", i));
+      put->set_value("value");
+    }
+    member.propose(RequestKind::kTxn, request);
+  };
+  {
+    Member member(path_, /*changes_min=*/100);
+    put_at_once(member, 60);
+    member.commit();
+    member.checkpoint();
+    EXPECT_EQ(member.checkpoint_->written_count(), 0u);
+  }
+  Member member(path_, /*changes_min=*/100);
+  put_at_once(member, 30);
+  member.commit();
+  member.checkpoint();
+  EXPECT_EQ(member.checkpoint_->written_count(), 0u);
+  put_at_once(member, 10);
+  member.commit();
+  member.checkpoint();
+  EXPECT_EQ(member.checkpoint_->written_count(), 1u);
 }
 
 TEST_F(CheckpointTest, APassAboveItEndsWithANewOne) {

@@ -176,12 +176,17 @@ Result<int64_t> meta_revision(const storage::View& view, std::string_view key) {
   return decoded->revision.main;
 }
 
-Result<int64_t> build_index(const storage::View& view, mvcc::Index& index, int64_t compact_revision) {
+Result<TableScan> build_index(const storage::View& view, mvcc::Index& index, int64_t compact_revision) {
   mvcc::IndexBuilder builder;
   RecordReader reader(view, 0);
-  CAIRN_CHECK(reader.next(UINT64_MAX, [&](const mvcc::IndexRecord& record) { builder.add(record); }));
+  TableScan scan;
+  CAIRN_CHECK(reader.next(UINT64_MAX, [&](const mvcc::IndexRecord& record) {
+    builder.add(record);
+    ++scan.records;
+  }));
   builder.finish(index, compact_revision);
-  return std::max<int64_t>(reader.newest(), 1);
+  scan.newest = std::max<int64_t>(reader.newest(), 1);
+  return scan;
 }
 
 Result<RecoveredIndex> recover_index(const IndexRecoveryInput& input) {
@@ -231,7 +236,9 @@ Result<RecoveredIndex> recover_index(const IndexRecoveryInput& input) {
   // Runs ahead of the walk; never run when there is but one thread.
   const auto ahead = std::async(input.concurrent ? std::launch::async : std::launch::deferred,
                                 [&] { read_ahead(input.fs, input.read_ahead_path, newest); });
-  CAIRN_TRY(out.newest, build_index(view, *out.index, compacted));
+  CAIRN_TRY(const TableScan scan, build_index(view, *out.index, compacted));
+  out.newest = scan.newest;
+  out.checkpoint.changes = scan.records;
   if (out.newest > 1) log::info("built the index from the db", {{"revision", out.newest}, {"reason", reason}});
   return out;
 }

@@ -35,7 +35,11 @@ struct RecoveredIndex {
 //   errors: kDataLoss: the db is damaged. A checkpoint that cannot be used is no error
 [[nodiscard]] Result<RecoveredIndex> recover_index(const IndexRecoveryInput& input);
 
-// Reads table key and fills an empty index from it. Returns the newest revision there.
-[[nodiscard]] Result<int64_t> build_index(const storage::View& view, mvcc::Index& index, int64_t compact_revision);
+// Reads table key and fills an empty index from it.
+struct TableScan {
+  int64_t newest = 1;    // revision
+  uint64_t records = 0;  // of all revisions; a transaction makes several
+};
+[[nodiscard]] Result<TableScan> build_index(const storage::View& view, mvcc::Index& index, int64_t compact_revision);
 
 }  // namespace cairn::member

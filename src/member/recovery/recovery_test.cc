@@ -56,7 +56,7 @@ OpenedDb open_db(const std::string& file, const TemporaryDirectory& directory, i
   out.view = out.engine->view();
   const auto newest = build_index(*out.view, *out.index, std::max<int64_t>(compact_revision, 0));
   EXPECT_TRUE(newest) << newest.error().message;
-  out.newest = std::max(*newest, compact_revision);
+  out.newest = std::max(newest->newest, compact_revision);
   out.index->publish(out.newest);
   return out;
 }
