@@ -70,7 +70,7 @@ std::string range_suffix(const RangeReader& range) {
 Result<std::unique_ptr<RangeAnswer>> open_read_txn(const StoreView& view, const TxnRequest& request,
                                                    HeaderValues header, int64_t& lowest_revision,
                                                    const Wanted& wanted) {
-  CAIRN_TRY(const bool succeeded, Comparer(view).all_hold(request.compare));
+  CAIRN_TRY(const bool succeeded, Comparer(view, wanted).all_hold(request.compare));
   const std::vector<RequestOp>& ops = succeeded ? request.success : request.failure;
   for (const RequestOp& op : ops) CAIRN_CHECK(check_range_revision(std::get<RangeRequest>(op).revision, view, true));
 

@@ -119,9 +119,11 @@ Result<bool> Comparer::walk(const Compare* const* begin, const Compare* const* e
     if (scan.interval.to_end) high = std::nullopt;
     if (high) high = std::max(*high, scan.interval.high);
   }
+  Patience patience(wanted_);
   IndexCursor cursor(view_.root, {scans.front().interval.low, high});
   for (cursor.seek_first(); cursor.valid(); cursor.next()) {
     ++visits_;
+    CAIRN_CHECK(patience.spend(scans.size()));
     Found found{&cursor.at()};
     const std::string_view key = cursor.key();
     for (Scan& scan : scans) {

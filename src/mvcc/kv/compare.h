@@ -14,15 +14,16 @@
 #include "base/error.h"
 #include "mvcc/kv/requests.h"
 #include "mvcc/kv/view.h"
+#include "mvcc/kv/wanted.h"
 
 namespace cairn::mvcc {
 
 class Comparer {
  public:
   // `view` outlives it, and so does the request whose compares it is given.
-  explicit Comparer(const StoreView& view) : view_(view) {}
+  explicit Comparer(const StoreView& view, const Wanted& wanted = {}) : view_(view), wanted_(wanted) {}
 
-  //   errors: kDataLoss
+  //   errors: kDataLoss; kCancelled when it is not wanted any more
   [[nodiscard]] Result<bool> all_hold(const std::vector<Compare>& compares);
   // Keys looked at so far.
   [[nodiscard]] uint64_t visits() const { return visits_; }
@@ -39,6 +40,7 @@ class Comparer {
   Result<bool> walk(const Compare* const* begin, const Compare* const* end);
 
   const StoreView& view_;
+  const Wanted wanted_;
   std::vector<Known> known_;  // compares of intervals
   uint64_t visits_ = 0;
 };

@@ -1,5 +1,6 @@
 #include "mvcc/kv/compare.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "base/random.h"
@@ -50,6 +51,20 @@ TEST_F(ComparerTest, EqualOnesAreEvaluatedOnceInTheWholeTransaction) {
   const uint64_t before = comparer.visits();
   EXPECT_FALSE(*comparer.all_hold(other.request.compare));
   EXPECT_EQ(comparer.visits(), before);
+}
+
+TEST_F(ComparerTest, AWalkIsGivenUpWhenNobodyWaits) {
+  test::TestStore store;
+  for (int i = 0; i < 5000; ++i) store.put(fmt::format("k{:04}", i), "v");
+  (void)store.store().publish();
+  const StoreView view = store.view();
+  const DecodedTxn txn(R"(compare { key: "k" range_end: "l" target: VERSION version: 1 })");
+  int asked = 0;
+  Comparer comparer(view, [&] { return ++asked < 3; });
+  const auto outcome = comparer.all_hold(txn.request.compare);
+  ASSERT_FALSE(outcome);
+  EXPECT_EQ(outcome.error().code, Code::kCancelled);
+  EXPECT_LE(comparer.visits(), 3000U);
 }
 
 // Random compares, many of intervals that overlap, touch, repeat, are empty or lie the wrong way round, against one

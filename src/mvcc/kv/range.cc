@@ -46,11 +46,6 @@ KeyInterval widened(const RangeRequest& request, std::string& high) {
   return interval;
 }
 
-Status check_wanted(const Wanted& wanted) {
-  if (!wanted || wanted()) return {};
-  return fail(Code::kCancelled, "mvcc: nobody waits for this range any more");
-}
-
 // Puts the cursor on a key or at the end, where it was paused on the way.
 Status settle(IndexCursor& cursor, const Wanted& wanted) {
   while (cursor.state() == IndexCursor::State::kPaused) {
@@ -73,6 +68,12 @@ Result<Tally> tally_at(const IndexRoot& root, Interval within, int64_t revision,
     from = *std::move(part.more_from);
     within.lo = from;
   }
+}
+
+Status check_size(size_t framed_bytes, uint32_t expected_bytes) {
+  if (framed_bytes == framed_size(expected_bytes)) return {};
+  return fail(Code::kDataLoss, "mvcc: a record takes {} bytes where the index says {}", framed_bytes,
+              framed_size(expected_bytes));
 }
 
 }  // namespace
@@ -244,7 +245,7 @@ Status RangeReader::pick(const StoreView& view, const RangeRequest& request, con
     picked.push_back({at.mod, size, sort_by});
     if (limit_first && picked.size() > static_cast<uint64_t>(request.limit)) break;
   }
-  sort(request, picked, values);
+  CAIRN_CHECK(sort(request, picked, values, wanted));
   if (request.limit > 0 && picked.size() > static_cast<uint64_t>(request.limit)) {
     picked.resize(static_cast<size_t>(request.limit));
     more_ = true;
@@ -255,38 +256,56 @@ Status RangeReader::pick(const StoreView& view, const RangeRequest& request, con
   return {};
 }
 
-void RangeReader::sort(const RangeRequest& request, std::vector<Picked>& picked,
-                       const std::vector<std::string_view>& values) {
+Status RangeReader::sort(const RangeRequest& request, std::vector<Picked>& picked,
+                         const std::vector<std::string_view>& values, const Wanted& wanted) {
   const bool descend = request.sort_order == SortOrder::kDescend;
   if (request.sort_target == SortTarget::kKey) {
     if (descend) std::reverse(picked.begin(), picked.end());
-    return;
+    return {};
   }
   if (request.sort_target != SortTarget::kValue) {
-    std::stable_sort(picked.begin(), picked.end(), [&](const Picked& a, const Picked& b) {
+    return stable_sort_while(wanted, picked, [&](const Picked& a, const Picked& b) {
       return descend ? b.sort_by < a.sort_by : a.sort_by < b.sort_by;
     });
-    return;
   }
   std::vector<size_t> order(picked.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return descend ? values[b] < values[a] : values[a] < values[b]; });
+  CAIRN_CHECK(stable_sort_while(
+      wanted, order, [&](size_t a, size_t b) { return descend ? values[b] < values[a] : values[a] < values[b]; }));
   std::vector<Picked> sorted;
   sorted.reserve(picked.size());
   for (const size_t i : order) sorted.push_back(picked[i]);
   picked = std::move(sorted);
+  return {};
 }
 
-Result<std::string_view> RangeReader::sent_form(Revision mod, std::string_view record) {
-  if (form_ == Form::kWhole) return record;
+void RangeReader::frame_key_only(const KeyValue& kv, Framed& out) {
+  KeyValue rest = kv;
+  rest.key = {};
+  out.tail_bytes = encoded_size(rest);
+  CAIRN_ASSERT(out.tail_bytes <= Framed::kTailBytesMax);
+  encode(rest, out.tail);
+  char* to = wire::put_varint(out.head, wire::tag(2, wire::Type::kBytes));
+  to = wire::put_varint(to, encoded_size(kv));
+  if (!kv.key.empty()) to = wire::put_varint(wire::put_varint(to, wire::tag(1, wire::Type::kBytes)), kv.key.size());
+  out.head_bytes = static_cast<size_t>(to - out.head);
+  out.middle = kv.key;
+}
+
+Status RangeReader::frame(Revision mod, std::string_view record, Framed& out) const {
+  if (form_ == Form::kWhole) {
+    char* to = wire::put_varint(out.head, wire::tag(2, wire::Type::kBytes));
+    to = wire::put_varint(to, record.size());
+    out.head_bytes = static_cast<size_t>(to - out.head);
+    out.middle = record;
+    return {};
+  }
   auto kv = decode_key_value(record);
   if (!kv) return fail(Code::kDataLoss, "mvcc: damaged record at revision {}", mod.main);
   kv->value = {};
   if (form_ == Form::kKeyOnly) kv->lease = 0;
-  scratch_.resize(encoded_size(*kv));
-  encode(*kv, scratch_.data());
-  return std::string_view(scratch_);
+  frame_key_only(*kv, out);
+  return {};
 }
 
 bool RangeReader::step_cursor() {
@@ -322,49 +341,56 @@ Status RangeReader::look_ahead(const RecordView& records, size_t room, uint64_t 
   return records.many({out.mods, out.count}, {out.records, out.count});
 }
 
-Status RangeReader::put_record(Revision mod, std::string_view record, uint32_t size, std::span<char> out,
-                               size_t& used) {
-  CAIRN_TRY(const std::string_view body, sent_form(mod, record));
-  return put_framed(body, size, out, used);
-}
-
-Status RangeReader::put_key_only(const RecordView& records, std::span<char> out, size_t& used) {
-  paused_ = !step_cursor();
-  if (paused_) return {};
+Status RangeReader::frame_at_cursor(const RecordView& records, Framed& out) {
   const KeyVersion& at = cursor_->at();
   if (!at.newest) {
     CAIRN_TRY(const std::string_view record, records.record(at.mod));
-    CAIRN_TRY(const std::string_view body, sent_form(at.mod, record));
-    return put_framed(body, static_cast<uint32_t>(body.size()), out, used);
+    return frame(at.mod, record, out);
   }
-  const KeyValue kv{
-      .key = cursor_->key(), .create_revision = at.create, .mod_revision = at.mod.main, .version = at.version};
-  scratch_.resize(encoded_size(kv));
-  encode(kv, scratch_.data());
-  return put_framed(scratch_, static_cast<uint32_t>(scratch_.size()), out, used);
+  frame_key_only(
+      {.key = cursor_->key(), .create_revision = at.create, .mod_revision = at.mod.main, .version = at.version}, out);
+  return {};
 }
 
-Status RangeReader::put_framed(std::string_view body, uint32_t expected, std::span<char> out, size_t& used) {
-  if (body.size() != expected) {
-    return fail(Code::kDataLoss, "mvcc: a record has {} bytes where the index has {}", body.size(), expected);
+size_t RangeReader::Framed::copy(size_t at, std::span<char> out) const {
+  char* to = out.data();
+  if (at == 0 && size() <= out.size()) {
+    to = wire::put_bytes(to, {head, head_bytes});
+    to = wire::put_bytes(to, middle);
+    wire::put_bytes(to, {tail, tail_bytes});
+    return size();
   }
+  for (std::string_view part : {std::string_view(head, head_bytes), middle, std::string_view(tail, tail_bytes)}) {
+    const size_t passed = std::min(at, part.size());
+    at -= passed;
+    part = part.substr(passed, out.size() - static_cast<size_t>(to - out.data()));
+    to = wire::put_bytes(to, part);
+  }
+  return static_cast<size_t>(to - out.data());
+}
+
+void RangeReader::put(Revision mod, uint32_t size, const Framed& framed, std::span<char> out, size_t& used) {
   ++keys_done_;
-  char head[12];
-  char* const head_end = wire::put_varint(wire::put_varint(head, wire::tag(2, wire::Type::kBytes)), body.size());
-  const std::string_view framing(head, static_cast<size_t>(head_end - head));
-  const size_t size = framing.size() + body.size();
-  const size_t room = out.size() - used;
-  if (size <= room) {
-    wire::put_bytes(wire::put_bytes(out.data() + used, framing), body);
-    used += size;
-    return {};
+  const size_t copied = framed.copy(0, out.subspan(used));
+  used += copied;
+  if (copied == framed.size()) return;
+  partial_ = mod;
+  partial_size_ = size;
+  partial_at_ = copied;
+}
+
+Status RangeReader::put_rest(const RecordView& records, std::span<char> out, size_t& used) {
+  Framed framed;
+  if (is_framed_at_cursor()) {
+    CAIRN_CHECK(frame_at_cursor(records, framed));
+  } else {
+    CAIRN_TRY(const std::string_view record, records.record(partial_));
+    CAIRN_CHECK(frame(partial_, record, framed));
+    CAIRN_CHECK(check_size(framed.size(), partial_size_));
   }
-  // It does not fit: what is left of it is kept, one record at most.
-  pending_.reserve(size);
-  pending_.assign(framing).append(body);
-  pending_at_ = room;
-  std::copy_n(pending_.data(), room, out.data() + used);
-  used = out.size();
+  used = framed.copy(partial_at_, out);
+  partial_at_ += used;
+  if (partial_at_ == framed.size()) partial_at_ = 0;
   return {};
 }
 
@@ -372,25 +398,26 @@ Result<size_t> RangeReader::produce(const RecordView& records, std::span<char> o
                                     uint64_t visits_max) {
   size_t used = 0;
   paused_ = false;
-  if (!pending_.empty()) {
-    used = std::min(out.size(), pending_.size() - pending_at_);
-    std::copy_n(pending_.data() + pending_at_, used, out.data());
-    pending_at_ += used;
-    if (pending_at_ < pending_.size()) return used;
-    pending_.clear();
-    pending_at_ = 0;
-  }
+  if (has_partial()) CAIRN_CHECK(put_rest(records, out, used));
+  if (has_partial()) return used;
   const uint64_t end = keys_done_ + std::min(keys_max, key_count_ - keys_done_);
   if (cursor_) cursor_->set_visits_left(visits_max);
   while (keys_done_ < end && used < out.size() && !paused_) {
-    if (form_ == Form::kKeyOnly && !from_picked_) {
-      CAIRN_CHECK(put_key_only(records, out, used));
+    if (is_framed_at_cursor()) {
+      paused_ = !step_cursor();
+      if (paused_) break;
+      Framed framed;
+      CAIRN_CHECK(frame_at_cursor(records, framed));
+      put(cursor_->at().mod, 0, framed, out, used);
       continue;
     }
     Upcoming next;
     CAIRN_CHECK(look_ahead(records, out.size() - used, end - keys_done_, next));
     for (size_t i = 0; i < next.count; ++i) {
-      CAIRN_CHECK(put_record(next.mods[i], next.records[i], next.sizes[i], out, used));
+      Framed framed;
+      CAIRN_CHECK(frame(next.mods[i], next.records[i], framed));
+      CAIRN_CHECK(check_size(framed.size(), next.sizes[i]));
+      put(next.mods[i], next.sizes[i], framed, out, used);
     }
   }
   return used;

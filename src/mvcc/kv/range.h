@@ -10,7 +10,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -20,6 +19,7 @@
 #include "mvcc/index/index.h"
 #include "mvcc/kv/requests.h"
 #include "mvcc/kv/view.h"
+#include "mvcc/kv/wanted.h"
 
 namespace cairn::mvcc {
 
@@ -30,8 +30,8 @@ namespace cairn::mvcc {
 // The keys of an interval now, and their length in an answer. O(log n).
 [[nodiscard]] Tally tally(const IndexRoot& root, const KeyInterval& interval);
 
-// What deleting the keys of an interval takes: how many there are now, and what their names come to, going by the first
-// of them.
+// What deleting the keys of an interval takes: the number of keys now, and the length of their names, estimated from
+// the first few.
 struct DeleteCount {
   uint64_t keys = 0;
   uint64_t key_bytes = 0;
@@ -43,14 +43,10 @@ struct DeleteCount {
 };
 [[nodiscard]] DeleteCount count_deletes(const IndexRoot& root, const KeyInterval& interval);
 
-// About how many index entries opening will look at: 0 when it is O(log n).
+// About how many index entries open() will look at; 0: O(log n).
 [[nodiscard]] uint64_t opening_visits(const StoreView& view, const RangeRequest& request);
-// About how much memory opening takes and the reader keeps: for the list of an answer that is sorted or filtered, else
-// 0.
+// About how many bytes open() takes and the reader keeps for the list of a sorted or filtered answer; 0 for others.
 [[nodiscard]] uint64_t sorting_bytes(const StoreView& view, const RangeRequest& request);
-
-// Asked now and then during a long walk; false: nobody waits for its outcome any more. Empty: always wanted.
-using Wanted = std::function<bool()>;
 
 class RangeReader {
  public:
@@ -73,9 +69,9 @@ class RangeReader {
   [[nodiscard]] bool paused() const { return paused_; }
   // Of `visits_max` of the last produce().
   [[nodiscard]] uint64_t visits_left() const { return cursor_ ? cursor_->visits_left() : kNoLimit; }
-  [[nodiscard]] bool done() const { return keys_done_ == key_count_ && pending_.empty(); }
+  [[nodiscard]] bool done() const { return keys_done_ == key_count_ && !has_partial(); }
   [[nodiscard]] uint64_t keys_done() const { return keys_done_; }  // begun; the last may be cut off
-  [[nodiscard]] bool has_partial() const { return !pending_.empty(); }
+  [[nodiscard]] bool has_partial() const { return partial_at_ > 0; }
 
  private:
   // How the KeyValue of a key is sent.
@@ -95,7 +91,8 @@ class RangeReader {
   Status count_and_measure(const StoreView& view, const RangeRequest& request, const KeyInterval& interval,
                            const Wanted& wanted);
   Status pick(const StoreView& view, const RangeRequest& request, const KeyInterval& interval, const Wanted& wanted);
-  void sort(const RangeRequest& request, std::vector<Picked>& picked, const std::vector<std::string_view>& values);
+  static Status sort(const RangeRequest& request, std::vector<Picked>& picked,
+                     const std::vector<std::string_view>& values, const Wanted& wanted);
   Result<uint32_t> sent_size(const RecordView& records, IndexCursor& cursor) const;
   // The next keys whose records are sent, as many as there is room for.
   struct Upcoming {
@@ -106,11 +103,30 @@ class RangeReader {
     size_t count = 0;
   };
   Status look_ahead(const RecordView& records, size_t room, uint64_t keys_max, Upcoming& out);
-  // Both count one key as done and move `used` on; past the end of `out` the rest of the key is kept.
-  Status put_record(Revision mod, std::string_view record, uint32_t size, std::span<char> out, size_t& used);
-  Status put_key_only(const RecordView& records, std::span<char> out, size_t& used);
-  Status put_framed(std::string_view body, uint32_t expected, std::span<char> out, size_t& used);
-  Result<std::string_view> sent_form(Revision mod, std::string_view record);
+  // One key as it is sent: bytes of the reader, of the record or the index, and of the reader again.
+  struct Framed {
+    static constexpr size_t kHeadBytesMax = 24;
+    static constexpr size_t kTailBytesMax = 64;
+    char head[kHeadBytesMax];
+    size_t head_bytes = 0;
+    std::string_view middle;
+    char tail[kTailBytesMax];
+    size_t tail_bytes = 0;
+
+    [[nodiscard]] size_t size() const { return head_bytes + middle.size() + tail_bytes; }
+    // Copies the bytes from `at` on, as many as fit; returns their number.
+    size_t copy(size_t at, std::span<char> out) const;
+  };
+  // The record at `mod`, in the form that is sent.
+  Status frame(Revision mod, std::string_view record, Framed& out) const;
+  static void frame_key_only(const KeyValue& kv, Framed& out);
+  // The key at the cursor.
+  Status frame_at_cursor(const RecordView& records, Framed& out);
+  // Keys alone come from the index, the others from their records.
+  [[nodiscard]] bool is_framed_at_cursor() const { return form_ == Form::kKeyOnly && !from_picked_; }
+  // Counts one key as begun and moves `used` on. What does not fit is made again from the record by put_rest().
+  void put(Revision mod, uint32_t size, const Framed& framed, std::span<char> out, size_t& used);
+  Status put_rest(const RecordView& records, std::span<char> out, size_t& used);
   // To the next key; false: the visits ran out on the way, and the next call goes on.
   bool step_cursor();
   void make_cursor(const IndexRoot& root);
@@ -134,9 +150,10 @@ class RangeReader {
   bool more_ = false;
   uint64_t keys_done_ = 0;
 
-  std::string scratch_;
-  std::string pending_;  // the rest of a key that did not fit
-  size_t pending_at_ = 0;
+  // The key that did not fit: nothing of it is kept, so that a reader that waits is small.
+  Revision partial_;
+  uint32_t partial_size_ = 0;
+  size_t partial_at_ = 0;  // bytes of it that are produced; 0: there is none
 };
 
 // The single-key case, which needs none of that: the record of `key` at `revision` (as checked), or nullopt.

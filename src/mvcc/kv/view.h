@@ -19,7 +19,8 @@ namespace cairn::mvcc {
 
 inline constexpr int64_t kNeverCompacted = -1;
 
-// Where records lie; outlived by an index root that a long reader holds, since a newer one has all it names.
+// Where records lie. A long reader holds an index root longer than this: any newer RecordView has all records that the
+// root names.
 struct RecordView {
   const storage::View* file = nullptr;
   int64_t file_revision = 0;  // records at or below are in the file

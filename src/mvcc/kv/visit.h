@@ -1,5 +1,5 @@
-// mvcc/kv/visit.h: one walk over the parts of a request, from which everything follows that is asked of it before it
-// runs: what it touches, what it costs, whether it is well made.
+// mvcc/kv/visit.h: walks over the parts of a request before it runs: what it touches, what it costs, whether it is
+// valid.
 //
 //     visit_parts()    every part of a transaction, in order: for checks
 //     visit_touches()  the intervals of keys that a request reads or writes: for authorisation and sizes
@@ -46,7 +46,7 @@ Status visit_parts(const TxnRequest& txn, Visit&& visit, size_t depth = 0) {
 
 enum class Access : uint8_t { kRead, kWrite };
 
-// One interval of keys, and what is done to it. A request that shows what it replaces reads that as well.
+// One interval of keys, and whether it is read or written. A request that shows the values it replaces also reads them.
 struct Touch {
   KeyInterval interval;
   Access access = Access::kRead;
@@ -70,7 +70,7 @@ template <class Visit>
 void visit_touches(const Compare& request, Visit&& visit) {
   visit(Touch{KeyInterval::of(request.key, request.range_end), Access::kRead});
 }
-// Of both branches: which one will run is not known beforehand.
+// The touches of both branches: it is not known beforehand which one will run.
 template <class Visit>
 void visit_touches(const TxnRequest& request, Visit&& visit) {
   (void)visit_parts(request, [&](const auto& part, size_t) -> Status {
