@@ -37,8 +37,8 @@ std::optional<PageRoots::Kept> PageRoots::find(int64_t revision) {
 }
 
 void PageRoots::tidy(int64_t compact_revision, uint64_t retired_bytes) {
-  retired_bytes_.store(retired_bytes, std::memory_order_relaxed);
-  looks_.fetch_add(1, std::memory_order_release);
+  const uint64_t before = retired_bytes_.exchange(retired_bytes, std::memory_order_relaxed);
+  if (retired_bytes > before) growths_.fetch_add(1, std::memory_order_release);
   // A reader that looked before the compaction may keep a root after it, hence the mark and not only the sweep.
   if (compact_revision == tidied_compact_revision_ && count() == 0) return;
   tidied_compact_revision_ = compact_revision;

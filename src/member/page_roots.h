@@ -45,14 +45,15 @@ class PageRoots {
   void tidy(int64_t compact_revision, uint64_t retired_bytes);
   [[nodiscard]] size_t count() const { return count_.load(std::memory_order_relaxed); }
 
-  // What tidy() was told last, and how often it was: whoever ends a reader waits for a later look.
+  // What readers keep, and how often that has grown from one tidy() to the next. Whoever ends a reader waits until it
+  // grows again: what that reader kept is freed in slices.
   struct Retired {
     uint64_t bytes = 0;
-    uint64_t looks = 0;
+    uint64_t growths = 0;
   };
   [[nodiscard]] Retired retired() const {
-    const uint64_t looks = looks_.load(std::memory_order_acquire);
-    return {retired_bytes_.load(std::memory_order_relaxed), looks};  // of that look, or of a later one
+    const uint64_t growths = growths_.load(std::memory_order_acquire);
+    return {retired_bytes_.load(std::memory_order_relaxed), growths};  // as of then, or later
   }
 
  private:
@@ -66,7 +67,7 @@ class PageRoots {
   const env::Clock& clock_;
   std::atomic<size_t> count_{0};
   std::atomic<uint64_t> retired_bytes_{0};
-  std::atomic<uint64_t> looks_{0};       // stored after retired_bytes_
+  std::atomic<uint64_t> growths_{0};     // stored after retired_bytes_
   int64_t thinned_ns_ = 0;               // the core thread's: when tidy() last dropped a root for its memory
   int64_t tidied_compact_revision_ = 0;  // the core thread's
   Mutex mutex_;

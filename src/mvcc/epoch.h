@@ -62,7 +62,7 @@ class EpochDomain {
   // Every Reader, Guard and Pin is gone by now.
   ~EpochDomain() {
     for (size_t i = 0; i < readers_max_; ++i) CAIRN_ASSERT(!slots_[i].taken.load());
-    CAIRN_ASSERT(pins_.empty());
+    CAIRN_ASSERT(pin_count_ == 0);
     for (const Object* object : retired_) delete object;
     delete published_.load();
   }
@@ -73,12 +73,14 @@ class EpochDomain {
   class Pin {
    public:
     Pin() = default;
-    Pin(Pin&& other) noexcept : domain_(std::exchange(other.domain_, nullptr)), id_(other.id_) {}
+    Pin(Pin&& other) noexcept
+        : domain_(std::exchange(other.domain_, nullptr)), number_(other.number_), revision_(other.revision_) {}
     Pin& operator=(Pin&& other) noexcept {
       if (this != &other) {
         release();
         domain_ = std::exchange(other.domain_, nullptr);
-        id_ = other.id_;
+        number_ = other.number_;
+        revision_ = other.revision_;
       }
       return *this;
     }
@@ -86,16 +88,18 @@ class EpochDomain {
 
     [[nodiscard]] bool holds() const { return domain_ != nullptr; }
     // Another one of the same number and revision. needs: holds()
-    [[nodiscard]] Pin duplicate() const { return domain_->repeat_pin(id_); }
+    [[nodiscard]] Pin duplicate() const { return domain_->add_pin(number_, revision_); }
     void release() {
-      if (domain_ != nullptr) std::exchange(domain_, nullptr)->unpin(id_);
+      if (domain_ != nullptr) std::exchange(domain_, nullptr)->unpin(number_, revision_);
     }
 
    private:
     friend EpochDomain;
-    Pin(EpochDomain* domain, uint64_t id) : domain_(domain), id_(id) {}
+    Pin(EpochDomain* domain, uint64_t number, int64_t revision)
+        : domain_(domain), number_(number), revision_(revision) {}
     EpochDomain* domain_ = nullptr;
-    uint64_t id_ = 0;
+    uint64_t number_ = 0;
+    int64_t revision_ = 0;
   };
 
   class Reader;
@@ -203,7 +207,7 @@ class EpochDomain {
     }
     {
       MutexLock lock(pins_mutex_);  // after the slots: a guard becomes a pin, never the other way round
-      for (const auto& [id, pin] : pins_) out.push_back(pin.number);
+      for (const auto& [number, pins] : pinned_numbers_) out.push_back(number);
     }
     out.push_back(newest_number());
     std::sort(out.begin(), out.end());
@@ -230,21 +234,14 @@ class EpochDomain {
   // The lowest revision of all pins; INT64_MAX when there is none.
   [[nodiscard]] int64_t lowest_pinned_revision() const {
     MutexLock lock(pins_mutex_);
-    int64_t lowest = std::numeric_limits<int64_t>::max();
-    for (const auto& [id, pin] : pins_) lowest = std::min(lowest, pin.revision);
-    return lowest;
+    return pinned_revisions_.empty() ? std::numeric_limits<int64_t>::max() : pinned_revisions_.begin()->first;
   }
   [[nodiscard]] size_t pin_count() const {
     MutexLock lock(pins_mutex_);
-    return pins_.size();
+    return pin_count_;
   }
 
  private:
-  struct PinEntry {
-    uint64_t number;
-    int64_t revision;
-  };
-
   const Object* protect(Slot& slot) {
     if (CAIRN_MUTANT("mvcc.epoch_without_second_load")) {
       const Object* object = published_.load(std::memory_order_seq_cst);
@@ -274,20 +271,20 @@ class EpochDomain {
 
   Pin add_pin(uint64_t number, int64_t revision) {
     MutexLock lock(pins_mutex_);
-    const uint64_t id = ++last_pin_id_;
-    pins_.emplace(id, PinEntry{number, revision});
-    return Pin(this, id);
+    ++pinned_numbers_[number];
+    ++pinned_revisions_[revision];
+    ++pin_count_;
+    return Pin(this, number, revision);
   }
-  // The first one holds the number until the second does, so the writer sees one of them.
-  Pin repeat_pin(uint64_t of) {
+  void unpin(uint64_t number, int64_t revision) {
     MutexLock lock(pins_mutex_);
-    const uint64_t id = ++last_pin_id_;
-    pins_.emplace(id, pins_.at(of));
-    return Pin(this, id);
-  }
-  void unpin(uint64_t id) {
-    MutexLock lock(pins_mutex_);
-    pins_.erase(id);
+    const auto drop_one = [](auto& pins, auto key) {
+      const auto found = pins.find(key);
+      if (--found->second == 0) pins.erase(found);
+    };
+    drop_one(pinned_numbers_, number);
+    drop_one(pinned_revisions_, revision);
+    --pin_count_;
   }
 
   const size_t readers_max_;
@@ -296,8 +293,10 @@ class EpochDomain {
   std::atomic<uint64_t> newest_number_{0};  // stored after published_
   std::deque<const Object*> retired_;       // ascending; the writer's
   mutable Mutex pins_mutex_;
-  std::map<uint64_t, PinEntry> pins_ CAIRN_GUARDED_BY(pins_mutex_);
-  uint64_t last_pin_id_ CAIRN_GUARDED_BY(pins_mutex_) = 0;
+  // How many pins each number and each revision has: the writer looks at every one of them, and readers may be many.
+  std::map<uint64_t, size_t> pinned_numbers_ CAIRN_GUARDED_BY(pins_mutex_);
+  std::map<int64_t, size_t> pinned_revisions_ CAIRN_GUARDED_BY(pins_mutex_);
+  size_t pin_count_ CAIRN_GUARDED_BY(pins_mutex_) = 0;
 };
 
 }  // namespace cairn::mvcc

@@ -9,10 +9,10 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <set>
 #include <string>
-#include <vector>
 
 #include "base/mutex.h"
 #include "env/clock.h"
@@ -39,14 +39,14 @@ class OldestReader {
 
   void add(const Place& place);
   void remove(const Place& place);
-  // Whether `place` is the one to end now: the oldest, and the index was looked at since the last one ended, so that
-  // what that one kept is not counted any more.
-  [[nodiscard]] bool take_turn(const Place& place, uint64_t index_looks);
+  // Whether `place` is the one to end now: it is the oldest, and what readers keep has grown since the last one ended
+  // (PageRoots::Retired), so the end of that one did not suffice.
+  [[nodiscard]] bool take_turn(const Place& place, uint64_t index_growths);
 
  private:
   Mutex mutex_;
   std::set<Place> readers_ CAIRN_GUARDED_BY(mutex_);
-  uint64_t ended_at_look_ CAIRN_GUARDED_BY(mutex_) = 0;
+  uint64_t ended_at_growth_ CAIRN_GUARDED_BY(mutex_) = 0;
 };
 
 class ReaderWatch {
@@ -60,6 +60,11 @@ class ReaderWatch {
 
   // From now on `call` is looked at, while it lives.
   void watch(const net::Call& call);
+  // At the end of a turn of the loop: while readers keep too much, their ends must not wait for a timer, since writers
+  // do not wait either.
+  void end_turn() {
+    if (!watched_.empty() && index_.retired().bytes > limits_.reader_index_bytes_max) end_oldest();
+  }
 
  private:
   struct Watched {
@@ -69,6 +74,9 @@ class ReaderWatch {
 
   [[nodiscard]] int64_t interval_ns() const;
   void look();
+  void end_oldest();
+  // True: it needs no more watching.
+  bool end_if_due(const Watched& one, int64_t now_ns);
   // "": goes on.
   [[nodiscard]] std::string reason_to_end(const Watched& one, int64_t now_ns);
   [[nodiscard]] OldestReader::Place place_of(const Watched& one) const {
@@ -80,7 +88,7 @@ class ReaderWatch {
   const member::PageRoots& index_;
   OldestReader& oldest_;
   ReaderLimits limits_;
-  std::vector<Watched> watched_;
+  std::deque<Watched> watched_;  // the oldest first
   std::unique_ptr<net::EventLoop::Timer> timer_;
 };
 
