@@ -20,8 +20,8 @@ class EventLoop {
   // The live call, or null when it has ended.
   [[nodiscard]] virtual Call* find(CallId id) = 0;
   [[nodiscard]] virtual Exchange* find(ExchangeId id) = 0;
-  // Called once at the end of each turn of the loop in which anything happened: what was gathered in the turn
-  // (proposals, say) is handed on in one batch. Set once, before the loop runs.
+  // Called once at the end of each turn in which anything happened, to hand on in one batch what the turn has gathered
+  // (proposals, for example). Set once, before the loop runs.
   virtual void set_turn_end(std::function<void()> hook) = 0;
   // Runs `task` after `delay_ns`; the handle's destruction cancels it.
   class Timer {

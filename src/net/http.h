@@ -29,8 +29,8 @@ using HttpFields = std::vector<std::pair<std::string, std::string>>;
 
 struct HttpRequest {
   std::string method;
-  std::string path;   // decoded of nothing; without the query
-  std::string query;  // behind '?'
+  std::string path;   // as sent, not decoded; without the query
+  std::string query;  // the part behind '?'
   HttpFields headers;
   std::string body;  // of a WholeBodyHandler's request only
 
@@ -77,12 +77,13 @@ class Exchange {
   virtual void write(std::string_view bytes) = 0;
   // The answer is whole. What of the request has not come is not waited for.
   virtual void finish() = 0;
-  // Nothing more is said; a client that has a part of an answer learns that it is one. on_end() comes later.
+  // Ends the exchange without sending more. A client that has a part of the answer can tell that it is incomplete.
+  // on_end() comes later.
   virtual void abort() = 0;
   // Written and not taken by the transport yet.
   [[nodiscard]] virtual uint64_t queued_bytes() const = 0;
-  // True: no more on_body() until it is called with false. The client is slowed down by flow control. The end is told
-  // all the same when nothing is held.
+  // True: on_body() is not called until hold_body(false); flow control slows the client down. on_body_end() still comes
+  // when no bytes are held back.
   virtual void hold_body(bool hold) = 0;
 };
 

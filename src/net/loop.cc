@@ -76,11 +76,14 @@ size_t Loop::run_posted() {
 
 bool Loop::turn() {
   refresh_now();
+  const int64_t polled_ns = now_ns_;
   bool worked = !to_flush_.empty() || !to_close_.empty();
   if (reactor_.poll() > 0) worked = true;
   if (run_posted() > 0) worked = true;
   if (worked) refresh_now();
-  if (timers_.run(now_ns_) > 0) worked = true;
+  // By the clock before the poll. If the process stood still since then, what came meanwhile is read before a timer
+  // finds that nothing came.
+  if (timers_.run(polled_ns) > 0) worked = true;
   if (worked) end_turn();
   return worked;
 }

@@ -7,6 +7,7 @@
 // Threads: post() and stop() from any; the rest on the loop's own.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -63,10 +64,14 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   // The counters of a method the router knows.
   MethodCounters& method_counters(std::string_view path);
 
-  // Messages that come compressed take time that their size does not show, so a turn takes some of it and leaves the
-  // rest to the next: a call may inflate a message while this is true, and says afterwards how much came of it.
-  [[nodiscard]] bool may_inflate() const { return inflated_in_turn_ < kInflatedTurnBytes; }
+  // Compressed messages take time that their size does not show. So a turn inflates so many bytes and leaves the rest
+  // to the next turn. Calls take turns in the order in which they came; thus only one message is inflated in part.
+  [[nodiscard]] size_t inflate_room() const {
+    return kInflatedTurnBytes - std::min(inflated_in_turn_, kInflatedTurnBytes);
+  }
   void note_inflated(size_t bytes) { inflated_in_turn_ += bytes; }
+  // Calls whose compressed messages wait.
+  [[nodiscard]] size_t& inflating_calls() { return inflating_calls_; }
 
   // Shared by all connections of the loop; used within one call.
   static constexpr size_t kReadBytes = 64 * 1024;
@@ -114,6 +119,7 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   Output output_;
   int64_t now_ns_ = 0;
   size_t inflated_in_turn_ = 0;
+  size_t inflating_calls_ = 0;
   bool draining_ = false;
   std::thread::id thread_;  // set once by run()
 

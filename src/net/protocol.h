@@ -16,7 +16,7 @@ class ProtocolHost {
   virtual ~ProtocolHost() = default;
   // There may be something to send, or a reason to close: output() and wants_close() are asked at the turn's end.
   virtual void wake() = 0;
-  // The socket takes no more: what the peer has not taken is its, not its calls' doing.
+  // The socket takes no more. Then the whole peer is slow, not single calls.
   [[nodiscard]] virtual bool is_blocked() const = 0;
   // "127.0.0.1:50000"
   [[nodiscard]] virtual std::string peer_address() const = 0;
@@ -29,7 +29,7 @@ class Protocol {
   virtual bool receive(std::string_view bytes) = 0;
   // Appends what is to be sent, as far as there is room.
   virtual void output(Output& out) = 0;
-  // All is said: close once the output is sent.
+  // Nothing more will be sent: close the connection once the output is sent.
   [[nodiscard]] virtual bool wants_close() const = 0;
   // False while so much waits to be sent that nothing more should be read. `blocked`: the socket takes no more.
   [[nodiscard]] virtual bool may_read(bool blocked) const = 0;

@@ -40,6 +40,12 @@ struct Keepalive {
   int64_t timeout_ns = 20'000'000'000;      // and closed when it stays silent for this
 };
 
+// What answers may hold in memory until clients have taken them; see net/answer_budget.h.
+struct AnswerLimits {
+  uint64_t connection_bytes_max = 128 << 20;
+  uint64_t bytes_max = 192 << 20;  // of all connections
+};
+
 struct ServerOptions {
   std::vector<Listen> listen;
   unsigned io_threads = 1;
@@ -49,10 +55,7 @@ struct ServerOptions {
   // A client for which something waits takes at least so much of it, over so long a time; else it is ended.
   int64_t reader_stall_ns = 30'000'000'000;
   uint32_t reader_rate_min = 1024;  // bytes a second
-  // What answers may hold in memory until clients take them: for one connection, for all. Beyond it answers are
-  // refused; one larger than the whole of a budget may pass while little else waits.
-  uint64_t connection_answer_bytes_max = 128 << 20;
-  uint64_t answer_bytes_max = 512 << 20;
+  AnswerLimits answers;
   // What gRPC messages that are not whole may hold, over all connections. The call that goes beyond is refused.
   uint64_t request_bytes_max = 256 << 20;
   Keepalive keepalive;

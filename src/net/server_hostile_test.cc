@@ -322,8 +322,28 @@ void add_answers_of(TestServer& server, size_t bytes) {
   });
 }
 
+// What the process does not see while it stands still is no fault of its clients.
+TEST(ServerHostile, AClientThatTakesItsAnswerDuringAPauseOfTheProcessIsNotStalled) {
+  constexpr int64_t kStallNs = 200'000'000;
+  TestServer server({.reader_stall_ns = kStallNs});
+  add_answers_of(server, 1'500'000);
+  WindowOfZero client(server.start());
+  const int32_t id = client.ask("/test.Svc/Large");
+  ASSERT_TRUE(client.client().pump_until([&] { return client.client().stream(id).headers.contains(":status"); }));
+  std::atomic<bool> stands_still{false};
+  server.server().loops()[0]->post([&] {
+    stands_still = true;
+    std::this_thread::sleep_for(std::chrono::nanoseconds(3 * kStallNs));
+  });
+  while (!stands_still) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  nghttp2_submit_window_update(client.client().session(), 0, id, 2'000'000);
+  client.client().flush();
+  ASSERT_TRUE(client.client().pump_until([&] { return client.client().stream(id).closed; }));
+  EXPECT_EQ(client.client().stream(id).code(), 0);
+}
+
 TEST(ServerHostile, AnswersThatAreNotTakenStayWithinTheConnectionsBudget) {
-  TestServer server({.connection_answer_bytes_max = 8'000'000});
+  TestServer server({.answers = {.connection_bytes_max = 8'000'000}});
   add_answers_of(server, 1'500'000);
   const std::string address = server.start();
   WindowOfZero hostile(address);
@@ -351,7 +371,7 @@ TEST(ServerHostile, AnswersThatAreNotTakenStayWithinTheConnectionsBudget) {
 }
 
 TEST(ServerHostile, AnswersThatAreNotTakenStayWithinTheProcessesBudget) {
-  TestServer server({.io_threads = 2, .answer_bytes_max = 8'000'000});
+  TestServer server({.io_threads = 2, .answers = {.bytes_max = 8'000'000}});
   add_answers_of(server, 1'500'000);
   const std::string address = server.start();
   std::vector<std::unique_ptr<WindowOfZero>> clients;
@@ -372,7 +392,7 @@ TEST(ServerHostile, AnswersThatAreNotTakenStayWithinTheProcessesBudget) {
 }
 
 TEST(ServerHostile, AnAnswerAboveTheBudgetPassesWhileLittleWaits) {
-  TestServer server({.connection_answer_bytes_max = 1'000'000, .answer_bytes_max = 1'000'000});
+  TestServer server({.answers = {.connection_bytes_max = 1'000'000, .bytes_max = 1'000'000}});
   add_answers_of(server, 5'000'000);
   TestClient client(server.start());
   EXPECT_EQ(client.unary("/test.Svc/Large", "x").code(), 0);
@@ -380,7 +400,7 @@ TEST(ServerHostile, AnAnswerAboveTheBudgetPassesWhileLittleWaits) {
 }
 
 TEST(ServerHostile, AHandlerCanAskForTheRoomBeforeItMakesAnAnswer) {
-  TestServer server({.connection_answer_bytes_max = 8'000'000});
+  TestServer server({.answers = {.connection_bytes_max = 8'000'000}});
   std::atomic<uint64_t> room{0};
   server.router.add("/test.Svc/Room", [&](LambdaHandler& handler, Call&) {
     handler.message = [&](Call& call, std::string_view) {

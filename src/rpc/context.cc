@@ -5,6 +5,8 @@
 namespace cairn::rpc {
 namespace {
 
+constexpr int64_t kDeadlineLater = INT64_MAX;  // set at the end of the turn
+constexpr uint64_t kUncountedBytesMax = 64 << 10;
 constexpr int64_t kExpireIntervalNs = 500'000'000;
 constexpr uint64_t kTicketMask = (uint64_t{1} << PendingAnswers::kTicketBits) - 1;
 
@@ -14,15 +16,13 @@ Context::Context(Shared& shared, net::EventLoop& loop)
     : shared_(shared),
       loop_(loop),
       reader_(shared.node.published().register_thread()),
-      share_(shared.budget, shared.limits.connection_answer_bytes_max),
       watch_(loop, shared.clock, shared.node.page_roots(), shared.oldest_reader, shared.limits.readers) {}
 
 // --- the core
 
 member::Tag Context::expect(const net::Call& call, AskWait until, OnAnswer then) {
-  if (turn_ns_ == 0) turn_ns_ = clock().monotonic_ns();
   const uint64_t ticket = pending_.add(call.id(), std::move(then));
-  if (until == AskWait::kApplied) outstanding_.push_back({turn_ns_ + limits().request_timeout_ns, ticket});
+  if (until == AskWait::kApplied) outstanding_.push_back({kDeadlineLater, ticket});
   return ticket | uint64_t{loop_.index()} << PendingAnswers::kTicketBits;
 }
 
@@ -75,7 +75,6 @@ void Context::deliver(const member::AnswerBatch& batch) {
     if (waits->then) {
       waits->then(*call, answer);
     } else if (answer.code == Code::kOk) {
-      share_.charge(*call, answer.text.size());
       call->reply(answer.text);
     } else {
       call->finish(answer.code, answer.text);
@@ -88,7 +87,8 @@ void Context::flush() {
     touches_file_ = false;
     if (faults_.grew()) shared_.residency.note_miss();
   }
-  turn_ns_ = 0;
+  set_deadlines();
+  watch_.end_turn();
   if (const uint64_t count = std::exchange(ranges_, 0); count > 0) {
     const auto took_ns = static_cast<uint64_t>(clock().monotonic_ns() - ranges_began_ns_);
     metrics().range.observe(took_ns / count, count);
@@ -97,6 +97,15 @@ void Context::flush() {
   if (!outstanding_.empty() && timer_ == nullptr) timer_ = loop_.after(kExpireIntervalNs, [this] { expire(); });
   if (!proposals_.empty()) node().propose(std::exchange(proposals_, {}));
   if (!controls_.empty()) node().control(std::exchange(controls_, {}));
+}
+
+// One look at the clock for all requests of a turn, at its end: the process may have stood still in its middle.
+void Context::set_deadlines() {
+  if (outstanding_.empty() || outstanding_.back().deadline_ns != kDeadlineLater) return;
+  const int64_t deadline_ns = clock().monotonic_ns() + limits().request_timeout_ns;
+  for (auto one = outstanding_.rbegin(); one != outstanding_.rend() && one->deadline_ns == kDeadlineLater; ++one) {
+    one->deadline_ns = deadline_ns;
+  }
 }
 
 // Those at the front that are answered, or whose calls have ended.
@@ -142,13 +151,13 @@ void Context::begin_work(net::Call& call, Workers::Lane lane, Turn turn, Workers
 // --- answers
 
 bool Context::admit(net::Call& call, uint64_t bytes) {
-  if (share_.admit(call, bytes)) return true;
+  const bool is_little = bytes <= kUncountedBytesMax && !call.is_room_scarce();
+  if (is_little || call.reserve(bytes)) return true;
   finish_with(call, errors::request_too_many_requests());
   return false;
 }
 
 void Context::forget(net::CallId id) {
-  share_.release(id);
   if (wanted_.empty()) return;
   const auto found = wanted_.find(id.value);
   if (found == wanted_.end()) return;

@@ -22,7 +22,6 @@
 #include "mvcc/kv/requests.h"
 #include "net/event_loop.h"
 #include "net/http2/grpc.h"
-#include "rpc/answer_budget.h"
 #include "rpc/metrics.h"
 #include "rpc/pending_answers.h"
 #include "rpc/reader_watch.h"
@@ -35,10 +34,8 @@ struct Limits {
   uint32_t request_bytes_max = 1'572'864;  // of the entry that a request becomes
   uint32_t txn_ops_max = 128;
   uint64_t quota_bytes = uint64_t{2} << 30;     // 0: no quota
-  int64_t quota_configured = int64_t{2} << 30;  // as Status tells it; below 0: no quota
+  int64_t quota_configured = int64_t{2} << 30;  // as Status shows it; below 0: no quota
   int64_t request_timeout_ns = 7'000'000'000;
-  uint64_t answer_bytes_max = 512 << 20;             // memory of answers that are built or sorted, of the process
-  uint64_t connection_answer_bytes_max = 128 << 20;  // and of one connection
   ReaderLimits readers;
   Workers::Options workers;
 };
@@ -51,8 +48,7 @@ struct Shared {
         limits(wanted),
         metrics(counts),
         residency(time),
-        workers(member.published(), residency, wanted.workers),
-        budget(wanted.answer_bytes_max) {}
+        workers(member.published(), residency, wanted.workers) {}
 
   member::Node& node;
   const env::Clock& clock;
@@ -60,16 +56,15 @@ struct Shared {
   Metrics& metrics;
   Residency residency;
   Workers workers;
-  AnswerBudget budget;
   OldestReader oldest_reader;
 };
 
-// How long a request to the core waits. What waits for more than being applied (a physical compaction) waits as long as
-// its caller does.
+// How long a request to the core waits. A request that waits for more than its entry being applied (a physical
+// compaction) waits as long as its caller does.
 enum class AskWait : uint8_t { kApplied, kLonger };
 struct Ask {
   AskWait until = AskWait::kApplied;
-  uint64_t space = 0;  // that it takes of the db: above 0 it is refused while there is no space
+  uint64_t space = 0;  // bytes that it adds to the db; above 0 it is refused while there is no space
   OnAnswer then = {};  // empty: the answer ends the call, which is unary
 };
 
@@ -86,19 +81,19 @@ class Context {
   [[nodiscard]] const Limits& limits() const { return shared_.limits; }
   [[nodiscard]] Residency& residency() { return shared_.residency; }
   [[nodiscard]] const env::Clock& clock() const { return shared_.clock; }
-  // For who is about to read records on this thread: whether to ask before touching the file. The turn's end looks
-  // whether the disk was waited for all the same.
+  // Whether a record must be known to be in memory before this thread reads it. Called before each read: at the end of
+  // the turn the thread checks whether it waited for the disk all the same.
   [[nodiscard]] bool careful() {
     touches_file_ = true;
     return shared_.residency.careful();
   }
-  // For a transaction, while it is looked at: keeps its memory from one to the next.
+  // Room for decoding one transaction. Its memory is used again for the next one.
   [[nodiscard]] mvcc::TxnRequest& scratch_txn() { return scratch_txn_; }
   [[nodiscard]] Metrics& metrics() { return shared_.metrics; }
   void count_call(const net::Call& call, bool streams) {
     client_requests_.count(call.metadata("client-api-version").value_or("unknown"), streams);
   }
-  // A range is answered in this turn of the loop; or was refused.
+  // A range begins in this turn of the loop; or it failed.
   void count_range() {
     metrics().range_total.add();
     if (ranges_++ == 0) ranges_began_ns_ = clock().monotonic_ns();
@@ -112,7 +107,7 @@ class Context {
   // Becomes a log entry; answered with what applying it gives, or by the request timeout.
   void propose(net::Call& call, member::RequestKind kind, std::string_view body, Ask ask = {});
   void propose_other(net::Call& call, std::string entry_bytes, Ask ask = {});
-  // Calls `then` once everything acknowledged before now is in the published state (at once when it is), or fails.
+  // Calls `then` when the published state contains everything that was acknowledged before now, or when that failed.
   void when_linearizable(net::Call& call, Continuation then);
   void when_committed(net::Call& call, Continuation then);
 
@@ -125,18 +120,18 @@ class Context {
   };
   enum class Turn : uint8_t { kFirst, kNext };
   // Runs `work`, a std::optional<T>(const Slice&), on a worker: when it gives a T, `then`, a void(net::Call&, T), runs
-  // here with the call, if that is still there. When it gives nullopt it runs again after the others' turns. A call
-  // that has ended is not worked for any more. kFirst: too many wait, and the call is refused; kNext: the same call
-  // goes on.
+  // here with the call, if the call still lives. When it gives nullopt it runs again after the others' turns. Work for
+  // a call that has ended is given up. kFirst: new work; if too much waits, the call is refused. kNext: more work for
+  // the same call; it is never refused.
   template <class Work, class Then>
   void offload(net::Call& call, Workers::Lane lane, Work work, Then then, Turn turn = Turn::kFirst);
 
   // --- answers
 
-  // Whether an answer may be made that takes about `bytes` bytes of memory; else the call is refused. Counted until the
-  // call ends.
+  // Reserves memory for an answer of about `bytes` bytes (Call::reserve). False: there is no room, and the call was
+  // refused. Little is not worth counting.
   [[nodiscard]] bool admit(net::Call& call, uint64_t bytes);
-  // The call keeps old state: it is ended when it does so for too long.
+  // The call keeps old state. It is ended if it keeps it for too long.
   void watch_reader(const net::Call& call) { watch_.watch(call); }
 
   // The call has ended: nobody waits any more.
@@ -149,6 +144,7 @@ class Context {
  private:
   [[nodiscard]] member::Tag expect(const net::Call& call, AskWait until, OnAnswer then);
   void wait(net::Call& call, member::Control kind, Continuation then);
+  void set_deadlines();
   void drop_unwanted();
   void expire();
   void begin_work(net::Call& call, Workers::Lane lane, Turn turn, Workers::Task task);
@@ -172,10 +168,8 @@ class Context {
   std::deque<Outstanding> outstanding_;  // in the order sent; those at the front are dropped when nobody waits
   std::unique_ptr<net::EventLoop::Timer> timer_;
   std::unordered_map<uint64_t, std::shared_ptr<std::atomic<bool>>> wanted_;  // by CallId, of calls that have work
-  AnswerShare share_;
   ReaderWatch watch_;
   mvcc::TxnRequest scratch_txn_;
-  int64_t turn_ns_ = 0;  // clock at the turn's first request; 0: not asked yet
 };
 
 // A unary call that has been refused or has failed.

@@ -1,8 +1,8 @@
 // rpc/pending_answers.h: who waits for which answer of the core.
 //
-// Every request to the core has a ticket, which comes back with its answer. A call may hold many: each answer goes to
-// the one who asked, in the order in which the core answers. A ticket is used once; an answer that comes after its
-// ticket was given up (time is up, the call has ended) finds nobody.
+// Every request to the core has a ticket, which comes back with its answer. A call may hold many tickets; each answer
+// goes to the part of the call that asked, in the order in which the core answers. A ticket is used once. When it was
+// given up (time is up, or the call has ended), its answer is dropped.
 //
 // Threads: one loop.
 #pragma once
@@ -41,7 +41,7 @@ class PendingAnswers {
   uint64_t add(net::CallId call, OnAnswer then);
   // Who waits; null: nobody any more.
   [[nodiscard]] const Pending* find(uint64_t ticket) const;
-  // Gives the ticket up, and who waited.
+  // Ends the ticket and returns who waited for it; nullopt: nobody did.
   std::optional<Pending> take(uint64_t ticket);
 
  private:

@@ -117,20 +117,26 @@ Result<OpenRange> open_range(const member::PublishedDomain::Guard& state, const 
   return range;
 }
 
-Result<MadeAnswer> make_answer(const member::PublishedDomain::Guard& state, OpenRange range) {
+uint64_t whole_bytes_max(const net::Call& call) {
+  constexpr uint64_t kUsual = 16 << 10;
+  constexpr uint64_t kScarce = 1 << 10;
+  return call.is_room_scarce() ? kScarce : kUsual;
+}
+
+Result<MadeAnswer> make_answer(const member::PublishedDomain::Guard& state, OpenRange range, uint64_t whole_bytes_max) {
   const int64_t revision = range.reader->revision();
   auto answer = std::make_unique<mvcc::RangeAnswer>(std::move(range.prefix));
   std::string suffix = mvcc::range_suffix(*range.reader);
   answer->append(std::move(range.reader));
   answer->append(std::move(suffix));
-  if (answer->size() > kWholeBytesMax) return MadeAnswer{{}, std::move(answer), std::move(range.pin)};
-  return make_answer(state, std::move(answer), revision);
+  if (answer->size() > whole_bytes_max) return MadeAnswer{{}, std::move(answer), std::move(range.pin)};
+  return make_answer(state, std::move(answer), revision, whole_bytes_max);
 }
 
 Result<MadeAnswer> make_answer(const member::PublishedDomain::Guard& state, std::unique_ptr<mvcc::RangeAnswer> answer,
-                               int64_t revision) {
+                               int64_t revision, uint64_t whole_bytes_max) {
   MadeAnswer made;
-  if (answer->size() > kWholeBytesMax) {
+  if (answer->size() > whole_bytes_max) {
     made.open = std::move(answer);
     made.pin = state.pin(revision);
   } else {

@@ -1,7 +1,7 @@
-// rpc/range_call.h: an answer made of ranges on its way to a client: produced as flow control asks for it.
+// rpc/range_call.h: sends an answer made of ranges, produced as flow control asks for it.
 //
-// The io thread produces as long as the file is in memory and keys lie close together; else each slice is made by a
-// worker, and the io thread only passes it on. A call has one slice in the making at most.
+// The io thread produces it while the file is in memory and the keys lie close together. Otherwise a worker makes each
+// slice, and the io thread passes it on. A call has at most one slice in the making.
 #pragma once
 
 #include <functional>
@@ -15,8 +15,10 @@
 
 namespace cairn::rpc {
 
-inline constexpr uint64_t kInlineVisitsMax = 1000;    // index entries that an io thread looks at for one call
-inline constexpr uint64_t kWholeBytesMax = 16 << 10;  // shorter answers are built and sent at once
+inline constexpr uint64_t kInlineVisitsMax = 1000;  // index entries that an io thread looks at for one call
+// Answers up to this are built and sent at once. While much waits for clients to take it, only tiny ones are: the
+// others are made when the client takes them, so that thousands of short answers that nobody reads hold little.
+[[nodiscard]] uint64_t whole_bytes_max(const net::Call& call);
 
 // The lane for work that looks at so many index entries.
 [[nodiscard]] Workers::Lane lane_of(uint64_t visits, bool careful);
@@ -41,10 +43,12 @@ struct MadeAnswer {
 };
 // The RangeResponse.
 //   errors: kDataLoss
-[[nodiscard]] Result<MadeAnswer> make_answer(const member::PublishedDomain::Guard& state, OpenRange range);
-// An answer of which the lowest revision that it reads is `revision`.
+[[nodiscard]] Result<MadeAnswer> make_answer(const member::PublishedDomain::Guard& state, OpenRange range,
+                                             uint64_t whole_bytes_max);
+// The same for an answer whose ranges read at `revision` or above.
 [[nodiscard]] Result<MadeAnswer> make_answer(const member::PublishedDomain::Guard& state,
-                                             std::unique_ptr<mvcc::RangeAnswer> answer, int64_t revision);
+                                             std::unique_ptr<mvcc::RangeAnswer> answer, int64_t revision,
+                                             uint64_t whole_bytes_max);
 // Sends it and ends the call.
 void send_answer(net::Call& call, Context& context, MadeAnswer made);
 

@@ -1,8 +1,8 @@
 // rpc/residency.h: whether an io thread may touch the db file's pages without asking the kernel first.
 //
-// Normally it may: the file is in memory and asking costs a system call for each page. Once a thread had to wait for
-// the disk (a major page fault of its own), everybody asks before each touch, and what is not in memory is read by a
-// worker, so that the other requests of the io thread go on. That ends a tenth of a second after the last miss.
+// Normally it may: the file is in memory, and asking costs a system call for each page. After a thread had to wait for
+// the disk (a major page fault of its own), every io thread asks before it reads. Workers then read the pages that are
+// not in memory, so the other requests of the io thread go on. This ends a tenth of a second after the last miss.
 //
 // Threads: any; Faults belongs to one.
 #pragma once
@@ -18,7 +18,7 @@ class Residency {
  public:
   static constexpr int64_t kCarefulNs = 100'000'000;
 
-  // Careful at first: nothing is known of the file.
+  // Careful at first: nothing is known about the file yet.
   explicit Residency(const env::Clock& clock) : clock_(clock), until_ns_(clock.monotonic_ns() + kCarefulNs) {}
 
   [[nodiscard]] bool careful() {

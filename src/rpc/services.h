@@ -28,7 +28,6 @@ class Services final : public net::Router {
 
   [[nodiscard]] Residency& residency() { return shared_.residency; }
   [[nodiscard]] Workers& workers() { return shared_.workers; }
-  [[nodiscard]] const AnswerBudget& budget() const { return shared_.budget; }
 
  private:
   Shared shared_;

@@ -39,6 +39,7 @@ class ServicesTest : public ::testing::Test {
     services_ = std::make_unique<Services>(*member_->node, member_->clock, limits, *metrics_);
     net::ServerOptions options;
     options.listen.push_back({.address = "127.0.0.1:0"});
+    options.answers = answer_limits_;
     options.reader_stall_ns = reader_stall_ns_;
     options.reader_rate_min = reader_rate_min_;
     options.max_request_message_bytes = limits.request_bytes_max + (512u << 10);
@@ -87,7 +88,11 @@ class ServicesTest : public ::testing::Test {
   }
   static std::string text_of(const Error& e) { return std::to_string(static_cast<int>(e.code)) + " " + e.message; }
 
+  // What the server's answers hold in memory.
+  [[nodiscard]] uint64_t answer_bytes() const { return server_->stats().answer_bytes_held; }
+
   // Of the server that open() makes next.
+  net::AnswerLimits answer_limits_;
   int64_t reader_stall_ns_ = net::ServerOptions{}.reader_stall_ns;
   uint32_t reader_rate_min_ = net::ServerOptions{}.reader_rate_min;
 

@@ -1,15 +1,15 @@
-// rpc/workers.h: threads for what would hold an io thread up: long index walks, large answers, pages that are on the
-// disk only, hashes, snapshots.
+// rpc/workers.h: threads for work that would delay an io thread: long index walks, large answers, pages that are not in
+// memory, hashes, snapshots.
 //
-// Three lanes, so that nothing waits behind what takes much longer than itself:
+// There are three lanes, so that short work does not wait behind long work:
 //
 //     short       about a millisecond: a cold key, the next slice of an answer; one thread is always free for them
-//     long        the beginning of a list that is sorted, filtered or old
+//     long        opening a list that is sorted, filtered or at an old revision
 //     background  hashes and snapshots, on a thread that the scheduler puts behind the others
 //
-// In a lane clients take turns: of each connection one task runs before the next of any. What begins anew is refused
-// when a lane is full, or a connection has its share of it; the next slice of what has begun never is, and of each call
-// there is one at most.
+// Clients of a lane take turns: one task of each connection runs before the second of any. A new task is refused when
+// its lane is full or its connection has used its share. The next slice of a task that has begun is never refused; each
+// call has at most one.
 //
 // Threads: run() and go_on() from any; a task runs on a worker, with that worker's registration as a reader.
 #pragma once
@@ -29,7 +29,7 @@
 
 namespace cairn::rpc {
 
-// Tasks that wait: clients in turns, those of a client in their order.
+// Tasks that wait. Clients take turns; the tasks of one client keep their order.
 class TaskQueue {
  public:
   using Task = std::function<void(member::PublishedDomain::Reader& reader)>;

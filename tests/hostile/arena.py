@@ -1,7 +1,7 @@
-"""What an attack is, what it is given, and what its outcome is measured by.
+"""What an attack is, what it works with, and how its outcome is measured.
 
-An attack is a function with a decorator. It prepares what it needs, then attacks inside `with target.bystanders():`,
-and says what must be true with `target.check(condition, text)`. What is only worth telling goes to `target.note()`.
+An attack is a function with a decorator. It prepares what it needs, then attacks inside `with target.bystanders():`.
+It states what must be true with `target.check(condition, text)`, and what is only worth knowing with `target.note()`.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import harness
 import rpc
 
 HERE = pathlib.Path(__file__).resolve().parent
-# A server that an attack makes take more than this is stopped by the system, for the sake of the machine.
+# The system ends a server that takes more than this, to protect the machine.
 DATA_BYTES_MAX = 8 << 30
 SETTLE_SECONDS = 0.2  # of bystanders before and after an attack
 

@@ -85,10 +85,14 @@ class Call {
   virtual void resume() = 0;
   // Bytes given to send() that the transport has not taken yet; bounded by the caller's use of on_writable().
   [[nodiscard]] virtual uint64_t queued_bytes() const = 0;
-  // How large a message given to send() or reply() whole may be just now, so that what waits in memory for this
-  // connection's client, and for all clients, stays within ServerOptions' budgets; a larger one ends the call with
-  // RESOURCE_EXHAUSTED instead. For whoever can know the size of an answer before making it.
+  // How large a message given to send() or reply() whole may be just now, so that answers stay within
+  // ServerOptions::answers; a larger one ends the call with RESOURCE_EXHAUSTED instead.
   [[nodiscard]] virtual uint64_t room_bytes() const = 0;
+  // So much waits for clients already that even a short answer should be made while it is sent.
+  [[nodiscard]] virtual bool is_room_scarce() const = 0;
+  // Reserves memory for an answer in the making: until a message is given whole, which has room if it is not longer,
+  // or until the call ends. False: there is no room, and nothing is reserved.
+  [[nodiscard]] virtual bool reserve(uint64_t bytes) = 0;
   // Ends the call after what was sent: trailers with grpc-status, and grpc-message (percent-encoded) when not OK.
   virtual void finish(Code code = Code::kOk, std::string_view message = {}) = 0;
   // Ends the call now; what the transport has not taken yet is dropped, producers with it. The client gets the status

@@ -10,7 +10,6 @@
 #include "base/log.h"
 #include "net/http2/fields.h"
 #include "net/http2/grpc_text.h"
-#include "net/http2/gzip.h"
 #include "net/http2/http2_session.h"
 #include "net/loop.h"
 
@@ -19,9 +18,6 @@ namespace {
 
 // Above this a call's client is not given new window for what it sends.
 constexpr uint64_t kHoldBytes = 256 * 1024;
-// A call with less than this queued is not worth a look at the whole process.
-constexpr uint64_t kSmallBytes = 4096;
-constexpr uint64_t kSmallHeldBytes = 1024 * 1024;
 constexpr size_t kSmallPendingBytes = 64 * 1024;
 
 // With the error that gRPC's clients read as `code`, as far as there is one.
@@ -47,7 +43,7 @@ void GrpcCall::clear() {
   has_message_ = ended_ = writable_noted_ = false;
   sent_bytes_ = 0;
   withheld_bytes_ = 0;
-  accounted_queued_ = accounted_held_ = 0;
+  reserved_bytes_ = accounted_queued_ = accounted_held_ = 0;
   accounted_pending_ = 0;
   status_message_.clear();
   deframer_.reset(0);
@@ -57,7 +53,8 @@ void GrpcCall::clear() {
 
 EventLoop& GrpcCall::loop() const { return session_->loop(); }
 std::string GrpcCall::peer_address() const { return session_->host().peer_address(); }
-uint64_t GrpcCall::room_bytes() const { return session_->room_bytes(); }
+uint64_t GrpcCall::room_bytes() const { return session_->answer_budget().room_bytes(); }
+bool GrpcCall::is_room_scarce() const { return session_->answer_budget().is_scarce(); }
 
 // The beginning.
 
@@ -116,21 +113,28 @@ void GrpcCall::refuse_unknown(Router& router) {
 
 void GrpcCall::on_body(std::string_view bytes) {
   on_bytes(bytes);
-  if (deframer_.pending_bytes() != accounted_pending_) account_pending();
+  if (pending_bytes() != accounted_pending_) account_pending();
   withheld_bytes_ += bytes.size();
   if ((queue_.queued_bytes() <= kHoldBytes && waiting_ == nullptr) || ended_) give_back();
 }
 
 void GrpcCall::give_back() { session_->give_back(*this, std::exchange(withheld_bytes_, 0)); }
 
+// Of messages that are not whole, or not inflated.
+size_t GrpcCall::pending_bytes() const {
+  const size_t waiting = waiting_ == nullptr ? 0 : waiting_->message.held_bytes() + waiting_->behind.size();
+  return deframer_.pending_bytes() + waiting;
+}
+
 // compat: etcd lets messages that do not end pile up.
 void GrpcCall::account_pending() {
   Loop& loop = session_->loop();
-  const size_t before = std::exchange(accounted_pending_, deframer_.pending_bytes());
+  const size_t before = std::exchange(accounted_pending_, pending_bytes());
   loop.counters().request_bytes_held.add(uint64_t{accounted_pending_} - before);
   if (accounted_pending_ <= std::max(before, kSmallPendingBytes) || is_finished()) return;
   if (loop.sum_everywhere(&LoopCounters::request_bytes_held) <= session_->options().request_bytes_max) return;
   finish(Code::kResourceExhausted, "cairn: too many bytes of unfinished requests");
+  waiting_.reset();
   deframer_.reset(0);
   account_pending();
 }
@@ -162,22 +166,36 @@ void GrpcCall::on_frame(const Deframer::Frame& frame) {
   if (head_.encoding() == RequestHead::Encoding::kIdentity) {
     return finish(Code::kInternal, "grpc: compressed flag set with identity or empty encoding");
   }
-  if (session_->loop().may_inflate()) return on_compressed(frame.message);
-  waiting_ = std::make_unique<Waiting>();
-  waiting_->compressed = frame.message;
-  go_on_later();
+  Loop& loop = session_->loop();
+  const bool is_next = loop.inflating_calls() == 0;
+  waiting_ = std::make_unique<Waiting>(loop, frame.message, session_->options().max_request_message_bytes);
+  if (!is_next || inflate_on() == nullptr) go_on_later();
 }
 
-void GrpcCall::on_compressed(std::string_view compressed) {
-  const uint32_t bytes_max = session_->options().max_request_message_bytes;
-  const auto content = gunzip(compressed, bytes_max);
-  session_->loop().note_inflated(content ? content->size() : bytes_max);
-  if (content) return on_message(*content);
-  if (content.error().code == Code::kResourceExhausted) {
-    return finish(Code::kResourceExhausted,
-                  fmt::format("grpc: received message after decompression larger than max {}", bytes_max));
+GrpcCall::Waiting::Waiting(Loop& on, std::string_view compressed, size_t bytes_max)
+    : home(on), message(std::string(compressed), bytes_max) {
+  ++home.inflating_calls();
+}
+GrpcCall::Waiting::~Waiting() { --home.inflating_calls(); }
+
+std::unique_ptr<GrpcCall::Waiting> GrpcCall::inflate_on() {
+  Loop& loop = session_->loop();
+  const size_t room = loop.inflate_room();
+  if (room == 0) return nullptr;
+  const size_t before = waiting_->message.content().size();
+  const auto whole = waiting_->message.step(room);
+  loop.note_inflated(waiting_->message.content().size() - before);
+  if (whole && !*whole) return nullptr;
+  std::unique_ptr<Waiting> waited = std::move(waiting_);
+  if (whole) {
+    on_message(waited->message.content());
+  } else if (whole.error().code == Code::kResourceExhausted) {
+    finish(Code::kResourceExhausted, fmt::format("grpc: received message after decompression larger than max {}",
+                                                 session_->options().max_request_message_bytes));
+  } else {
+    finish(Code::kInternal, "grpc: " + whole.error().message);
   }
-  finish(Code::kInternal, "grpc: " + content.error().message);
+  return waited;
 }
 
 void GrpcCall::on_message(std::string_view message) {
@@ -199,11 +217,13 @@ void GrpcCall::go_on_later() {
 
 void GrpcCall::go_on() {
   if (waiting_ == nullptr) return;
-  if (!session_->loop().may_inflate()) return go_on_later();
-  const std::unique_ptr<Waiting> waited = std::move(waiting_);
-  if (!is_finished()) on_compressed(waited->compressed);
+  const std::unique_ptr<Waiting> waited = is_finished() ? std::move(waiting_) : inflate_on();
+  if (waited == nullptr) {
+    account_pending();
+    return go_on_later();
+  }
   on_bytes(waited->behind);
-  if (deframer_.pending_bytes() != accounted_pending_) account_pending();
+  if (pending_bytes() != accounted_pending_) account_pending();
   if (waiting_ != nullptr) {  // again
     waiting_->half_closed = waited->half_closed;
     return;
@@ -258,10 +278,24 @@ bool GrpcCall::refuse_too_large(uint64_t bytes) {
 
 // compat: etcd lets answers pile up for clients that do not take them.
 bool GrpcCall::refuse_over_budget(uint64_t bytes) {
-  const bool is_little = bytes <= kSmallBytes && session_->held_bytes() <= kSmallHeldBytes;
-  if (is_little || bytes <= session_->room_bytes()) return false;
+  const bool is_reserved = reserved_bytes_ != 0 && bytes <= end_reservation();
+  if (is_reserved || session_->answer_budget().takes(bytes)) return false;
   finish(Code::kResourceExhausted, "cairn: too many bytes of answers wait for clients to take them");
   return true;
+}
+
+bool GrpcCall::reserve(uint64_t bytes) {
+  const uint64_t room = session_->answer_budget().room_bytes();
+  if (is_finished() || ended_ || bytes > room || room == 0) return false;
+  reserved_bytes_ += bytes;
+  account();
+  return true;
+}
+
+uint64_t GrpcCall::end_reservation() {
+  const uint64_t reserved = std::exchange(reserved_bytes_, 0);
+  if (reserved != 0) account();
+  return reserved;
 }
 
 void GrpcCall::send_on(bool finished) {
@@ -328,7 +362,7 @@ void GrpcCall::drop(Code code) {
 
 void GrpcCall::account() {
   const uint64_t queued = queue_.queued_bytes();
-  const uint64_t held = queue_.held_bytes();
+  const uint64_t held = queue_.held_bytes() + reserved_bytes_;
   session_->account(static_cast<int64_t>(queued - accounted_queued_), static_cast<int64_t>(held - accounted_held_));
   accounted_queued_ = queued;
   accounted_held_ = held;
@@ -420,6 +454,8 @@ void GrpcCall::end() {
   loop.timers().remove(*this);
   loop.calls().retire(id_);
   if (!is_finished()) count_handled(Code::kCancelled);
+  (void)end_reservation();
+  waiting_.reset();
   if (accounted_pending_ != 0) {
     deframer_.reset(0);
     account_pending();

@@ -18,6 +18,7 @@
 
 #include "net/http2/framing.h"
 #include "net/http2/grpc.h"
+#include "net/http2/gzip.h"
 #include "net/http2/request_head.h"
 #include "net/http2/send_queue.h"
 #include "net/http2/stream.h"
@@ -27,6 +28,7 @@
 namespace cairn::net {
 
 class Http2Session;
+class Loop;
 
 class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node {
  public:
@@ -55,6 +57,8 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   void resume() override;
   uint64_t queued_bytes() const override { return queue_.queued_bytes(); }
   uint64_t room_bytes() const override;
+  bool is_room_scarce() const override;
+  bool reserve(uint64_t bytes) override;
   void finish(Code code, std::string_view message) override;
   void reply(std::string_view message) override;
   void abort(Code code, std::string_view message) override;
@@ -83,15 +87,21 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   void refuse_unknown(Router& router);
   bool refuse_too_large(uint64_t bytes);
   bool refuse_over_budget(uint64_t bytes);
+  // What was reserved is free again; returns how much that was.
+  uint64_t end_reservation();
   // The client has ended its side, and what the method takes has not come.
   void refuse_incomplete();
 
   void on_bytes(std::string_view bytes);
   void on_frame(const Deframer::Frame& frame);
-  void on_compressed(std::string_view compressed);
   void on_message(std::string_view message);
+  struct Waiting;
+  // Inflates more of the message that waits. When it is whole or broken it is dealt with, and nothing waits any more:
+  // returns what waited. Null: not yet.
+  std::unique_ptr<Waiting> inflate_on();
   void go_on_later();
   void go_on();
+  [[nodiscard]] size_t pending_bytes() const;
   void account_pending();
   void count_sent(uint64_t bytes);
   void count_handled(Code code);
@@ -121,14 +131,18 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   bool writable_noted_ = false;
   uint64_t sent_bytes_ = 0;
   size_t withheld_bytes_ = 0;  // received, but not given back to the client's window while it does not read
+  uint64_t reserved_bytes_ = 0;
   uint64_t accounted_queued_ = 0;
   uint64_t accounted_held_ = 0;
   size_t accounted_pending_ = 0;  // of a message that is not whole
   std::string status_message_;
   Deframer deframer_{0};
-  // A compressed message that waits for a later turn of the loop, with what came behind it.
+  // A compressed message that is not inflated whole, with what came behind it.
   struct Waiting {
-    std::string compressed;
+    Waiting(Loop& on, std::string_view compressed, size_t bytes_max);
+    ~Waiting();
+    Loop& home;
+    Gunzip message;
     std::string behind;
     bool half_closed = false;
   };

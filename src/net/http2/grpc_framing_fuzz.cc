@@ -55,6 +55,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   (void)grpc_content_subtype(bytes);
   (void)base64_fault(bytes);
   (void)quoted(bytes);
-  (void)gunzip(bytes, kMessageBytesMax);
+  (void)Gunzip(std::string(bytes), kMessageBytesMax).step(kMessageBytesMax + 1);
   return 0;
 }

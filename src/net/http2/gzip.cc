@@ -16,48 +16,62 @@ bool fits(size_t bytes) { return bytes <= std::numeric_limits<uInt>::max() / 2; 
 
 }  // namespace
 
-Result<std::string> gunzip(std::string_view compressed, size_t bytes_max) {
-  if (!fits(compressed.size()) || !fits(bytes_max)) return fail(Code::kResourceExhausted, "gzip: too large");
-  z_stream stream{};
-  if (inflateInit2(&stream, kGzipWindowBits) != Z_OK) return fail(Code::kInternal, "gzip: no memory");
-  stream.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(compressed.data()));
-  stream.avail_in = static_cast<uInt>(compressed.size());
-  std::string out;
-  int outcome = Z_OK;
+void Gunzip::End::operator()(z_stream_s* stream) const {
+  inflateEnd(stream);
+  delete stream;
+}
+
+Status Gunzip::begin() {
+  if (!fits(compressed_.size()) || !fits(bytes_max_)) return fail(Code::kResourceExhausted, "gzip: too large");
+  auto fresh = std::make_unique<z_stream>();
+  if (inflateInit2(fresh.get(), kGzipWindowBits) != Z_OK) return fail(Code::kInternal, "gzip: no memory");
+  stream_.reset(fresh.release());
+  stream_->next_in = reinterpret_cast<Bytef*>(compressed_.data());
+  stream_->avail_in = static_cast<uInt>(compressed_.size());
+  return {};
+}
+
+Result<bool> Gunzip::step(size_t bytes) {
+  if (stream_ == nullptr) CAIRN_CHECK(begin());
   // One byte more than allowed, so that too much is seen as such.
-  while (outcome == Z_OK && out.size() <= bytes_max) {
-    const size_t before = out.size();
-    const size_t grown = std::min(bytes_max + 1, std::max(before * 2, before + kGrowBytes));
-    out.resize(grown);
-    stream.next_out = reinterpret_cast<Bytef*>(out.data() + before);
-    stream.avail_out = static_cast<uInt>(grown - before);
-    outcome = inflate(&stream, Z_NO_FLUSH);
-    out.resize(grown - stream.avail_out);
-    if (outcome == Z_OK && out.size() == before) break;  // no input left
+  const size_t end = std::min(bytes_max_ + 1 - content_.size(), bytes) + content_.size();
+  int outcome = Z_OK;
+  while (outcome == Z_OK && content_.size() < end) {
+    const size_t before = content_.size();
+    const size_t grown = std::min(end, std::max(before * 2, before + kGrowBytes));
+    content_.resize(grown);
+    stream_->next_out = reinterpret_cast<Bytef*>(content_.data() + before);
+    stream_->avail_out = static_cast<uInt>(grown - before);
+    outcome = inflate(stream_.get(), Z_NO_FLUSH);
+    content_.resize(grown - stream_->avail_out);
+    if (outcome == Z_OK && content_.size() == before) outcome = Z_BUF_ERROR;  // no input left
   }
-  const bool trailing = stream.avail_in != 0;
-  const std::string_view zlib_says = stream.msg == nullptr ? "" : stream.msg;
-  inflateEnd(&stream);
-  if (out.size() > bytes_max) return fail(Code::kResourceExhausted, "gzip: more than {} bytes", bytes_max);
-  if (outcome == Z_STREAM_END && !trailing) return out;
-  // What Go's reader would say, as far as it can be told.
+  if (content_.size() > bytes_max_) return fail(Code::kResourceExhausted, "gzip: more than {} bytes", bytes_max_);
+  if (outcome == Z_OK) return false;
+  if (outcome != Z_STREAM_END || stream_->avail_in != 0) return std::unexpected(failure(outcome));
+  stream_.reset();
+  return true;
+}
+
+// What Go's reader would say, as far as it can be told.
+Error Gunzip::failure(int outcome) const {
   constexpr size_t kHeaderBytes = 10;
   constexpr std::string_view kHeader = "failed to decompress the message";
   constexpr std::string_view kContent = "failed to read decompressed data";
-  const bool is_cut = outcome == Z_OK || outcome == Z_BUF_ERROR;
-  if (is_cut && compressed.empty()) return fail(Code::kInternal, "{}: EOF", kHeader);
-  if (is_cut) {
-    return fail(Code::kInternal, "{}: unexpected EOF", compressed.size() < kHeaderBytes ? kHeader : kContent);
+  const auto error = [](std::string_view what, std::string_view why) {
+    return Error{Code::kInternal, fmt::format("{}: {}", what, why)};
+  };
+  if (outcome == Z_BUF_ERROR) {
+    if (compressed_.empty()) return error(kHeader, "EOF");
+    return error(compressed_.size() < kHeaderBytes ? kHeader : kContent, "unexpected EOF");
   }
-  if (outcome == Z_STREAM_END) return fail(Code::kInternal, "{}: gzip: invalid header", kContent);
-  if (zlib_says.ends_with("check") && zlib_says.find("header") == std::string_view::npos) {
-    return fail(Code::kInternal, "{}: gzip: invalid checksum", kContent);
-  }
-  if (out.empty() && (zlib_says.find("header") != std::string_view::npos ||
-                      zlib_says.find("compression method") != std::string_view::npos)) {
-    return fail(Code::kInternal, "{}: gzip: invalid header", kHeader);
-  }
-  return fail(Code::kInternal, "{}: {}", kContent, zlib_says);
+  if (outcome == Z_STREAM_END) return error(kContent, "gzip: invalid header");  // bytes follow
+  const std::string_view zlib_says = stream_->msg == nullptr ? "" : stream_->msg;
+  const bool is_header = zlib_says.find("header") != std::string_view::npos;
+  if (zlib_says.ends_with("check") && !is_header) return error(kContent, "gzip: invalid checksum");
+  const bool is_method = zlib_says.find("compression method") != std::string_view::npos;
+  if (content_.empty() && (is_header || is_method)) return error(kHeader, "gzip: invalid header");
+  return error(kContent, zlib_says);
 }
 
 Result<std::string> gzip(std::string_view content) {

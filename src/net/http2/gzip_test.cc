@@ -7,6 +7,12 @@
 namespace cairn::net {
 namespace {
 
+Result<std::string> gunzip(std::string_view compressed, size_t bytes_max) {
+  Gunzip all(std::string(compressed), bytes_max);
+  CAIRN_CHECK(all.step(bytes_max + 1));
+  return all.content();
+}
+
 TEST(Gzip, RoundTrip) {
   Random random(7);
   for (const size_t size : {0U, 1U, 100U, 70'000U, 1'000'000U}) {
@@ -24,6 +30,21 @@ TEST(Gzip, ABombIsRefusedAtTheBound) {
   ASSERT_LT(compressed->size(), 10'000U);
   EXPECT_EQ(gunzip(*compressed, 4'999'999).error().code, Code::kResourceExhausted);
   EXPECT_TRUE(gunzip(*compressed, 5'000'000));
+}
+
+TEST(Gzip, InflatesNoMoreThanItIsAskedFor) {
+  const std::string text(1'000'000, 'x');
+  Gunzip content(gzip(text).value(), text.size());
+  const size_t compressed_bytes = content.held_bytes();
+  for (size_t bytes = 100'000; bytes < text.size(); bytes += 100'000) {
+    const auto whole = content.step(100'000);
+    ASSERT_TRUE(whole) << whole.error().message;
+    EXPECT_EQ(content.content().size(), bytes);
+    EXPECT_EQ(content.held_bytes(), compressed_bytes + bytes);
+    EXPECT_FALSE(*whole);
+  }
+  EXPECT_TRUE(content.step(100'001).value());
+  EXPECT_EQ(content.content(), text);
 }
 
 TEST(Gzip, GarbageAndCutsAreErrors) {

@@ -35,11 +35,6 @@ constexpr std::array<uint8_t, 8> kKeepalivePing = {'c', 'a', 'i', 'r', 'n', 'k',
 
 Http2Session& session_of(void* user_data) { return *static_cast<Http2Session*>(user_data); }
 
-// Of a budget, what is left. An answer above the whole of it may still go out while little else waits.
-uint64_t room_in(uint64_t held_bytes, uint64_t bytes_max) {
-  return held_bytes <= bytes_max / 8 ? UINT64_MAX : bytes_max - std::min(held_bytes, bytes_max);
-}
-
 }  // namespace
 
 // What nghttp2 calls.
@@ -171,6 +166,7 @@ Http2Session::Http2Session(Loop& loop, const ServerOptions& options, const HttpL
       router_(router),
       http_(http),
       host_(host),
+      answer_budget_(loop, options.answers),
       stall_timer_(*this, &Http2Session::watch_streams),
       pings_(options.keepalive.min_time_ns),
       keepalive_timer_(*this, &Http2Session::on_keepalive) {
@@ -234,9 +230,7 @@ void Http2Session::output(Output& out) {
     fire_writable();
   }
   // What is left waits for the client, or for us: worth a look now and then.
-  if (queued_bytes_ != 0 && !stall_timer_.is_set()) {
-    loop_.timers().add(stall_timer_, loop_.now_ns() + options_.reader_stall_ns / kStallLooks);
-  }
+  if (queued_bytes_ != 0 && !stall_timer_.is_set()) watch_streams_again();
 }
 
 void Http2Session::fire_writable() {
@@ -455,23 +449,19 @@ std::string Http2Session::status_text(std::string_view message) const {
 
 void Http2Session::account(int64_t queued_bytes, int64_t held_bytes) {
   queued_bytes_ += static_cast<uint64_t>(queued_bytes);
-  held_bytes_ += static_cast<uint64_t>(held_bytes);
-  loop_.counters().answer_bytes_held.add(static_cast<uint64_t>(held_bytes));
-}
-
-uint64_t Http2Session::room_bytes() const {
-  return std::min(room_in(held_bytes_, options_.connection_answer_bytes_max),
-                  room_in(loop_.sum_everywhere(&LoopCounters::answer_bytes_held), options_.answer_bytes_max));
+  answer_budget_.change(held_bytes);
 }
 
 // Each stream for itself: one whose client gives it no window stands still while others run. What the socket does not
 // take is the connection's to watch.
 void Http2Session::watch_streams() {
   const int64_t now_ns = loop_.now_ns();
+  // A look that comes late says that this process stood still, not that its clients did: counting begins anew.
+  const bool was_away = now_ns - stall_look_due_ns_ >= options_.reader_stall_ns / kStallLooks;
   for (Http2Stream *stream = first_, *next = nullptr; stream != nullptr; stream = next) {
     next = stream->link.next;
     Http2Stream::Link& link = stream->link;
-    if (!stream->waits_for_client() || host_.is_blocked()) {
+    if (!stream->waits_for_client() || host_.is_blocked() || was_away) {
       link.mark_ns = 0;
     } else if (link.mark_ns == 0) {
       link.mark_ns = now_ns;
@@ -482,8 +472,12 @@ void Http2Session::watch_streams() {
       if (is_stalled) stream->on_stalled();
     }
   }
-  if (queued_bytes_ == 0) return;
-  loop_.timers().add(stall_timer_, now_ns + options_.reader_stall_ns / kStallLooks);
+  if (queued_bytes_ != 0) watch_streams_again();
+}
+
+void Http2Session::watch_streams_again() {
+  stall_look_due_ns_ = loop_.now_ns() + options_.reader_stall_ns / kStallLooks;
+  loop_.timers().add(stall_timer_, stall_look_due_ns_);
 }
 
 }  // namespace cairn::net

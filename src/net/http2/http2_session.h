@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "net/answer_budget.h"
 #include "net/http2/grpc.h"
 #include "net/http2/header_memo.h"
 #include "net/http2/ping_policy.h"
@@ -69,11 +70,9 @@ class Http2Session final : public Protocol {
   void note_writable(Http2Stream& stream);
   // Something was sent for a stream: pings are forgiven.
   void note_sent() { pings_.on_sent(); }
-  // What streams have queued, and how much of that is in memory, has changed by so much.
+  // What streams have queued, and how much memory their answers hold, has changed by so much.
   void account(int64_t queued_bytes, int64_t held_bytes);
-  // How much more may be in memory for this connection's client.
-  [[nodiscard]] uint64_t room_bytes() const;
-  [[nodiscard]] uint64_t held_bytes() const { return held_bytes_; }
+  [[nodiscard]] const AnswerBudget& answer_budget() const { return answer_budget_; }
   // The counters of a method that the router knows.
   MethodCounters& counters_of(nghttp2_rcbuf* path);
   // What the open HTTP requests of this connection have sent of their bodies: as many may be gathered at once.
@@ -101,6 +100,7 @@ class Http2Session final : public Protocol {
   void fire_writable();
   void on_keepalive();
   void watch_streams();
+  void watch_streams_again();
   void send_last_goaway();
 
   Loop& loop_;
@@ -125,11 +125,12 @@ class Http2Session final : public Protocol {
   size_t stream_count_ = 0;
   size_t consumed_bytes_ = 0;  // to be given back to the connection's window
   uint64_t queued_bytes_ = 0;
-  uint64_t held_bytes_ = 0;
+  AnswerBudget answer_budget_;
   uint64_t open_body_bytes_ = 0;
   std::vector<int32_t> writable_;
   std::vector<int32_t> firing_;
   MemberTimer<Http2Session> stall_timer_;
+  int64_t stall_look_due_ns_ = 0;
 
   // The connection.
   enum class Phase : uint8_t {

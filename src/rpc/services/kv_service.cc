@@ -14,6 +14,8 @@
 namespace cairn::rpc {
 namespace {
 
+constexpr size_t kTinyBytesMax = 1 << 10;  // of a record that is always sent at once
+
 bool is_single_key(const mvcc::RangeRequest& r) {
   return r.range_end.empty() && !r.keys_only && !r.count_only && r.min_mod_revision == 0 && r.max_mod_revision == 0 &&
          r.min_create_revision == 0 && r.max_create_revision == 0;
@@ -90,7 +92,7 @@ class RangeHandler final : public OneRequestHandler {
     }
     const auto record = mvcc::find_record(state->kv, request.key, *revision);
     if (!record) return fail_range(call, record.error());
-    if (*record && (*record)->size() > kWholeBytesMax) {
+    if (*record && (*record)->size() > kTinyBytesMax && (*record)->size() > whole_bytes_max(call)) {
       auto range = open_range(state, context_.node(), request);
       return range ? send(call, state, *std::move(range)) : fail_range(call, range.error());
     }
@@ -124,14 +126,14 @@ class RangeHandler final : public OneRequestHandler {
       OpenRange range;  // when it streams
       MadeAnswer made;
     };
-    const auto open = [streams = streams(), &node = context_.node(),
+    const auto open = [streams = streams(), &node = context_.node(), whole_max = whole_bytes_max(call),
                        bytes = std::string(message)](const Context::Slice& slice) -> Result<Opened> {
       const auto state = slice.reader.enter();
       const auto wanted = [&] { return slice.wanted.load(std::memory_order_relaxed); };
       Opened opened;
       CAIRN_TRY(opened.range, open_range(state, node, *mvcc::decode_range(bytes), wanted));
       if (streams) return opened;
-      CAIRN_TRY(opened.made, make_answer(state, std::move(opened.range)));
+      CAIRN_TRY(opened.made, make_answer(state, std::move(opened.range), whole_max));
       return opened;
     };
     context_.offload(
@@ -144,7 +146,7 @@ class RangeHandler final : public OneRequestHandler {
 
   void send(net::Call& call, const member::PublishedDomain::Guard& state, OpenRange range) {
     if (streams()) return stream(call, std::move(range));
-    auto made = make_answer(state, std::move(range));
+    auto made = make_answer(state, std::move(range), whole_bytes_max(call));
     made ? send_answer(call, context_, *std::move(made)) : finish_with(call, made.error());
   }
   void stream(net::Call& call, OpenRange range) {
@@ -283,15 +285,16 @@ class TxnHandler final : public OneRequestHandler {
     const mvcc::AnswerCost cost = mvcc::answer_cost(state->kv, request);
     const bool careful = context_.careful();
     if (!careful && cost.visits <= kInlineVisitsMax) {
-      auto made = open_read(state, context_.node(), request, {});
+      auto made = open_read(state, context_.node(), request, whole_bytes_max(call), {});
       return made ? send_answer(call, context_, *std::move(made)) : finish_with(call, made.error());
     }
     if (!context_.admit(call, cost.sorting_bytes)) return;
-    const auto open = [&node = context_.node(),
+    const auto open = [&node = context_.node(), whole_max = whole_bytes_max(call),
                        bytes = std::string(body)](const Context::Slice& slice) -> Result<MadeAnswer> {
       mvcc::TxnRequest again;
       decode_again(bytes, again);
-      return open_read(slice.reader.enter(), node, again, [&] { return slice.wanted.load(std::memory_order_relaxed); });
+      return open_read(slice.reader.enter(), node, again, whole_max,
+                       [&] { return slice.wanted.load(std::memory_order_relaxed); });
     };
     context_.offload(
         call, lane_of(cost.visits, careful),
@@ -302,11 +305,11 @@ class TxnHandler final : public OneRequestHandler {
   }
 
   static Result<MadeAnswer> open_read(const member::PublishedDomain::Guard& state, const member::Node& node,
-                                      const mvcc::TxnRequest& request, const mvcc::Wanted& wanted) {
+                                      const mvcc::TxnRequest& request, uint64_t whole_max, const mvcc::Wanted& wanted) {
     int64_t lowest_revision = 0;
     CAIRN_TRY(auto answer,
               mvcc::open_read_txn(state->kv, request, response_header(*state, node, 0), lowest_revision, wanted));
-    return make_answer(state, std::move(answer), lowest_revision);
+    return make_answer(state, std::move(answer), lowest_revision, whole_max);
   }
 
   // What was decoded before, and is plain.
