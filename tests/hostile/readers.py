@@ -52,7 +52,7 @@ def windows_of_zero(target):
         hold(target, ask(target.port, [("/etcdserverpb.KV/Txn", txn)] * 40), 1.2)
 
 
-@attack("10 connections with 5000 gets of 14 KB each and a window of 0", held=False)
+@attack("10 connections with 5000 gets of 14 KB each and a window of 0")
 def unread_gets(target):
     client = target.client()
     client.put(b"some", b"v" * 14_000)
@@ -67,7 +67,7 @@ def stopped_readers(target):
 
 
 @attack("20 connections whose windows are wide open and whose sockets nobody reads: 40 lists of 20 MB on each",
-        held=False, data="values")
+        data="values")
 def unread_sockets(target):
     with target.bystanders():
         pipes = []
@@ -82,7 +82,7 @@ def unread_sockets(target):
 
 
 @attack("50 lists that are read by the byte while all keys change: what they hold of the old index is "
-        "bounded", held=False, data="keys")
+        "bounded", data="keys")
 def slow_lists(target):
     client = target.client()
     slow = []
