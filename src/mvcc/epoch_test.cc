@@ -8,6 +8,7 @@
 
 #include "base/random.h"
 #include "mvcc/index/index.h"
+#include "testing/scale.h"
 
 namespace cairn::mvcc {
 namespace {
@@ -115,7 +116,7 @@ TEST(EpochDomain, APublicationWhileAReaderEntersIsSeen) {
 TEST(EpochStress, ReadersSeeWholeRootsWhileTheWriterFrees) {
   constexpr int kKeys = 600;
   constexpr uint32_t kSize = 100;
-  constexpr int kBatches = 3000;
+  constexpr int kBatches = cairn::testing::scaled(3000);
   struct Published {
     IndexRoot root;
     int64_t compacted = 0;
@@ -246,7 +247,7 @@ TEST(EpochStress, ObjectsOutliveTheirGuards) {
     });
   }
   uint64_t number = 1;
-  while (number < 20000 || seen.load() < 1000) {
+  while (number < cairn::testing::scaled(20000U) || seen.load() < 1000) {
     domain.publish(number + 1, Canary(number + 1));
     ++number;
     domain.collect();

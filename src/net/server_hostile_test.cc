@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "net/testing/test_client.h"
 #include "net/testing/test_server.h"
+#include "testing/scale.h"
 
 namespace cairn::net {
 namespace {
@@ -147,7 +148,7 @@ class Letters final : public MessageProducer {
 };
 
 TEST(ServerHostile, ASmallAnswerDoesNotWaitForALargeOneOfItsConnection) {
-  constexpr uint64_t kLargeBytes = 100'000'000;
+  constexpr uint64_t kLargeBytes = cairn::testing::scaled(100'000'000U);
   for (const bool is_produced : {true, false}) {
     SCOPED_TRACE(is_produced);
     TestServer server;

@@ -7,6 +7,7 @@
 #include "net/output.h"
 #include "net/testing/test_client.h"
 #include "net/testing/test_server.h"
+#include "testing/scale.h"
 
 namespace cairn::net {
 namespace {
@@ -127,6 +128,7 @@ TEST(ServerStream, AProducedMessageArrivesWhole) {
 }
 
 TEST(ServerStream, AReaderThatStopsCostsNothingMore) {
+  constexpr uint64_t kBytes = cairn::testing::scaled(uint64_t{1} << 30);
   TestServer server;
   Counts counts;
   std::atomic<int> ends{0};
@@ -136,7 +138,7 @@ TEST(ServerStream, AReaderThatStopsCostsNothingMore) {
   nghttp2_session_set_local_window_size(client.session(), NGHTTP2_FLAG_NONE, 0, 0x7fffffff);
   const int32_t id = client.start("/test.Svc/Download");
   client.stream(id).keep_data = false;
-  client.send(id, std::to_string(1U << 30));
+  client.send(id, std::to_string(kBytes));
   client.half_close(id);
   client.flush();
   const uint64_t produced = settled([&] { return counts.produced.load(); });
@@ -153,7 +155,7 @@ TEST(ServerStream, AReaderThatStopsCostsNothingMore) {
 
   // Reading on gets all of it.
   ASSERT_TRUE(client.pump_until([&] { return client.stream(id).closed; }, 60'000));
-  EXPECT_EQ(client.stream(id).data_bytes, (uint64_t{1} << 30) + kPrefixBytes);
+  EXPECT_EQ(client.stream(id).data_bytes, kBytes + kPrefixBytes);
   EXPECT_EQ(client.stream(id).code(), 0);
 }
 
@@ -392,11 +394,12 @@ TEST(ServerStream, AClientThatSendsButDoesNotReadIsHeldBack) {
 }
 
 TEST(ServerStream, UploadsLargerThanTheWindowsGoThrough) {
+  constexpr size_t kBytes = cairn::testing::scaled(40U << 20);
   TestServer server({.max_request_message_bytes = 64 << 20});
   TestClient client(server.start());
-  const auto& answer = client.unary("/test.Svc/Echo", std::string(40 << 20, 'u'));
+  const auto& answer = client.unary("/test.Svc/Echo", std::string(kBytes, 'u'));
   EXPECT_EQ(answer.code(), 0);
-  EXPECT_EQ(answer.data_bytes, (40U << 20) + kPrefixBytes);
+  EXPECT_EQ(answer.data_bytes, kBytes + kPrefixBytes);
 }
 
 }  // namespace

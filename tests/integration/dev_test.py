@@ -55,11 +55,11 @@ class DevCase(harness.Case):
     def environment(self):
         return {"PATH": f"{self.home}/bin:{os.environ['PATH']}", "HOME": str(self.home)}
 
-    def dev(self, *arguments, code=0):
+    def dev(self, *arguments, code=0, **environment):
         """Runs ./dev; returns what it printed and the programs it called."""
         (self.home / "calls").write_text("")
-        done = subprocess.run(["./dev", *arguments], cwd=self.home, env=self.environment(), text=True, timeout=60,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(["./dev", *arguments], cwd=self.home, env=self.environment() | environment, text=True,
+                              timeout=60, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         self.assertEqual(done.returncode, code, done.stdout)
         return done.stdout, (self.home / "calls").read_text().splitlines()
 
@@ -106,6 +106,17 @@ class Commands(DevCase):
         self.assertEqual(calls[-1], "cairn_mvcc_test --gtest_filter=TxnTest.*")
         output, _ = self.dev("test", "NoSuchTest.*", code=1)
         self.assertIn("no unit test is called NoSuchTest.*", output)
+
+    def test_each_sanitizer_has_its_stages(self):
+        output, calls = self.dev("test")
+        for stage in ("build of the unit tests (asan)", "unit tests (asan)", "build of the tests with threads (tsan)",
+                      "tests with threads (tsan)"):
+            self.assertRegex(output, rf"\n +[0-9]+ s  {re.escape(stage)}\n")
+        for target in ("-C build/asan cairn_unit_tests", "-C build/tsan cairn_threaded_tests"):
+            self.assertTrue(any(call.endswith(target) for call in calls), target)
+        output, calls = self.dev("test", CAIRN_TEST_QUICK="1")
+        self.assertIn("are left out", output)
+        self.assertFalse([call for call in calls if "build/asan" in call or "build/tsan" in call], calls)
 
     def test_a_cluster_is_not_promised(self):
         output, calls = self.dev("cluster", code=1)

@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "mvcc/index/index.h"
 #include "mvcc/index/index_build.h"
+#include "testing/scale.h"
 
 namespace cairn::mvcc {
 namespace {
@@ -430,7 +431,7 @@ class Harness {
 };
 
 TEST(IndexModel, AnswersAsAMapOfVectorsDoes) {
-  for (uint64_t seed = 1; seed <= 25; ++seed) {
+  for (uint64_t seed = 1; seed <= cairn::testing::scaled(25U); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Harness harness(seed);
     harness.run(1200);

@@ -6,6 +6,7 @@
 #include "storage/bolt/check.h"
 #include "storage/bolt/engine.h"
 #include "storage/test_support.h"
+#include "testing/scale.h"
 
 namespace cairn::storage {
 namespace {
@@ -26,7 +27,7 @@ class CrashingLife {
   }
 
   void run(int lives) {
-    for (int i = 0; i < lives && !testing::Test::HasFailure(); ++i) {
+    for (int i = 0; i < lives && !::testing::Test::HasFailure(); ++i) {
       SCOPED_TRACE("life " + std::to_string(i));
       live();
       fs_.crash();
@@ -122,7 +123,7 @@ class CrashingLife {
 
 TEST(BoltCrash, LeavesTheLastFinishedCommitOrTheOneUnderWay) {
   const uint64_t first = test::first_seed(1);
-  for (uint64_t seed = first; seed < first + 60; ++seed) {
+  for (uint64_t seed = first; seed < first + cairn::testing::scaled(60U); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     CrashingLife(seed).run(12);
     if (HasFailure()) return;
