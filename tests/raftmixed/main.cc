@@ -2,12 +2,13 @@
 //
 // Reads commands from stdin and answers each on stdout (raftmixed/text.h, raftmixed/node.h):
 //
-//     life                      forgets all members
 //     member ID PRE_VOTE        a new one, not started
+//     mutant NAME               switches a deliberate bug on: cairn_raft_node_mutants only
 //     ID command ...            for one of them
 #include <iostream>
 #include <map>
 
+#include "base/check.h"
 #include "raftmixed/node.h"
 
 int main() {
@@ -20,11 +21,13 @@ int main() {
     raftmixed::Words words(line);
     out.clear();
     const std::string_view first = words.next();
-    if (first == "life") {
-      nodes.clear();
-    } else if (first == "member") {
+    if (first == "member") {
       const uint64_t id = words.number();
       nodes.try_emplace(id, NodeId(id), words.number() != 0);
+#ifdef CAIRN_MUTANTS
+    } else if (first == "mutant") {
+      set_mutant(words.next());
+#endif
     } else {
       const uint64_t id = raftmixed::Words(first).number();
       const std::string_view command = words.next();

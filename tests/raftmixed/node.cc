@@ -137,6 +137,7 @@ void Node::finish_write(std::string& out) {
     while (!to_apply_.empty()) apply_one(out);
     install(write.snapshot);
     applied_ = stored_;
+    tell_conf(stored_, write.snapshot->conf, out);
   }
   log_.append(write.entries);
   if (write.hard) hard_ = *write.hard;
@@ -173,8 +174,11 @@ void Node::apply_conf_change(const raft::Entry& entry, std::string& out) {
   } else {
     conf = *next;
   }
+  const bool is_awaited = core_->awaits_conf_verdict();  // else a snapshot has overtaken it
   if (const auto applied = core_->apply_conf_change(entry.index, change); !applied) {
     out += "X " + applied.error().message + "\n";
+  } else if (is_awaited) {
+    tell_conf(entry.index, *applied, out);
   }
   confs_[entry.index] = conf;
 }
@@ -226,6 +230,13 @@ void Node::collect(std::string& out) {
                          .messages = std::move(ready.messages_after_sync)});
     }
   }
+}
+
+void Node::tell_conf(Index index, const raft::ConfState& conf, std::string& out) {
+  out += 'C';
+  append_number(out, index.value);
+  append_conf(out, conf);
+  out += '\n';
 }
 
 void Node::tell_state(std::string& out) const {

@@ -6,6 +6,7 @@
 //     M message                     sent
 //     R context index               a read may be answered
 //     A index term type data        applied
+//     C index conf                  the configuration behind that entry
 //     X text                        a promise was broken
 //     S role leader term commit applied writes conf    the state after the command
 #pragma once
@@ -50,6 +51,7 @@ class Node {
   void compact(uint64_t kept_entries);
   void install(const raft::SnapshotPtr& snapshot);
   void collect(std::string& out);
+  static void tell_conf(Index index, const raft::ConfState& conf, std::string& out);
   void tell_state(std::string& out) const;
   [[nodiscard]] raft::ConfState conf_at(Index index) const;
 

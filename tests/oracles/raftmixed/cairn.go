@@ -16,9 +16,11 @@ type program struct {
 	out     *bufio.Reader
 }
 
-func startProgram(path string) (*program, error) {
+func startProgram(path, mutant string) (*program, error) {
 	p := &program{command: exec.Command(path)}
-	p.command.Stderr = os.Stderr
+	if mutant == "" { // what a mutant says as it dies is no news
+		p.command.Stderr = os.Stderr
+	}
 	in, err := p.command.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -28,7 +30,13 @@ func startProgram(path string) (*program, error) {
 		return nil, err
 	}
 	p.in, p.out = in, bufio.NewReaderSize(out, 1<<16)
-	return p, p.command.Start()
+	if err := p.command.Start(); err != nil {
+		return nil, err
+	}
+	if mutant != "" {
+		p.call("mutant " + mutant)
+	}
+	return p, nil
 }
 
 func (p *program) stop() {
@@ -60,7 +68,7 @@ type cairn struct {
 	program *program
 	id      uint64
 	up      bool
-	state   struct {
+	state   struct { // as the node program says it
 		role                                        int
 		leader, term, commit, applied, writesInHand uint64
 		conf                                        Conf
@@ -86,11 +94,12 @@ func (c *cairn) run(format string, args ...any) {
 		case "A":
 			index, term := w.number(), w.number()
 			c.world.applied(c.id, Entry{term, index, int(w.number()), w.bytes()})
+		case "C":
+			c.world.configured(c.id, w.number(), w.conf())
 		case "S":
 			s := &c.state
 			s.role, s.leader, s.term, s.commit = int(w.number()), w.number(), w.number(), w.number()
 			s.applied, s.writesInHand, s.conf = w.number(), w.number(), w.conf()
-			c.world.configured(s.applied, s.conf)
 			c.world.committed(s.commit)
 		default:
 			violate("cairn %d: %s", c.id, line)
@@ -102,6 +111,7 @@ func (c *cairn) run(format string, args ...any) {
 }
 
 func (c *cairn) ID() uint64                      { return c.id }
+func (c *cairn) Kind() string                    { return "cairn" }
 func (c *cairn) Up() bool                        { return c.up }
 func (c *cairn) Applied() uint64                 { return c.state.applied }
 func (c *cairn) IsLeader() bool                  { return c.up && c.state.role == 2 }
@@ -109,7 +119,7 @@ func (c *cairn) Found(conf Conf)                 { c.run("found %s", conf) }
 func (c *cairn) Step(message Message)            { c.run("step %s", message) }
 func (c *cairn) Tick()                           { c.run("tick") }
 func (c *cairn) Propose(data string)             { c.run("propose %s", bytesText(data)) }
-func (c *cairn) ProposeConf(kind int, id uint64) { c.run("conf %d %d", kind, id) }
+func (c *cairn) ProposeConf(change ConfChange)   { c.run("conf %d %d", change.Type, change.NodeID) }
 func (c *cairn) Read(context string)             { c.run("read %s", bytesText(context)) }
 func (c *cairn) Transfer(to uint64)              { c.run("transfer %d", to) }
 func (c *cairn) Forget()                         { c.run("forget") }

@@ -1,11 +1,10 @@
 package main
 
 // An etcd member: etcd's RawNode and MemoryStorage, with what etcd's server does around them. The same for every version
-// of the library; types and conversions are in library_*.go.
+// of the library; library_*.go name its types, convert.go fills them.
 
 import (
 	"fmt"
-	"slices"
 )
 
 // confs are configurations by the entry that made them.
@@ -30,13 +29,6 @@ func (c confs) forgetAbove(index uint64) {
 	}
 }
 
-// leavesTooFew is the world's rule, which Cairn's members follow as well: two voters stay, since etcd's raft answers
-// reads by itself once there is one.
-func (c Conf) leavesTooFew(kind int, id uint64) bool {
-	const removeNode, addLearner = 1, 3
-	return (kind == removeNode || kind == addLearner) && len(c.voters) <= 2 && slices.Contains(c.voters, id)
-}
-
 // etcd is one of etcd's members. A Ready is written whole or, in a crash of a leader that has sent already, not at all.
 type etcd struct {
 	world   *World
@@ -54,6 +46,7 @@ func newEtcd(w *World, id uint64, preVote bool) *etcd {
 }
 
 func (e *etcd) ID() uint64      { return e.id }
+func (e *etcd) Kind() string    { return "etcd" }
 func (e *etcd) Up() bool        { return e.node != nil }
 func (e *etcd) Applied() uint64 { return e.applied }
 func (e *etcd) IsLeader() bool  { return e.Up() && e.node.BasicStatus().RaftState == stateLeader }
@@ -71,21 +64,22 @@ func (e *etcd) String() string {
 }
 
 func (e *etcd) Found(conf Conf) {
-	e.install(toSnapshot(Snapshot{1, 1, conf}))
-	must(e.storage.SetHardState(toHardState(1, 0, 1)))
+	e.install(Snapshot{Metadata: SnapshotMetadata{Index: 1, Term: 1, ConfState: conf}})
+	must(e.storage.SetHardState(convert[pbHardState](HardState{Term: 1, Commit: 1})))
 }
 
-func (e *etcd) install(s pbSnapshot) {
-	must(e.storage.ApplySnapshot(s))
-	snapshot := fromSnapshot(s)
-	e.stored, e.applied = snapshot.index, snapshot.index
-	e.confs = confs{snapshot.index: snapshot.conf}
+func (e *etcd) install(snapshot Snapshot) {
+	must(e.storage.ApplySnapshot(convert[pbSnapshot](snapshot)))
+	at := snapshot.Metadata
+	e.stored, e.applied = at.Index, at.Index
+	e.confs = confs{at.Index: at.ConfState}
+	e.world.configured(e.id, at.Index, at.ConfState)
 }
 
 func (e *etcd) Start() {
 	e.applied = e.stored
-	node, err := newRawNode(&raftConfig{ID: e.id, ElectionTick: 10, HeartbeatTick: 2, Storage: e.storage,
-		Applied: e.stored, MaxSizePerMsg: 150, MaxInflightMsgs: 4, CheckQuorum: true, PreVote: e.preVote, Logger: quiet{}})
+	node, err := newRawNode(&raftConfig{ID: e.id, ElectionTick: electionTicks, HeartbeatTick: 2, Storage: e.storage,
+		Applied: e.stored, MaxSizePerMsg: messageBytes, MaxInflightMsgs: 4, CheckQuorum: true, PreVote: e.preVote, Logger: quiet{}})
 	must(err)
 	e.node = node
 	e.takeReadys()
@@ -96,16 +90,20 @@ func (e *etcd) Crash() {
 	e.confs.forgetAbove(e.stored)
 }
 
-// do runs an input. Its error is for a client that the world does not have.
+// do runs an input. Its error is for a client that the world does not have. A member that is down, as one may be behind
+// its own last input, takes none.
 func (e *etcd) do(input func() error) {
+	if !e.Up() {
+		return
+	}
 	_ = input()
 	e.takeReadys()
 }
 
 func (e *etcd) Tick()               { e.do(func() error { e.node.Tick(); return nil }) }
 func (e *etcd) Propose(data string) { e.do(func() error { return e.node.Propose([]byte(data)) }) }
-func (e *etcd) ProposeConf(kind int, id uint64) {
-	e.do(func() error { return e.node.ProposeConfChange(toConfChange(kind, id)) })
+func (e *etcd) ProposeConf(change ConfChange) {
+	e.do(func() error { return e.node.ProposeConfChange(convert[pbConfChange](change)) })
 }
 func (e *etcd) Read(context string) {
 	e.do(func() error { e.node.ReadIndex([]byte(context)); return nil })
@@ -126,21 +124,21 @@ func (e *etcd) SnapshotDone(to uint64, ok bool) {
 }
 
 func (e *etcd) Step(m Message) {
-	if m.kind == messageSnapshot && m.snapshot == nil {
+	if m.Type == messageSnapshot && m.Snapshot == nil {
 		return
 	}
-	e.do(func() error { return e.node.Step(toMessage(m)) })
+	e.do(func() error { return e.node.Step(convert[pbMessage](m)) })
 }
 
 // Compact stores the applied state, and drops the log below it but for `kept` entries.
 func (e *etcd) Compact(kept uint64) {
 	hard, _, err := e.storage.InitialState()
 	must(err)
-	limit := min(e.applied, commitOf(hard))
+	limit := min(e.applied, convert[HardState](hard).Commit)
 	if limit <= e.stored {
 		return
 	}
-	conf := toConf(e.confs.at(limit))
+	conf := convert[*pbConfState](e.confs.at(limit))
 	_, err = e.storage.CreateSnapshot(limit, conf, []byte("state"))
 	must(err)
 	e.stored = limit
@@ -166,13 +164,12 @@ func (e *etcd) takeReadys() {
 		if leads {
 			e.send(ready.Messages)
 			if !e.world.calm && e.world.oneIn(600) {
-				e.world.counts.crashes++
-				e.Crash()
+				e.world.crash(e)
 				return
 			}
 		}
 		if !isEmptySnap(ready.Snapshot) {
-			e.install(copied(ready.Snapshot))
+			e.install(convert[Snapshot](ready.Snapshot))
 		}
 		if !isEmptyHardState(ready.HardState) {
 			must(e.storage.SetHardState(ready.HardState))
@@ -189,7 +186,7 @@ func (e *etcd) takeReadys() {
 		}
 	}
 	if e.Up() {
-		e.world.committed(commitOf(e.node.BasicStatus().HardState))
+		e.world.committed(convert[HardState](e.node.BasicStatus().HardState).Commit)
 	}
 }
 
@@ -200,23 +197,24 @@ func (e *etcd) send(messages []pbMessage) {
 }
 
 func (e *etcd) apply(made pbEntry) {
-	const normal, confChange = 0, 1
-	entry := fromEntry(made)
-	e.applied = entry.index
+	entry := convert[Entry](made)
+	e.applied = entry.Index
 	e.world.applied(e.id, entry)
-	if entry.kind == normal {
+	if entry.Type == entryNormal {
 		return
 	}
-	if entry.kind != confChange {
-		violate("an entry of type %d, which nobody proposed", entry.kind)
+	if entry.Type != entryConfChange {
+		violate("an entry of type %d, which nobody proposed", entry.Type)
 	}
-	kind, id := readConfChange(entry.data)
-	if e.confs.at(entry.index).leavesTooFew(kind, id) {
-		kind, id = 0, 0 // how etcd's server refuses a change
+	read, err := unmarshalConfChange([]byte(entry.Data))
+	must(err)
+	change := convert[ConfChange](read)
+	if e.confs.at(entry.Index).leavesTooFew(change) {
+		change = ConfChange{} // how etcd's server refuses a change
 	}
-	conf := fromConf(e.node.ApplyConfChange(toConfChange(kind, id)))
-	e.confs[entry.index] = conf
-	e.world.configured(entry.index, conf)
+	conf := convert[Conf](e.node.ApplyConfChange(convert[pbConfChange](change)))
+	e.confs[entry.Index] = conf
+	e.world.configured(e.id, entry.Index, conf)
 }
 
 // must: the storage is memory, and the member keeps its rules.

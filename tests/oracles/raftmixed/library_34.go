@@ -14,16 +14,12 @@ type (
 	memoryStorage = raft.MemoryStorage
 	raftConfig    = raft.Config
 
-	pbMessage          = pb.Message
-	pbMessageType      = pb.MessageType
-	pbEntry            = pb.Entry
-	pbEntryType        = pb.EntryType
-	pbSnapshot         = pb.Snapshot
-	pbSnapshotMetadata = pb.SnapshotMetadata
-	pbHardState        = pb.HardState
-	pbConfState        = pb.ConfState
-	pbConfChange       = pb.ConfChange
-	pbConfChangeType   = pb.ConfChangeType
+	pbMessage    = pb.Message
+	pbEntry      = pb.Entry
+	pbSnapshot   = pb.Snapshot
+	pbHardState  = pb.HardState
+	pbConfState  = pb.ConfState
+	pbConfChange = pb.ConfChange
 )
 
 const (
@@ -42,6 +38,7 @@ var (
 // forgetLeader: this version cannot.
 func forgetLeader(*rawNode) {}
 
-func setSnapshot(m *pbMessage, s pbSnapshot) { m.Snapshot = s }
-
-func snapshotOf(m pbMessage) pbSnapshot { return m.Snapshot }
+func unmarshalConfChange(data []byte) (change pb.ConfChange, err error) {
+	err = change.Unmarshal(data)
+	return change, err
+}

@@ -14,16 +14,12 @@ type (
 	memoryStorage = raft.MemoryStorage
 	raftConfig    = raft.Config
 
-	pbMessage          = pb.Message
-	pbMessageType      = pb.MessageType
-	pbEntry            = pb.Entry
-	pbEntryType        = pb.EntryType
-	pbSnapshot         = pb.Snapshot
-	pbSnapshotMetadata = pb.SnapshotMetadata
-	pbHardState        = pb.HardState
-	pbConfState        = pb.ConfState
-	pbConfChange       = pb.ConfChange
-	pbConfChangeType   = pb.ConfChangeType
+	pbMessage    = pb.Message
+	pbEntry      = pb.Entry
+	pbSnapshot   = pb.Snapshot
+	pbHardState  = pb.HardState
+	pbConfState  = pb.ConfState
+	pbConfChange = pb.ConfChange
 )
 
 const (
@@ -41,12 +37,7 @@ var (
 
 func forgetLeader(node *rawNode) { _ = node.ForgetLeader() }
 
-// From here on the snapshot of a message is a pointer.
-func setSnapshot(m *pbMessage, s pbSnapshot) { m.Snapshot = &s }
-
-func snapshotOf(m pbMessage) pbSnapshot {
-	if m.Snapshot == nil {
-		return pbSnapshot{}
-	}
-	return *m.Snapshot
+func unmarshalConfChange(data []byte) (change pb.ConfChange, err error) {
+	err = change.Unmarshal(data)
+	return change, err
 }

@@ -10,41 +10,79 @@ import (
 
 // Numbers of raftpb.MessageType that the world looks at.
 const (
-	messageAppend    = 3
-	messageSnapshot  = 7
-	messageHeartbeat = 8
+	messageAppend       = 3
+	messageAppendReply  = 4
+	messageVote         = 5
+	messageVoteReply    = 6
+	messageSnapshot     = 7
+	messageHeartbeat    = 8
+	messageHeartbeatAck = 9
+	messageTimeoutNow   = 14
+	messageReadIndex    = 15
+	messageReadReply    = 16
 )
 
-// Message is a raftpb.Message, the same for every version of the library.
+// Numbers of raftpb.EntryType and of raftpb.ConfChangeType.
+const (
+	entryNormal     = 0
+	entryConfChange = 1
+
+	changeAddNode    = 0
+	changeRemoveNode = 1
+	changeAddLearner = 3
+)
+
+// Message is a raftpb.Message, the same for every version of the library. Fields have the library's names: convert.go.
 type Message struct {
-	kind                                         int
-	to, from, term, logTerm, index, commit, hint uint64
-	reject                                       bool
-	context                                      string
-	entries                                      []Entry
-	snapshot                                     *Snapshot
+	Type                                               int
+	To, From, Term, LogTerm, Index, Commit, RejectHint uint64
+	Reject                                             bool
+	Context                                            string
+	Entries                                            []Entry
+	Snapshot                                           *Snapshot
 }
 
 type Entry struct {
-	term, index uint64
-	kind        int
-	data        string
+	Term, Index uint64
+	Type        int
+	Data        string
 }
 
 type Snapshot struct {
-	index, term uint64
-	conf        Conf
+	Data     string
+	Metadata SnapshotMetadata
+}
+
+type SnapshotMetadata struct {
+	Index, Term uint64
+	ConfState   Conf
+}
+
+type HardState struct {
+	Term, Vote, Commit uint64
+}
+
+type ConfChange struct {
+	Type   int
+	NodeID uint64
 }
 
 // Conf is a raftpb.ConfState.
 type Conf struct {
-	voters, learners, votersOutgoing, learnersNext []uint64
-	autoLeave                                      bool
+	Voters, Learners, VotersOutgoing, LearnersNext []uint64
+	AutoLeave                                      bool
 }
 
 func (c Conf) has(id uint64) bool {
-	return slices.Contains(c.voters, id) || slices.Contains(c.learners, id) ||
-		slices.Contains(c.votersOutgoing, id) || slices.Contains(c.learnersNext, id)
+	return slices.Contains(c.Voters, id) || slices.Contains(c.Learners, id) ||
+		slices.Contains(c.VotersOutgoing, id) || slices.Contains(c.LearnersNext, id)
+}
+
+// leavesTooFew is the world's rule, which Cairn's members follow as well: two voters stay, since etcd's raft answers
+// reads by itself once there is one.
+func (c Conf) leavesTooFew(change ConfChange) bool {
+	return (change.Type == changeRemoveNode || change.Type == changeAddLearner) && len(c.Voters) <= 2 &&
+		slices.Contains(c.Voters, change.NodeID)
 }
 
 // ---- As words of a line: tests/raftmixed/text.h.
@@ -75,25 +113,26 @@ func flag01(value bool) int {
 }
 
 func (c Conf) String() string {
-	return fmt.Sprintf("%s %s %s %s %d", idsText(c.voters), idsText(c.learners), idsText(c.votersOutgoing),
-		idsText(c.learnersNext), flag01(c.autoLeave))
+	return fmt.Sprintf("%s %s %s %s %d", idsText(c.Voters), idsText(c.Learners), idsText(c.VotersOutgoing),
+		idsText(c.LearnersNext), flag01(c.AutoLeave))
 }
 
 func (e Entry) String() string {
-	return fmt.Sprintf("%d %d %d %s", e.term, e.index, e.kind, bytesText(e.data))
+	return fmt.Sprintf("%d %d %d %s", e.Term, e.Index, e.Type, bytesText(e.Data))
 }
 
 func (m Message) String() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%d %d %d %d %d %d %d %d %d %s %d", m.kind, m.to, m.from, m.term, m.logTerm, m.index, m.commit,
-		m.hint, flag01(m.reject), bytesText(m.context), len(m.entries))
-	for _, entry := range m.entries {
+	fmt.Fprintf(&text, "%d %d %d %d %d %d %d %d %d %s %d", m.Type, m.To, m.From, m.Term, m.LogTerm, m.Index, m.Commit,
+		m.RejectHint, flag01(m.Reject), bytesText(m.Context), len(m.Entries))
+	for _, entry := range m.Entries {
 		fmt.Fprintf(&text, " %s", entry)
 	}
-	if m.snapshot == nil {
+	if m.Snapshot == nil {
 		return text.String() + " 0"
 	}
-	fmt.Fprintf(&text, " 1 %d %d %s", m.snapshot.index, m.snapshot.term, m.snapshot.conf)
+	s := m.Snapshot.Metadata
+	fmt.Fprintf(&text, " 1 %d %d %s", s.Index, s.Term, s.ConfState)
 	return text.String()
 }
 
@@ -149,13 +188,13 @@ func (w *words) entry() Entry {
 }
 
 func (w *words) message() Message {
-	m := Message{kind: int(w.number()), to: w.number(), from: w.number(), term: w.number(), logTerm: w.number(),
-		index: w.number(), commit: w.number(), hint: w.number(), reject: w.number() == 1, context: w.bytes()}
+	m := Message{Type: int(w.number()), To: w.number(), From: w.number(), Term: w.number(), LogTerm: w.number(),
+		Index: w.number(), Commit: w.number(), RejectHint: w.number(), Reject: w.number() == 1, Context: w.bytes()}
 	for left := w.number(); left > 0; left-- {
-		m.entries = append(m.entries, w.entry())
+		m.Entries = append(m.Entries, w.entry())
 	}
 	if w.number() == 1 {
-		m.snapshot = &Snapshot{w.number(), w.number(), w.conf()}
+		m.Snapshot = &Snapshot{Metadata: SnapshotMetadata{w.number(), w.number(), w.conf()}}
 	}
 	return m
 }

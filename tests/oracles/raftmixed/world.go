@@ -11,6 +11,7 @@ import (
 // to the world before the call returns.
 type Member interface {
 	ID() uint64
+	Kind() string
 	Up() bool
 	Applied() uint64
 	IsLeader() bool
@@ -24,7 +25,7 @@ type Member interface {
 	Step(message Message)
 	Tick()
 	Propose(data string)
-	ProposeConf(kind int, id uint64)
+	ProposeConf(change ConfChange)
 	Read(context string)
 	Transfer(to uint64)
 	Forget() // the leader is known to be dead
@@ -43,23 +44,9 @@ type violation string
 
 func violate(format string, args ...any) { panic(violation(fmt.Sprintf(format, args...))) }
 
-// Counts show that lives were lives.
-type Counts struct {
-	leaders, reads, configurations, snapshots, crashes, applied int
-}
-
-func (c *Counts) add(o Counts) {
-	c.leaders += o.leaders
-	c.reads += o.reads
-	c.configurations += o.configurations
-	c.snapshots += o.snapshots
-	c.crashes += o.crashes
-	c.applied += o.applied
-}
-
 type link struct{ from, to uint64 }
 
-// World is five members over a bad network, and the one record of what happened.
+// World is five members over a bad network, and the one record of what happened. What is done to them: trouble.go.
 type World struct {
 	random  *rand.Rand
 	tracing bool
@@ -69,18 +56,44 @@ type World struct {
 	network    []Message
 	cut        map[link]bool
 	calm       bool
+	lostType   int // of messages that hardly get through now; 0: none
 	lossOneIn  int
 	crashOneIn int
 	changes    bool // of the configuration
+	plots      bool
+	due        []func() // behind the event that is under way
+	deposed    uint64   // the leader that a plot ended last
 
 	leaders      map[uint64]uint64 // by term
-	entries      map[uint64]string // applied, by index
+	newestTerm   uint64            // that has a leader
+	entries      map[uint64]Entry  // applied, by index
+	confs        map[uint64]string // by the entry that made them
 	newestCommit uint64
 	newestConf   Conf
 	newestConfAt uint64
-	reads        map[string]uint64 // by context: the highest commit anywhere when it was asked
+	reads        map[string]*read
 	proposals    int
-	counts       Counts
+	met          Situations
+}
+
+type read struct {
+	newestCommit uint64 // anywhere, when it was asked
+	answered     bool
+}
+
+func newWorld(seed int64, tracing bool) *World {
+	founded := Conf{Voters: []uint64{1, 2, 3}}
+	w := &World{random: rand.New(rand.NewSource(seed)), tracing: tracing, members: map[uint64]Member{},
+		cut: map[link]bool{}, leaders: map[uint64]uint64{}, entries: map[uint64]Entry{}, confs: map[uint64]string{},
+		reads: map[string]*read{}, newestCommit: 1, newestConf: founded, lossOneIn: 15, crashOneIn: 300,
+		changes: seed%3 != 0, plots: seed%5 != 0, met: newSituations()}
+	if seed%7 == 0 {
+		w.lossOneIn = 4
+	}
+	if seed%2 == 0 {
+		w.crashOneIn = 1500
+	}
+	return w
 }
 
 func (w *World) trace(format string, args ...any) {
@@ -93,21 +106,26 @@ func (w *World) oneIn(n int) bool { return w.random.Intn(n) == 0 }
 
 func (w *World) anyone() uint64 { return w.ids[w.random.Intn(len(w.ids))] }
 
+// leader is the newest one, if it is up and leads still; else nil.
+func (w *World) leader() Member {
+	if m := w.members[w.leaders[w.newestTerm]]; m != nil && m.Up() && m.IsLeader() {
+		return m
+	}
+	return nil
+}
+
 // ---- What members tell.
 
 func (w *World) post(m Message) {
 	w.trace("   sent %s", m)
-	if m.kind == messageAppend || m.kind == messageHeartbeat {
-		leader, known := w.leaders[m.term]
-		if known && leader != m.from {
-			violate("two leaders in term %d: %d and %d", m.term, leader, m.from)
-		}
-		if !known {
-			w.leaders[m.term] = m.from
-			w.counts.leaders++
-		}
+	if m.Type == messageAppend || m.Type == messageHeartbeat {
+		w.leads(m.From, m.Term)
 	}
-	if w.cut[link{m.from, m.to}] || (!w.calm && w.oneIn(w.lossOneIn)) {
+	if !w.calm {
+		w.plotAgainst(m)
+	}
+	w.met.sent(m)
+	if w.cut[link{m.From, m.To}] || (!w.calm && w.loses(m)) {
 		w.reportSnapshot(m, false)
 		return
 	}
@@ -117,53 +135,89 @@ func (w *World) post(m Message) {
 	w.network = append(w.network, m)
 }
 
-// A transport must say what became of a snapshot.
-func (w *World) reportSnapshot(m Message, ok bool) {
-	if m.kind != messageSnapshot {
+func (w *World) leads(id, term uint64) {
+	leader, known := w.leaders[term]
+	if known && leader != id {
+		violate("two leaders in term %d: %d and %d", term, leader, id)
+	}
+	if known {
 		return
 	}
-	if ok {
-		w.counts.snapshots++
+	w.leaders[term] = id
+	w.newestTerm = max(w.newestTerm, term)
+	w.met.hit("a leader is elected")
+	w.met.hit("a leader of " + w.members[id].Kind())
+}
+
+// A transport must say what became of a snapshot.
+func (w *World) reportSnapshot(m Message, ok bool) {
+	if m.Type != messageSnapshot {
+		return
 	}
-	if sender := w.members[m.from]; sender.Up() {
-		sender.SnapshotDone(m.to, ok)
+	if sender := w.members[m.From]; sender.Up() {
+		sender.SnapshotDone(m.To, ok)
 	}
 }
 
 func (w *World) applied(id uint64, e Entry) {
-	text := e.String()
-	if other, known := w.entries[e.index]; known && other != text {
-		violate("member %d applies %q, others %q", id, text, other)
+	other, known := w.entries[e.Index]
+	if known && other != e {
+		violate("member %d applies %q, others %q", id, e, other)
 	}
-	if _, known := w.entries[e.index]; !known {
-		w.counts.applied++
+	if !known {
+		w.entries[e.Index] = e
+		w.met.applied(e)
 	}
-	w.entries[e.index] = text
-	w.committed(e.index)
+	w.committed(e.Index)
 }
 
-func (w *World) committed(index uint64) { w.newestCommit = max(w.newestCommit, index) }
+func (w *World) committed(index uint64) {
+	if index > w.newestCommit && !w.calm {
+		w.plotAtCommit()
+	}
+	w.newestCommit = max(w.newestCommit, index)
+}
 
 func (w *World) answeredRead(context string, index uint64) {
 	asked, known := w.reads[context]
 	if !known {
 		violate("an answer to no read: %q", context)
 	}
-	if index < asked {
-		violate("a stale read: at %d, when %d was committed", index, asked)
+	if index < asked.newestCommit {
+		violate("a stale read: at %d, when %d was committed", index, asked.newestCommit)
 	}
-	w.counts.reads++
+	asked.answered = true
+	w.met.hit("a read is answered")
 }
 
-func (w *World) configured(index uint64, conf Conf) {
+// configured: this is the configuration of the member behind the entry.
+func (w *World) configured(id, index uint64, conf Conf) {
+	text := conf.String()
+	if other, known := w.confs[index]; known && other != text {
+		violate("member %d has the configuration %s behind entry %d, others %s", id, text, index, other)
+	}
+	w.confs[index] = text
 	if index > w.newestConfAt {
 		w.newestConfAt = index
 		w.newestConf = conf
-		w.counts.configurations++
+		w.met.hit("a configuration changes")
+		if leader := w.leader(); leader != nil && !conf.has(leader.ID()) {
+			w.met.hit("a leader is removed")
+		}
 	}
 }
 
-// ---- Trouble.
+// ---- Events.
+
+func (w *World) start(m Member) {
+	w.met.started(m.ID())
+	m.Start()
+}
+
+func (w *World) crash(m Member) {
+	w.met.hit("a member crashes")
+	m.Crash()
+}
 
 func (w *World) deliver() {
 	if len(w.network) == 0 {
@@ -175,44 +229,55 @@ func (w *World) deliver() {
 	}
 	m := w.network[at]
 	w.network = slices.Delete(w.network, at, at+1)
-	to := w.members[m.to]
-	arrives := to.Up() && !w.cut[link{m.from, m.to}]
+	to := w.members[m.To]
+	arrives := to.Up() && !w.cut[link{m.From, m.To}]
 	w.reportSnapshot(m, arrives)
 	if arrives && to.Up() { // the report may have reached the same member, and ended it
+		w.met.delivered(m, w.members[m.From].Kind(), to.Kind())
 		to.Step(m)
-	}
-}
-
-func (w *World) partition() {
-	clear(w.cut)
-	sides, oneWay := w.random.Intn(1<<len(w.ids)), w.oneIn(3)
-	for i, from := range w.ids {
-		for j, to := range w.ids {
-			left, right := sides>>i&1, sides>>j&1
-			if left != right && (left == 1 || !oneWay) {
-				w.cut[link{from, to}] = true
-			}
+		if !w.calm {
+			w.plotBehind(m)
 		}
 	}
 }
 
-func (w *World) propose(m Member) {
+func (w *World) propose(m Member, bytesMax int) {
 	w.proposals++
-	m.Propose(fmt.Sprintf("p%d%s", w.proposals, strings.Repeat(".", w.random.Intn(40))))
+	m.Propose(fmt.Sprintf("p%d%s", w.proposals, strings.Repeat(".", w.random.Intn(bytesMax))))
+}
+
+func (w *World) proposeChange(m Member) {
+	if !w.changes {
+		return
+	}
+	kinds := []int{changeAddNode, changeAddNode, changeAddNode, changeRemoveNode, changeRemoveNode, changeAddLearner}
+	m.ProposeConf(ConfChange{kinds[w.random.Intn(len(kinds))], w.anyone()})
 }
 
 func (w *World) read(m Member) {
 	context := fmt.Sprintf("r%d", len(w.reads))
-	w.reads[context] = w.newestCommit
+	w.reads[context] = &read{newestCommit: w.newestCommit}
+	if m.IsLeader() && m.ID() != w.leaders[w.newestTerm] {
+		w.met.hit("a read is asked of a leader that has a successor")
+	}
 	m.Read(context)
 }
 
-// step is one event.
+// step is one event, and what it brings with it.
 func (w *World) step() {
+	w.event()
+	for len(w.due) > 0 {
+		next := w.due[0]
+		w.due = w.due[1:]
+		next()
+	}
+}
+
+func (w *World) event() {
 	m := w.members[w.anyone()]
 	if !m.Up() {
 		if w.oneIn(20) {
-			m.Start()
+			w.start(m)
 		}
 		return
 	}
@@ -226,13 +291,11 @@ func (w *World) step() {
 	case kind < 900:
 		m.Tick()
 	case kind < 940:
-		w.propose(m)
+		w.propose(m, 40)
 	case kind < 962:
 		w.read(m)
 	case kind < 972:
-		if w.changes { // add, remove, learner
-			m.ProposeConf([]int{0, 0, 0, 1, 1, 3}[w.random.Intn(6)], w.anyone())
-		}
+		w.proposeChange(m)
 	case kind < 975:
 		m.Transfer(w.anyone())
 	case kind < 977:
@@ -244,12 +307,9 @@ func (w *World) step() {
 	case kind < 995:
 		clear(w.cut)
 	}
-	if w.oneIn(300) {
-		w.partition()
-	}
+	w.trouble()
 	if m.Up() && w.oneIn(w.crashOneIn) {
-		w.counts.crashes++
-		m.Crash()
+		w.crash(m)
 	}
 }
 
@@ -277,17 +337,26 @@ func (w *World) healAndConverge() {
 			continue
 		}
 		if w.allApplied(before) {
+			w.countLostReads()
 			return
 		}
 	}
 	violate("no agreement after all was healed; newest configuration %s", w.newestConf)
 }
 
+func (w *World) countLostReads() {
+	for _, one := range w.reads {
+		if !one.answered {
+			w.met.hit("a read is lost")
+		}
+	}
+}
+
 func (w *World) calmRound(round int) {
 	for _, id := range w.ids {
 		m := w.members[id]
 		if !m.Up() {
-			m.Start()
+			w.start(m)
 		}
 		if w.newestConf.has(id) {
 			m.Tick()
@@ -306,7 +375,7 @@ func (w *World) calmRound(round int) {
 func (w *World) allApplied(before uint64) bool {
 	var marker uint64
 	for index := before + 1; index <= w.newestCommit; index++ {
-		if strings.HasSuffix(w.entries[index], " "+bytesText("marker")) {
+		if w.entries[index].Data == "marker" {
 			marker = index
 		}
 	}
