@@ -2,7 +2,7 @@
 //
 // Reads commands from stdin and answers each on stdout (raftmixed/text.h, raftmixed/node.h):
 //
-//     member ID PRE_VOTE        a new one, not started
+//     member ID PRE_VOTE SEED   a new one, not started
 //     mutant NAME               switches a deliberate bug on: cairn_raft_node_mutants only
 //     ID command ...            for one of them
 #include <iostream>
@@ -23,7 +23,8 @@ int main() {
     const std::string_view first = words.next();
     if (first == "member") {
       const uint64_t id = words.number();
-      nodes.try_emplace(id, NodeId(id), words.number() != 0);
+      const bool pre_vote = words.number() != 0;
+      nodes.try_emplace(id, NodeId(id), pre_vote, words.number());
 #ifdef CAIRN_MUTANTS
     } else if (first == "mutant") {
       set_mutant(words.next());

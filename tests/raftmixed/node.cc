@@ -22,10 +22,11 @@ bool leaves_too_few(const raft::ConfState& conf, const raft::ConfChangeSingle& c
 
 }  // namespace
 
-Node::Node(NodeId id, bool pre_vote) {
+Node::Node(NodeId id, bool pre_vote, uint64_t seed) {
   config_.id = id;
   config_.election_ticks = 10;
   config_.heartbeat_ticks = 2;
+  config_.seed = seed;
   config_.pre_vote = pre_vote;
   config_.max_bytes_per_message = 150;
   config_.max_inflight_messages = 4;
@@ -46,7 +47,7 @@ void Node::found(const raft::ConfState& conf) {
 
 void Node::start() {
   applied_ = stored_;
-  config_.seed = config_.id.value * 1000 + ++starts_;
+  ++config_.seed;  // a restart draws other timeouts
   core_ = std::make_unique<raft::Core>(config_, log_,
                                        raft::StartState{.hard = hard_, .conf = conf_at(stored_), .applied = stored_});
 }
@@ -89,7 +90,10 @@ void Node::run(std::string_view command, Words& words, std::string& out) {
 
 void Node::input(std::string_view command, Words& words, std::string& out) {
   if (command == "tick") {
-    core_->tick();
+    for (uint64_t left = words.number(); left > 0; --left) {
+      core_->tick();
+      collect(out);
+    }
   } else if (command == "step") {
     core_->step(words.message());
   } else if (command == "propose") {
@@ -243,7 +247,7 @@ void Node::tell_state(std::string& out) const {
   out += 'S';
   for (const uint64_t number :
        {uint64_t{static_cast<uint8_t>(core_->role())}, core_->leader().value, core_->term().value,
-        core_->committed().value, applied_.value, uint64_t{writes_.size()}}) {
+        core_->committed().value, applied_.value, uint64_t{writes_.size()}, uint64_t{to_apply_.size()}}) {
     append_number(out, number);
   }
   append_conf(out, core_->conf());

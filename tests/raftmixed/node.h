@@ -8,7 +8,7 @@
 //     A index term type data        applied
 //     C index conf                  the configuration behind that entry
 //     X text                        a promise was broken
-//     S role leader term commit applied writes conf    the state after the command
+//     S role leader term commit applied writes entries conf    the state after the command; in hand: writes, entries
 #pragma once
 
 #include <deque>
@@ -25,7 +25,7 @@ namespace cairn::raftmixed {
 
 class Node {
  public:
-  Node(NodeId id, bool pre_vote);
+  Node(NodeId id, bool pre_vote, uint64_t seed);
 
   // Carries out the command and appends what happened to `out`.
   void run(std::string_view command, Words& words, std::string& out);
@@ -56,7 +56,6 @@ class Node {
   [[nodiscard]] raft::ConfState conf_at(Index index) const;
 
   raft::Config config_;
-  uint64_t starts_ = 0;
   // On disk:
   raft::MemoryLog log_;
   raft::HardState hard_;

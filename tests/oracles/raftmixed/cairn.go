@@ -69,14 +69,14 @@ type cairn struct {
 	id      uint64
 	up      bool
 	state   struct { // as the node program says it
-		role                                        int
-		leader, term, commit, applied, writesInHand uint64
-		conf                                        Conf
+		role                                                       int
+		leader, term, commit, applied, writesInHand, entriesInHand uint64
+		conf                                                       Conf
 	}
 }
 
 func newCairn(w *World, p *program, id uint64, preVote bool) *cairn {
-	p.call(fmt.Sprintf("member %d %d", id, flag01(preVote)))
+	p.call(fmt.Sprintf("member %d %d %d", id, flag01(preVote), w.random.Uint32()))
 	return &cairn{world: w, program: p, id: id}
 }
 
@@ -99,7 +99,7 @@ func (c *cairn) run(format string, args ...any) {
 		case "S":
 			s := &c.state
 			s.role, s.leader, s.term, s.commit = int(w.number()), w.number(), w.number(), w.number()
-			s.applied, s.writesInHand, s.conf = w.number(), w.number(), w.conf()
+			s.applied, s.writesInHand, s.entriesInHand, s.conf = w.number(), w.number(), w.number(), w.conf()
 			c.world.committed(s.commit)
 		default:
 			violate("cairn %d: %s", c.id, line)
@@ -117,7 +117,7 @@ func (c *cairn) Applied() uint64                 { return c.state.applied }
 func (c *cairn) IsLeader() bool                  { return c.up && c.state.role == 2 }
 func (c *cairn) Found(conf Conf)                 { c.run("found %s", conf) }
 func (c *cairn) Step(message Message)            { c.run("step %s", message) }
-func (c *cairn) Tick()                           { c.run("tick") }
+func (c *cairn) Tick(times int)                  { c.run("tick %d", times) }
 func (c *cairn) Propose(data string)             { c.run("propose %s", bytesText(data)) }
 func (c *cairn) ProposeConf(change ConfChange)   { c.run("conf %d %d", change.Type, change.NodeID) }
 func (c *cairn) Read(context string)             { c.run("read %s", bytesText(context)) }
@@ -126,9 +126,26 @@ func (c *cairn) Forget()                         { c.run("forget") }
 func (c *cairn) Compact(kept uint64)             { c.run("compact %d", kept) }
 func (c *cairn) SnapshotDone(to uint64, ok bool) { c.run("snapshot %d %d", to, flag01(ok)) }
 func (c *cairn) Unreachable(peer uint64)         { c.run("unreachable %d", peer) }
-func (c *cairn) FinishWrite()                    { c.run("finish") }
-func (c *cairn) Apply()                          { c.run("apply") }
-func (c *cairn) Settle()                         { c.run("settle") }
+
+// The node program is not asked where it has nothing to do: most of a life's time goes into asking.
+
+func (c *cairn) FinishWrite() {
+	if c.state.writesInHand > 0 {
+		c.run("finish")
+	}
+}
+
+func (c *cairn) Apply() {
+	if c.state.entriesInHand > 0 {
+		c.run("apply")
+	}
+}
+
+func (c *cairn) Settle() {
+	if c.state.writesInHand+c.state.entriesInHand > 0 {
+		c.run("settle")
+	}
+}
 
 func (c *cairn) Start() {
 	c.up = true
@@ -138,6 +155,7 @@ func (c *cairn) Start() {
 func (c *cairn) Crash() {
 	c.up = false
 	c.run("crash %d", c.world.random.Intn(int(c.state.writesInHand)+1))
+	c.state.writesInHand, c.state.entriesInHand = 0, 0
 }
 
 func (c *cairn) String() string {

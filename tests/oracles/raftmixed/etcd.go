@@ -100,7 +100,11 @@ func (e *etcd) do(input func() error) {
 	e.takeReadys()
 }
 
-func (e *etcd) Tick()               { e.do(func() error { e.node.Tick(); return nil }) }
+func (e *etcd) Tick(times int) {
+	for range times {
+		e.do(func() error { e.node.Tick(); return nil })
+	}
+}
 func (e *etcd) Propose(data string) { e.do(func() error { return e.node.Propose([]byte(data)) }) }
 func (e *etcd) ProposeConf(change ConfChange) {
 	e.do(func() error { return e.node.ProposeConfChange(convert[pbConfChange](change)) })

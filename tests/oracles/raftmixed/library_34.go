@@ -3,6 +3,10 @@
 package main
 
 import (
+	"math/rand"
+	"sync"
+	_ "unsafe" // for go:linkname
+
 	"go.etcd.io/etcd/raft"
 	pb "go.etcd.io/etcd/raft/raftpb"
 )
@@ -42,3 +46,13 @@ func unmarshalConfChange(data []byte) (change pb.ConfChange, err error) {
 	err = change.Unmarshal(data)
 	return change, err
 }
+
+// globalRand is the library's, which seeds it by the time: a life could not be repeated.
+//
+//go:linkname globalRand go.etcd.io/etcd/raft.globalRand
+var globalRand *struct {
+	mu   sync.Mutex
+	rand *rand.Rand
+}
+
+func seedLibrary(seed int64) { globalRand.rand = rand.New(rand.NewSource(seed)) }

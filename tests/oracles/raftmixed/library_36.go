@@ -3,6 +3,9 @@
 package main
 
 import (
+	crypto "crypto/rand"
+	"math/rand"
+
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
 )
@@ -41,3 +44,6 @@ func unmarshalConfChange(data []byte) (change pb.ConfChange, err error) {
 	err = change.Unmarshal(data)
 	return change, err
 }
+
+// seedLibrary: the library draws its election timeouts from there, and a life could not be repeated.
+func seedLibrary(seed int64) { crypto.Reader = rand.New(rand.NewSource(seed)) }

@@ -3,6 +3,9 @@
 package main
 
 import (
+	crypto "crypto/rand"
+	"math/rand"
+
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -42,3 +45,6 @@ func unmarshalConfChange(data []byte) (*pb.ConfChange, error) {
 	change := &pb.ConfChange{}
 	return change, proto.Unmarshal(data, change)
 }
+
+// seedLibrary: the library draws its election timeouts from there, and a life could not be repeated.
+func seedLibrary(seed int64) { crypto.Reader = rand.New(rand.NewSource(seed)) }

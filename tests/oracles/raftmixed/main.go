@@ -19,7 +19,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 )
 
@@ -28,7 +27,7 @@ const founders, everybody = 3, 5
 const kindsMixed = "mix"
 
 // Of the lives of a run; fewer need not meet everything.
-const livesToMeetAll = 40
+const livesToMeetAll = 100
 
 type options struct {
 	node   string
@@ -38,8 +37,15 @@ type options struct {
 	trace  bool
 }
 
-// live returns "" when the life of this seed is sound.
-func live(seed int64, o options) (met Situations, broken string) {
+// life is what came of one.
+type life struct {
+	met    Situations
+	broken string // "": sound
+	end    string // the state of all members
+	course string // the same whenever the seed is
+}
+
+func live(seed int64, o options) (l life) {
 	p, err := startProgram(o.node, o.mutant)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "raftmixed:", err)
@@ -53,7 +59,7 @@ func live(seed int64, o options) (met Situations, broken string) {
 			if !expected {
 				panic(cause)
 			}
-			met, broken = w.met, string(text)+"\n"+w.describe()
+			l = life{w.met, string(text), w.describe(), w.course()}
 		}
 	}()
 	preVote := seed%4 != 3
@@ -75,16 +81,15 @@ func live(seed int64, o options) (met Situations, broken string) {
 		w.step()
 	}
 	w.healAndConverge()
-	return w.met, ""
+	return life{w.met, "", w.describe(), w.course()}
 }
 
 // hunt looks for a life that ends by the mutant's bug.
 func hunt(first, lives int64, o options) bool {
 	began := time.Now()
 	for seed := first; seed < first+lives; seed++ {
-		if _, text := live(seed, o); text != "" {
-			what, _, _ := strings.Cut(text, "\n")
-			fmt.Printf("%-34s found in life %d, %s: %s\n", o.mutant, seed, time.Since(began).Round(time.Second/10), what)
+		if l := live(seed, o); l.broken != "" {
+			fmt.Printf("%-34s found in life %d, %s: %s\n", o.mutant, seed, time.Since(began).Round(time.Second/10), l.broken)
 			return true
 		}
 	}
@@ -112,11 +117,15 @@ func liveAll(first, lives int64, o options) bool {
 	sum := newSituations()
 	broken, lived := 0, int64(0)
 	for ; lived < lives && broken < brokenMax; lived++ {
-		met, text := live(first+lived, o)
-		sum.add(met)
-		if text != "" {
+		l := live(first+lived, o)
+		sum.add(l.met)
+		if l.broken != "" {
 			broken++
-			fmt.Printf("seed %d: %s\n", first+lived, text)
+			fmt.Printf("seed %d: %s\n%s", first+lived, l.broken, l.end)
+		}
+		if lived == 0 && live(first, o).course != l.course {
+			broken++
+			fmt.Printf("seed %d: two lives differ\n", first)
 		}
 	}
 	metAll := sum.print(o.kinds)

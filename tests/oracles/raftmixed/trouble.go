@@ -191,10 +191,8 @@ func (w *World) voterBut(m Member) Member {
 // endLease: nobody but the leader has heard of it lately. Each may campaign and vote.
 func (w *World) endLease(leader Member) {
 	for _, id := range w.ids {
-		for range electionTicks {
-			if m := w.members[id]; m != leader && m.Up() && w.newestConf.has(id) {
-				m.Tick()
-			}
+		if m := w.members[id]; m != leader && m.Up() && w.newestConf.has(id) {
+			m.Tick(electionTicks)
 		}
 	}
 }

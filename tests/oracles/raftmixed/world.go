@@ -23,7 +23,7 @@ type Member interface {
 
 	// Inputs of a member that is up.
 	Step(message Message)
-	Tick()
+	Tick(times int)
 	Propose(data string)
 	ProposeConf(change ConfChange)
 	Read(context string)
@@ -82,6 +82,7 @@ type read struct {
 }
 
 func newWorld(seed int64, tracing bool) *World {
+	seedLibrary(seed)
 	founded := Conf{Voters: []uint64{1, 2, 3}}
 	w := &World{random: rand.New(rand.NewSource(seed)), tracing: tracing, members: map[uint64]Member{},
 		cut: map[link]bool{}, leaders: map[uint64]uint64{}, entries: map[uint64]Entry{}, confs: map[uint64]string{},
@@ -289,7 +290,7 @@ func (w *World) event() {
 	case kind < 740:
 		m.Apply()
 	case kind < 900:
-		m.Tick()
+		m.Tick(1)
 	case kind < 940:
 		w.propose(m, 40)
 	case kind < 962:
@@ -359,7 +360,7 @@ func (w *World) calmRound(round int) {
 			w.start(m)
 		}
 		if w.newestConf.has(id) {
-			m.Tick()
+			m.Tick(1)
 		}
 		m.Settle()
 		if round%40 == 0 {
@@ -394,3 +395,6 @@ func (w *World) describe() string {
 	}
 	return text
 }
+
+// course says what was applied and met. (A description of etcd's members holds maps in any order.)
+func (w *World) course() string { return fmt.Sprint(w.entries, w.met.counts) }
