@@ -371,7 +371,7 @@ TEST_F(LogTest, SettlingChangesNothing) {
   const std::string whole = read_all(path);
   const size_t used = whole.find_last_not_of('\0') / 8 * 8 + 8;
   std::string torn = whole;
-  torn.replace(used, 8, std::string("\x40\0\0\0\0\0\0\x80", 8));
+  torn.replace(used, 8, std::string("\x40\0\0\0\0\0\0\0", 8));
   std::string followed = whole;
   followed.replace(8192, 100, std::string(100, 'g'));
   for (const std::string& bytes : {torn, followed}) {
