@@ -23,6 +23,8 @@ class EventLoop {
   // Called once at the end of each turn in which anything happened, to hand on in one batch what the turn has gathered
   // (proposals, for example). Set once, before the loop runs.
   virtual void set_turn_end(std::function<void()> hook) = 0;
+  // Counts bytes that wait in memory for clients of this loop, until the handle is gone, which happens on its thread.
+  [[nodiscard]] virtual std::shared_ptr<void> charge(uint64_t bytes) = 0;
   // Runs `task` after `delay_ns`; the handle's destruction cancels it.
   class Timer {
    public:

@@ -54,6 +54,12 @@ void Loop::post(std::function<void()> task) {
 
 Call* Loop::find(CallId id) { return calls_.find(id); }
 
+std::shared_ptr<void> Loop::charge(uint64_t bytes) {
+  counters_.answer_bytes_held.add(bytes);
+  return {static_cast<void*>(this),
+          [held = shared_from_this(), bytes](void*) { held->counters_.answer_bytes_held.sub(bytes); }};
+}
+
 std::unique_ptr<EventLoop::Timer> Loop::after(int64_t delay_ns, std::function<void()> task) {
   refresh_now();
   return std::make_unique<TaskTimer>(timers_, now_ns_ + std::max<int64_t>(delay_ns, 0), std::move(task));

@@ -44,6 +44,7 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   Exchange* find(ExchangeId id) override { return exchanges_.find(id); }
   void set_turn_end(std::function<void()> hook) override { turn_end_ = std::move(hook); }
   std::unique_ptr<Timer> after(int64_t delay_ns, std::function<void()> task) override;
+  std::shared_ptr<void> charge(uint64_t bytes) override;
 
   void run();   // returns after stop(); every connection is closed then
   void stop();  // any thread

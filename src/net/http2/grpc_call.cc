@@ -312,6 +312,18 @@ void GrpcCall::send(std::string_view message) {
   send_on(false);
 }
 
+bool GrpcCall::offer(std::string_view head, std::string_view tail, const std::shared_ptr<const void>& owner,
+                     uint64_t queue_bytes_max) {
+  const uint64_t bytes = head.size() + tail.size();
+  if (is_finished() || ended_ || refuse_too_large(bytes)) return true;  // nobody waits for it
+  if (queue_.queued_bytes() > queue_bytes_max) return false;
+  if (!session_->answer_budget().takes(bytes)) return false;
+  count_sent(bytes);
+  queue_.push(head, tail, tail.size() > kCopiedBytesMax ? owner : nullptr);
+  send_on(false);
+  return true;
+}
+
 void GrpcCall::send(uint64_t length, std::unique_ptr<MessageProducer> producer) {
   if (is_finished() || ended_ || refuse_too_large(length)) return;
   count_sent(length);

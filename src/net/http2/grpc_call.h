@@ -53,6 +53,8 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
     return head_.deadline_ns() == RequestHead::kNoDeadline ? std::nullopt : std::optional(head_.deadline_ns());
   }
   void send(std::string_view message) override;
+  bool offer(std::string_view head, std::string_view tail, const std::shared_ptr<const void>& owner,
+             uint64_t queue_bytes_max) override;
   void send(uint64_t length, std::unique_ptr<MessageProducer> producer) override;
   void resume() override;
   uint64_t queued_bytes() const override { return queue_.queued_bytes(); }

@@ -16,7 +16,8 @@ constexpr size_t kDroppedMax = 16;           // used segments before the others 
 }  // namespace
 
 SendQueue::Segment& SendQueue::byte_segment() {
-  if (front_ == segments_.size() || segments_.back().producer != nullptr) segments_.emplace_back();
+  const auto is_other = [](const Segment& last) { return last.producer != nullptr || last.owner != nullptr; };
+  if (front_ == segments_.size() || is_other(segments_.back())) segments_.emplace_back();
   Segment& segment = segments_.back();
   if (segment.offset >= kCompactBytes && segment.offset >= segment.bytes.size() / 2) {
     segment.bytes.erase(0, segment.offset);
@@ -25,15 +26,18 @@ SendQueue::Segment& SendQueue::byte_segment() {
   return segment;
 }
 
-void SendQueue::push(std::string_view message) {
-  CAIRN_ASSERT(message.size() <= UINT32_MAX);
+void SendQueue::push(std::string_view head, std::string_view tail, std::shared_ptr<const void> owner) {
+  const size_t size = head.size() + tail.size();
+  CAIRN_ASSERT(size <= UINT32_MAX);
   Segment& segment = byte_segment();
   char prefix[kPrefixBytes];
-  write_prefix(prefix, static_cast<uint32_t>(message.size()));
+  write_prefix(prefix, static_cast<uint32_t>(size));
   segment.bytes.append(prefix, kPrefixBytes);
-  segment.bytes.append(message);
-  queued_bytes_ += kPrefixBytes + message.size();
-  held_bytes_ += kPrefixBytes + message.size();
+  segment.bytes.append(head);
+  if (owner == nullptr) segment.bytes.append(tail);
+  queued_bytes_ += kPrefixBytes + size;
+  held_bytes_ += kPrefixBytes + (owner == nullptr ? size : head.size());
+  if (owner != nullptr) segments_.push_back(Segment{.bytes = {}, .shared = tail, .owner = std::move(owner)});
 }
 
 void SendQueue::push(uint64_t length, std::unique_ptr<MessageProducer> producer) {
@@ -45,19 +49,20 @@ void SendQueue::push(uint64_t length, std::unique_ptr<MessageProducer> producer)
   queued_bytes_ += kPrefixBytes + length;
   held_bytes_ += kPrefixBytes;
   if (length == 0) return;
-  segments_.push_back(Segment{.bytes = {}, .offset = 0, .producer = std::move(producer), .left = length});
+  segments_.push_back(Segment{.bytes = {}, .producer = std::move(producer), .left = length});
   ++producers_;
 }
 
 bool SendQueue::take_bytes(Segment& segment, std::span<char>& out, size_t& taken) {
-  const size_t bytes = std::min(segment.bytes.size() - segment.offset, out.size());
-  std::memcpy(out.data(), segment.bytes.data() + segment.offset, bytes);
+  const std::string_view held = segment.held();
+  const size_t bytes = std::min(held.size() - segment.offset, out.size());
+  std::memcpy(out.data(), held.data() + segment.offset, bytes);
   segment.offset += bytes;
   taken += bytes;
   queued_bytes_ -= bytes;
-  held_bytes_ -= bytes;
+  if (segment.owner == nullptr) held_bytes_ -= bytes;
   out = out.subspan(bytes);
-  return segment.offset == segment.bytes.size();
+  return segment.offset == held.size();
 }
 
 Status SendQueue::produce(Segment& segment, std::span<char>& out, Taken& taken) {
@@ -95,7 +100,7 @@ Result<SendQueue::Taken> SendQueue::take(std::span<char> out) {
   Taken taken;
   while (queued_bytes_ != 0 && !out.empty()) {
     Segment& segment = segments_[front_];
-    if (segment.offset < segment.bytes.size()) {
+    if (segment.offset < segment.held().size()) {
       if (!take_bytes(segment, out, taken.bytes)) break;
       if (segment.producer == nullptr || segment.left == 0) drop_front();
       continue;
@@ -120,6 +125,7 @@ void SendQueue::drop_front() {
     --producers_;
   }
   segment.offset = 0;
+  segment.owner.reset();
   if (front_ + 1 < segments_.size()) {
     segment.bytes = {};
     ++front_;
@@ -143,6 +149,7 @@ void SendQueue::reset() {
     segments_.resize(1);
     Segment& segment = segments_.front();
     segment.producer.reset();
+    segment.owner.reset();
     segment.left = 0;
     segment.offset = 0;
     segment.bytes.clear();

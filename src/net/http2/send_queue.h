@@ -1,6 +1,7 @@
 // net/http2/send_queue.h: what one call has to send: framed messages, and messages that are made while they are sent.
 //
-// Threads: one loop. Memory: the bytes given to push(), and at most kPieceBytes of a producer's message.
+// Threads: one loop. Memory: the bytes given to push() without an owner, and at most kPieceBytes of a producer's
+// message.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,9 @@ class SendQueue {
  public:
   static constexpr size_t kPieceBytes = 16 * 1024;  // what a producer is given at least
 
-  void push(std::string_view message);
+  void push(std::string_view message) { push(message, {}, nullptr); }
+  // One message of two parts. With an `owner` the tail is not copied, and not counted as held here.
+  void push(std::string_view head, std::string_view tail, std::shared_ptr<const void> owner);
   void push(uint64_t length, std::unique_ptr<MessageProducer> producer);
 
   struct Taken {
@@ -39,10 +42,14 @@ class SendQueue {
 
  private:
   struct Segment {
-    std::string bytes;  // framed messages; or what the producer gave and the transport did not take
-    size_t offset = 0;  // taken from bytes
+    std::string bytes;        // framed messages; or what the producer gave and the transport did not take
+    std::string_view shared;  // instead of bytes, when there is an owner
+    std::shared_ptr<const void> owner;
+    size_t offset = 0;  // taken from bytes or shared
     std::unique_ptr<MessageProducer> producer;
     uint64_t left = 0;  // what the producer still owes
+
+    [[nodiscard]] std::string_view held() const { return owner != nullptr ? shared : std::string_view(bytes); }
   };
 
   Segment& byte_segment();

@@ -72,8 +72,13 @@ TEST(SendQueue, GivesExactlyWhatWasPushedInOrder) {
       if (random.one_in(3)) {
         const std::string text(random.below(random.one_in(3) ? 60'000 : 40), static_cast<char>('a' + step % 26));
         expected += frame_of(text);
-        if (random.one_in(2)) {
+        if (random.one_in(3)) {
           queue.push(text);
+        } else if (random.one_in(2)) {
+          const auto owned = std::make_shared<const std::string>(text);
+          const std::string_view all = *owned;
+          const size_t head = random.below(all.size() + 1);
+          queue.push(all.substr(0, head), all.substr(head), random.one_in(2) ? owned : nullptr);
         } else {
           queue.push(text.size(), std::make_unique<TextProducer>(text, random.next()));
         }
@@ -88,8 +93,24 @@ TEST(SendQueue, GivesExactlyWhatWasPushedInOrder) {
     for (int i = 0; i < 10'000 && !queue.empty(); ++i) take();
     EXPECT_TRUE(queue.empty());
     EXPECT_FALSE(queue.has_producer());
+    EXPECT_EQ(queue.held_bytes(), 0U);
     EXPECT_EQ(got, expected);
   }
+}
+
+TEST(SendQueue, ATailWithAnOwnerIsSharedUntilItIsSent) {
+  const auto owned = std::make_shared<const std::string>(5000, 'x');
+  SendQueue first;
+  SendQueue second;
+  for (SendQueue* const queue : {&first, &second}) queue->push("head", *owned, owned);
+  EXPECT_EQ(owned.use_count(), 3);
+  EXPECT_EQ(first.held_bytes(), kPrefixBytes + 4);
+  char buffer[16384];
+  const auto taken = first.take(buffer);
+  ASSERT_TRUE(taken);
+  EXPECT_EQ(std::string(buffer, taken->bytes), frame_of("head" + *owned));
+  second.reset();
+  EXPECT_EQ(owned.use_count(), 1);
 }
 
 TEST(SendQueue, AProducerOfAnotherLengthIsAnError) {
