@@ -1,0 +1,363 @@
+#include "mvcc/watch/hub.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+#include <boost/unordered/unordered_flat_set.hpp>
+
+#include "base/check.h"
+
+namespace cairn::mvcc {
+
+struct WatchGroup {
+  uint64_t number = 0;
+  WatchTarget target;
+  size_t watchers = 0;  // in any state
+  WatcherList live;
+  SharedBatch batch;  // events found and not sent; null: none
+  // How the batch was before the revision that is read, for when that one has to be left to a scan.
+  struct Mark {
+    int64_t revision = 0;
+    size_t bytes = 0;
+    uint64_t count = 0;
+    uint64_t revisions = 0;
+    int64_t last = 0;
+  } mark;
+  bool dirty = false;
+  int64_t left_at = 0;  // not 0: from this revision on its watchers are left to a scan
+};
+
+namespace {
+
+bool is_slow(Watcher::State state) {
+  return state == Watcher::State::kBehind || state == Watcher::State::kScanning || state == Watcher::State::kBlocked;
+}
+
+}  // namespace
+
+WatchHub::WatchHub() : WatchHub(Limits{}) {}
+WatchHub::WatchHub(const Limits& limits) : limits_(limits) {}
+WatchHub::~WatchHub() { CAIRN_ASSERT(watcher_count_ == 0); }
+
+// --- watchers
+
+WatchGroup& WatchHub::group_of(const WatchTarget& target) {
+  Groups& groups = groups_[target.interval];
+  for (const auto& group : groups) {
+    if (group->target == target) return *group;
+  }
+  groups.push_back(std::make_unique<WatchGroup>());
+  groups.back()->number = ++group_count_;
+  groups.back()->target = target;
+  return *groups.back();
+}
+
+void WatchHub::leave_group(WatchGroup& group) {
+  if (--group.watchers > 0) return;
+  CAIRN_ASSERT(!group.dirty);
+  Groups& groups = groups_[group.target.interval];
+  if (groups.size() == 1) {
+    const OwnedInterval interval = std::move(group.target.interval);
+    return groups_.erase(interval);
+  }
+  std::erase_if(groups, [&](const auto& one) { return one.get() == &group; });
+}
+
+void WatchHub::set_state(Watcher& watcher, Watcher::State state) {
+  const auto count = [this, &watcher](bool add) {
+    const size_t by = add ? 1 : static_cast<size_t>(-1);
+    if (watcher.state_ == Watcher::State::kLive) {
+      live_count_ += by;
+      watcher.stream_.live_ += by;
+    }
+    if (is_slow(watcher.state_)) slow_count_ += by;
+  };
+  count(false);
+  watcher.state_ = state;
+  count(true);
+}
+
+// Into the state that fits next_.
+void WatchHub::place(Watcher& watcher) {
+  if (watcher.is_linked()) watcher.unlink();
+  if (watcher.next_ > seen_ + 1) {
+    set_state(watcher, Watcher::State::kFuture);
+    future_[watcher.next_].push_back(watcher);
+  } else if (watcher.next_ == seen_ + 1) {
+    set_state(watcher, Watcher::State::kLive);
+    watcher.group_.live.push_back(watcher);
+  } else if (watcher.stream_.has_room()) {
+    set_state(watcher, Watcher::State::kBehind);
+    behind_.push_back(watcher);
+  } else {
+    block(watcher);
+  }
+}
+
+void WatchHub::block(Watcher& watcher) {
+  if (watcher.is_linked()) watcher.unlink();
+  set_state(watcher, Watcher::State::kBlocked);
+  watcher.stream_.blocked_.push_back(watcher);
+}
+
+Result<Watcher*> WatchHub::add(WatchStream& stream, Wanted wanted) {
+  const OwnedInterval& interval = wanted.target.interval;
+  if (!interval.single && !interval.to_end && interval.low >= interval.high) {
+    return fail(Code::kInvalidArgument, "mvcc: watcher range is empty");
+  }
+  if (wanted.id == 0) {
+    while (stream.watchers_.contains(stream.next_id_)) ++stream.next_id_;
+    wanted.id = stream.next_id_++;
+  } else if (stream.watchers_.contains(wanted.id)) {
+    return fail(Code::kInvalidArgument, "mvcc: duplicate watch ID provided on the WatchStream");
+  }
+  WatchGroup& group = group_of(wanted.target);
+  ++group.watchers;
+  auto made = std::unique_ptr<Watcher>(new Watcher(stream, wanted.id, group));
+  Watcher& watcher = *made;
+  stream.watchers_.emplace(wanted.id, std::move(made));
+  ++watcher_count_;
+  ++slow_count_;  // as what is made is behind
+  watcher.start_ = wanted.start;
+  stream.last_start_ = std::max(stream.last_start_, wanted.start);
+  watcher.next_ =
+      wanted.start == 0 ? seen_ + (CAIRN_MUTANT("watch.batch_skipped_at_registration") ? 2 : 1) : wanted.start;
+  place(watcher);
+  return &watcher;
+}
+
+bool WatchHub::remove(WatchStream& stream, int64_t id) {
+  const auto found = stream.watchers_.find(id);
+  if (found == stream.watchers_.end()) return false;
+  Watcher& watcher = *found->second;
+  WatchGroup& group = watcher.group_;
+  const std::optional<int64_t> begins =
+      watcher.state_ == Watcher::State::kFuture ? std::optional(watcher.next_) : std::nullopt;
+  set_state(watcher, Watcher::State::kCompacted);  // in no count
+  stream.watchers_.erase(found);
+  if (begins && future_.at(*begins).empty()) future_.erase(*begins);
+  --watcher_count_;
+  leave_group(group);
+  return true;
+}
+
+void WatchHub::remove_all(WatchStream& stream) {
+  while (!stream.watchers_.empty()) remove(stream, stream.watchers_.begin()->first);
+}
+
+void WatchHub::unblock(WatchStream& stream) {
+  WatcherList unblocked;
+  unblocked.swap(stream.blocked_);
+  while (!unblocked.empty()) place(unblocked.front());
+}
+
+void WatchHub::tell_compacted(Watcher& watcher) {
+  watcher.unlink();
+  set_state(watcher, Watcher::State::kCompacted);
+  watcher.stream_.on_compacted(watcher, compact_revision_);
+}
+
+// --- live events
+
+Status WatchHub::advance(const StoreView& view, bool careful) {
+  compact_revision_ = view.compact_revision;
+  while (seen_ < view.revision) {
+    begin_future();
+    int64_t to = view.revision;
+    if (!future_.empty()) to = std::min(to, future_.begin()->first - 1);
+    const bool is_history = view.revision - seen_ > limits_.live_revisions_max || seen_ < view.records.file_revision;
+    if (live_count_ > 0 && is_history) {
+      leave_to_scans();
+    } else if (live_count_ > 0) {
+      CAIRN_CHECK(distribute(view, to, careful));
+    }
+    seen_ = to;
+  }
+  begin_future();
+  return {};
+}
+
+void WatchHub::begin_future() {
+  while (!future_.empty() && future_.begin()->first <= seen_ + 1) {
+    WatcherList& begun = future_.begin()->second;
+    while (!begun.empty()) place(begun.front());
+    future_.erase(future_.begin());
+  }
+}
+
+// All that is live is behind from here on. Costs as much as there are watchers; comes when this thread stood still.
+void WatchHub::leave_to_scans() {
+  groups_.each([this](Groups& groups) {
+    for (const auto& group : groups) {
+      while (!group->live.empty()) {
+        Watcher& watcher = group->live.front();
+        watcher.unlink();
+        watcher.next_ = seen_ + 1;
+        set_state(watcher, Watcher::State::kBehind);
+        behind_.push_back(watcher);
+      }
+    }
+  });
+}
+
+Status WatchHub::distribute(const StoreView& view, int64_t to, bool careful) {
+  int64_t at = 0;
+  Status given;
+  const Status visited = visit_records(view, seen_ + 1, to, [&](const WatchedRecord& record) {
+    if (at != 0 && record.revision.main != at) end_revision(at);
+    at = record.revision.main;
+    given = give(view, record, careful);
+    return given.has_value();
+  });
+  flush_all();
+  CAIRN_CHECK(visited);
+  return given;
+}
+
+Status WatchHub::give(const StoreView& view, const WatchedRecord& record, bool careful) {
+  const auto kv = decode_key_value(record.record);
+  if (!kv) return fail(Code::kDataLoss, "mvcc: damaged record at revision {}", record.revision.main);
+  std::optional<Result<std::string_view>> previous;
+  bool must_wait = false;
+  const auto find_previous = [&] {
+    const PreviousState state = previous_state(view, record, *kv);
+    must_wait = state.known && careful && !view.records.resident(state.mod);
+    previous = state.known && !must_wait ? view.records.record(state.mod) : std::string_view{};
+  };
+  groups_.at(kv->key, [&](Groups& groups) {
+    for (const auto& one : groups) {
+      WatchGroup& group = *one;
+      if (group.live.empty() || group.left_at != 0 || !group.target.wants(record.tombstone)) continue;
+      if (group.target.prev_kv && !previous) find_previous();
+      if (group.target.prev_kv && !*previous) continue;
+      if (!std::exchange(group.dirty, true)) dirty_.push_back(&group);
+      if (group.batch == nullptr) group.batch = std::make_shared<WatchBatch>();
+      WatchBatch& batch = *group.batch;
+      const size_t before = batch.events.size();
+      if (group.mark.revision != record.revision.main) {
+        group.mark = {record.revision.main, before, batch.count, batch.revisions, batch.last};
+      }
+      if (group.target.prev_kv && must_wait) {
+        group.left_at = record.revision.main;
+        continue;
+      }
+      append_event(batch, record, group.target.prev_kv ? **previous : std::string_view{});
+      dirty_bytes_ += batch.events.size() - before;
+    }
+  });
+  if (previous && !*previous) return std::unexpected(previous->error());
+  return {};
+}
+
+void WatchHub::end_revision(int64_t revision) {
+  if (dirty_bytes_ >= limits_.round_bytes_max) return flush_all();
+  if (dirty_bytes_ < limits_.batch_bytes_max) return;
+  for (WatchGroup* const group : dirty_) {
+    if (group->mark.revision == revision && group->left_at == 0 && group->batch != nullptr &&
+        group->batch->events.size() >= limits_.batch_bytes_max) {
+      flush(*group);
+    }
+  }
+}
+
+void WatchHub::flush_all() {
+  for (WatchGroup* const group : dirty_) {
+    group->dirty = false;
+    flush(*group);
+  }
+  dirty_.clear();
+  dirty_bytes_ = 0;
+}
+
+// Sends the group's events; those of a revision that is left to a scan come with that one.
+void WatchHub::flush(WatchGroup& group) {
+  const SharedBatch batch = std::exchange(group.batch, nullptr);
+  if (batch == nullptr) return;
+  const int64_t left_at = std::exchange(group.left_at, 0);
+  if (left_at != 0) {
+    batch->events.resize(group.mark.bytes);
+    batch->count = group.mark.count;
+    batch->revisions = group.mark.revisions;
+    batch->last = group.mark.last;
+  }
+  for (auto at = group.live.begin(); at != group.live.end();) {
+    Watcher& watcher = *at++;
+    if (batch->count > 0 && !watcher.stream_.send(watcher, batch, batch->last)) {
+      watcher.next_ = batch->first;
+      block(watcher);
+    } else if (left_at != 0) {
+      watcher.unlink();
+      watcher.next_ = left_at;
+      set_state(watcher, Watcher::State::kBehind);
+      behind_.push_back(watcher);
+    }
+  }
+}
+
+// --- history
+
+std::optional<WatchScan> WatchHub::take_scan() {
+  if (is_scanning_ || behind_.empty()) return std::nullopt;
+  WatchScan scan;
+  boost::unordered_flat_set<std::pair<uint64_t, int64_t>> known;
+  int64_t first = 0;
+  for (auto at = behind_.begin(); at != behind_.end() && scan.cohorts.size() < limits_.cohorts_max;) {
+    Watcher& watcher = *at++;
+    if (watcher.next_ < compact_revision_) {
+      tell_compacted(watcher);
+      continue;
+    }
+    if (scan.cohorts.empty()) first = watcher.next_;
+    if (std::abs(watcher.next_ - first) > limits_.scan_revisions_max) continue;
+    if (known.emplace(watcher.group_.number, watcher.next_).second) {
+      scan.cohorts.push_back({watcher.group_.number, watcher.group_.target, watcher.next_});
+    }
+    watcher.unlink();
+    set_state(watcher, Watcher::State::kScanning);
+    scanning_.push_back(watcher);
+  }
+  if (scan.cohorts.empty()) return std::nullopt;
+  is_scanning_ = true;
+  return scan;
+}
+
+void WatchHub::finish_scan(const WatchScan& scan, const WatchScanned& found) {
+  CAIRN_ASSERT(is_scanning_ && found.revision <= seen_);
+  is_scanning_ = false;
+  compact_revision_ = std::max(compact_revision_, found.compact_revision);
+  boost::unordered_flat_map<std::pair<uint64_t, int64_t>, const WatchScanned::Part*> parts;
+  for (size_t i = 0; i < scan.cohorts.size(); ++i) {
+    parts.emplace(std::pair(scan.cohorts[i].group, scan.cohorts[i].next), &found.parts[i]);
+  }
+  while (!scanning_.empty()) {
+    Watcher& watcher = scanning_.front();
+    if (watcher.next_ < found.compact_revision) {
+      tell_compacted(watcher);
+      continue;
+    }
+    const WatchScanned::Part& part = *parts.at({watcher.group_.number, watcher.next_});
+    if (part.batch != nullptr && !watcher.stream_.send(watcher, part.batch, seen_)) {
+      block(watcher);
+      continue;
+    }
+    watcher.next_ = part.reached + (CAIRN_MUTANT("watch.duplicate_after_catch_up") ? 0 : 1);
+    place(watcher);
+  }
+}
+
+void WatchHub::abandon_scan() {
+  is_scanning_ = false;
+  while (!scanning_.empty()) place(scanning_.front());
+}
+
+bool WatchHub::is_synced(WatchStream& stream) const {
+  if (CAIRN_MUTANT("watch.progress_ahead_of_events")) return true;
+  if (stream.live_ != stream.size()) return false;
+  if (seen_ >= stream.last_start_) return true;
+  stream.last_start_ = 0;  // the one that set it may be gone
+  stream.each([&](const Watcher& watcher) { stream.last_start_ = std::max(stream.last_start_, watcher.start_); });
+  return seen_ >= stream.last_start_;
+}
+
+}  // namespace cairn::mvcc

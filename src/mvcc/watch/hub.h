@@ -1,0 +1,195 @@
+// mvcc/watch/hub.h: the watchers of one thread: who gets which events, as a pure value.
+//
+// A watcher is in one of these states:
+//
+//     future -> live <-> blocked -> behind <-> scanning -> live
+//                             (a compaction above what it waits for) -> compacted
+//
+//     live       has everything up to seen(); gets what advance() finds
+//     future     begins at a revision that is not reached yet
+//     behind     waits for history; take_scan() gives the next slice of it to read
+//     scanning   a slice that holds its history is being read
+//     blocked    its stream took no more; behind when the stream says that it takes again
+//     compacted  its history is gone and it has been told; it only keeps its id, as in etcd
+//
+// Live events are not handed over: advance() reads them from the published view, from seen() on. So a thread that is
+// told twice, late, or once for many batches sends the same, and a watcher that is added begins exactly behind seen().
+// Watchers of one target (interval, filters, prev_kv) are a group: an event is encoded once for all of it.
+//
+// Always true: a watcher gets each event once, in order, whole main revisions; what a stream refuses is sent again.
+// Threads:     one. Streams must not call back into the hub.
+// Source:      etcd's watchableStore, watcherGroup and watchStream; docs/architecture.md, "A watch".
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include <boost/intrusive/list.hpp>
+#include <boost/unordered/unordered_flat_map.hpp>
+
+#include "base/error.h"
+#include "mvcc/kv/view.h"
+#include "mvcc/watch/event.h"
+#include "mvcc/watch/scan.h"
+
+namespace cairn::mvcc {
+
+class WatchHub;
+class WatchStream;
+struct WatchGroup;  // of the hub
+
+class Watcher : public boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
+ public:
+  enum class State : uint8_t { kLive, kFuture, kBehind, kScanning, kBlocked, kCompacted };
+
+  [[nodiscard]] int64_t id() const { return id_; }
+  [[nodiscard]] State state() const { return state_; }
+
+  // The stream's own; the hub does not look at them.
+  bool fragment = false;
+  bool progress_notify = false;
+  mutable bool progress_due = true;  // no event since the last one was due
+
+ private:
+  friend WatchHub;
+  Watcher(WatchStream& stream, int64_t id, WatchGroup& group) : stream_(stream), id_(id), group_(group) {}
+
+  WatchStream& stream_;
+  const int64_t id_;
+  WatchGroup& group_;
+  int64_t start_ = 0;  // as it was asked for; 0: from then on
+  int64_t next_ = 0;   // the first revision that it has not had; unused while live
+  State state_ = State::kBehind;
+};
+using WatcherList = boost::intrusive::list<Watcher, boost::intrusive::constant_time_size<false>>;
+
+// One client's stream of watchers, as the hub sees it.
+class WatchStream {
+ public:
+  WatchStream() = default;
+  virtual ~WatchStream() = default;  // after WatchHub::remove_all()
+  WatchStream(const WatchStream&) = delete;
+  WatchStream& operator=(const WatchStream&) = delete;
+
+  // Whether it takes events now; when not, the hub is told by unblock() when it does again.
+  [[nodiscard]] virtual bool has_room() const = 0;
+  // Sends events to a watcher, in a response of `revision`. False: it takes no more now; nothing was sent.
+  virtual bool send(const Watcher& watcher, const SharedBatch& batch, int64_t revision) = 0;
+  // What the watcher waits for is compacted.
+  virtual void on_compacted(const Watcher& watcher, int64_t compact_revision) = 0;
+
+  // Null: no such watcher.
+  [[nodiscard]] Watcher* find(int64_t id) const {
+    const auto found = watchers_.find(id);
+    return found == watchers_.end() ? nullptr : found->second.get();
+  }
+  [[nodiscard]] size_t size() const { return watchers_.size(); }
+  [[nodiscard]] bool has_blocked() const { return !blocked_.empty(); }
+  template <class Visit>
+  void each(const Visit& visit) const {
+    for (const auto& [id, watcher] : watchers_) visit(*watcher);
+  }
+
+ private:
+  friend WatchHub;
+  boost::unordered_flat_map<int64_t, std::unique_ptr<Watcher>> watchers_;
+  WatcherList blocked_;
+  int64_t next_id_ = 0;
+  size_t live_ = 0;
+  int64_t last_start_ = 0;  // no watcher starts later
+};
+
+class WatchHub {
+ public:
+  struct Limits {
+    uint64_t batch_bytes_max = 64 << 10;   // a group's events are sent at this size, between two revisions
+    uint64_t round_bytes_max = 4 << 20;    // and those of all groups at this
+    int64_t live_revisions_max = 10'000;   // more than that at once is read as history, not by advance()
+    size_t cohorts_max = 4096;             // of a scan
+    int64_t scan_revisions_max = 100'000;  // cohorts of a scan are at most so far apart
+  };
+  WatchHub();
+  explicit WatchHub(const Limits& limits);
+  ~WatchHub();  // every stream has been removed
+  WatchHub(const WatchHub&) = delete;
+  WatchHub& operator=(const WatchHub&) = delete;
+
+  // Live watchers have had everything up to here.
+  [[nodiscard]] int64_t seen() const { return seen_; }
+  [[nodiscard]] size_t watcher_count() const { return watcher_count_; }
+  // Neither live nor in the future.
+  [[nodiscard]] size_t slow_count() const { return slow_count_; }
+
+  // Sends what is in `view` and not yet sent. `careful`: records that the disk would have to be waited for are left to
+  // a scan.
+  //   errors: kDataLoss: a record cannot be read; live watchers have to be ended
+  Status advance(const StoreView& view, bool careful = false);
+
+  struct Wanted {
+    WatchTarget target;
+    int64_t start = 0;  // 0: behind seen()
+    int64_t id = 0;     // 0: the next free one
+  };
+  // needs: advance() was called with a view that the caller's header is of; the start is at least 0
+  //   errors: with etcd's texts: an empty interval, an id in use
+  Result<Watcher*> add(WatchStream& stream, Wanted wanted);
+  // False: there is no such watcher.
+  bool remove(WatchStream& stream, int64_t id);
+  void remove_all(WatchStream& stream);
+  // The stream takes events again.
+  void unblock(WatchStream& stream);
+
+  // Every watcher of the stream has begun and has had all up to seen().
+  [[nodiscard]] bool is_synced(WatchStream& stream) const;
+  [[nodiscard]] bool is_synced(const Watcher& watcher) const {
+    return watcher.state_ == Watcher::State::kLive && seen_ >= watcher.start_;
+  }
+
+  // The next slice of history to read, by run_scan(); nullopt: one is being read, or nobody waits.
+  [[nodiscard]] std::optional<WatchScan> take_scan();
+  // Sends what run_scan() found. needs: advance() was called with a view not older than the scan's
+  void finish_scan(const WatchScan& scan, const WatchScanned& found);
+  // It could not be read.
+  void abandon_scan();
+  [[nodiscard]] bool is_scanning() const { return is_scanning_; }
+  [[nodiscard]] bool has_behind() const { return !behind_.empty(); }
+
+ private:
+  using Groups = std::vector<std::unique_ptr<WatchGroup>>;
+
+  WatchGroup& group_of(const WatchTarget& target);
+  void leave_group(WatchGroup& group);
+  void place(Watcher& watcher);
+  void block(Watcher& watcher);
+  void set_state(Watcher& watcher, Watcher::State state);
+  void begin_future();
+  void leave_to_scans();
+  Status distribute(const StoreView& view, int64_t to, bool careful);
+  Status give(const StoreView& view, const WatchedRecord& record, bool careful);
+  void end_revision(int64_t revision);
+  void flush(WatchGroup& group);
+  void flush_all();
+  void tell_compacted(Watcher& watcher);
+
+  const Limits limits_;
+  IntervalMap<Groups> groups_;
+  uint64_t group_count_ = 0;  // ever made
+  std::map<int64_t, WatcherList> future_;
+  WatcherList behind_;
+  WatcherList scanning_;
+  bool is_scanning_ = false;
+  int64_t seen_ = 0;
+  int64_t compact_revision_ = kNeverCompacted;
+  std::vector<WatchGroup*> dirty_;  // that have events to flush
+  uint64_t dirty_bytes_ = 0;
+  size_t watcher_count_ = 0;
+  size_t live_count_ = 0;
+  size_t slow_count_ = 0;
+};
+
+}  // namespace cairn::mvcc

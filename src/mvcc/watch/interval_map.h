@@ -1,0 +1,165 @@
+// mvcc/watch/interval_map.h: values by an interval of keys, found by a key that lies in the interval.
+//
+// Single keys are in a hash. The others are in a treap, ordered by their beginning, whose nodes know the interval that
+// ends last below them. So a key costs O(log n) plus the number of intervals that hold it.
+//
+// Threads: one.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include "base/random.h"
+#include "mvcc/kv/key_value.h"
+
+namespace cairn::mvcc {
+
+// A KeyInterval that owns its keys.
+struct OwnedInterval {
+  std::string low;
+  std::string high;  // exclusive; unused when `single` or `to_end`
+  bool single = false;
+  bool to_end = false;
+
+  OwnedInterval() = default;
+  explicit OwnedInterval(const KeyInterval& from)
+      : low(from.low),
+        high(from.single || from.to_end ? std::string_view{} : from.high),
+        single(from.single),
+        to_end(from.to_end) {}
+  friend bool operator==(const OwnedInterval&, const OwnedInterval&) = default;
+
+  // Of two that are no single keys.
+  [[nodiscard]] bool ends_before(const OwnedInterval& other) const {
+    if (to_end || other.to_end) return !to_end;
+    return high < other.high;
+  }
+  [[nodiscard]] bool is_before(const OwnedInterval& other) const {
+    if (const int order = low.compare(other.low); order != 0) return order < 0;
+    return ends_before(other) && !(*this == other);
+  }
+};
+
+template <class T>
+class IntervalMap {
+ public:
+  // The value of exactly this interval, made if it is not there.
+  T& operator[](const OwnedInterval& interval) {
+    return interval.single ? singles_[interval.low] : insert(root_, interval);
+  }
+  void erase(const OwnedInterval& interval) {
+    if (!interval.single) return remove(root_, interval);
+    singles_.erase(interval.low);
+  }
+  // Calls visit(T&) for each interval that `key` lies in.
+  template <class Visit>
+  void at(std::string_view key, const Visit& visit) {
+    if (!singles_.empty()) {
+      if (const auto found = singles_.find(key); found != singles_.end()) visit(found->second);
+    }
+    stab(root_.get(), key, visit);
+  }
+  // Calls visit(T&) for each interval.
+  template <class Visit>
+  void each(const Visit& visit) {
+    for (auto& [key, value] : singles_) visit(value);
+    each(root_.get(), visit);
+  }
+  [[nodiscard]] bool empty() const { return singles_.empty() && root_ == nullptr; }
+
+ private:
+  struct Hash {
+    using is_transparent = void;
+    size_t operator()(std::string_view key) const { return std::hash<std::string_view>{}(key); }
+  };
+  struct Node {
+    Node(const OwnedInterval& of, uint64_t chance) : interval(of), priority(chance) {}
+    void update() {
+      last = this;
+      for (const Node* child : {left.get(), right.get()}) {
+        if (child != nullptr && last->interval.ends_before(child->last->interval)) last = child->last;
+      }
+    }
+    OwnedInterval interval;
+    T value{};
+    uint64_t priority;
+    const Node* last = this;  // of this and all below, the one that ends last
+    std::unique_ptr<Node> left;
+    std::unique_ptr<Node> right;
+  };
+  using Link = std::unique_ptr<Node>;
+
+  T& insert(Link& at, const OwnedInterval& interval) {
+    if (at == nullptr) {
+      at = std::make_unique<Node>(interval, priorities_.next());
+      return at->value;
+    }
+    if (at->interval == interval) return at->value;
+    const bool goes_left = interval.is_before(at->interval);
+    T& value = insert(goes_left ? at->left : at->right, interval);
+    const Link& child = goes_left ? at->left : at->right;
+    child->priority > at->priority ? rotate(at, goes_left) : at->update();
+    return value;
+  }
+  // The child comes up.
+  static void rotate(Link& at, bool left_comes_up) {
+    Link up = std::move(left_comes_up ? at->left : at->right);
+    Link& inner = left_comes_up ? up->right : up->left;
+    (left_comes_up ? at->left : at->right) = std::move(inner);
+    at->update();
+    inner = std::move(at);
+    at = std::move(up);
+    at->update();
+  }
+  static void remove(Link& at, const OwnedInterval& interval) {
+    if (at == nullptr) return;
+    if (at->interval == interval) {
+      at = merge(std::move(at->left), std::move(at->right));
+      return;
+    }
+    remove(interval.is_before(at->interval) ? at->left : at->right, interval);
+    at->update();
+  }
+  static Link merge(Link left, Link right) {
+    if (left == nullptr) return right;
+    if (right == nullptr) return left;
+    if (left->priority > right->priority) {
+      left->right = merge(std::move(left->right), std::move(right));
+      left->update();
+      return left;
+    }
+    right->left = merge(std::move(left), std::move(right->left));
+    right->update();
+    return right;
+  }
+  template <class Visit>
+  static void each(Node* at, const Visit& visit) {
+    if (at == nullptr) return;
+    each(at->left.get(), visit);
+    visit(at->value);
+    each(at->right.get(), visit);
+  }
+  template <class Visit>
+  static void stab(Node* at, std::string_view key, const Visit& visit) {
+    while (at != nullptr) {
+      const OwnedInterval& last = at->last->interval;
+      if (!last.to_end && last.high <= key) return;
+      stab(at->left.get(), key, visit);
+      if (at->interval.low > key) return;
+      if (at->interval.to_end || at->interval.high > key) visit(at->value);
+      at = at->right.get();
+    }
+  }
+
+  std::unordered_map<std::string, T, Hash, std::equal_to<>> singles_;
+  Link root_;
+  Random priorities_{1};  // any seed: the tree is as good as random whatever the keys are
+};
+
+}  // namespace cairn::mvcc
