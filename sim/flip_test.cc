@@ -42,6 +42,7 @@ class NoClient final : public MemberClient {
   void on_answer(member::Tag, Code, std::string_view) override {}
   void on_refused(member::Tag, const Error&) override {}
   void on_step() override {}
+  void on_news() override {}
   void on_ready() override { is_ready = true; }
   void on_commit_done(const member::CommitJob&) override { ++commits; }
   void on_commit_without_space(const Error&) override {}

@@ -43,6 +43,7 @@ void Life::watch_disk() {
 
 Life::~Life() {
   if (reads_) reads_->detach();
+  if (watches_) watches_->detach();
   schedule_.clear();
 }
 
@@ -108,6 +109,8 @@ void Life::choose_options() {
   think_mean_ns_ = member_options_.delay_mean_ns * static_cast<int64_t>(chance_.below(4)) + 1000;
   reads_ = std::make_unique<Reads>(schedule_, chance_.fork(), think_mean_ns_ * 3, model_, coverage_,
                                    [this](std::string text) { violation(std::move(text)); });
+  watches_ = std::make_unique<Watches>(schedule_, chance_.fork(), member_options_.delay_mean_ns, model_, coverage_,
+                                       [this](std::string text) { violation(std::move(text)); });
 }
 
 // Where proposals wait, and where they are refused; small, so that both happen.
@@ -349,6 +352,7 @@ bool Life::start_member() {
   in_use_.push_back({member_->apply().applied(), member_->engine().space().in_use_bytes});
   check_durable();
   reads_->attach(*member_);
+  watches_->attach(*member_);
   return violation_.empty();
 }
 
@@ -406,7 +410,7 @@ void Life::serve() {
         check_state("at the end of a round");
       }
     }
-    if (ending_ && !stop_asked_ && reads_->active() == 0) {
+    if (ending_ && !stop_asked_ && reads_->active() == 0 && watches_->settle()) {
       stop_asked_ = true;
       member_->stop();
     }
@@ -434,6 +438,7 @@ void Life::end_round() {
   }
   if (fault_fired_ && member_ && member_->failure()) coverage_.hit("fail-stop after a disk error");
   reads_->detach();
+  watches_->detach();
   schedule_.clear();
   member_.reset();
   if (!violation_.empty()) return;

@@ -9,6 +9,7 @@
 //     entries, none twice and none that was refused.
 //   - Answers: each equals the model's answer for the entry, at its revision.
 //   - State after a start and at the end of a round: keys, leases with their keys, alarms, members equal the model's.
+//   - Watchers get etcd's guarantees, over all rounds.
 //   - Reads at old and new revisions, hashes and images of the file, begun and interrupted at any moment.
 //   - A member without faults answers everything and comes to rest.
 #pragma once
@@ -32,6 +33,7 @@
 #include "sim/reads.h"
 #include "sim/requests.h"
 #include "sim/schedule.h"
+#include "sim/watches.h"
 
 namespace cairn::sim {
 
@@ -130,6 +132,7 @@ class Life final : private MemberClient {
   void on_answer(member::Tag tag, Code code, std::string_view text) override;
   void on_refused(member::Tag tag, const Error& error) override;
   void on_step() override;
+  void on_news() override;
   void on_ready() override;
   void on_commit_done(const member::CommitJob& job) override;
   void on_commit_without_space(const Error& error) override;
@@ -146,6 +149,7 @@ class Life final : private MemberClient {
   bool may_be_refused_ = false;  // for want of room in a queue
   std::unique_ptr<Member> member_;
   std::unique_ptr<Reads> reads_;
+  std::unique_ptr<Watches> watches_;
   std::unique_ptr<Requests> requests_;
 
   // the life

@@ -278,8 +278,11 @@ void Life::on_refused(member::Tag tag, const Error& error) {
 
 void Life::on_ready() { coverage_.hit("announced"); }
 
+void Life::on_news() { watches_->on_news(); }
+
 void Life::on_step() {
   if (!violation_.empty()) return;
+  if (member_) watches_->check_told();
   const member::Published& state = member_ ? member_->published().newest() : member::Published{};
   if (!member_ || state.applied == Index{}) return;
   const Model::State& expected = model_.state(state.applied);

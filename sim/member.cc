@@ -122,6 +122,7 @@ void Member::step() {
 }
 
 void Member::carry_out(member::Effects& effects) {
+  if (effects.has_news) client_.on_news();
   answer(effects);
   if (effects.failed) return fail_stop(*effects.failed);
   client_.on_step();

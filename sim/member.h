@@ -45,8 +45,9 @@ class MemberClient : public member::MemberObserver {
   virtual void on_answer(member::Tag tag, Code code, std::string_view text) = 0;
   // It will never be an entry.
   virtual void on_refused(member::Tag tag, const Error& error) = 0;
-  // After each step.
+  // After each step; and in it, when it has published a revision, before its answers leave.
   virtual void on_step() = 0;
+  virtual void on_news() = 0;
   virtual void on_ready() = 0;
   virtual void on_commit_done(const member::CommitJob& job) = 0;
   virtual void on_commit_without_space(const Error& error) = 0;

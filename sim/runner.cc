@@ -243,6 +243,15 @@ std::vector<std::string> never_reached(const Coverage& coverage) {
                            "disk error in a open",
                            "lives with the log on another device",
                            "sync that failed",
+                           "progress of all watchers of a stream",
+                           "watch events",
+                           "watch streams that stand still",
+                           "watchers from now on",
+                           "watchers from the future",
+                           "watchers from the past",
+                           "watchers that go on after a start",
+                           "watchers whose history is compacted",
+                           "history read for watchers",
                            "written, and refused by the quota"}) {
     if (coverage.count(what) == 0) out.emplace_back(what);
   }

@@ -93,8 +93,9 @@ void Node::fail(const Error& error) {
   std::abort();  // fail_stop does not return
 }
 
-void Node::start(AnswerSink sink) {
+void Node::start(AnswerSink sink, std::function<void()> news) {
   sink_ = std::move(sink);
+  news_ = std::move(news);
   commit_thread_ = std::thread([this] { run_commit(); });
   housekeeper_thread_ = std::thread([this] { run_housekeeper(); });
   core_thread_ = std::thread([this] { run_core(); });
@@ -176,9 +177,10 @@ void Node::run_core() {
   } while (true);
 }
 
-// Answers first: they wait for nothing. What the WAL says goes into `next`.
+// News and answers first: they wait for nothing. What the WAL says goes into `next`.
 Ending Node::carry_out(Effects& effects, Events& next) {
   CAIRN_ASSERT(effects.messages.empty());  // a member that is alone has nobody to send them to
+  if (effects.has_news && news_) news_();
   deliver(effects.answers);
   if (!effects.refused.empty()) deliver_refused(effects.refused);
   if (effects.failed) fail(*effects.failed);

@@ -58,8 +58,9 @@ class Node {
                                             Metrics& metrics);
   ~Node();  // stop() must have been called if start() was
 
-  // `sink` gets the answers.
-  void start(AnswerSink sink);
+  // `sink` gets the answers. `news` is called, on the core thread, when a revision has been published and its answers
+  // have not left; it may be empty.
+  void start(AnswerSink sink, std::function<void()> news = {});
   // True once this member leads and is announced; false after `timeout_ns`.
   bool wait_ready(int64_t timeout_ns);
   // Applies what is in the log, writes the db, closes the files. Requests still waiting are refused.
@@ -122,6 +123,7 @@ class Node {
   std::atomic<uint64_t> pending_{0};
   std::atomic<uint64_t> buffered_bytes_{0};
   AnswerSink sink_;
+  std::function<void()> news_;
 
   std::unique_ptr<WalStage> wal_stage_;
   std::unique_ptr<MemberCore> core_;

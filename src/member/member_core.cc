@@ -53,6 +53,7 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
   CAIRN_ASSERT(phase_ != Phase::kEnded && now_ns >= now_ns_);
   now_ns_ = now_ns;
   effects_.clear();
+  if (CAIRN_MUTANT("watch.told_before_published")) consider_news();
   if (events.stop) begin_stop();
   const bool only_wal = !events.wal.empty();  // more will come in this moment: see the driver
   for (WalDone& done : events.wal) take_wal_done(std::move(done));
@@ -72,7 +73,13 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
     plan_wake_up();
   }
   effects_.db_is_full = db_is_full_;
+  if (!CAIRN_MUTANT("watch.told_before_published")) consider_news();
   return effects_;
+}
+
+void MemberCore::consider_news() {
+  const int64_t revision = apply_.published().newest().kv.revision;
+  effects_.has_news = revision != std::exchange(told_revision_, revision);
 }
 
 void MemberCore::check(const Status& status) {

@@ -93,6 +93,7 @@ struct Effects {
   bool look_at_disk = false;     // reported as Events::disk_is_low when it is, or has ceased to be
   bool give_up_reserve = false;
   bool db_is_full = false;              // as it is now: a commit has found no room, and none has succeeded since
+  bool has_news = false;                // a revision is published that was not: told to who watches, before the answers
   bool is_ready = false;                // the member leads and is announced; once
   std::optional<int64_t> wake_at_ns;    // a step is due then; nullopt: nothing but events
   Ending ending = Ending::kNone;        // nothing comes after it
@@ -175,6 +176,7 @@ class MemberCore {
   void check(const Status& status);
   // what comes next
   void plan_wake_up();
+  void consider_news();
 
   const MemberOptions options_;
   MemberObserver* const observer_;
@@ -186,6 +188,7 @@ class MemberCore {
   std::atomic<uint64_t> waiting_bytes_{0};  // of `waiting_`, and of those on their way here
 
   Phase phase_ = Phase::kRuns;
+  int64_t told_revision_ = 0;
   int64_t now_ns_;
   int64_t next_raft_tick_ns_;
   std::deque<Proposal> waiting_;        // for the log to have room

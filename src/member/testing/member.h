@@ -49,8 +49,8 @@ class Member {
   Member(const Member&) = delete;
   Member& operator=(const Member&) = delete;
 
-  void start(Node::AnswerSink sink) {
-    node->start(std::move(sink));
+  void start(Node::AnswerSink sink, std::function<void()> news = {}) {
+    node->start(std::move(sink), std::move(news));
     runs_ = true;
     CAIRN_ASSERT(node->wait_ready(30'000'000'000));
   }
