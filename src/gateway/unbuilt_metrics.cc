@@ -3,12 +3,6 @@
 namespace cairn::gateway {
 
 void add_unbuilt_metrics(metrics::Registry& r) {
-  // Watches
-  r.counter("etcd_debugging_mvcc_events_total", "Watch events sent.");
-  r.gauge("etcd_debugging_mvcc_pending_events_total", "Watch events that wait to be sent.");
-  r.gauge("etcd_debugging_mvcc_watcher_total", "Watchers.");
-  r.gauge("etcd_debugging_mvcc_slow_watcher_total", "Watchers that are behind the store.");
-  r.gauge("etcd_debugging_mvcc_watch_stream_total", "Watch streams.");
   // Leases
   r.counter("etcd_debugging_lease_granted_total", "Leases granted.");
   r.counter("etcd_debugging_lease_revoked_total", "Leases revoked.");

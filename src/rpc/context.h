@@ -22,10 +22,12 @@
 #include "mvcc/kv/requests.h"
 #include "net/event_loop.h"
 #include "net/http2/grpc.h"
+#include "rpc/leader_watch.h"
 #include "rpc/metrics.h"
 #include "rpc/pending_answers.h"
 #include "rpc/reader_watch.h"
 #include "rpc/residency.h"
+#include "rpc/watch_loop.h"
 #include "rpc/workers.h"
 
 namespace cairn::rpc {
@@ -36,6 +38,7 @@ struct Limits {
   uint64_t quota_bytes = uint64_t{2} << 30;     // 0: no quota
   int64_t quota_configured = int64_t{2} << 30;  // as Status shows it; below 0: no quota
   int64_t request_timeout_ns = 7'000'000'000;
+  int64_t watch_progress_interval_ns = 600'000'000'000;
   ReaderLimits readers;
   Workers::Options workers;
 };
@@ -80,6 +83,9 @@ class Context {
   [[nodiscard]] net::EventLoop& loop() { return loop_; }
   [[nodiscard]] const Limits& limits() const { return shared_.limits; }
   [[nodiscard]] Residency& residency() { return shared_.residency; }
+  [[nodiscard]] Workers& workers() { return shared_.workers; }
+  [[nodiscard]] WatchLoop& watches() { return watches_; }
+  [[nodiscard]] LeaderWatch& leaders() { return leaders_; }
   [[nodiscard]] const env::Clock& clock() const { return shared_.clock; }
   // Whether a record must be known to be in memory before this thread reads it. Called before each read: at the end of
   // the turn the thread checks whether it waited for the disk all the same.
@@ -169,6 +175,8 @@ class Context {
   std::unique_ptr<net::EventLoop::Timer> timer_;
   std::unordered_map<uint64_t, std::shared_ptr<std::atomic<bool>>> wanted_;  // by CallId, of calls that have work
   ReaderWatch watch_;
+  WatchLoop watches_{*this};
+  LeaderWatch leaders_{*this};
   mvcc::TxnRequest scratch_txn_;
 };
 

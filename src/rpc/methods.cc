@@ -10,6 +10,7 @@
 #include "rpc/services/kv_service.h"
 #include "rpc/services/maintenance_service.h"
 #include "rpc/services/state_service.h"
+#include "rpc/services/watch_service.h"
 
 namespace cairn::rpc {
 namespace {

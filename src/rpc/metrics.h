@@ -35,6 +35,26 @@ struct Metrics {
   metrics::Counter& read_indexes_failed =
       registry.counter("etcd_server_read_indexes_failed_total", "Linearizable reads that came to no read index.");
 
+  metrics::Gauge& watchers = registry.gauge("etcd_debugging_mvcc_watcher_total", "Watchers.");
+  metrics::Gauge& slow_watchers =
+      registry.gauge("etcd_debugging_mvcc_slow_watcher_total", "Watchers that are behind the store.");
+  metrics::Gauge& watch_streams = registry.gauge("etcd_debugging_mvcc_watch_stream_total", "Watch streams.");
+  metrics::Counter& watch_events = registry.counter("etcd_debugging_mvcc_events_total", "Watch events sent.");
+  metrics::Gauge& pending_watch_events =
+      registry.gauge("etcd_debugging_mvcc_pending_events_total", "Watch events that wait for clients to take them.");
+  metrics::Histogram& watch_send =
+      registry.histogram("etcd_debugging_server_watch_send_loop_watch_stream_duration_seconds",
+                         "Duration of sending a watch response.", metrics::kDiskBuckets);
+  metrics::Histogram& watch_send_per_event =
+      registry.histogram("etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds",
+                         "The same, for each of its events.", metrics::kDiskBuckets);
+  metrics::Histogram& watch_send_control =
+      registry.histogram("etcd_debugging_server_watch_send_loop_control_stream_duration_seconds",
+                         "Duration of answering a request of a watch stream.", metrics::kDiskBuckets);
+  metrics::Histogram& watch_send_progress =
+      registry.histogram("etcd_debugging_server_watch_send_loop_progress_duration_seconds",
+                         "Duration of sending a stream's progress notifications.", metrics::kDiskBuckets);
+
   // etcd_server_client_requests_total of clients that name this version; keep the reference. Clients choose the name:
   // beyond a hundred of them all are "other".
   metrics::Counter& client_requests(std::string_view version, bool streams) {

@@ -20,11 +20,23 @@ void Services::deliver(unsigned loop, member::AnswerBatch batch) {
       [&context, shared = std::make_shared<member::AnswerBatch>(std::move(batch))] { context.deliver(*shared); });
 }
 
+void Services::tell() {
+  for (const auto& context : contexts_) context->watches().tell();
+}
+
+void Services::end_streams() {
+  for (const auto& context : contexts_) {
+    context->loop().post([&watches = context->watches()] { watches.stop(); });
+  }
+}
+
 std::unique_ptr<net::CallHandler> Services::route(std::string_view path, net::Call& call) {
   const Method* const method = find_method(path);
   if (method == nullptr || method->make == kUnimplemented) return nullptr;
   Context& context = *contexts_[call.loop().index()];
-  context.count_call(call, method->kind != Method::Kind::kUnary);
+  const bool streams = method->kind != Method::Kind::kUnary;
+  context.count_call(call, streams);
+  if (!context.leaders().admit(call, streams)) return nullptr;
   return method->make(context, *method, Caller{.connection = call.connection()});
 }
 

@@ -22,6 +22,10 @@ class Services final : public net::Router {
   void attach(std::span<net::EventLoop* const> loops);
   // The node's answers, on any thread.
   void deliver(unsigned loop, member::AnswerBatch batch);
+  // The node has published a revision; on any thread.
+  void tell();
+  // Ends the streams that would last for ever; on any thread, before the server stops.
+  void end_streams();
 
   std::unique_ptr<net::CallHandler> route(std::string_view path, net::Call& call) override;
   [[nodiscard]] bool has_service(std::string_view service) const override;

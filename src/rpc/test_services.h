@@ -19,6 +19,7 @@ namespace cairn::rpc {
 
 inline constexpr const char* kKv = "/etcdserverpb.KV/";
 inline constexpr const char* kMaintenance = "/etcdserverpb.Maintenance/";
+inline constexpr const char* kWatch = "/etcdserverpb.Watch/Watch";
 
 template <class Message>
 Message message(const std::string& text) {
@@ -45,7 +46,8 @@ class ServicesTest : public ::testing::Test {
     options.max_request_message_bytes = limits.request_bytes_max + (512u << 10);
     server_ = std::make_unique<net::Server>(options, services_.get(), nullptr);
     services_->attach(server_->loops());
-    member_->start([this](unsigned loop, member::AnswerBatch batch) { services_->deliver(loop, std::move(batch)); });
+    member_->start([this](unsigned loop, member::AnswerBatch batch) { services_->deliver(loop, std::move(batch)); },
+                   [this] { services_->tell(); });
     address_ = (*server_->start())[0];
     client_ = std::make_unique<net::TestClient>(address_);
   }

@@ -2,7 +2,10 @@
 
 import os
 import re
+import signal
 import subprocess
+import threading
+import time
 
 import harness
 
@@ -82,6 +85,28 @@ COMMANDS = [
     ["alarm", "list"], ["alarm", "disarm"],
 ]
 
+# How it is called (REV is the first revision of all of these), what is typed, what happens while it watches, and how
+# many lines come before the watch is ended.
+WATCHES = [
+    (["watch", "a"], "", [("put", "a", "1"), ("put", "b", "x"), ("del", "a")], 5),
+    (["watch", "a", "--prev-kv"], "", [("put", "a", "2"), ("put", "a", "3"), ("del", "a")], 12),
+    (["watch", "k", "--prefix"], "", [("put", "k1", "1"), ("put", "k2", "2"), ("put", "l", "3"), ("del", "k1")], 8),
+    (["watch", "k1", "k3"], "", [("put", "k1", "1"), ("put", "k2", "2"), ("put", "k3", "3")], 6),
+    (["watch", "k", "--from-key"], "", [("put", "a", "1"), ("put", "z", "2")], 3),
+    (["watch", "a", "--rev", "REV"], "", [("put", "a", "now")], 18),
+    (["watch", "k", "--prefix", "--rev", "REV", "--prev-kv"], "", [("put", "k9", "now")], 30),
+    (["watch", "a", "--rev", "REV", "-w", "json"], "", [], 1),
+    (["watch", "a", "--rev", "REV", "--prev-kv", "-w", "fields"], "", [], 20),
+    (["watch", "a", "-w", "json"], "", [("put", "a", "in json")], 1),
+    (["watch", "a", "-w", "json", "--prev-kv"], "", [("del", "a")], 1),
+    (["watch", "a", "--", "sh", "-c", "echo $ETCD_WATCH_EVENT_TYPE $ETCD_WATCH_KEY $ETCD_WATCH_VALUE"], "",
+     [("put", "a", "run"), ("del", "a")], 7),
+    (["watch", "-i"], "watch a\nwatch k --prefix\n", [("put", "a", "1"), ("put", "k5", "2")], 6),
+    (["watch", "-i"], "watch none\nprogress\nnonsense\n", [], 1),
+    (["watch", "b", "a"], "", [], 1),
+    (["watch"], "", [], 1),
+]
+
 
 def normalised(text, server):
     text = text.replace(str(server.dir_of_test), "DIR")
@@ -115,12 +140,58 @@ class BesideEtcd(harness.Case):
         for command in (["get", "left"], ["endpoint", "status"], ["endpoint", "hashkv"], ["endpoint", "health"]):
             done = self.etcdctl(server, "--endpoints", f"http://{server.endpoint}", *command)
             out.append((" ".join(command), normalised(done.stdout, server)))
+        first = server.client().revision() + 1
+        for command, *rest in WATCHES:
+            out.append(self.watched(server, [str(first) if word == "REV" else word for word in command], *rest))
+        compaction = server.client().revision()
+        self.etcdctl(server, "compaction", compaction)
+        out.append(self.watched(server, ["watch", "a", "--rev", "2"], "", [], 1))
         snapshot = self.dir / f"{kind}.snapshot"
         self.etcdctl(server, "snapshot", "save", snapshot)
         status = self.etcdctl(server, "snapshot", "status", snapshot, "-w", "fields").stdout
         out.append(("snapshot status", re.search(r'"Revision" : (\d+)', status)[1]))
         self.assertEqual(server.stop(), -15)
         return out
+
+    def watched(self, server, command, typed, events, lines):
+        """What a watch says while keys change, until so many lines have come, or it has ended, or nothing comes."""
+        process = subprocess.Popen([str(harness.program("etcdctl")), "--endpoints", server.endpoint, *command],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   env={"PATH": os.environ["PATH"], "ETCDCTL_API": "3"})
+        process.stdin.write(typed.encode())
+        process.stdin.flush()
+        wanted = typed.count("watch") or 1
+        self.wait(lambda: process.poll() is not None or self.watcher_count(server) >= wanted)
+        text = bytearray()
+
+        def read():
+            for piece in iter(lambda: process.stdout.read1(), b""):
+                text.extend(piece)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        for event in events:
+            before = len(text)
+            self.etcdctl(server, *event)
+            self.wait(lambda: len(text) > before, 0.5)  # so that each is a response of its own
+        self.wait(lambda: process.poll() is not None or text.count(b"\n") >= lines, 2)
+        time.sleep(0.1)  # a line too many would come
+        process.send_signal(signal.SIGINT)
+        process.wait(10)
+        reader.join()
+        errors = process.stderr.read().decode()
+        process.stdin.close(), process.stdout.close(), process.stderr.close()
+        self.wait(lambda: self.watcher_count(server) == 0)
+        return (" ".join(command), normalised(text.decode(), server), errors)
+
+    def watcher_count(self, server):
+        _, _, page = server.http("/metrics")
+        return int(re.search(r"^etcd_debugging_mvcc_watcher_total (\d+)", page, re.M)[1])
+
+    def wait(self, done, seconds=5):
+        deadline = time.monotonic() + seconds
+        while not done() and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def test_each_command_says_the_same(self):
         ports = (harness.free_port(), harness.free_port())

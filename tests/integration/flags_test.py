@@ -62,6 +62,20 @@ class Effects(harness.Case):
         self.assertEqual(self.refused(client.txn, [rpc.compare_version(b"%d" % i, 0) for i in range(4)], [])[0],
                          rpc.INVALID_ARGUMENT)
 
+    def test_watch_progress_notify_interval(self):
+        server = self.start("--watch-progress-notify-interval", "1ms")
+        self.assertIn("adjusting watch progress notify interval to minimum period", server.log_text())
+        client = server.client()
+        create = rpc.enc((1, rpc.enc((1, b"a"), (4, True))))
+        client.put(b"b", b"")
+        stream = client.connection.start("/etcdserverpb.Watch/Watch", create, end=False)
+        while len(stream.messages) < 3:
+            client.connection.read_frame()
+        for message in stream.messages[1:3]:
+            progress = rpc.dec(message)
+            self.assertEqual(set(progress), {1})  # a header and nothing else
+            self.assertEqual(rpc.first(rpc.dec(rpc.first(progress, 1)), 3), 2)
+
     def test_max_request_bytes(self):
         client = self.start("--max-request-bytes", "10000").client()
         client.put(b"a", b"b" * 9_900)

@@ -179,7 +179,8 @@ constexpr auto kFlags = std::to_array<FlagSpec>({
      field<&Config::warning_apply>()},
     {"warning-unary-request-duration", kDuration, kComfort, "300ms", "Log requests that take longer.",
      or_default<&Config::warning_unary_request>()},
-    {"watch-progress-notify-interval", kDuration, kComfort, "0s", "How often to tell quiet watchers the revision."},
+    {"watch-progress-notify-interval", kDuration, kSupported, "0s",
+     "How often to tell quiet watchers the revision; 0: every 10 minutes.", field<&Config::watch_progress_interval>()},
 });
 static_assert(std::ranges::is_sorted(kFlags, {}, &FlagSpec::name));
 

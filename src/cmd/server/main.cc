@@ -46,6 +46,7 @@ constexpr uint32_t kRequestOverheadBytes = 512 << 10;
 static_assert(cmd::kIoThreadsMax <= gateway::Health::kAnswersTo);
 constexpr int64_t kReadyTimeoutNs = 60'000'000'000;
 constexpr int64_t kGraceNs = 7'000'000'000;
+constexpr int64_t kWatchProgressMinNs = 100'000'000;
 constexpr int64_t kLockLookNs = 100'000'000;
 constexpr int64_t kStartLookNs = 20'000'000;
 constexpr int64_t kLockReportNs = 10'000'000'000;
@@ -360,6 +361,13 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
   limits.quota_bytes = config.quota_bytes > 0 ? static_cast<uint64_t>(config.quota_bytes) : 0;
   limits.quota_configured = config.quota_bytes;
   limits.request_timeout_ns = config.request_timeout().count();
+  if (const int64_t interval_ns = config.watch_progress_interval.count(); interval_ns > 0) {
+    if (interval_ns < kWatchProgressMinNs) {
+      log::warn("adjusting watch progress notify interval to minimum period",
+                {{"min-watch-progress-notify-interval", go_duration(std::chrono::nanoseconds(kWatchProgressMinNs))}});
+    }
+    limits.watch_progress_interval_ns = std::max(interval_ns, kWatchProgressMinNs);
+  }
   {
     auto services = std::make_unique<rpc::Services>(*node, clock, limits, rpc_metrics);
     gateway::Gateway gateway(*node, registry, {.request_timeout_ns = limits.request_timeout_ns});
@@ -373,10 +381,11 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
     metrics::add_process(registry);
     gateway::add_server_metrics(registry, server, *node, counted_methods());
 
-    node->start([&services = *services, &gateway](unsigned loop, member::AnswerBatch batch) {
+    const auto deliver = [&services = *services, &gateway](unsigned loop, member::AnswerBatch batch) {
       if (loop == gateway::Health::kAnswersTo) return gateway.deliver(batch);
       services.deliver(loop, std::move(batch));
-    });
+    };
+    node->start(deliver, [&services = *services] { services.tell(); });
     if (!wait_ready(*node)) {
       fail_stop({Code::kUnavailable, "within a minute nothing of the log could be applied"});
     }
@@ -396,6 +405,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
     const int number = wait_for_signal(signals);
     log::info("received signal; shutting down", {{"signal", signal_name(number)}});
     log::info("closing etcd server", {{"name", config.name}, {"data-dir", config.data_dir}});
+    services->end_streams();
     server.stop(kGraceNs);
     node->stop();
     log::info("closed etcd server", {{"name", config.name}, {"data-dir", config.data_dir}});
