@@ -152,6 +152,43 @@ class Bench:
         return self.load_figures(
             self.generate("get", "--seconds", self.seconds, "--connections", 1, "--streams", 1))
 
+    def watch(self, watchers, *args):
+        """Watchers on connections of their own, and a writer; the generator reads the server's CPU and memory."""
+        self.start_fresh()
+        before = self.server.memory_mb()["anon"]
+        done = subprocess.run(
+            self.generator_command("watch", "--watchers", watchers, "--server-pid", self.server.process.pid, *args),
+            capture_output=True, text=True)
+        if done.returncode != 0 or not self.server.alive():
+            raise Failed(f"watch {args}: {done.stderr.strip()}\n{self.server.log_tail()}")
+        out = json.loads(done.stdout)
+        return {
+            "events_per_s": out["events_per_s"],
+            "cpu_us": out["server_cpu_us_per_event"],
+            "event_p50_us": out["event_us"]["p50"],
+            "put_p50_us": out["put_us"]["p50"],
+            "watchers_mb": out["server_anon_mb"] - before,
+            "generator_share": out["cpu_share"],
+        }
+
+    def row_watch_1k(self):
+        return self.watch(1000, "--connections", 10, "--streams", 1, "--seconds", self.seconds)
+
+    def row_watch_10k(self):
+        return self.watch(10_000, "--connections", 10, "--streams", 1, "--seconds", self.seconds)
+
+    def row_watch_keys(self):
+        return self.watch(10_000, "--connections", 10, "--streams", 1, "--keys", 10_000, "--seconds", self.seconds)
+
+    def row_watch_100k(self):
+        return self.watch(100_000, "--connections", 1000, "--streams", 1, "--keys", 100_000, "--window", 65535,
+                          "--seconds", self.seconds)
+
+    def row_watch_prefix(self):
+        """As Kubernetes does: few watchers of a prefix, with what was before, and a steady rate of events."""
+        return self.watch(10, "--connections", 10, "--streams", 1, "--keys", 1000, "--watch-prefix", "--prev-kv",
+                          "--rate", 500, "--seconds", self.seconds)
+
     def row_load(self):
         self.start_fresh()
         figures = self.load_figures(
@@ -294,9 +331,10 @@ class Bench:
 
 
 # In the order in which one server goes through them: what needs few keys, then what needs many.
-ROWS = ["empty", "put", "get", "get_serializable", "txn_put", "txn_get", "one_put", "one_get", "load",
-        "disk_at_rest", "get_many", "get_many_serializable", "range_limited", "count", "list", "pages",
-        "restart_clean", "restart_killed_idle", "restart_killed_busy", "compact"]
+ROWS = ["empty", "put", "get", "get_serializable", "txn_put", "txn_get", "one_put", "one_get", "watch_1k", "watch_10k",
+        "watch_keys", "watch_100k", "watch_prefix", "load", "disk_at_rest", "get_many", "get_many_serializable",
+        "range_limited", "count", "list", "pages", "restart_clean", "restart_killed_idle", "restart_killed_busy",
+        "compact"]
 
 
 def machine(options):

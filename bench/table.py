@@ -13,6 +13,11 @@ TITLES = {
     "txn_get": "txn: compare, get",
     "one_put": "one client, one put at a time",
     "one_get": "one client, one linearizable get at a time",
+    "watch_1k": "1,000 watchers of one key",
+    "watch_10k": "10,000 watchers of one key",
+    "watch_keys": "10,000 watchers, a key each",
+    "watch_100k": "100,000 watchers of a key each, on 1,000 connections",
+    "watch_prefix": "10 watchers of a prefix with prev_kv, 500 puts a second",
     "load": "load of {keys} distinct keys x 256 bytes, random order",
     "disk_at_rest": "data directory ten seconds later",
     "get_many": "linearizable get of random keys out of {keys}",
@@ -29,7 +34,7 @@ TITLES = {
 
 # What is divided for the last columns: cost or time of the others over the first server's. More is better for ops_per_s.
 RATIOS = {
-    "ops_per_s": "throughput", "cpu_us": "CPU", "p50_us": "p50", "p99_us": "p99", "ms": "time", "cpu_ms": "CPU",
+    "events_per_s": "events", "event_p50_us": "p50", "watchers_mb": "memory", "ops_per_s": "throughput", "cpu_us": "CPU", "p50_us": "p50", "p99_us": "p99", "ms": "time", "cpu_ms": "CPU",
     "start_ms": "start", "anon_mb": "anon", "disk_mb": "disk",
 }
 
@@ -70,6 +75,10 @@ def cell(row, figures, generator_share_max):
         else:
             out.append(f"{number(figures['ops_per_s'] / 1000)} k/s, {number(figures['cpu_us'])} us CPU, "
                        f"p99 {microseconds(figures['p99_us'])}")
+    if "events_per_s" in figures:
+        out.append(f"{number(figures['events_per_s'] / 1000)} k events/s, {number(figures['cpu_us'])} us CPU an event, "
+                   f"p50 {microseconds(figures['event_p50_us'])}, {number(figures['watchers_mb'])} MB for the watchers, "
+                   f"put p50 {microseconds(figures['put_p50_us'])}")
     if "ms" in figures:
         out.append(f"{milliseconds(figures['ms'])}, {milliseconds(figures['cpu_ms'])} CPU")
     if "start_ms" in figures:

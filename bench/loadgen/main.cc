@@ -7,6 +7,7 @@
 
 #include "loadgen/fsync_probe.h"
 #include "loadgen/runner.h"
+#include "loadgen/watch_run.h"
 
 namespace cairn::bench {
 namespace {
@@ -80,6 +81,12 @@ int main(int count, char** args) {
   }
   const auto options = parse_options(count, args);
   if (!options) return fail_with(options.error());
+  if (options->workload == "watch") {
+    const auto figures = run_watch(*options);
+    if (!figures) return fail_with(figures.error());
+    fmt::print("{}\n", to_json(**figures));
+    return 0;
+  }
   const auto figures = run(*options);
   if (!figures) return fail_with(figures.error());
   fmt::print("{}\n", to_json(*options, **figures));

@@ -18,6 +18,9 @@ workloads
   pages     all keys in pages of --limit N at one revision; a request is a page, --requests counts whole lists
   count     count_only over the prefix
   compact   --revision R (0: the newest) [--physical]
+  watch     --watchers W over all streams, of the --keys K in turn or each of the --watch-prefix [--prev-kv];
+            one writer puts in turn, each time when all watchers have the last one, or at --rate.
+            --server-pid P tells that process's CPU per event and its memory
 
 options
   --endpoint HOST:PORT   127.0.0.1:2379
@@ -68,6 +71,8 @@ Status set_option(std::string_view name, std::string_view value, LoadOptions& ou
   if (name == "--value-size") return parse_number(name, value, out.value_bytes);
   if (name == "--limit") return parse_number(name, value, out.limit);
   if (name == "--revision") return parse_number(name, value, out.revision);
+  if (name == "--watchers") return parse_number(name, value, out.watchers);
+  if (name == "--server-pid") return parse_number(name, value, out.server_pid);
   if (name == "--prefix") return out.prefix = value, Status{};
   if (name == "--order") return out.order = value, Status{};
   if (name == "--branch") return out.branch = value, Status{};
@@ -91,6 +96,14 @@ Result<LoadOptions> parse_options(int count, char** args) {
     }
     if (name == "--physical") {
       out.physical = true;
+      continue;
+    }
+    if (name == "--watch-prefix") {
+      out.watch_prefix = true;
+      continue;
+    }
+    if (name == "--prev-kv") {
+      out.prev_kv = true;
       continue;
     }
     std::string_view value;

@@ -33,6 +33,10 @@ struct LoadOptions {
   uint64_t limit = 0;
   int64_t revision = 0;
   bool physical = false;
+  uint64_t watchers = 1000;   // over all streams
+  bool watch_prefix = false;  // each watcher watches the prefix; else one of the keys
+  bool prev_kv = false;
+  uint64_t server_pid = 0;  // whose CPU and memory are told; 0: none
 };
 
 extern const char* const kUsage;
