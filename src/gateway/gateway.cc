@@ -45,7 +45,7 @@ void Gateway::probe(const net::HttpRequest& request, net::EventLoop& loop, const
   scrapes_in_flight_.add(1);
   metrics_page_.ask([this, respond](net::HttpResponse page) {
     scrapes_in_flight_.add(-1);
-    if (page.status == 200) scrapes_.add();
+    (page.status == 200 ? scrapes_ : scrapes_refused_).add();
     respond(std::move(page));
   });
 }

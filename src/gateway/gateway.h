@@ -52,6 +52,8 @@ class Gateway final : public net::WholeBodyHandler {
   metrics::Registry& registry_;
   metrics::Counter& scrapes_ =
       registry_.counter("promhttp_metric_handler_requests_total", "Scrapes by HTTP status.", {{"code", "200"}});
+  metrics::Counter& scrapes_refused_ =
+      registry_.counter("promhttp_metric_handler_requests_total", "Scrapes by HTTP status.", {{"code", "503"}});
   metrics::Gauge& scrapes_in_flight_ =
       registry_.gauge("promhttp_metric_handler_requests_in_flight", "Scrapes being served.");
   MetricsPage metrics_page_;

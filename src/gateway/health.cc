@@ -57,6 +57,7 @@ bool Health::handle(const net::HttpRequest& request, net::EventLoop& loop, const
 void Health::health(const net::HttpRequest& request, PerLoop& here, const net::HttpRespond& respond) {
   if (request.method != "GET") return respond(only_get());
   const std::string failure = failure_of(*here.reader->enter(), request.query);
+  if (failure.empty() && is_serializable(request.query)) count_read(std::chrono::steady_clock::now(), true);
   if (!failure.empty() || is_serializable(request.query)) return respond(health_answer(failure));
   read_linearizably(here, "context deadline exceeded", [this, respond](const std::string& error) {
     respond(health_answer(error.empty() ? "" : "RANGE ERROR:" + error));
@@ -101,6 +102,9 @@ bool Health::live_or_ready(const net::HttpRequest& request, PerLoop& here, const
     respond(only_get());
     return true;
   }
+  if (std::ranges::find(checks.list, "serializable_read", &Check::name) != checks.list.end()) {
+    count_read(std::chrono::steady_clock::now(), true);
+  }
   checks.verbose = !query_values(request.query, "verbose").empty();
   const auto read = std::ranges::find(checks.list, "linearizable_read", &Check::name);
   if (read == checks.list.end() || !read->failure.empty()) {
@@ -139,10 +143,30 @@ net::HttpResponse Health::checks_answer(const Checks& checks) {
 
 void Health::read_linearizably(PerLoop& here, const char* late, Then then) {
   const uint64_t id = ++here.last_id;
+  then = [this, then = std::move(then), began = std::chrono::steady_clock::now()](const std::string& failure) {
+    count_read(began, failure.empty());
+    then(failure);
+  };
   auto timer = here.loop->after(request_timeout_ns_, [&here, id, late] { answer(here, id, late); });
   here.waiters.emplace(id, Waiter{std::move(then), std::move(timer)});
   const member::Tag tag = (uint64_t{kAnswersTo} << 56) | (uint64_t{here.loop->index()} << kLoopShift) | id;
   node_.control({{member::Control::kLinearizable, tag, {}}});
+}
+
+void Health::count_read(std::chrono::steady_clock::time_point began, bool success) {
+  const auto took = std::chrono::nanoseconds(std::chrono::steady_clock::now() - began);
+  const auto took_ns = static_cast<uint64_t>(took.count());
+  const std::string succeeded = success ? "true" : "false";
+  registry_
+      .histogram("etcd_server_request_duration_seconds", "Duration of a request, by its kind.", metrics::kDiskBuckets,
+                 metrics::kSeconds, {{"type", "Range"}, {"success", succeeded}})
+      .observe(took_ns);
+  if (!success) return;  // it did not come to the range
+  ranges_.add();
+  registry_
+      .histogram("etcd_server_range_duration_seconds", "Duration of ranges in the store.", metrics::kQuickBuckets,
+                 metrics::kSeconds, {{"success", succeeded}})
+      .observe(took_ns);
 }
 
 void Health::answer(PerLoop& here, uint64_t id, const std::string& failure) {

@@ -6,6 +6,7 @@
 // Threads: handle() is called on the loop's thread, deliver() on any.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <span>
@@ -64,6 +65,8 @@ class Health {
   bool live_or_ready(const net::HttpRequest& request, PerLoop& here, const net::HttpRespond& respond);
   net::HttpResponse checks_answer(const Checks& checks);
   void read_linearizably(PerLoop& here, const char* late, Then then);
+  // etcd reads a range for each check.
+  void count_read(std::chrono::steady_clock::time_point began, bool success);
   static void answer(PerLoop& here, uint64_t id, const std::string& failure);
 
   member::Node& node_;
@@ -71,6 +74,7 @@ class Health {
   int64_t request_timeout_ns_;
   metrics::Counter& success_ = registry_.counter("etcd_server_health_success", "Health checks passed.");
   metrics::Counter& failures_ = registry_.counter("etcd_server_health_failures", "Health checks failed.");
+  metrics::Counter& ranges_ = registry_.counter("etcd_mvcc_range_total", "Ranges seen by this member.");
   std::vector<std::unique_ptr<PerLoop>> loops_;
 };
 

@@ -95,6 +95,15 @@ void add_server_metrics(metrics::Registry& registry, const net::Server& server, 
   metrics::add_cluster_version(registry, [reader] {
     return reader->read([](const member::Published& state) { return state.members->version; });
   });
+  registry.collect("etcd_network_known_peers", "Members of the cluster.", Kind::kGauge, [reader, &node] {
+    return reader->read([local = fmt::format("{:x}", node.member_id())](const member::Published& state) {
+      std::vector<Sample> samples;
+      for (const auto& each : state.members->members) {
+        samples.push_back({{{"Local", local}, {"Remote", fmt::format("{:x}", each.first.value)}}, 1});
+      }
+      return samples;
+    });
+  });
   registry.collect("etcd_debugging_server_alarms", "Alarms, 1 while active.", Kind::kGauge, [reader] {
     return reader->read([](const member::Published& state) {
       std::vector<Sample> samples;

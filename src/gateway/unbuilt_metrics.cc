@@ -19,6 +19,12 @@ void add_unbuilt_metrics(metrics::Registry& r) {
   r.histogram("etcd_snap_db_fsync_duration_seconds", "Duration of a sync of a received database.",
               metrics::kDiskBuckets);
   r.histogram("etcd_snap_db_save_total_duration_seconds", "Duration of saving a received database.", {0.1, 2, 10});
+  // The v2 store, which etcd 3.7 keeps for its membership; it has no watchers, and nothing in it expires.
+  r.counter("etcd_debugging_store_expires_total", "Keys of the v2 store that expired.");
+  r.counter("etcd_debugging_store_watch_requests_total", "Watches of the v2 store.");
+  r.gauge("etcd_debugging_store_watchers", "Watchers of the v2 store.");
+  // No scrape fails.
+  r.counter("promhttp_metric_handler_requests_total", "Scrapes by HTTP status.", {{"code", "500"}});
   // Defragmentation
   r.histogram("etcd_disk_backend_defrag_duration_seconds", "Duration of a defragmentation.", {.1, 2, 13});
   r.gauge("etcd_disk_defrag_inflight", "1 while a defragmentation runs, 0 otherwise.");

@@ -238,9 +238,33 @@ void Node::no_longer_pending(uint64_t count) {
   pending_.fetch_sub(std::min(count, pending_.load(std::memory_order_relaxed)), std::memory_order_relaxed);
 }
 
+// Each request counts with the mean of its step, under its kind and whether it was refused.
+void Node::time_requests(int64_t took_ns) {
+  const auto& now = core_->apply().counters().requests;
+  auto& before = counted_.requests;
+  uint64_t count = 0;
+  for (size_t i = 0; i < now.size(); ++i) {
+    count += now[i].done - before[i].done + now[i].refused - before[i].refused;
+  }
+  if (count == 0) return;
+  const uint64_t mean_ns = static_cast<uint64_t>(took_ns) / count;
+  for (size_t i = 0; i < now.size(); ++i) {
+    const std::string_view name = kRequestNames[i].name;
+    if (const uint64_t done = now[i].done - before[i].done; done > 0) {
+      if (apply_done_[i] == nullptr) apply_done_[i] = &metrics_.apply(name, true);
+      apply_done_[i]->observe(mean_ns, done);
+    }
+    if (const uint64_t refused = now[i].refused - before[i].refused; refused > 0) {
+      metrics_.apply(name, false).observe(mean_ns, refused);
+    }
+  }
+  before = now;
+}
+
 // A step applies what has been committed.
 // compat: etcd times each request; here it is the step, since most entries take a microsecond.
 void Node::note_step(int64_t took_ns) {
+  time_requests(took_ns);
   const ApplyCore& apply = core_->apply();
   const Index before = std::exchange(counted_applied_, apply.applied());
   const int64_t compacted = std::exchange(counted_compact_revision_, apply.store().compact_revision());
@@ -273,12 +297,15 @@ void Node::update_metrics() {
   metrics_.current_revision.set(apply.store().revision());
   metrics_.compact_revision.set(apply.store().compact_revision());
   const ApplyCounters& now = apply.counters();
-  metrics_.put_total.add(now.puts - counted_.puts);
-  metrics_.delete_total.add(now.deletes - counted_.deletes);
-  metrics_.txn_total.add(now.txns - counted_.txns);
+  const mvcc::OpCounts& ops = apply.store().counts();
+  metrics_.range_total.add(ops.ranges - counted_ops_.ranges);
+  metrics_.put_total.add(ops.puts - counted_ops_.puts);
+  metrics_.delete_total.add(ops.deletes - counted_ops_.deletes);
+  metrics_.txn_total.add(ops.txns - counted_ops_.txns);
+  metrics_.total_put_size.set(static_cast<int64_t>(ops.put_bytes));
+  counted_ops_ = ops;
   metrics_.compaction_keys.add(now.compacted_records - counted_.compacted_records);
-  metrics_.total_put_size.set(static_cast<int64_t>(now.put_bytes));
-  counted_ = now;
+  counted_.compacted_records = now.compacted_records;
   const Published& state = core_->published().newest();
   const cluster::Member* const self = state.members->find(NodeId(member_id_));
   metrics_.is_learner.set(self != nullptr && self->is_learner ? 1 : 0);

@@ -10,6 +10,7 @@
 // Failure: what a stage cannot go on with ends the process: see fail_stop.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -106,6 +107,7 @@ class Node {
   void order_housekeeping(const Effects& effects);
   void update_metrics();
   void note_step(int64_t took_ns);
+  void time_requests(int64_t took_ns);
   void note_pass(const CommitDone& done, int64_t began_ns);
   void run_commit();
   void run_housekeeper();
@@ -129,6 +131,8 @@ class Node {
   std::unique_ptr<MemberCore> core_;
   std::unique_ptr<PageRoots> page_roots_;  // holds pins in what core_ publishes
   ApplyCounters counted_;
+  mvcc::OpCounts counted_ops_;
+  std::array<metrics::Histogram*, kRequestNames.size()> apply_done_{};  // null: none yet
   Index counted_applied_;
   int64_t counted_compact_revision_ = 0;
   NodeId leader_seen_ = raft::kNoNode;

@@ -30,10 +30,17 @@ struct Metrics {
   metrics::Counter& proposals_failed = registry.counter("etcd_server_proposals_failed_total", "Proposals that failed.");
   metrics::Counter& slow_apply = registry.counter(
       "etcd_server_slow_apply_total", "Batches of entries that took longer to apply than the warning limit.");
+  // The series of etcd_server_apply_duration_seconds; keep the reference.
+  metrics::Histogram& apply(std::string_view op, bool success) {
+    return registry.histogram("etcd_server_apply_duration_seconds", "Duration of applying an entry: its step's mean.",
+                              metrics::kQuickBuckets, metrics::kSeconds,
+                              {{"version", "v3"}, {"op", std::string(op)}, {"success", success ? "true" : "false"}});
+  }
   metrics::Gauge& quota_backend_bytes =
       registry.gauge("etcd_server_quota_backend_bytes", "Quota of the storage in bytes.");
 
   // The store
+  metrics::Counter& range_total = registry.counter("etcd_mvcc_range_total", "Ranges seen by this member.");
   metrics::Counter& put_total = registry.counter("etcd_mvcc_put_total", "Puts seen by this member.");
   metrics::Counter& delete_total = registry.counter("etcd_mvcc_delete_total", "Deletes seen by this member.");
   metrics::Counter& txn_total = registry.counter("etcd_mvcc_txn_total", "Transactions seen by this member.");

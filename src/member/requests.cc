@@ -1,5 +1,7 @@
 #include "member/requests.h"
 
+#include <algorithm>
+
 #include "base/wire.h"
 #include "proto/rpc.pb.h"
 
@@ -71,6 +73,15 @@ Plain plain(RequestKind kind, std::string_view body) {
 }
 
 }  // namespace
+
+size_t request_name_index(std::string_view bytes) {
+  wire::Reader in(bytes);
+  while (in.next()) {
+    const auto at = std::ranges::lower_bound(kRequestNames, in.field(), {}, &RequestName::field);
+    if (at->field == in.field()) return static_cast<size_t>(at - kRequestNames.begin());
+  }
+  return kRequestNames.size() - 1;
+}
 
 Result<RaftRequest> split_request(std::string_view bytes) {
   RaftRequest request;

@@ -4,6 +4,7 @@
 // hand; all others go through the generated class.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -26,6 +27,47 @@ struct RaftRequest {
   RequestKind kind = RequestKind::kOther;
   std::string_view body;  // of the hand-made kinds
 };
+
+// Names of requests in etcd's metrics, ordered by field number. A request of another kind counts as the last.
+struct RequestName {
+  uint32_t field;
+  std::string_view name;
+};
+inline constexpr auto kRequestNames = std::to_array<RequestName>({
+    {3, "Range"},
+    {4, "Put"},
+    {5, "DeleteRange"},
+    {6, "Txn"},
+    {7, "Compaction"},
+    {8, "LeaseGrant"},
+    {9, "LeaseRevoke"},
+    {10, "Alarm"},
+    {11, "LeaseCheckpoint"},
+    {1000, "AuthEnable"},
+    {1011, "AuthDisable"},
+    {1012, "Authenticate"},
+    {1013, "AuthStatus"},
+    {1100, "AuthUserAdd"},
+    {1101, "AuthUserDelete"},
+    {1102, "AuthUserGet"},
+    {1103, "AuthUserChangePassword"},
+    {1104, "AuthUserGrantRole"},
+    {1105, "AuthUserRevokeRole"},
+    {1106, "AuthUserList"},
+    {1107, "AuthRoleList"},
+    {1200, "AuthRoleAdd"},
+    {1201, "AuthRoleDelete"},
+    {1202, "AuthRoleGet"},
+    {1203, "AuthRoleGrantPermission"},
+    {1204, "AuthRoleRevokePermission"},
+    {1300, "ClusterVersionSet"},
+    {1301, "ClusterMemberAttrSet"},
+    {1302, "DowngradeInfoSet"},
+    {9900, "DowngradeVersionTest"},
+    {UINT32_MAX, "unknown"},
+});
+// The place in kRequestNames of the request that an entry's bytes hold.
+[[nodiscard]] size_t request_name_index(std::string_view bytes);
 
 //   errors: kDataLoss when `bytes` is not a message
 [[nodiscard]] Result<RaftRequest> split_request(std::string_view bytes);

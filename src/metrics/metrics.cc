@@ -2,83 +2,73 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
-#include <sstream>
-
-#include <prometheus/collectable.h>
-#include <prometheus/metric_family.h>
-#include <prometheus/text_serializer.h>
+#include <optional>
 
 #include "base/check.h"
 #include "base/mutex.h"
+#include "metrics/text.h"
 
 namespace cairn::metrics {
 namespace {
-
-prometheus::ClientMetric with_labels(const Labels& labels) {
-  prometheus::ClientMetric metric;
-  for (const auto& [name, value] : labels) {
-    metric.label.emplace_back();
-    metric.label.back().name = name;
-    metric.label.back().value = value;
-  }
-  return metric;
-}
-
-void fill(prometheus::ClientMetric& metric, const Histogram& histogram) {
-  const Histogram::Snapshot snapshot = histogram.snapshot();
-  const std::vector<double>& bounds = histogram.upper_bounds();
-  uint64_t cumulative = 0;
-  for (size_t i = 0; i < snapshot.counts.size(); ++i) {
-    cumulative += snapshot.counts[i];
-    prometheus::ClientMetric::Bucket bucket;
-    bucket.cumulative_count = cumulative;
-    bucket.upper_bound = i < bounds.size() ? bounds[i] : std::numeric_limits<double>::infinity();
-    metric.histogram.bucket.push_back(bucket);
-  }
-  metric.histogram.sample_count = cumulative;
-  metric.histogram.sample_sum = snapshot.sum;
-}
 
 // Series of one kind by label set; node handles keep addresses for life.
 template <class Metric>
 using Series = std::map<Labels, std::unique_ptr<Metric>>;
 
+enum class Type : uint8_t { kCounter, kGauge, kHistogram };
+
+std::string_view name_of(Type type) {
+  switch (type) {
+    case Type::kCounter: return "counter";
+    case Type::kGauge: return "gauge";
+    case Type::kHistogram: return "histogram";
+  }
+  return "untyped";
+}
+
 struct Family {
   std::string help;
-  prometheus::MetricType type = prometheus::MetricType::Untyped;
+  Type type = Type::kCounter;
   Series<Counter> counters;
   Series<Gauge> gauges;
   Series<Histogram> histograms;
   std::vector<Collector> collectors;
 };
 
-prometheus::MetricFamily collect_family(const std::string& name, const Family& family) {
-  prometheus::MetricFamily out{name, family.help, family.type, {}};
-  for (const auto& [labels, counter] : family.counters) {
-    out.metric.push_back(with_labels(labels));
-    out.metric.back().counter.value = static_cast<double>(counter->value());
+void append_histogram(std::string& out, std::string_view name, const Labels& labels, const Histogram& histogram) {
+  const Histogram::Snapshot snapshot = histogram.snapshot();
+  const std::vector<double>& bounds = histogram.upper_bounds();
+  const std::string buckets = std::string(name) + "_bucket";
+  uint64_t cumulative = 0;
+  for (size_t i = 0; i < snapshot.counts.size(); ++i) {
+    cumulative += snapshot.counts[i];
+    const double bound = i < bounds.size() ? bounds[i] : std::numeric_limits<double>::infinity();
+    append_sample(out, buckets, labels, bound, static_cast<double>(cumulative));
   }
-  for (const auto& [labels, gauge] : family.gauges) {
-    out.metric.push_back(with_labels(labels));
-    out.metric.back().gauge.value = static_cast<double>(gauge->value());
-  }
-  for (const auto& [labels, histogram] : family.histograms) {
-    out.metric.push_back(with_labels(labels));
-    fill(out.metric.back(), *histogram);
-  }
+  append_sample(out, std::string(name) + "_sum", labels, std::nullopt, snapshot.sum);
+  append_sample(out, std::string(name) + "_count", labels, std::nullopt, static_cast<double>(cumulative));
+}
+
+// Nothing for a family without series.
+void append_family(std::string& out, const std::string& name, const Family& family) {
+  std::string samples;
+  const auto append = [&](const Labels& labels, double value) {
+    append_sample(samples, name, labels, std::nullopt, value);
+  };
+  for (const auto& [labels, counter] : family.counters) append(labels, static_cast<double>(counter->value()));
+  for (const auto& [labels, gauge] : family.gauges) append(labels, static_cast<double>(gauge->value()));
+  for (const auto& [labels, histogram] : family.histograms) append_histogram(samples, name, labels, *histogram);
   for (const Collector& collector : family.collectors) {
     for (Sample& sample : collector()) {
       std::ranges::sort(sample.labels);
-      out.metric.push_back(with_labels(sample.labels));
-      if (family.type == prometheus::MetricType::Counter) {
-        out.metric.back().counter.value = sample.value;
-      } else {
-        out.metric.back().gauge.value = sample.value;
-      }
+      append(sample.labels, sample.value);
     }
   }
-  return out;
+  if (samples.empty()) return;
+  append_head(out, name, family.help, name_of(family.type));
+  out += samples;
 }
 
 }  // namespace
@@ -106,12 +96,12 @@ Histogram::Snapshot Histogram::snapshot() const {
   return out;
 }
 
-struct Registry::Impl final : prometheus::Collectable {
+struct Registry::Impl {
   // Guards the maps. Values in them are atomics that recorders reach by reference, without it.
   mutable Mutex mutex;
   std::map<std::string, Family> families CAIRN_GUARDED_BY(mutex);
 
-  Family& family(std::string_view name, std::string_view help, prometheus::MetricType type) CAIRN_REQUIRES(mutex) {
+  Family& family(std::string_view name, std::string_view help, Type type) CAIRN_REQUIRES(mutex) {
     const auto [it, is_new] = families.try_emplace(std::string(name));
     if (is_new) {
       it->second.help = help;
@@ -119,16 +109,6 @@ struct Registry::Impl final : prometheus::Collectable {
     }
     CAIRN_ASSERT(it->second.type == type);
     return it->second;
-  }
-
-  std::vector<prometheus::MetricFamily> Collect() const override {
-    const MutexLock lock(mutex);
-    std::vector<prometheus::MetricFamily> out;
-    for (const auto& [name, each] : families) {
-      prometheus::MetricFamily collected = collect_family(name, each);
-      if (!collected.metric.empty()) out.push_back(std::move(collected));
-    }
-    return out;
   }
 };
 
@@ -138,7 +118,7 @@ Registry::~Registry() = default;
 Counter& Registry::counter(std::string_view name, std::string_view help, Labels labels) {
   const MutexLock lock(impl_->mutex);
   std::ranges::sort(labels);
-  auto& slot = impl_->family(name, help, prometheus::MetricType::Counter).counters[std::move(labels)];
+  auto& slot = impl_->family(name, help, Type::kCounter).counters[std::move(labels)];
   if (!slot) slot = std::make_unique<Counter>();
   return *slot;
 }
@@ -146,7 +126,7 @@ Counter& Registry::counter(std::string_view name, std::string_view help, Labels 
 Gauge& Registry::gauge(std::string_view name, std::string_view help, Labels labels) {
   const MutexLock lock(impl_->mutex);
   std::ranges::sort(labels);
-  auto& slot = impl_->family(name, help, prometheus::MetricType::Gauge).gauges[std::move(labels)];
+  auto& slot = impl_->family(name, help, Type::kGauge).gauges[std::move(labels)];
   if (!slot) slot = std::make_unique<Gauge>();
   return *slot;
 }
@@ -155,21 +135,22 @@ Histogram& Registry::histogram(std::string_view name, std::string_view help, Buc
                                Labels labels) {
   const MutexLock lock(impl_->mutex);
   std::ranges::sort(labels);
-  auto& slot = impl_->family(name, help, prometheus::MetricType::Histogram).histograms[std::move(labels)];
+  auto& slot = impl_->family(name, help, Type::kHistogram).histograms[std::move(labels)];
   if (!slot) slot = std::make_unique<Histogram>(buckets, unit);
   return *slot;
 }
 
 void Registry::collect(std::string_view name, std::string_view help, Kind kind, Collector collector) {
   const MutexLock lock(impl_->mutex);
-  const auto type = kind == Kind::kCounter ? prometheus::MetricType::Counter : prometheus::MetricType::Gauge;
+  const auto type = kind == Kind::kCounter ? Type::kCounter : Type::kGauge;
   impl_->family(name, help, type).collectors.push_back(std::move(collector));
 }
 
 std::string Registry::render() const {
-  std::ostringstream out;
-  prometheus::TextSerializer().Serialize(out, impl_->Collect());
-  return std::move(out).str();
+  const MutexLock lock(impl_->mutex);
+  std::string out;
+  for (const auto& [name, family] : impl_->families) append_family(out, name, family);
+  return out;
 }
 
 }  // namespace cairn::metrics

@@ -1,5 +1,6 @@
 #include "metrics/metrics.h"
 
+#include <limits>
 #include <numeric>
 #include <thread>
 
@@ -7,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "metrics/identity.h"
+#include "metrics/text.h"
 
 namespace cairn::metrics {
 namespace {
@@ -53,8 +55,22 @@ TEST(Registry, RendersTheTextFormat) {
             "# HELP b_total Bees.\n# TYPE b_total counter\nb_total 3\n"
             "# HELP c_now Sea.\n# TYPE c_now gauge\nc_now{x=\"y\"} 1.5\n"
             "# HELP h_seconds Haitch.\n# TYPE h_seconds histogram\n"
-            "h_seconds_count 2\nh_seconds_sum 0.0105\n"
-            "h_seconds_bucket{le=\"0.001\"} 0\nh_seconds_bucket{le=\"0.002\"} 1\nh_seconds_bucket{le=\"+Inf\"} 2\n");
+            "h_seconds_bucket{le=\"0.001\"} 0\nh_seconds_bucket{le=\"0.002\"} 1\nh_seconds_bucket{le=\"+Inf\"} 2\n"
+            "h_seconds_sum 0.0105\nh_seconds_count 2\n");
+}
+
+TEST(Text, NumbersAreAsGoWritesThem) {
+  EXPECT_EQ(number_text(0), "0");
+  EXPECT_EQ(number_text(-7), "-7");
+  EXPECT_EQ(number_text(999'999), "999999");
+  EXPECT_EQ(number_text(1'000'000), "1e+06");
+  EXPECT_EQ(number_text(1'048'576), "1.048576e+06");
+  EXPECT_EQ(number_text(2'147'483'648), "2.147483648e+09");
+  EXPECT_EQ(number_text(18'446'744'073'709'551'615.0), "1.8446744073709552e+19");
+  EXPECT_EQ(number_text(0.0001), "0.0001");
+  EXPECT_EQ(number_text(0.00001), "1e-05");
+  EXPECT_EQ(number_text(52.4288), "52.4288");
+  EXPECT_EQ(number_text(std::numeric_limits<double>::infinity()), "+Inf");
 }
 
 TEST(Registry, TheSameNameAndLabelsAreTheSameSeries) {

@@ -8,6 +8,8 @@ namespace {
 constexpr int64_t kDeadlineLater = INT64_MAX;  // set at the end of the turn
 constexpr uint64_t kUncountedBytesMax = 64 << 10;
 constexpr int64_t kExpireIntervalNs = 500'000'000;
+constexpr size_t kRangeRequest = 0;
+static_assert(member::kRequestNames[kRangeRequest].name == "Range");
 constexpr uint64_t kTicketMask = (uint64_t{1} << PendingAnswers::kTicketBits) - 1;
 
 }  // namespace
@@ -20,8 +22,9 @@ Context::Context(Shared& shared, net::EventLoop& loop)
 
 // --- the core
 
-member::Tag Context::expect(const net::Call& call, AskWait until, OnAnswer then) {
-  const uint64_t ticket = pending_.add(call.id(), std::move(then));
+member::Tag Context::expect(const net::Call& call, AskWait until, OnAnswer then, size_t kind) {
+  if (requests_began_ns_ == 0) requests_began_ns_ = clock().monotonic_ns();
+  const uint64_t ticket = pending_.add({call.id(), std::move(then), requests_began_ns_, kind});
   if (until == AskWait::kApplied) outstanding_.push_back({kDeadlineLater, ticket});
   return ticket | uint64_t{loop_.index()} << PendingAnswers::kTicketBits;
 }
@@ -31,7 +34,11 @@ void Context::propose(net::Call& call, member::RequestKind kind, std::string_vie
 }
 
 void Context::propose_other(net::Call& call, std::string entry_bytes, Ask ask) {
-  if (entry_bytes.size() > limits().request_bytes_max) return finish_with(call, errors::request_too_large());
+  const size_t kind = member::request_name_index(entry_bytes);
+  if (entry_bytes.size() > limits().request_bytes_max) {
+    request_times_.observe(kind, true, 0);  // as etcd, which counts this refusal as a success
+    return finish_with(call, errors::request_too_large());
+  }
   if (pending_.full()) return finish_with(call, errors::request_too_many_requests());
   if (ask.space > 0) {
     // While the alarm is in force such a write would be refused when it is applied: it need not go to the log, where
@@ -41,7 +48,7 @@ void Context::propose_other(net::Call& call, std::string entry_bytes, Ask ask) {
       return finish_with(call, errors::no_space());
     }
   }
-  const member::Tag tag = expect(call, ask.until, std::move(ask.then));
+  const member::Tag tag = expect(call, ask.until, std::move(ask.then), kind);
   proposals_.push_back(
       std::make_shared<const raft::Payload>(raft::Payload{.bytes = std::move(entry_bytes), .tag = tag}));
 }
@@ -63,13 +70,15 @@ void Context::wait(net::Call& call, member::Control kind, Continuation then) {
     const Error error{answer.code, std::string(answer.text)};
     then(later, &error);
   };
-  controls_.push_back({kind, expect(call, AskWait::kApplied, std::move(go_on))});
+  controls_.push_back({kind, expect(call, AskWait::kApplied, std::move(go_on), PendingAnswers::kNoRequest)});
 }
 
 void Context::deliver(const member::AnswerBatch& batch) {
+  const int64_t now_ns = clock().monotonic_ns();
   for (const member::Answer& one : batch.answers) {
     const auto waits = pending_.take(one.tag & kTicketMask);
     net::Call* const call = waits ? loop_.find(waits->call) : nullptr;
+    if (waits) note_request(*waits, call != nullptr && one.code != Code::kUnavailable, now_ns);
     if (call == nullptr) continue;
     const CoreAnswer answer{one.code, batch.text(one)};
     if (waits->then) {
@@ -92,7 +101,9 @@ void Context::flush() {
   if (const uint64_t count = std::exchange(ranges_, 0); count > 0) {
     const auto took_ns = static_cast<uint64_t>(clock().monotonic_ns() - ranges_began_ns_);
     metrics().range.observe(took_ns / count, count);
+    request_times_.observe(kRangeRequest, true, took_ns / count, count);
   }
+  ranges_began_ns_ = requests_began_ns_ = 0;
   drop_unwanted();
   if (!outstanding_.empty() && timer_ == nullptr) timer_ = loop_.after(kExpireIntervalNs, [this] { expire(); });
   if (!proposals_.empty()) node().propose(std::exchange(proposals_, {}));
@@ -108,13 +119,34 @@ void Context::set_deadlines() {
   }
 }
 
+void Context::note_request(const PendingAnswers::Pending& one, bool success, int64_t now_ns) {
+  if (one.kind == PendingAnswers::kNoRequest) return;
+  request_times_.observe(one.kind, success, static_cast<uint64_t>(now_ns - one.began_ns));
+}
+
+void Context::end_range(int64_t began_ns, bool success) {
+  if (success && began_ns == 0) {
+    ++ranges_;
+    return;
+  }
+  const auto took_ns = static_cast<uint64_t>(clock().monotonic_ns() - (began_ns != 0 ? began_ns : ranges_began_ns_));
+  (success ? metrics().range : metrics().range_failed).observe(took_ns);
+  request_times_.observe(kRangeRequest, success, took_ns);
+}
+
+void Context::end_read_txn(int64_t began_ns, bool success, uint64_t ranges) {
+  metrics().range_total.add(ranges);
+  if (ranges > 1) metrics().txn_total.add();
+  request_times_.observe(RequestTimes::kReadonlyTxn, success, static_cast<uint64_t>(clock().monotonic_ns() - began_ns));
+}
+
 // Those at the front that are answered, or whose calls have ended.
 void Context::drop_unwanted() {
   while (!outstanding_.empty()) {
     const uint64_t ticket = outstanding_.front().ticket;
     const PendingAnswers::Pending* const waits = pending_.find(ticket);
     if (waits != nullptr && loop_.find(waits->call) != nullptr) return;
-    if (waits != nullptr) (void)pending_.take(ticket);
+    if (const auto unwanted = pending_.take(ticket)) note_request(*unwanted, false, clock().monotonic_ns());
     outstanding_.pop_front();
   }
 }
@@ -126,6 +158,7 @@ void Context::expire() {
     const auto waits = pending_.take(outstanding_.front().ticket);
     outstanding_.pop_front();
     net::Call* const call = waits ? loop_.find(waits->call) : nullptr;
+    if (waits) note_request(*waits, false, now_ns);
     if (call == nullptr) continue;
     const Error error = errors::timeout();
     waits->then ? waits->then(*call, {error.code, error.message}) : finish_with(*call, error);

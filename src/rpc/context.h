@@ -99,14 +99,14 @@ class Context {
   void count_call(const net::Call& call, bool streams) {
     client_requests_.count(call.metadata("client-api-version").value_or("unknown"), streams);
   }
-  // A range begins in this turn of the loop; or it failed.
-  void count_range() {
+  // A range begins to read. Ranges that are answered in the same turn of the loop share the clock's reading.
+  void begin_range() {
     metrics().range_total.add();
-    if (ranges_++ == 0) ranges_began_ns_ = clock().monotonic_ns();
+    if (ranges_began_ns_ == 0) ranges_began_ns_ = clock().monotonic_ns();
   }
-  void count_failed_range() {
-    metrics().range_failed.observe(static_cast<uint64_t>(clock().monotonic_ns() - ranges_began_ns_));
-  }
+  // It has read, or failed. `began_ns`: when it began, if that was in an earlier turn; else 0.
+  void end_range(int64_t began_ns, bool success);
+  void end_read_txn(int64_t began_ns, bool success, uint64_t ranges);
 
   // --- the core
 
@@ -148,7 +148,9 @@ class Context {
   void deliver(const member::AnswerBatch& batch);
 
  private:
-  [[nodiscard]] member::Tag expect(const net::Call& call, AskWait until, OnAnswer then);
+  [[nodiscard]] member::Tag expect(const net::Call& call, AskWait until, OnAnswer then, size_t kind);
+  // A request to the core is over.
+  void note_request(const PendingAnswers::Pending& one, bool success, int64_t now_ns);
   void wait(net::Call& call, member::Control kind, Continuation then);
   void set_deadlines();
   void drop_unwanted();
@@ -159,8 +161,10 @@ class Context {
   Shared& shared_;
   net::EventLoop& loop_;
   ClientRequests client_requests_{shared_.metrics};
-  uint64_t ranges_ = 0;  // of this turn
-  int64_t ranges_began_ns_ = 0;
+  RequestTimes request_times_{shared_.metrics};
+  uint64_t ranges_ = 0;          // of this turn
+  int64_t ranges_began_ns_ = 0;  // 0: none in this turn
+  int64_t requests_began_ns_ = 0;  // the same of requests to the core
   Residency::Faults faults_;
   bool touches_file_ = false;  // in this turn
   std::unique_ptr<member::PublishedDomain::Reader> reader_;
@@ -182,6 +186,8 @@ class Context {
 
 // A unary call that has been refused or has failed.
 inline void finish_with(net::Call& call, const Error& error) { call.finish(error.code, error.message); }
+// A call whose request cannot be read.
+inline void reject_with(net::Call& call, const Error& error) { call.reject(error.code, error.message); }
 
 template <class Work, class Then>
 void Context::offload(net::Call& call, Workers::Lane lane, Work work, Then then, Turn turn) {

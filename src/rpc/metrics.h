@@ -1,11 +1,13 @@
 // rpc/metrics.h: what the services count. Names are etcd's.
 #pragma once
 
+#include <array>
 #include <set>
 #include <string>
 #include <string_view>
 
 #include "base/mutex.h"
+#include "member/requests.h"
 #include "metrics/metrics.h"
 
 namespace cairn::rpc {
@@ -16,6 +18,7 @@ struct Metrics {
 
   metrics::Registry& registry;
   metrics::Counter& range_total = registry.counter("etcd_mvcc_range_total", "Ranges seen by this member.");
+  metrics::Counter& txn_total = registry.counter("etcd_mvcc_txn_total", "Transactions seen by this member.");
   // Ranges of one turn of a loop are timed together: each counts with their mean.
   metrics::Histogram& range =
       registry.histogram("etcd_server_range_duration_seconds", "Duration of ranges in the store.",
@@ -55,6 +58,13 @@ struct Metrics {
       registry.histogram("etcd_debugging_server_watch_send_loop_progress_duration_seconds",
                          "Duration of sending a stream's progress notifications.", metrics::kDiskBuckets);
 
+  // The series of etcd_server_request_duration_seconds; keep the reference.
+  metrics::Histogram& request(std::string_view type, bool success) {
+    return registry.histogram("etcd_server_request_duration_seconds", "Duration of a request, by its kind.",
+                              metrics::kDiskBuckets, metrics::kSeconds,
+                              {{"type", std::string(type)}, {"success", success ? "true" : "false"}});
+  }
+
   // etcd_server_client_requests_total of clients that name this version; keep the reference. Clients choose the name:
   // beyond a hundred of them all are "other".
   metrics::Counter& client_requests(std::string_view version, bool streams) {
@@ -75,6 +85,26 @@ struct Metrics {
  private:
   Mutex mutex_;
   std::set<std::string> versions_ CAIRN_GUARDED_BY(mutex_);
+};
+
+// Durations of requests by kind, on one thread. A series appears with its first request, as in etcd.
+class RequestTimes {
+ public:
+  // A kind is a place in member::kRequestNames, or this.
+  static constexpr size_t kReadonlyTxn = member::kRequestNames.size();
+
+  explicit RequestTimes(Metrics& metrics) : metrics_(metrics) {}
+  void observe(size_t kind, bool success, uint64_t took_ns, uint64_t times = 1) {
+    metrics::Histogram*& at = series_[kind * 2 + (success ? 1 : 0)];
+    if (at == nullptr) {
+      at = &metrics_.request(kind == kReadonlyTxn ? "ReadonlyTxn" : member::kRequestNames[kind].name, success);
+    }
+    at->observe(took_ns, times);
+  }
+
+ private:
+  Metrics& metrics_;
+  std::array<metrics::Histogram*, 2 * (kReadonlyTxn + 1)> series_{};
 };
 
 // Counts calls by the client's version, on one thread: most calls are of the version of the one before.

@@ -4,7 +4,7 @@
 
 namespace cairn::rpc {
 
-uint64_t PendingAnswers::add(net::CallId call, OnAnswer then) {
+uint64_t PendingAnswers::add(Pending pending) {
   uint32_t at = 0;
   if (free_.empty()) {
     CAIRN_ASSERT(!full());
@@ -16,7 +16,7 @@ uint64_t PendingAnswers::add(net::CallId call, OnAnswer then) {
   }
   Slot& slot = slots_[at];
   slot.generation = (slot.generation + 1) & kGenerationMask;
-  slot.pending = {call, std::move(then)};
+  slot.pending = std::move(pending);
   return slot.generation << kSlotBits | at;
 }
 

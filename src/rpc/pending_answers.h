@@ -31,14 +31,18 @@ class PendingAnswers {
   static constexpr uint32_t kTicketBits = 56;
   static constexpr size_t kPendingMax = size_t{1} << kSlotBits;
 
+  static constexpr size_t kNoRequest = SIZE_MAX;  // a question that is no log entry
+
   struct Pending {
     net::CallId call;
-    OnAnswer then;  // empty: the answer ends the call
+    OnAnswer then;             // empty: the answer ends the call
+    int64_t began_ns = 0;      // when it was asked
+    size_t kind = kNoRequest;  // in member::kRequestNames
   };
 
   [[nodiscard]] bool full() const { return free_.empty() && slots_.size() == kPendingMax; }
   // The ticket, above 0 and below 2^kTicketBits. needs: !full()
-  uint64_t add(net::CallId call, OnAnswer then);
+  uint64_t add(Pending pending);
   // Who waits; null: nobody any more.
   [[nodiscard]] const Pending* find(uint64_t ticket) const;
   // Ends the ticket and returns who waited for it; nullopt: nobody did.

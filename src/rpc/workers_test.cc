@@ -53,8 +53,8 @@ TEST_F(TaskQueueTest, AConnectionMayHaveAQuarter) {
 TEST(PendingAnswers, EachAnswerGoesToWhoAskedOnce) {
   PendingAnswers pending;
   const net::CallId call{7};
-  const uint64_t first = pending.add(call, {});
-  const uint64_t second = pending.add(call, [](net::Call&, const CoreAnswer&) {});
+  const uint64_t first = pending.add({.call = call, .then = {}});
+  const uint64_t second = pending.add({.call = call, .then = [](net::Call&, const CoreAnswer&) {}});
   EXPECT_NE(first, second);
   EXPECT_NE(first, 0U);
   EXPECT_LT(second, uint64_t{1} << PendingAnswers::kTicketBits);
@@ -65,7 +65,7 @@ TEST(PendingAnswers, EachAnswerGoesToWhoAskedOnce) {
   EXPECT_TRUE(taken->then);
   EXPECT_EQ(taken->call, call);
   EXPECT_FALSE(pending.take(second)) << "once";
-  const uint64_t third = pending.add(call, {});
+  const uint64_t third = pending.add({.call = call, .then = {}});
   EXPECT_NE(third, second) << "the place is used again, the ticket is not";
   EXPECT_EQ(pending.find(second), nullptr);
   EXPECT_NE(pending.find(third), nullptr);

@@ -108,7 +108,11 @@ Status ApplyCore::apply_entry(const raft::Entry& entry) {
 
 Status ApplyCore::apply_request(std::string_view bytes, Tag tag) {
   CAIRN_TRY(const RaftRequest request, split_request(bytes));
-  return request.kind == RequestKind::kOther ? apply_other(bytes, tag) : keys_.apply(request, tag);
+  bench_.is_refused = false;
+  const Status applied = request.kind == RequestKind::kOther ? apply_other(bytes, tag) : keys_.apply(request, tag);
+  ApplyCounters::Requests& counted = bench_.counters.requests[request_name_index(bytes)];
+  ++(bench_.is_refused ? counted.refused : counted.done);
+  return applied;
 }
 
 Status ApplyCore::apply_other(std::string_view bytes, Tag tag) {

@@ -4,6 +4,7 @@
 // Threads: the apply thread's.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "member/apply/applied_state.h"
+#include "member/requests.h"
 #include "member/stages.h"
 #include "mvcc/kv/store.h"
 #include "mvcc/kv/txn.h"
@@ -25,11 +27,12 @@ struct ApplyOutput {
 
 // What was applied since the start, for metrics.
 struct ApplyCounters {
-  uint64_t puts = 0;
-  uint64_t deletes = 0;  // keys
-  uint64_t txns = 0;
-  uint64_t put_bytes = 0;
   uint64_t compacted_records = 0;
+  struct Requests {
+    uint64_t done = 0;
+    uint64_t refused = 0;
+  };
+  std::array<Requests, kRequestNames.size()> requests{};
 };
 
 struct Workbench {
@@ -53,7 +56,10 @@ struct Workbench {
   void answer(Tag tag, Code code, std::string_view text) {
     if (tag != 0) answers.add(tag, code, text);
   }
-  void answer_error(Tag tag, const Error& error) { answer(tag, error.code, error.message); }
+  void answer_error(Tag tag, const Error& error) {
+    is_refused = true;
+    answer(tag, error.code, error.message);
+  }
   // A response that begins with the header of now; `append(out)` writes the rest of the message.
   template <class Append>
   void reply(Tag tag, const Append& append) {
@@ -77,6 +83,7 @@ struct Workbench {
   Term applied_term;
   storage::Space space;  // of the file, after the last commit
   ApplyCounters counters;
+  bool is_refused = false;  // the request that is applied
   ApplyOutput output;
   bool has_output = false;
 };

@@ -68,9 +68,10 @@ std::string range_suffix(const RangeReader& range) {
 }
 
 Result<std::unique_ptr<RangeAnswer>> open_read_txn(const StoreView& view, const TxnRequest& request,
-                                                   HeaderValues header, int64_t& lowest_revision,
-                                                   const Wanted& wanted) {
-  CAIRN_TRY(const bool succeeded, Comparer(view, wanted).all_hold(request.compare));
+                                                   HeaderValues header, ReadTxnNotes& notes, const Wanted& wanted) {
+  Comparer comparer(view, wanted);
+  CAIRN_TRY(const bool succeeded, comparer.all_hold(request.compare));
+  notes.ranges = comparer.compared();
   const std::vector<RequestOp>& ops = succeeded ? request.success : request.failure;
   for (const RequestOp& op : ops) CAIRN_CHECK(check_range_revision(std::get<RangeRequest>(op).revision, view, true));
 
@@ -79,13 +80,14 @@ Result<std::unique_ptr<RangeAnswer>> open_read_txn(const StoreView& view, const 
   append_header(begin, header);
   wire::append_varint_if(begin, 2, succeeded ? 1 : 0);
   auto answer = std::make_unique<RangeAnswer>(std::move(begin));
-  lowest_revision = view.revision;
+  notes.lowest_revision = view.revision;
+  notes.ranges += ops.size();
   std::string range_header;
   append_header(range_header, {.revision = view.revision});
   for (const RequestOp& op : ops) {
     const auto& range = std::get<RangeRequest>(op);
     const int64_t revision = range.revision > 0 ? range.revision : view.revision;
-    lowest_revision = std::min(lowest_revision, revision);
+    notes.lowest_revision = std::min(notes.lowest_revision, revision);
     CAIRN_TRY(auto reader, RangeReader::open(view, range, revision, wanted));
     std::string suffix = range_suffix(*reader);
     const uint64_t response_bytes = range_header.size() + reader->kvs_bytes() + suffix.size();

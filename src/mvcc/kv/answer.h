@@ -52,11 +52,15 @@ class RangeAnswer {
 // What stands behind the kvs of a RangeResponse: more and count.
 [[nodiscard]] std::string range_suffix(const RangeReader& range);
 
-// The TxnResponse of a transaction that only reads (is_read_only). `lowest_revision` is set to the lowest at which one
-// of its ranges reads.
+struct ReadTxnNotes {
+  int64_t lowest_revision = 0;  // at which one of its ranges reads
+  uint64_t ranges = 0;          // with its compares, as etcd counts them; also of one that fails
+};
+
+// The TxnResponse of a transaction that only reads (is_read_only).
 //   errors: future_rev, compacted, kDataLoss; kCancelled when it is not wanted any more
 [[nodiscard]] Result<std::unique_ptr<RangeAnswer>> open_read_txn(const StoreView& view, const TxnRequest& request,
-                                                                 HeaderValues header, int64_t& lowest_revision,
+                                                                 HeaderValues header, ReadTxnNotes& notes,
                                                                  const Wanted& wanted = {});
 
 }  // namespace cairn::mvcc

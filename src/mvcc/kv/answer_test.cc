@@ -67,10 +67,11 @@ TEST_F(AnswerTest, InPiecesItIsTheSameAsWhole) {
   Random random(3);
   int pauses = 0;
   for (int round = 0; round < 20; ++round) {
-    int64_t lowest = 0;
-    const auto answer = open_read_txn(store_.view(), txn.request, {}, lowest);
+    ReadTxnNotes notes;
+    const auto answer = open_read_txn(store_.view(), txn.request, {}, notes);
     ASSERT_TRUE(answer);
-    EXPECT_EQ(lowest, old_revision_);
+    EXPECT_EQ(notes.lowest_revision, old_revision_);
+    EXPECT_EQ(notes.ranges, 7u);
     EXPECT_EQ((*answer)->size(), whole.size());
     ASSERT_EQ(in_pieces(**answer, random, pauses), whole);
   }

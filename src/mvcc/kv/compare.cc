@@ -65,6 +65,12 @@ const Comparer::Known* Comparer::known(const Compare& compare) const {
 }
 
 Result<bool> Comparer::all_hold(const std::vector<Compare>& compares) {
+  CAIRN_TRY(const Compare* const failing, first_failing(compares));
+  compared_ += failing == nullptr ? compares.size() : static_cast<size_t>(failing - compares.data()) + 1;
+  return failing == nullptr;
+}
+
+Result<const Compare*> Comparer::first_failing(const std::vector<Compare>& compares) {
   std::vector<const Compare*> of_intervals;
   for (const Compare& compare : compares) {
     if (!interval_of(compare).single) {
@@ -75,16 +81,17 @@ Result<bool> Comparer::all_hold(const std::vector<Compare>& compares) {
     const auto key = view_.root.find(compare.key);
     Found found{key ? &*key : nullptr};
     CAIRN_TRY(const bool one, holds_for(compare, found, view_.records));
-    if (!one) return false;
+    if (!one) return &compare;
   }
-  return of_intervals.empty() ? Result<bool>(true) : all_hold_in_one_walk(std::move(of_intervals));
+  if (of_intervals.empty()) return nullptr;
+  return first_failing_in_one_walk(std::move(of_intervals));
 }
 
-Result<bool> Comparer::all_hold_in_one_walk(std::vector<const Compare*> compares) {
+Result<const Compare*> Comparer::first_failing_in_one_walk(std::vector<const Compare*> compares) {
   std::vector<const Compare*> open;  // different ones that are not known yet
   for (const Compare* const compare : compares) {
     if (const Known* const before = known(*compare)) {
-      if (!before->holds) return false;
+      if (!before->holds) return compare;
       continue;
     }
     const bool is_new = std::none_of(open.begin(), open.end(), [&](const Compare* one) { return *one == *compare; });
@@ -100,13 +107,13 @@ Result<bool> Comparer::all_hold_in_one_walk(std::vector<const Compare*> compares
       reach.to_end = reach.to_end || next.to_end;
       reach.high = std::max(reach.high, next.high);
     }
-    CAIRN_TRY(const bool all, walk(open.data() + begin, open.data() + end));
-    if (!all) return false;
+    CAIRN_TRY(const Compare* const failing, walk(open.data() + begin, open.data() + end));
+    if (failing != nullptr) return failing;
   }
-  return true;
+  return nullptr;
 }
 
-Result<bool> Comparer::walk(const Compare* const* begin, const Compare* const* end) {
+Result<const Compare*> Comparer::walk(const Compare* const* begin, const Compare* const* end) {
   struct Scan {
     const Compare* compare;
     KeyInterval interval;
@@ -133,10 +140,10 @@ Result<bool> Comparer::walk(const Compare* const* begin, const Compare* const* e
       CAIRN_TRY(const bool one, holds_for(*scan.compare, found, view_.records));
       if (one) continue;
       known_.push_back({scan.compare, false});
-      return false;
+      return scan.compare;
     }
   }
-  bool all = true;
+  const Compare* failing = nullptr;
   for (const Scan& scan : scans) {
     bool holds = true;
     if (!scan.any) {
@@ -144,9 +151,9 @@ Result<bool> Comparer::walk(const Compare* const* begin, const Compare* const* e
       CAIRN_TRY(holds, holds_for(*scan.compare, nothing, view_.records));
     }
     known_.push_back({scan.compare, holds});
-    all = all && holds;
+    if (!holds && failing == nullptr) failing = scan.compare;
   }
-  return all;
+  return failing;
 }
 
 }  // namespace cairn::mvcc

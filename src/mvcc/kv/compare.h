@@ -27,6 +27,8 @@ class Comparer {
   [[nodiscard]] Result<bool> all_hold(const std::vector<Compare>& compares);
   // Keys looked at so far.
   [[nodiscard]] uint64_t visits() const { return visits_; }
+  // Compares that etcd would have looked at so far: up to the first that does not hold.
+  [[nodiscard]] uint64_t compared() const { return compared_; }
 
  private:
   struct Known {
@@ -35,14 +37,16 @@ class Comparer {
   };
 
   [[nodiscard]] const Known* known(const Compare& compare) const;
-  Result<bool> all_hold_in_one_walk(std::vector<const Compare*> compares);
+  [[nodiscard]] Result<const Compare*> first_failing(const std::vector<Compare>& compares);
+  Result<const Compare*> first_failing_in_one_walk(std::vector<const Compare*> compares);
   // Of compares whose intervals overlap, in the order of their lower ends.
-  Result<bool> walk(const Compare* const* begin, const Compare* const* end);
+  Result<const Compare*> walk(const Compare* const* begin, const Compare* const* end);
 
   const StoreView& view_;
   const Wanted wanted_;
   std::vector<Known> known_;  // compares of intervals
   uint64_t visits_ = 0;
+  uint64_t compared_ = 0;
 };
 
 }  // namespace cairn::mvcc

@@ -34,6 +34,7 @@ StoreView Store::working() const {
 
 void Store::begin() {
   changes_.clear();
+  written_ = {};
   writing_ = true;
 }
 
@@ -53,6 +54,7 @@ void Store::append_put(const KeyValue& kv, Revision revision, int64_t old_lease)
 Result<PutOutcome> Store::put(const PutRequest& request) {
   const KeyState before = index_->locate(request.key);
   PutOutcome outcome;
+  if (request.prev_kv || request.ignore_value || request.ignore_lease) ++written_.ranges;
   KeyValue kv{.key = request.key, .value = request.value, .lease = request.lease};
   if (request.ignore_value || request.ignore_lease) {
     if (!before.live) return std::unexpected(errors::key_not_found());
@@ -71,12 +73,16 @@ Result<PutOutcome> Store::put(const PutRequest& request) {
   kv.mod_revision = revision.main;
   kv.version = before.next_version();
   append_put(kv, revision, before.lease);
+  ++written_.puts;
+  written_.put_bytes += kv.key.size() + kv.value.size();
   if (!request.prev_kv) outcome.previous = {};
   return outcome;
 }
 
 Result<int64_t> Store::remove(const KeyInterval& interval, std::vector<std::string>* previous) {
   doomed_.clear();
+  ++written_.deletes;
+  written_.ranges += previous != nullptr ? 1 : 0;
   const StoreView before = working();
   const auto take = [&](std::string_view key, Revision mod) -> Status {
     doomed_.emplace_back(key);
@@ -108,6 +114,11 @@ void Store::end() {
   if (!changes_.empty()) ++revision_;
   changes_count_ += changes_.size();
   writing_ = false;
+  counts_.ranges += written_.ranges;
+  counts_.puts += written_.puts;
+  counts_.deletes += written_.deletes;
+  counts_.put_bytes += written_.put_bytes;
+  counts_.txns += written_.ranges + written_.puts + written_.deletes > 1 ? 1 : 0;
 }
 
 Status Store::check_compaction(int64_t revision) const {

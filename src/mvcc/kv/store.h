@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "mvcc/index/index.h"
+#include "mvcc/kv/op_counts.h"
 #include "mvcc/kv/requests.h"
 #include "mvcc/kv/view.h"
 #include "storage/engine.h"
@@ -66,6 +67,12 @@ class Store {
   [[nodiscard]] const std::vector<StoreChange>& changes() const { return changes_; }
   void end();
 
+  // What was done since the start. Reads that are not part of put() or remove() are told by their callers: those
+  // before a transaction's operations with counts().add_reads(), those among them with count_range().
+  [[nodiscard]] OpCounts& counts() { return counts_; }
+  [[nodiscard]] const OpCounts& counts() const { return counts_; }
+  void count_range() { ++written_.ranges; }
+
   // --- compaction
   //   errors: compacted, future_rev
   [[nodiscard]] Status check_compaction(int64_t revision) const;
@@ -111,6 +118,8 @@ class Store {
   bool writing_ = false;  // between begin() and end()
   std::vector<StoreChange> changes_;
   uint64_t changes_count_ = 0;       // of all transactions
+  OpCounts counts_;                  // of all transactions that have ended
+  OpCounts written_;                 // of the one between begin() and end()
   std::vector<std::string> doomed_;  // keys of the running remove()
 };
 

@@ -41,8 +41,8 @@ struct DecodedTxn {
 
 // A transaction that only reads, built whole.
 inline Status run_read_txn(const StoreView& view, const TxnRequest& request, std::string& out) {
-  int64_t lowest = 0;
-  CAIRN_TRY(const auto answer, open_read_txn(view, request, {}, lowest));
+  ReadTxnNotes notes;
+  CAIRN_TRY(const auto answer, open_read_txn(view, request, {}, notes));
   return answer->build(view.records, out);
 }
 

@@ -29,10 +29,11 @@ Status choose_path(Comparer& comparer, const TxnRequest& request, std::vector<bo
   return {};
 }
 
-Result<std::vector<bool>> choose_path(const StoreView& view, const TxnRequest& request) {
+Result<std::vector<bool>> choose_path(const StoreView& view, const TxnRequest& request, uint64_t& compared) {
   std::vector<bool> path;
   Comparer comparer(view);
   CAIRN_CHECK(choose_path(comparer, request, path));
+  compared = comparer.compared();
   // Who writes waits for it, and all others with him.
   if (comparer.visits() >= kManyCompared) {
     log::warn("a transaction compares very many keys; others wait meanwhile",
@@ -94,6 +95,7 @@ struct Run {
   const LeaseExists* lease_exists = nullptr;
   const std::vector<bool>* path = nullptr;
   bool answers = true;              // else nobody waits: only what changes the store is done
+  uint64_t checked = 0;             // previous values that validate() looked for
   size_t at = 0;                    // in path
   std::vector<KeyInterval> doomed;  // deleted by what validate() has passed, which is in the order of execution
 
@@ -110,6 +112,7 @@ Status Run::validate(const TxnRequest& request) {
       if (!revision) return std::unexpected(std::move(revision).error());
     } else if (const auto* const put = std::get_if<PutRequest>(&op)) {
       if (put->lease != 0 && !(*lease_exists)(put->lease)) return error(errors::lease_not_found());
+      if (put->prev_kv || put->ignore_value || put->ignore_lease) ++checked;
       if (!put->ignore_value && !put->ignore_lease) continue;
       // compat: of a key that the transaction itself deletes before, etcd takes the old state for granted and ends
       // for good, on every member.
@@ -129,6 +132,7 @@ Status Run::validate(const TxnRequest& request) {
 Status Run::execute_op(const RequestOp& op, std::string& out, Nesting& nesting) {
   if (const auto* const range = std::get_if<RangeRequest>(&op)) {
     if (!answers) return {};
+    store->count_range();
     const StoreView view = store->working();
     const int64_t revision = range->revision > 0 ? range->revision : view.revision;
     const size_t response = nesting.open(1);
@@ -276,9 +280,12 @@ AnswerCost answer_cost(const StoreView& view, const TxnRequest& request) {
 Status run_write_txn(Store& store, const TxnRequest& request, const LeaseExists& lease_exists, HeaderValues header,
                      std::string* out) {
   const StoreView begin = store.working();
-  CAIRN_TRY(const std::vector<bool> path, choose_path(begin, request));
+  uint64_t compared = 0;
+  CAIRN_TRY(const std::vector<bool> path, choose_path(begin, request, compared));
   Run run{.store = &store, .begin = &begin, .lease_exists = &lease_exists, .path = &path, .answers = out != nullptr};
-  if (!CAIRN_MUTANT("mvcc.revision_reused_after_failed_txn")) CAIRN_CHECK(run.validate(request));
+  const Status valid = CAIRN_MUTANT("mvcc.revision_reused_after_failed_txn") ? Status() : run.validate(request);
+  store.counts().add_reads(compared + run.checked);
+  CAIRN_CHECK(valid);
   run.at = 0;
   // The header stands first and has the revision, which only the end knows: the body is made beside it.
   std::string body;

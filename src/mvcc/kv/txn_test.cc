@@ -315,5 +315,40 @@ TEST_F(TxnTest, WithoutAnAnswerTheSameTransactionsFail) {
   }
 }
 
+// --- counts -----------------------------------------------------------------------------------------------------
+
+TEST_F(TxnTest, OperationsAreCountedByViewsAsInEtcd) {
+  const auto counted = [&](const std::string& text) {
+    const OpCounts before = store_.store().counts();
+    (void)store_.try_txn(text);
+    const OpCounts& now = store_.store().counts();
+    return std::vector<uint64_t>{now.ranges - before.ranges, now.puts - before.puts, now.deletes - before.deletes,
+                                 now.put_bytes - before.put_bytes, now.txns - before.txns};
+  };
+  using Counts = std::vector<uint64_t>;
+  EXPECT_EQ(counted(R"(success { request_put { key: "a" value: "bcd" } })"), (Counts{0, 1, 0, 4, 0}));
+  // A compare has the first view to itself; two of them are a transaction.
+  EXPECT_EQ(counted(R"(compare { key: "a" result: GREATER }
+                       success { request_put { key: "b" value: "1" } })"),
+            (Counts{1, 1, 0, 2, 0}));
+  EXPECT_EQ(counted(R"(compare { key: "a" result: GREATER } compare { key: "b" result: GREATER }
+                       success { request_range { key: "b" } } success { request_put { key: "b" value: "1" } })"),
+            (Counts{3, 1, 0, 2, 2}));
+  // Up to the first compare that does not hold.
+  EXPECT_EQ(counted(R"(compare { key: "a" } compare { key: "b" } compare { key: "c" }
+                       failure { request_put { key: "b" } })"),
+            (Counts{1, 1, 0, 1, 0}));
+  // Previous values are looked for by the check and by the operation.
+  EXPECT_EQ(counted(R"(success { request_put { key: "a" value: "2" prev_kv: true } })"), (Counts{2, 1, 0, 2, 1}));
+  // Operations, not keys.
+  EXPECT_EQ(counted(R"(success { request_delete_range { key: "a" range_end: "z" } })"), (Counts{0, 0, 1, 0, 0}));
+  EXPECT_EQ(counted(R"(success { request_delete_range { key: "a" } })"), (Counts{0, 0, 1, 0, 0}));
+  // One that fails has only looked.
+  EXPECT_EQ(counted(R"(compare { key: "a" }
+                       success { request_put { key: "a" } }
+                       success { request_put { key: "none" ignore_value: true } })"),
+            (Counts{2, 0, 0, 0, 1}));
+}
+
 }  // namespace
 }  // namespace cairn::mvcc

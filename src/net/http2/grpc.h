@@ -101,6 +101,9 @@ class Call {
   [[nodiscard]] virtual bool reserve(uint64_t bytes) = 0;
   // Ends the call after what was sent: trailers with grpc-status, and grpc-message (percent-encoded) when not OK.
   virtual void finish(Code code = Code::kOk, std::string_view message = {}) = 0;
+  // Ends a call whose first message cannot be read. A unary one is not counted: grpc-go reads the message before the
+  // interceptors that count. Within on_message().
+  virtual void reject(Code code, std::string_view message) = 0;
   // Ends the call now; what the transport has not taken yet is dropped, producers with it. The client gets the status
   // where no message was begun, else a reset of the stream, which it takes for the same code (RESOURCE_EXHAUSTED,
   // CANCELLED, UNAVAILABLE; INTERNAL for all others) with a text of its own library. on_end() comes at once: called

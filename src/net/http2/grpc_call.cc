@@ -40,7 +40,7 @@ void GrpcCall::clear() {
   head_.clear();
   answer_ = Answer::kNone;
   code_ = Code::kOk;
-  has_message_ = ended_ = writable_noted_ = false;
+  is_counted_ = is_unary_ = has_message_ = ended_ = writable_noted_ = false;
   sent_bytes_ = 0;
   withheld_bytes_ = 0;
   reserved_bytes_ = accounted_queued_ = accounted_held_ = 0;
@@ -68,7 +68,9 @@ void GrpcCall::begin(Http2Session& session, RequestHead& head, Router& router) {
   handler_ = router.route(head_.path(), *this);
   if (handler_ == nullptr) return refuse_unknown(router);
   counters_ = &session.counters_of(head_.path_buffer());
-  counters_->started.add();
+  is_unary_ = handler_->takes() == CallHandler::Takes::kOne;
+  is_counted_ = !is_unary_;
+  if (is_counted_) counters_->started.add();
   if (is_finished()) return count_handled(code_);
   if (head_.encoding() == RequestHead::Encoding::kOther) {
     return finish(Code::kUnimplemented, fmt::format("grpc: Decompressor is not installed for grpc-encoding {}",
@@ -150,8 +152,8 @@ void GrpcCall::on_bytes(std::string_view bytes) {
     const Deframer::Frame frame = deframer_.next(bytes);
     if (frame.outcome == Deframer::Outcome::kNeedMore) return;
     if (frame.outcome == Deframer::Outcome::kTooLarge) {
-      finish(Code::kResourceExhausted, fmt::format("grpc: received message larger than max ({} vs. {})", frame.length,
-                                                   session_->options().max_request_message_bytes));
+      fail_receive(Code::kResourceExhausted, fmt::format("grpc: received message larger than max ({} vs. {})",
+                                                         frame.length, session_->options().max_request_message_bytes));
       return;
     }
     on_frame(frame);
@@ -161,10 +163,10 @@ void GrpcCall::on_bytes(std::string_view bytes) {
 void GrpcCall::on_frame(const Deframer::Frame& frame) {
   if (frame.flag == 0) return on_message(frame.message);
   if (frame.flag > 1) {
-    return finish(Code::kInternal, fmt::format("grpc: received unexpected payload format {}", frame.flag));
+    return fail_receive(Code::kInternal, fmt::format("grpc: received unexpected payload format {}", frame.flag));
   }
   if (head_.encoding() == RequestHead::Encoding::kIdentity) {
-    return finish(Code::kInternal, "grpc: compressed flag set with identity or empty encoding");
+    return fail_receive(Code::kInternal, "grpc: compressed flag set with identity or empty encoding");
   }
   Loop& loop = session_->loop();
   const bool is_next = loop.inflating_calls() == 0;
@@ -190,21 +192,31 @@ std::unique_ptr<GrpcCall::Waiting> GrpcCall::inflate_on() {
   if (whole) {
     on_message(waited->message.content());
   } else if (whole.error().code == Code::kResourceExhausted) {
-    finish(Code::kResourceExhausted, fmt::format("grpc: received message after decompression larger than max {}",
-                                                 session_->options().max_request_message_bytes));
+    fail_receive(Code::kResourceExhausted, fmt::format("grpc: received message after decompression larger than max {}",
+                                                       session_->options().max_request_message_bytes));
   } else {
-    finish(Code::kInternal, "grpc: " + whole.error().message);
+    fail_receive(Code::kInternal, "grpc: " + whole.error().message);
   }
   return waited;
 }
 
 void GrpcCall::on_message(std::string_view message) {
-  if (counters_ != nullptr) {
-    counters_->messages_received.add();
-    counters_->bytes_received.add(message.size());
+  if (handler_ == nullptr) return;
+  const bool is_first = !std::exchange(has_message_, true);
+  if (!is_unary_) {
+    if (is_first || handler_->takes() == CallHandler::Takes::kMany) count_received(message.size());
+    return handler_->on_message(*this, message);
   }
-  has_message_ = true;
-  if (handler_ != nullptr) handler_->on_message(*this, message);
+  is_counted_ = true;
+  handler_->on_message(*this, message);
+  if (!is_counted_) return;
+  counters_->started.add();
+  count_received(message.size());
+}
+
+void GrpcCall::fail_receive(Code code, std::string_view message) {
+  count_failed_receive();
+  finish(code, message);
 }
 
 // In the next turn of the loop, after what else there is to do.
@@ -240,11 +252,13 @@ void GrpcCall::on_half_close() {
   if (ended_ || is_finished() || handler_ == nullptr) return;
   const bool needs_one = handler_->takes() != CallHandler::Takes::kMany;
   if (deframer_.pending_bytes() != 0 || (needs_one && !has_message_)) return refuse_incomplete();
+  if (!needs_one) count_failed_receive();
   handler_->on_half_close(*this);
 }
 
 // As grpc-go.
 void GrpcCall::refuse_incomplete() {
+  count_failed_receive();
   const bool has_prefix = deframer_.pending_bytes() >= kPrefixBytes;
   switch (handler_->takes()) {
     case CallHandler::Takes::kOne: return finish(Code::kUnknown, has_prefix ? "unexpected EOF" : "EOF");
@@ -258,14 +272,27 @@ void GrpcCall::refuse_incomplete() {
 
 // Ours.
 
+void GrpcCall::count_received(uint64_t bytes) {
+  counters_->messages_received.add();
+  counters_->bytes_received.add(bytes);
+}
+
+// As etcd's interceptor, which counts each attempt of a stream's handler to receive: also the one that finds the end.
+void GrpcCall::count_failed_receive() {
+  if (is_counted_ && !is_unary_) counters_->messages_received.add();
+}
+
+// As etcd's interceptor: each unary call that was carried out has sent one message, also one that failed.
 void GrpcCall::count_sent(uint64_t bytes) {
-  if (counters_ == nullptr) return;
-  counters_->messages_sent.add();
+  if (!is_counted_) return;
+  if (!is_unary_) counters_->messages_sent.add();
   counters_->bytes_sent.add(bytes);
 }
 
 void GrpcCall::count_handled(Code code) {
-  if (counters_ != nullptr) counters_->handled[static_cast<size_t>(code)].add();
+  if (!is_counted_) return;
+  if (is_unary_) counters_->messages_sent.add();
+  counters_->handled[static_cast<size_t>(code)].add();
 }
 
 // As grpc-go, whose limit etcd raises to the largest there is.
@@ -354,6 +381,11 @@ void GrpcCall::finish(Code code, std::string_view message) {
   }
   if (!message.empty()) status_message_ = session_->status_text(message);
   send_on(true);
+}
+
+void GrpcCall::reject(Code code, std::string_view message) {
+  if (is_unary_) is_counted_ = false;
+  finish(code, message);
 }
 
 void GrpcCall::abort(Code code, std::string_view message) {

@@ -62,6 +62,7 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   bool is_room_scarce() const override;
   bool reserve(uint64_t bytes) override;
   void finish(Code code, std::string_view message) override;
+  void reject(Code code, std::string_view message) override;
   void reply(std::string_view message) override;
   void abort(Code code, std::string_view message) override;
   uint64_t sent_bytes() const override { return sent_bytes_; }
@@ -91,6 +92,8 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   bool refuse_over_budget(uint64_t bytes);
   // What was reserved is free again; returns how much that was.
   uint64_t end_reservation();
+  // What the client sends is no message.
+  void fail_receive(Code code, std::string_view message);
   // The client has ended its side, and what the method takes has not come.
   void refuse_incomplete();
 
@@ -105,6 +108,8 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   void go_on();
   [[nodiscard]] size_t pending_bytes() const;
   void account_pending();
+  void count_received(uint64_t bytes);
+  void count_failed_receive();
   void count_sent(uint64_t bytes);
   void count_handled(Code code);
   // The queue has grown; `finished`: and it is whole.
@@ -128,6 +133,8 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   RequestHead head_;
   Answer answer_ = Answer::kNone;
   Code code_ = Code::kOk;
+  bool is_counted_ = false;  // a unary call only once its message is read
+  bool is_unary_ = false;
   bool has_message_ = false;  // one came
   bool ended_ = false;
   bool writable_noted_ = false;

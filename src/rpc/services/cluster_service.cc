@@ -15,7 +15,7 @@ class MemberListHandler final : public OneRequestHandler {
  private:
   void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::MemberListRequest request;
-    if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
+    if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
     if (!request.linearizable()) return run(call);
     context_.when_linearizable(call, [this](net::Call& later, const Error* error) {
       error != nullptr ? finish_with(later, *error) : run(later);

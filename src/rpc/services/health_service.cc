@@ -17,7 +17,7 @@ class HealthHandler final : public OneRequestHandler {
     const bool watches = method().kind == Method::Kind::kServerStream;
     grpc::health::v1::HealthCheckRequest request;
     if (const Status parsed = unmarshal(message, request, watches ? Answer::kStream : Answer::kOne); !parsed) {
-      return finish_with(call, parsed.error());
+      return reject_with(call, parsed.error());
     }
     grpc::health::v1::HealthCheckResponse response;
     if (request.service().empty()) {
@@ -38,7 +38,7 @@ class HealthListHandler final : public OneRequestHandler {
  private:
   void on_request(net::Call& call, std::string_view message) override {
     grpc::health::v1::HealthListRequest request;
-    if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
+    if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
     grpc::health::v1::HealthListResponse response;
     (*response.mutable_statuses())[""].set_status(grpc::health::v1::HealthCheckResponse::SERVING);
     call.reply(response.SerializeAsString());

@@ -33,16 +33,16 @@ class RangeHandler final : public OneRequestHandler {
   [[nodiscard]] bool streams() const { return method().kind == Method::Kind::kServerStream; }
 
   void on_request(net::Call& call, std::string_view message) override {
-    context_.count_range();
     const auto request = mvcc::decode_range(message);
-    if (!request) return finish_with(call, unmarshal_error(streams() ? Answer::kStream : Answer::kOne));
+    if (!request) return reject_with(call, unmarshal_error(streams() ? Answer::kStream : Answer::kOne));
     if (const auto checked = check(*request); !checked) return finish_with(call, checked.error());
     {
       const auto state = context_.enter();  // for what is read as well
       if (request->serializable || state->reads_alone) return run(call, *request, message);
     }
+    began_ns_ = context_.clock().monotonic_ns();
     context_.when_linearizable(call, [this, bytes = std::string(message)](net::Call& later, const Error* error) {
-      error != nullptr ? finish_with(later, *error) : run(later, *mvcc::decode_range(bytes), bytes);
+      error != nullptr ? fail_range(later, *error) : run(later, *mvcc::decode_range(bytes), bytes);
     });
   }
 
@@ -64,6 +64,7 @@ class RangeHandler final : public OneRequestHandler {
   }
 
   void run(net::Call& call, const mvcc::RangeRequest& request, std::string_view message) {
+    context_.begin_range();
     if (!streams() && is_single_key(request)) return run_single_key(call, request, message);
     const auto state = context_.enter();
     const uint64_t visits = mvcc::opening_visits(state->kv, request);
@@ -77,7 +78,7 @@ class RangeHandler final : public OneRequestHandler {
   }
 
   void fail_range(net::Call& call, const Error& error) {
-    context_.count_failed_range();
+    context_.end_range(began_ns_, false);
     finish_with(call, error);
   }
 
@@ -97,6 +98,7 @@ class RangeHandler final : public OneRequestHandler {
       return range ? send(call, state, *std::move(range)) : fail_range(call, range.error());
     }
     const mvcc::HeaderValues header = response_header(*state, context_.node(), state->kv.revision);
+    context_.end_range(began_ns_, true);
     answer_single_key(call, header, *record);
   }
 
@@ -122,6 +124,7 @@ class RangeHandler final : public OneRequestHandler {
 
   // The walk happens on a worker, and what is short is built there too.
   void open_elsewhere(net::Call& call, Workers::Lane lane, std::string_view message) {
+    if (began_ns_ == 0) began_ns_ = context_.clock().monotonic_ns();
     struct Opened {
       OpenRange range;  // when it streams
       MadeAnswer made;
@@ -140,11 +143,13 @@ class RangeHandler final : public OneRequestHandler {
         call, lane, [open](const Context::Slice& slice) { return std::optional<Result<Opened>>(open(slice)); },
         [this](net::Call& later, Result<Opened> opened) {
           if (!opened) return fail_range(later, opened.error());
+          context_.end_range(began_ns_, true);
           streams() ? stream(later, std::move(opened->range)) : send_answer(later, context_, std::move(opened->made));
         });
   }
 
   void send(net::Call& call, const member::PublishedDomain::Guard& state, OpenRange range) {
+    context_.end_range(began_ns_, true);
     if (streams()) return stream(call, std::move(range));
     auto made = make_answer(state, std::move(range), whole_bytes_max(call));
     made ? send_answer(call, context_, *std::move(made)) : finish_with(call, made.error());
@@ -158,6 +163,7 @@ class RangeHandler final : public OneRequestHandler {
     if (streamer_->pump(call, context_, [this](net::Call& later) { pump(later); })) streamer_.reset();
   }
 
+  int64_t began_ns_ = 0;  // when it began to wait; 0: it is answered in the turn it came in
   std::optional<RangeStreamer> streamer_;
 };
 
@@ -201,7 +207,7 @@ class PutHandler final : public OneRequestHandler {
  private:
   void on_request(net::Call& call, std::string_view message) override {
     const auto request = mvcc::decode_put(message);
-    if (!request) return finish_with(call, unmarshal_error());
+    if (!request) return reject_with(call, unmarshal_error());
     const auto state = context_.enter();  // once for all that looks at it below
     // As etcd: no room is said before what is wrong with the request.
     const uint64_t cost = member::put_cost(request->key.size(), request->value.size());
@@ -219,7 +225,7 @@ class DeleteRangeHandler final : public OneRequestHandler {
  private:
   void on_request(net::Call& call, std::string_view message) override {
     const auto request = mvcc::decode_delete_range(message);
-    if (!request) return finish_with(call, unmarshal_error());
+    if (!request) return reject_with(call, unmarshal_error());
     if (const auto checked = mvcc::check_delete_range(*request); !checked) return finish_with(call, checked.error());
     const auto state = context_.enter();
     const mvcc::KeyInterval interval = mvcc::KeyInterval::of(request->key, request->range_end);
@@ -238,7 +244,7 @@ class CompactHandler final : public OneRequestHandler {
  private:
   void on_request(net::Call& call, std::string_view message) override {
     const auto request = mvcc::decode_compaction(message);
-    if (!request) return finish_with(call, unmarshal_error());
+    if (!request) return reject_with(call, unmarshal_error());
     context_.propose(call, member::RequestKind::kCompaction, message,
                      {.until = request->physical ? AskWait::kLonger : AskWait::kApplied});
   }
@@ -253,7 +259,7 @@ class TxnHandler final : public OneRequestHandler {
     mvcc::TxnRequest& request = context_.scratch_txn();
     std::string anew;
     const auto body = mvcc::decode_txn(message, mvcc::TxnSource::kClient, request, anew);
-    if (!body) return finish_with(call, unmarshal_error());
+    if (!body) return reject_with(call, unmarshal_error());
     const auto state = context_.enter();  // once for all that looks at it below
     const uint64_t space = member::txn_cost(request);
     if (!within_quota(call, context_, space)) return;
@@ -261,6 +267,7 @@ class TxnHandler final : public OneRequestHandler {
       return finish_with(call, checked.error());
     }
     if (!mvcc::is_read_only(request)) return write(call, request, *body, space);
+    began_ns_ = context_.clock().monotonic_ns();
     if (mvcc::is_serializable(request) || state->reads_alone) return read(call, request, *body);
     context_.when_linearizable(call, [this, bytes = std::string(*body)](net::Call& later, const Error* error) {
       if (error != nullptr) return finish_with(later, *error);
@@ -285,12 +292,11 @@ class TxnHandler final : public OneRequestHandler {
     const mvcc::AnswerCost cost = mvcc::answer_cost(state->kv, request);
     const bool careful = context_.careful();
     if (!careful && cost.visits <= kInlineVisitsMax) {
-      auto made = open_read(state, context_.node(), request, whole_bytes_max(call), {});
-      return made ? send_answer(call, context_, *std::move(made)) : finish_with(call, made.error());
+      return answer(call, open_read(state, context_.node(), request, whole_bytes_max(call), {}));
     }
     if (!context_.admit(call, cost.sorting_bytes)) return;
     const auto open = [&node = context_.node(), whole_max = whole_bytes_max(call),
-                       bytes = std::string(body)](const Context::Slice& slice) -> Result<MadeAnswer> {
+                       bytes = std::string(body)](const Context::Slice& slice) {
       mvcc::TxnRequest again;
       decode_again(bytes, again);
       return open_read(slice.reader.enter(), node, again, whole_max,
@@ -298,18 +304,26 @@ class TxnHandler final : public OneRequestHandler {
     };
     context_.offload(
         call, lane_of(cost.visits, careful),
-        [open](const Context::Slice& slice) { return std::optional<Result<MadeAnswer>>(open(slice)); },
-        [this](net::Call& later, Result<MadeAnswer> made) {
-          made ? send_answer(later, context_, *std::move(made)) : finish_with(later, made.error());
-        });
+        [open](const Context::Slice& slice) { return std::optional<Opened>(open(slice)); },
+        [this](net::Call& later, Opened opened) { answer(later, std::move(opened)); });
   }
 
-  static Result<MadeAnswer> open_read(const member::PublishedDomain::Guard& state, const member::Node& node,
-                                      const mvcc::TxnRequest& request, uint64_t whole_max, const mvcc::Wanted& wanted) {
-    int64_t lowest_revision = 0;
-    CAIRN_TRY(auto answer,
-              mvcc::open_read_txn(state->kv, request, response_header(*state, node, 0), lowest_revision, wanted));
-    return make_answer(state, std::move(answer), lowest_revision, whole_max);
+  struct Opened {
+    Result<MadeAnswer> made;
+    uint64_t ranges = 0;
+  };
+
+  void answer(net::Call& call, Opened opened) {
+    context_.end_read_txn(began_ns_, opened.made.has_value(), opened.ranges);
+    opened.made ? send_answer(call, context_, *std::move(opened.made)) : finish_with(call, opened.made.error());
+  }
+
+  static Opened open_read(const member::PublishedDomain::Guard& state, const member::Node& node,
+                          const mvcc::TxnRequest& request, uint64_t whole_max, const mvcc::Wanted& wanted) {
+    mvcc::ReadTxnNotes notes;
+    auto opened = mvcc::open_read_txn(state->kv, request, response_header(*state, node, 0), notes, wanted);
+    if (!opened) return {std::unexpected(std::move(opened).error()), notes.ranges};
+    return {make_answer(state, *std::move(opened), notes.lowest_revision, whole_max), notes.ranges};
   }
 
   // What was decoded before, and is plain.
@@ -317,6 +331,8 @@ class TxnHandler final : public OneRequestHandler {
     std::string none;
     (void)mvcc::decode_txn(bytes, mvcc::TxnSource::kLog, out, none);
   }
+
+  int64_t began_ns_ = 0;
 };
 
 }  // namespace

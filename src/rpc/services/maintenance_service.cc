@@ -27,7 +27,7 @@ class StatusHandler final : public OneRequestHandler {
  private:
   void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::StatusRequest request;
-    if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
+    if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
     const auto state = context_.enter();
     etcdserverpb::StatusResponse response;
     response.set_version(std::string(cluster::kEtcdVersion));
@@ -57,7 +57,7 @@ class AlarmHandler final : public OneRequestHandler {
   void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::InternalRaftRequest request;
     if (const Status parsed = unmarshal(message, *request.mutable_alarm()); !parsed) {
-      return finish_with(call, parsed.error());
+      return reject_with(call, parsed.error());
     }
     request.DiscardUnknownFields();  // etcd up to 3.6 ends when the log holds a known one of another wire type
     request.mutable_header()->set_id(context_.node().next_request_id());

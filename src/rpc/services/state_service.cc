@@ -102,7 +102,7 @@ class HashKvHandler final : public JobHandler {
  private:
   void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::HashKVRequest request;
-    if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
+    if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
     start(call, std::make_shared<HashKvJob>(context_.node(), request.revision(), context_.metrics()));
   }
 };
@@ -162,7 +162,7 @@ class HashHandler final : public JobHandler {
  private:
   void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::HashRequest request;
-    if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
+    if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
     context_.when_committed(call, [this](net::Call& later, const Error* error) {
       if (error != nullptr) return finish_with(later, *error);
       start(later, std::make_shared<HashJob>(context_.node(), context_.metrics()));
@@ -253,7 +253,7 @@ class SnapshotHandler final : public OneRequestHandler {
   void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::SnapshotRequest request;
     if (const Status parsed = unmarshal(message, request, Answer::kStream); !parsed) {
-      return finish_with(call, parsed.error());
+      return reject_with(call, parsed.error());
     }
     context_.when_committed(call, [this](net::Call& later, const Error* error) {
       if (error != nullptr) return finish_with(later, *error);
