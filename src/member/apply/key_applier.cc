@@ -138,6 +138,7 @@ Status KeyApplier::compact(std::string_view bytes, Tag tag) {
     if (request->revision <= bench_.store.compact_revision()) bench_.is_refused = false;
     return {};
   }
+  bench_.store.counts().add_reads(1);  // etcd reads a key for the revision in its answer
   bench_.store.compact(request->revision);
   bench_.tables().put(storage::Table::kMeta, "scheduledCompactRev", storage::revision_key({request->revision, 0}));
   const Tag waiter = request->physical ? tag : 0;  // a physical one is answered when its pass has ended
