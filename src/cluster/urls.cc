@@ -79,6 +79,34 @@ Status check_port_text(std::string_view whole, std::string_view address) {
   return {};
 }
 
+int hex_digit(char c) {
+  if (is_digit(c)) return c - '0';
+  const char lower = static_cast<char>(c | 0x20);
+  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+// As Go's parser: what may be in a host name, and which bytes may be written with a percent sign (none of ASCII).
+Status check_host_text(std::string_view whole, std::string_view host) {
+  for (size_t i = 0; i < host.size(); ++i) {
+    const char c = host[i];
+    if (c == '%') {
+      const std::string_view escape = host.substr(i, 3);
+      const bool is_escape = escape.size() == 3 && hex_digit(escape[1]) >= 0 && hex_digit(escape[2]) >= 0;
+      if (!is_escape || (hex_digit(escape[1]) < 8 && escape != "%25")) {
+        return bad_parse(whole, fmt::format("invalid URL escape \"{}\"", escape));
+      }
+      i += 2;
+      continue;
+    }
+    const bool is_ascii = static_cast<unsigned char>(c) < 0x80;
+    constexpr std::string_view kAllowed = "-_.~!$&'()*+,;=:[]<>\"";
+    if (is_ascii && !is_letter(c) && !is_digit(c) && kAllowed.find(c) == std::string_view::npos) {
+      return bad_parse(whole, fmt::format("invalid character \"{}\" in host name", c));
+    }
+  }
+  return {};
+}
+
 bool is_ip(std::string_view host) {
   if (host.find(':') != std::string_view::npos) {
     return std::ranges::all_of(host,
@@ -179,6 +207,7 @@ Result<Url> parse_url(std::string_view text) {
     std::string_view authority = rest.substr(0, slash);
     if (const size_t at = authority.rfind('@'); at != std::string_view::npos) authority.remove_prefix(at + 1);
     CAIRN_CHECK(check_port_text(in, authority));
+    CAIRN_CHECK(check_host_text(in, authority));
     url.address = authority;
     if (slash != std::string_view::npos) url.path = rest.substr(slash);
   } else if (rest.starts_with('/')) {
@@ -196,12 +225,9 @@ Result<Url> parse_url(std::string_view text) {
   if (!url.path.empty()) return fail(Code::kInvalidArgument, "URL must not contain a path: {}", in);
   url.host = parts.host;
   if (parts.port.empty()) return url;
-  const char* end = parts.port.data() + parts.port.size();
-  const auto parsed = std::from_chars(parts.port.data(), end, url.port);
-  if (parsed.ec != std::errc() || parsed.ptr != end) {
-    // compat: etcd refuses a port beyond 65535 only when it listens.
-    return bad_parse(in, fmt::format("invalid port \":{}\" after host", parts.port));
-  }
+  // Digits, as checked above. How many is looked at when the address is listened on.
+  const auto parsed = std::from_chars(parts.port.data(), parts.port.data() + parts.port.size(), url.port);
+  if (parsed.ec == std::errc::result_out_of_range) url.port = UINT32_MAX;
   return url;
 }
 

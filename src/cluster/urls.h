@@ -17,7 +17,8 @@ struct Url {
   std::string scheme;   // http, https, unix, unixs
   std::string address;  // "host:port", as written
   std::string host;     // without brackets
-  uint16_t port = 0;    // 0 with unix and unixs, where address and path together name the socket
+  uint32_t port = 0;  // may be above 65535 in an advertised URL; 0 with unix and unixs, where address and path together
+                      // name the socket
   std::string path;
   std::string text;  // as configured, trimmed
 

@@ -45,8 +45,11 @@ TEST(ParseUrl, RefusesWithEtcdsTexts) {
   EXPECT_EQ(error_of("http://[::1:2380"), R"(parse "http://[::1:2380": missing ']' in host)");
   EXPECT_EQ(error_of("http://[::1]:]0"), R"(parse "http://[::1]:]0": invalid port "0" after host)");
   EXPECT_EQ(error_of("http://[::1]"), R"(URL address does not have the form "host:port": http://[::1])");
-  EXPECT_NE(error_of("http://a:65536"), "");
-  EXPECT_NE(error_of("http://a:99999999999999999999"), "");
+  EXPECT_EQ(error_of("http://a:99999999999999999999"), "") << "told when it is listened on";
+  EXPECT_EQ(error_of("http://a b:1"), R"(parse "http://a b:1": invalid character " " in host name)");
+  EXPECT_EQ(error_of("http://%zz:1"), R"(parse "http://%zz:1": invalid URL escape "%zz")");
+  EXPECT_EQ(error_of("http://%41:1"), R"(parse "http://%41:1": invalid URL escape "%41")");
+  EXPECT_EQ(error_of("http://%e9:1"), "");
 }
 
 TEST(ParseUrls, AreSorted) {

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <optional>
 #include <utility>
+
+#include <fmt/format.h>
 
 namespace cairn::gateway {
 namespace {
@@ -21,6 +24,20 @@ std::optional<std::string> decoded(std::string_view text) {
     if (std::from_chars(text.data() + i + 1, end, byte, 16).ptr != end) return std::nullopt;
     out += static_cast<char>(byte);
     i += 2;
+  }
+  return out;
+}
+
+// A path as Go writes it into a URL.
+std::string escaped_path(std::string_view path) {
+  std::string out;
+  for (const char c : path) {
+    const bool is_alphanumeric = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    if (is_alphanumeric || std::string_view("-_.~$&+,/:;=@").find(c) != std::string_view::npos) {
+      out += c;
+    } else {
+      fmt::format_to(std::back_inserter(out), "%{:02X}", static_cast<unsigned char>(c));
+    }
   }
   return out;
 }
@@ -99,7 +116,8 @@ net::HttpResponse only_get() {
 }
 
 net::HttpResponse redirect(const net::HttpRequest& request, const std::string& path) {
-  const std::string target = request.query.empty() ? path : path + "?" + request.query;
+  std::string target = escaped_path(path);
+  if (!request.query.empty()) target.append("?").append(request.query);
   net::HttpResponse response;
   response.status = 307;
   response.headers.emplace_back("Location", target);

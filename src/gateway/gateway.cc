@@ -35,7 +35,8 @@ void Gateway::handle(net::HttpRequest request, net::EventLoop& loop, net::HttpRe
 
 void Gateway::probe(const net::HttpRequest& request, net::EventLoop& loop, const net::HttpRespond& respond) {
   // Of a base that ends with a slash and a path that begins with one.
-  if (std::string path = clean_path(request.path); request.path.starts_with('/') && path != request.path) {
+  if (std::string path = clean_path(request.path);
+      request.path.starts_with('/') && path != request.path && request.method != "CONNECT") {
     return respond(redirect(request, path));
   }
   if (request.path != "/metrics") {

@@ -162,8 +162,8 @@ class Context {
   net::EventLoop& loop_;
   ClientRequests client_requests_{shared_.metrics};
   RequestTimes request_times_{shared_.metrics};
-  uint64_t ranges_ = 0;          // of this turn
-  int64_t ranges_began_ns_ = 0;  // 0: none in this turn
+  uint64_t ranges_ = 0;            // of this turn
+  int64_t ranges_began_ns_ = 0;    // 0: none in this turn
   int64_t requests_began_ns_ = 0;  // the same of requests to the core
   Residency::Faults faults_;
   bool touches_file_ = false;  // in this turn

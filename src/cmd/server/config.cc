@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <thread>
 
 #include "base/check.h"
 #include "base/go_duration.h"
@@ -133,19 +134,20 @@ std::optional<Stop> parse_arguments(const std::vector<std::string>& arguments, G
   return std::nullopt;
 }
 
-std::string version_text() {
-  return fmt::format(
-      "etcd Version: {}\nGit SHA: Not provided (use ./build instead of go build)\nGo Version: none (cairn, C++{})\n"
-      "Go OS/Arch: linux/{}\ncairn Version: {}\n",
-      cluster::kEtcdVersion, __cplusplus / 100 % 100,
+constexpr std::string_view kArchitecture =
 #if defined(__x86_64__)
-      "amd64",
+    "amd64";
 #elif defined(__aarch64__)
-      "arm64",
+    "arm64";
 #else
-      "unknown",
+    "unknown";
 #endif
-      cluster::kCairnVersion);
+constexpr std::string_view kNoGitSha = "Not provided (use ./build instead of go build)";
+constexpr std::string_view kNoGo = "none (cairn, C++23)";
+
+std::string version_text() {
+  return fmt::format("etcd Version: {}\nGit SHA: {}\nGo Version: {}\nGo OS/Arch: linux/{}\ncairn Version: {}\n",
+                     cluster::kEtcdVersion, kNoGitSha, kNoGo, kArchitecture, cluster::kCairnVersion);
 }
 
 // Flags not on the command line may come from ETCD_*; the same setting from both is refused.
@@ -211,12 +213,6 @@ std::string url_list(const std::vector<cluster::Url>& urls) {
   return out;
 }
 
-std::vector<std::string> texts(const std::vector<cluster::Url>& urls) {
-  std::vector<std::string> out;
-  for (const auto& url : urls) out.push_back(url.text);
-  return out;
-}
-
 std::optional<Stop> check_logging(const Config& config, const Given& given) {
   if (given.text("logger") == "capnslog") return refuse("--logger=capnslog is removed in v3.5");
   if (given.text("logger") != "zap") return refuse("unknown logger option " + quoted(given.text("logger")));
@@ -227,11 +223,19 @@ std::optional<Stop> check_logging(const Config& config, const Given& given) {
                 .err = fmt::format("unrecognized level: {}\n", quoted(config.log_level)),
                 .failure = "unrecognized level"};
   }
-  if (config.log_format != "json" && config.log_format != "console") {
+  if (!config.log_format.empty() && config.log_format != "json" && config.log_format != "console") {
     return refuse(fmt::format("unknown log format: {}, supported values json, console", config.log_format));
   }
   if (config.log_outputs.size() > 1 && std::ranges::find(config.log_outputs, "default") != config.log_outputs.end()) {
     return refuse("multi logoutput for \"default\" is not supported yet");
+  }
+  if (given.boolean("enable-log-rotation")) {
+    const auto files = std::ranges::count_if(config.log_outputs, [](const std::string& output) {
+      return output != "default" && output != "stderr" && output != "stdout";
+    });
+    if (files > 1 || (files == 0 && config.log_outputs.size() == 1)) {
+      return refuse("--log-outputs requires a single file path when --log-rotate-config-json is defined");
+    }
   }
   return std::nullopt;
 }
@@ -253,7 +257,8 @@ std::optional<Stop> check_values(const Config& config, const Given& given) {
                     "\"unix:/path/to/socket\" or \"unixs:/path/to/socket\" ({})",
                     quoted(url_list(config.advertise_client_urls)), status.error().message));
   }
-  if (given.text("discovery-token").empty() != given.text("discovery-endpoints").empty()) {
+  // A list that is given is not empty: "" is one endpoint.
+  if (given.text("discovery-token").empty() == given.has("discovery-endpoints")) {
     return refuse("both --discovery-token and --discovery-endpoints must be set");
   }
   if (config.heartbeat_ms == 0) return refuse("--heartbeat-interval must be >0 (set to 0ms)");
@@ -266,7 +271,7 @@ std::optional<Stop> check_values(const Config& config, const Given& given) {
     return refuse(fmt::format("--election-timeout[{}ms] is too long, and should be set less than {}ms",
                               config.election_ms, kElectionMsMax));
   }
-  if (config.advertise_client_urls.empty()) {
+  if (given.has("listen-client-urls") && !given.has("advertise-client-urls")) {
     return refuse("--advertise-client-urls is required when --listen-client-urls is set explicitly");
   }
   const std::string_view mode = given.text("auto-compaction-mode");
@@ -275,15 +280,24 @@ std::optional<Stop> check_values(const Config& config, const Given& given) {
   if (given.boolean("enable-distributed-tracing")) {
     const auto rate = number_of<int64_t>(given.text("distributed-tracing-sampling-rate"));
     if (rate < 0 || rate > 1'000'000) {
-      return refuse(
-          fmt::format("distributed tracing configurition is not valid: (distributed tracing sampling rate "
-                      "must be between 0 and 1000000, but got {})",
-                      rate));
+      return refuse(fmt::format("distributed tracing configurition is not valid: (tracing sampling rate must be {})",
+                                rate < 0 ? "positive" : "less than 1000000"));
     }
   }
   const std::string_view gates = config.feature_gates;
   if (gate_is_on(gates, "LeaseCheckpointPersist") && !gate_is_on(gates, "LeaseCheckpoint")) {
     return refuse("enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint");
+  }
+  for (const std::string_view flag : {"tls-min-version", "tls-max-version"}) {
+    const std::string_view version = given.text(flag);
+    if (version.empty() || version == "TLS1.2" || version == "TLS1.3") continue;
+    return refuse(fmt::format("unexpected TLS version {} (must be one of: TLS1.2, TLS1.3)", quoted(version)));
+  }
+  if (given.has("cipher-suites") && given.text("cipher-suites").empty()) {
+    return refuse("unexpected TLS cipher suite \"\"");
+  }
+  if (given.text("max-learners").starts_with('-')) {
+    return refuse("membership: too many learner members in cluster");
   }
   if (given.duration("compact-hash-check-time") <= Nanoseconds(0)) {
     return refuse(
@@ -297,6 +311,8 @@ std::optional<Stop> check_built(const Config& config, const Given& given, std::v
   std::vector<std::string> without_effect;
   for (const FlagSpec& spec : all_flags()) {
     if (!given.has(spec.name) || given.is_default(spec)) continue;
+    const bool is_no_value = spec.name == "tls-min-version" || spec.name == "auto-compaction-retention";
+    if (is_no_value && given.text(spec.name).empty()) continue;  // as etcd: the same as the default
     if (spec.kind == FlagClass::kProtects) {
       return refuse(fmt::format("--{} is not built yet: cairn does not start without what it asks for", spec.name));
     }
@@ -402,11 +418,15 @@ void replace_default_hosts(Config& config, const HostFinder& find_host, std::vec
   }
 }
 
-// A name without a cluster founds a cluster of its own.
+// A name without a cluster founds a cluster of its own. It goes through the flag's text, as in etcd: a name with '=' or
+// ',' in it is not found there.
 Result<cluster::InitialCluster> initial_cluster(const Config& config, const Given& given) {
   const std::string_view text = given.text("initial-cluster");
   if (config.name != "default" && text == find_flag("initial-cluster")->default_text) {
-    return cluster::InitialCluster{{config.name, texts(config.initial_advertise_peer_urls)}};
+    const std::string name = config.name.empty() ? "default" : config.name;
+    std::string own;
+    for (const cluster::Url& url : config.initial_advertise_peer_urls) own += fmt::format(",{}={}", name, url.text);
+    return cluster::parse_initial_cluster(own);
   }
   return cluster::parse_initial_cluster(text);
 }
@@ -461,6 +481,15 @@ std::vector<log::Field> describe(const Config& config) {
   std::vector<log::Field> fields;
   fields.emplace_back("etcd-version", cluster::kEtcdVersion);
   fields.emplace_back("cairn-version", cluster::kCairnVersion);
+  fields.emplace_back("git-sha", kNoGitSha);
+  fields.emplace_back("go-version", kNoGo);
+  fields.emplace_back("go-os", "linux");
+  fields.emplace_back("go-arch", kArchitecture);
+  const uint64_t cpus = std::thread::hardware_concurrency();
+  fields.emplace_back("max-cpu-set", cpus);
+  fields.emplace_back("max-cpu-available", cpus);
+  fields.emplace_back("wal-dir-dedicated", config.wal_dir);
+  fields.emplace_back("member-dir", config.data_dir + "/member");
   for (const FlagSpec& spec : all_flags()) {
     if (spec.binding.show != nullptr) fields.push_back(spec.binding.show(config, spec.name));
   }

@@ -550,6 +550,8 @@ TEST(Describe, HasTheFieldsThatToolsScrape) {
   EXPECT_EQ(fields.at("snapshot-catchup-entries"), log::Value(uint64_t{1000}));
   EXPECT_EQ(fields.at("heartbeat-interval"), log::Value(std::string("100ms")));
   EXPECT_EQ(fields.at("etcd-version"), log::Value(std::string("3.7.1")));
+  EXPECT_EQ(fields.at("go-version"), log::Value(std::string("none (cairn, C++23)")));
+  EXPECT_EQ(fields.at("member-dir"), log::Value(std::string("default.etcd/member")));
 }
 
 }  // namespace

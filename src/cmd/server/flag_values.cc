@@ -177,7 +177,11 @@ Result<std::string> canonical_value(FlagType type, std::string_view text) {
     case kUint32: return canonical_u32(text);
     case kDuration: return canonical_duration(text);
     case kUrls: return canonical_urls(text);
-    case kUrlsOrStar: return text == "*" ? Result<std::string>("*") : canonical_urls(text);
+    case kUrlsOrStar: {
+      if (text == "*") return std::string(text);
+      CAIRN_CHECK(cluster::parse_urls(text));
+      return canonical_urls(text);
+    }
     case kSet: {
       const auto parts = split(text);
       return joined(std::set<std::string_view>(parts.begin(), parts.end()));
@@ -185,7 +189,10 @@ Result<std::string> canonical_value(FlagType type, std::string_view text) {
     case kState: return canonical_choice(text, {"new", "existing"});
     case kFallback: return canonical_choice(text, {"exit", "proxy"});
     case kDeprecation:
-      return canonical_choice(text, {"not-yet", "write-only", "write-only-skip-check", "write-only-drop-data", "gone"});
+      if (!canonical_choice(text, {"write-only", "write-only-skip-check", "write-only-drop-data", "gone"})) {
+        return fail(Code::kInvalidArgument, "invalid value {}", quoted(text));
+      }
+      return std::string(text);
     case kGates: return canonical_gates(text);
     case kText:
     case kAnything: return std::string(text);

@@ -175,7 +175,7 @@ Result<log::Level> level_of(std::string_view name) {
 
 Status start_logging(const LogOptions& options) {
   CAIRN_TRY(const log::Level level, level_of(options.level));
-  if (options.format != "json" && options.format != "console") {
+  if (!options.format.empty() && options.format != "json" && options.format != "console") {
     return fail(Code::kInvalidArgument, "unknown log format: {}, supported values json, console", options.format);
   }
   std::vector<spdlog::sink_ptr> sinks;

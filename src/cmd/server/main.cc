@@ -65,8 +65,9 @@ constexpr int64_t kLockReportNs = 10'000'000'000;
   std::_Exit(code);
 }
 
-int refuse(std::string_view what, const Error& error) {
-  log::fatal(what, {{"error", error.message}});
+// The words are etcd's, for whatever keeps a start from succeeding.
+int refuse(const Error& error) {
+  log::fatal("discovery failed", {{"error", error.message}});
   cmd::flush_log();
   return 1;
 }
@@ -341,17 +342,21 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
   rpc::Metrics rpc_metrics(registry);
   net::ServerOptions serving = server_options(config);
   serving.connections_max = net::connections_within(file_limit);
-  if (const Status status = listen(serving); !status) return refuse("failed to listen", status.error());
+  if (const Status status = listen(serving); !status) return refuse(status.error());
   member::NodeOptions options = node_options(config);
   options.bootstrap.wal.metrics = &wal_metrics;
   options.bootstrap.storage_metrics = &storage_metrics;
   if (const Status status = check_founding(config, options.bootstrap); !status) {
-    return refuse("failed to start the member", status.error());
+    log::error("bootstrap failed", {{"error", status.error().message}});
+    return refuse(status.error());
   }
   check_permissions(config.data_dir);
   auto signals_at_start = std::make_unique<SignalsAtStart>(signals);
   auto opened = open_node(options, clock, metrics, signals);
-  if (!opened) return refuse("failed to start the member", opened.error());
+  if (!opened) {
+    log::error("bootstrap failed", {{"error", opened.error().message}});
+    return refuse(opened.error());
+  }
   const std::unique_ptr<member::Node> node = *std::move(opened);
   metrics.quota_backend_bytes.set(config.quota_bytes);
 
@@ -392,7 +397,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
     signals_at_start.reset();
     const auto bound = server.start();
     if (!bound) {
-      const int code = refuse("failed to listen", bound.error());
+      const int code = refuse(bound.error());
       node->stop();
       leave(code);
     }

@@ -40,6 +40,49 @@ std::string reason_of(int status) {
   return {reason.data(), reason.size()};
 }
 
+// A request's head whose lines end as the parser wants them, and whose version it knows.
+struct Head {
+  size_t bytes = 0;  // of what was received; 0: it is not whole
+  bool is_usual = true;
+  std::string usual;  // if it was not
+};
+
+// As Go reads lines: LF ends one, with or without CR. HTTP/1.2 to 1.9 are read as 1.1.
+Head read_head(std::string_view in) {
+  Head head;
+  for (size_t at = 0; at < in.size();) {
+    const size_t end = in.find('\n', at);
+    if (end == std::string_view::npos) break;
+    std::string_view line = in.substr(at, end - at);
+    const bool has_cr = line.ends_with('\r');
+    if (has_cr) line.remove_suffix(1);
+    head.is_usual = head.is_usual && has_cr;
+    head.usual += line;
+    if (at == 0 && line.size() > 8 && line.substr(line.size() - 9, 8) == " HTTP/1." && line.back() > '1' &&
+        line.back() <= '9') {
+      head.usual.back() = '1';
+      head.is_usual = false;
+    }
+    head.usual += "\r\n";
+    at = end + 1;
+    if (!line.empty()) continue;
+    head.bytes = at;
+    break;
+  }
+  return head;
+}
+
+// Whether etcd's multiplexer takes the first line of a connection for HTTP/1. It closes any other without a word.
+bool begins_http1(std::string_view in) {
+  std::string_view line = in.substr(0, in.find('\n'));
+  if (line.ends_with('\r')) line.remove_suffix(1);
+  const size_t target = line.find(' ');
+  const size_t version = target == std::string_view::npos ? target : line.find(' ', target + 1);
+  if (version == std::string_view::npos) return false;
+  line.remove_prefix(version + 1);
+  return line.size() == 8 && line.starts_with("HTTP/1.") && line.back() >= '0' && line.back() <= '9';
+}
+
 bool status_has_body(int status) { return status >= 200 && status != 204 && status != 304; }
 
 }  // namespace
@@ -95,10 +138,14 @@ void Http1Session::parse() {
       loop_.timers().remove(*this);
       loop_.timers().add(*this, loop_.now_ns() + limits_.header_timeout_ns);
     }
-    const auto [used, refused] = parser_->put(std::string_view(in_).substr(in_offset_));
-    in_offset_ += used;
+    const auto [used, refused, why] = feed(std::string_view(in_).substr(in_offset_));
     if (refused != 0) {
-      refuse(refused);
+      refuse(refused, why);
+      break;
+    }
+    in_offset_ += used;
+    if (request_ == Request::kHead && parser_->has_head() && parser_->expects_other()) {
+      refuse(417);
       break;
     }
     if (request_ == Request::kHead && parser_->has_head()) begin_exchange();
@@ -118,7 +165,21 @@ void Http1Session::parse() {
   parsing_ = false;
 }
 
+RequestParser::Progress Http1Session::feed(std::string_view bytes) {
+  if (parser_->has_head()) return parser_->put(bytes);
+  const Head head = read_head(bytes);
+  if (head.is_usual) return parser_->put(bytes);
+  if (head.bytes == 0) {
+    if (bytes.size() > limits_.header_bytes_max) return {.refuse = 431};
+    return {};
+  }
+  RequestParser::Progress progress = parser_->put(head.usual);
+  progress.used = head.bytes;
+  return progress;
+}
+
 void Http1Session::begin_exchange() {
+  is_first_ = false;
   loop_.timers().remove(*this);
   loop_.counters().http_requests.add();
   request_ = Request::kBody;
@@ -152,7 +213,7 @@ void Http1Session::respond(const HttpResponse& head, std::optional<uint64_t> len
   // next one.
   if (draining_ || (has_body && !length && !in_chunks) || !parser_->is_done()) keep_alive_ = false;
   answer_ = in_chunks ? Answer::kChunks : Answer::kBegun;
-  out_.push("HTTP/1.1 ");
+  out_.push(parser_->is_http10() ? "HTTP/1.0 " : "HTTP/1.1 ");
   out_.push(std::to_string(head.status));
   out_.push(" ");
   out_.push(reason_of(head.status));
@@ -170,11 +231,7 @@ void Http1Session::respond(const HttpResponse& head, std::optional<uint64_t> len
   add("Date", http_date());
   if (has_body && length) add("Content-Length", std::to_string(*length));
   if (in_chunks) add("Transfer-Encoding", "chunked");
-  if (!keep_alive_) {
-    add("Connection", "close");
-  } else if (parser_->is_http10()) {
-    add("Connection", "keep-alive");
-  }
+  if (keep_alive_ == parser_->is_http10()) add("Connection", keep_alive_ ? "keep-alive" : "close");
   out_.push("\r\n\r\n");
   host_.wake();
 }
@@ -216,18 +273,24 @@ void Http1Session::hold_body(bool hold) {
   host_.wake();
 }
 
-void Http1Session::refuse(int status) {
+void Http1Session::refuse(int status, std::string_view why) {
   loop_.timers().remove(*this);
   closing_ = true;
   host_.wake();
   const bool has_begun = answer_ != Answer::kNone;
   if (id_.value != 0) end_exchange();
   if (has_begun) return;  // in the middle of an answer only the end can be told
-  const std::string text = std::to_string(status) + " " + reason_of(status);
-  out_.push(
-      fmt::format("HTTP/1.1 {}\r\nContent-Type: text/plain; charset=utf-8\r\nDate: {}\r\nContent-Length: {}\r\n"
-                  "Connection: close\r\n\r\n{}",
-                  text, http_date(), text.size(), text));
+  if (is_first_ && status == 400 && !begins_http1(in_)) return;
+  std::string text = std::to_string(status) + " " + reason_of(status);
+  if (status == 417) {
+    out_.push(fmt::format("HTTP/1.{} {}\r\nConnection: close\r\nContent-Length: 0\r\nDate: {}\r\n\r\n",
+                          parser_->is_http10() ? 0 : 1, text, http_date()));
+    return;
+  }
+  // As Go's server: without a length or a date, and the status line gives the reason, too.
+  if (!why.empty()) text.append(": ").append(why);
+  out_.push(fmt::format("HTTP/1.1 {}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n{}", text,
+                        status == 501 ? "Unsupported transfer encoding" : text));
 }
 
 void Http1Session::output(Output& out) {

@@ -59,7 +59,9 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   void parse();
   void begin_exchange();
   void end_exchange();
-  void refuse(int status);   // and close
+  // And close. `why`: more than the status says.
+  void refuse(int status, std::string_view why = {});
+  [[nodiscard]] RequestParser::Progress feed(std::string_view bytes);
   void on_timer() override;  // the head took too long
 
   Loop& loop_;
@@ -78,6 +80,7 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   bool keep_alive_ = true;
   bool holds_body_ = false;
   bool parsing_ = false;
+  bool is_first_ = true;  // no request has come yet
   bool draining_ = false;
   bool closing_ = false;  // nothing more is read
 };

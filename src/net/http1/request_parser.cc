@@ -14,6 +14,34 @@ namespace http = boost::beast::http;
 using ErrorCode = boost::beast::error_code;
 using Text = boost::beast::string_view;
 
+// The bytes that Go allows in a Host header.
+bool is_host_text(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) {
+    const bool is_alphanumeric = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    return is_alphanumeric || std::string_view("!$%&()*+,-.:;=[]'_~").find(c) != std::string_view::npos;
+  });
+}
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  const char lower = static_cast<char>(c | 0x20);
+  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+// False: an escape is none.
+bool unescape(std::string_view text, std::string& out) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      out += text[i];
+      continue;
+    }
+    if (text.size() - i < 3 || hex_digit(text[i + 1]) < 0 || hex_digit(text[i + 2]) < 0) return false;
+    out += static_cast<char>(hex_digit(text[i + 1]) * 16 + hex_digit(text[i + 2]));
+    i += 2;
+  }
+  return true;
+}
+
 // As Go's: what is neither data nor the usual line of a chunk.
 constexpr int64_t kChunkExcessMax = 16 * 1024;
 constexpr int64_t kUsualChunkBytes = 16;
@@ -34,8 +62,9 @@ struct RequestParser::Impl final : http::basic_parser<true> {
   OnBody on_body;
   int64_t chunk_excess = 0;
   bool is_http10 = false;
+  std::string_view why;
 
-  void on_request_impl(http::verb, Text method, Text text, int version, ErrorCode&) override {
+  void on_request_impl(http::verb, Text method, Text text, int version, ErrorCode& error) override {
     is_http10 = version < 11;
     head.method = view_of(method);
     std::string_view target = view_of(text);
@@ -44,8 +73,10 @@ struct RequestParser::Impl final : http::basic_parser<true> {
       const size_t slash = target.find('/', scheme + 3);
       target = slash == std::string_view::npos ? std::string_view("/") : target.substr(slash);
     }
+    const bool is_form =
+        target.starts_with('/') || head.method == "CONNECT" || (head.method == "OPTIONS" && target == "*");
     const size_t question = target.find('?');
-    head.path = target.substr(0, question);
+    if (!is_form || !unescape(target.substr(0, question), head.path)) error = http::error::bad_target;
     if (question != std::string_view::npos) head.query = target.substr(question + 1);
   }
   void on_response_impl(int, Text, int, ErrorCode&) override {}
@@ -57,13 +88,18 @@ struct RequestParser::Impl final : http::basic_parser<true> {
   void on_header_impl(ErrorCode& error) override {
     int hosts = 0;
     for (const auto& [name, value] : head.headers) {
-      if (equal_ignoring_case(name, "host")) ++hosts;
+      if (equal_ignoring_case(name, "host")) {
+        ++hosts;
+        if (!is_host_text(value)) why = "malformed Host header";
+      }
       if (equal_ignoring_case(name, "transfer-encoding") && !equal_ignoring_case(value, "chunked")) {
         error = http::error::bad_transfer_encoding;
         return;
       }
     }
-    if (hosts > 1 || (hosts == 0 && !is_http10)) error = http::error::bad_field;
+    if (hosts > 1) why = {};
+    if (hosts == 0 && !is_http10) why = "missing required Host header";
+    if (hosts > 1 || !why.empty()) error = http::error::bad_field;
   }
   void on_body_init_impl(const boost::optional<uint64_t>&, ErrorCode&) override {}
   size_t on_body_impl(Text body, ErrorCode&) override {
@@ -95,7 +131,10 @@ RequestParser::Progress RequestParser::put(std::string_view bytes) {
   ErrorCode error;
   Progress progress;
   progress.used = impl_->put(boost::asio::buffer(bytes.data(), bytes.size()), error);
-  if (error && error != http::error::need_more) progress.refuse = status_of(error);
+  if (error && error != http::error::need_more) {
+    progress.refuse = status_of(error);
+    progress.why = impl_->why;
+  }
   return progress;
 }
 
@@ -106,6 +145,13 @@ bool RequestParser::is_http10() const { return impl_->is_http10; }
 bool RequestParser::keeps_alive() const { return impl_->keep_alive(); }
 bool RequestParser::expects_continue() const {
   return equal_ignoring_case(impl_->head.header("expect"), "100-continue");
+}
+
+// As Go looks for the token.
+bool RequestParser::expects_other() const {
+  std::string expect(impl_->head.header("expect"));
+  for (char& c : expect) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
+  return !expect.empty() && expect.find("100-continue") == std::string::npos;
 }
 
 }  // namespace cairn::net

@@ -26,8 +26,9 @@ class RequestParser {
   RequestParser& operator=(const RequestParser&) = delete;
 
   struct Progress {
-    size_t used = 0;  // from the front of the bytes
-    int refuse = 0;   // an HTTP status: the request is bad
+    size_t used = 0;       // from the front of the bytes
+    int refuse = 0;        // an HTTP status: the request is bad
+    std::string_view why;  // Go's words for it, if it has more than the status
   };
   // Stops behind the head, so that it can be looked at before the body comes.
   Progress put(std::string_view bytes);
@@ -39,6 +40,7 @@ class RequestParser {
   [[nodiscard]] bool is_http10() const;
   [[nodiscard]] bool keeps_alive() const;
   [[nodiscard]] bool expects_continue() const;
+  [[nodiscard]] bool expects_other() const;  // what no server knows
 
  private:
   struct Impl;
