@@ -73,7 +73,7 @@ inline void append_bytes_if(std::string& out, uint32_t field, std::string_view b
 //   while (in.next()) switch (in.field()) { case 1: key = in.bytes(); break; default: break; }
 //   if (!in.ok()) ...
 // A field with another wire type than the caller reads leaves ok() false. The take() forms skip such a field instead,
-// as protobuf libraries do. Unknown fields are skipped, groups as a whole.
+// as protobuf libraries do, and return false. Unknown fields are skipped, groups as a whole.
 class Reader {
  public:
   explicit Reader(std::string_view bytes) : at_(bytes.data()), end_(bytes.data() + bytes.size()) {}
@@ -108,14 +108,20 @@ class Reader {
   [[nodiscard]] int64_t int64() { return static_cast<int64_t>(varint()); }
   [[nodiscard]] bool boolean() { return varint() != 0; }
   [[nodiscard]] std::string_view bytes() { return type_ == Type::kBytes ? bytes_ : (ok_ = false, std::string_view{}); }
-  void take(std::string_view& out) {
-    if (type_ == Type::kBytes) out = bytes_;
+  bool take(std::string_view& out) {
+    if (type_ != Type::kBytes) return false;
+    out = bytes_;
+    return true;
   }
-  void take(int64_t& out) {
-    if (type_ == Type::kVarint) out = static_cast<int64_t>(varint_);
+  bool take(int64_t& out) {
+    if (type_ != Type::kVarint) return false;
+    out = static_cast<int64_t>(varint_);
+    return true;
   }
-  void take(bool& out) {
-    if (type_ == Type::kVarint) out = varint_ != 0;
+  bool take(bool& out) {
+    if (type_ != Type::kVarint) return false;
+    out = varint_ != 0;
+    return true;
   }
   [[nodiscard]] bool ok() const { return ok_; }
 

@@ -46,6 +46,34 @@ BENCHMARK(BM_DecodePut);
 void BM_DecodeWholePut(benchmark::State& state) { decode<decode_put>(state, requests(256, true)); }
 BENCHMARK(BM_DecodeWholePut);
 
+// One compare, and a put and a get behind it.
+void BM_DecodeTxn(benchmark::State& state) {
+  const std::vector<std::string> puts = requests(256, false);
+  const std::vector<std::string> gets = requests(0, false);
+  std::vector<std::string> all(kRequests);
+  for (size_t i = 0; i < kRequests; ++i) {
+    std::string compare;
+    wire::append_varint_field(compare, 2, 2);
+    wire::append_bytes_field(compare, 3, std::string(20, 'k'));
+    wire::append_varint_field(compare, 6, 1000 + i);
+    std::string put;
+    wire::append_bytes_field(put, 2, puts[i]);
+    std::string get;
+    wire::append_bytes_field(get, 1, gets[i]);
+    wire::append_bytes_field(all[i], 1, compare);
+    wire::append_bytes_field(all[i], 2, put);
+    wire::append_bytes_field(all[i], 3, get);
+  }
+  TxnRequest decoded;
+  std::string anew;
+  size_t i = 0;
+  for (auto _ : state) {
+    if (!decode_txn(all[i++ % kRequests], TxnSource::kClient, decoded, anew)) state.SkipWithError("not decoded");
+    benchmark::DoNotOptimize(decoded.compare.data());
+  }
+}
+BENCHMARK(BM_DecodeTxn);
+
 void BM_EncodeKeyValue(benchmark::State& state) {
   const std::string value(256, 'v');
   std::string to(512, '\0');
