@@ -304,9 +304,15 @@ TEST(Flags, AreThoseOfEtcdAndOneOfOurs) {
 }
 
 TEST(Flags, EachIsAcceptedAtItsDefault) {
+  // etcd reads these two as lists of one empty name when they are given empty, and refuses that.
+  const std::set<std::string_view> not_empty = {"cipher-suites", "discovery-endpoints"};
   for (const FlagSpec& spec : all_flags()) {
     if (spec.name == "version") continue;
     std::vector<std::string> arguments = {"--" + std::string(spec.name) + "=" + std::string(spec.default_text)};
+    if (not_empty.contains(spec.name)) {
+      EXPECT_FALSE(parse(arguments).run) << spec.name;
+      continue;
+    }
     if (spec.name == "listen-client-urls") arguments.emplace_back("--advertise-client-urls=http://localhost:2379");
     const ParseOutcome outcome = parse(arguments);
     EXPECT_TRUE(outcome.run) << spec.name << ": " << outcome.failure << outcome.err;
@@ -328,6 +334,9 @@ TEST(Flags, EachDoesWhatItsClassSays) {
       {"discovery-token", {"--discovery-token=x", "--discovery-endpoints=http://127.0.0.1:1"}},
       {"discovery-endpoints", {"--discovery-token=x", "--discovery-endpoints=http://127.0.0.1:1"}},
       {"discovery-fallback", {"--discovery-fallback=exit"}},
+      {"enable-log-rotation", {"--enable-log-rotation", "--log-outputs=/dev/null"}},
+      {"tls-min-version", {"--tls-min-version=TLS1.3"}},
+      {"tls-max-version", {"--tls-max-version=TLS1.3"}},
   };
   const std::set<std::string_view> no_other_value = {"version", "discovery-fallback"};
   for (const FlagSpec& spec : all_flags()) {
