@@ -2,7 +2,7 @@
 //
 // Each loop is told of news with a delay, as the driver tells it, and reads what is published. Streams stand still for
 // a while; history is read by a worker that takes its time. A client whose member has died goes on at the next one
-// where it was. Each watcher is checked for etcd's guarantees (mvcc/watch/watch_checker.h) over all its members.
+// where it was. Each watcher is checked for etcd's guarantees (mvcc/watch/test_watch_checker.h) over all its members.
 //
 // What is checked besides: a step that publishes a revision says so; after a loop has read, live watchers have all
 // events up to there; at the end of a round that ends in peace everybody has.
@@ -17,7 +17,7 @@
 
 #include "base/random.h"
 #include "mvcc/watch/hub.h"
-#include "mvcc/watch/watch_checker.h"
+#include "mvcc/watch/test_watch_checker.h"
 #include "sim/coverage.h"
 #include "sim/member.h"
 #include "sim/model.h"

@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "mvcc/watch/hub_life.h"
+#include "mvcc/watch/test_hub_life.h"
 
 namespace cairn::mvcc {
 namespace {

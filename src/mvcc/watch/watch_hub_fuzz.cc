@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "base/check.h"
-#include "mvcc/watch/hub_life.h"
+#include "mvcc/watch/test_hub_life.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0 || size > 2000) return 0;

@@ -1,5 +1,5 @@
-// mvcc/watch/watch_checker.h: etcd's guarantees for one watcher, checked against the whole history. For tests and the
-// simulator.
+// mvcc/watch/test_watch_checker.h: etcd's guarantees for one watcher, checked against the whole history. For tests and
+// the simulator.
 //
 // Ordered, unique, reliable: the events are those of the history that the watcher wants, one after the other, from its
 // start on. Atomic: a response ends behind a whole main revision. Bookmarkable: what a progress response promises has

@@ -1,5 +1,5 @@
-// mvcc/watch/hub_life.h: a hub beside the whole history, with batches, stalls, compactions and registrations in any
-// order. For the model test, which chooses by chance, and the fuzzer, which chooses by its input.
+// mvcc/watch/test_hub_life.h: a hub beside the whole history, with batches, stalls, compactions and registrations in
+// any order. For the model test, which chooses by chance, and the fuzzer, which chooses by its input.
 #pragma once
 
 #include <map>
@@ -12,7 +12,7 @@
 #include "base/random.h"
 #include "mvcc/kv/store.h"
 #include "mvcc/watch/hub.h"
-#include "mvcc/watch/watch_checker.h"
+#include "mvcc/watch/test_watch_checker.h"
 #include "storage/memory/engine.h"
 
 namespace cairn::mvcc::test {
