@@ -6,7 +6,7 @@
 // been sent. Resumable: a watcher that begins where another ended checks with the same history. prev_kv: is the state
 // before, and is only missing when that is compacted.
 //
-// Source: etcd's documentation of the watch API, "Watch APIs guarantees"; tests/robustness of etcd.
+// Source: etcd's documentation of the watch API, "Watch APIs guarantees"; its robustness tests.
 #pragma once
 
 #include <cstdint>

@@ -116,7 +116,8 @@ func (t *target) watch(ctx context.Context, user string, script []proto.Message)
 			responses <- response
 		}
 	}()
-	w := &watching{target: t, stream: stream, responses: responses, seen: map[int64]*watched{}, live: map[int64]bool{}}
+	w := &watching{target: t, stream: stream, responses: responses, seen: map[int64]*watched{}, live: map[int64]bool{},
+		starts: map[int64]int64{}}
 	for _, message := range script {
 		if !w.play(ctx, user, message) {
 			break
@@ -143,6 +144,10 @@ type watching struct {
 	order     []int64
 	unary     []string // what the requests beside the watch answered
 	live      map[int64]bool
+	starts    map[int64]int64 // of live watchers
+	start     int64           // asked for by the last create request
+	revision  int64           // the newest that a header has told
+	compacted bool            // a watcher's history is gone: there is no progress on this stream any more
 	ended     bool
 }
 
@@ -159,8 +164,11 @@ func (w *watching) play(ctx context.Context, user string, message proto.Message)
 	switch m := message.(type) {
 	case *pb.WatchRequest:
 		// Whether a watcher that is still catching up gets events before its end is a matter of time.
-		if m.GetCancelRequest() != nil && !w.settle(500*time.Millisecond) {
+		if m.GetCancelRequest() != nil && !w.settle(2*time.Second) {
 			return !w.ended
+		}
+		if r := m.GetCreateRequest(); r != nil {
+			w.start = r.StartRevision
 		}
 		w.send(m)
 		if m.GetCreateRequest() != nil {
@@ -182,6 +190,11 @@ func (w *watching) play(ctx context.Context, user string, message proto.Message)
 		panic(err)
 	}
 	got := w.target.unary(ctx, call{path: path, user: user, answer: answer}, bytes)
+	for _, message := range got.messages {
+		if headed, ok := message.(interface{ GetHeader() *pb.ResponseHeader }); ok {
+			w.revision = max(w.revision, headed.GetHeader().GetRevision())
+		}
+	}
 	w.unary = append(w.unary, fmt.Sprintf("%d %s", got.code, got.text))
 	return true
 }
@@ -189,6 +202,14 @@ func (w *watching) play(ctx context.Context, user string, message proto.Message)
 // settle asks for progress until it is told, which it is only when all watchers are up to date. The last progress
 // comes behind all events, since they share the stream.
 func (w *watching) settle(within time.Duration) bool {
+	if w.compacted {
+		within = min(within, 100*time.Millisecond)
+	}
+	for _, start := range w.starts {
+		if start > w.revision {
+			within = min(within, 100*time.Millisecond)
+		}
+	}
 	for begin := time.Now(); !w.ended && time.Since(begin) < within; {
 		w.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
 		if w.until(func(r *pb.WatchResponse) bool { return isProgress(r) && r.WatchId == -1 }, 60*time.Millisecond) {
@@ -237,6 +258,11 @@ func (w *watching) take(r *pb.WatchResponse) {
 	}
 	one.control = append(one.control, r)
 	w.live[r.WatchId] = r.Created && !r.Canceled
+	w.revision = max(w.revision, r.Header.GetRevision())
+	w.compacted = w.compacted || r.CompactRevision != 0
+	if delete(w.starts, r.WatchId); w.live[r.WatchId] {
+		w.starts[r.WatchId] = w.start
+	}
 }
 
 func (w *watching) result(out *outcome) {
