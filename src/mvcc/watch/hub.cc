@@ -15,17 +15,20 @@ struct WatchGroup {
   WatchTarget target;
   size_t watchers = 0;  // in any state
   WatcherList live;
-  SharedBatch batch;  // events found and not sent; null: none
-  // How the batch was before the revision that is read, for when that one has to be left to a scan.
-  struct Mark {
-    int64_t revision = 0;
-    size_t bytes = 0;
-    uint64_t count = 0;
-    uint64_t revisions = 0;
-    int64_t last = 0;
-  } mark;
-  bool dirty = false;
-  int64_t left_at = 0;  // not 0: from this revision on its watchers are left to a scan
+  // Events that are found and not sent. Only a few groups have some at a time.
+  struct Found {
+    SharedBatch batch = std::make_shared<WatchBatch>();
+    // How the batch was before the revision that is read, for when that one has to be left to a scan.
+    struct Mark {
+      int64_t revision = 0;
+      size_t bytes = 0;
+      uint64_t count = 0;
+      uint64_t revisions = 0;
+      int64_t last = 0;
+    } mark;
+    int64_t left_at = 0;  // not 0: from this revision on its watchers are left to a scan
+  };
+  std::unique_ptr<Found> found;  // null: none; else the group is in the list of those to flush
 };
 
 namespace {
@@ -55,13 +58,13 @@ WatchGroup& WatchHub::group_of(const WatchTarget& target) {
 
 void WatchHub::leave_group(WatchGroup& group) {
   if (--group.watchers > 0) return;
-  CAIRN_ASSERT(!group.dirty);
+  CAIRN_ASSERT(group.found == nullptr);
   Groups& groups = groups_[group.target.interval];
   if (groups.size() == 1) {
-    const OwnedInterval interval = std::move(group.target.interval);
+    const OwnedInterval interval = std::move(group.target.interval);  // the group goes before its name is used
     return groups_.erase(interval);
   }
-  std::erase_if(groups, [&](const auto& one) { return one.get() == &group; });
+  groups.erase(std::find_if(groups.begin(), groups.end(), [&](const auto& one) { return one.get() == &group; }));
 }
 
 void WatchHub::set_state(Watcher& watcher, Watcher::State state) {
@@ -103,7 +106,7 @@ void WatchHub::block(Watcher& watcher) {
 
 Result<Watcher*> WatchHub::add(WatchStream& stream, Wanted wanted) {
   const OwnedInterval& interval = wanted.target.interval;
-  if (!interval.single && !interval.to_end && interval.low >= interval.high) {
+  if (!interval.single() && !interval.to_end() && interval.low() >= interval.high()) {
     return fail(Code::kInvalidArgument, "mvcc: watcher range is empty");
   }
   if (wanted.id == 0) {
@@ -119,11 +122,11 @@ Result<Watcher*> WatchHub::add(WatchStream& stream, Wanted wanted) {
   stream.watchers_.emplace(wanted.id, std::move(made));
   ++watcher_count_;
   ++slow_count_;  // as what is made is behind
-  watcher.start_ = wanted.start;
   stream.last_start_ = std::max(stream.last_start_, wanted.start);
   watcher.next_ =
       wanted.start == 0 ? seen_ + (CAIRN_MUTANT("watch.batch_skipped_at_registration") ? 2 : 1) : wanted.start;
   place(watcher);
+  if (wanted.start == 0) watcher.next_ = 0;  // it has begun
   return &watcher;
 }
 
@@ -205,7 +208,7 @@ Status WatchHub::distribute(const StoreView& view, int64_t to, bool careful) {
   int64_t at = 0;
   Status given;
   const Status visited = visit_records(view, seen_ + 1, to, [&](const WatchedRecord& record) {
-    if (at != 0 && record.revision.main != at) end_revision(at);
+    if (at != 0 && record.revision.main != at) end_revision();
     at = record.revision.main;
     given = give(view, record, careful);
     return given.has_value();
@@ -228,18 +231,22 @@ Status WatchHub::give(const StoreView& view, const WatchedRecord& record, bool c
   groups_.at(kv->key, [&](Groups& groups) {
     for (const auto& one : groups) {
       WatchGroup& group = *one;
-      if (group.live.empty() || group.left_at != 0 || !group.target.wants(record.tombstone)) continue;
+      if (group.live.empty() || !group.target.wants(record.tombstone)) continue;
+      if (group.found != nullptr && group.found->left_at != 0) continue;
       if (group.target.prev_kv && !previous) find_previous();
       if (group.target.prev_kv && !*previous) continue;
-      if (!std::exchange(group.dirty, true)) dirty_.push_back(&group);
-      if (group.batch == nullptr) group.batch = std::make_shared<WatchBatch>();
-      WatchBatch& batch = *group.batch;
+      if (group.found == nullptr) {
+        group.found = std::make_unique<WatchGroup::Found>();
+        dirty_.push_back(&group);
+      }
+      WatchGroup::Found& found = *group.found;
+      WatchBatch& batch = *found.batch;
       const size_t before = batch.events.size();
-      if (group.mark.revision != record.revision.main) {
-        group.mark = {record.revision.main, before, batch.count, batch.revisions, batch.last};
+      if (found.mark.revision != record.revision.main) {
+        found.mark = {record.revision.main, before, batch.count, batch.revisions, batch.last};
       }
       if (group.target.prev_kv && must_wait) {
-        group.left_at = record.revision.main;
+        found.left_at = record.revision.main;
         continue;
       }
       append_event(batch, record, group.target.prev_kv ? **previous : std::string_view{});
@@ -250,36 +257,35 @@ Status WatchHub::give(const StoreView& view, const WatchedRecord& record, bool c
   return {};
 }
 
-void WatchHub::end_revision(int64_t revision) {
+// A main revision is whole.
+void WatchHub::end_revision() {
   if (dirty_bytes_ >= limits_.round_bytes_max) return flush_all();
   if (dirty_bytes_ < limits_.batch_bytes_max) return;
-  for (WatchGroup* const group : dirty_) {
-    if (group->mark.revision == revision && group->left_at == 0 && group->batch != nullptr &&
-        group->batch->events.size() >= limits_.batch_bytes_max) {
-      flush(*group);
-    }
-  }
+  std::erase_if(dirty_, [this](WatchGroup* group) {
+    const uint64_t bytes = group->found->batch->events.size();
+    if (bytes < limits_.batch_bytes_max) return false;
+    dirty_bytes_ -= bytes;
+    flush(*group);
+    return true;
+  });
 }
 
 void WatchHub::flush_all() {
-  for (WatchGroup* const group : dirty_) {
-    group->dirty = false;
-    flush(*group);
-  }
+  for (WatchGroup* const group : dirty_) flush(*group);
   dirty_.clear();
   dirty_bytes_ = 0;
 }
 
 // Sends the group's events; those of a revision that is left to a scan come with that one.
 void WatchHub::flush(WatchGroup& group) {
-  const SharedBatch batch = std::exchange(group.batch, nullptr);
-  if (batch == nullptr) return;
-  const int64_t left_at = std::exchange(group.left_at, 0);
+  const std::unique_ptr<WatchGroup::Found> found = std::move(group.found);
+  const SharedBatch& batch = found->batch;
+  const int64_t left_at = found->left_at;
   if (left_at != 0) {
-    batch->events.resize(group.mark.bytes);
-    batch->count = group.mark.count;
-    batch->revisions = group.mark.revisions;
-    batch->last = group.mark.last;
+    batch->events.resize(found->mark.bytes);
+    batch->count = found->mark.count;
+    batch->revisions = found->mark.revisions;
+    batch->last = found->mark.last;
   }
   for (auto at = group.live.begin(); at != group.live.end();) {
     Watcher& watcher = *at++;
@@ -343,6 +349,7 @@ void WatchHub::finish_scan(const WatchScan& scan, const WatchScanned& found) {
     }
     watcher.next_ = part.reached + (CAIRN_MUTANT("watch.duplicate_after_catch_up") ? 0 : 1);
     place(watcher);
+    if (watcher.state_ == Watcher::State::kLive) watcher.next_ = 0;
   }
 }
 
@@ -356,7 +363,7 @@ bool WatchHub::is_synced(WatchStream& stream) const {
   if (stream.live_ != stream.size()) return false;
   if (seen_ >= stream.last_start_) return true;
   stream.last_start_ = 0;  // the one that set it may be gone
-  stream.each([&](const Watcher& watcher) { stream.last_start_ = std::max(stream.last_start_, watcher.start_); });
+  stream.each([&](const Watcher& watcher) { stream.last_start_ = std::max(stream.last_start_, watcher.next_); });
   return seen_ >= stream.last_start_;
 }
 

@@ -29,6 +29,7 @@
 #include <string_view>
 #include <vector>
 
+#include <boost/container/small_vector.hpp>
 #include <boost/intrusive/list.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
 
@@ -62,8 +63,8 @@ class Watcher : public boost::intrusive::list_base_hook<boost::intrusive::link_m
   WatchStream& stream_;
   const int64_t id_;
   WatchGroup& group_;
-  int64_t start_ = 0;  // as it was asked for; 0: from then on
-  int64_t next_ = 0;   // the first revision that it has not had; unused while live
+  // The first revision that it has not had. While it is live: the one at which it begins, or 0 when it has begun.
+  int64_t next_ = 0;
   State state_ = State::kBehind;
 };
 using WatcherList = boost::intrusive::list<Watcher, boost::intrusive::constant_time_size<false>>;
@@ -147,7 +148,7 @@ class WatchHub {
   // Every watcher of the stream has begun and has had all up to seen().
   [[nodiscard]] bool is_synced(WatchStream& stream) const;
   [[nodiscard]] bool is_synced(const Watcher& watcher) const {
-    return watcher.state_ == Watcher::State::kLive && seen_ >= watcher.start_;
+    return watcher.state_ == Watcher::State::kLive && seen_ >= watcher.next_;
   }
 
   // The next slice of history to read, by run_scan(); nullopt: one is being read, or nobody waits.
@@ -160,7 +161,7 @@ class WatchHub {
   [[nodiscard]] bool has_behind() const { return !behind_.empty(); }
 
  private:
-  using Groups = std::vector<std::unique_ptr<WatchGroup>>;
+  using Groups = boost::container::small_vector<std::unique_ptr<WatchGroup>, 1>;
 
   WatchGroup& group_of(const WatchTarget& target);
   void leave_group(WatchGroup& group);
@@ -171,7 +172,7 @@ class WatchHub {
   void leave_to_scans();
   Status distribute(const StoreView& view, int64_t to, bool careful);
   Status give(const StoreView& view, const WatchedRecord& record, bool careful);
-  void end_revision(int64_t revision);
+  void end_revision();
   void flush(WatchGroup& group);
   void flush_all();
   void tell_compacted(Watcher& watcher);

@@ -20,30 +20,40 @@
 
 namespace cairn::mvcc {
 
-// A KeyInterval that owns its keys.
-struct OwnedInterval {
-  std::string low;
-  std::string high;  // exclusive; unused when `single` or `to_end`
-  bool single = false;
-  bool to_end = false;
-
+// A KeyInterval that owns its keys, in one string: there may be very many.
+class OwnedInterval {
+ public:
   OwnedInterval() = default;
   explicit OwnedInterval(const KeyInterval& from)
-      : low(from.low),
-        high(from.single || from.to_end ? std::string_view{} : from.high),
-        single(from.single),
-        to_end(from.to_end) {}
+      : keys_(from.low),
+        low_bytes_(static_cast<uint32_t>(from.low.size())),
+        single_(from.single),
+        to_end_(from.to_end) {
+    if (!single_ && !to_end_) keys_.append(from.high);
+  }
   friend bool operator==(const OwnedInterval&, const OwnedInterval&) = default;
+
+  [[nodiscard]] std::string_view low() const { return std::string_view(keys_).substr(0, low_bytes_); }
+  [[nodiscard]] std::string_view high() const { return std::string_view(keys_).substr(low_bytes_); }
+  [[nodiscard]] bool single() const { return single_; }
+  [[nodiscard]] bool to_end() const { return to_end_; }
+  [[nodiscard]] KeyInterval view() const { return {low(), high(), single_, to_end_}; }
 
   // Of two that are no single keys.
   [[nodiscard]] bool ends_before(const OwnedInterval& other) const {
-    if (to_end || other.to_end) return !to_end;
-    return high < other.high;
+    if (to_end_ || other.to_end_) return !to_end_;
+    return high() < other.high();
   }
   [[nodiscard]] bool is_before(const OwnedInterval& other) const {
-    if (const int order = low.compare(other.low); order != 0) return order < 0;
+    if (const int order = low().compare(other.low()); order != 0) return order < 0;
     return ends_before(other) && !(*this == other);
   }
+
+ private:
+  std::string keys_;  // low and high, the latter empty when it is not used
+  uint32_t low_bytes_ = 0;
+  bool single_ = false;
+  bool to_end_ = false;
 };
 
 template <class T>
@@ -51,11 +61,11 @@ class IntervalMap {
  public:
   // The value of exactly this interval, made if it is not there.
   T& operator[](const OwnedInterval& interval) {
-    return interval.single ? singles_[interval.low] : insert(root_, interval);
+    return interval.single() ? singles_[std::string(interval.low())] : insert(root_, interval);
   }
   void erase(const OwnedInterval& interval) {
-    if (!interval.single) return remove(root_, interval);
-    singles_.erase(interval.low);
+    if (!interval.single()) return remove(root_, interval);
+    if (const auto found = singles_.find(interval.low()); found != singles_.end()) singles_.erase(found);
   }
   // Calls visit(T&) for each interval that `key` lies in.
   template <class Visit>
@@ -149,10 +159,10 @@ class IntervalMap {
   static void stab(Node* at, std::string_view key, const Visit& visit) {
     while (at != nullptr) {
       const OwnedInterval& last = at->last->interval;
-      if (!last.to_end && last.high <= key) return;
+      if (!last.to_end() && last.high() <= key) return;
       stab(at->left.get(), key, visit);
-      if (at->interval.low > key) return;
-      if (at->interval.to_end || at->interval.high > key) visit(at->value);
+      if (at->interval.low() > key) return;
+      if (at->interval.to_end() || at->interval.high() > key) visit(at->value);
       at = at->right.get();
     }
   }

@@ -53,7 +53,7 @@ TEST(IntervalMap, EqualsAListOfIntervals) {
     const std::string probe = key();
     std::multiset<int> expected;
     for (const auto& [one, number] : list) {
-      if (KeyInterval{one.low, one.high, one.single, one.to_end}.contains(probe)) expected.insert(number);
+      if (one.view().contains(probe)) expected.insert(number);
     }
     ASSERT_EQ(at(map, probe), expected) << "step " << step;
   }

@@ -17,6 +17,22 @@
 
 namespace cairn::mvcc::test {
 
+// A view that is said to be on the disk only, now and then.
+class ColdView final : public storage::View {
+ public:
+  ColdView(std::shared_ptr<const storage::View> view, Random& chance) : view_(std::move(view)), chance_(chance) {}
+  Result<std::optional<std::string_view>> get(storage::Table table, std::string_view key) const override {
+    return view_->get(table, key);
+  }
+  std::unique_ptr<storage::Cursor> cursor(storage::Table table) const override { return view_->cursor(table); }
+  uint64_t txid() const override { return view_->txid(); }
+  bool resident(storage::Table, std::string_view) const override { return !chance_.one_in(3); }
+
+ private:
+  std::shared_ptr<const storage::View> view_;
+  Random& chance_;
+};
+
 // A store and the history of what was written to it.
 class WatchWorld {
  public:
@@ -100,7 +116,7 @@ class WatchWorld {
     }
     auto done = engine_->commit(commit);
     CAIRN_ASSERT(done);
-    retired_ = store_.finish_commit(done->view);
+    retired_ = store_.finish_commit(std::make_shared<ColdView>(done->view, chance));
   }
   void add(const std::string& key, bool tombstone, const std::string& record) {
     const Revision revision{store_.writing_revision(), static_cast<int64_t>(store_.changes().size()) - 1};
@@ -224,7 +240,7 @@ class HubLife {
 
   LifeStream& any_stream() { return *streams_[world_.chance.below(streams_.size())]; }
 
-  void advance() { CAIRN_ASSERT(hub_.advance(world_.view())); }
+  void advance() { CAIRN_ASSERT(hub_.advance(world_.view(), /*careful=*/true)); }
   void add() {
     Random& chance = world_.chance;
     advance();

@@ -104,8 +104,7 @@ class WatchChecker {
     return nullptr;
   }
   [[nodiscard]] bool contains(std::string_view key) const {
-    const OwnedInterval& in = target_.interval;
-    return KeyInterval{in.low, in.high, in.single, in.to_end}.contains(key);
+    return target_.interval.view().contains(key);
   }
   void fail(std::string what) {
     if (failure_.empty()) failure_ = std::move(what);
