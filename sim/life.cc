@@ -118,7 +118,10 @@ void Life::choose_limits() {
   member::MemberOptions& core = member_options_.core;
   core.announcement = {.name = "m0", .client_urls = {"http://127.0.0.1:2379"}};
   core.segment_bytes = member_options_.bootstrap.wal.segment_bytes;
-  if (chance_.one_in(2)) core.rest_after_ns = int64_t{1'000'000} << chance_.below(6);
+  if (chance_.one_in(2)) {
+    core.rest_after_ns = int64_t{1'000'000} << chance_.below(6);
+    core.tail_after_ns = core.rest_after_ns / 4;
+  }
   core.spare_mark_bytes = member_options_.bootstrap.wal.segment_bytes / 8;
   if (chance_.one_in(2)) {
     member_options_.bootstrap.raft_log.memory_bytes_max = uint64_t{512} << chance_.below(4);
@@ -311,7 +314,9 @@ void Life::run_round() {
   if (plan_.other_program) {
     coverage_.hit("another program wrote to the db");
     if (chance_.one_in(2)) {
-      commit_as_bbolt(fs_, kDataDir);
+      for (uint64_t commits = chance_.between(1, 3); commits > 0; --commits) {
+        commit_as_bbolt(fs_, kDataDir, /*keeps_list=*/chance_.one_in(2));
+      }
     } else {
       spoiled_.spoil(fs_, kDataDir, chance_);
     }

@@ -381,7 +381,8 @@ void MemberCore::consider_rest() {
     busy_index_ = apply_.applied();
     busy_at_ns_ = now_ns_;
   }
-  if (rested_ == busy_index_ || now_ns_ - busy_at_ns_ < options_.rest_after_ns || db_is_full_) return;
+  if (rested_ == busy_index_) return consider_tail();
+  if (now_ns_ - busy_at_ns_ < options_.rest_after_ns || db_is_full_) return;
   rested_ = busy_index_;
   effects_.step_checkpoint = effects_.is_at_rest = true;
   give_spare_back();
@@ -390,12 +391,27 @@ void MemberCore::consider_rest() {
   pump();
 }
 
+// Once in each segment: afterwards it has hardly more blocks than its records need. Not while space is short, since the
+// blocks that it has are its own.
+void MemberCore::consider_tail() {
+  if (segment_.has_given_tail_back || now_ns_ < tail_due_ns() || db_is_full_) return;
+  if (apply_.commit_pending() || wal_in_flight_ > 0) return;  // its end comes with another step
+  segment_.has_given_tail_back = true;
+  if (apply_.published().newest().has_alarm(kAlarmNoSpace)) return;
+  WalWrite write;
+  write.give_tail_back = true;
+  ++wal_in_flight_;
+  effects_.wal.push_back(std::move(write));
+}
+
 void MemberCore::plan_wake_up() {
   std::optional<int64_t> next = apply_.next_tick_ns();
   const auto at = [&](int64_t when_ns) { next = std::min(next.value_or(INT64_MAX), when_ns); };
   if (replication_.needs_ticks()) at(next_raft_tick_ns_);
   if (retry_at_ns_) at(*retry_at_ns_);
   if (rested_ != busy_index_ && phase_ == Phase::kRuns && !db_is_full_) at(busy_at_ns_ + options_.rest_after_ns);
+  const bool waits_for_tail = rested_ == busy_index_ && !segment_.has_given_tail_back && now_ns_ < tail_due_ns();
+  if (waits_for_tail && phase_ == Phase::kRuns && !db_is_full_) at(tail_due_ns());
   effects_.wake_at_ns = next;
 }
 

@@ -49,6 +49,7 @@ struct MemberOptions {
   int64_t commit_retry_ns = 200'000'000;
   int64_t alarm_interval_ns = 1'000'000'000;
   int64_t rest_after_ns = 5'000'000'000;  // without an applied entry
+  int64_t tail_after_ns = 1'000'000'000;  // at rest: then what rest brings is written
   uint64_t feed_bytes_max = 8 << 20;      // to the log at once
   uint64_t segment_bytes = 64'000'000;    // of the log
   uint64_t spare_mark_bytes = 8 << 20;  // more used of a segment: then the next one is made; a small member takes none
@@ -155,6 +156,8 @@ class MemberCore {
   void consider_rest();
   void consider_spare(const WalDone& done);
   void give_spare_back();
+  void consider_tail();
+  [[nodiscard]] int64_t tail_due_ns() const { return busy_at_ns_ + options_.rest_after_ns + options_.tail_after_ns; }
   [[nodiscard]] uint64_t next_spare_due_bytes() const;
   // what goes on inside
   void pump();
@@ -217,6 +220,7 @@ class MemberCore {
     uint64_t used_bytes = 0;
     uint64_t spare_due_bytes = 0;  // used: then its successor is asked for; UINT64_MAX: it has been
     bool has_given_spare_back = false;
+    bool has_given_tail_back = false;
   };
   uint64_t segment_count_ = 0;
   Segment segment_;  // the last one

@@ -270,6 +270,27 @@ TEST_F(MemberCoreTest, AtRestTheSpareIsGivenBackOnceASegmentAndMadeAgainInTime) 
   EXPECT_EQ(member_->spares_, 4) << "the segment is soon full";
 }
 
+// After the snapshot and the release that rest brings, and once a segment: it has no other blocks then.
+TEST_F(MemberCoreTest, AtRestTheSegmentsTailIsGivenBack) {
+  options_.apply.commit_interval_ns = kSecond;
+  start();
+  put_many(1, 40, 10'000);
+  member_->wait(2 * kSecond);
+  member_->wait(5 * kSecond);
+  EXPECT_EQ(member_->snapshots_, 1);
+  EXPECT_EQ(member_->tails_given_back_, 0);
+  ASSERT_TRUE(member_->wake_at_ns_);
+  member_->wait(*member_->wake_at_ns_ - member_->now_ns_);
+  EXPECT_EQ(member_->tails_given_back_, 1);
+  EXPECT_FALSE(member_->wake_at_ns_);
+  put_many(50, 1);
+  for (int i = 0; i < 5; ++i) member_->wait(10 * kSecond);
+  EXPECT_EQ(member_->rests_, 2);
+  EXPECT_EQ(member_->tails_given_back_, 1);
+  start();
+  EXPECT_EQ(member_->core_->published().newest().kv.revision, 42);
+}
+
 // What a start finds used of the segment asks for no spare.
 TEST_F(MemberCoreTest, AStartMakesNoSpareBeforeSomethingIsWritten) {
   bootstrap_.wal.segment_bytes = options_.segment_bytes = 256 << 10;

@@ -115,8 +115,9 @@ struct WalWrite {
   std::optional<raft::HardState> hard_state;
   bool must_sync = false;
   std::optional<SnapshotPoint> snapshot;
-  Index release_below{0};  // entries at or below are needed no more; 0: nothing new
-  uint64_t bytes = 0;      // of the entries, as MemberCore counts them
+  Index release_below{0};       // entries at or below are needed no more; 0: nothing new
+  bool give_tail_back = false;  // of the last segment: the blocks that no record has taken
+  uint64_t bytes = 0;           // of the entries, as MemberCore counts them
 };
 
 struct WalDone {

@@ -35,6 +35,7 @@ Result<WalDone> WalStage::run(WalWrite write) {
       done.released = log_->first_index() - 1;
     done.has_released_files = log_->spares()->has_released();
   }
+  if (write.give_tail_back) CAIRN_CHECK(log_->give_tail_back());
   done.bytes = write.bytes;
   done.segment_sequence = log_->segment_sequence();
   done.segment_used_bytes = log_->segment_used_bytes();

@@ -194,6 +194,19 @@ Status Log::save_snapshot(const SnapshotRecord& record, const HardState& state) 
   return sync();
 }
 
+// What is cut off and what comes in its place are zeros, so a crash on the way does not matter.
+Status Log::give_tail_back() {
+  CAIRN_ASSERT(taken_over_ && buffer_.empty());
+  return guarded([&]() -> Status {
+    if (offset_ >= options_.segment_bytes) return {};
+    CAIRN_CHECK(sync_file());
+    env::File& file = *segments_.back()->file;
+    CAIRN_CHECK(file.truncate(offset_));
+    zeroed_ = offset_;
+    return file.truncate(options_.segment_bytes);
+  });
+}
+
 // The full segment is cut to its used length, and its successor is complete and synced, before the successor gets its
 // name. So after a crash the last segment always has its head.
 Status Log::cut() {

@@ -107,6 +107,9 @@ class Log {
   //   needs: the .snap file is on disk; record.index <= the commit index of the log or of `state`
   Status save_snapshot(const SnapshotRecord& record, const HardState& state = {});
 
+  // Gives the blocks behind the last record back; what comes later takes its own. The size stays.
+  Status give_tail_back();
+
   // Releases to spares() the segments that a start from the newest snapshot at or below `index` does not need. A
   // segment stays if it holds or follows that snapshot's record. It also stays if it is or follows the last segment
   // named with an index <= `index`: etcd starts there, although the one before may hold nothing above `index` either.

@@ -501,6 +501,32 @@ TEST_F(LogTest, ASpareThatTheLogHasTakenIsNotGivenBack) {
   EXPECT_TRUE(fs_.exists(taken->path));
 }
 
+TEST_F(LogTest, TheTailGivesItsBlocksBackAndTheLogGoesOn) {
+  const Options options = small(64 << 10);
+  auto log = create(options);
+  fill(*log, 1, 50);
+  const std::string path = wal_ + "/" + kFirst;
+  const auto allocated_bytes = [&] {
+    struct stat found{};
+    EXPECT_EQ(::stat(path.c_str(), &found), 0);
+    return static_cast<uint64_t>(found.st_blocks) * 512;
+  };
+  EXPECT_GE(allocated_bytes(), options.segment_bytes);
+  const std::string before = read_all(path);
+  ASSERT_TRUE(log->give_tail_back());
+  EXPECT_LE(allocated_bytes(), 16u << 10);
+  EXPECT_EQ(read_all(path), before);
+  log.reset();
+  {
+    const OpenedLog opened = open(options);
+    EXPECT_EQ(opened.log->last_index(), Index(49));
+    fill(*opened.log, 50, 1000);
+    EXPECT_GT(opened.log->segment_count(), 1u);
+    EXPECT_EQ(opened.log->index()->read_entries(Index(1), Index(1000), UINT64_MAX)->size(), 999u);
+  }
+  EXPECT_EQ(open(options).log->last_index(), Index(999));
+}
+
 // Whatever they are: etcd ignores them.
 TEST_F(LogTest, ForeignFilesBesideTheSegmentsAreLeftAlone) {
   const Options options = small(8192);

@@ -88,6 +88,7 @@ class InlineMember {
   int ready_ = 0;
   int spares_ = 0;
   int spares_given_back_ = 0;
+  int tails_given_back_ = 0;
   int checkpoints_ = 0;
   int rests_ = 0;
   int looks_ = 0;
@@ -104,6 +105,7 @@ class InlineMember {
     for (const Refused& one : effects.refused) refused_.push_back(one.error);
     for (WalWrite& write : effects.wal) {
       snapshots_ += write.snapshot ? 1 : 0;
+      tails_given_back_ += write.give_tail_back ? 1 : 0;
       auto done = wal_->run(std::move(write));
       CAIRN_ASSERT(done);
       events_.wal.push_back(*std::move(done));
