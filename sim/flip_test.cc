@@ -41,6 +41,8 @@ class NoClient final : public MemberClient {
   void on_own_proposal(const member::Proposal&) override {}
   void on_answer(member::Tag, Code, std::string_view) override {}
   void on_refused(member::Tag, const Error&) override {}
+  void on_events(const member::Events&) override {}
+  void on_effects(const member::Effects&) override {}
   void on_step() override {}
   void on_news() override {}
   void on_ready() override { is_ready = true; }

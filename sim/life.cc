@@ -65,6 +65,8 @@ void Life::choose_options() {
   fs_.options().can_allocate = !chance_.one_in(6);
   directories_ = {kDataDir, std::string(kDataDir) + "/member/wal"};
 
+  calls_raise_alarms_ = options_.seed % 50 == 49;
+
   member::BootstrapOptions& bootstrap = member_options_.bootstrap;
   bootstrap.name = "m0";
   bootstrap.data_dir = kDataDir;
@@ -296,6 +298,7 @@ const std::string& Life::run() {
     run_round();
   }
   if (violation_.empty()) coverage_.hit("lives");
+  kinds_.add_to(coverage_);
   coverage_.hit("requests", requests_sent_);
   return violation_;
 }
@@ -314,9 +317,7 @@ void Life::run_round() {
   if (plan_.other_program) {
     coverage_.hit("another program wrote to the db");
     if (chance_.one_in(2)) {
-      for (uint64_t commits = chance_.between(1, 3); commits > 0; --commits) {
-        commit_as_bbolt(fs_, kDataDir, /*keeps_list=*/chance_.one_in(2));
-      }
+      commit_as_bbolt(fs_, kDataDir);
     } else {
       spoiled_.spoil(fs_, kDataDir, chance_);
     }

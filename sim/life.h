@@ -33,6 +33,7 @@
 #include "sim/reads.h"
 #include "sim/requests.h"
 #include "sim/schedule.h"
+#include "sim/step_kinds.h"
 #include "sim/watches.h"
 
 namespace cairn::sim {
@@ -131,6 +132,8 @@ class Life final : private MemberClient {
   void on_own_proposal(const member::Proposal& proposal) override;
   void on_answer(member::Tag tag, Code code, std::string_view text) override;
   void on_refused(member::Tag tag, const Error& error) override;
+  void on_events(const member::Events& events) override { kinds_.count(events); }
+  void on_effects(const member::Effects& effects) override { kinds_.count(effects); }
   void on_step() override;
   void on_news() override;
   void on_ready() override;
@@ -141,12 +144,14 @@ class Life final : private MemberClient {
   Options options_;
   Random chance_;
   Coverage coverage_;
+  StepKinds kinds_;
   std::string violation_;
   Schedule schedule_;
   SimFileSystem fs_;
   Model model_;
   MemberOptions member_options_;
-  bool may_be_refused_ = false;  // for want of room in a queue
+  bool may_be_refused_ = false;      // for want of room in a queue
+  bool calls_raise_alarms_ = false;  // as those do that find no room for what they are asked
   std::unique_ptr<Member> member_;
   std::unique_ptr<Reads> reads_;
   std::unique_ptr<Watches> watches_;

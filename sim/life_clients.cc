@@ -63,6 +63,7 @@ void Life::send_request() {
   if (is_read_only(request)) return;  // never goes to the log
   ++requests_sent_;
   ++round_requests_;
+  if (calls_raise_alarms_ && chance_.one_in(50)) member_->raise_alarm(member::kAlarmNoSpace);
   propose(request, is_answered(request) || chance_.one_in(2));
 }
 

@@ -108,6 +108,10 @@ void Member::control(member::ControlRequest request) {
   tell_core(client_to_core_, [request](member::Events& events) { events.controls.push_back(request); });
 }
 
+void Member::raise_alarm(uint32_t type) {
+  tell_core(client_to_core_, [type](member::Events& events) { events.alarms.push_back(type); });
+}
+
 void Member::stop() {
   tell_core(client_to_core_, [](member::Events& events) { events.stop = true; });
 }
@@ -117,11 +121,13 @@ void Member::stop() {
 void Member::step() {
   if (failure_ || ending_ != member::Ending::kNone) return;
   do {
+    client_.on_events(events_);
     carry_out(member_core_->step(events_, schedule_.now_ns()));
   } while (!failure_ && ending_ == member::Ending::kNone && !events_.empty());
 }
 
 void Member::carry_out(member::Effects& effects) {
+  client_.on_effects(effects);
   if (effects.has_news) client_.on_news();
   answer(effects);
   if (effects.failed) return fail_stop(*effects.failed);

@@ -45,6 +45,9 @@ class MemberClient : public member::MemberObserver {
   virtual void on_answer(member::Tag tag, Code code, std::string_view text) = 0;
   // It will never be an entry.
   virtual void on_refused(member::Tag tag, const Error& error) = 0;
+  // Around each step: what goes in, what comes out, and behind what comes of it at once.
+  virtual void on_events(const member::Events& events) = 0;
+  virtual void on_effects(const member::Effects& effects) = 0;
   // After each step; and in it, when it has published a revision, before its answers leave.
   virtual void on_step() = 0;
   virtual void on_news() = 0;
@@ -62,6 +65,7 @@ class Member {
 
   void propose(member::Proposal proposal);
   void control(member::ControlRequest request);
+  void raise_alarm(uint32_t type);
   // A stop begins; stopped() says when it is done and all answers are there, ending() how it went.
   void stop();
 

@@ -16,6 +16,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "sim/life.h"
+#include "sim/step_kinds.h"
 
 namespace cairn::sim {
 namespace {
@@ -254,6 +255,9 @@ std::vector<std::string> never_reached(const Coverage& coverage) {
                            "history read for watchers",
                            "written, and refused by the quota"}) {
     if (coverage.count(what) == 0) out.emplace_back(what);
+  }
+  for (const std::string_view kind : step_kinds()) {
+    if (coverage.count(std::string(kind)) == 0) out.emplace_back(kind);
   }
   return out;
 }

@@ -276,7 +276,7 @@ TEST_F(MemberCoreTest, AtRestTheSegmentsTailIsGivenBack) {
   start();
   put_many(1, 40, 10'000);
   member_->wait(2 * kSecond);
-  member_->wait(5 * kSecond);
+  member_->wait(3 * kSecond);
   EXPECT_EQ(member_->snapshots_, 1);
   EXPECT_EQ(member_->tails_given_back_, 0);
   ASSERT_TRUE(member_->wake_at_ns_);

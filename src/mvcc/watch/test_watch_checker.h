@@ -103,9 +103,7 @@ class WatchChecker {
     }
     return nullptr;
   }
-  [[nodiscard]] bool contains(std::string_view key) const {
-    return target_.interval.view().contains(key);
-  }
+  [[nodiscard]] bool contains(std::string_view key) const { return target_.interval.view().contains(key); }
   void fail(std::string what) {
     if (failure_.empty()) failure_ = std::move(what);
   }
