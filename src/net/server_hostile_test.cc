@@ -378,8 +378,11 @@ TEST(ServerHostile, AnswersThatAreNotTakenStayWithinTheProcessesBudget) {
   std::vector<std::unique_ptr<WindowOfZero>> clients;
   for (int i = 0; i < 20; ++i) {
     clients.push_back(std::make_unique<WindowOfZero>(address));
-    clients.back()->ask("/test.Svc/Large");
-    for (int turn = 0; turn < 5; ++turn) clients.back()->client().pump(2);
+    TestClient& client = clients.back()->client();
+    const uint64_t before = server.server().stats().answer_bytes_held;
+    const int32_t id = clients.back()->ask("/test.Svc/Large");
+    ASSERT_TRUE(client.pump_until(
+        [&] { return client.stream(id).closed || server.server().stats().answer_bytes_held > before; }));
   }
   EXPECT_LE(server.server().stats().answer_bytes_held, 8'000'000U + 1'500'000U);
   EXPECT_GE(server.server().stats().answer_bytes_held, 6'000'000U);
