@@ -31,7 +31,7 @@ class Watches::Stream final : public mvcc::WatchStream {
     }
     --room;
     Client& client = *clients.at(watcher.id());
-    client.checker.on_events(batch->events, revision, compacted());
+    client.checker.on_events(batch->events, revision, watches_.compacted());
     watches_.coverage_.hit("watch events", batch->count);
     watches_.check(client);
     return true;
@@ -43,7 +43,6 @@ class Watches::Stream final : public mvcc::WatchStream {
     watches_.check(client);
     client.ended = true;
   }
-  [[nodiscard]] int64_t compacted() const { return watches_.member_->published().newest().kv.compact_revision; }
 
   uint64_t room = UINT64_MAX;
   std::map<int64_t, Client*> clients;
@@ -161,7 +160,7 @@ void Watches::check_live(Loop& loop) {
   for (const auto& stream : loop.streams) {
     for (const auto& [id, client] : stream->clients) {
       if (client->ended || !loop.hub.is_synced(*stream->find(id))) continue;
-      client->checker.check_complete(loop.hub.seen());
+      client->checker.check_complete(loop.hub.seen(), compacted());
       check(*client);
     }
   }
@@ -261,7 +260,7 @@ void Watches::ask_for_progress(Loop& loop) {
   if (stream.size() == 0 || !loop.hub.is_synced(stream)) return;
   coverage_.hit("progress of all watchers of a stream");
   for (const auto& [id, client] : stream.clients) {
-    client->checker.on_progress(loop.hub.seen());
+    client->checker.on_progress(loop.hub.seen(), compacted());
     check(*client);
   }
 }

@@ -62,6 +62,7 @@ class Watches {
   void check_live(Loop& loop);
   void drop_ended();
   void check(const Client& client);
+  [[nodiscard]] int64_t compacted() const { return member_->published().newest().kv.compact_revision; }
 
   Schedule& schedule_;
   Random chance_;

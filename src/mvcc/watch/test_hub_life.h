@@ -212,7 +212,7 @@ class HubLife {
     }
     CAIRN_ASSERT(hub_.slow_count() == 0);
     for (const auto& stream : streams_) {
-      for (auto& [id, checker] : stream->checkers) checker.check_complete(world_.revision());
+      for (auto& [id, checker] : stream->checkers) checker.check_complete(world_.revision(), world_.compacted());
     }
   }
   Random& chance() { return world_.chance; }
@@ -307,7 +307,7 @@ class HubLife {
     advance();
     LifeStream& stream = any_stream();
     if (!hub_.is_synced(stream)) return;
-    for (auto& [id, checker] : stream.checkers) checker.on_progress(hub_.seen());
+    for (auto& [id, checker] : stream.checkers) checker.on_progress(hub_.seen(), world_.compacted());
   }
   WatchWorld world_;
   WatchHub hub_;
