@@ -272,6 +272,14 @@ TEST_F(WatchTest, AStreamThatIsHalfClosedGoesOn) {
   EXPECT_EQ(next(stream).events_size(), 1);
 }
 
+TEST_F(WatchTest, AsksForALeaderThatIsThere) {
+  Stream stream = open_stream(*client_, {{"hasleader", "true"}});
+  ask(stream, "create_request { key: 'a' }");
+  EXPECT_TRUE(next(stream).created());
+  put("a");
+  EXPECT_EQ(next(stream).events_size(), 1);
+}
+
 TEST_F(WatchTest, ADamagedRequestEndsTheStream) {
   Stream stream = open_stream();
   client_->send(stream.id, "\x0a\x05garb");
