@@ -9,8 +9,11 @@ namespace cairn::member {
 
 DiskGuard::DiskGuard(env::FileSystem& fs, Options options) : fs_(fs), options_(std::move(options)) {
   const MutexLock lock(mutex_);
-  const auto file = fs_.open(path(), env::OpenMode::kRead);  // of an earlier process
-  holds_reserve_ = file && (*file)->size().value_or(0) == options_.reserve_bytes;
+  const auto file = fs_.open(path(), env::OpenMode::kReadWrite);  // of an earlier process
+  if (!file || (*file)->size().value_or(0) != options_.reserve_bytes) return;
+  // A copy of it, or what a crash has left, may have holes.
+  holds_reserve_ = (*file)->allocate(0, options_.reserve_bytes).has_value();
+  if (!holds_reserve_) (void)fs_.remove(path());
 }
 
 DiskGuard::Free DiskGuard::find_free() const {

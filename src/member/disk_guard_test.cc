@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "env/testing.h"
+#include "sim/disk/sim_fs.h"
 
 namespace cairn::member {
 namespace {
@@ -160,6 +161,19 @@ TEST_F(DiskGuardTest, AHalfMadeReserveCountsAsNone) {
   DiskGuard guard(disk_, options());
   EXPECT_FALSE(guard.look({}));
   EXPECT_EQ(std::filesystem::file_size(disk_.reserve_path), 8 * kMegabyte);
+}
+
+TEST(DiskGuardOnCopiedFiles, AReserveWithHolesIsFilledOrIsNone) {
+  for (const bool has_room : {true, false}) {
+    sim::SimFileSystem disk({.seed = 1});
+    disk.make_durable_directories("/data/cairn");
+    const DiskGuard::Options options{.directory = "/data/cairn", .log_directory = "/data/wal"};
+    ASSERT_TRUE((*disk.open("/data/cairn/reserve", env::OpenMode::kCreate))->truncate(options.reserve_bytes));
+    if (!has_room) disk.options().capacity_bytes = disk.used_bytes() + options.reserve_bytes / 2;
+    const DiskGuard guard(disk, options);
+    EXPECT_EQ(disk.exists("/data/cairn/reserve"), has_room);
+    EXPECT_EQ(disk.used_bytes(), has_room ? options.reserve_bytes : 0);
+  }
 }
 
 TEST_F(DiskGuardTest, ADeviceThatDoesNotSayHasRoom) {

@@ -23,7 +23,9 @@ class LogFault : public ::testing::Test {
   }
   // Saves from `index` on until the segment is full but for the next save; returns the next index.
   uint64_t fill(uint64_t index) {
-    while (log_->segment_used_bytes() + 400 < options_.segment_bytes) EXPECT_TRUE(save(index++));
+    bool saved = true;
+    while (saved && log_->segment_used_bytes() + 400 < options_.segment_bytes) saved = save(index++).has_value();
+    EXPECT_TRUE(saved);
     return index;
   }
   void watch_operations() {
@@ -106,6 +108,46 @@ TEST_F(LogFault, WithoutSpareOrSpaceACutSaysSo) {
   if (status) status = save(next + 1);
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, Code::kResourceExhausted);
+}
+
+// Many programs copy zeros as holes.
+TEST_F(LogFault, ACopyWithHolesGetsItsBlocksWhileThereAreSome) {
+  ASSERT_TRUE(save(1));
+  const uint64_t used = log_->segment_used_bytes();
+  log_.reset();
+  const auto make_hollow = [&](const std::string& name, uint64_t from) {
+    const auto file = *fs_.open("/data/wal/" + name, env::OpenMode::kCreate);
+    ASSERT_TRUE(file->truncate(from));
+    ASSERT_TRUE(file->truncate(options_.segment_bytes));
+  };
+  make_hollow("0000000000000000-0000000000000000.wal", used);
+  make_hollow("0.tmp", 0);
+  log_ = std::move(Log::open(fs_, "/data/wal", options_)->log);
+  while (*log_->spares()->prepare_step()) {
+  }
+  fs_.options().capacity_bytes = fs_.used_bytes() + sim::kPageBytes;  // see above
+  const uint64_t next = fill(2);
+  ASSERT_TRUE(save(next));
+  ASSERT_TRUE(save(next + 1));
+  EXPECT_EQ(log_->segment_count(), 2u);
+  fill(next + 2);
+}
+
+TEST_F(LogFault, OnAFullDiskALogWithAnInterruptedWriteIsOpened) {
+  ASSERT_TRUE(save(1));
+  {
+    const auto file = *fs_.open("/data/wal/0000000000000000-0000000000000000.wal", env::OpenMode::kReadWrite);
+    ASSERT_TRUE(file->pwrite({"\x40\0\0\0\0\0\0\0", 8}, log_->segment_used_bytes()));
+  }
+  log_.reset();
+  fs_.options().capacity_bytes = fs_.used_bytes();
+  auto opened = Log::open(fs_, "/data/wal", options_);
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_TRUE(opened->repair);
+  EXPECT_FALSE(fs_.exists("/data/wal/0000000000000000-0000000000000000.wal.broken"));
+  log_ = std::move(opened->log);
+  EXPECT_EQ(log_->last_index(), Index(1));
+  fill(2);
 }
 
 TEST_F(LogFault, AFailedSpareIsBegunAnewAndHarmsNothing) {

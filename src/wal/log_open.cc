@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "wal/log.h"
 #include "wal/scan.h"
 
@@ -51,6 +52,7 @@ struct Opening {
   Result<bool> ends_in_zeros(const Segment& segment, uint64_t end_offset) const;
   Result<std::optional<Repair>> clear_tail(const Segment& segment, uint64_t end_offset, bool ends_in_zeros,
                                            const std::optional<std::string>& torn) const;
+  Status keep_broken(const Segment& segment) const;
   Status remove_other_names(const std::vector<std::shared_ptr<Segment>>& segments) const;
   Result<std::unique_ptr<Log>> make_log(std::vector<std::shared_ptr<Segment>> segments, Scan scan,
                                         std::vector<SegmentName> left_over) const;
@@ -136,21 +138,32 @@ Result<std::optional<Repair>> Opening::clear_tail(const Segment& segment, uint64
                                                   const std::optional<std::string>& torn) const {
   env::File& file = *segment.file;
   CAIRN_TRY(const uint64_t size, file.size());
-  if (ends_in_zeros && !torn && size >= options.segment_bytes) return std::optional<Repair>{};
   std::optional<Repair> repair;
   if (torn) {
     repair = Repair{.file = segment.path, .offset = end_offset, .reason = *torn};
-    CAIRN_CHECK(copy_file(fs, file, segment.path + ".broken"));
+    CAIRN_CHECK(keep_broken(segment));
   }
   const bool is_clean = ends_in_zeros && !torn;
   if (!is_clean && !CAIRN_MUTANT("wal.tail_not_cleared")) CAIRN_CHECK(file.truncate(end_offset));
-  const Status extended = extend_segment(file, is_clean ? size : end_offset, options.segment_bytes);
+  // Also where zeros are: who copied the directory may have left holes for them.
+  const Status extended = extend_segment(file, end_offset, options.segment_bytes);
   // Without room the segment takes space as it is written.
   if (!extended && extended.error().code != Code::kResourceExhausted) return std::unexpected(extended.error());
+  if (is_clean && size >= options.segment_bytes) return repair;
   if (!options.sync || CAIRN_MUTANT("wal.open_without_sync")) return repair;
   CAIRN_CHECK(file.fdatasync());
   if (!CAIRN_MUTANT("wal.open_without_directory_sync")) CAIRN_CHECK(fs.sync_directory(directory));
   return repair;
+}
+
+// For whoever wants to look into it. On a full disk the member must start all the same, to make room.
+Status Opening::keep_broken(const Segment& segment) const {
+  const std::string path = segment.path + ".broken";
+  const Status copied = copy_file(fs, *segment.file, path);
+  if (copied || copied.error().code != Code::kResourceExhausted) return copied;
+  (void)fs.remove(path);
+  log::warn("no space to keep a copy of the WAL segment with the interrupted write", {{"path", segment.path}});
+  return {};
 }
 
 // On a file system without a journal, a rename interrupted by a crash may have left a segment under its old name as

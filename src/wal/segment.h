@@ -57,7 +57,7 @@ enum class SegmentAccess : uint8_t { kRead, kOwn };
 // lock_ofd() with the log's own message.
 [[nodiscard]] Status lock_segment(env::File& file, const std::string& path);
 
-// Grows the file from `from` to `size` bytes with zeros; allocated where the file system can.
+// Grows the file to `size` bytes with zeros. Where the file system can, [from, size) has blocks afterwards.
 [[nodiscard]] Status extend_segment(env::File& file, uint64_t from, uint64_t size);
 
 // `size` zeros, at most kZerosMax; they take no memory.

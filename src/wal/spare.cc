@@ -125,7 +125,7 @@ Status SparePreparer::begin() {
     CAIRN_TRY(work.file, fs_.open(path, env::OpenMode::kReadWrite));
     CAIRN_TRY(const uint64_t size, work.file->size());
     if (size > segment_bytes_) CAIRN_CHECK(work.file->truncate(segment_bytes_));
-    CAIRN_CHECK(extend_segment(*work.file, size, segment_bytes_));
+    CAIRN_CHECK(extend_segment(*work.file, 0, segment_bytes_));  // it may be a copy with holes
     // Zeros that are there were synced before a spare got its name.
     work.look_first = !old.ends_with(".wal") && old != path;
   }

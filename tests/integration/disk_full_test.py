@@ -228,6 +228,32 @@ class DiskFull(harness.Case):
         etcd = self.server("etcd37", cairn.data_dir, ports=(cairn.client_port, cairn.peer_port)).start()
         self.assertEqual(etcd.client().hash_kv()[0], hashed[0])
 
+    def test_a_copy_with_holes_is_filled_up_before_the_disk_is(self):
+        self.mount(220)
+        founder = self.server("cairn").start()
+        value = os.urandom(1000)
+        puts = [("/etcdserverpb.KV/Put", rpc.put_request(b"k%d" % (i % 100), value)) for i in range(20_000)]
+        founder.client().pipeline(puts, window=200)
+        self.wait_for((founder.data_dir / "member/wal/0.tmp").exists)
+        self.wait_for((founder.data_dir / "member/cairn/reserve").exists)
+        hashed, revision = founder.client().hash_kv(), founder.client().revision()
+        founder.kill()
+        data = harness.copy_directory(founder.data_dir, self.disk / "data")
+        cairn = self.server("cairn", data, ports=(founder.client_port, founder.peer_port)).start()
+        client = cairn.client()
+        self.assertEqual((client.hash_kv(), client.revision()), (hashed, revision))
+        self.eat("others", 0)
+        self.wait_for(lambda: client.alarm(0))
+        self.assert_refused(client)
+        for i in range(50):
+            client.delete(b"k%d" % i)
+        client.compact(client.revision(), physical=True)
+        revision = client.revision()
+        for end in (cairn.kill, cairn.stop):
+            end()
+            cairn.start()
+            self.assertEqual(cairn.client().revision(), revision)
+
     def test_a_log_that_cannot_be_written_ends_the_process(self):
         self.mount(200)
         wal = self.disk / "wal"
