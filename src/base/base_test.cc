@@ -5,6 +5,7 @@
 #include "base/crc32c.h"
 #include "base/random.h"
 #include "base/strong.h"
+#include "base/utf8.h"
 #include "base/wire.h"
 
 namespace cairn {
@@ -15,6 +16,13 @@ TEST(Crc32c, HasTheCastagnoliCheckValueAndChains) {
   EXPECT_EQ(crc32c(crc32c(0, "1234"), "56789"), 0xe3069283u);
   EXPECT_EQ(crc32c(0, ""), 0u);
   EXPECT_EQ(crc32c(0, "key"), 0x40a4756du);
+}
+
+TEST(Utf8, IsTheWholeText) {
+  EXPECT_TRUE(is_utf8(""));
+  EXPECT_TRUE(is_utf8("3.7 gr\xc3\xbc\xc3\x9f"));
+  EXPECT_FALSE(is_utf8("3.7\xff"));
+  EXPECT_FALSE(is_utf8("3.7\xc3")) << "cut";
 }
 
 TEST(Bytes, HexIdsHaveNoPaddingAndFileNamesHave) {

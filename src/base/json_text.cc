@@ -4,32 +4,12 @@
 
 #include <fmt/format.h>
 
+#include "base/utf8.h"
+
 namespace cairn {
 namespace {
 
 constexpr std::string_view kReplacement = "\\ufffd";
-
-// The length of the UTF-8 sequence at `at`, 0 when it is none (overlong, surrogate, beyond U+10FFFF or cut).
-size_t utf8_size(std::string_view text, size_t at) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[at + i]); };
-  const auto tail = [&](size_t i, unsigned low, unsigned high) {
-    return at + i < text.size() && byte(i) >= low && byte(i) <= high;
-  };
-  const unsigned first = byte(0);
-  if (first < 0x80) return 1;
-  if (first >= 0xc2 && first <= 0xdf) return tail(1, 0x80, 0xbf) ? 2 : 0;
-  if (first >= 0xe0 && first <= 0xef) {
-    const unsigned low = first == 0xe0 ? 0xa0 : 0x80;
-    const unsigned high = first == 0xed ? 0x9f : 0xbf;
-    return tail(1, low, high) && tail(2, 0x80, 0xbf) ? 3 : 0;
-  }
-  if (first >= 0xf0 && first <= 0xf4) {
-    const unsigned low = first == 0xf0 ? 0x90 : 0x80;
-    const unsigned high = first == 0xf4 ? 0x8f : 0xbf;
-    return tail(1, low, high) && tail(2, 0x80, 0xbf) && tail(3, 0x80, 0xbf) ? 4 : 0;
-  }
-  return 0;
-}
 
 void append_ascii(std::string& out, char c, JsonEscape escape) {
   switch (c) {
@@ -55,7 +35,7 @@ void append_ascii(std::string& out, char c, JsonEscape escape) {
 void append_json_text(std::string& out, std::string_view text, JsonEscape escape) {
   out += '"';
   for (size_t at = 0; at < text.size();) {
-    const size_t size = utf8_size(text, at);
+    const size_t size = utf8_size(text.substr(at));
     const std::string_view rune = text.substr(at, size);
     const bool is_line_end = rune == "\xe2\x80\xa8" || rune == "\xe2\x80\xa9";
     if (size == 0) {

@@ -1,5 +1,7 @@
 #include "rpc/services.h"
 
+#include "base/errors.h"
+#include "base/utf8.h"
 #include "rpc/methods.h"
 
 namespace cairn::rpc {
@@ -35,6 +37,11 @@ std::unique_ptr<net::CallHandler> Services::route(std::string_view path, net::Ca
   if (method == nullptr || method->make == kUnimplemented) return nullptr;
   Context& context = *contexts_[call.loop().index()];
   const bool streams = method->kind != Method::Kind::kUnary;
+  if (!is_utf8(call.metadata("client-api-version").value_or(""))) {  // it becomes a label of /metrics
+    finish_with(call, errors::invalid_client_api_version());
+    return nullptr;
+  }
+  // compat: calls whose request cannot be read count too, and versions beyond a hundred count as "other".
   context.count_call(call, streams);
   if (!context.leaders().admit(call, streams)) return nullptr;
   return method->make(context, *method, Caller{.connection = call.connection()});

@@ -35,6 +35,17 @@ TEST_F(ServicesTest, AStringThatIsNoUtf8IsNamedAsSuch) {
             "13 grpc: error unmarshalling request: string field contains invalid UTF-8");
 }
 
+// It would be a label of /metrics, which is UTF-8.
+TEST_F(ServicesTest, AClientVersionThatIsNoUtf8IsRefused) {
+  for (const char* const path : {"/etcdserverpb.KV/Range", "/etcdserverpb.Watch/Watch"}) {
+    const int32_t id = client_->start(path, {{"client-api-version", "3.\xff"}});
+    client_->send(id, "\x0a\x01x");
+    ASSERT_TRUE(client_->pump_until([&, at = id] { return client_->stream(at).closed; })) << path;
+    EXPECT_EQ(fmt::format("{} {}", client_->stream(id).code(), client_->stream(id).message()),
+              text_of(errors::invalid_client_api_version()));
+  }
+}
+
 TEST_F(ServicesTest, FieldsOfAnotherTypeArePassedOver) {
   EXPECT_EQ(error(std::string(kKv) + "Put", "\x08\x01"), text_of(errors::empty_key())) << "the key as a number";
 }

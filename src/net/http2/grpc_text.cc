@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <limits>
 
+#include "base/utf8.h"
+
 namespace cairn::net {
 namespace {
 
@@ -20,33 +22,6 @@ int hex_value(char c) {
 
 bool passes_unencoded(unsigned char c) { return c >= ' ' && c <= '~' && c != '%'; }
 
-// The length of the UTF-8 sequence at the front of `text`, 0 when there is none.
-size_t utf8_length(std::string_view text) {
-  const auto at = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = at(0);
-  if (lead < 0x80) return 1;
-  size_t length = 0;
-  unsigned char low = 0x80;  // the second byte's range depends on the first: no overlong forms, no surrogates
-  unsigned char high = 0xBF;
-  if (lead >= 0xC2 && lead <= 0xDF) {
-    length = 2;
-  } else if (lead >= 0xE0 && lead <= 0xEF) {
-    length = 3;
-    if (lead == 0xE0) low = 0xA0;
-    if (lead == 0xED) high = 0x9F;
-  } else if (lead >= 0xF0 && lead <= 0xF4) {
-    length = 4;
-    if (lead == 0xF0) low = 0x90;
-    if (lead == 0xF4) high = 0x8F;
-  }
-  if (length == 0 || text.size() < length) return 0;
-  if (at(1) < low || at(1) > high) return 0;
-  for (size_t i = 2; i < length; ++i) {
-    if (at(i) < 0x80 || at(i) > 0xBF) return 0;
-  }
-  return length;
-}
-
 }  // namespace
 
 std::string percent_encode(std::string_view text, size_t bytes_max) {
@@ -60,7 +35,7 @@ std::string percent_encode(std::string_view text, size_t bytes_max) {
       text.remove_prefix(1);
       continue;
     }
-    const size_t length = utf8_length(text);
+    const size_t length = utf8_size(text);
     const std::string_view bytes = length == 0 ? std::string_view("\xEF\xBF\xBD") : text.substr(0, length);
     if (bytes_max - out.size() < 3 * bytes.size()) break;
     for (const char byte : bytes) {
@@ -153,7 +128,7 @@ std::string quoted(std::string_view text) {
   std::string out = "\"";
   while (!text.empty()) {
     const char c = text.front();
-    const size_t length = utf8_length(text);
+    const size_t length = utf8_size(text);
     if (c == '"' || c == '\\') {
       out.push_back('\\');
       out.push_back(c);
