@@ -40,38 +40,6 @@ std::string reason_of(int status) {
   return {reason.data(), reason.size()};
 }
 
-// A request's head whose lines end as the parser wants them, and whose version it knows.
-struct Head {
-  size_t bytes = 0;  // of what was received; 0: it is not whole
-  bool is_usual = true;
-  std::string usual;  // if it was not
-};
-
-// As Go reads lines: LF ends one, with or without CR. HTTP/1.2 to 1.9 are read as 1.1.
-Head read_head(std::string_view in) {
-  Head head;
-  for (size_t at = 0; at < in.size();) {
-    const size_t end = in.find('\n', at);
-    if (end == std::string_view::npos) break;
-    std::string_view line = in.substr(at, end - at);
-    const bool has_cr = line.ends_with('\r');
-    if (has_cr) line.remove_suffix(1);
-    head.is_usual = head.is_usual && has_cr;
-    head.usual += line;
-    if (at == 0 && line.size() > 8 && line.substr(line.size() - 9, 8) == " HTTP/1." && line.back() > '1' &&
-        line.back() <= '9') {
-      head.usual.back() = '1';
-      head.is_usual = false;
-    }
-    head.usual += "\r\n";
-    at = end + 1;
-    if (!line.empty()) continue;
-    head.bytes = at;
-    break;
-  }
-  return head;
-}
-
 // Whether etcd's multiplexer takes the first line of a connection for HTTP/1. It closes any other without a word.
 bool begins_http1(std::string_view in) {
   std::string_view line = in.substr(0, in.find('\n'));
@@ -167,14 +135,22 @@ void Http1Session::parse() {
 
 RequestParser::Progress Http1Session::feed(std::string_view bytes) {
   if (parser_->has_head()) return parser_->put(bytes);
-  const Head head = read_head(bytes);
-  if (head.is_usual) return parser_->put(bytes);
-  if (head.bytes == 0) {
+  lines_.look(bytes);
+  if (lines_.is_usual()) {
+    const RequestParser::Progress progress = parser_->put(bytes);
+    if (lines_.is_whole()) {
+      lines_ = HeadLines{};
+    } else {
+      lines_.pass(progress.used);
+    }
+    return progress;
+  }
+  if (!lines_.is_whole()) {
     if (bytes.size() > limits_.header_bytes_max) return {.refuse = 431};
     return {};
   }
-  RequestParser::Progress progress = parser_->put(head.usual);
-  progress.used = head.bytes;
+  RequestParser::Progress progress = parser_->put(lines_.made_usual(bytes));
+  progress.used = std::exchange(lines_, HeadLines{}).bytes();
   return progress;
 }
 

@@ -16,6 +16,7 @@
 
 #include "net/byte_queue.h"
 #include "net/http.h"
+#include "net/http1/head_lines.h"
 #include "net/http1/request_parser.h"
 #include "net/protocol.h"
 #include "net/timer_heap.h"
@@ -69,6 +70,7 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   HttpHandler& handler_;
   ProtocolHost& host_;
   std::unique_ptr<RequestParser> parser_;  // of the present request; null between two
+  HeadLines lines_;                        // of the present request, until its head is whole
   std::unique_ptr<ExchangeHandler> exchange_;
   ExchangeId id_;  // 0: no exchange
   std::string in_;
