@@ -57,7 +57,8 @@ struct Watches::Loop {
              .round_bytes_max = chance.between(1, 20'000),
              .live_revisions_max = static_cast<int64_t>(chance.between(1, 200)),
              .cohorts_max = chance.between(1, 10),
-             .scan_revisions_max = static_cast<int64_t>(chance.between(1, 400))}),
+             .scan_revisions_max = static_cast<int64_t>(chance.between(1, 400))},
+            chance.next()),
         from_core(watches.schedule_, chance.fork(), delay_mean_ns),
         to_worker(watches.schedule_, chance.fork(), delay_mean_ns * 4),
         from_worker(watches.schedule_, chance.fork(), delay_mean_ns) {

@@ -1,8 +1,11 @@
 // Unit tests of the small pieces in base.
+#include <set>
+
 #include <gtest/gtest.h>
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "base/keyed_hash.h"
 #include "base/random.h"
 #include "base/strong.h"
 #include "base/utf8.h"
@@ -128,6 +131,22 @@ TEST(Strong, IsOrderedAndCounts) {
   EXPECT_LT(Index(1), Index(2));
   EXPECT_EQ(Index(5) - Index(2), 3u);
   EXPECT_LT((Revision{2, 9}), (Revision{3, 0}));
+}
+
+TEST(KeyedHash, SpreadsKeysAndDependsOnTheSecret) {
+  const auto used_buckets = [](uint64_t secret) {
+    const KeyedHash hash(secret);
+    std::set<size_t> buckets;
+    for (int i = 0; i < 1000; ++i) buckets.insert(hash("key/" + std::to_string(i)) % 1000);
+    return buckets.size();
+  };
+  for (const uint64_t secret : {0ul, 1ul, 0x9e3779b97f4a7c15ul}) {
+    EXPECT_GT(used_buckets(secret), 550u);  // of a random one: 632
+  }
+  EXPECT_NE(KeyedHash(1)("key"), KeyedHash(2)("key"));
+  EXPECT_EQ(KeyedHash(1)("a key of some length"), KeyedHash(1)("a key of some length"));
+  EXPECT_NE(KeyedHash(1)(std::string_view("a\0", 2)), KeyedHash(1)("a"));
+  EXPECT_NE(KeyedHash(1)(""), KeyedHash(1)(std::string_view("\0", 1)));
 }
 
 }  // namespace

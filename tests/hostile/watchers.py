@@ -55,6 +55,75 @@ def wide_stream(target):
         hold(target, [pipe], 0.5)
 
 
+def send_creates(pipe, number, creates):
+    """On a stream that stream() made with a wide window; waits until all are answered."""
+    creates = list(creates)
+    for at in range(0, len(creates), 2000):
+        before, part = pipe.body_bytes, creates[at:at + 2000]
+        body = b"".join(rpc.grpc_message(message) for message in part)
+        pipe.push(b"".join(rpc.frame(rpc.DATA, 0, number, body[i:i + 16384]) for i in range(0, len(body), 16384)), 30)
+        pipe.listen(30, lambda: pipe.body_bytes >= before + 20 * len(part))  # less than the answers have
+
+
+def open_wide(target):
+    pipe, number = stream(target.port, [create(b"first")], window=(1 << 31) - 1)
+    pipe.push(wire.window_update(0, 1 << 30))
+    return pipe, number
+
+
+@attack("a stream of 150,000 watchers of different keys that ends at once")
+def wide_end(target):
+    with target.bystanders():
+        pipe, number = open_wide(target)
+        send_creates(pipe, number, (create(b"w%d" % i) for i in range(150_000)))
+        target.check(pipe.ended is None, f"the connection ended: {pipe.end()}")
+        pipe.close(abort=True)
+        time.sleep(0.5)
+
+
+def drawn(count, seed):
+    """What base/random.h draws from a seed."""
+    mask = (1 << 64) - 1
+    for i in range(1, count + 1):
+        z = (seed + i * 0x9E3779B97F4A7C15) & mask
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & mask
+        yield z ^ z >> 31
+
+
+@attack("20,000 intervals that make a list of a treap whose chance is known")
+def prepared_intervals(target):
+    priorities = list(drawn(20_000, seed=1))
+    ranks = {priority: rank for rank, priority in enumerate(sorted(priorities))}
+    with target.bystanders():
+        pipe, number = open_wide(target)
+        send_creates(pipe, number, (create(b"%08d" % ranks[one], b"%08d" % (ranks[one] + 1)) for one in priorities))
+        target.check(pipe.ended is None, f"the connection ended: {pipe.end()}")
+        pipe.close(abort=True)
+
+
+def colliding_keys(count):
+    """Keys of 16 bytes that std::hash of libstdc++ (MurmurHash64A) takes to one number: its rounds can be undone."""
+    mask, factor = (1 << 64) - 1, 0xC6A4A7935BD1E995
+    inverse = pow(factor, -1, 1 << 64)
+    begin = 0xC70F6907 ^ 16 * factor & mask
+    for low in range(count):
+        mixed = low * factor & mask
+        mixed = (mixed ^ mixed >> 47) * factor & mask
+        high = ((begin ^ mixed) * factor & mask) * inverse & mask
+        high = (high ^ high >> 47) * inverse & mask
+        yield low.to_bytes(8, "little") + high.to_bytes(8, "little")
+
+
+@attack("20,000 watched keys that a hash known to all takes to one number")
+def prepared_keys(target):
+    with target.bystanders():
+        pipe, number = open_wide(target)
+        send_creates(pipe, number, (create(key) for key in colliding_keys(20_000)))
+        target.check(pipe.ended is None, f"the connection ended: {pipe.end()}")
+        pipe.close(abort=True)
+
+
 @attack("watchers that come and go, 200,000 of them, some in the future, some in the past")
 def coming_and_going(target):
     client = target.client()

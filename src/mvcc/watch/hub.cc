@@ -39,8 +39,8 @@ bool is_slow(Watcher::State state) {
 
 }  // namespace
 
-WatchHub::WatchHub() : WatchHub(Limits{}) {}
-WatchHub::WatchHub(const Limits& limits) : limits_(limits) {}
+WatchHub::WatchHub(uint64_t secret) : WatchHub(Limits{}, secret) {}
+WatchHub::WatchHub(const Limits& limits, uint64_t secret) : limits_(limits), secret_(secret), groups_(secret) {}
 WatchHub::~WatchHub() { CAIRN_ASSERT(watcher_count_ == 0); }
 
 // --- watchers
@@ -130,23 +130,28 @@ Result<Watcher*> WatchHub::add(WatchStream& stream, Wanted wanted) {
   return &watcher;
 }
 
+// Out of all lists and counts; the stream still owns it.
+void WatchHub::detach(Watcher& watcher) {
+  const bool is_future = watcher.state_ == Watcher::State::kFuture;
+  set_state(watcher, Watcher::State::kCompacted);  // in no count
+  if (watcher.is_linked()) watcher.unlink();
+  if (is_future && future_.at(watcher.next_).empty()) future_.erase(watcher.next_);
+  --watcher_count_;
+  leave_group(watcher.group_);
+}
+
 bool WatchHub::remove(WatchStream& stream, int64_t id) {
   const auto found = stream.watchers_.find(id);
   if (found == stream.watchers_.end()) return false;
-  Watcher& watcher = *found->second;
-  WatchGroup& group = watcher.group_;
-  const std::optional<int64_t> begins =
-      watcher.state_ == Watcher::State::kFuture ? std::optional(watcher.next_) : std::nullopt;
-  set_state(watcher, Watcher::State::kCompacted);  // in no count
+  detach(*found->second);
   stream.watchers_.erase(found);
-  if (begins && future_.at(*begins).empty()) future_.erase(*begins);
-  --watcher_count_;
-  leave_group(group);
   return true;
 }
 
+// In one pass: looking for the first watcher that is left takes longer the fewer there are.
 void WatchHub::remove_all(WatchStream& stream) {
-  while (!stream.watchers_.empty()) remove(stream, stream.watchers_.begin()->first);
+  for (const auto& [id, watcher] : stream.watchers_) detach(*watcher);
+  stream.watchers_.clear();
 }
 
 void WatchHub::unblock(WatchStream& stream) {
@@ -306,6 +311,7 @@ void WatchHub::flush(WatchGroup& group) {
 std::optional<WatchScan> WatchHub::take_scan() {
   if (is_scanning_ || behind_.empty()) return std::nullopt;
   WatchScan scan;
+  scan.secret = secret_;
   boost::unordered_flat_set<std::pair<uint64_t, int64_t>> known;
   int64_t first = 0;
   for (auto at = behind_.begin(); at != behind_.end() && scan.cohorts.size() < limits_.cohorts_max;) {

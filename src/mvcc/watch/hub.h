@@ -114,8 +114,9 @@ class WatchHub {
     size_t cohorts_max = 4096;             // of a scan
     int64_t scan_revisions_max = 100'000;  // cohorts of a scan are at most so far apart
   };
-  WatchHub();
-  explicit WatchHub(const Limits& limits);
+  // What must be fast whatever clients choose depends on `secret`: at most the order of watchers of different keys.
+  explicit WatchHub(uint64_t secret);
+  WatchHub(const Limits& limits, uint64_t secret);
   ~WatchHub();  // every stream has been removed
   WatchHub(const WatchHub&) = delete;
   WatchHub& operator=(const WatchHub&) = delete;
@@ -165,6 +166,7 @@ class WatchHub {
 
   WatchGroup& group_of(const WatchTarget& target);
   void leave_group(WatchGroup& group);
+  void detach(Watcher& watcher);
   void place(Watcher& watcher);
   void block(Watcher& watcher);
   void set_state(Watcher& watcher, Watcher::State state);
@@ -178,6 +180,7 @@ class WatchHub {
   void tell_compacted(Watcher& watcher);
 
   const Limits limits_;
+  const uint64_t secret_;
   IntervalMap<Groups> groups_;
   uint64_t group_count_ = 0;  // ever made
   std::map<int64_t, WatcherList> future_;

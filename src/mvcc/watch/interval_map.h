@@ -1,7 +1,8 @@
 // mvcc/watch/interval_map.h: values by an interval of keys, found by a key that lies in the interval.
 //
 // Single keys are in a hash. The others are in a treap, ordered by their beginning, whose nodes know the interval that
-// ends last below them. So a key costs O(log n) plus the number of intervals that hold it.
+// ends last below them. So a key costs O(log n) plus the number of intervals that hold it, whatever intervals clients
+// choose: who does not know the map's secret cannot prepare any that make a list of the hash or of the treap.
 //
 // Threads: one.
 #pragma once
@@ -15,6 +16,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "base/keyed_hash.h"
 #include "base/random.h"
 #include "mvcc/kv/key_value.h"
 
@@ -59,6 +61,8 @@ class OwnedInterval {
 template <class T>
 class IntervalMap {
  public:
+  explicit IntervalMap(uint64_t secret) : singles_(0, KeyedHash(secret)), priorities_(secret) {}
+
   // The value of exactly this interval, made if it is not there.
   T& operator[](const OwnedInterval& interval) {
     return interval.single() ? singles_[std::string(interval.low())] : insert(root_, interval);
@@ -84,10 +88,6 @@ class IntervalMap {
   [[nodiscard]] bool empty() const { return singles_.empty() && root_ == nullptr; }
 
  private:
-  struct Hash {
-    using is_transparent = void;
-    size_t operator()(std::string_view key) const { return std::hash<std::string_view>{}(key); }
-  };
   struct Node {
     Node(const OwnedInterval& of, uint64_t chance) : interval(of), priority(chance) {}
     void update() {
@@ -167,9 +167,9 @@ class IntervalMap {
     }
   }
 
-  std::unordered_map<std::string, T, Hash, std::equal_to<>> singles_;
+  std::unordered_map<std::string, T, KeyedHash, std::equal_to<>> singles_;
   Link root_;
-  Random priorities_{1};  // any seed: the tree is as good as random whatever the keys are
+  Random priorities_;
 };
 
 }  // namespace cairn::mvcc

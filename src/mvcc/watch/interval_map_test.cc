@@ -17,7 +17,7 @@ std::multiset<int> at(IntervalMap<int>& map, std::string_view key) {
 }
 
 TEST(IntervalMap, FindsThoseThatHoldAKey) {
-  IntervalMap<int> map;
+  IntervalMap<int> map(1);
   EXPECT_TRUE(map.empty());
   map[interval("b", "")] = 1;
   map[interval("a", "c")] = 2;
@@ -35,7 +35,7 @@ TEST(IntervalMap, FindsThoseThatHoldAKey) {
 
 TEST(IntervalMap, EqualsAListOfIntervals) {
   Random chance(7);
-  IntervalMap<int> map;
+  IntervalMap<int> map(1);
   std::vector<std::pair<OwnedInterval, int>> list;
   const auto key = [&] { return std::to_string(chance.below(40)); };
   for (int step = 0; step < 20'000; ++step) {

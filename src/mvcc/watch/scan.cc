@@ -24,7 +24,7 @@ Result<bool> visit_run(const storage::RunView& run, int64_t from, int64_t to,
 // One slice of cohorts on their way.
 class Scanner {
  public:
-  Scanner(const WatchScan& scan, const StoreView& view) : scan_(scan), view_(view) {
+  Scanner(const WatchScan& scan, const StoreView& view) : scan_(scan), view_(view), matcher_(scan.secret) {
     out_.compact_revision = view.compact_revision;
     out_.revision = view.revision;
     out_.parts.resize(scan.cohorts.size());

@@ -29,6 +29,7 @@ struct WatchScan {
     int64_t next = 0;  // the first revision that it has not had
   };
   std::vector<Cohort> cohorts;
+  uint64_t secret = 0;  // of the map of their intervals
   uint64_t records_max = 10'000;
   uint64_t bytes_max = 4 << 20;         // of all cohorts' events
   uint64_t cohort_bytes_max = 1 << 20;  // of one cohort's

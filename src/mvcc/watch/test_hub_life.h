@@ -166,7 +166,7 @@ class LifeStream final : public WatchStream {
 
 class HubLife {
  public:
-  explicit HubLife(uint64_t seed) : world_(seed), hub_(limits(world_.chance)) {
+  explicit HubLife(uint64_t seed) : world_(seed), hub_(limits(world_.chance), seed) {
     for (int i = 0; i < 3; ++i) streams_.push_back(std::make_unique<LifeStream>(world_));
     advance();
   }
