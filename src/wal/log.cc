@@ -10,6 +10,7 @@
 namespace cairn::wal {
 namespace {
 
+constexpr uint64_t kTailPartKept = 64;            // one in so many bytes of a segment: 1 MB
 constexpr uint64_t kCutRetryBytes = 1024 * 1024;  // more in a segment that could not be cut for lack of space
 
 // The new log takes the directory's place, so nothing may be lost with it.
@@ -121,7 +122,7 @@ void Log::append_head() {
 
 void Log::use_segment(std::shared_ptr<Segment> segment, bool written) {
   offset_ = 0;
-  cut_at_ = options_.segment_bytes;
+  cut_at_ = blocks_end_ = options_.segment_bytes;
   zeroed_ = written ? options_.segment_bytes : 0;
   {
     const MutexLock lock(index_->mutex_);
@@ -137,6 +138,7 @@ Status Log::flush() {
 Status Log::write_buffer() {
   env::File& file = *segments_.back()->file;
   const uint64_t end = offset_ + buffer_.size();
+  if (end + options_.segment_bytes / kTailPartKept / 2 > blocks_end_) CAIRN_CHECK(take_tail_again());
   // Blocks that were never written cost a write of metadata in the sync that follows; this makes it one in many.
   if (end > zeroed_ && end < options_.segment_bytes) {
     const std::string_view ahead = zeros(std::min(options_.zero_ahead_bytes, options_.segment_bytes - end));
@@ -203,8 +205,20 @@ Status Log::give_tail_back() {
     env::File& file = *segments_.back()->file;
     CAIRN_CHECK(file.truncate(offset_));
     zeroed_ = offset_;
+    blocks_end_ = std::min(offset_ + options_.segment_bytes / kTailPartKept, options_.segment_bytes);
+    const Status kept = extend_segment(file, offset_, blocks_end_);
+    if (!kept && kept.error().code != Code::kResourceExhausted) return kept;
     return file.truncate(options_.segment_bytes);
   });
+}
+
+// Without room the segment takes space as it is written, and the next write asks again.
+Status Log::take_tail_again() {
+  if (blocks_end_ >= options_.segment_bytes) return {};
+  const Status taken = extend_segment(*segments_.back()->file, offset_, options_.segment_bytes);
+  if (!taken && taken.error().code != Code::kResourceExhausted) return taken;
+  if (taken) blocks_end_ = options_.segment_bytes;
+  return {};
 }
 
 // The full segment is cut to its used length, and its successor is complete and synced, before the successor gets its

@@ -107,7 +107,8 @@ class Log {
   //   needs: the .snap file is on disk; record.index <= the commit index of the log or of `state`
   Status save_snapshot(const SnapshotRecord& record, const HardState& state = {});
 
-  // Gives the blocks behind the last record back; what comes later takes its own. The size stays.
+  // Gives the blocks behind the last record back, all but a few, so that a disk that fills up meanwhile does not end
+  // the log at once. Writes that come near to the end of these take the others again. The size stays.
   Status give_tail_back();
 
   // Releases to spares() the segments that a start from the newest snapshot at or below `index` does not need. A
@@ -147,6 +148,7 @@ class Log {
   template <class Step>
   Status guarded(Step step);
   Status write_buffer();
+  Status take_tail_again();
   Status sync_file();
   Status cut();
   Result<Spare> next_file();
@@ -166,14 +168,15 @@ class Log {
   HardState state_;
   std::vector<SnapshotPlace> snapshots_;  // in log order, those in segments_
   std::vector<std::shared_ptr<Segment>> segments_;
-  uint64_t offset_ = 0;  // bytes written in the last segment
-  uint64_t zeroed_ = 0;  // up to here its blocks are written
-  uint64_t cut_at_;      // bytes of the last segment at which the next one is begun
-  uint32_t crc_ = 0;     // running, over all that is encoded
-  RecordBuffer buffer_;  // encoded, not yet written
-  EntryPoints points_;   // of all that is encoded
-  Index name_index_;     // the next segment's name says one more
-  Index written_index_;  // the last entry's that is in the file
+  uint64_t offset_ = 0;      // bytes written in the last segment
+  uint64_t zeroed_ = 0;      // up to here its blocks are written
+  uint64_t blocks_end_ = 0;  // up to here it has blocks, where there was room for them
+  uint64_t cut_at_;          // bytes of the last segment at which the next one is begun
+  uint32_t crc_ = 0;         // running, over all that is encoded
+  RecordBuffer buffer_;      // encoded, not yet written
+  EntryPoints points_;       // of all that is encoded
+  Index name_index_;         // the next segment's name says one more
+  Index written_index_;      // the last entry's that is in the file
   Index synced_index_;
   bool dirty_ = false;  // written, not synced
   std::optional<Error> failure_;

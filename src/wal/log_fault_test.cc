@@ -133,6 +133,31 @@ TEST_F(LogFault, ACopyWithHolesGetsItsBlocksWhileThereAreSome) {
   fill(next + 2);
 }
 
+// A member at rest whose disk is filled by others has still to raise its alarm, and to take what makes room.
+TEST_F(LogFault, ATailThatWasGivenBackLeavesRoomForALittle) {
+  Options options = options_;
+  options.segment_bytes = 1 << 20;
+  for (const bool fills_at_rest : {true, false}) {
+    const std::string directory = fills_at_rest ? "/data/resting" : "/data/busy";
+    fs_.options().capacity_bytes = uint64_t{1} << 40;
+    const auto log = *Log::create(fs_, directory, {NodeId(1), 2}, options);
+    uint64_t next = 1;
+    const auto save_many = [&](uint64_t bytes) {
+      for (const uint64_t end = log->segment_used_bytes() + bytes; log->segment_used_bytes() < end; ++next) {
+        const auto entry = make_entry(next, 1, std::string(300, 'v'));
+        ASSERT_TRUE(log->save(views({entry}), make_state(1, 1, next - 1), true));
+      }
+    };
+    save_many(100'000);
+    const uint64_t used_before = fs_.used_bytes();
+    ASSERT_TRUE(log->give_tail_back());
+    EXPECT_LT(fs_.used_bytes(), used_before - 800'000);
+    if (!fills_at_rest) save_many(12'000);
+    fs_.options().capacity_bytes = fs_.used_bytes();
+    save_many(fills_at_rest ? 15'000 : 900'000);
+  }
+}
+
 TEST_F(LogFault, OnAFullDiskALogWithAnInterruptedWriteIsOpened) {
   ASSERT_TRUE(save(1));
   {

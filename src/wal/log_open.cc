@@ -196,7 +196,7 @@ Result<std::unique_ptr<Log>> Opening::make_log(std::vector<std::shared_ptr<Segme
   log->left_over_ = std::move(left_over);
   log->offset_ = scan.end_offset;
   log->zeroed_ = CAIRN_MUTANT("wal.tail_not_cleared") ? options.segment_bytes : scan.end_offset;
-  log->cut_at_ = options.segment_bytes;
+  log->cut_at_ = log->blocks_end_ = options.segment_bytes;
   log->taken_over_ = false;
   log->torn_ = std::move(scan.torn);
   log->crc_ = scan.crc;
