@@ -289,10 +289,12 @@ class TimersOfBefore(Timed):
         for call, connection in zip(calls, (slow, stopped)):
             while call.body_bytes < 65535:
                 connection.read_frame()
-        # A look comes once a second: the slow one takes something before and behind each shift.
-        for _ in range(4):
-            self.take_for(slow, calls[0], 1.2)
-            self.shift(self.cairn, 31.0)
+        # A look comes each 7.5 seconds, and one that is late by as much says that the process stood still. The slow
+        # reader takes something between them.
+        for _ in range(12):
+            self.take_for(slow, calls[0], 0.3)
+            self.shift(self.cairn, 8.0)
+            self.poke(self.cairn)
         self.assertFalse(calls[0].ended, calls[0].ended and calls[0].status())
         with self.assertRaises(rpc.GrpcError):
             stopped.finish(calls[1], SOON_SECONDS)
