@@ -7,6 +7,7 @@
 // Threads:     one loop.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -36,16 +37,17 @@ class HeaderMemo {
 
   HeaderMemo() = default;
   ~HeaderMemo() {
-    for (Entry& entry : entries_) drop(entry);
+    for (Set& set : sets_) {
+      for (Entry& entry : set) drop(entry);
+    }
   }
   HeaderMemo(const HeaderMemo&) = delete;
   HeaderMemo& operator=(const HeaderMemo&) = delete;
 
   // Null: not known.
   [[nodiscard]] const Entry* find(const nghttp2_rcbuf* name, const nghttp2_rcbuf* value) const {
-    const size_t first = place(value);
-    for (const size_t at : {first, first ^ 1}) {
-      if (entries_[at].value == value && entries_[at].name == name) return &entries_[at];
+    for (const Entry& entry : sets_[place(value)]) {
+      if (entry.value == value && entry.name == name) return &entry;
     }
     return nullptr;
   }
@@ -54,21 +56,23 @@ class HeaderMemo {
     if (kind == HeaderKind::kOther || bytes > kBytesMax) return;
     nghttp2_rcbuf_incref(name);
     nghttp2_rcbuf_incref(value);
-    // The older of two moves over, and the oldest goes.
-    const size_t first = place(value);
-    drop(entries_[first ^ 1]);
-    entries_[first ^ 1] = entries_[first];
-    entries_[first] = {name, value, static_cast<uint32_t>(bytes), kind};
+    Set& set = sets_[place(value)];
+    drop(set.back());
+    std::shift_right(set.begin(), set.end(), 1);
+    set.front() = {name, value, static_cast<uint32_t>(bytes), kind};
   }
 
  private:
-  static constexpr unsigned kEntriesLog2 = 5;
-  static constexpr size_t kEntries = 1 << kEntriesLog2;
+  // Newest first. An address says in which set a pair is, and addresses are another in each process: with four places
+  // a set, the fields of a usual call find room wherever they are.
+  static constexpr size_t kSetEntries = 4;
+  static constexpr unsigned kSetsLog2 = 3;
   static constexpr size_t kBytesMax = 512;
+  using Set = std::array<Entry, kSetEntries>;
 
   static size_t place(const nghttp2_rcbuf* value) {
     constexpr uint64_t kMix = 0x9e3779b97f4a7c15;  // 2^64 / the golden ratio
-    return reinterpret_cast<uintptr_t>(value) * kMix >> (64 - kEntriesLog2);
+    return reinterpret_cast<uintptr_t>(value) * kMix >> (64 - kSetsLog2);
   }
   static void drop(Entry& entry) {
     if (entry.value == nullptr) return;
@@ -76,7 +80,7 @@ class HeaderMemo {
     nghttp2_rcbuf_decref(entry.value);
   }
 
-  std::array<Entry, kEntries> entries_;
+  std::array<Set, 1 << kSetsLog2> sets_;
 };
 
 }  // namespace cairn::net
