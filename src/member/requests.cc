@@ -8,6 +8,7 @@
 namespace cairn::member {
 namespace {
 
+constexpr size_t kUnknownName = kRequestNames.size() - 1;
 constexpr uint32_t kHeaderField = 100;
 constexpr uint32_t kHeaderIdField = 1;
 
@@ -74,19 +75,23 @@ Plain plain(RequestKind kind, std::string_view body) {
 
 }  // namespace
 
+size_t request_name_index(uint32_t field) {
+  const auto at = std::ranges::lower_bound(kRequestNames, field, {}, &RequestName::field);
+  return at->field == field ? static_cast<size_t>(at - kRequestNames.begin()) : kUnknownName;
+}
+
 size_t request_name_index(std::string_view bytes) {
   wire::Reader in(bytes);
-  while (in.next()) {
-    const auto at = std::ranges::lower_bound(kRequestNames, in.field(), {}, &RequestName::field);
-    if (at->field == in.field()) return static_cast<size_t>(at - kRequestNames.begin());
-  }
-  return kRequestNames.size() - 1;
+  size_t name = kUnknownName;
+  while (name == kUnknownName && in.next()) name = request_name_index(in.field());
+  return name;
 }
 
 Result<RaftRequest> split_request(std::string_view bytes) {
   RaftRequest request;
   wire::Reader in(bytes);
   while (in.next()) {
+    if (request.name == kUnknownName) request.name = request_name_index(in.field());
     if (in.field() >= static_cast<uint32_t>(RequestKind::kRange) &&
         in.field() <= static_cast<uint32_t>(RequestKind::kCompaction)) {
       request.kind = static_cast<RequestKind>(in.field());

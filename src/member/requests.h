@@ -23,11 +23,6 @@ enum class RequestKind : uint32_t {
   kCompaction = 7,
 };
 
-struct RaftRequest {
-  RequestKind kind = RequestKind::kOther;
-  std::string_view body;  // of the hand-made kinds
-};
-
 // Names of requests in etcd's metrics, ordered by field number. A request of another kind counts as the last.
 struct RequestName {
   uint32_t field;
@@ -66,8 +61,16 @@ inline constexpr auto kRequestNames = std::to_array<RequestName>({
     {9900, "DowngradeVersionTest"},
     {UINT32_MAX, "unknown"},
 });
-// The place in kRequestNames of the request that an entry's bytes hold.
+// The place in kRequestNames of the payload with this field number.
+[[nodiscard]] size_t request_name_index(uint32_t field);
+// The same of the request that an entry's bytes hold.
 [[nodiscard]] size_t request_name_index(std::string_view bytes);
+
+struct RaftRequest {
+  RequestKind kind = RequestKind::kOther;
+  std::string_view body;                   // of the hand-made kinds
+  size_t name = kRequestNames.size() - 1;  // place in kRequestNames
+};
 
 //   errors: kDataLoss when `bytes` is not a message
 [[nodiscard]] Result<RaftRequest> split_request(std::string_view bytes);

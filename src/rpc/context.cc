@@ -30,11 +30,17 @@ member::Tag Context::expect(const net::Call& call, AskWait until, OnAnswer then,
 }
 
 void Context::propose(net::Call& call, member::RequestKind kind, std::string_view body, Ask ask) {
-  propose_other(call, member::join_request(kind, body, node().next_request_id()), std::move(ask));
+  propose_entry(call, member::join_request(kind, body, node().next_request_id()), std::move(ask),
+                member::request_name_index(static_cast<uint32_t>(kind)));
 }
 
 void Context::propose_other(net::Call& call, std::string entry_bytes, Ask ask) {
   const size_t kind = member::request_name_index(entry_bytes);
+  propose_entry(call, std::move(entry_bytes), std::move(ask), kind);
+}
+
+// `kind`: as for expect().
+void Context::propose_entry(net::Call& call, std::string entry_bytes, Ask ask, size_t kind) {
   if (entry_bytes.size() > limits().request_bytes_max) {
     request_times_.observe(kind, true, 0);  // as etcd, which counts this refusal as a success
     return finish_with(call, errors::request_too_large());

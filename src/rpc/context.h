@@ -148,6 +148,7 @@ class Context {
   void deliver(const member::AnswerBatch& batch);
 
  private:
+  void propose_entry(net::Call& call, std::string entry_bytes, Ask ask, size_t kind);
   [[nodiscard]] member::Tag expect(const net::Call& call, AskWait until, OnAnswer then, size_t kind);
   // A request to the core is over.
   void note_request(const PendingAnswers::Pending& one, bool success, int64_t now_ns);

@@ -110,7 +110,7 @@ Status ApplyCore::apply_request(std::string_view bytes, Tag tag) {
   CAIRN_TRY(const RaftRequest request, split_request(bytes));
   bench_.is_refused = false;
   const Status applied = request.kind == RequestKind::kOther ? apply_other(bytes, tag) : keys_.apply(request, tag);
-  ApplyCounters::Requests& counted = bench_.counters.requests[request_name_index(bytes)];
+  ApplyCounters::Requests& counted = bench_.counters.requests[request.name];
   ++(bench_.is_refused ? counted.refused : counted.done);
   return applied;
 }

@@ -199,14 +199,18 @@ void WatchHub::leave_to_scans() {
   groups_.each([this](Groups& groups) {
     for (const auto& group : groups) {
       while (!group->live.empty()) {
-        Watcher& watcher = group->live.front();
-        watcher.unlink();
-        watcher.next_ = seen_ + 1;
-        set_state(watcher, Watcher::State::kBehind);
-        behind_.push_back(watcher);
+        leave_to_scans(group->live.front(), seen_ + 1);
       }
     }
   });
+}
+
+// A live one: what comes from `next` on is left to a scan.
+void WatchHub::leave_to_scans(Watcher& watcher, int64_t next) {
+  watcher.unlink();
+  watcher.next_ = next;
+  set_state(watcher, Watcher::State::kBehind);
+  behind_.push_back(watcher);
 }
 
 Status WatchHub::distribute(const StoreView& view, int64_t to, bool careful) {
@@ -298,10 +302,7 @@ void WatchHub::flush(WatchGroup& group) {
       watcher.next_ = batch->first;
       block(watcher);
     } else if (left_at != 0) {
-      watcher.unlink();
-      watcher.next_ = left_at;
-      set_state(watcher, Watcher::State::kBehind);
-      behind_.push_back(watcher);
+      leave_to_scans(watcher, left_at);
     }
   }
 }

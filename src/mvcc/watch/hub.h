@@ -172,6 +172,7 @@ class WatchHub {
   void set_state(Watcher& watcher, Watcher::State state);
   void begin_future();
   void leave_to_scans();
+  void leave_to_scans(Watcher& watcher, int64_t next);
   Status distribute(const StoreView& view, int64_t to, bool careful);
   Status give(const StoreView& view, const WatchedRecord& record, bool careful);
   void end_revision();
