@@ -10,10 +10,12 @@
 #include "member/testing/member.h"
 #include "net/server.h"
 #include "net/testing/test_client.h"
+#include "testing/wait.h"
 
 namespace cairn::gateway {
 namespace {
 
+using cairn::testing::wait_until;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -93,10 +95,10 @@ class GatewayTest : public ::testing::Test {
   // Until all threads see it.
   void raise(uint32_t type) {
     const auto reader = member_.node->published().register_thread();
-    for (int i = 0; i < 10'000 && !reader->enter()->has_alarm(type); ++i) {
+    EXPECT_TRUE(wait_until([&] {
       member_.node->raise_alarm(type);  // at most once a second
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
+      return reader->enter()->has_alarm(type);
+    }));
   }
 
   StuckDisk disk_;
@@ -140,9 +142,7 @@ TEST_F(GatewayTest, BodiesAreNotKept) {
       ASSERT_GT(bytes, 0);
       sent += static_cast<size_t>(bytes);
     }
-    for (int i = 0; i < 2000 && server_->stats().socket_bytes_in < before + body.size(); ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
+    EXPECT_TRUE(wait_until([&] { return server_->stats().socket_bytes_in >= before + body.size(); }));
     EXPECT_EQ(server_->stats().request_bytes_held, 0U);
     EXPECT_EQ(::send(fd, "}", 1, MSG_NOSIGNAL), 1);
     const std::string got = net::read_until(fd, [](const std::string& s) { return s.contains("\r\n\r\n"); });

@@ -13,8 +13,8 @@
 namespace cairn::metrics {
 namespace {
 
-using testing::HasSubstr;
-using testing::Not;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(Counter, CountsFromAllThreads) {
   Counter counter;

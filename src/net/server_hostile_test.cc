@@ -1,5 +1,7 @@
 // Clients that take more than their share: of connections, descriptors, cancels, bytes, time. Bystanders are served.
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <chrono>
 #include <thread>
 
@@ -10,10 +12,16 @@
 #include "base/log.h"
 #include "net/testing/test_client.h"
 #include "net/testing/test_server.h"
+#include "testing/pauses.h"
 #include "testing/scale.h"
+#include "testing/wait.h"
 
 namespace cairn::net {
 namespace {
+
+using cairn::testing::Pauses;
+using cairn::testing::succeeds_unless_held_up;
+using cairn::testing::wait_until;
 
 constexpr std::string_view kGet = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -41,7 +49,7 @@ TEST(ServerHostile, MoreConnectionsThanSeatsHearWhyAndGoAndLaterOnesAreServed) {
     ::close(http1);
     TestClient http2(address);
     http2.start("/test.Svc/Echo");
-    http2.pump_until([] { return false; }, 3000);
+    http2.pump_until([] { return false; });
     EXPECT_TRUE(http2.ended());
     EXPECT_EQ(http2.goaway_count, 1);
     EXPECT_EQ(http2.goaway_text, "too many connections");
@@ -66,16 +74,26 @@ TEST(ServerHostile, MoreSilentConnectionsThanAreRefusedAtOnceAreClosed) {
   const std::string address = server.start();
   const int seated = connect_to(address);
   EXPECT_TRUE(ask(seated).starts_with("HTTP/1.1 200"));
-  std::vector<int> silent;
-  for (int i = 0; i < 40; ++i) silent.push_back(connect_to(address));
+  const auto is_open = [](int fd) {
+    char byte = 0;
+    return ::recv(fd, &byte, 1, MSG_DONTWAIT) == -1 && (errno == EAGAIN || errno == EWOULDBLOCK);
+  };
   // 32 are waited for a second; the others hear nothing but the end.
-  EXPECT_EQ(read_until(silent.back(), [](const std::string&) { return false; }, 900), "");
-  char byte = 0;
-  EXPECT_EQ(::recv(silent.back(), &byte, 1, MSG_DONTWAIT), 0);
-  for (const int fd : silent) {
-    EXPECT_EQ(read_until(fd, [](const std::string&) { return false; }), "");
-    ::close(fd);
-  }
+  EXPECT_TRUE(succeeds_unless_held_up(std::chrono::seconds(1), [&](Pauses& pauses) {
+    std::vector<int> silent;
+    for (int i = 0; i < 40; ++i) silent.push_back(connect_to(address));
+    EXPECT_EQ(read_until(silent.back(), [](const std::string&) { return false; }), "");
+    EXPECT_FALSE(is_open(silent.back()));
+    const bool is_first_open = is_open(silent.front());
+    pauses.look();
+    for (const int fd : silent) {
+      EXPECT_EQ(read_until(fd, [](const std::string&) { return false; }), "");
+      EXPECT_FALSE(is_open(fd));
+      ::close(fd);
+    }
+    pauses.skip();
+    return is_first_open;
+  }));
   EXPECT_TRUE(ask(seated).starts_with("HTTP/1.1 200"));
   ::close(seated);
 }
@@ -119,8 +137,7 @@ TEST(ServerHostile, WithoutDescriptorsAcceptingNeitherSpinsNorChattersAndGoesOnL
   low.rlim_cur = static_cast<rlim_t>(lowest_free) + 1;
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
   const int late = connect_to(address);
-  for (int i = 0; i < 1000 && AcceptFailures::count == 0; ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_TRUE(wait_until([] { return AcceptFailures::count != 0; }));
   const uint64_t turns = server.server().stats().turns;
   for (int i = 0; i < 5; ++i) EXPECT_EQ(bystander.unary("/test.Svc/Echo", "x").code(), 0);
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
@@ -176,7 +193,7 @@ TEST(ServerHostile, ASmallAnswerDoesNotWaitForALargeOneOfItsConnection) {
       // What sockets and buffers held already may come first; not the list.
       EXPECT_LT(client.stream(list).data_bytes - before, 12'000'000U);
     }
-    ASSERT_TRUE(client.pump_until([&] { return client.stream(list).closed; }, 60'000));
+    ASSERT_TRUE(client.pump_until([&] { return client.stream(list).closed; }));
     EXPECT_EQ(client.stream(list).data_bytes, kLargeBytes + kPrefixBytes);
     EXPECT_EQ(client.stream(list).code(), 0);
   }
@@ -285,19 +302,31 @@ TEST(ServerHostile, AClientThatTakesTooLittleIsClosedAndOneThatIsSlowIsNot) {
     respond({.headers = {}, .body = std::string(20'000'000, 'b')});
   };
   const std::string address = server.start();
-  const int slow = connect_to(address, 4096);
-  const int stopped = connect_to(address, 4096);
-  ::send(slow, kGet.data(), kGet.size(), MSG_NOSIGNAL);
-  ::send(stopped, kGet.data(), kGet.size(), MSG_NOSIGNAL);
-  std::string buffer(20'000, '\0');
-  // More than 100 KB a second, for more than four times the limit.
-  for (int i = 0; i < 65; ++i) {
-    ASSERT_GT(::recv(slow, buffer.data(), buffer.size(), MSG_WAITALL), 0);
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  EXPECT_EQ(server.server().stats().connections_open, 1U);
-  ::close(slow);
-  ::close(stopped);
+  EXPECT_TRUE(succeeds_unless_held_up(std::chrono::milliseconds(150), [&](Pauses& pauses) {
+    const int slow = connect_to(address, 4096);
+    const int stopped = connect_to(address, 4096);
+    ::send(slow, kGet.data(), kGet.size(), MSG_NOSIGNAL);
+    ::send(stopped, kGet.data(), kGet.size(), MSG_NOSIGNAL);
+    std::string buffer(20'000, '\0');
+    // More than 100 KB a second, for more than four times the limit.
+    bool is_served = true;
+    const auto read_on = [&] {
+      is_served = is_served && ::recv(slow, buffer.data(), buffer.size(), MSG_WAITALL) > 0;
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      pauses.look();
+    };
+    for (int i = 0; i < 65; ++i) read_on();
+    EXPECT_TRUE(wait_until([&] {
+      read_on();
+      return server.server().stats().connections_open <= 1;
+    }));
+    is_served = is_served && server.server().stats().connections_open == 1;
+    ::close(slow);
+    ::close(stopped);
+    EXPECT_TRUE(wait_until([&] { return server.server().stats().connections_open == 0; }));
+    pauses.skip();
+    return is_served;
+  }));
 }
 
 // Calls whose client gives no window.
@@ -328,19 +357,24 @@ TEST(ServerHostile, AClientThatTakesItsAnswerDuringAPauseOfTheProcessIsNotStalle
   constexpr int64_t kStallNs = 200'000'000;
   TestServer server({.reader_stall_ns = kStallNs});
   add_answers_of(server, 1'500'000);
-  WindowOfZero client(server.start());
-  const int32_t id = client.ask("/test.Svc/Large");
-  ASSERT_TRUE(client.client().pump_until([&] { return client.client().stream(id).headers.contains(":status"); }));
-  std::atomic<bool> stands_still{false};
-  server.server().loops()[0]->post([&] {
-    stands_still = true;
-    std::this_thread::sleep_for(std::chrono::nanoseconds(3 * kStallNs));
-  });
-  while (!stands_still) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  nghttp2_submit_window_update(client.client().session(), 0, id, 2'000'000);
-  client.client().flush();
-  ASSERT_TRUE(client.client().pump_until([&] { return client.client().stream(id).closed; }));
-  EXPECT_EQ(client.client().stream(id).code(), 0);
+  const std::string address = server.start();
+  EXPECT_TRUE(succeeds_unless_held_up(std::chrono::nanoseconds(kStallNs), [&](Pauses& pauses) {
+    WindowOfZero client(address);
+    const int32_t id = client.ask("/test.Svc/Large");
+    EXPECT_TRUE(client.client().pump_until([&] { return client.client().stream(id).headers.contains(":status"); }));
+    std::atomic<bool> stands_still{false};
+    server.server().loops()[0]->post([&] {
+      stands_still = true;
+      std::this_thread::sleep_for(std::chrono::nanoseconds(3 * kStallNs));
+    });
+    EXPECT_TRUE(wait_until([&] { return stands_still.load(); }));
+    nghttp2_submit_window_update(client.client().session(), 0, id, 2'000'000);
+    client.client().flush();
+    pauses.look();
+    EXPECT_TRUE(client.client().pump_until([&] { return client.client().stream(id).closed; }));
+    pauses.skip();
+    return client.client().stream(id).code() == 0;
+  }));
 }
 
 TEST(ServerHostile, AnswersThatAreNotTakenStayWithinTheConnectionsBudget) {
@@ -389,10 +423,7 @@ TEST(ServerHostile, AnswersThatAreNotTakenStayWithinTheProcessesBudget) {
   TestClient bystander(address);
   EXPECT_EQ(bystander.unary("/test.Svc/Echo", "small ones pass").code(), 0);
   clients.clear();
-  for (int i = 0; i < 2000 && server.server().stats().answer_bytes_held != 0; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  EXPECT_EQ(server.server().stats().answer_bytes_held, 0U);
+  EXPECT_TRUE(wait_until([&] { return server.server().stats().answer_bytes_held == 0; }));
 }
 
 TEST(ServerHostile, AnAnswerAboveTheBudgetPassesWhileLittleWaits) {
@@ -437,7 +468,12 @@ TEST(ServerHostile, MessagesThatDoNotEndShareABudget) {
       clients.back()->send_bytes(ids.back(), framed(std::string(1'000'000, 'm')).substr(0, 900'000));
     }
     // Each arrives whole but for its end, or is refused.
-    for (int turn = 0; turn < 100; ++turn) clients.back()->pump(2);
+    TestClient& client = *clients.back();
+    ASSERT_TRUE(client.pump_until([&] {
+      return std::ranges::all_of(ids, [&](int32_t id) { return client.stream(id).closed || client.has_sent(id); });
+    }));
+    client.ping();
+    ASSERT_TRUE(client.pump_until([&] { return client.ping_acks == 1; }));
     for (const int32_t id : ids) {
       if (!clients.back()->stream(id).closed) continue;
       ++refused;
@@ -450,10 +486,7 @@ TEST(ServerHostile, MessagesThatDoNotEndShareABudget) {
   EXPECT_LE(server.server().stats().request_bytes_held, 8'000'000U);
   EXPECT_EQ(bystander.unary("/test.Svc/Echo", "small").code(), 0);
   clients.clear();
-  for (int i = 0; i < 2000 && server.server().stats().request_bytes_held != 0; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  EXPECT_EQ(server.server().stats().request_bytes_held, 0U);
+  EXPECT_TRUE(wait_until([&] { return server.server().stats().request_bytes_held == 0; }));
 }
 
 TEST(ServerHostile, EveryCallWhoseClientStandsStillEnds) {
@@ -470,26 +503,32 @@ TEST(ServerHostile, EveryCallWhoseClientStandsStillEnds) {
     handler.message = [](Call& call, std::string_view) { call.send(std::string(100'000, 'k')); };
   });
   const std::string address = server.start();
-  WindowOfZero hostile(address);
-  const int32_t unary = hostile.ask("/test.Svc/Large");
-  const int32_t list = hostile.ask("/test.Svc/List");
-  const int32_t kept = hostile.ask("/test.Svc/Keep");
-  const int32_t trickle = hostile.ask("/test.Svc/Large");  // a byte now and then is no progress
-  const int32_t slow = hostile.ask("/test.Svc/Large");     // 250 KB a second is
-  TestClient& client = hostile.client();
-  for (int i = 0; i < 200 && !client.stream(trickle).closed; ++i) {
-    client.pump(10);
-    if (!client.stream(trickle).closed) nghttp2_submit_window_update(client.session(), 0, trickle, 1);
-    nghttp2_submit_window_update(client.session(), 0, slow, 5'000);
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  for (const int32_t ended : {unary, list, trickle}) {
-    EXPECT_TRUE(client.stream(ended).closed);
-    EXPECT_EQ(client.stream(ended).error, NGHTTP2_ENHANCE_YOUR_CALM);
-  }
-  EXPECT_FALSE(client.stream(kept).closed);
-  EXPECT_FALSE(client.stream(slow).closed && client.stream(slow).error != 0);
-  EXPECT_EQ(client.stream(kept).error, 0U);
+  EXPECT_TRUE(succeeds_unless_held_up(std::chrono::milliseconds(50), [&](Pauses& pauses) {
+    WindowOfZero hostile(address);
+    const int32_t unary = hostile.ask("/test.Svc/Large");
+    const int32_t list = hostile.ask("/test.Svc/List");
+    const int32_t kept = hostile.ask("/test.Svc/Keep");
+    const int32_t trickle = hostile.ask("/test.Svc/Large");  // a byte now and then is no progress
+    const int32_t slow = hostile.ask("/test.Svc/Large");     // 250 KB a second is
+    TestClient& client = hostile.client();
+    const std::array<int32_t, 3> stalled = {unary, list, trickle};
+    const auto have_ended = [&] {
+      return std::ranges::all_of(stalled, [&](int32_t id) { return client.stream(id).closed; });
+    };
+    for (int i = 0; i < 1000 && !have_ended(); ++i) {
+      client.pump(10);
+      if (!client.stream(trickle).closed) nghttp2_submit_window_update(client.session(), 0, trickle, 1);
+      nghttp2_submit_window_update(client.session(), 0, slow, 5'000);
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      pauses.look();
+    }
+    for (const int32_t id : stalled) {
+      EXPECT_TRUE(client.stream(id).closed);
+      EXPECT_EQ(client.stream(id).error, NGHTTP2_ENHANCE_YOUR_CALM);
+    }
+    EXPECT_FALSE(client.stream(kept).closed);
+    return client.stream(slow).error == 0;
+  }));
 }
 
 }  // namespace

@@ -5,11 +5,14 @@
 
 #include "net/testing/test_client.h"
 #include "net/testing/test_server.h"
+#include "testing/wait.h"
 
 namespace cairn::net {
 namespace {
 
-class ServerHttp : public testing::Test {
+using cairn::testing::wait_until;
+
+class ServerHttp : public ::testing::Test {
  protected:
   void SetUp() override {
     server_.http.on_request = [](HttpRequest request, EventLoop&, HttpRespond respond) {
@@ -49,9 +52,7 @@ class ServerHttp : public testing::Test {
   }
   static std::string body_of(const std::string& answer) { return answer.substr(answer.find("\r\n\r\n") + 4); }
   bool closed() {
-    return read_until(
-               fd_, [](const std::string&) { return false; }, 3000)
-               .empty() &&
+    return read_until(fd_, [](const std::string&) { return false; }).empty() &&
            ::recv(fd_, buffer_, 1, MSG_DONTWAIT) == 0;
   }
 
@@ -91,7 +92,7 @@ TEST_F(ServerHttp, PipelinedRequestsAreAnsweredInOrder) {
 
 TEST_F(ServerHttp, BodiesByLengthAndByChunks) {
   send("PUT /p HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel");
-  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_TRUE(wait_until([&] { return server_.server().stats().socket_bytes_in != 0; }));
   send("lo");
   EXPECT_EQ(body_of(receive()), "PUT /p []  hello");
   send("POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
@@ -157,7 +158,7 @@ TEST_F(ServerHttp, AnswersOfAnotherThread) {
 
 TEST_F(ServerHttp, LargeAnswersArriveWhole) {
   send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
-  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  settled(server_.server(), [&] { return server_.server().stats().socket_bytes_out; });  // as much as it takes unread
   EXPECT_EQ(body_of(receive()), std::string(3'000'000, 'b'));
 }
 
@@ -232,12 +233,8 @@ TEST_F(ServerHttp, PipelinedRequestsAreAnsweredAsTheAnswersAreTaken) {
   std::string requests;
   for (int i = 0; i < 200; ++i) requests += "GET /big HTTP/1.1\r\nHost: x\r\n\r\n";
   ::send(fd, requests.data(), requests.size(), MSG_NOSIGNAL);
-  uint64_t before = 0;
-  do {
-    before = server_.server().stats().http_requests;
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
-  } while (before != server_.server().stats().http_requests || before == 0);
-  EXPECT_LT(before, 5U) << "of 3 MB each; the socket takes one or two";
+  EXPECT_LT(settled(server_.server(), [&] { return server_.server().stats().http_requests; }), 5U)
+      << "of 3 MB each; the socket takes one or two";
   // Others are served meanwhile.
   send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_TRUE(receive().starts_with("HTTP/1.1 200"));
@@ -261,7 +258,7 @@ TEST(HttpText, AnswersCannotSmuggleHeadersNorOutliveTheServer) {
     const int fd = connect_to(address);
     constexpr std::string_view kRequest = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     ::send(fd, kRequest.data(), kRequest.size(), MSG_NOSIGNAL);
-    while (!asked) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    EXPECT_TRUE(wait_until([&] { return asked.load(); }));
     ::close(fd);
     const int second = connect_to(address);
     ::send(second, kRequest.data(), kRequest.size(), MSG_NOSIGNAL);

@@ -8,10 +8,15 @@
 #include "base/mutex.h"
 #include "env/testing.h"
 #include "rpc/test_services.h"
+#include "testing/pauses.h"
+#include "testing/wait.h"
 
 namespace cairn::rpc {
 namespace {
 
+using cairn::testing::Pauses;
+using cairn::testing::succeeds_unless_held_up;
+using cairn::testing::wait_until;
 using etcdserverpb::RangeRequest;
 
 // The real file system; but of the db's pages it says that they are on the disk only, while `evicted` is set.
@@ -76,13 +81,15 @@ class ReadersTest : public ServicesTest {
     client.half_close(id);
     return id;
   }
+  // From now on the db's pages count as being on the disk only.
+  void evict() {
+    fs_.evicted = true;
+    clock_.stop();  // it is known for a short time only
+    services_->residency().note_miss();
+  }
   // What was written is in the file then.
   void commit() { answer<etcdserverpb::HashResponse>(std::string(kMaintenance) + "Hash", etcdserverpb::HashRequest()); }
   [[nodiscard]] size_t pins() { return member_->node->published().pin_count(); }
-  bool comes_true(const std::function<bool()>& done) {
-    for (int i = 0; i < 1000 && !done(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    return done();
-  }
 
   // Until release_workers() no thread of the lane does anything.
   void occupy_workers(Workers::Lane lane, int count) {
@@ -93,7 +100,7 @@ class ReadersTest : public ServicesTest {
         while (!released_) wake_.wait(lock);
       }));
     }
-    ASSERT_TRUE(comes_true([&] {
+    ASSERT_TRUE(wait_until([&] {
       MutexLock lock(mutex_);
       return occupied_ == count;
     }));
@@ -124,13 +131,19 @@ TEST_F(ReadersTest, AnAnswerWhoseClientStandsStillIsEndedAndLetsGoOfItsState) {
   commit();
   for (const std::string path : {"KV/Range", "KV/RangeStream", "Maintenance/Snapshot"}) {
     SCOPED_TRACE(path);
-    net::TestClient slow(address_, {.give_window = false});
-    const int32_t id = start(slow, "/etcdserverpb." + path, path == "Maintenance/Snapshot" ? "" : all_keys());
-    ASSERT_TRUE(slow.pump_until([&] { return slow.stream(id).data_bytes > 60'000; }));
-    EXPECT_EQ(pins(), path == "Maintenance/Snapshot" ? 0U : 1U);
-    ASSERT_TRUE(slow.pump_until([&] { return slow.stream(id).closed; }));
-    EXPECT_EQ(slow.stream(id).error, NGHTTP2_ENHANCE_YOUR_CALM) << "RESOURCE_EXHAUSTED to gRPC's clients";
-    EXPECT_TRUE(comes_true([&] { return pins() == 0; }));
+    EXPECT_TRUE(succeeds_unless_held_up(std::chrono::nanoseconds(kShortNs), [&](Pauses& pauses) {
+      net::TestClient slow(address_, {.give_window = false});
+      const int32_t id = start(slow, "/etcdserverpb." + path, path == "Maintenance/Snapshot" ? "" : all_keys());
+      const bool has_begun =
+          slow.pump_until([&] { return slow.stream(id).data_bytes > 60'000 || slow.stream(id).closed; });
+      const size_t held = pins();
+      pauses.look();
+      EXPECT_TRUE(slow.pump_until([&] { return slow.stream(id).closed; }));
+      EXPECT_EQ(slow.stream(id).error, NGHTTP2_ENHANCE_YOUR_CALM) << "RESOURCE_EXHAUSTED to gRPC's clients";
+      EXPECT_TRUE(wait_until([&] { return pins() == 0; }));
+      pauses.skip();
+      return has_begun && slow.stream(id).data_bytes > 60'000 && held == (path == "Maintenance/Snapshot" ? 0U : 1U);
+    }));
   }
   put("still", "serves");
 }
@@ -139,16 +152,20 @@ TEST_F(ReadersTest, AnAnswerThatIsTakenSlowlyIsNotEnded) {
   reader_stall_ns_ = kShortNs;
   open({});
   for (int i = 0; i < 4; ++i) put(fmt::format("key{}", i), std::string(40'000, 'v'));
-  net::TestClient slow(address_, {.stream_window_bytes = 8'000});
-  const int32_t id = start(slow, "/etcdserverpb.KV/Range", all_keys());
-  const auto begin = std::chrono::steady_clock::now();
-  while (!slow.stream(id).closed) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(30));
-    slow.pump(1);
-  }
-  EXPECT_GT(std::chrono::steady_clock::now() - begin, std::chrono::nanoseconds(2 * kShortNs)) << "too quick to tell";
-  EXPECT_EQ(slow.stream(id).code(), 0);
-  EXPECT_GT(slow.stream(id).data_bytes, 160'000U);
+  EXPECT_TRUE(succeeds_unless_held_up(std::chrono::nanoseconds(kShortNs / 2), [&](Pauses& pauses) {
+    net::TestClient slow(address_, {.stream_window_bytes = 8'000});
+    const int32_t id = start(slow, "/etcdserverpb.KV/Range", all_keys());
+    const auto begin = std::chrono::steady_clock::now();
+    while (!slow.stream(id).closed) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(30));
+      slow.pump(1);
+      pauses.look();
+    }
+    if (slow.stream(id).code() != 0) return false;
+    EXPECT_GT(std::chrono::steady_clock::now() - begin, std::chrono::nanoseconds(2 * kShortNs)) << "too quick to tell";
+    EXPECT_GT(slow.stream(id).data_bytes, 160'000U);
+    return true;
+  }));
 }
 
 TEST_F(ReadersTest, ARangeEndsWhenItIsTooOldEvenIfItIsTaken) {
@@ -163,7 +180,7 @@ TEST_F(ReadersTest, ARangeEndsWhenItIsTooOldEvenIfItIsTaken) {
   }
   EXPECT_EQ(slow.stream(id).error, NGHTTP2_ENHANCE_YOUR_CALM);
   EXPECT_LT(slow.stream(id).data_bytes, 3'000'000U);
-  EXPECT_TRUE(comes_true([&] { return pins() == 0; }));
+  EXPECT_TRUE(wait_until([&] { return pins() == 0; }));
 }
 
 // --- pages that are not in memory ---------------------------------------------------------------------------------
@@ -172,8 +189,7 @@ TEST_F(ReadersTest, WhatIsOnTheDiskOnlyIsReadByAWorkerAndTheIoThreadGoesOn) {
   open({}, fs_);
   put("old", "on disk");
   commit();
-  fs_.evicted = true;
-  services_->residency().note_miss();
+  evict();
   occupy_workers(Workers::Lane::kShort, 2);
   put("new", "in the buffer");
   RangeRequest request;
@@ -226,24 +242,14 @@ TEST_F(ReadersTest, AnswersMadeByWorkersAreTheSame) {
     return fmt::format("{} {} {}", stream.code(), stream.message(), stream.data);
   };
   std::vector<std::string> directly;
-  ASSERT_TRUE(comes_true([&] { return !services_->residency().careful(); })) << "as it is at the start";
+  ASSERT_TRUE(wait_until([&] { return !services_->residency().careful(); })) << "as it is at the start";
   for (const auto& request : requests) directly.push_back(ask(request));
-  fs_.evicted = true;
+  evict();
   const uint64_t misses = services_->residency().misses();
   for (size_t i = 0; i < requests.size(); ++i) {
-    services_->residency().note_miss();
     EXPECT_EQ(ask(requests[i]), directly[i]) << requests[i].first << " " << i;
   }
-  EXPECT_GT(services_->residency().misses(), misses + requests.size()) << "single keys were asked about";
-}
-
-TEST_F(ReadersTest, CarefulnessEndsASecondAfterTheLastMiss) {
-  Residency& residency = services_->residency();
-  residency.note_miss();
-  EXPECT_TRUE(residency.careful());
-  EXPECT_TRUE(comes_true([&] { return !residency.careful(); }));
-  residency.note_miss();
-  EXPECT_TRUE(residency.careful());
+  EXPECT_GT(services_->residency().misses(), misses) << "single keys were asked about";
 }
 
 // --- too much for the workers -------------------------------------------------------------------------------------
@@ -265,7 +271,7 @@ TEST_F(ReadersTest, WhatTheWorkersCannotTakeIsRefusedAndTheRestGoesOn) {
 TEST_F(ReadersTest, ALongTransactionThatOnlyReadsIsAWorkers) {
   open({.workers = {.reader_count = 1, .reader_tasks_max = 1}});
   for (int i = 0; i < 1100; ++i) put(fmt::format("k{:04}", i), "value");
-  ASSERT_TRUE(comes_true([&] { return !services_->residency().careful(); }));
+  ASSERT_TRUE(wait_until([&] { return !services_->residency().careful(); }));
   occupy_workers(Workers::Lane::kShort, 1);
   const std::string path = std::string(kKv) + "Txn";
   const auto txn = [&](const std::string& text) { return message<etcdserverpb::TxnRequest>(text).SerializeAsString(); };
@@ -291,12 +297,11 @@ TEST_F(ReadersTest, AColdKeyDoesNotWaitBehindLongLists) {
   open({}, fs_);
   put("old", "on disk");
   commit();
-  fs_.evicted = true;
+  evict();
   occupy_workers(Workers::Lane::kLong, 1);
   for (int i = 0; i < 100; ++i) {
     ASSERT_TRUE(services_->workers().run(Workers::Lane::kLong, 7, [](auto&) {}) || i > 0);
   }
-  services_->residency().note_miss();
   const auto response =
       answer<etcdserverpb::RangeResponse>("/etcdserverpb.KV/Range", message<RangeRequest>(R"(key: "old")"));
   EXPECT_EQ(response.kvs(0).value(), "on disk");
@@ -314,11 +319,11 @@ TEST_F(ReadersTest, WorkOfACallThatHasEndedIsNotDone) {
   ASSERT_TRUE(fickle.pump_until([&] { return answer_bytes() > 0; })) << "memory for sorting counts";
   for (const int32_t id : ids) fickle.reset(id);
   fickle.pump(1);
-  EXPECT_TRUE(comes_true([&] { return answer_bytes() == 0; })) << "and given back at the end";
+  EXPECT_TRUE(wait_until([&] { return answer_bytes() == 0; })) << "and given back at the end";
   const uint64_t pins_before = pins();
   release_workers();
   EXPECT_EQ(error("/etcdserverpb.KV/Range", sorted), "0 ");
-  EXPECT_TRUE(comes_true([&] { return pins() == pins_before; })) << "a little after the answer";
+  EXPECT_TRUE(wait_until([&] { return pins() == pins_before; })) << "a little after the answer";
 }
 
 // --- answers without a bound
@@ -361,7 +366,7 @@ TEST_F(ReadersTest, AnswersOfWritesAreBoundedByConnection) {
   EXPECT_EQ(error("/etcdserverpb.KV/Txn", shows), "0 ");
   slow.reset(first);
   slow.pump(1);
-  EXPECT_TRUE(comes_true([&] { return answer_bytes() == 0; }));
+  EXPECT_TRUE(wait_until([&] { return answer_bytes() == 0; }));
 }
 
 // Thousands of gets whose client takes nothing hold revisions, not values, and none is refused.
@@ -383,7 +388,7 @@ TEST_F(ReadersTest, ShortAnswersAreMadeWhenTheyAreTakenOnceMuchWaits) {
     ASSERT_EQ(slow.stream(id).code(), 0) << slow.stream(id).message();
     ASSERT_GT(slow.stream(id).data_bytes, 14'000U);
   }
-  EXPECT_TRUE(comes_true([&] { return answer_bytes() == 0 && pins() == 0; }));
+  EXPECT_TRUE(wait_until([&] { return answer_bytes() == 0 && pins() == 0; }));
 }
 
 TEST_F(ReadersTest, AnAnswerThatIsBuiltIsWatchedAsOthersAre) {
@@ -398,7 +403,7 @@ TEST_F(ReadersTest, AnAnswerThatIsBuiltIsWatchedAsOthersAre) {
     ASSERT_TRUE(slow.pump_until([&] { return slow.stream(id).closed; }));
     EXPECT_EQ(slow.stream(id).error, NGHTTP2_ENHANCE_YOUR_CALM);
   }
-  EXPECT_TRUE(comes_true([&] { return answer_bytes() == 0 && pins() == 0; }));
+  EXPECT_TRUE(wait_until([&] { return answer_bytes() == 0 && pins() == 0; }));
 }
 
 TEST_F(ReadersTest, ATrickleIsNoProgress) {

@@ -14,6 +14,7 @@
 #include "net/testing/test_client.h"
 #include "proto/rpc.pb.h"
 #include "rpc/services.h"
+#include "testing/stoppable_clock.h"
 
 namespace cairn::rpc {
 
@@ -37,7 +38,7 @@ class ServicesTest : public ::testing::Test {
     close();
     member_ = std::make_unique<member::testing::Member>(nullptr, fs);
     metrics_ = std::make_unique<Metrics>(member_->registry);
-    services_ = std::make_unique<Services>(*member_->node, member_->clock, limits, *metrics_);
+    services_ = std::make_unique<Services>(*member_->node, clock_, limits, *metrics_);
     net::ServerOptions options;
     options.listen.push_back({.address = "127.0.0.1:0"});
     options.answers = answer_limits_;
@@ -93,6 +94,7 @@ class ServicesTest : public ::testing::Test {
   // What the server's answers hold in memory.
   [[nodiscard]] uint64_t answer_bytes() const { return server_->stats().answer_bytes_held; }
 
+  cairn::testing::StoppableClock clock_;  // of the services
   // Of the server that open() makes next.
   net::AnswerLimits answer_limits_;
   int64_t reader_stall_ns_ = net::ServerOptions{}.reader_stall_ns;

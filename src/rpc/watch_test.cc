@@ -1,10 +1,8 @@
 // Watch streams over a socket: etcd's answers to each request, and clients that do not read.
-#include <chrono>
-#include <thread>
-
 #include <google/protobuf/util/message_differencer.h>
 
 #include "rpc/test_services.h"
+#include "testing/wait.h"
 
 namespace cairn::rpc {
 namespace {
@@ -31,7 +29,7 @@ class WatchTest : public ServicesTest {
   // The next response; the header's ids and term are checked and taken out.
   WatchResponse next(Stream& stream) {
     WatchResponse response;
-    const bool came = client_->pump_until([&] { return count(stream) > stream.taken; }, 5000);
+    const bool came = client_->pump_until([&] { return count(stream) > stream.taken; });
     EXPECT_TRUE(came) << "no response; the stream ended with " << client_->stream(stream.id).message();
     if (!came) return response;
     EXPECT_TRUE(response.ParseFromString(client_->stream(stream.id).messages()[stream.taken++]));
@@ -194,13 +192,17 @@ TEST_F(WatchTest, TellsProgress) {
   ask(stream, "progress_request { }");  // of no watchers: no answer
   ask(stream, "create_request { key: 'a' progress_notify: true }");
   ask(stream, "create_request { key: 'b' }");
-  EXPECT_TRUE(next(stream).created());
-  EXPECT_TRUE(next(stream).created());
+  const auto is_notice = [](const WatchResponse& response) { return !response.created() && response.watch_id() == 0; };
+  const auto next_asked_for = [&] {
+    WatchResponse response = next(stream);
+    while (is_notice(response)) response = next(stream);  // an interval has passed
+    return response;
+  };
+  EXPECT_TRUE(next_asked_for().created());
+  EXPECT_TRUE(next_asked_for().created());
   put("z");
   ask(stream, "progress_request { }");
-  WatchResponse response = next(stream);
-  if (response.watch_id() == 0) response = next(stream);  // the interval has passed
-  EXPECT_EQ(response.ShortDebugString(), text("header { revision: 2 } watch_id: -1"));
+  EXPECT_EQ(next_asked_for().ShortDebugString(), text("header { revision: 2 } watch_id: -1"));
   EXPECT_EQ(next_text(stream), text("header { revision: 2 }"));
   EXPECT_EQ(next_text(stream), text("header { revision: 2 }"));
 }
@@ -217,49 +219,40 @@ TEST_F(WatchTest, CutsALargeResponseIntoFragments) {
   ask(stream, "create_request { key: 'k' range_end: 'l' fragment: true prev_kv: true }");
   ask(stream, "create_request { key: 'k' range_end: 'l' prev_kv: true }");
   for (int i = 0; i < 2; ++i) EXPECT_TRUE(next(stream).created());
+  // What each watcher is told of one write: "f" for a fragment that is not the last one.
+  const auto take = [&](int event_count) {
+    int of_fragments = 0;
+    int whole = 0;
+    std::string flags;
+    while (of_fragments < event_count || whole < event_count) {
+      const WatchResponse response = next(stream);
+      if (response.events_size() == 0) return std::string("nothing");
+      if (response.watch_id() == 1) {
+        EXPECT_FALSE(response.fragment());
+        whole += response.events_size();
+      } else {
+        of_fragments += response.events_size();
+        flags += response.fragment() ? 'f' : '.';
+        EXPECT_LT(response.ByteSizeLong(), 300'000u + (512u << 10));
+      }
+    }
+    EXPECT_EQ(whole, event_count);
+    return flags;
+  };
+  // 9 events of 30 kB are whole; with as much of prev_kv they are 540 kB, and whole as well.
   for (int round = 0; round < 2; ++round) {
     answer<etcdserverpb::TxnResponse>(std::string(kKv) + "Txn", message<etcdserverpb::TxnRequest>(txn));
+    EXPECT_EQ(take(9), ".");
   }
-  int of_fragments = 0;
-  int whole = 0;
-  std::string flags;
-  while (of_fragments < 18 || whole < 18) {
-    const WatchResponse response = next(stream);
-    ASSERT_GT(response.events_size(), 0);
-    if (response.watch_id() == 1) {
-      EXPECT_FALSE(response.fragment());
-      whole += response.events_size();
-    } else {
-      of_fragments += response.events_size();
-      flags += response.fragment() ? 'f' : '.';
-      EXPECT_LT(response.ByteSizeLong(), 300'000u + (512u << 10));
-    }
+  for (const char* const key : {"k0", "k1", "k2"}) {
+    put(key, std::string(290'000, 'x'));
+    EXPECT_EQ(take(1), ".");
   }
-  // 9 events of 30 kB are whole; with as much of prev_kv they are 540 kB, and whole as well.
-  EXPECT_EQ(flags, "..");
-  put("k0", std::string(290'000, 'x'));
-  put("k1", std::string(290'000, 'x'));
-  put("k2", std::string(290'000, 'x'));
-  for (int i = 0; i < 6; ++i) (void)next(stream);
   etcdserverpb::DeleteRangeRequest all;
   all.set_key("k");
   all.set_range_end("l");
   answer<etcdserverpb::DeleteRangeResponse>(std::string(kKv) + "DeleteRange", all);
-  std::string parts;
-  int events = 0;
-  whole = 0;
-  while (events < 9 || whole == 0) {
-    const WatchResponse response = next(stream);
-    ASSERT_GT(response.events_size(), 0);
-    if (response.watch_id() == 1) {
-      whole = response.events_size();
-    } else {
-      events += response.events_size();
-      parts += response.fragment() ? 'f' : '.';
-    }
-  }
-  EXPECT_EQ(whole, 9);
-  EXPECT_EQ(parts, "f.");
+  EXPECT_EQ(take(9), "f.");
 }
 
 TEST_F(WatchTest, AStreamThatIsHalfClosedGoesOn) {
@@ -336,7 +329,7 @@ TEST_F(WatchTest, AClientThatDoesNotReadIsCaughtUp) {
     }
     return revision == kPuts + 1;
   };
-  EXPECT_TRUE(sleeper.pump_until(all, 20'000));
+  EXPECT_TRUE(sleeper.pump_until(all));
   put("a", "the last");
   EXPECT_TRUE(sleeper.pump_until([&] {
     all();
@@ -356,10 +349,7 @@ TEST_F(WatchTest, CountsStreamsAndWatchers) {
     EXPECT_EQ(metrics_->watchers.value(), 2);
     EXPECT_EQ(metrics_->slow_watchers.value(), 0);
   }
-  for (int i = 0; i < 1000 && metrics_->watch_streams.value() != 0; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  EXPECT_EQ(metrics_->watch_streams.value(), 0);
+  EXPECT_TRUE(cairn::testing::wait_until([&] { return metrics_->watch_streams.value() == 0; }));
   EXPECT_EQ(metrics_->watchers.value(), 0);
 }
 

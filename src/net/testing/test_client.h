@@ -32,7 +32,7 @@ inline int connect_to(const std::string& address, int receive_buffer_bytes = 0) 
 }
 
 // What comes until the peer closes, `enough` says so, or `timeout_ms` passes.
-inline std::string read_until(int fd, const std::function<bool(const std::string&)>& enough, int timeout_ms = 5000) {
+inline std::string read_until(int fd, const std::function<bool(const std::string&)>& enough, int timeout_ms = 60'000) {
   std::string got;
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
   while (!enough(got) && std::chrono::steady_clock::now() < deadline) {
@@ -190,7 +190,7 @@ class TestClient {
     flush();
     return true;
   }
-  bool pump_until(const std::function<bool()>& done, int timeout_ms = 10'000) {
+  bool pump_until(const std::function<bool()>& done, int timeout_ms = 60'000) {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
     while (!done()) {
       if (std::chrono::steady_clock::now() > deadline) return false;
@@ -198,6 +198,8 @@ class TestClient {
     }
     return true;
   }
+  // All that was given for the stream has gone to the socket.
+  [[nodiscard]] bool has_sent(int32_t id) { return streams_[id].outgoing_offset == streams_[id].outgoing.size(); }
   // Sends without reading.
   void flush() {
     const uint8_t* data = nullptr;

@@ -3,12 +3,14 @@
 
 #include <atomic>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <string>
 
 #include "base/check.h"
 #include "net/server.h"
+#include "testing/wait.h"
 
 namespace cairn::net {
 
@@ -93,5 +95,24 @@ class TestServer {
   ServerOptions options_;
   std::unique_ptr<Server> server_;
 };
+
+// What `value` is once it stays the same over several turns of every loop: what can be done without the client is done.
+// needs: it becomes more than 0
+template <class Value>
+auto settled(Server& server, const Value& value) {
+  CAIRN_ASSERT(cairn::testing::wait_until([&] { return value() != 0; }));
+  auto last = value();
+  for (int calm = 0; calm < 10;) {
+    for (EventLoop* const loop : server.loops()) {
+      std::promise<void> turn;
+      loop->post([&] { turn.set_value(); });
+      turn.get_future().wait();
+    }
+    const auto now = value();
+    calm = now == last ? calm + 1 : 0;
+    last = now;
+  }
+  return last;
+}
 
 }  // namespace cairn::net
