@@ -1,8 +1,14 @@
 #include "rpc/workers.h"
 
+#include <atomic>
+#include <latch>
+#include <utility>
+
 #include <gtest/gtest.h>
 
 #include "rpc/pending_answers.h"
+#include "testing/manual_clock.h"
+#include "testing/wait.h"
 
 namespace cairn::rpc {
 namespace {
@@ -48,6 +54,69 @@ TEST_F(TaskQueueTest, AConnectionMayHaveAQuarter) {
   EXPECT_TRUE(queue.takes(2));
   for (uint64_t client = 2; client < 8; ++client) push(queue, client, "x");
   EXPECT_FALSE(queue.takes(9)) << "full";
+}
+
+// Threads that stand still in their tasks until they are let go.
+class WorkersTest : public ::testing::Test {
+ protected:
+  using Lane = Workers::Lane;
+
+  ~WorkersTest() override { open_gate(); }
+  void start(Workers::Options options = {}) { workers_ = std::make_unique<Workers>(domain_, residency_, options); }
+  void open_gate() {
+    if (!std::exchange(is_open_, true)) gate_.count_down();
+  }
+  // A task of a connection of its own, which waits for the gate.
+  bool occupy(Lane lane) {
+    return workers_->run(lane, ++client_, [this](member::PublishedDomain::Reader&) {
+      ++waiting_;
+      gate_.wait();
+    });
+  }
+  bool run(Lane lane) {
+    return workers_->run(lane, ++client_, [this](member::PublishedDomain::Reader&) { ++done_; });
+  }
+  bool wait_for(const std::atomic<int>& count, int wanted) {
+    return cairn::testing::wait_until([&] { return count == wanted; });
+  }
+
+  member::PublishedDomain domain_{1, {}};
+  cairn::testing::ManualClock clock_;
+  Residency residency_{clock_};
+  std::latch gate_{1};
+  bool is_open_ = false;
+  uint64_t client_ = 0;
+  std::atomic<int> waiting_{0};
+  std::atomic<int> done_{0};
+  std::unique_ptr<Workers> workers_;
+};
+
+TEST_F(WorkersTest, AThreadIsFreeForShortWorkWhileLongWorkLasts) {
+  start();
+  ASSERT_TRUE(occupy(Lane::kLong));
+  ASSERT_TRUE(occupy(Lane::kLong));
+  ASSERT_TRUE(occupy(Lane::kBackground));
+  ASSERT_TRUE(wait_for(waiting_, 2)) << "one long task and one in the background";
+  for (int i = 1; i <= 20; ++i) {
+    ASSERT_TRUE(run(Lane::kShort));
+    ASSERT_TRUE(wait_for(done_, i));
+  }
+  EXPECT_EQ(waiting_, 2) << "the second long task waits for the first";
+  open_gate();
+  EXPECT_TRUE(wait_for(waiting_, 3));
+}
+
+TEST_F(WorkersTest, AFullLaneRefusesWhatBeginsAndTakesWhatGoesOn) {
+  start({.background_tasks_max = 2});
+  ASSERT_TRUE(occupy(Lane::kBackground));
+  ASSERT_TRUE(wait_for(waiting_, 1));
+  EXPECT_TRUE(run(Lane::kBackground));
+  EXPECT_TRUE(run(Lane::kBackground));
+  EXPECT_FALSE(run(Lane::kBackground));
+  EXPECT_TRUE(run(Lane::kShort)) << "each lane has room of its own";
+  workers_->go_on(Lane::kBackground, 1, [this](member::PublishedDomain::Reader&) { ++done_; });
+  open_gate();
+  EXPECT_TRUE(wait_for(done_, 4));
 }
 
 TEST(PendingAnswers, EachAnswerGoesToWhoAskedOnce) {
