@@ -52,7 +52,9 @@ func connect(ctx context.Context, name, endpoint string) (*target, error) {
 		got := t.unary(ctx, call{path: "/etcdserverpb.Maintenance/Status", answer: &pb.StatusResponse{}}, nil)
 		if got.code == 0 {
 			status := got.messages[0].(*pb.StatusResponse)
-			if status.Leader != 0 {
+			// A fresh etcd says 3.5.0 until it has looked at its cluster version, every four seconds.
+			behind := status.StorageVersion != "" && minor(status.StorageVersion) != minor(status.Version)
+			if status.Leader != 0 && (!behind || time.Since(begin) > 20*time.Second) {
 				t.version, t.memberID, t.clusterID = status.Version, status.Header.MemberId, status.Header.ClusterId
 				return t, nil
 			}
@@ -62,6 +64,9 @@ func connect(ctx context.Context, name, endpoint string) (*target, error) {
 		}
 	}
 }
+
+// "3.7" of "3.7.1".
+func minor(version string) string { return version[:max(0, strings.LastIndexByte(version, '.'))] }
 
 func (t *target) close() { _ = t.conn.Close() }
 
