@@ -117,7 +117,12 @@ void GrpcCall::on_body(std::string_view bytes) {
   on_bytes(bytes);
   if (pending_bytes() != accounted_pending_) account_pending();
   withheld_bytes_ += bytes.size();
-  if ((queue_.queued_bytes() <= kHoldBytes && waiting_ == nullptr) || ended_) give_back();
+  if ((takes_more() && waiting_ == nullptr) || ended_) give_back();
+}
+
+// What the client sends leads to answers, which wait for it to take them.
+bool GrpcCall::takes_more() const {
+  return queue_.queued_bytes() <= kHoldBytes && (handler_ == nullptr || handler_->takes_more());
 }
 
 void GrpcCall::give_back() { session_->give_back(*this, std::exchange(withheld_bytes_, 0)); }
@@ -240,7 +245,7 @@ void GrpcCall::go_on() {
     waiting_->half_closed = waited->half_closed;
     return;
   }
-  if (queue_.queued_bytes() <= kHoldBytes || ended_) give_back();
+  if (takes_more() || ended_) give_back();
   if (waited->half_closed) on_half_close();
 }
 
@@ -451,7 +456,7 @@ Http2Stream::Filled GrpcCall::fill(std::span<char> out) {
   Filled filled{.bytes = taken->bytes};
   sent_bytes_ += filled.bytes;
   if (filled.bytes != 0) session_->note_sent();
-  if (withheld_bytes_ != 0 && queue_.queued_bytes() <= kHoldBytes) give_back();
+  if (withheld_bytes_ != 0 && takes_more()) give_back();
   if (queue_.empty()) {
     if (answer_ == Answer::kFinished) {
       filled.next = Next::kTrailers;

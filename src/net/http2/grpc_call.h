@@ -118,6 +118,7 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   void submit_trailers();
   void submit_trailers_only(std::string_view http_status, Code code, std::string_view message);
   void give_back();
+  [[nodiscard]] bool takes_more() const;
   void account();
 
   void on_timer() override;  // the deadline
