@@ -6,7 +6,7 @@
 
 #include <cstring>
 #include <functional>
-#include <set>
+#include <map>
 
 #include "base/bytes.h"
 #include "base/log.h"
@@ -131,10 +131,16 @@ class Running {
     for (cursor.seek_first(); cursor.valid(); cursor.next()) {
       text += fmt::format(" {}@{}.{}", cursor.key(), cursor.at().mod.main, cursor.at().mod.sub);
     }
-    for (const auto& [id, lease] : member_->apply().lessor().leases()) {
-      text += fmt::format("; lease {} ttl {}", id, lease.ttl);
-      for (const std::string& key : std::set<std::string>(lease.keys.begin(), lease.keys.end())) text += " " + key;
+    std::map<lease::LeaseId, std::string> leases;
+    const auto& table = member_->apply().lessor().table();
+    for (lease::Slot slot = 0; slot < table.end(); ++slot) {
+      const lease::Lease* const lease = table.in(slot);
+      if (lease == nullptr) continue;
+      std::string& one = leases[lease->id];
+      one = fmt::format("; lease {} ttl {}", lease->id, lease->ttl);
+      lease->keys.for_each([&](std::string_view key) { one.append(" ").append(key); });
     }
+    for (const auto& [id, one] : leases) text += one;
     return text;
   }
 

@@ -103,6 +103,7 @@ void Life::choose_options() {
 
   member_options_.arrangement = static_cast<Arrangement>(chance_.below(2));
   choose_limits();
+  choose_leases();
   constexpr int64_t kDelays[] = {0, 10'000, 200'000, 3'000'000};
   member_options_.delay_mean_ns = kDelays[chance_.below(4)];
   constexpr uint64_t kOverlaps[] = {0, 1, 3, 10};
@@ -137,6 +138,22 @@ void Life::choose_limits() {
   }
   may_be_refused_ = core.waiting_bytes_max < (1 << 20) || core.behind_entries_max < 100;
   member_options_.disk = {.reserve_bytes = 16 << 10, .low_bytes = 64 << 10, .log_low_bytes = 16 << 10};
+}
+
+void Life::choose_leases() {
+  member::LeaseOptions& leases = member_options_.core.leases;
+  leases.checkpoints = chance_.one_in(2);
+  leases.checkpoint_interval_ns = static_cast<int64_t>(chance_.between(1, 5)) * 1'000'000'000;
+  leases.revokes_per_second = chance_.one_in(2) ? chance_.between(2, 10) : 1000;
+  leases.revoked_keys_max = chance_.between(1, 20);
+  leases.revokes_under_way_max = chance_.between(1, 10);
+  leases.answer_keys_max = chance_.below(6);
+  leases.listed_max = chance_.between(1, 10);
+  leases.slots_per_step = chance_.between(1, 8);
+  leases_ = std::make_unique<Leases>(chance_.fork(), model_, coverage_,
+                                     [this](std::string text) { violation(std::move(text)); });
+  constexpr int64_t kSlackNs = 10'000'000'000;  // leases are spread at a start, and revoked one after the other
+  leases_->set_times(leases.extension_ns, kSlackNs);
 }
 
 void Life::plan_rounds() {
@@ -311,6 +328,7 @@ void Life::run_round() {
   in_use_.clear();
   fault_fired_ = ending_ = stop_asked_ = false;
   space_refusals_ = 0;
+  leases_may_be_late_ = false;
   member_options_.seed = chance_.next();
   member_options_.bootstrap.opening = member_options_.seed;
   member_options_.core.first_request_id = (round_ << 40) + 1;  // what the member proposes is not what clients propose
@@ -357,6 +375,7 @@ bool Life::start_member() {
   check_space();
   in_use_.push_back({member_->apply().applied(), member_->engine().space().in_use_bytes});
   check_durable();
+  leases_->begin_round(member_options_.core.first_request_id, schedule_.now_ns());
   reads_->attach(*member_);
   watches_->attach(*member_);
   return violation_.empty();

@@ -28,6 +28,7 @@
 #include "sim/coverage.h"
 #include "sim/directory.h"
 #include "sim/disk/sim_fs.h"
+#include "sim/leases.h"
 #include "sim/member.h"
 #include "sim/model.h"
 #include "sim/reads.h"
@@ -99,6 +100,7 @@ class Life final : private MemberClient {
   void watch_disk();
   void choose_options();
   void choose_limits();
+  void choose_leases();
   void plan_rounds();
   [[nodiscard]] Plan plan_round(End end);
   void arm();
@@ -119,6 +121,8 @@ class Life final : private MemberClient {
   void client_turn();
   void send_request();
   void send_read();
+  void ask_about_leases();
+  void rest_a_while();
   void check_stop_left_nobody_waiting();
   void propose(const etcdserverpb::InternalRaftRequest& request, bool wants_answer);
   [[nodiscard]] Surroundings surroundings() const;
@@ -156,6 +160,7 @@ class Life final : private MemberClient {
   std::unique_ptr<Reads> reads_;
   std::unique_ptr<Watches> watches_;
   std::unique_ptr<Requests> requests_;
+  std::unique_ptr<Leases> leases_;
 
   // the life
   std::deque<Plan> rounds_;
@@ -188,6 +193,8 @@ class Life final : private MemberClient {
   bool ending_ = false;
   bool stop_asked_ = false;
   uint64_t space_refusals_ = 0;
+  int64_t clients_rest_until_ns_ = 0;
+  bool leases_may_be_late_ = false;  // an alarm has refused their revokes
 };
 
 }  // namespace cairn::sim

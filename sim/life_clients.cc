@@ -43,19 +43,45 @@ Surroundings Life::surroundings() const {
 
 void Life::client_turn() {
   if (member_->failure() || ending_) return;
+  if (schedule_.now_ns() < clients_rest_until_ns_) {
+    return schedule_.at(clients_rest_until_ns_, [this] { client_turn(); });
+  }
   const uint64_t sent_before = requests_sent_;
   if (round_requests_ < plan_.requests && waiting_ < concurrency_) {
     for (uint64_t left = chance_.between(1, concurrency_ - waiting_); left > 0; --left) {
       if (chance_.one_in(4)) {
         send_read();
+      } else if (chance_.one_in(8)) {
+        ask_about_leases();
       } else {
         send_request();
       }
     }
   }
+  rest_a_while();
   const uint64_t mean = static_cast<uint64_t>(think_mean_ns_) * (chance_.one_in(20) ? 500 : 1);
   const uint64_t least = sent_before == requests_sent_ ? 5'000'000 : 0;  // nothing to do: looks again later
   schedule_.after(static_cast<int64_t>(least + chance_.below(mean * 2)), [this] { client_turn(); });
+}
+
+// Leases take seconds: time passes, with nobody asking for anything or with the process stopped.
+void Life::rest_a_while() {
+  if (!chance_.one_in(60)) return;
+  const auto ns = static_cast<int64_t>(chance_.between(100'000'000, 20'000'000'000));
+  if (chance_.one_in(2)) {
+    clients_rest_until_ns_ = schedule_.now_ns() + ns;
+  } else {
+    coverage_.hit("the process stands still");
+    schedule_.stand_still(ns);
+    leases_->on_pause(schedule_.now_ns());
+  }
+}
+
+void Life::ask_about_leases() {
+  ++requests_sent_;
+  ++round_requests_;
+  ++waiting_;
+  member_->ask(leases_->next(next_tag(), member_->published().newest().applied, schedule_.now_ns()));
 }
 
 void Life::send_request() {
@@ -151,6 +177,7 @@ void Life::on_entry(const raft::Entry& entry) {
   }
   auto reply = model_.apply(entry);
   if (!reply) return violation("the model: " + reply.error().message);
+  leases_->on_entry(entry, *reply, sent == nullptr, schedule_.now_ns());
   log_.push_back(entry);
   if (options_.verbose) {
     etcdserverpb::InternalRaftRequest request;
@@ -168,6 +195,7 @@ void Life::on_own_proposal(const member::Proposal& proposal) {
   etcdserverpb::InternalRaftRequest request;
   request.ParseFromString(proposal->bytes);
   if (request.has_alarm()) coverage_.hit("alarm raised by the member");
+  leases_->on_own_proposal(request, member_->apply().applied(), schedule_.now_ns());
   ++own_proposals_[proposal->bytes];
 }
 
@@ -183,6 +211,18 @@ void Life::on_answer(member::Tag tag, Code code, std::string_view text) {
       note(fmt::format("entry {} is in the file", done.floor));
     } else {
       reads_->range(*done.range, done.floor);
+    }
+    return;
+  }
+  if (leases_->asked(tag)) {
+    if (code != Code::kOk && !stop_asked_ && text != errors::timeout_wait_applied_index().message) {
+      return violation("a request about leases fails: " + std::string(text));
+    }
+    member::LeaseRequest more;
+    if (leases_->on_answer(tag, code, text, model_.last(), schedule_.now_ns(), more)) {
+      --waiting_;
+    } else {
+      member_->ask(more);
     }
     return;
   }
@@ -291,6 +331,11 @@ void Life::on_step() {
     violation(
         fmt::format("entry {} makes revision {} and not {}", state.applied, state.kv.revision, expected.revision));
   }
+  if (state.has_alarm(member::kAlarmCorrupt)) leases_may_be_late_ = true;
+  const bool may_be_late = leases_may_be_late_ || member_->core().is_stalled() || member_->core().holds_proposals();
+  if (!may_be_late && member_->core().leases().leads() && !ending_) {
+    leases_->check_late(state.applied, schedule_.now_ns());
+  }
   if (member_->apply().stalled()) coverage_.hit("both buffers full");
   if (member_->core().holds_proposals()) coverage_.hit("proposals wait before the log");
   if (member_->core().is_beyond_buffers()) coverage_.hit("applied though the db is full");
@@ -328,8 +373,13 @@ void Life::check_state(const char* when) {
                              state.kv.compact_revision, expected.revision, expected.compacted));
   }
   std::map<int64_t, Model::Lease> leases;
-  for (const auto& [id, lease] : apply.lessor().leases()) {
-    leases[id] = {lease.ttl, lease.remaining_ttl, {lease.keys.begin(), lease.keys.end()}};
+  const auto& table = apply.lessor().table();
+  for (lease::Slot slot = 0; slot < table.end(); ++slot) {
+    const lease::Lease* const lease = table.in(slot);
+    if (lease == nullptr) continue;
+    Model::Lease& found = leases[lease->id];
+    found = {.ttl = lease->ttl, .remaining = lease->remaining_ttl, .keys = {}};
+    lease->keys.for_each([&](std::string_view key) { found.keys.emplace(key); });
   }
   if (leases != model_.leases(at)) return wrong("leases or the keys attached to them differ");
   if (!leases.empty()) coverage_.hit("starts and ends with leases");

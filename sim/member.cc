@@ -112,6 +112,10 @@ void Member::raise_alarm(uint32_t type) {
   tell_core(client_to_core_, [type](member::Events& events) { events.alarms.push_back(type); });
 }
 
+void Member::ask(member::LeaseRequest request) {
+  tell_core(client_to_core_, [request](member::Events& events) { events.leases.push_back(request); });
+}
+
 void Member::stop() {
   tell_core(client_to_core_, [](member::Events& events) { events.stop = true; });
 }

@@ -66,6 +66,7 @@ class Member {
   void propose(member::Proposal proposal);
   void control(member::ControlRequest request);
   void raise_alarm(uint32_t type);
+  void ask(member::LeaseRequest request);
   // A stop begins; stopped() says when it is done and all answers are there, ending() how it went.
   void stop();
 

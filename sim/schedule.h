@@ -39,6 +39,9 @@ class Schedule {
     return true;
   }
 
+  // Nothing happens for so long: what was to happen meanwhile happens late.
+  void stand_still(int64_t ns) { now_ns_ += ns; }
+
   // Drops all pending events.
   void clear() { events_.clear(); }
 

@@ -2,8 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
+#include <set>
+
 #include "base/bytes.h"
 #include "base/errors.h"
+#include "base/random.h"
 
 namespace cairn::lease {
 namespace {
@@ -60,7 +65,7 @@ TEST(Lessor, ACheckpointWithoutTablesIsKnownAndNotStored) {
   WriteBuffer buffer;
   ASSERT_TRUE(lessor.grant(3, 100, buffer));
   lessor.checkpoint(3, 40, nullptr);
-  EXPECT_EQ(lessor.leases().at(3).remaining_ttl, 40);
+  EXPECT_EQ(lessor.find(3)->remaining_ttl, 40);
   EXPECT_EQ(stored(buffer), "0000000000000003 08031064\n");
 }
 
@@ -73,9 +78,73 @@ TEST(Lessor, LoadsWhatItStored) {
   const auto change = buffer.changes()[static_cast<size_t>(Table::kLease)][0];
   Lessor other(2);
   ASSERT_TRUE(other.load(change.key(), change.value()));
-  EXPECT_EQ(other.leases().at(-5).ttl, 100);
-  EXPECT_EQ(other.leases().at(-5).remaining_ttl, 40);
+  EXPECT_EQ(other.find(-5)->ttl, 100);
+  EXPECT_EQ(other.find(-5)->remaining_ttl, 40);
   EXPECT_EQ(other.load("12345678", "\x08").error().code, Code::kDataLoss);
+}
+
+TEST(Lessor, ARowWithLessThanTheLeastTimeCountsAsTheLeast) {
+  Lessor small(1);
+  WriteBuffer buffer;
+  ASSERT_TRUE(small.grant(6, 1, buffer));
+  buffer.freeze();
+  const auto change = buffer.changes()[static_cast<size_t>(Table::kLease)][0];
+  Lessor lessor(5);
+  ASSERT_TRUE(lessor.load(change.key(), change.value()));
+  EXPECT_EQ(lessor.find(6)->ttl, 5);
+}
+
+// Grants, revokes and moves of keys, beside a map of sets.
+TEST(Lessor, HoldsWhatTheModelHolds) {
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    Random random(seed);
+    Lessor lessor(2);
+    WriteBuffer buffer;
+    std::map<LeaseId, std::set<std::string>> model;
+    const auto some_id = [&] { return static_cast<LeaseId>(random.between(1, 40)) * 0x1234567; };
+    for (int i = 0; i < 20'000; ++i) {
+      const LeaseId id = some_id();
+      if (random.one_in(3)) {
+        const bool is_new = lessor.grant(id, 10, buffer).has_value();
+        ASSERT_EQ(is_new, model.try_emplace(id).second);
+      } else if (random.one_in(8)) {
+        const auto keys = lessor.revoke(id, buffer);
+        ASSERT_EQ(keys.has_value(), model.contains(id));
+        if (!keys) continue;
+        ASSERT_EQ(std::set<std::string>(keys->begin(), keys->end()), model[id]);
+        ASSERT_TRUE(std::is_sorted(keys->begin(), keys->end()));
+        model.erase(id);
+      } else {
+        const std::string key(random.below(6), static_cast<char>('a' + random.below(5)));
+        const LeaseId to = random.one_in(3) ? 0 : some_id();
+        lessor.move_key(key, id, to);
+        if (id == to) continue;
+        if (const auto at = model.find(id); at != model.end()) at->second.erase(key);
+        if (const auto at = model.find(to); at != model.end()) at->second.insert(key);
+      }
+    }
+    ASSERT_EQ(lessor.size(), model.size());
+    size_t seen = 0;
+    for (Slot slot = 0; slot < lessor.table().end(); ++slot) {
+      const Lease* const lease = lessor.table().in(slot);
+      if (lease == nullptr) continue;
+      ++seen;
+      std::set<std::string> keys;
+      lease->keys.for_each([&](std::string_view key) { keys.emplace(key); });
+      EXPECT_EQ(keys, model.at(lease->id));
+      uint64_t bytes = 0;
+      for (const std::string& key : keys) bytes += key.size();
+      EXPECT_EQ(lease->keys.key_bytes(), bytes);
+      EXPECT_EQ(lease->keys.size(), keys.size());
+    }
+    EXPECT_EQ(seen, model.size());
+    EXPECT_LE(lessor.table().end(), 40u);
+    while (!model.empty()) {
+      ASSERT_TRUE(lessor.revoke(model.begin()->first, buffer));
+      model.erase(model.begin());
+    }
+    EXPECT_EQ(lessor.table().end(), 0u) << "its memory is given back";
+  }
 }
 
 }  // namespace

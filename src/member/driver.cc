@@ -43,6 +43,8 @@ MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64
   raft.pre_vote = options.pre_vote;
   out.apply = options.apply;
   out.apply.member_id = member_id;
+  out.leases.extension_ns = int64_t{options.election_ms} * 1'000'000;
+  out.leases.checkpoints = options.lease_checkpoints;
   out.announcement = {options.bootstrap.name, options.client_urls, options.cluster_version};
   out.first_request_id = request_id;
   out.unapplied_bytes_max = options.unapplied_bytes_max;
@@ -150,6 +152,18 @@ void Node::control(std::vector<ControlRequest> requests) {
   events_.put([&](Events& events) { events.controls.insert(events.controls.end(), requests.begin(), requests.end()); });
 }
 
+void Node::ask_leases(std::vector<LeaseRequest> requests) {
+  if (requests.empty()) return;
+  pending_.fetch_add(requests.size(), std::memory_order_relaxed);
+  events_.put([&](Events& events) {
+    if (events.leases.empty()) {
+      events.leases.swap(requests);
+    } else {
+      events.leases.insert(events.leases.end(), requests.begin(), requests.end());
+    }
+  });
+}
+
 void Node::raise_alarm(uint32_t type) {
   events_.put([&](Events& events) { events.alarms.push_back(type); });
 }
@@ -182,6 +196,7 @@ Ending Node::carry_out(Effects& effects, Events& next) {
   CAIRN_ASSERT(effects.messages.empty());  // a member that is alone has nobody to send them to
   if (effects.has_news && news_) news_();
   deliver(effects.answers);
+  count_leases(effects);
   if (!effects.refused.empty()) deliver_refused(effects.refused);
   if (effects.failed) fail(*effects.failed);
   if (effects.commit) {
@@ -204,6 +219,20 @@ Ending Node::carry_out(Effects& effects, Events& next) {
   committed_.store(core_->replication().raft().committed().value, std::memory_order_relaxed);
   buffered_bytes_.store(core_->apply().store().buffered_bytes(), std::memory_order_relaxed);
   return effects.ending;
+}
+
+void Node::count_leases(const Effects& effects) {
+  for (const LeaseChange& change : effects.leases) {
+    if (change.kind == LeaseChange::Kind::kGranted) {
+      metrics_.lease_granted.add();
+      metrics_.lease_ttl.observe(static_cast<uint64_t>(change.ttl));
+    } else if (change.kind == LeaseChange::Kind::kRevoked) {
+      metrics_.lease_revoked.add();
+    }
+  }
+  const LeaseDuty& duty = core_->leases();
+  metrics_.lease_renewed.add(duty.renewed() - std::exchange(renewals_counted_, duty.renewed()));
+  metrics_.lease_expired.add(duty.expired() - std::exchange(expiries_counted_, duty.expired()));
 }
 
 void Node::order_housekeeping(const Effects& effects) {

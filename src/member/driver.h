@@ -4,7 +4,8 @@
 // line, since a hand-over costs more than it wins; the file is written by the commit thread; spare WAL segments, looks
 // at the disk and index checkpoints are the housekeeper's.
 //
-// Threads: propose(), control(), raise_alarm(), admit_deletes(), next_request_id() and published() may be used by any
+// Threads: propose(), control(), ask_leases(), raise_alarm(), admit_deletes(), next_request_id() and published() may be
+// used by any
 //          thread; answers are handed to the sink on the core thread, and refusals for want of room in the queue by
 //          propose() itself.
 // Failure: what a stage cannot go on with ends the process: see fail_stop.
@@ -41,6 +42,7 @@ struct NodeOptions {
   uint32_t heartbeat_ms = 100;
   uint32_t election_ms = 1000;
   bool pre_vote = true;
+  bool lease_checkpoints = false;
   std::string cluster_version = std::string(cluster::kClusterVersion);  // what a new cluster gets
   int64_t slow_apply_ns = 100'000'000;  // a batch of entries that takes longer to apply is logged
   uint64_t unapplied_bytes_max = MemberOptions{}.unapplied_bytes_max;
@@ -69,6 +71,7 @@ class Node {
 
   void propose(std::vector<Proposal> proposals);
   void control(std::vector<ControlRequest> requests);
+  void ask_leases(std::vector<LeaseRequest> requests);
   // Proposes this member's alarm; repeated calls until it is applied do nothing more.
   void raise_alarm(uint32_t type);
   // Whether a delete of so many keys may be proposed: a tombstone takes room as well, and once a commit finds none
@@ -108,6 +111,7 @@ class Node {
   void update_metrics();
   void note_step(int64_t took_ns);
   void time_requests(int64_t took_ns);
+  void count_leases(const Effects& effects);
   void note_pass(const CommitDone& done, int64_t began_ns);
   void run_commit();
   void run_housekeeper();
@@ -133,6 +137,8 @@ class Node {
   ApplyCounters counted_;
   mvcc::OpCounts counted_ops_;
   std::array<metrics::Histogram*, kRequestNames.size()> apply_done_{};  // null: none yet
+  uint64_t renewals_counted_ = 0;
+  uint64_t expiries_counted_ = 0;
   Index counted_applied_;
   int64_t counted_compact_revision_ = 0;
   NodeId leader_seen_ = raft::kNoNode;

@@ -16,6 +16,7 @@ namespace cairn::member {
 void Events::clear() {
   proposals.clear();
   controls.clear();
+  leases.clear();
   wal.clear();
   commit.reset();
   alarms.clear();
@@ -28,6 +29,7 @@ void Effects::clear() {
   wal.clear();
   CAIRN_ASSERT(answers.loops == 0);  // whoever waits for one that is lost waits for ever
   refused.clear();
+  leases.clear();
   commit.reset();
   prepare_spare = give_spare_back = remove_released = step_checkpoint = is_at_rest = look_at_disk = give_up_reserve =
       is_ready = false;
@@ -41,7 +43,7 @@ MemberCore::MemberCore(const MemberOptions& options, RaftLog log, const raft::St
       observer_(observer),
       replication_(options_.replication, std::move(log), start),
       apply_(options_.apply, std::move(state), effects_.answers, now_ns),
-      announcement_(options_.announcement),
+      duties_(options_.announcement, options_.leases, [this] { return next_request_id(); }),
       request_id_(options_.first_request_id),
       now_ns_(now_ns),
       next_raft_tick_ns_(now_ns + options_.raft_tick_ns),
@@ -52,6 +54,7 @@ MemberCore::MemberCore(const MemberOptions& options, RaftLog log, const raft::St
 Effects& MemberCore::step(Events& events, int64_t now_ns) {
   CAIRN_ASSERT(phase_ != Phase::kEnded && now_ns >= now_ns_);
   now_ns_ = now_ns;
+  notice_pause();
   effects_.clear();
   if (CAIRN_MUTANT("watch.told_before_published")) consider_news();
   if (events.stop) begin_stop();
@@ -63,12 +66,14 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
   for (const uint32_t type : events.alarms) raise_alarm(type);
   if (!events.proposals.empty()) take_proposals(events.proposals);
   for (const ControlRequest& request : events.controls) replication_.control(request);
+  for (const LeaseRequest& request : events.leases) duties_.leases().ask(request, scene());
   events.clear();
   if (phase_ != Phase::kEnded) {
     take_ticks();
     if (!only_wal) apply_.tick(now_ns_);
     pump();
     if (phase_ == Phase::kRuns) consider_rest();
+    if (phase_ != Phase::kEnded) do_duties(!only_wal);
     if (phase_ == Phase::kStops) go_on_with_stop();
     plan_wake_up();
   }
@@ -149,6 +154,7 @@ void MemberCore::take_commit_done(CommitDone done) {
 
 // Raises the alarm while space is low, and gives the reserve up to what goes on then.
 void MemberCore::take_look(bool disk_is_low) {
+  duties_.leases().set_disk_is_low(disk_is_low);
   if (!disk_is_low) return;
   const auto& alarms = *apply_.published().newest().alarms;
   const Alarm own{options_.apply.member_id, kAlarmNoSpace};
@@ -211,6 +217,12 @@ void MemberCore::take_ticks() {
   next_raft_tick_ns_ = now_ns_ + options_.raft_tick_ns;  // never made up for
 }
 
+// A member that was to step and did not for an election timeout has been stopped, or stood still with its disk.
+void MemberCore::notice_pause() {
+  const std::optional<int64_t>& planned_ns = effects_.wake_at_ns;
+  if (planned_ns && now_ns_ - *planned_ns >= options_.leases.extension_ns) duties_.leases().was_away(now_ns_);
+}
+
 // --- what goes on inside
 
 void MemberCore::pump() {
@@ -271,6 +283,10 @@ bool MemberCore::move_apply() {
     }
     replication_.propose(std::move(output.proposals));
   }
+  if (!output.leases.empty()) {
+    duties_.leases().take(output.leases, scene());
+    effects_.leases.insert(effects_.leases.end(), output.leases.begin(), output.leases.end());
+  }
   if (output.notice.worth_sending()) replication_.applied(std::move(output.notice));
   return true;
 }
@@ -311,17 +327,46 @@ bool MemberCore::announce() {
   if (phase_ != Phase::kRuns || !raft.is_leader() || !raft.has_committed_in_term()) return false;
   if (apply_.applied() < raft.committed()) return false;  // nobody is to see a state from before the start
   const NodeId self = options_.replication.raft.id;
-  auto bytes = announcement_.next(apply_.members(), self, apply_.schema(), request_id_.load(std::memory_order_relaxed));
+  auto bytes =
+      duties_.announcement().next(apply_.members(), self, apply_.schema(), request_id_.load(std::memory_order_relaxed));
   if (bytes) {
     (void)next_request_id();
     propose_own(*std::move(bytes));
     return true;
   }
-  if (!announcement_.is_done()) return false;
+  if (!duties_.announcement().is_done()) return false;
   is_announced_ = effects_.is_ready = true;
   log::info("published local member to cluster through raft",
             {{"local-member-id", hex_id(self.value)}, {"cluster-id", hex_id(apply_.members().cluster_id)}});
   return false;
+}
+
+LeaseDuty::Scene MemberCore::scene() { return {apply_, replication_.raft().committed(), effects_.answers, now_ns_}; }
+
+// `may_ask`: all that has come is known, so nothing that was to keep a lease alive waits somewhere.
+void MemberCore::do_duties(bool may_ask) {
+  const raft::Core& raft = replication_.raft();
+  const bool leads = raft.is_leader() && apply_.published().newest().applied_term == raft.term();
+  duties_.set_leadership(leads, raft.term(), scene());
+  duties_.leases().serve(scene());
+  if (!may_ask || phase_ != Phase::kRuns) return;
+  const auto propose = [this](std::vector<std::string> entries) { return propose_as_leader(std::move(entries)); };
+  if (duties_.leases().act(scene(), propose)) pump();
+}
+
+// Where the log is to take no more now, duties come again.
+std::optional<Index> MemberCore::propose_as_leader(std::vector<std::string> entries) {
+  if (!log_has_room()) return std::nullopt;
+  std::vector<Proposal> proposals;
+  proposals.reserve(entries.size());
+  for (std::string& bytes : entries) {
+    proposals.push_back(std::make_shared<const raft::Payload>(raft::Payload{.bytes = std::move(bytes)}));
+  }
+  const auto last = replication_.propose_as_leader(duties_.term(), proposals);
+  if (last && observer_ != nullptr) {
+    for (const Proposal& one : proposals) observer_->on_own_proposal(one);
+  }
+  return last;
 }
 
 // Repeated calls until it is applied do nothing more.
@@ -353,6 +398,7 @@ void MemberCore::go_on_with_stop() {
   }
   waiting_.clear();
   replication_.refuse_held(errors::stopped());
+  duties_.leases().refuse_all(errors::stopped(), effects_.answers);
   pump();
   if (phase_ == Phase::kEnded || wal_in_flight_ > 0) return;
   if (gives_db_up_) {
@@ -409,6 +455,7 @@ void MemberCore::plan_wake_up() {
   const auto at = [&](int64_t when_ns) { next = std::min(next.value_or(INT64_MAX), when_ns); };
   if (replication_.needs_ticks()) at(next_raft_tick_ns_);
   if (retry_at_ns_) at(*retry_at_ns_);
+  if (const auto duty_ns = duties_.leases().next_ns(now_ns_); duty_ns && phase_ == Phase::kRuns) at(*duty_ns);
   if (rested_ != busy_index_ && phase_ == Phase::kRuns && !db_is_full_) at(busy_at_ns_ + options_.rest_after_ns);
   const bool waits_for_tail = rested_ == busy_index_ && !segment_.has_given_tail_back && now_ns_ < tail_due_ns();
   if (waits_for_tail && phase_ == Phase::kRuns && !db_is_full_) at(tail_due_ns());

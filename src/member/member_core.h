@@ -27,8 +27,8 @@
 #include <string>
 #include <vector>
 
-#include "member/announcement.h"
 #include "member/apply/apply_core.h"
+#include "member/duties.h"
 #include "member/replication_core.h"
 #include "member/stages.h"
 
@@ -38,6 +38,7 @@ struct MemberOptions {
   ReplicationCore::Options replication;  // its id is the member's
   ApplyOptions apply;
   Announcement::Options announcement;
+  LeaseOptions leases;
   uint64_t first_request_id = 1;
   int64_t raft_tick_ns = 10'000'000;
   // Of entries in the log that are not applied yet, and of the log's part in memory: then proposals wait.
@@ -59,6 +60,7 @@ struct MemberOptions {
 struct Events {
   std::vector<Proposal> proposals;  // each admitted before: see MemberCore::admit
   std::vector<ControlRequest> controls;
+  std::vector<LeaseRequest> leases;
   std::vector<WalDone> wal;  // in the order of the writes
   std::optional<CommitDone> commit;
   std::vector<uint32_t> alarms;     // this member's, to be raised: etcdserverpb.AlarmType
@@ -67,8 +69,8 @@ struct Events {
   std::vector<raft::Message> messages;  // of peers, in the order of arrival
 
   [[nodiscard]] bool empty() const {
-    return proposals.empty() && controls.empty() && wal.empty() && !commit && alarms.empty() && !disk_is_low && !stop &&
-           messages.empty();
+    return proposals.empty() && controls.empty() && leases.empty() && wal.empty() && !commit && alarms.empty() &&
+           !disk_is_low && !stop && messages.empty();
   }
   void clear();
 };
@@ -85,6 +87,7 @@ struct Effects {
   std::vector<WalWrite> wal;  // one behind the other; each is reported as a WalDone
   Answers answers;
   std::vector<Refused> refused;     // answered, too: these will never be entries
+  std::vector<LeaseChange> leases;  // what was applied, for who counts
   std::optional<CommitJob> commit;  // reported as a CommitDone
   bool prepare_spare = false;
   bool give_spare_back = false;  // it is of no use for a while
@@ -134,6 +137,7 @@ class MemberCore {
 
   [[nodiscard]] const ReplicationCore& replication() const { return replication_; }
   [[nodiscard]] const ApplyCore& apply() const { return apply_; }
+  [[nodiscard]] const LeaseDuty& leases() const { return duties_.leases(); }
   [[nodiscard]] PublishedDomain& published() { return apply_.published(); }
   [[nodiscard]] bool is_stopping() const { return phase_ != Phase::kRuns; }
   // Entries wait because both buffers are full.
@@ -153,6 +157,7 @@ class MemberCore {
   void take_look(bool disk_is_low);
   void take_proposals(std::vector<Proposal>& proposals);
   void take_ticks();
+  void notice_pause();
   void consider_rest();
   void consider_spare(const WalDone& done);
   void give_spare_back();
@@ -166,6 +171,9 @@ class MemberCore {
   bool feed_log();
   bool campaign_alone();
   bool announce();
+  void do_duties(bool may_ask);
+  [[nodiscard]] std::optional<Index> propose_as_leader(std::vector<std::string> entries);
+  [[nodiscard]] LeaseDuty::Scene scene();
   [[nodiscard]] bool goes_on_when_full();
   [[nodiscard]] bool is_far_behind();
   [[nodiscard]] bool log_has_room() const;
@@ -186,7 +194,7 @@ class MemberCore {
   Effects effects_;
   ReplicationCore replication_;
   ApplyCore apply_;
-  Announcement announcement_;
+  Duties duties_;
   std::atomic<uint64_t> request_id_;
   std::atomic<uint64_t> waiting_bytes_{0};  // of `waiting_`, and of those on their way here
 

@@ -70,6 +70,16 @@ struct Metrics {
       registry.histogram("etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds",
                          "Duration of the step that compacts the index.", {0.5, 2, 14}, metrics::kMilliseconds);
 
+  // Leases
+  metrics::Counter& lease_granted = registry.counter("etcd_debugging_lease_granted_total", "Leases granted.");
+  metrics::Counter& lease_revoked = registry.counter("etcd_debugging_lease_revoked_total", "Leases revoked.");
+  metrics::Counter& lease_renewed =
+      registry.counter("etcd_debugging_lease_renewed_total", "Renewals seen by the leader.");
+  metrics::Counter& lease_expired =
+      registry.counter("etcd_debugging_server_lease_expired_total", "Leases that ran out.");
+  metrics::Histogram& lease_ttl = registry.histogram("etcd_debugging_lease_ttl_total",
+                                                     "Times to live of granted leases, in seconds.", {1, 2, 24}, 1);
+
   metrics::Gauge& memory_index = memory("index");
   metrics::Gauge& memory_index_for_readers = memory("index_for_readers");  // replaced, kept for who looks at it
   metrics::Gauge& memory_write_buffers = memory("write_buffers");

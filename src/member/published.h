@@ -33,7 +33,8 @@ struct Published {
   bool reads_alone = false;
   std::shared_ptr<const cluster::Membership> members;
   std::shared_ptr<const std::vector<Alarm>> alarms;
-  std::string storage_version;  // "" below 3.6
+  std::string storage_version;   // "" below 3.6
+  bool has_large_lease = false;  // lease::Lessor::has_large()
   uint64_t db_total_bytes = 0;
   uint64_t db_in_use_bytes = 0;
 

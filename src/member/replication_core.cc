@@ -30,6 +30,13 @@ void ReplicationCore::propose(std::vector<Proposal> proposals) {
   propose_held();
 }
 
+std::optional<Index> ReplicationCore::propose_as_leader(Term term, std::vector<Proposal> proposals) {
+  const size_t count = proposals.size();
+  const raft::ProposeResult result = core_.propose_as_leader(term, proposals);
+  if (result.outcome != raft::ProposeOutcome::kAppended) return std::nullopt;
+  return Index(result.first.value + count - 1);
+}
+
 // Gives the core as many as it has room for at once; the rest waits.
 void ReplicationCore::propose_held() {
   size_t given = 0;

@@ -46,6 +46,8 @@ class ReplicationCore {
   ReplicationCore(const Options& options, RaftLog log, const raft::StartState& start);
 
   void propose(std::vector<Proposal> proposals);
+  // In this term or never. The index of the last entry; nullopt: none was appended.
+  std::optional<Index> propose_as_leader(Term term, std::vector<Proposal> proposals);
   void control(ControlRequest request);
   void step(raft::Message message);
   void tick();

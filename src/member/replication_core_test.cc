@@ -119,6 +119,34 @@ class Replication {
   }
 };
 
+// What only a leader may ask for is appended in its term, or dropped.
+TEST(ReplicationCore, WhatALeaderProposesIsForItsTermAlone) {
+  Replication member({.conf = voters({1})});
+  const auto entries = [] { return std::vector{Replication::payload("a"), Replication::payload("b")}; };
+  EXPECT_FALSE(member.core.propose_as_leader(Term(0), entries())) << "nobody leads";
+  member.core.campaign();
+  member.settle();
+  const Term term = member.core.raft().term();
+  const size_t before = member.applied.size();
+  EXPECT_FALSE(member.core.propose_as_leader(Term(term.value - 1), entries()));
+  EXPECT_FALSE(member.core.propose_as_leader(Term(term.value + 1), entries()));
+  member.settle();
+  EXPECT_EQ(member.applied.size(), before);
+  const auto last = member.core.propose_as_leader(term, entries());
+  member.settle();
+  ASSERT_EQ(member.applied.size(), before + 2);
+  EXPECT_EQ(last, member.applied.back().index);
+}
+
+TEST(ReplicationCore, WhatALeaderProposesIsNotForwarded) {
+  Replication member({});
+  member.heartbeat(2, 1);
+  member.sent.clear();
+  EXPECT_FALSE(member.core.propose_as_leader(Term(1), {Replication::payload("a")}));
+  member.settle();
+  EXPECT_TRUE(member.sent.empty());
+}
+
 // The answer to a round of the last start comes late, and says less than what was acknowledged since.
 TEST(ReplicationCore, AnAnswerToAReadOfAnEarlierStartServesNoNewOne) {
   Replication before({.start_epoch = 1});

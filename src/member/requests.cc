@@ -11,6 +11,11 @@ namespace {
 constexpr size_t kUnknownName = kRequestNames.size() - 1;
 constexpr uint32_t kHeaderField = 100;
 constexpr uint32_t kHeaderIdField = 1;
+constexpr uint32_t kGrantTtlField = 1;
+constexpr uint32_t kGrantIdField = 2;
+constexpr uint32_t kRevokeIdField = 1;
+
+Error damaged_request() { return Error{Code::kDataLoss, "server: a request in the log cannot be read"}; }
 
 // Which fields a message has, with which wire type.
 struct Shape {
@@ -67,6 +72,8 @@ Plain plain(RequestKind kind, std::string_view body) {
       if (!is_plain(body, kCompactionShape)) return {{}, written_anew<etcdserverpb::CompactionRequest>(body)};
       break;
     case RequestKind::kTxn:
+    case RequestKind::kLeaseGrant:   // from encode_lease_grant()
+    case RequestKind::kLeaseRevoke:  // from encode_lease_revoke()
     case RequestKind::kRange:
     case RequestKind::kOther: break;
   }
@@ -93,13 +100,47 @@ Result<RaftRequest> split_request(std::string_view bytes) {
   while (in.next()) {
     if (request.name == kUnknownName) request.name = request_name_index(in.field());
     if (in.field() >= static_cast<uint32_t>(RequestKind::kRange) &&
-        in.field() <= static_cast<uint32_t>(RequestKind::kCompaction)) {
+        in.field() <= static_cast<uint32_t>(RequestKind::kLeaseRevoke)) {
       request.kind = static_cast<RequestKind>(in.field());
       request.body = in.bytes();
     }
   }
-  if (!in.ok()) return fail(Code::kDataLoss, "server: a request in the log cannot be read");
+  if (!in.ok()) return std::unexpected(damaged_request());
   return request;
+}
+
+Result<LeaseGrantBody> decode_lease_grant(std::string_view bytes) {
+  LeaseGrantBody body;
+  wire::Reader in(bytes);
+  while (in.next()) {
+    if (in.field() == kGrantTtlField) in.take(body.ttl);
+    if (in.field() == kGrantIdField) in.take(body.id);
+  }
+  if (!in.ok()) return std::unexpected(damaged_request());
+  return body;
+}
+
+Result<lease::LeaseId> decode_lease_revoke(std::string_view bytes) {
+  lease::LeaseId id = 0;
+  wire::Reader in(bytes);
+  while (in.next()) {
+    if (in.field() == kRevokeIdField) in.take(id);
+  }
+  if (!in.ok()) return std::unexpected(damaged_request());
+  return id;
+}
+
+std::string encode_lease_grant(const LeaseGrantBody& body) {
+  std::string out;
+  wire::append_varint_if(out, kGrantTtlField, static_cast<uint64_t>(body.ttl));
+  wire::append_varint_if(out, kGrantIdField, static_cast<uint64_t>(body.id));
+  return out;
+}
+
+std::string encode_lease_revoke(lease::LeaseId id) {
+  std::string out;
+  wire::append_varint_if(out, kRevokeIdField, static_cast<uint64_t>(id));
+  return out;
 }
 
 std::string join_request(RequestKind kind, std::string_view request, uint64_t id) {

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "lease/lessor.h"
 
 namespace cairn::member {
 
@@ -21,6 +22,8 @@ enum class RequestKind : uint32_t {
   kDeleteRange = 5,
   kTxn = 6,
   kCompaction = 7,
+  kLeaseGrant = 8,
+  kLeaseRevoke = 9,
 };
 
 // Names of requests in etcd's metrics, ordered by field number. A request of another kind counts as the last.
@@ -74,6 +77,17 @@ struct RaftRequest {
 
 //   errors: kDataLoss when `bytes` is not a message
 [[nodiscard]] Result<RaftRequest> split_request(std::string_view bytes);
+
+// The bodies of both lease requests, which are so small that they are written anew each time.
+struct LeaseGrantBody {
+  lease::LeaseId id = 0;
+  int64_t ttl = 0;  // seconds
+};
+//   errors: kDataLoss when `bytes` is not a message
+[[nodiscard]] Result<LeaseGrantBody> decode_lease_grant(std::string_view bytes);
+[[nodiscard]] Result<lease::LeaseId> decode_lease_revoke(std::string_view bytes);
+[[nodiscard]] std::string encode_lease_grant(const LeaseGrantBody& body);
+[[nodiscard]] std::string encode_lease_revoke(lease::LeaseId id);
 
 // The bytes of an entry: payload, then the header with the id. `kind` is not kOther. What every etcd reads alike goes
 // into it as it came; otherwise the request is written anew.

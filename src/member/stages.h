@@ -33,6 +33,46 @@ namespace cairn::member {
 using Tag = uint64_t;
 [[nodiscard]] constexpr unsigned loop_of(Tag tag) { return static_cast<unsigned>(tag >> 56); }
 
+// --- leases -------------------------------------------------------------------------------------------------
+
+// What a log entry did to a lease.
+struct LeaseChange {
+  enum class Kind : uint8_t { kGranted, kRevoked, kCheckpointed };
+  Kind kind = Kind::kGranted;
+  int64_t id = 0;
+  int64_t ttl = 0;  // seconds, of a grant
+};
+
+// Asks the core for what is in no log; each is answered once. Source: docs/architecture.md, "Leases".
+struct LeaseRequest {
+  enum class Kind : uint8_t {
+    kRenew,       // answer: LeaseKeepAliveResponse; TTL 0: there is no such lease
+    kTimeToLive,  // answer: LeaseKeysToCome, then LeaseTimeToLiveResponse; TTL -1: there is no such lease
+    kList,        // answer: LeaseListed
+    kCountKeys,   // answer: LeaseKeyCount
+  };
+  Kind kind = Kind::kRenew;
+  bool wants_keys = false;  // kTimeToLive
+  uint64_t first = 0;       // kList: of the slots
+  int64_t id = 0;           // of the lease; kList: none
+  Tag tag = 0;
+};
+// Before the answer to kTimeToLive: whether there are so many keys that they are left out, to be found in the index.
+enum class LeaseKeysToCome : char { kNone = 0, kInIndex = 1 };
+// The answer to kList, as bytes: where the next part begins (0: that was all), then pairs of id and deadline.
+struct LeaseListed {
+  uint64_t next = 0;
+  struct One {
+    int64_t id = 0;
+    int64_t deadline_ns = 0;  // INT64_MAX: none, since this member does not lead
+  };
+};
+// The answer to kCountKeys, as bytes.
+struct LeaseKeyCount {
+  uint64_t keys = 0;
+  uint64_t key_bytes = 0;
+};
+
 // --- from clients -------------------------------------------------------------------------------------------
 
 // Becomes one log entry; the payload's tag says who waits.

@@ -399,7 +399,7 @@ TEST_F(StagesTest, LeasesOfTheLogHoldAndReleaseTheirKeys) {
   put.set_key("leased");
   put.set_lease(5);
   EXPECT_EQ(member.propose(RequestKind::kPut, put).code, Code::kOk);
-  EXPECT_EQ(member.apply().lessor().leases().at(5).keys.size(), 1u);
+  EXPECT_EQ(member.apply().lessor().find(5)->keys.size(), 1u);
   etcdserverpb::InternalRaftRequest revoke;
   revoke.mutable_lease_revoke()->set_id(5);
   member.propose(revoke);

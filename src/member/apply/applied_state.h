@@ -55,6 +55,7 @@ struct ApplyOptions {
   int64_t snapshot_interval_ns = 1'000'000'000;
   uint64_t snapshot_entries = 10'000;
   size_t learner_count_max = 1;
+  bool lease_checkpoint_persist = false;     // also before 3.6, from which on it is always done
   uint64_t quota_bytes = uint64_t{2} << 30;  // 0: no quota
 };
 

@@ -109,10 +109,19 @@ Status ApplyCore::apply_entry(const raft::Entry& entry) {
 Status ApplyCore::apply_request(std::string_view bytes, Tag tag) {
   CAIRN_TRY(const RaftRequest request, split_request(bytes));
   bench_.is_refused = false;
-  const Status applied = request.kind == RequestKind::kOther ? apply_other(bytes, tag) : keys_.apply(request, tag);
+  const Status applied = apply_by_kind(request, bytes, tag);
   ApplyCounters::Requests& counted = bench_.counters.requests[request.name];
   ++(bench_.is_refused ? counted.refused : counted.done);
   return applied;
+}
+
+Status ApplyCore::apply_by_kind(const RaftRequest& request, std::string_view bytes, Tag tag) {
+  switch (request.kind) {
+    case RequestKind::kOther: return apply_other(bytes, tag);
+    case RequestKind::kLeaseGrant: return leases_.grant(request.body, tag);
+    case RequestKind::kLeaseRevoke: return leases_.revoke(request.body, tag);
+    default: return keys_.apply(request, tag);
+  }
 }
 
 Status ApplyCore::apply_other(std::string_view bytes, Tag tag) {
@@ -120,11 +129,7 @@ Status ApplyCore::apply_other(std::string_view bytes, Tag tag) {
   if (!request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     return fail(Code::kDataLoss, "server: a request in the log cannot be read");
   }
-  if (request.has_lease_grant()) {
-    leases_.grant(request.lease_grant(), tag);
-  } else if (request.has_lease_revoke()) {
-    return leases_.revoke(request.lease_revoke(), tag);
-  } else if (request.has_lease_checkpoint()) {
+  if (request.has_lease_checkpoint()) {
     leases_.checkpoint(request.lease_checkpoint(), members_.schema());
   } else if (request.has_alarm()) {
     alarms_.apply(request.alarm(), tag);
@@ -147,6 +152,7 @@ Published ApplyCore::state() const {
   out.members = members_.members();
   out.alarms = alarms_.list();
   out.storage_version = members_.storage_version();
+  out.has_large_lease = lessor_.has_large();
   const uint64_t buffered = bench_.store.buffered_bytes();
   out.db_total_bytes = bench_.space.total_bytes + buffered;
   out.db_in_use_bytes = bench_.space.in_use_bytes + buffered;

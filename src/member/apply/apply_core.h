@@ -63,6 +63,8 @@ class ApplyCore {
   [[nodiscard]] const PublishedDomain& published() const { return published_.domain(); }
   [[nodiscard]] const mvcc::Store& store() const { return bench_.store; }
   [[nodiscard]] const lease::Lessor& lessor() const { return lessor_; }
+  // The header that an answer about the state of now begins with.
+  [[nodiscard]] mvcc::HeaderValues header() const { return bench_.header(bench_.store.revision()); }
   [[nodiscard]] const auth::Store& auth() const { return auth_.store(); }
   [[nodiscard]] const cluster::Membership& members() const { return *members_.members(); }
   [[nodiscard]] const ApplyCounters& counters() const { return bench_.counters; }
@@ -76,6 +78,7 @@ class ApplyCore {
  private:
   Status apply_entry(const raft::Entry& entry);
   Status apply_request(std::string_view bytes, Tag tag);
+  Status apply_by_kind(const RaftRequest& request, std::string_view bytes, Tag tag);
   // Requests that are not about keys alone.
   Status apply_other(std::string_view bytes, Tag tag);
   [[nodiscard]] Published state() const;

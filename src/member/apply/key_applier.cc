@@ -20,6 +20,8 @@ Status KeyApplier::apply(const RaftRequest& request, Tag tag) {
     case RequestKind::kTxn: return txn(request.body, tag);
     case RequestKind::kCompaction: return compact(request.body, tag);
     case RequestKind::kRange: return range(request.body, tag);
+    case RequestKind::kLeaseGrant:
+    case RequestKind::kLeaseRevoke:
     case RequestKind::kOther: break;
   }
   CAIRN_ASSERT(false);

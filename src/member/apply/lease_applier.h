@@ -10,8 +10,6 @@
 
 namespace etcdserverpb {
 class LeaseCheckpointRequest;
-class LeaseGrantRequest;
-class LeaseRevokeRequest;
 }  // namespace etcdserverpb
 
 namespace cairn::member {
@@ -21,12 +19,15 @@ class LeaseApplier {
   LeaseApplier(Workbench& bench, AlarmApplier& alarms, lease::Lessor& lessor, KeyApplier& keys)
       : bench_(bench), alarms_(alarms), lessor_(lessor), keys_(keys) {}
 
-  void grant(const etcdserverpb::LeaseGrantRequest& request, Tag tag);
-  //   errors: kDataLoss: of the store
-  Status revoke(const etcdserverpb::LeaseRevokeRequest& request, Tag tag);
+  // Both take the request's bytes.
+  //   errors: kDataLoss: they cannot be read; or of the store
+  Status grant(std::string_view bytes, Tag tag);
+  Status revoke(std::string_view bytes, Tag tag);
   void checkpoint(const etcdserverpb::LeaseCheckpointRequest& request, Schema schema);
 
  private:
+  void note(LeaseChange::Kind kind, lease::LeaseId id, int64_t ttl);
+
   Workbench& bench_;
   AlarmApplier& alarms_;
   lease::Lessor& lessor_;

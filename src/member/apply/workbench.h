@@ -23,6 +23,7 @@ struct ApplyOutput {
   AppliedNotice notice;
   std::optional<CommitJob> commit;
   std::vector<Proposal> proposals;  // of this member itself: alarms
+  std::vector<LeaseChange> leases;  // in the order of the entries
 };
 
 // What was applied since the start, for metrics.

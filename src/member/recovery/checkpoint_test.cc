@@ -615,8 +615,8 @@ TEST_F(CheckpointTest, LeasesHoldTheirKeysAfterwards) {
   }
   const Member member(path_);
   ASSERT_TRUE(member.checkpoint_base_.usable);
-  EXPECT_EQ(member.apply().lessor().leases().at(5).keys.size(), 1u);
-  EXPECT_EQ(member.apply().lessor().leases().at(6).keys.size(), 2u);
+  EXPECT_EQ(member.apply().lessor().find(5)->keys.size(), 1u);
+  EXPECT_EQ(member.apply().lessor().find(6)->keys.size(), 2u);
 }
 
 TEST_F(CheckpointTest, IndexFromCheckpointAndScanEqualsIndexFromTheFile) {

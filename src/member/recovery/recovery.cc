@@ -267,12 +267,11 @@ Status load_tables(const storage::View& view, AppliedState& state) {
 }
 
 void attach_leases(const mvcc::IndexRoot& root, lease::Lessor& lessor) {
-  if (lessor.leases().empty() || CAIRN_MUTANT("server.lease_attachment_lost")) return;
+  if (lessor.size() == 0 || CAIRN_MUTANT("server.lease_attachment_lost")) return;
   mvcc::IndexCursor cursor(root, {});
   for (cursor.seek_first(); cursor.valid(); cursor.next()) {
     if (cursor.at().lease != 0) lessor.move_key(cursor.key(), 0, cursor.at().lease);
   }
-  log::info("found leases; they do not expire in this build", {{"count", lessor.leases().size()}});
 }
 
 // A log and nothing else: founded, and ended before the first commit. Whoever wrote it, the db is to be filled by us.

@@ -21,7 +21,9 @@ namespace cairn::member::testing {
 class InlineMember {
  public:
   // Starts and lets it come to rest.
-  InlineMember(env::FileSystem& fs, const BootstrapOptions& bootstrap_options, MemberOptions options) {
+  InlineMember(env::FileSystem& fs, const BootstrapOptions& bootstrap_options, MemberOptions options,
+               int64_t now_ns = 1)
+      : now_ns_(now_ns) {
     auto opened = bootstrap(fs, bootstrap_options);
     CAIRN_ASSERT(opened);
     checkpoint_base_ = opened->checkpoint;
@@ -40,8 +42,9 @@ class InlineMember {
   // Steps until nothing is left to be done at this moment.
   void pump() {
     while (ending_ == Ending::kNone && !failed_) {
+      if (!log_waits_) write_log();
       take(core_->step(events_, now_ns_));
-      if (!events_.empty()) continue;
+      if (!events_.empty() || (wake_at_ns_ && *wake_at_ns_ <= now_ns_)) continue;
       if (!job_ || commits_wait_) return;
       const CommitJob job = *std::exchange(job_, std::nullopt);
       if (const auto before = std::exchange(before_commit_, nullptr)) before();
@@ -57,6 +60,10 @@ class InlineMember {
     events_.proposals = std::move(proposals);
     pump();
   }
+  void ask(const LeaseRequest& request) {
+    events_.leases.push_back(request);
+    pump();
+  }
   void wait(int64_t ns) {
     now_ns_ += ns;
     pump();
@@ -69,7 +76,7 @@ class InlineMember {
 
   [[nodiscard]] const ApplyCore& apply() const { return core_->apply(); }
 
-  int64_t now_ns_ = 1;
+  int64_t now_ns_;
   CheckpointBase checkpoint_base_;  // as found, as is the next one
   std::string checkpoint_directory_;
   std::unique_ptr<WalStage> wal_;
@@ -78,6 +85,7 @@ class InlineMember {
   std::unique_ptr<PublishedDomain::Reader> commit_reader_;
   std::unique_ptr<CommitStage> commit_;
   bool commits_wait_ = false;            // none is run
+  bool log_waits_ = false;               // nothing is written to it
   std::function<void()> before_commit_;  // between the next commit's beginning and its run
 
   std::vector<Error> answered_;  // in order; kOk with the message
@@ -98,6 +106,13 @@ class InlineMember {
   Ending ending_ = Ending::kNone;
 
  private:
+  void write_log() {
+    for (WalWrite& write : std::exchange(writes_, {})) {
+      auto done = wal_->run(std::move(write));
+      CAIRN_ASSERT(done);
+      events_.wal.push_back(*std::move(done));
+    }
+  }
   void take(Effects& effects) {
     effects.answers.hand_out([this](unsigned, const AnswerBatch& batch) {
       for (const Answer& one : batch.answers) answered_.push_back({one.code, std::string(batch.text(one))});
@@ -106,10 +121,9 @@ class InlineMember {
     for (WalWrite& write : effects.wal) {
       snapshots_ += write.snapshot ? 1 : 0;
       tails_given_back_ += write.give_tail_back ? 1 : 0;
-      auto done = wal_->run(std::move(write));
-      CAIRN_ASSERT(done);
-      events_.wal.push_back(*std::move(done));
+      writes_.push_back(std::move(write));
     }
+    if (!log_waits_) write_log();
     if (effects.commit) job_ = std::move(effects.commit);
     ready_ += effects.is_ready ? 1 : 0;
     spares_ += effects.prepare_spare ? 1 : 0;
@@ -127,6 +141,7 @@ class InlineMember {
   Events events_;
 
  private:
+  std::vector<WalWrite> writes_;
   std::optional<CommitJob> job_;
 };
 

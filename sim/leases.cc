@@ -1,0 +1,227 @@
+#include "sim/leases.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "base/errors.h"
+
+namespace cairn::sim {
+namespace {
+
+constexpr int64_t kSecondNs = 1'000'000'000;
+
+}  // namespace
+
+void Leases::begin_round(uint64_t first_request_id, int64_t now_ns) {
+  first_request_id_ = first_request_id;
+  began_ns_ = now_ns;
+  asked_.clear();
+  const auto leases = model_.leases(model_.last());  // it leads when it has applied that
+  for (auto& [id, times] : times_) {
+    const Model::Lease& lease = leases.at(id);
+    const int64_t rest = lease.remaining > 0 ? lease.remaining : lease.ttl;
+    // What a renewal promised holds as well.
+    times.promised_ns = std::max(times.promised_ns, now_ns + rest * kSecondNs);
+    times.late_ns = std::max(times.promised_ns, now_ns + lease.ttl * kSecondNs) + extension_ns_ + slack_ns_;
+  }
+}
+
+void Leases::on_pause(int64_t now_ns) {
+  for (auto& [id, times] : times_) times.late_ns = std::max(times.late_ns, now_ns + extension_ns_ + slack_ns_);
+}
+
+void Leases::on_entry(const raft::Entry& entry, const Reply& reply, bool is_own, int64_t now_ns) {
+  etcdserverpb::InternalRaftRequest request;
+  if (entry.type != raft::EntryType::kNormal || !request.ParseFromString(std::string(entry.bytes()))) return;
+  if (reply.code != Code::kOk) return;
+  if (request.has_lease_grant()) {
+    etcdserverpb::LeaseGrantResponse response;
+    response.ParseFromString(reply.text);
+    spans_[response.id()].push_back({.from = entry.index, .to = {}, .ttl = response.ttl()});
+    const int64_t until_ns = now_ns + response.ttl() * kSecondNs;
+    times_[response.id()] = {.promised_ns = until_ns, .late_ns = until_ns + slack_ns_, .granted = entry.index};
+  } else if (request.has_lease_revoke()) {
+    const int64_t id = request.lease_revoke().id();
+    spans_[id].back().to = entry.index;
+    times_.erase(id);
+  }
+  for (const auto& point : request.lease_checkpoint().checkpoints()) {
+    const auto at = times_.find(point.id());
+    if (at == times_.end()) continue;
+    if (!is_own) {
+      at->second.promised_ns = 0;  // no leader has made it, so it is not held to what the leader promised
+    } else if (request.header().id() < first_request_id_ && point.remaining_ttl() > 0) {
+      // The log of the member before held it, so this one counts from it.
+      at->second.promised_ns = std::min(at->second.promised_ns, began_ns_ + point.remaining_ttl() * kSecondNs);
+    }
+  }
+}
+
+void Leases::on_own_proposal(const etcdserverpb::InternalRaftRequest& request, Index applied, int64_t now_ns) {
+  if (request.has_lease_revoke()) {
+    const int64_t id = request.lease_revoke().id();
+    coverage_.hit("leases that ran out");
+    const auto at = times_.find(id);
+    // What the log holds and nobody has applied, the member does not know.
+    if (at == times_.end() || at->second.granted > applied) return;
+    const Times& times = at->second;
+    if (now_ns < times.promised_ns) {
+      violation_(fmt::format("lease {} ends {} ms early", id, (times.promised_ns - now_ns) / 1'000'000));
+    }
+    for (const auto& [tag, asked] : asked_) {
+      const bool is_renewal = asked.request.kind == member::LeaseRequest::Kind::kRenew && asked.request.id == id;
+      if (is_renewal && asked.sent_ns + extension_ns_ < times.promised_ns && asked.applied >= times.granted) {
+        violation_(fmt::format("lease {} ends, and a renewal was sent in time", id));
+      }
+    }
+  }
+  for (const auto& point : request.lease_checkpoint().checkpoints()) {
+    coverage_.hit(point.remaining_ttl() > 0 ? "checkpoints of leases" : "renewals that clear a rest");
+    const auto at = times_.find(point.id());
+    if (point.remaining_ttl() == 0 || at == times_.end() || at->second.granted > applied) continue;
+    if (now_ns + point.remaining_ttl() * kSecondNs < at->second.promised_ns) {
+      violation_(fmt::format("a checkpoint takes time from lease {}", point.id()));
+    }
+  }
+}
+
+int64_t Leases::some_lease() {
+  if (times_.empty() || chance_.one_in(8)) return static_cast<int64_t>(chance_.between(1, 6)) * 0x1111;
+  auto at = times_.begin();
+  std::advance(at, static_cast<std::ptrdiff_t>(chance_.below(times_.size())));
+  return at->first;
+}
+
+member::LeaseRequest Leases::next(member::Tag tag, Index applied, int64_t now_ns) {
+  using Kind = member::LeaseRequest::Kind;
+  const uint64_t kind = chance_.below(10);
+  member::LeaseRequest request;
+  request.tag = tag;
+  request.kind = kind < 7 ? Kind::kRenew : kind < 9 ? Kind::kTimeToLive : Kind::kList;
+  if (request.kind != Kind::kList) request.id = some_lease();
+  request.wants_keys = request.kind == Kind::kTimeToLive && chance_.one_in(2);
+  const auto times = times_.find(request.id);
+  const int64_t promised_ns = times == times_.end() ? 0 : times->second.promised_ns;
+  asked_[tag] = {.request = request, .applied = applied, .sent_ns = now_ns, .promised_ns = promised_ns, .listed = {}};
+  return request;
+}
+
+bool Leases::lives_throughout(int64_t id, Index first, Index last) const {
+  const auto at = spans_.find(id);
+  if (at == spans_.end()) return false;
+  return std::any_of(at->second.begin(), at->second.end(),
+                     [&](const Span& span) { return span.from <= first && (!span.to || *span.to > last); });
+}
+
+const Leases::Span* Leases::lives_sometime(int64_t id, Index first, Index last) const {
+  const auto at = spans_.find(id);
+  if (at == spans_.end()) return nullptr;
+  for (const Span& span : at->second) {
+    if (span.from <= last && (!span.to || *span.to > first)) return &span;
+  }
+  return nullptr;
+}
+
+bool Leases::on_answer(member::Tag tag, Code code, std::string_view text, Index committed, int64_t now_ns,
+                       member::LeaseRequest& more) {
+  const auto at = asked_.find(tag);
+  Asked& asked = at->second;
+  bool is_done = true;
+  if (code != Code::kOk) {
+    if (text == errors::timeout_wait_applied_index().message) coverage_.hit("lease requests that waited too long");
+  } else if (asked.request.kind == member::LeaseRequest::Kind::kRenew) {
+    check_renewal(asked, text, committed, now_ns);
+  } else if (asked.request.kind == member::LeaseRequest::Kind::kTimeToLive) {
+    check_time_to_live(asked, text, committed, now_ns);
+  } else {
+    uint64_t next = 0;
+    std::memcpy(&next, text.data(), sizeof next);
+    for (text.remove_prefix(sizeof next); !text.empty(); text.remove_prefix(sizeof(member::LeaseListed::One))) {
+      member::LeaseListed::One one;
+      std::memcpy(&one, text.data(), sizeof one);
+      asked.listed.push_back(one.id);
+    }
+    is_done = next == 0;
+    more = asked.request;
+    more.first = next;
+    if (is_done) check_list(asked, committed);
+    if (!is_done) coverage_.hit("lists of leases in parts");
+  }
+  if (is_done) asked_.erase(at);
+  return is_done;
+}
+
+void Leases::check_renewal(const Asked& asked, std::string_view text, Index committed, int64_t now_ns) {
+  etcdserverpb::LeaseKeepAliveResponse response;
+  const int64_t id = asked.request.id;
+  if (!response.ParseFromArray(text.data(), static_cast<int>(text.size())) || response.id() != id) {
+    return violation_("a renewal's answer is wrong");
+  }
+  if (response.ttl() == 0) {
+    if (lives_throughout(id, asked.applied, committed)) violation_(fmt::format("lease {} is not renewed", id));
+    coverage_.hit("renewals of leases that are gone");
+    return;
+  }
+  const Span* const span = lives_sometime(id, asked.applied, committed);
+  if (span == nullptr) return violation_(fmt::format("lease {} is renewed, and there is none", id));
+  coverage_.hit("renewals");
+  const auto times = times_.find(id);
+  if (times == times_.end() || times->second.granted > committed) return;
+  const auto ttl = spans_.at(id).back().ttl;
+  if (spans_.at(id).size() == 1 && response.ttl() != ttl) violation_(fmt::format("lease {} has another time", id));
+  if (response.ttl() != ttl || times->second.granted > asked.applied) return;  // of the lease before this one
+  times->second.promised_ns = std::max(times->second.promised_ns, asked.sent_ns + ttl * kSecondNs);
+  times->second.late_ns = std::max(times->second.late_ns, now_ns + ttl * kSecondNs + slack_ns_);
+}
+
+void Leases::check_time_to_live(const Asked& asked, std::string_view text, Index committed, int64_t now_ns) const {
+  etcdserverpb::LeaseTimeToLiveResponse response;
+  const int64_t id = asked.request.id;
+  const bool has_all_keys = text.front() == static_cast<char>(member::LeaseKeysToCome::kNone);
+  if (!response.ParseFromArray(text.data() + 1, static_cast<int>(text.size()) - 1) || response.id() != id) {
+    return violation_("the answer about a lease's time is wrong");
+  }
+  if (response.ttl() == -1) {
+    if (lives_throughout(id, asked.applied, committed)) violation_(fmt::format("lease {} is said to be gone", id));
+    return;
+  }
+  if (lives_sometime(id, asked.applied, committed) == nullptr) {
+    return violation_(fmt::format("lease {} is said to live", id));
+  }
+  if (!lives_throughout(id, asked.applied, committed)) return;
+  if (now_ns + (response.ttl() + 1) * kSecondNs < asked.promised_ns) {
+    violation_(fmt::format("lease {} is said to end before its time", id));
+  }
+  if (!asked.request.wants_keys) return;
+  if (!has_all_keys) return coverage_.hit("leases with too many keys for an answer");
+  const std::set<std::string> keys(response.keys().begin(), response.keys().end());
+  for (Index index = asked.applied; index <= committed; index = index + 1) {
+    if (model_.leases(index).at(id).keys == keys) return;
+  }
+  violation_(fmt::format("lease {} never had these keys", id));
+}
+
+void Leases::check_list(const Asked& asked, Index committed) const {
+  for (const auto& [id, spans] : spans_) {
+    const bool is_listed = std::find(asked.listed.begin(), asked.listed.end(), id) != asked.listed.end();
+    if (!is_listed && lives_throughout(id, asked.applied, committed)) {
+      violation_(fmt::format("lease {} is missing in the list", id));
+    }
+    if (is_listed && lives_sometime(id, asked.applied, committed) == nullptr) {
+      violation_(fmt::format("lease {} is listed, and there is none", id));
+    }
+  }
+  coverage_.hit("lists of leases");
+}
+
+void Leases::check_late(Index applied, int64_t now_ns) const {
+  for (const auto& [id, times] : times_) {
+    if (times.granted <= applied && now_ns > times.late_ns) {
+      violation_(fmt::format("lease {} should have ended {} ms ago", id, (now_ns - times.late_ns) / 1'000'000));
+    }
+  }
+}
+
+}  // namespace cairn::sim
