@@ -3,12 +3,6 @@
 namespace cairn::gateway {
 
 void add_unbuilt_metrics(metrics::Registry& r) {
-  // Leases
-  r.counter("etcd_debugging_lease_granted_total", "Leases granted.");
-  r.counter("etcd_debugging_lease_revoked_total", "Leases revoked.");
-  r.counter("etcd_debugging_lease_renewed_total", "Renewals seen by the leader.");
-  r.counter("etcd_debugging_server_lease_expired_total", "Leases that ran out.");
-  r.histogram("etcd_debugging_lease_ttl_total", "Times to live of granted leases, in seconds.", {1, 2, 24}, 1);
   // Peers
   r.counter("etcd_server_heartbeat_send_failures_total",
             "Heartbeats that left late; the leader is overloaded, likely by its disk.");

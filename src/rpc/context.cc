@@ -79,6 +79,12 @@ void Context::wait(net::Call& call, member::Control kind, Continuation then) {
   controls_.push_back({kind, expect(call, AskWait::kApplied, std::move(go_on), PendingAnswers::kNoRequest)});
 }
 
+void Context::ask_leases(net::Call& call, member::LeaseRequest request, OnAnswer then) {
+  if (pending_.full()) return finish_with(call, errors::request_too_many_requests());
+  request.tag = expect(call, AskWait::kApplied, std::move(then), PendingAnswers::kNoRequest);
+  lease_requests_.push_back(request);
+}
+
 void Context::deliver(const member::AnswerBatch& batch) {
   const int64_t now_ns = clock().monotonic_ns();
   for (const member::Answer& one : batch.answers) {
@@ -114,6 +120,7 @@ void Context::flush() {
   if (!outstanding_.empty() && timer_ == nullptr) timer_ = loop_.after(kExpireIntervalNs, [this] { expire(); });
   if (!proposals_.empty()) node().propose(std::exchange(proposals_, {}));
   if (!controls_.empty()) node().control(std::exchange(controls_, {}));
+  if (!lease_requests_.empty()) node().ask_leases(std::exchange(lease_requests_, {}));
 }
 
 // One look at the clock for all requests of a turn, at its end: the process may have stood still in its middle.

@@ -116,6 +116,8 @@ class Context {
   // Calls `then` when the published state contains everything that was acknowledged before now, or when that failed.
   void when_linearizable(net::Call& call, Continuation then);
   void when_committed(net::Call& call, Continuation then);
+  // `then` gets the core's answer (member/stages.h), or an error by the request timeout.
+  void ask_leases(net::Call& call, member::LeaseRequest request, OnAnswer then);
 
   // --- workers
 
@@ -171,6 +173,7 @@ class Context {
   std::unique_ptr<member::PublishedDomain::Reader> reader_;
   std::vector<member::Proposal> proposals_;
   std::vector<member::ControlRequest> controls_;
+  std::vector<member::LeaseRequest> lease_requests_;
   PendingAnswers pending_;
   struct Outstanding {
     int64_t deadline_ns;

@@ -398,6 +398,31 @@ class DirectoryCase(harness.Case):
         names = {path.name for path in (self.data / "member/snap").glob("*.snap")}
         self.assertGreaterEqual(len(names), 3, names)
 
+    def leases_end(self, kind):
+        """A lease that one server granted ends while the other serves: after its whole time, and with its keys."""
+        for first, second in ((kind, "cairn"), ("cairn", kind)):
+            server = self.start(first)
+            client = server.client()
+            client.lease_grant(7, 3)
+            client.lease_grant(8, 3000)
+            client.put(b"leased", b"x", lease=7)
+            client.put(b"stays", b"x", lease=8)
+            server.kill()
+            server = self.start(second)
+            began = time.monotonic()  # a moment after it began to count
+            client = server.client()
+            self.assertEqual(client.leases(), [7, 8])
+            while client.get(b"leased"):
+                self.assertLess(time.monotonic() - began, 20)
+                time.sleep(0.05)
+            self.assertGreater(time.monotonic() - began, 2.5)
+            self.assertEqual(client.lease_time_to_live(7)[0], -1)
+            self.assertEqual(client.lease_time_to_live(8)[1:], (3000, [b"stays"]))
+            client.lease_revoke(8)
+            self.assertIsNone(client.get(b"stays"))
+            self.assertEqual(server.stop(), -15)
+            self.check_directory(self.data)
+
     def check_schema(self, kind):
         """What the version never wrote is not written for it."""
         meta = bolt.tables(self.data / "member/snap/db")["meta"]
@@ -453,12 +478,18 @@ class From34(DirectoryCase):
     def test_snap_files(self):
         self.with_snap_files("etcd34")
 
+    def test_leases_end(self):
+        self.leases_end("etcd34")
+
     def test_unfinished_compaction(self):
         self.unfinished_compaction("etcd34", ["--experimental-compaction-batch-limit", "5"])
 
 
 @harness.needs("etcd37")
 class From37(DirectoryCase):
+    def test_leases_end(self):
+        self.leases_end("etcd37")
+
     def test_stopped_and_stopped(self):
         self.journey("etcd37")
 

@@ -21,6 +21,9 @@ VARYING = [
 STATUS_LINE = re.compile(r"^(\S+, \w+), [\d.]+, [\d.]+ \wB, (\w+, \w+), \d+, \d+, \d+, (.*)$", re.M)
 STATUS_ROW = re.compile(r"^\| +(127\S+) \| (\w+) \| +\S+ \| +[\d.]+ \wB \| +(\w+) \| +(\w+) \|[\d |]+\|([^|]*)\|$", re.M)
 HEALTH_ROW = re.compile(r"^\| (127\S+) \| +(\w+) \| +\S+ \|([^|]*)\|$", re.M)
+# In hundreds of seconds: a busy machine takes its time.
+REMAINING = re.compile(r'(remaining\(|"ttl":|"TTL" : )(\d+)')
+GRANTED = re.compile(r'lease (\w+) granted|"ID":(\d+),"TTL"|"ID" : (\d+)')
 RULER = re.compile(r"^[+-]+$", re.M)
 
 TXN = 'value("a") = "1"\nmod("a") > "1"\nver("none") = "0"\n\nput a 2\nget a\nput t x\n\nget none\n\n'
@@ -83,6 +86,22 @@ COMMANDS = [
     *[["member", "list", "-w", form] for form in ("simple", "json", "fields", "table")],
     ["member", "list", "--hex", "-w", "json"],
     ["alarm", "list"], ["alarm", "disarm"],
+    # leases; {0} is the first that was granted, {1} the second
+    ["lease", "list"], ["lease", "list", "-w", "json"],
+    ["lease", "grant", "600"], ["lease", "grant", "1", "-w", "json"], ["lease", "grant", "700", "-w", "fields"],
+    ["lease", "grant", "9000000001"], ["lease", "grant"], ["lease", "grant", "x"],
+    ["lease", "list"], ["lease", "list", "-w", "json"],
+    ["put", "l2", "x", "--lease={0}"], ["put", "l1", "x", "--lease={0}", "-w", "json"],
+    ["get", "l1", "-w", "fields"], ["put", "l1", "y", "--ignore-lease"], ["get", "l1", "-w", "json"],
+    *[["lease", "timetolive", "{0}", "--keys", "-w", form] for form in ("json", "fields")],
+    ["lease", "timetolive", "{0}"], ["lease", "timetolive", "123"], ["lease", "timetolive", "123", "-w", "json"],
+    ["put", "l2", "z", "--lease={2}"], ["put", "l3", "x", "--lease={2}"], ["put", "l3", "x"],
+    ["lease", "timetolive", "{2}", "--keys"], ["lease", "timetolive", "{0}", "--keys"],
+    ["lease", "keep-alive", "{0}", "--once"], ["lease", "keep-alive", "{0}", "--once", "-w", "json"],
+    ["lease", "keep-alive", "123", "--once"], ["lease", "keep-alive", "123"],
+    (["txn"], '\nput l4 x --lease={2}\nput l5 x --lease={0}\n\n\n'), (["txn"], '\nput l6 x --lease=123\n\n\n'),
+    ["lease", "revoke", "{2}"], ["get", "l", "--prefix", "-w", "json"], ["lease", "revoke", "{2}"],
+    ["lease", "revoke", "{0}", "-w", "json"], ["get", "l", "--prefix", "-w", "json"], ["lease", "revoke", "x"],
 ]
 
 # How it is called (REV is the first revision of all of these), what is typed, what happens while it watches, and how
@@ -109,6 +128,9 @@ WATCHES = [
 
 
 def normalised(text, server):
+    for number, lease in enumerate(server.leases):
+        text = re.sub(rf"\b0*{lease.lstrip('0')}\b|\b{int(lease, 16)}\b", f"LEASE{number}", text)
+    text = REMAINING.sub(lambda found: f"{found[1]}{int(found[2]) // 100}xx", text)
     text = text.replace(str(server.dir_of_test), "DIR")
     for pattern, replacement in VARYING:
         text = re.sub(pattern, replacement, text)
@@ -125,17 +147,25 @@ class BesideEtcd(harness.Case):
     def outputs(self, kind, ports):
         server = self.server(kind, self.dir / kind, ports=ports).start()
         server.dir_of_test = self.dir
+        server.leases = []
         out = []
         for command in COMMANDS:
             command, given = command if isinstance(command, tuple) else (command, "")
+            said = " ".join(command)
+            if "{" in said + given:
+                command = [word.format(*server.leases) for word in command]
+                given = given.format(*server.leases)
             done = subprocess.run([str(harness.program("etcdctl")), "--endpoints", server.endpoint, *command],
                                   input=given.encode(), capture_output=True, timeout=60, check=False,
                                   env={"PATH": os.environ["PATH"], "ETCDCTL_API": "3"})
+            if command[:2] == ["lease", "grant"] and done.returncode == 0:
+                granted = GRANTED.search(done.stdout.decode())
+                server.leases.append(granted[1] or f"{int(granted[2] or granted[3]):x}")
             texts = [normalised(text.decode(errors="backslashreplace"), server)
                      for text in (done.stdout, done.stderr)]
             # The log lines of the client are about its connection.
             texts[1] = "".join(re.sub(r'^\{"level":"warn".*', "", line) for line in texts[1].splitlines(True))
-            out.append((" ".join(command), done.returncode, *texts))
+            out.append((said, done.returncode, *texts))
         # With the scheme, which this client then also sends as :authority.
         for command in (["get", "left"], ["endpoint", "status"], ["endpoint", "hashkv"], ["endpoint", "health"]):
             done = self.etcdctl(server, "--endpoints", f"http://{server.endpoint}", *command)

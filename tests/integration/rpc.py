@@ -462,6 +462,19 @@ class Client:
     def lease_revoke(self, number):
         self.call("Lease", "LeaseRevoke", enc((1, number)))
 
+    def lease_keep_alive(self, number):
+        """The TTL."""
+        return first(self.call("Lease", "LeaseKeepAlive", enc((1, number))), 3)
+
+    def lease_time_to_live(self, number):
+        """(TTL, granted TTL, keys)"""
+        answer = self.call("Lease", "LeaseTimeToLive", enc((1, number), (2, True)))
+        return signed(first(answer, 3)), first(answer, 4), answer.get(5, [])
+
+    def leases(self):
+        """In the order of expiry."""
+        return [signed(first(dec(raw), 1)) for raw in self.call("Lease", "LeaseLeases").get(2, [])]
+
     # Auth
 
     def user_add(self, name, password, no_password=False):

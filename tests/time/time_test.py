@@ -308,6 +308,69 @@ class TimersOfBefore(Timed):
             time.sleep(0.02)
 
 
+class Leases(Timed):
+    """A lease ends at its time: not before, because of a pause, a jump or a restart, and not much later."""
+
+    def setUp(self):
+        super().setUp()
+        self.cairn = self.timed_server("m")
+        self.client = self.cairn.client()
+
+    def gone(self, number):
+        return self.client.lease_time_to_live(number)[0] == -1
+
+    def stop_for(self, seconds):
+        self.cairn.process.send_signal(signal.SIGSTOP)
+        self.assertTrue(until(lambda: self.states(self.cairn) == {"T"}))
+        time.sleep(seconds)
+        self.cairn.process.send_signal(signal.SIGCONT)
+
+    def test_a_renewal_that_waited_in_the_socket_counts(self):
+        self.client.lease_grant(7, 3)
+        self.client.put(b"leased", b"x", lease=7)
+        self.cairn.process.send_signal(signal.SIGSTOP)
+        self.assertTrue(until(lambda: self.states(self.cairn) == {"T"}))
+        call = self.client.connection.start("/etcdserverpb.Lease/LeaseKeepAlive", rpc.enc((1, 7)))
+        time.sleep(3 + PAUSE_SECONDS)
+        self.cairn.process.send_signal(signal.SIGCONT)
+        answer = rpc.dec(self.client.connection.finish(call, SOON_SECONDS)[0])
+        self.assertEqual(rpc.first(answer, 3), 3)
+        self.assertIsNotNone(self.client.get(b"leased"))
+        self.assertTrue(until(lambda: self.gone(7)))
+        self.assertIsNone(self.client.get(b"leased"))
+
+    def test_a_lease_that_nobody_renews_ends_after_a_stop(self):
+        self.client.lease_grant(7, 3)
+        self.stop_for(3 + PAUSE_SECONDS)
+        self.assertTrue(until(lambda: self.gone(7)))
+
+    def test_a_jump_of_the_clocks_ends_what_is_over_and_nothing_else(self):
+        self.client.lease_grant(7, 300)
+        self.client.lease_grant(8, 3000)
+        self.shift(self.cairn)
+        self.assertTrue(until(lambda: self.gone(7)))
+        left, granted, _ = self.client.lease_time_to_live(8)
+        self.assertEqual(granted, 3000)
+        self.assertLessEqual(left, 2600)
+        self.assertGreaterEqual(left, 2600 - SOON_SECONDS)
+
+    def test_not_early_over_restarts(self):
+        self.client.lease_grant(7, 4)
+        self.client.lease_grant(8, 2)
+        for end in (self.cairn.kill, self.cairn.stop):
+            time.sleep(2)
+            end()
+            self.cairn.start()
+            began = time.monotonic()
+        self.client = self.cairn.client()
+        while not self.gone(8):
+            self.assertLess(time.monotonic() - began, SOON_SECONDS)
+        self.assertGreaterEqual(time.monotonic() - began, 1.5)  # it began to count before the client was connected
+        while not self.gone(7):
+            self.assertLess(time.monotonic() - began, SOON_SECONDS)
+        self.assertGreaterEqual(time.monotonic() - began, 3.5)
+
+
 class Intervals(Timed):
     """What a member does by itself goes on after a pause, and not during one."""
 

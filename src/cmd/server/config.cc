@@ -325,7 +325,7 @@ std::optional<Stop> check_built(const Config& config, const Given& given, std::v
       return refuse(
           fmt::format("--feature-gates={} is not built yet: cairn does not start without what it asks for", gate.name));
     }
-    without_effect.push_back("feature-gates=" + std::string(gate.name));
+    if (gate.kind == FlagClass::kComfort) without_effect.push_back("feature-gates=" + std::string(gate.name));
   }
   for (const auto& [flag, urls] : {std::pair("listen-peer-urls", &config.listen_peer_urls),
                                    std::pair("listen-client-urls", &config.listen_client_urls),

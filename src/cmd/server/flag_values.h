@@ -38,7 +38,7 @@ enum class FlagClass : uint8_t {
   kIgnored,   // of no effect in etcd either
 };
 
-// A feature gate: the same two classes.
+// A feature gate: supported, or of one of the two classes of what is not built.
 struct GateSpec {
   std::string_view name;
   bool is_on;  // by default

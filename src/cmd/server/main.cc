@@ -131,6 +131,8 @@ member::NodeOptions node_options(const cmd::Config& config) {
   options.heartbeat_ms = config.heartbeat_ms;
   options.election_ms = config.election_ms;
   options.pre_vote = config.pre_vote;
+  options.lease_checkpoints = cmd::gate_is_on(config.feature_gates, "LeaseCheckpoint");
+  options.apply.lease_checkpoint_persist = cmd::gate_is_on(config.feature_gates, "LeaseCheckpointPersist");
   set_intervals(config, options.apply);
   options.slow_apply_ns = config.warning_apply.count();
   options.fail_stop = fail_stop;

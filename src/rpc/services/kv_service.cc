@@ -167,18 +167,6 @@ class RangeHandler final : public OneRequestHandler {
   std::optional<RangeStreamer> streamer_;
 };
 
-// Whether a write of this cost may go to the log; else the alarm is raised and the call refused.
-bool within_quota(net::Call& call, Context& context, uint64_t cost) {
-  const uint64_t quota = context.limits().quota_bytes;
-  if (quota == 0 || cost == 0) return true;
-  const auto state = context.enter();
-  // compat: what is in use counts, where etcd takes the file's size: compaction alone makes room again.
-  if (state->db_in_use_bytes + cost < quota) return true;
-  if (!state->has_alarm(member::kAlarmNoSpace)) context.node().raise_alarm(member::kAlarmNoSpace);
-  finish_with(call, errors::no_space());
-  return false;
-}
-
 // Single keys are not looked for: there are as few of them as operations.
 mvcc::DeleteCount count_deletes(const mvcc::IndexRoot& root, const mvcc::TxnRequest& request) {
   return mvcc::dearer_branch<mvcc::DeleteCount>(request, [&](const mvcc::RequestOp& op) {
@@ -339,6 +327,17 @@ class TxnHandler final : public OneRequestHandler {
 
 mvcc::HeaderValues response_header(const member::Published& state, const member::Node& node, int64_t revision) {
   return {node.cluster_id(), node.member_id(), revision, state.leader.term.value};
+}
+
+bool within_quota(net::Call& call, Context& context, uint64_t cost) {
+  const uint64_t quota = context.limits().quota_bytes;
+  if (quota == 0 || cost == 0) return true;
+  const auto state = context.enter();
+  // compat: what is in use counts, where etcd takes the file's size: compaction alone makes room again.
+  if (state->db_in_use_bytes + cost < quota) return true;
+  if (!state->has_alarm(member::kAlarmNoSpace)) context.node().raise_alarm(member::kAlarmNoSpace);
+  finish_with(call, errors::no_space());
+  return false;
 }
 
 std::unique_ptr<net::CallHandler> make_range(Context& context, const Method& method, const Caller& caller) {

@@ -1,0 +1,275 @@
+#include "rpc/services/lease_service.h"
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <utility>
+
+#include "base/errors.h"
+#include "member/quota.h"
+#include "member/requests.h"
+#include "member/stages.h"
+#include "mvcc/index/index.h"
+#include "mvcc/kv/range.h"
+#include "mvcc/kv/txn.h"
+#include "proto/rpc.pb.h"
+#include "rpc/handler.h"
+#include "rpc/services/kv_service.h"
+#include "rpc/unmarshal.h"
+
+namespace cairn::rpc {
+namespace {
+
+using member::LeaseListed;
+using member::LeaseRequest;
+
+constexpr uint64_t kKeysInSlice = 5000;
+constexpr size_t kSortedInline = 10'000;
+constexpr size_t kRenewalsUnderWayMax = 1000;  // of a stream; then it is read no further
+constexpr uint64_t kStatusBytesMax = 14;       // of one LeaseStatus in its list
+
+class GrantHandler final : public OneRequestHandler {
+ public:
+  using OneRequestHandler::OneRequestHandler;
+
+ private:
+  void on_request(net::Call& call, std::string_view message) override {
+    etcdserverpb::LeaseGrantRequest request;
+    if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
+    if (!within_quota(call, context_, member::kLeaseCost)) return;
+    member::LeaseGrantBody body{.id = request.id(), .ttl = request.ttl()};
+    while (body.id == 0) body.id = static_cast<int64_t>(context_.node().next_request_id() & INT64_MAX);
+    context_.propose(call, member::RequestKind::kLeaseGrant, member::encode_lease_grant(body),
+                     {.space = member::kLeaseCost});
+  }
+};
+
+class RevokeHandler final : public OneRequestHandler {
+ public:
+  using OneRequestHandler::OneRequestHandler;
+
+ private:
+  void on_request(net::Call& call, std::string_view message) override {
+    etcdserverpb::LeaseRevokeRequest request;
+    if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
+    const int64_t id = request.id();
+    if (!context_.enter()->has_large_lease) return revoke(call, id);
+    // As a delete of many keys: what it writes must fit into the db.
+    context_.ask_leases(call, {.kind = LeaseRequest::Kind::kCountKeys, .id = id},
+                        [this, id](net::Call& later, const CoreAnswer& answer) {
+                          if (answer.code != Code::kOk) return later.finish(answer.code, answer.text);
+                          member::LeaseKeyCount count;
+                          std::memcpy(&count, answer.text.data(), sizeof count);
+                          if (context_.node().admit_deletes({count.keys, count.key_bytes})) return revoke(later, id);
+                          finish_with(later, errors::no_space());
+                        });
+  }
+
+  void revoke(net::Call& call, int64_t id) {
+    context_.propose(call, member::RequestKind::kLeaseRevoke, member::encode_lease_revoke(id));
+  }
+};
+
+// Answers in the order of the requests: one that waits for a revoke holds up those behind it, as with etcd, which asks
+// for one after the other.
+class KeepAliveHandler final : public Handler {
+ public:
+  using Handler::Handler;
+
+  [[nodiscard]] bool takes_more() const override { return waiting_.size() < kRenewalsUnderWayMax; }
+
+  void on_message(net::Call& call, std::string_view message) override {
+    if (failed_) return;
+    etcdserverpb::LeaseKeepAliveRequest request;
+    if (const Status parsed = unmarshal(message, request, Answer::kStream); !parsed) {
+      ++next_;
+      waiting_.push_back({true, parsed.error().code, parsed.error().message});
+      return go_on(call);
+    }
+    waiting_.emplace_back();
+    context_.ask_leases(
+        call, {.kind = LeaseRequest::Kind::kRenew, .id = request.id()},
+        [this, number = next_++](net::Call& later, const CoreAnswer& answer) { take(later, number, answer); });
+  }
+
+  void on_half_close(net::Call& call) override {
+    has_ended_ = true;
+    go_on(call);
+  }
+
+ private:
+  struct Waiting {
+    bool is_answered = false;
+    Code code = Code::kOk;
+    std::string text;
+  };
+
+  void take(net::Call& call, uint64_t number, const CoreAnswer& answer) {
+    if (failed_) return;
+    const uint64_t first = next_ - waiting_.size();
+    if (number == first && answer.code == Code::kOk) {  // nearly always
+      call.send(answer.text);
+      waiting_.pop_front();
+    } else {
+      waiting_[number - first] = {true, answer.code, std::string(answer.text)};
+    }
+    go_on(call);
+  }
+
+  void go_on(net::Call& call) {
+    while (!waiting_.empty() && waiting_.front().is_answered) {
+      const Waiting first = std::move(waiting_.front());
+      waiting_.pop_front();
+      if (first.code != Code::kOk) {
+        failed_ = true;
+        return call.finish(first.code, first.text);
+      }
+      call.send(first.text);
+    }
+    if (has_ended_ && waiting_.empty()) call.finish();
+  }
+
+  std::deque<Waiting> waiting_;  // for their answers, or for those before them
+  uint64_t next_ = 0;            // number of the next request
+  bool has_ended_ = false;       // the client sends no more
+  bool failed_ = false;
+};
+
+class TimeToLiveHandler final : public OneRequestHandler {
+ public:
+  using OneRequestHandler::OneRequestHandler;
+
+ private:
+  void on_request(net::Call& call, std::string_view message) override {
+    etcdserverpb::LeaseTimeToLiveRequest request;
+    if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
+    const int64_t id = request.id();
+    context_.ask_leases(call, {.kind = LeaseRequest::Kind::kTimeToLive, .wants_keys = request.keys(), .id = id},
+                        [this, id](net::Call& later, const CoreAnswer& answer) {
+                          if (answer.code != Code::kOk) return later.finish(answer.code, answer.text);
+                          const auto to_come = static_cast<member::LeaseKeysToCome>(answer.text.front());
+                          const std::string_view response = answer.text.substr(1);
+                          if (to_come == member::LeaseKeysToCome::kNone) return later.reply(response);
+                          find_keys(later, id, std::string(response));
+                        });
+  }
+
+  // Of a lease with many keys: all that name it, in one state of the index. On a worker, since all keys are looked at.
+  void find_keys(net::Call& call, int64_t id, std::string response) {
+    struct Walk {
+      int64_t id;
+      std::string response;
+      std::optional<mvcc::IndexRoot> root{};
+      member::PublishedDomain::Pin pin{};
+      std::string last{};  // looked at
+    };
+    auto walk = std::make_shared<Walk>(Walk{id, std::move(response)});
+    context_.offload(
+        call, Workers::Lane::kLong,
+        [walk](const Context::Slice& slice) -> std::optional<std::string> {
+          const auto state = slice.reader.enter();
+          const bool is_first = !walk->root;
+          if (is_first) {
+            walk->root = state->kv.root;
+            walk->pin = state.pin(state->kv.revision);
+          }
+          mvcc::IndexCursor cursor(*walk->root, {});
+          is_first ? cursor.seek_first() : cursor.seek_after(walk->last);
+          for (uint64_t left = kKeysInSlice; cursor.valid(); cursor.next()) {
+            if (cursor.at().lease == walk->id) wire::append_bytes_field(walk->response, 5, cursor.key());
+            if (--left > 0) continue;
+            walk->last = cursor.key();
+            return std::nullopt;
+          }
+          walk->pin.release();
+          return std::move(walk->response);
+        },
+        [](net::Call& later, const std::string& whole) { later.reply(whole); });
+  }
+};
+
+class LeasesHandler final : public OneRequestHandler {
+ public:
+  using OneRequestHandler::OneRequestHandler;
+
+ private:
+  void on_request(net::Call& call, std::string_view message) override {
+    etcdserverpb::LeaseLeasesRequest request;
+    if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
+    ask(call, 0);
+  }
+
+  // A part at a time, so that a million leases do not hold up the core. What is there all the while is in the list.
+  void ask(net::Call& call, uint64_t first) {
+    context_.ask_leases(call, {.kind = LeaseRequest::Kind::kList, .first = first},
+                        [this](net::Call& later, const CoreAnswer& answer) {
+                          if (answer.code != Code::kOk) return later.finish(answer.code, answer.text);
+                          take(later, answer.text);
+                        });
+  }
+
+  void take(net::Call& call, std::string_view part) {
+    uint64_t next = 0;
+    std::memcpy(&next, part.data(), sizeof next);
+    part.remove_prefix(sizeof next);
+    const size_t before = found_.size();
+    found_.resize(before + part.size() / sizeof(LeaseListed::One));
+    std::memcpy(found_.data() + before, part.data(), part.size());
+    if (!context_.admit(call, found_.size() * (sizeof(LeaseListed::One) + kStatusBytesMax))) return;
+    if (next != 0) return ask(call, next);
+    const auto state = context_.enter();
+    const mvcc::HeaderValues header = response_header(*state, context_.node(), state->kv.revision);
+    if (found_.size() <= kSortedInline) return call.reply(response(header, found_));
+    context_.offload(
+        call, Workers::Lane::kLong,
+        [header, found = std::make_shared<std::vector<LeaseListed::One>>(std::move(found_))](const Context::Slice&) {
+          return std::optional(response(header, *found));
+        },
+        [](net::Call& later, const std::string& whole) { later.reply(whole); });
+  }
+
+  // In the order in which they end. One that was revoked and granted again between two parts is there twice.
+  static std::string response(const mvcc::HeaderValues& header, std::vector<LeaseListed::One>& leases) {
+    std::sort(leases.begin(), leases.end(), [](const LeaseListed::One& a, const LeaseListed::One& b) {
+      return std::pair(a.id, b.deadline_ns) < std::pair(b.id, a.deadline_ns);
+    });
+    const auto same = [](const LeaseListed::One& a, const LeaseListed::One& b) { return a.id == b.id; };
+    leases.erase(std::unique(leases.begin(), leases.end(), same), leases.end());
+    std::sort(leases.begin(), leases.end(), [](const LeaseListed::One& a, const LeaseListed::One& b) {
+      return std::pair(a.deadline_ns, a.id) < std::pair(b.deadline_ns, b.id);
+    });
+    std::string out;
+    out.reserve(mvcc::header_size(header) + 8 + leases.size() * kStatusBytesMax);
+    mvcc::append_header(out, header);
+    for (const LeaseListed::One& one : leases) {
+      const auto id = static_cast<uint64_t>(one.id);
+      wire::append_varint(out, wire::tag(2, wire::Type::kBytes));
+      wire::append_varint(out, wire::varint_field_size(1, id));
+      wire::append_varint_field(out, 1, id);
+    }
+    return out;
+  }
+
+  std::vector<LeaseListed::One> found_;
+};
+
+}  // namespace
+
+std::unique_ptr<net::CallHandler> make_lease_grant(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<GrantHandler>(context, method, caller);
+}
+std::unique_ptr<net::CallHandler> make_lease_revoke(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<RevokeHandler>(context, method, caller);
+}
+std::unique_ptr<net::CallHandler> make_lease_keep_alive(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<KeepAliveHandler>(context, method, caller);
+}
+std::unique_ptr<net::CallHandler> make_lease_time_to_live(Context& context, const Method& method,
+                                                          const Caller& caller) {
+  return make_handler<TimeToLiveHandler>(context, method, caller);
+}
+std::unique_ptr<net::CallHandler> make_lease_leases(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<LeasesHandler>(context, method, caller);
+}
+
+}  // namespace cairn::rpc
