@@ -40,6 +40,7 @@ class Bench:
         self.keys = options.keys
         self.seconds = options.seconds
         self.loaded = False
+        self.has_leases = False
 
     # Tools.
 
@@ -91,10 +92,11 @@ class Bench:
             self.server.close()
         self.server = None
         self.loaded = False
+        self.has_leases = False
 
     def need_small(self):
         """A server with one key."""
-        if self.server is None or self.loaded:
+        if self.server is None or self.loaded or self.has_leases:
             self.start_fresh()
         self.generate("put", "--requests", 200)
 
@@ -329,12 +331,73 @@ class Bench:
             "max_us": table.percentile(during, 1.0),
         }
 
+    # Leases.
+
+    def lease_args(self, *args):
+        count = self.options.leases
+        return ("--keys", count, "--order", "sequential", *args)
+
+    def with_memory(self, figures):
+        servers.wait_until_quiet(self.server)
+        memory = self.server.memory_mb()
+        return figures | {"anon_mb": memory["anon"], "file_mb": memory["file"]}
+
+    def grant(self, ttl):
+        self.start_fresh()
+        return self.generate("grant", *self.lease_args("--requests", self.options.leases, "--ttl", ttl))
+
+    def row_lease_grant(self):
+        figures = self.with_memory(self.load_figures(self.grant(36_000)))
+        self.has_leases = True
+        return figures
+
+    def need_leases(self):
+        if self.server is None or not self.has_leases:
+            self.row_lease_grant()
+
+    def row_lease_keepalive(self):
+        self.need_leases()
+        result = self.generate("keepalive", "--keys", self.options.leases, "--order", "random",
+                               "--seconds", self.seconds)
+        if result["keys_seen"] != result["ops"]:
+            raise Failed(f"{result['ops']} renewals found {result['keys_seen']} leases")
+        return self.load_figures(result)
+
+    def row_lease_put(self):
+        """A key for each lease."""
+        self.need_leases()
+        result = self.generate("put", *self.lease_args("--leased", "--requests", self.options.leases,
+                                                       "--value-size", 16))
+        return self.with_memory(self.load_figures(result))
+
+    def row_lease_restart(self):
+        self.need_leases()
+        self.server.stop()
+        return self.with_memory({"start_ms": self.start_and_wait()})
+
+    def row_lease_expire(self):
+        """All leases, each with a key, end within the time that granting them took; puts meanwhile."""
+        ttl = 15 + self.options.leases // 15_000
+        began = time.monotonic()
+        self.grant(ttl)
+        self.generate("put", *self.lease_args("--leased", "--requests", self.options.leases, "--value-size", 16))
+        if time.monotonic() - began > ttl - 5:
+            raise Failed("the leases end before the puts are measured")
+        rate = self.options.compact_rate
+        load = ("--keys", 1000, "--prefix", "/other/", "--rate", rate, "--seconds")
+        calm = self.generate("put", *load, 4)
+        time.sleep(max(0.0, ttl + 1 - (time.monotonic() - began)))
+        busy = self.generate("put", *load, 20)
+        self.drop()
+        return {"calm_p99_us": calm["latency_us"]["p99"], "p99_us": busy["latency_us"]["p99"],
+                "max_us": busy["latency_us"]["max"]}
+
 
 # In the order in which one server goes through them: what needs few keys, then what needs many.
 ROWS = ["empty", "put", "get", "get_serializable", "txn_put", "txn_get", "one_put", "one_get", "watch_1k", "watch_10k",
         "watch_keys", "watch_100k", "watch_prefix", "load", "disk_at_rest", "get_many", "get_many_serializable",
         "range_limited", "count", "list", "pages", "restart_clean", "restart_killed_idle", "restart_killed_busy",
-        "compact"]
+        "compact", "lease_grant", "lease_keepalive", "lease_put", "lease_restart", "lease_expire"]
 
 
 def machine(options):
@@ -346,6 +409,7 @@ def machine(options):
         "memory_gb": round(memory_kb / (1 << 20), 1),
         "fdatasync_us": json.loads(probe.stdout) if probe.returncode == 0 else None,
         "keys": options.keys,
+        "leases": options.leases,
         "load_average": os.getloadavg()[0],
     }
 
@@ -366,6 +430,7 @@ def parse():
     parser.add_argument("--keys", type=int, default=0, help="of the rows with many keys (1,000,000)")
     parser.add_argument("--seconds", type=float, default=0, help="of a throughput row (5)")
     parser.add_argument("--compact-rate", type=int, default=4000, help="puts a second while compacting")
+    parser.add_argument("--leases", type=int, default=100_000, help="of the rows about leases")
     parser.add_argument("--dir", default=str(ROOT / "build"), help="where the data directories are made")
     parser.add_argument("--loadgen", help="the generator (the newest one built)")
     parser.add_argument("--binary", action="append", default=[], metavar="SERVER=PATH", help="instead of the usual one")

@@ -30,6 +30,11 @@ TITLES = {
     "restart_killed_idle": "restart after kill -9 when idle",
     "restart_killed_busy": "restart after kill -9 under put load",
     "compact": "compaction of {keys} revisions under put load",
+    "lease_grant": "grant of {leases} leases",
+    "lease_keepalive": "renewal of random leases out of {leases}",
+    "lease_put": "put of a key for each of {leases} leases",
+    "lease_restart": "restart with {leases} leases, clean, to the first get",
+    "lease_expire": "{leases} leases with a key each end at once, under put load",
 }
 
 # What is divided for the last columns: cost or time of the others over the first server's. More is better for ops_per_s.
@@ -127,7 +132,7 @@ def markdown(info, rows, results, generator_share_max):
     for row in TITLES:
         if row not in rows:
             continue
-        cells = [TITLES[row].format(keys=f"{info['keys']:,}")]
+        cells = [TITLES[row].format(keys=f"{info['keys']:,}", leases=f"{info['leases']:,}")]
         cells += [cell(row, results[kind].get(row, {"failed": True}), generator_share_max) for kind in kinds]
         cells += [ratio(results[kinds[0]].get(row, {}), results[kind].get(row, {})) for kind in kinds[1:]]
         lines.append("| " + " | ".join(cells) + " |")

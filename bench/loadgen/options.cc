@@ -10,13 +10,15 @@ const char* const kUsage =
        cairn_loadgen fsync DIR                  what pwrite of 4 KB and fdatasync take there
 
 workloads
-  put       --order one|sequential|random|permutation --keys K --value-size BYTES
+  put       --order one|sequential|random|permutation --keys K --value-size BYTES [--leased]
   get       --order ... --keys K [--serializable]
   txn       --branch put|get: compares the key's mod revision, then puts or gets it
   range     the first --limit N keys of the prefix
   list      all keys of the prefix in one answer, which is counted and thrown away
   pages     all keys in pages of --limit N at one revision; a request is a page, --requests counts whole lists
   count     count_only over the prefix
+  grant     --ttl S: leases 1 to K in the order of the keys
+  keepalive a stream with one renewal each, of leases 1 to K in the order of the keys
   compact   --revision R (0: the newest) [--physical]
   watch     --watchers W over all streams, of the --keys K in turn or each of the --watch-prefix [--prev-kv];
             one writer puts in turn, each time when all watchers have the last one, or at --rate.
@@ -30,6 +32,7 @@ options
   --seconds S            end after so long
   --rate R               requests a second at fixed times; latency counts from the time planned
   --prefix TEXT          /bench/, a key is the prefix and ten digits
+  --leased               key number n has lease n + 1, which was granted before
   --first N              number of the first request, for --order sequential and permutation
   --seed S               of the random orders
   --window BYTES         flow control window, 16 MB
@@ -73,6 +76,7 @@ Status set_option(std::string_view name, std::string_view value, LoadOptions& ou
   if (name == "--revision") return parse_number(name, value, out.revision);
   if (name == "--watchers") return parse_number(name, value, out.watchers);
   if (name == "--server-pid") return parse_number(name, value, out.server_pid);
+  if (name == "--ttl") return parse_number(name, value, out.ttl);
   if (name == "--prefix") return out.prefix = value, Status{};
   if (name == "--order") return out.order = value, Status{};
   if (name == "--branch") return out.branch = value, Status{};
@@ -92,6 +96,10 @@ Result<LoadOptions> parse_options(int count, char** args) {
     }
     if (name == "--serializable") {
       out.serializable = true;
+      continue;
+    }
+    if (name == "--leased") {
+      out.leased = true;
       continue;
     }
     if (name == "--physical") {

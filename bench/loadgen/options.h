@@ -37,6 +37,8 @@ struct LoadOptions {
   bool watch_prefix = false;  // each watcher watches the prefix; else one of the keys
   bool prev_kv = false;
   uint64_t server_pid = 0;  // whose CPU and memory are told; 0: none
+  bool leased = false;      // a put: the key's lease has its number and one more
+  int64_t ttl = 3600;       // seconds, of a lease that is granted
 };
 
 extern const char* const kUsage;

@@ -39,11 +39,15 @@ class Keys {
     return keys;
   }
 
+  // In [0, count).
+  uint64_t number(uint64_t n) {
+    const uint64_t number = (first_ + n) % count_;
+    if (random_) return random_->below(count_);
+    return permutation_ ? (*permutation_)(number) : number;
+  }
   // Valid until the next call.
-  std::string_view operator()(uint64_t n) {
-    uint64_t number = (first_ + n) % count_;
-    if (random_) number = random_->below(count_);
-    if (permutation_) number = (*permutation_)(number);
+  std::string_view operator()(uint64_t n) { return key(number(n)); }
+  std::string_view key(uint64_t number) {
     for (size_t i = 0; i < kKeyDigits; ++i, number /= 10) {
       key_[key_.size() - 1 - i] = static_cast<char>('0' + number % 10);
     }
@@ -104,14 +108,55 @@ int64_t header_revision(std::string_view message) {
 
 class Put : public Workload {
  public:
-  Put(const LoadOptions& options, Keys keys) : keys_(std::move(keys)), values_(options.value_bytes, options.seed) {}
+  Put(const LoadOptions& options, Keys keys)
+      : keys_(std::move(keys)), values_(options.value_bytes, options.seed), leased_(options.leased) {}
 
   std::string_view path(const CallState&) const override { return "/etcdserverpb.KV/Put"; }
-  void build(uint64_t n, const CallState&, std::string& out) override { append_put(out, keys_(n), values_.next()); }
+  void build(uint64_t n, const CallState&, std::string& out) override {
+    const uint64_t number = keys_.number(n);
+    append_put(out, keys_.key(number), values_.next());
+    wire::append_varint_if(out, 3, leased_ ? number + 1 : 0);
+  }
 
  private:
   Keys keys_;
   Values values_;
+  bool leased_;
+};
+
+class Grant : public Workload {
+ public:
+  Grant(const LoadOptions& options, Keys keys) : keys_(std::move(keys)), ttl_(options.ttl) {}
+
+  std::string_view path(const CallState&) const override { return "/etcdserverpb.Lease/LeaseGrant"; }
+  void build(uint64_t n, const CallState&, std::string& out) override {
+    wire::append_varint_if(out, 1, static_cast<uint64_t>(ttl_));
+    wire::append_varint_field(out, 2, keys_.number(n) + 1);
+  }
+
+ private:
+  Keys keys_;
+  int64_t ttl_;
+};
+
+class KeepAlive : public Workload {
+ public:
+  explicit KeepAlive(Keys keys) : keys_(std::move(keys)) {}
+
+  std::string_view path(const CallState&) const override { return "/etcdserverpb.Lease/LeaseKeepAlive"; }
+  void build(uint64_t n, const CallState&, std::string& out) override {
+    wire::append_varint_field(out, 1, keys_.number(n) + 1);
+  }
+  bool needs_answer() const override { return true; }
+  bool on_answer(std::string_view message, CallState&) override {
+    for (wire::Reader in(message); in.next();) {
+      if (in.field() == 3 && in.varint() > 0) ++keys_seen_;  // the TTL of a lease that lives
+    }
+    return true;
+  }
+
+ private:
+  Keys keys_;
 };
 
 class Get : public Workload {
@@ -284,6 +329,8 @@ class Compact : public Workload {
 Result<std::unique_ptr<Workload>> make_workload(const LoadOptions& options) {
   CAIRN_TRY(Keys keys, Keys::make(options));
   if (options.workload == "put") return std::make_unique<Put>(options, std::move(keys));
+  if (options.workload == "grant") return std::make_unique<Grant>(options, std::move(keys));
+  if (options.workload == "keepalive") return std::make_unique<KeepAlive>(std::move(keys));
   if (options.workload == "get") return std::make_unique<Get>(options, std::move(keys));
   if (options.workload == "txn") return std::make_unique<Txn>(options, std::move(keys));
   if (options.workload == "range" || options.workload == "list" || options.workload == "count") {
