@@ -22,9 +22,9 @@ void Leases::begin_round(uint64_t first_request_id, int64_t now_ns) {
   for (auto& [id, times] : times_) {
     const Model::Lease& lease = leases.at(id);
     const int64_t rest = lease.remaining > 0 ? lease.remaining : lease.ttl;
-    // What a renewal promised holds as well.
-    times.promised_ns = std::max(times.promised_ns, now_ns + rest * kSecondNs);
-    times.late_ns = std::max(times.promised_ns, now_ns + lease.ttl * kSecondNs) + extension_ns_ + slack_ns_;
+    // A rest above the time itself, which no leader makes, ends with the first renewal. What a renewal promised holds.
+    times.promised_ns = std::max(times.promised_ns, now_ns + std::min(rest, lease.ttl) * kSecondNs);
+    times.late_ns = std::max(times.promised_ns, now_ns + std::max(rest, lease.ttl) * kSecondNs) + extension_ns_ + slack_ns_;
   }
 }
 
@@ -51,10 +51,16 @@ void Leases::on_entry(const raft::Entry& entry, const Reply& reply, bool is_own,
     const auto at = times_.find(point.id());
     if (at == times_.end()) continue;
     if (!is_own) {
-      at->second.promised_ns = 0;  // no leader has made it, so it is not held to what the leader promised
+      // No leader has made it, so it is not held to what the leader promised.
+      at->second.promised_ns = 0;
+      at->second.late_ns =
+          std::max(at->second.late_ns, now_ns + point.remaining_ttl() * kSecondNs + extension_ns_ + slack_ns_);
     } else if (request.header().id() < first_request_id_ && point.remaining_ttl() > 0) {
       // The log of the member before held it, so this one counts from it.
       at->second.promised_ns = std::min(at->second.promised_ns, began_ns_ + point.remaining_ttl() * kSecondNs);
+    }
+    for (auto& [tag, asked] : asked_) {
+      if (asked.request.id == point.id()) asked.promised_ns = std::min(asked.promised_ns, at->second.promised_ns);
     }
   }
 }

@@ -44,7 +44,9 @@ Surroundings Life::surroundings() const {
 void Life::client_turn() {
   if (member_->failure() || ending_) return;
   if (schedule_.now_ns() < clients_rest_until_ns_) {
-    return schedule_.at(clients_rest_until_ns_, [this] { client_turn(); });
+    // In steps that nobody takes for a pause: readers and watchers look around thousands of times a second.
+    schedule_.stand_still(static_cast<int64_t>(chance_.between(1'000'000, 300'000'000)));
+    return schedule_.after(1'000'000, [this] { client_turn(); });
   }
   const uint64_t sent_before = requests_sent_;
   if (round_requests_ < plan_.requests && waiting_ < concurrency_) {
