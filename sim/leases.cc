@@ -24,7 +24,8 @@ void Leases::begin_round(uint64_t first_request_id, int64_t now_ns) {
     const int64_t rest = lease.remaining > 0 ? lease.remaining : lease.ttl;
     // A rest above the time itself, which no leader makes, ends with the first renewal. What a renewal promised holds.
     times.promised_ns = std::max(times.promised_ns, now_ns + std::min(rest, lease.ttl) * kSecondNs);
-    times.late_ns = std::max(times.promised_ns, now_ns + std::max(rest, lease.ttl) * kSecondNs) + extension_ns_ + slack_ns_;
+    times.late_ns =
+        std::max(times.promised_ns, now_ns + std::max(rest, lease.ttl) * kSecondNs) + extension_ns_ + slack_ns_;
   }
 }
 

@@ -46,6 +46,7 @@ constexpr Kind<Events> kEvents[] = {
     {"event: proposals", [](const Events& in) { return !in.proposals.empty(); }},
     {"event: linearizable read", [](const Events& in) { return has(in.controls, Control::kLinearizable); }},
     {"event: commit is asked for", [](const Events& in) { return has(in.controls, Control::kCommit); }},
+    {"event: requests about leases", [](const Events& in) { return !in.leases.empty(); }},
     {"event: WAL write done", [](const Events& in) { return !in.wal.empty(); }},
     {"event: snapshot point synced",
      [](const Events& in) { return any_done(in, [](const WalDone& one) { return one.snapshot.has_value(); }); }},
@@ -76,6 +77,7 @@ constexpr Kind<Effects> kEffects[] = {
      }},
     {"effect: give the last segment's tail back",
      [](const Effects& out) { return any_write(out, [](const WalWrite& one) { return one.give_tail_back; }); }},
+    {"effect: leases have changed", [](const Effects& out) { return !out.leases.empty(); }},
     {"effect: news for watchers", [](const Effects& out) { return out.has_news; }},
     {"effect: answers", [](const Effects& out) { return out.answers.loops != 0; }},
     {"effect: refusals", [](const Effects& out) { return !out.refused.empty(); }},
@@ -99,9 +101,9 @@ constexpr Kind<Effects> kEffects[] = {
 
 // Does not compile once there is a new field: it needs a kind above.
 [[maybe_unused]] void all_fields(const Events& events, const Effects& effects) {
-  [[maybe_unused]] const auto& [proposals, controls, wal, commit, alarms, disk_is_low, stop, messages] = events;
-  [[maybe_unused]] const auto& [writes, answers, refused, job, prepare, give_back, remove, checkpoint, rest, look,
-                                reserve, full, news, ready, wake, ending, failed, sent] = effects;
+  [[maybe_unused]] const auto& [proposals, controls, leases, wal, commit, alarms, disk_is_low, stop, messages] = events;
+  [[maybe_unused]] const auto& [writes, answers, refused, changes, job, prepare, give_back, remove, checkpoint, rest,
+                                look, reserve, full, news, ready, wake, ending, failed, sent] = effects;
 }
 
 template <class Step, size_t N>
