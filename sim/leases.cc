@@ -61,7 +61,9 @@ void Leases::on_entry(const raft::Entry& entry, const Reply& reply, bool is_own,
       at->second.promised_ns = std::min(at->second.promised_ns, began_ns_ + point.remaining_ttl() * kSecondNs);
     }
     for (auto& [tag, asked] : asked_) {
-      if (asked.request.id == point.id()) asked.promised_ns = std::min(asked.promised_ns, at->second.promised_ns);
+      if (asked.request.id != point.id()) continue;
+      asked.promised_ns = std::min(asked.promised_ns, at->second.promised_ns);
+      asked.promises = asked.promises && is_own;
     }
   }
 }
@@ -179,7 +181,9 @@ void Leases::check_renewal(const Asked& asked, std::string_view text, Index comm
   const auto ttl = spans_.at(id).back().ttl;
   if (spans_.at(id).size() == 1 && response.ttl() != ttl) violation_(fmt::format("lease {} has another time", id));
   if (response.ttl() != ttl || times->second.granted > asked.applied) return;  // of the lease before this one
-  times->second.promised_ns = std::max(times->second.promised_ns, asked.sent_ns + ttl * kSecondNs);
+  if (asked.promises) {
+    times->second.promised_ns = std::max(times->second.promised_ns, asked.sent_ns + ttl * kSecondNs);
+  }
   times->second.late_ns = std::max(times->second.late_ns, now_ns + ttl * kSecondNs + slack_ns_);
 }
 
@@ -225,7 +229,10 @@ void Leases::check_list(const Asked& asked, Index committed) const {
 
 void Leases::check_late(Index applied, int64_t now_ns) const {
   for (const auto& [id, times] : times_) {
-    if (times.granted <= applied && now_ns > times.late_ns) {
+    const bool may_be_renewed = std::any_of(asked_.begin(), asked_.end(), [&, lease = id](const auto& one) {
+      return one.second.request.kind == member::LeaseRequest::Kind::kRenew && one.second.request.id == lease;
+    });
+    if (!may_be_renewed && times.granted <= applied && now_ns > times.late_ns) {
       violation_(fmt::format("lease {} should have ended {} ms ago", id, (now_ns - times.late_ns) / 1'000'000));
     }
   }

@@ -74,6 +74,7 @@ class Leases {
     Index applied;
     int64_t sent_ns = 0;
     int64_t promised_ns = 0;  // of the lease, when it was sent
+    bool promises = true;     // a renewal; false: somebody else has set the lease's rest meanwhile
     std::vector<int64_t> listed;
   };
 

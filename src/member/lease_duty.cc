@@ -89,6 +89,7 @@ void LeaseDuty::end_term() {
   for_revoke_.clear();
   clearing_.clear();
   revokes_under_way_ = 0;
+  checkpoints_under_way_.clear();
   piled_up_since_ns_.reset();
 }
 
@@ -183,6 +184,10 @@ void LeaseDuty::decide(const Scene& scene) {
       deadlines_.set(id, scene.now_ns + options_.retry_ns);
       release(id, scene);
     }
+    for (const LeaseId id : done.checkpoints) {
+      const auto at = checkpoints_under_way_.find(id);
+      if (at != checkpoints_under_way_.end() && at->second == done.last) checkpoints_under_way_.erase(at);
+    }
     for (const LeaseRequest& request : done.renewals) serve_one(request, Index{}, scene);
   }
 }
@@ -236,7 +241,9 @@ void LeaseDuty::serve_renewal(const LeaseRequest& request, Index floor, const Sc
   }
   if (deadlines_.is_taken(lease->id)) return for_revoke_[lease->id].push_back(request);
   // compat: etcd does this only where checkpoints are made, and else renews a lease with a rest for the rest alone.
-  if (lease->remaining_ttl > 0 && !CAIRN_MUTANT("lease.rest_not_cleared")) {
+  // A checkpoint that is under way does not know of this renewal: its rest is cleared as well.
+  const bool has_rest = lease->remaining_ttl > 0 || checkpoints_under_way_.contains(lease->id);
+  if (has_rest && !CAIRN_MUTANT("lease.rest_not_cleared")) {
     deadlines_.set(lease->id, later(scene.now_ns, lease->ttl));  // it does not end while the log is slow
     return clearing_.push_back(request);
   }
@@ -317,7 +324,7 @@ bool LeaseDuty::ask_for_clearing(const Scene& scene, const Propose& propose) {
       next_clearing_ns_ = scene.now_ns + options_.revoke_interval_ns;
       return any;
     }
-    under_way_.push_back({.last = *last, .revokes = {}, .renewals = {clearing_.begin(), end}});
+    under_way_.push_back({.last = *last, .renewals = {clearing_.begin(), end}});
     clearing_.erase(clearing_.begin(), end);
     any = true;
   }
@@ -379,7 +386,7 @@ bool LeaseDuty::ask_for_revokes(const Scene& scene, const Propose& propose) {
     return false;
   }
   revokes_under_way_ += chosen.size();
-  under_way_.push_back({.last = *last, .revokes = chosen, .renewals = {}});
+  under_way_.push_back({.last = *last, .revokes = chosen});
   return true;
 }
 
@@ -399,7 +406,16 @@ bool LeaseDuty::ask_for_checkpoints(const Scene& scene, const Propose& propose) 
     const int64_t rest = left_ns / kSecondNs + (left_ns % kSecondNs > 0 ? 1 : 0);
     if (left_ns > 0 && rest < lease->ttl) rests.emplace_back(*id, rest);
   }
-  return !rests.empty() && propose({checkpoint_entry(rests, next_request_id_())}).has_value();
+  if (rests.empty()) return false;
+  const auto last = propose({checkpoint_entry(rests, next_request_id_())});
+  if (!last) return false;
+  UnderWay asked{.last = *last};
+  for (const auto& [id, rest] : rests) {
+    checkpoints_under_way_[id] = *last;
+    asked.checkpoints.push_back(id);
+  }
+  under_way_.push_back(std::move(asked));
+  return true;
 }
 
 std::optional<int64_t> LeaseDuty::next_ns(int64_t now_ns) const {

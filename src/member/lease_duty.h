@@ -100,6 +100,7 @@ class LeaseDuty {
   struct UnderWay {  // entries up to `last` decide
     Index last;
     std::vector<lease::LeaseId> revokes;
+    std::vector<lease::LeaseId> checkpoints;
     std::vector<LeaseRequest> renewals;
   };
   // Leases whose time ends in the same second.
@@ -152,9 +153,10 @@ class LeaseDuty {
   // what is due
   std::deque<UnderWay> under_way_;
   size_t revokes_under_way_ = 0;
-  int64_t next_revokes_ns_ = 0;               // no group before
-  int64_t next_clearing_ns_ = 0;              // after the log took no entry
-  std::optional<int64_t> piled_up_since_ns_;  // more has been due than was asked for
+  std::unordered_map<lease::LeaseId, Index> checkpoints_under_way_;  // the entry; a rest that is about to be known
+  int64_t next_revokes_ns_ = 0;                                      // no group before
+  int64_t next_clearing_ns_ = 0;                                     // after the log took no entry
+  std::optional<int64_t> piled_up_since_ns_;                         // more has been due than was asked for
   int64_t quiet_until_ns_ = 0;
   bool disk_is_low_ = false;
 

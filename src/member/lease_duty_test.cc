@@ -173,6 +173,20 @@ TEST_F(LeaseDutyTest, LeasesWithMuchTimeAreCheckpointedWhereThatIsWanted) {
   EXPECT_EQ(time_to_live(5).ttl(), 701);
 }
 
+// The checkpoint was made before the renewal, and would take it back at a restart.
+TEST_F(LeaseDutyTest, ARenewalIsNotLostToACheckpointThatIsUnderWay) {
+  options_.leases.checkpoints = true;
+  start();
+  grant(5, 1000);
+  member_->log_waits_ = true;
+  wait(300 * kSecond + kLate);
+  EXPECT_EQ(renew(5), std::nullopt) << "it waits for the log";
+  member_->log_waits_ = false;
+  member_->pump();
+  EXPECT_EQ(renewed(), 1000);
+  EXPECT_EQ(member_->apply().lessor().find(5)->remaining_ttl, 0);
+}
+
 TEST_F(LeaseDutyTest, WithoutTheGateNothingIsCheckpointed) {
   start();
   grant(5, 1000);
