@@ -103,6 +103,10 @@ class Written(harness.Case):
         client.lease_grant(8, 100)
         client.lease_keep_alive(8)
         client.lease_revoke(8)
+        deadline = time.monotonic() + 20
+        while client.leases():
+            self.assertLess(time.monotonic(), deadline, "a lease does not end")
+            time.sleep(0.05)
         client.compact(200, physical=True)
         for path in ("/health", "/livez", "/readyz", "/readyz?exclude=data_corruption"):
             self.assertEqual(server.http(path)[0], 200)
