@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -11,12 +12,16 @@ namespace cairn::sim {
 namespace {
 
 constexpr int64_t kSecondNs = 1'000'000'000;
+constexpr int64_t kSlowStepNs = 500'000'000;
+constexpr int kSlowStepsMax = 6;
 
 }  // namespace
 
 void Leases::begin_round(uint64_t first_request_id, int64_t now_ns) {
   first_request_id_ = first_request_id;
   began_ns_ = now_ns;
+  leads_ = false;
+  last_step_ns_ = now_ns;
   asked_.clear();
   const auto leases = model_.leases(model_.last());  // it leads when it has applied that
   for (auto& [id, times] : times_) {
@@ -24,8 +29,10 @@ void Leases::begin_round(uint64_t first_request_id, int64_t now_ns) {
     const int64_t rest = lease.remaining > 0 ? lease.remaining : lease.ttl;
     // A rest above the time itself, which no leader makes, ends with the first renewal. What a renewal promised holds.
     times.promised_ns = std::max(times.promised_ns, now_ns + std::min(rest, lease.ttl) * kSecondNs);
-    times.late_ns =
-        std::max(times.promised_ns, now_ns + std::max(rest, lease.ttl) * kSecondNs) + extension_ns_ + slack_ns_;
+    times.longest = std::max(rest, lease.ttl);
+    times.late_ns = std::max(times.promised_ns, now_ns + times.longest * kSecondNs) + extension_ns_ + slack_ns_;
+    times.counts = times.end_is_asked = false;
+    times.slow_steps = 0;
   }
 }
 
@@ -36,13 +43,22 @@ void Leases::on_pause(int64_t now_ns) {
 void Leases::on_entry(const raft::Entry& entry, const Reply& reply, bool is_own, int64_t now_ns) {
   etcdserverpb::InternalRaftRequest request;
   if (entry.type != raft::EntryType::kNormal || !request.ParseFromString(std::string(entry.bytes()))) return;
-  if (reply.code != Code::kOk) return;
+  if (reply.code != Code::kOk) {
+    // The member asks again.
+    const auto at = times_.find(request.lease_revoke().id());
+    if (is_own && at != times_.end()) {
+      at->second.end_is_asked = false;
+      at->second.late_ns = std::max(at->second.late_ns, now_ns + slack_ns_);
+    }
+    return;
+  }
   if (request.has_lease_grant()) {
     etcdserverpb::LeaseGrantResponse response;
     response.ParseFromString(reply.text);
     spans_[response.id()].push_back({.from = entry.index, .to = {}, .ttl = response.ttl()});
     const int64_t until_ns = now_ns + response.ttl() * kSecondNs;
-    times_[response.id()] = {.promised_ns = until_ns, .late_ns = until_ns + slack_ns_, .granted = entry.index};
+    times_[response.id()] = {
+        .promised_ns = until_ns, .late_ns = until_ns + slack_ns_, .longest = response.ttl(), .granted = entry.index};
   } else if (request.has_lease_revoke()) {
     const int64_t id = request.lease_revoke().id();
     spans_[id].back().to = entry.index;
@@ -75,7 +91,8 @@ void Leases::on_own_proposal(const etcdserverpb::InternalRaftRequest& request, I
     const auto at = times_.find(id);
     // What the log holds and nobody has applied, the member does not know.
     if (at == times_.end() || at->second.granted > applied) return;
-    const Times& times = at->second;
+    Times& times = at->second;
+    times.end_is_asked = true;
     if (now_ns < times.promised_ns) {
       violation_(fmt::format("lease {} ends {} ms early", id, (times.promised_ns - now_ns) / 1'000'000));
     }
@@ -185,6 +202,7 @@ void Leases::check_renewal(const Asked& asked, std::string_view text, Index comm
     times->second.promised_ns = std::max(times->second.promised_ns, asked.sent_ns + ttl * kSecondNs);
   }
   times->second.late_ns = std::max(times->second.late_ns, now_ns + ttl * kSecondNs + slack_ns_);
+  times->second.slow_steps = 0;
 }
 
 void Leases::check_time_to_live(const Asked& asked, std::string_view text, Index committed, int64_t now_ns) const {
@@ -227,12 +245,29 @@ void Leases::check_list(const Asked& asked, Index committed) const {
   coverage_.hit("lists of leases");
 }
 
-void Leases::check_late(Index applied, int64_t now_ns) const {
+void Leases::on_step(Index applied, bool leads, int64_t now_ns) {
+  const bool is_slow = now_ns - std::exchange(last_step_ns_, now_ns) > kSlowStepNs;
+  if (!leads) return;
+  for (auto& [id, times] : times_) {
+    const bool is_due = now_ns > times.late_ns - slack_ns_;
+    if (!is_slow || !is_due || ++times.slow_steps > kSlowStepsMax) continue;
+    times.late_ns = std::max(times.late_ns, now_ns + extension_ns_ + slack_ns_);
+  }
+  const int64_t extension_ns = std::exchange(leads_, true) ? 0 : extension_ns_;
+  for (auto& [id, times] : times_) {
+    if (times.counts || times.granted > applied) continue;
+    times.counts = true;
+    times.late_ns = std::max(times.late_ns, now_ns + times.longest * kSecondNs + extension_ns + slack_ns_);
+  }
+}
+
+void Leases::check_late(int64_t now_ns) const {
   for (const auto& [id, times] : times_) {
+    if (!times.counts || times.end_is_asked || now_ns <= times.late_ns) continue;
     const bool may_be_renewed = std::any_of(asked_.begin(), asked_.end(), [&, lease = id](const auto& one) {
       return one.second.request.kind == member::LeaseRequest::Kind::kRenew && one.second.request.id == lease;
     });
-    if (!may_be_renewed && times.granted <= applied && now_ns > times.late_ns) {
+    if (!may_be_renewed) {
       violation_(fmt::format("lease {} should have ended {} ms ago", id, (now_ns - times.late_ns) / 1'000'000));
     }
   }

@@ -4,7 +4,9 @@
 //   - Never early: the member asks for the revoke of a lease only after its time, counted from its grant, from each
 //     renewal that was answered, and from the member's start (full time, or the rest that a checkpoint knows).
 //   - A renewal that was sent in time counts, even if the process stood still before it arrived.
-//   - At last: a lease whose time is over is revoked, as long as the member leads and its log and db take entries.
+//   - At last: the member asks for the revoke of a lease whose time is over, as long as it leads and its log and db are
+//     not full. It counts from where it applied the grant, or from where it began to lead. A step that takes long
+//     because the log is slow excuses it, but not many in a row.
 //   - Answers: what a client is told about a lease was true between its question and its answer.
 //   - A checkpoint takes no time away that was promised.
 #pragma once
@@ -55,8 +57,10 @@ class Leases {
   // be asked.
   bool on_answer(member::Tag tag, Code code, std::string_view text, Index committed, int64_t now_ns,
                  member::LeaseRequest& more);
-  // The member leads, and has applied everything.
-  void check_late(Index applied, int64_t now_ns) const;
+  // After each step. `applied`: by the member, which leads or not.
+  void on_step(Index applied, bool leads, int64_t now_ns);
+  // The member leads, and its log and db take entries.
+  void check_late(int64_t now_ns) const;
 
  private:
   struct Span {  // a lease lives from one entry to another
@@ -66,8 +70,12 @@ class Leases {
   };
   struct Times {
     int64_t promised_ns = 0;  // it does not end before
-    int64_t late_ns = 0;      // it has ended then
+    int64_t late_ns = 0;      // its end has been asked for then
+    int64_t longest = 0;      // seconds that a leader may count from when it begins
     Index granted;
+    int slow_steps = 0;         // that excused it when it was due
+    bool counts = false;        // a leader counts its time
+    bool end_is_asked = false;  // the log has the revoke, or is about to
   };
   struct Asked {
     member::LeaseRequest request;
@@ -93,6 +101,8 @@ class Leases {
   int64_t extension_ns_ = 0;
   int64_t slack_ns_ = 0;
   int64_t began_ns_ = 0;
+  bool leads_ = false;
+  int64_t last_step_ns_ = 0;
   uint64_t first_request_id_ = 0;
   std::map<int64_t, std::vector<Span>> spans_;
   std::map<int64_t, Times> times_;  // of leases that live

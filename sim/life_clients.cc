@@ -333,10 +333,11 @@ void Life::on_step() {
     violation(
         fmt::format("entry {} makes revision {} and not {}", state.applied, state.kv.revision, expected.revision));
   }
+  leases_->on_step(state.applied, member_->core().leases().leads(), schedule_.now_ns());
   if (state.has_alarm(member::kAlarmCorrupt)) leases_may_be_late_ = true;
   const bool may_be_late = leases_may_be_late_ || member_->core().is_stalled() || member_->core().holds_proposals();
   if (!may_be_late && member_->core().leases().leads() && !ending_) {
-    leases_->check_late(state.applied, schedule_.now_ns());
+    leases_->check_late(schedule_.now_ns());
   }
   if (member_->apply().stalled()) coverage_.hit("both buffers full");
   if (member_->core().holds_proposals()) coverage_.hit("proposals wait before the log");

@@ -1,6 +1,7 @@
 #include "sim/member.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/check.h"
@@ -83,9 +84,9 @@ std::string Member::describe() const {
 template <class Put>
 void Member::tell_core(Lane& lane, Put put) {
   lane.send([this, put = std::move(put)]() mutable {
-    core_.run([this, put = std::move(put)]() mutable {
-      if (failure_ || ending_ != member::Ending::kNone) return;
-      put(events_);
+    put(arrived_);
+    core_.run([this] {
+      if (arrived_.empty()) return;
       idle_steps_ = 0;
       step();
     });
@@ -101,7 +102,11 @@ void Member::propose(member::Proposal proposal) {
   }
   proposals_.push_back(std::move(proposal));
   if (proposals_.size() > 1) return;
-  tell_core(client_to_core_, [this](member::Events& events) { events.proposals.swap(proposals_); });
+  tell_core(client_to_core_, [this](member::Events& events) {
+    events.proposals.insert(events.proposals.end(), std::make_move_iterator(proposals_.begin()),
+                            std::make_move_iterator(proposals_.end()));
+    proposals_.clear();
+  });
 }
 
 void Member::control(member::ControlRequest request) {
@@ -124,6 +129,7 @@ void Member::stop() {
 
 void Member::step() {
   if (failure_ || ending_ != member::Ending::kNone) return;
+  std::swap(events_, arrived_);
   do {
     client_.on_events(events_);
     carry_out(member_core_->step(events_, schedule_.now_ns()));

@@ -135,6 +135,7 @@ class Member {
   Lane core_to_house_;
   Lane house_to_core_;
 
+  member::Events arrived_;  // while the core was busy; its next step takes all of it, as the driver's does
   member::Events events_;
   member::Housekeeper::Orders orders_;       // that have arrived
   std::vector<member::Proposal> proposals_;  // on their way as one batch

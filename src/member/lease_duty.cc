@@ -21,10 +21,11 @@ using lease::Slot;
 constexpr int64_t kSecondNs = 1'000'000'000;
 constexpr size_t kCheckpointsInEntry = 1000;
 constexpr int64_t kDoublingsMax = 4;
+constexpr int64_t kNever = INT64_MAX;
 
 // Times of up to 285 years may be asked for: the last ones count as never.
 int64_t later(int64_t from_ns, int64_t seconds) {
-  return seconds > (INT64_MAX - from_ns) / kSecondNs ? INT64_MAX : from_ns + seconds * kSecondNs;
+  return seconds > (INT64_MAX - from_ns) / kSecondNs ? kNever : from_ns + seconds * kSecondNs;
 }
 
 std::string checkpoint_entry(const std::vector<std::pair<LeaseId, int64_t>>& rests, uint64_t request_id) {
@@ -88,6 +89,7 @@ void LeaseDuty::end_term() {
   under_way_.clear();
   for_revoke_.clear();
   clearing_.clear();
+  clearing_count_.clear();
   revokes_under_way_ = 0;
   checkpoints_under_way_.clear();
   piled_up_since_ns_.reset();
@@ -123,14 +125,14 @@ void LeaseDuty::spread() {
   for (auto& [seconds, pile] : piles_) {
     pile.begins_ns = std::max(later(began_ns_ + options_.extension_ns, seconds), free_from_ns);
     const int64_t takes_ns = static_cast<int64_t>(pile.count) * step_ns;
-    free_from_ns = pile.begins_ns > INT64_MAX - takes_ns ? INT64_MAX : pile.begins_ns + takes_ns;
+    free_from_ns = pile.begins_ns > INT64_MAX - takes_ns ? kNever : pile.begins_ns + takes_ns;
   }
 }
 
 void LeaseDuty::place(const Lease& lease) {
   if (deadlines_.find(lease.id)) return;  // granted since the term began
   int64_t deadline_ns = later(began_ns_ + options_.extension_ns, lease.rest());
-  if (const auto pile = piles_.find(lease.rest()); pile != piles_.end() && pile->second.begins_ns != INT64_MAX) {
+  if (const auto pile = piles_.find(lease.rest()); pile != piles_.end() && pile->second.begins_ns != kNever) {
     const auto step_ns = static_cast<int64_t>(uint64_t{kSecondNs} * 4 / 3 / options_.revokes_per_second);
     deadline_ns = pile->second.begins_ns + static_cast<int64_t>(pile->second.placed++) * step_ns;
   }
@@ -188,8 +190,21 @@ void LeaseDuty::decide(const Scene& scene) {
       const auto at = checkpoints_under_way_.find(id);
       if (at != checkpoints_under_way_.end() && at->second == done.last) checkpoints_under_way_.erase(at);
     }
+    for (const LeaseRequest& request : done.renewals) {
+      const auto count = clearing_count_.find(request.id);
+      if (--count->second == 0) clearing_count_.erase(count);
+    }
     for (const LeaseRequest& request : done.renewals) serve_one(request, Index{}, scene);
   }
+}
+
+void LeaseDuty::note_step(int64_t now_ns) {
+  const int64_t before_ns = std::exchange(last_step_ns_, now_ns);
+  if (now_ns - before_ns < options_.lookout_ns * 3 / 4) return;
+  const auto due_ns = deadlines_.next_due_ns();
+  const bool was_due = due_ns && *due_ns <= before_ns;
+  quiet_spells_ = was_due ? quiet_spells_ + 1 : 1;
+  quiet_until_ns_ = quiet_spells_ <= options_.quiet_spells_max ? now_ns + options_.lookout_ns : now_ns;
 }
 
 // --- requests
@@ -244,7 +259,8 @@ void LeaseDuty::serve_renewal(const LeaseRequest& request, Index floor, const Sc
   // A checkpoint that is under way does not know of this renewal: its rest is cleared as well.
   const bool has_rest = lease->remaining_ttl > 0 || checkpoints_under_way_.contains(lease->id);
   if (has_rest && !CAIRN_MUTANT("lease.rest_not_cleared")) {
-    deadlines_.set(lease->id, later(scene.now_ns, lease->ttl));  // it does not end while the log is slow
+    deadlines_.set(lease->id, kNever);  // it came in time, however slow the log is
+    ++clearing_count_[lease->id];
     return clearing_.push_back(request);
   }
   renew(request, *lease, scene);
@@ -252,7 +268,8 @@ void LeaseDuty::serve_renewal(const LeaseRequest& request, Index floor, const Sc
 
 void LeaseDuty::renew(const LeaseRequest& request, const Lease& lease, const Scene& scene) {
   ++renewed_;
-  if (!CAIRN_MUTANT("lease.renewal_not_counted")) deadlines_.set(lease.id, later(scene.now_ns, lease.ttl));
+  const bool counts = !clearing_count_.contains(lease.id) && !CAIRN_MUTANT("lease.renewal_not_counted");
+  if (counts) deadlines_.set(lease.id, later(scene.now_ns, lease.ttl));
   answer(request, scene, "", [&](std::string& out) { append_id_and_ttl(out, lease.id, lease.ttl); });
 }
 
@@ -264,8 +281,9 @@ void LeaseDuty::serve_time_to_live(const LeaseRequest& request, Index floor, con
   answer(request, scene, {&flag, 1}, [&](std::string& out) {
     if (lease == nullptr) return append_id_and_ttl(out, request.id, -1);
     // compat: with etcd the time left falls below zero while a lease waits for its end; but -1 says that it is gone.
-    const int64_t left_ns = std::max<int64_t>(0, deadlines_.find(lease->id).value_or(scene.now_ns) - scene.now_ns);
-    append_id_and_ttl(out, lease->id, left_ns / kSecondNs);
+    const int64_t deadline_ns = deadlines_.find(lease->id).value_or(scene.now_ns);
+    const int64_t left_ns = std::max<int64_t>(0, deadline_ns - scene.now_ns);
+    append_id_and_ttl(out, lease->id, deadline_ns == kNever ? lease->ttl : left_ns / kSecondNs);
     wire::append_varint_if(out, 4, static_cast<uint64_t>(lease->ttl));
     if (!request.wants_keys || keys_to_come) return;
     lease->keys.for_each([&](std::string_view key) { wire::append_bytes_field(out, 5, key); });
@@ -281,7 +299,7 @@ void LeaseDuty::serve_list(const LeaseRequest& request, const Scene& scene) cons
   for (uint64_t slot = request.first; slot < end; ++slot) {
     const Lease* const lease = table.in(static_cast<Slot>(slot));
     if (lease == nullptr) continue;
-    append_raw(out, LeaseListed::One{lease->id, deadlines_.find(lease->id).value_or(INT64_MAX)});
+    append_raw(out, LeaseListed::One{lease->id, deadlines_.find(lease->id).value_or(kNever)});
   }
   scene.answers.end(request.tag, offset);
 }
@@ -369,6 +387,7 @@ std::vector<LeaseId> LeaseDuty::choose_due(const Scene& scene) {
 bool LeaseDuty::ask_for_revokes(const Scene& scene, const Propose& propose) {
   const bool is_quiet = scene.now_ns < quiet_until_ns_ && !CAIRN_MUTANT("lease.not_quiet_after_a_pause");
   if (is_quiet || scene.now_ns < next_revokes_ns_ || revokes_under_way_ >= options_.revokes_under_way_max) return false;
+  quiet_spells_ = 0;
   const std::vector<LeaseId> chosen = choose_due(scene);
   const auto next_due_ns = deadlines_.next_due_ns();
   if (!next_due_ns || *next_due_ns > scene.now_ns) {
@@ -427,7 +446,9 @@ std::optional<int64_t> LeaseDuty::next_ns(int64_t now_ns) const {
   if (!clearing_.empty()) at(next_clearing_ns_);
   const auto due_ns = deadlines_.next_due_ns();
   if (due_ns && revokes_under_way_ < options_.revokes_under_way_max) {
-    at(std::max({*due_ns, next_revokes_ns_, quiet_until_ns_}));
+    const int64_t look_from_ns = *due_ns - options_.lookout_ns;
+    const int64_t revokes_ns = std::max({*due_ns, next_revokes_ns_, quiet_until_ns_});
+    at(now_ns < look_from_ns ? look_from_ns : std::min(revokes_ns, now_ns + options_.lookout_ns / 2));
   }
   if (const auto checkpoint_ns = checkpoints_.next_due_ns()) at(*checkpoint_ns);
   return next;

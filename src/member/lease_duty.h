@@ -42,6 +42,8 @@ struct LeaseOptions {
   uint64_t keys_on_full_disk_max = 10'000;  // a lease with more is not revoked while space is low
   size_t revokes_under_way_max = 4096;      // asked for and not applied
   int64_t retry_ns = 3'000'000'000;         // after a revoke that was refused
+  int64_t lookout_ns = 1'000'000'000;       // before a lease ends: in it the member steps at least every half of it
+  unsigned quiet_spells_max = 5;            // in a row; a member whose steps are always slow ends leases, too
   int64_t applied_wait_ns = 1'000'000'000;  // for what is committed to be applied, as in etcd
   size_t waiting_max = 1 << 20;             // requests that wait for this member to lead
   uint64_t answer_keys_max = 1000;          // more keys of a lease are found elsewhere
@@ -74,9 +76,9 @@ class LeaseDuty {
   // What was applied, in order.
   void take(std::span<const LeaseChange> changes, const Scene& scene);
   void ask(const LeaseRequest& request, const Scene& scene);
-  // No lease is asked to be revoked for an election timeout: this member was away, and what keeps leases alive may wait
-  // in its sockets.
-  void was_away(int64_t now_ns) { quiet_until_ns_ = now_ns + options_.extension_ns; }
+  // The member steps. It steps often in the last second of a lease, so a longer gap there means that the process stood
+  // still: for a while no lease is asked to be revoked, since what keeps it alive may wait in a socket.
+  void note_step(int64_t now_ns);
   void set_disk_is_low(bool is_low) { disk_is_low_ = is_low; }
   // Answers what can be answered by now. After take() of everything that is applied.
   void serve(const Scene& scene);
@@ -149,6 +151,8 @@ class LeaseDuty {
   std::deque<Behind> behind_;
   std::unordered_map<lease::LeaseId, std::vector<LeaseRequest>> for_revoke_;
   std::vector<LeaseRequest> clearing_;  // renewals of leases with a rest, which is cleared first
+  // How many renewals of a lease wait for that, in clearing_ or under way. Until the last is decided it does not end.
+  std::unordered_map<lease::LeaseId, size_t> clearing_count_;
 
   // what is due
   std::deque<UnderWay> under_way_;
@@ -157,7 +161,9 @@ class LeaseDuty {
   int64_t next_revokes_ns_ = 0;                                      // no group before
   int64_t next_clearing_ns_ = 0;                                     // after the log took no entry
   std::optional<int64_t> piled_up_since_ns_;                         // more has been due than was asked for
+  int64_t last_step_ns_ = 0;
   int64_t quiet_until_ns_ = 0;
+  unsigned quiet_spells_ = 0;  // in a row, with a lease that was due
   bool disk_is_low_ = false;
 
   uint64_t renewed_ = 0;

@@ -218,6 +218,51 @@ TEST_F(LeaseDutyTest, AfterAPauseALeaseThatNobodyRenewsEndsAnElectionTimeoutLate
   EXPECT_FALSE(lives(5));
 }
 
+// Nothing was to be done meanwhile, so the member is hardly late.
+TEST_F(LeaseDutyTest, APauseThatEndsWhenALeaseIsDueIsNoticed) {
+  start();
+  grant(5, 10);
+  member_->wait(10 * kSecond + kLate);
+  EXPECT_TRUE(lives(5));
+  EXPECT_EQ(renew(5), 10);
+  wait(10 * kSecond - 1);
+  EXPECT_TRUE(lives(5));
+}
+
+TEST_F(LeaseDutyTest, WithoutAPauseALeaseEndsOnTimeHoweverLongTheMemberRested) {
+  start();
+  grant(5, 3600);
+  wait(3600 * kSecond + kLate);
+  EXPECT_FALSE(lives(5));
+}
+
+TEST_F(LeaseDutyTest, AMemberWhoseStepsAllTakeLongEndsLeases) {
+  start();
+  grant(5, 10);
+  for (int i = 0; i < 12; ++i) member_->wait(2 * kSecond);
+  EXPECT_FALSE(lives(5));
+}
+
+TEST_F(LeaseDutyTest, ALeaseDoesNotEndWhileItsRenewalWaitsForTheLog) {
+  start();
+  grant(5, 10);
+  checkpoint(5, 5);
+  start_again();
+  EXPECT_EQ(renew(5), 10);
+  checkpoint(5, 5);
+  member_->log_waits_ = true;
+  EXPECT_EQ(renew(5), std::nullopt) << "the rest is to be cleared first";
+  wait(kSecond);
+  EXPECT_EQ(renew(5), std::nullopt);
+  EXPECT_EQ(time_to_live(5).ttl(), 10);
+  wait(60 * kSecond);
+  member_->log_waits_ = false;
+  member_->pump();
+  EXPECT_EQ(renewed(), 10);
+  wait(10 * kSecond - 1);
+  EXPECT_TRUE(lives(5));
+}
+
 TEST_F(LeaseDutyTest, ARenewalWaitsForTheRevokeThatWasAskedFor) {
   start();
   grant(5, 10);

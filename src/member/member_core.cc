@@ -54,7 +54,7 @@ MemberCore::MemberCore(const MemberOptions& options, RaftLog log, const raft::St
 Effects& MemberCore::step(Events& events, int64_t now_ns) {
   CAIRN_ASSERT(phase_ != Phase::kEnded && now_ns >= now_ns_);
   now_ns_ = now_ns;
-  notice_pause();
+  duties_.leases().note_step(now_ns_);
   effects_.clear();
   if (CAIRN_MUTANT("watch.told_before_published")) consider_news();
   if (events.stop) begin_stop();
@@ -215,12 +215,6 @@ void MemberCore::take_ticks() {
   if (now_ns_ < next_raft_tick_ns_) return;
   if (replication_.needs_ticks()) replication_.tick();
   next_raft_tick_ns_ = now_ns_ + options_.raft_tick_ns;  // never made up for
-}
-
-// A member that was to step and did not for an election timeout has been stopped, or stood still with its disk.
-void MemberCore::notice_pause() {
-  const std::optional<int64_t>& planned_ns = effects_.wake_at_ns;
-  if (planned_ns && now_ns_ - *planned_ns >= options_.leases.extension_ns) duties_.leases().was_away(now_ns_);
 }
 
 // --- what goes on inside

@@ -157,7 +157,6 @@ class MemberCore {
   void take_look(bool disk_is_low);
   void take_proposals(std::vector<Proposal>& proposals);
   void take_ticks();
-  void notice_pause();
   void consider_rest();
   void consider_spare(const WalDone& done);
   void give_spare_back();
