@@ -127,9 +127,19 @@ WATCHES = [
 ]
 
 
+def with_lease_keys_sorted(text):
+    """etcd names the keys of a lease in the order of a Go map."""
+    def sort_by(separator):
+        return lambda found: separator.join(sorted(found[0].split(separator)))
+    text = re.sub(r'(?<="keys":\[)[^]]+', sort_by(","), text)
+    text = re.sub(r"(?<=attached keys\(\[)[^]]+", sort_by(" "), text)
+    return re.sub(r'("Key" : .*\n){2,}', lambda found: "".join(sorted(found[0].splitlines(True))), text)
+
+
 def normalised(text, server):
     for number, lease in enumerate(server.leases):
         text = re.sub(rf"\b0*{lease.lstrip('0')}\b|\b{int(lease, 16)}\b", f"LEASE{number}", text)
+    text = with_lease_keys_sorted(text)
     text = REMAINING.sub(lambda found: f"{found[1]}{int(found[2]) // 100}xx", text)
     text = text.replace(str(server.dir_of_test), "DIR")
     for pattern, replacement in VARYING:
