@@ -40,9 +40,8 @@ class DevCase(harness.Case):
         for folder in ("src/mvcc", "sim", "bench"):
             (self.home / folder).mkdir()
         (self.home / "src/mvcc/txn_test.cc").write_text("TEST_F(TxnTest, Works) {}\n")
-        oracles = self.home / "tests/oracles/build"
-        oracles.parent.mkdir(parents=True)
-        self.make_program(oracles, "")
+        for name in ("tests/oracles/build", "tests/clients/install"):
+            self.make_program(self.home / name, "")
         for name, body in FAKES.items():
             self.make_program(self.home / "bin" / name, body)
         (self.home / "missing").write_text("")
@@ -117,6 +116,29 @@ class Commands(DevCase):
         output, calls = self.dev("test", CAIRN_TEST_QUICK="1")
         self.assertIn("are left out", output)
         self.assertFalse([call for call in calls if "build/asan" in call or "build/tsan" in call], calls)
+
+    def test_clients_of_other_languages_are_run_when_that_is_asked_for(self):
+        self.make_program(self.home / "bin/ctest",
+                          "echo full=$CAIRN_TEST_FULL >>calls; echo '100% tests passed, 0 tests failed out of 3'")
+        output, calls = self.dev("test", CAIRN_TEST_QUICK="1")
+        self.assertIn("./dev test --full alone runs clients of other languages: clients_node, clients_python", output)
+        self.assertFalse([call for call in calls if call.startswith("install") or call == "full=1"], calls)
+        output, calls = self.dev("test", "--full", CAIRN_TEST_QUICK="1")
+        self.assertNotIn("./dev test --full alone", output)
+        self.assertLess(calls.index("install "), calls.index("full=1"))
+        _, calls = self.dev("test", "clients_node", "--full")
+        self.assertIn("--tests-regex ^(cairn_)?clients_node(_test)?$", calls[-2])
+        self.assertLess(calls.index("install "), calls.index("full=1"))
+        self.make_program(self.home / "tests/clients/install", "exit 1")
+        output, _ = self.dev("test", "--full", code=1)
+        self.assertIn("the clients of other languages could not be installed", output)
+
+    def test_fuzzing_needs_no_clients(self):
+        (self.home / "build/fuzz").mkdir(parents=True)
+        (self.home / "build/fuzz/fuzzers").write_text("")
+        _, calls = self.dev("fuzz", "1")
+        self.assertIn("libclang-rt-19-dev", calls[0])
+        self.assertFalse([call for call in calls if call.startswith("install")], calls)
 
     def test_a_cluster_is_not_promised(self):
         output, calls = self.dev("cluster", code=1)

@@ -1,0 +1,120 @@
+"""Clients of other languages: the etcd3 packages for Python and for Node see in Cairn what they see in etcd 3.7.
+
+They are installed by ./dev setup --full and run by ./dev test --full.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import threading
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
+import harness  # noqa: E402
+
+HERE = pathlib.Path(__file__).resolve().parent
+INSTALLED = harness.ROOT / "build/clients"
+PROGRAM_SECONDS_MAX = 280
+SUITE_SECONDS_MAX = 560
+
+
+class Clients(harness.Case):
+    maxDiff = None
+
+    def setUp(self):
+        if os.environ.get("CAIRN_TEST_FULL", "0") == "0":
+            raise unittest.SkipTest("clients of other languages are run by ./dev test --full")
+        super().setUp()
+        harness.require("etcd37")
+
+    def need_installed(self, language):
+        if not (INSTALLED / language / "installed").exists():
+            raise unittest.SkipTest(f"not on this machine: build/clients/{language} (./dev setup --full)")
+
+    def of_both(self, run):
+        """What a function of a server returns for etcd and for Cairn, beside each other: both wait most of the time."""
+        out = {}
+        servers = {kind: self.server(kind, self.dir / kind).start() for kind in ("etcd37", "cairn")}
+        threads = [threading.Thread(target=lambda kind=kind: out.__setitem__(kind, run(servers[kind])))
+                   for kind in servers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(set(out), set(servers), "one of them was not finished")
+        return out["etcd37"], out["cairn"]
+
+    def transcript(self, server, command, environment):
+        """What a program prints. Where it asks for that, the server is killed and started again."""
+        errors = self.dir / f"{server.kind}.errors"
+        with open(errors, "wb") as stderr:
+            process = subprocess.Popen([*map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                       stderr=stderr, text=True, env={"PATH": os.environ["PATH"], **environment},
+                                       preexec_fn=harness.die_with_parent)
+        limit = threading.Timer(PROGRAM_SECONDS_MAX, process.kill)
+        limit.start()
+        lines = []
+        for line in process.stdout:
+            lines.append(line.rstrip("\n"))
+            if lines[-1] == "@restart":
+                server.kill()
+                server.start()
+                process.stdin.write("\n")
+                process.stdin.flush()
+        code = process.wait()
+        limit.cancel()
+        process.stdin.close(), process.stdout.close()
+        if code != 0:
+            lines += [f"ended with {code}", *errors.read_text().splitlines()[-30:]]
+        return lines
+
+    def compare(self, program, parts, **environment):
+        def run(server):
+            return self.transcript(server, [*program, server.client_port, *parts], environment)
+
+        etcd, cairn = self.of_both(run)
+        self.assertEqual(etcd, cairn)
+        self.assertEqual(etcd[-1], "## the end")
+
+
+class Python(Clients):
+    PARTS = ["single_keys", "ranges", "transactions", "compaction", "watches", "restart", "maintenance"]
+
+    def test_it_sees_the_same(self):
+        self.need_installed("python")
+        self.compare([INSTALLED / "python/bin/python", HERE / "python/program.py"], self.PARTS,
+                     PYTHONDONTWRITEBYTECODE="1")
+
+    @unittest.skip("leases are not served yet")
+    def test_its_own_tests(self):
+        self.need_installed("python")
+        harness.require("etcdctl")
+        source = self.dir / "source"
+        shutil.copytree(INSTALLED / "python/source", source)
+        shutil.copy(HERE / "python/conftest.py", source / "tests")
+
+        def run(server):
+            environment = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "TEST_ETCD_VERSION": "v3.7.1",
+                           "PYTHON_ETCD_HTTP_URL": f"http://{server.endpoint}"}
+            done = subprocess.run([INSTALLED / "python/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider",
+                                   "-W", "ignore", "tests"], cwd=source, env=environment, text=True, check=False,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=SUITE_SECONDS_MAX)
+            return done.returncode, done.stdout
+
+        for name, (code, output) in zip(("etcd37", "cairn"), self.of_both(run), strict=True):
+            print(name, output.splitlines()[-1], file=sys.stderr)
+            self.assertEqual(code, 0, f"{name}: {output[-6000:]}")
+
+
+class Node(Clients):
+    PARTS = ["singleKeys", "ranges", "transactions", "namespaces", "watches", "restart", "stm", "maintenance"]
+
+    def test_it_sees_the_same(self):
+        self.need_installed("node")
+        self.compare(["node", HERE / "node/program.js"], self.PARTS, NODE_PATH=str(INSTALLED / "node/node_modules"))
+
+
+if __name__ == "__main__":
+    harness.main()
