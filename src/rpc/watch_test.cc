@@ -294,11 +294,11 @@ TEST_F(WatchTest, AStopEndsStreams) {
 
 // What a client does not read costs no memory beyond its queue, holds nobody up, and comes when it reads again.
 TEST_F(WatchTest, AClientThatDoesNotReadIsCaughtUp) {
-  net::TestClient sleeper(address_, {.stream_window_bytes = 1000});
+  net::TestClient sleeper(address_, {.stream_window_bytes = 30'000});
   const Stream stream = open_stream(sleeper);
   ask(sleeper, stream, "create_request { key: 'a' prev_kv: true }");
   ASSERT_TRUE(sleeper.pump_until([&] { return !sleeper.stream(stream.id).messages().empty(); }));
-  constexpr int kPuts = 400;
+  constexpr int kPuts = 200;
   Stream awake = open_stream();
   ask(awake, "create_request { key: 'a' }");
   EXPECT_TRUE(next(awake).created());
