@@ -1,5 +1,6 @@
 #include "member/announcement.h"
 
+#include "base/fault.h"
 #include "cluster/codec.h"
 #include "proto/raft_internal.pb.h"
 
@@ -9,6 +10,7 @@ std::optional<std::string> Announcement::next(const cluster::Membership& members
                                               uint64_t request_id) {
   const cluster::Member* const member = members.find(self);
   if (member == nullptr) return std::nullopt;
+  if (phase_ == Phase::kAttributes) CAIRN_FAULT("beforePublishing");
   if (phase_ <= Phase::kAttributesProposed) {
     if (member->name == options_.name && member->client_urls == options_.client_urls) {
       phase_ = Phase::kVersion;

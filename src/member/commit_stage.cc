@@ -1,6 +1,7 @@
 #include "member/commit_stage.h"
 
 #include "base/check.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "mvcc/kv/key_value.h"
 #include "storage/write_buffer.h"
@@ -19,9 +20,17 @@ bool keep(const mvcc::IndexRoot& root, std::string_view record_key, std::string_
   return root.keep_for_compaction(kv->key, key->revision, compact);
 }
 
+bool holds_compaction(const CommitJob& job) {
+  for (const storage::Change& change : job.changes[static_cast<size_t>(storage::Table::kMeta)]) {
+    if (change.key() == "scheduledCompactRev") return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 CommitDone CommitStage::run(const CommitJob& job) {
+  CAIRN_FAULT("beforeStartDBTxn");
   storage::Commit commit;
   commit.changes = job.changes;
   commit.open_views = job.open_views;
@@ -38,9 +47,20 @@ CommitDone CommitStage::run(const CommitJob& job) {
     };
     commit.reclaim = &reclaim;
   }
+  CAIRN_FAULT("afterStartDBTxn");
+  if (job.reclaim) {
+    CAIRN_FAULT("compactAfterAcquiredBatchTxLock");
+    CAIRN_FAULT("compactBeforeCommitBatch");
+  }
+  CAIRN_FAULT("beforeCommit");
   CommitDone done;
   auto result = engine_->commit(commit);
+  CAIRN_FAULT("afterCommit");
   if (result) {
+    if (job.reclaim) CAIRN_FAULT("compactAfterCommitBatch");
+    if (CAIRN_FAULT_IS_ARMED("compactAfterCommitScheduledCompact") && holds_compaction(job)) {
+      CAIRN_FAULT("compactAfterCommitScheduledCompact");
+    }
     done.result = *std::move(result);
   } else {
     done.status = std::unexpected(std::move(result).error());

@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/errors.h"
+#include "base/fault.h"
 #include "raft/conf_change.h"
 
 namespace cairn::member {
@@ -153,6 +154,7 @@ void ReplicationCore::wal_done(WalDone done) {
     pending_.apply.durable_commit = durable_commit_;
   }
   if (durable_commit_ >= syncing_commit_) syncing_commit_ = Index{};
+  if (done.number != 0 && !core_.is_leader()) CAIRN_FAULT("raftBeforeFollowerSend");
   if (done.number != 0) core_.appended(done.number);
   for (; done.number != 0 && !departures_.empty() && departures_.front().number <= done.number;
        departures_.pop_front()) {
@@ -218,6 +220,7 @@ void ReplicationCore::take_ready(ReplicationOutput& out) {
   raft::Ready ready = core_.take_ready();
   note_leadership();
   if (ready.soft_state) propose_held();
+  if (core_.is_leader()) CAIRN_FAULT("raftBeforeLeaderSend");
   out.messages.insert(out.messages.end(), std::make_move_iterator(ready.messages.begin()),
                       std::make_move_iterator(ready.messages.end()));
   if (ready.hard_state) unwritten_state_ = ready.hard_state;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "raft/conf_change.h"
 #include "wal/snap_file.h"
@@ -23,7 +24,9 @@ Result<WalDone> WalStage::run(WalWrite write) {
     wal::HardState state;
     if (write.hard_state) state = {write.hard_state->term, write.hard_state->vote, write.hard_state->commit};
     const bool must_sync = write.must_sync && !CAIRN_MUTANT("server.answer_before_sync");
+    CAIRN_FAULT("raftBeforeSave");
     CAIRN_CHECK(log_->save(views_, state, must_sync));
+    CAIRN_FAULT("raftAfterSave");
     if (write.must_sync) durable_commit_ = log_->hard_state().commit;
   }
   if (write.snapshot) {
@@ -42,6 +45,7 @@ Result<WalDone> WalStage::run(WalWrite write) {
   done.segment_count = log_->segment_count();
   done.durable_commit = durable_commit_;
   done.entries = std::move(write.entries);
+  if (done.number != 0) CAIRN_FAULT("raftBeforeAdvance");
   return done;
 }
 
@@ -58,6 +62,7 @@ Result<bool> WalStage::save_snapshot(const SnapshotPoint& point) {
     return false;
   }
   CAIRN_CHECK(written);
+  CAIRN_FAULT("raftBeforeWALSaveSnaphot");
   if (!CAIRN_MUTANT("server.snapshot_record_before_file")) CAIRN_CHECK(log_->save_snapshot(record));
   if (const auto purged = wal::purge_snapshot_files(fs_, snap_directory_); !purged) {
     log::warn("failed to purge snapshot files", {{"error", purged.error().message}});

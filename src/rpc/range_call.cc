@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/fault.h"
 #include "rpc/services/kv_service.h"
 
 namespace cairn::rpc {
@@ -221,6 +222,7 @@ bool RangeStreamer::pump(net::Call& call, Context& context, const std::function<
       call.finish();
       return true;
     }
+    if (!message) CAIRN_FAULT("beforeRangeStreamChunk");
     if (!message && !state.sparse && !context.careful()) {
       message = state.make(context.enter()->kv.records, kPieceVisitsMax);
     }

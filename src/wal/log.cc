@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "wal/codec.h"
 
@@ -79,7 +80,12 @@ Status Log::guarded(Step step) {
 Status Log::save(std::span<const Entry> entries, const HardState& state, bool must_sync) {
   append(entries, state);
   CAIRN_CHECK(flush());
-  return must_sync || offset_ >= cut_at_ ? sync() : Status{};
+  if (offset_ >= cut_at_) return sync();
+  if (!must_sync) return {};
+  CAIRN_FAULT("walBeforeSync");
+  Status synced = sync();
+  CAIRN_FAULT("walAfterSync");
+  return synced;
 }
 
 void Log::append(std::span<const Entry> entries, const HardState& state) {

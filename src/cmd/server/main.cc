@@ -23,8 +23,10 @@
 #include "cmd/server/flag_values.h"
 #include "cmd/server/logging.h"
 #include "env/clock.h"
+#include "env/failpoints.h"
 #include "env/fs.h"
 #include "env/lost_page.h"
+#include "gateway/failpoint_server.h"
 #include "gateway/gateway.h"
 #include "gateway/server_metrics.h"
 #include "gateway/unbuilt_metrics.h"
@@ -309,7 +311,27 @@ std::vector<gateway::CountedMethod> counted_methods() {
   return counted;
 }
 
-int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
+// What GOFAIL_FAILPOINTS and GOFAIL_HTTP ask for, read before the flags, as gofail does.
+struct FaultPoints {
+  std::unique_ptr<env::Failpoints> points;           // null: neither is set
+  std::unique_ptr<gateway::FailpointServer> server;  // listens; null: GOFAIL_HTTP is not set
+};
+
+Result<FaultPoints> fault_points(const char* terms, const char* address) {
+  const std::string_view settings = terms != nullptr ? terms : "";
+  const std::string_view http = address != nullptr ? address : "";
+  FaultPoints out;
+  if (settings.empty() && http.empty()) return out;
+  out.points = std::make_unique<env::Failpoints>(env::process_actions());
+  if (const Status set = out.points->set_from_environment(settings); !set) {
+    return fail(set.error().code, "fail to parse failpoint: {}", set.error().message);
+  }
+  if (http.empty()) return out;
+  CAIRN_TRY(out.server, gateway::FailpointServer::listen(http, *out.points));
+  return out;
+}
+
+int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultPoints& faults) {
   if (const auto logging = cmd::start_logging({config.log_level, config.log_format, config.log_outputs}); !logging) {
     std::fprintf(stderr, "%s\n", logging.error().message.c_str());
     return 1;
@@ -326,6 +348,9 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread starts: they inherit it
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a write above the limit on a file's size fails instead, and ends with its reason
+  if (faults.server != nullptr) {
+    if (const Status started = faults.server->start(); !started) return refuse(started.error());
+  }
   env::name_lost_pages();
   google::protobuf::SetLogHandler(nullptr);  // a string that is no UTF-8 is told to the client who sent it
   const uint64_t file_limit = raise_file_limit();
@@ -427,9 +452,14 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed) {
 }  // namespace cairn
 
 int main(int argc, char** argv) {
+  const auto faults = cairn::fault_points(std::getenv("GOFAIL_FAILPOINTS"), std::getenv("GOFAIL_HTTP"));
+  if (!faults) {
+    std::puts(faults.error().message.c_str());
+    return 1;
+  }
   const auto parsed = cairn::cmd::parse_config(argc, argv, environ);
   if (!parsed.out.empty()) std::fputs(parsed.out.c_str(), stdout);
   if (!parsed.err.empty()) std::fputs(parsed.err.c_str(), stderr);
   if (!parsed.run && parsed.notices.empty()) return parsed.exit_code;
-  return cairn::run(parsed.config, parsed);
+  return cairn::run(parsed.config, parsed, *faults);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/fault.h"
 #include "cluster/codec.h"
 #include "proto/raft_internal.pb.h"
 
@@ -71,7 +72,11 @@ Status ApplyCore::apply(ApplyBatch batch, int64_t now_ns, bool beyond_buffers) {
     bench_.output.notice.applied = bench_.applied;
     bench_.has_output = true;
   }
-  if (dirty_) publish();
+  if (dirty_) {
+    CAIRN_FAULT("beforeWritebackBuf");
+    publish();
+    CAIRN_FAULT("afterWritebackBuf");
+  }
   for (const ControlRequest& control : batch.controls) {
     if (control.kind == Control::kCommit) {
       planner_.ask_for_commit(control.tag);
@@ -88,10 +93,12 @@ Status ApplyCore::apply(ApplyBatch batch, int64_t now_ns, bool beyond_buffers) {
 
 Status ApplyCore::apply_entry(const raft::Entry& entry) {
   if (entry.type != raft::EntryType::kNormal) {
+    CAIRN_FAULT("beforeApplyOneConfChange");
     CAIRN_TRY(bench_.output.notice.conf_verdict, members_.apply_conf_change(entry));
     bench_.has_output = true;
     return {};
   }
+  CAIRN_FAULT("beforeApplyOneEntryNormal");
   const std::string_view bytes = entry.bytes();
   Status status;
   switch (bytes.empty() ? cluster::PayloadKind::kEmpty : cluster::payload_kind(bytes)) {

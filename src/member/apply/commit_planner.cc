@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "cluster/v2_store.h"
 
@@ -78,6 +79,7 @@ std::optional<int64_t> CommitPlanner::due_at_ns(int64_t held_up_ns) const {
 void CommitPlanner::freeze(int64_t now_ns) {
   CAIRN_ASSERT(!bench_.store.committing());
   storage::WriteBuffer& tables = bench_.tables();
+  CAIRN_FAULT("commitBeforePreCommitHook");
   char number[8];
   store_be64(number, bench_.applied.value);
   if (!CAIRN_MUTANT("server.consistent_index_apart")) {
@@ -87,8 +89,11 @@ void CommitPlanner::freeze(int64_t now_ns) {
     store_be64(number, bench_.applied_term.value);
     tables.put(storage::Table::kMeta, "term", {number, sizeof number});
   }
+  CAIRN_FAULT("commitAfterPreCommitHook");
   if (pass_.is_deleted() || (pass_.in_progress() && CAIRN_MUTANT("server.finished_compaction_early"))) {
+    CAIRN_FAULT("compactBeforeSetFinishedCompact");
     tables.put(storage::Table::kMeta, "finishedCompactRev", storage::revision_key({pass_.revision(), 0}));
+    CAIRN_FAULT("compactAfterSetFinishedCompact");
   }
   bench_.store.freeze();
   retired_.begin(published_.newest_number());

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/errors.h"
+#include "base/fault.h"
 #include "member/quota.h"
 #include "mvcc/kv/range.h"
 #include "proto/rpc.pb.h"
@@ -143,6 +144,7 @@ Status KeyApplier::compact(std::string_view bytes, Tag tag) {
   bench_.store.counts().add_reads(1);  // etcd reads a key for the revision in its answer
   bench_.store.compact(request->revision);
   bench_.tables().put(storage::Table::kMeta, "scheduledCompactRev", storage::revision_key({request->revision, 0}));
+  CAIRN_FAULT("compactBeforeCommitScheduledCompact");
   const Tag waiter = request->physical ? tag : 0;  // a physical one is answered when its pass has ended
   pass_.schedule(request->revision, waiter);
   if (waiter == 0) bench_.reply(tag);

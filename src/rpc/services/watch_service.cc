@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/errors.h"
+#include "base/fault.h"
 #include "base/random.h"
 #include "base/wire.h"
 #include "proto/rpc.pb.h"
@@ -126,6 +127,7 @@ class WatchHandler final : public Handler, private WatchLoop::Stream {
   void send_progress_of_all() {
     watches().refresh();
     if (size() == 0 || !watches().hub().is_synced(*this) || call_->queued_bytes() > kQueueBytesMax) return;
+    CAIRN_FAULT("beforeSendWatchResponse");
     call_->send(response(watches().hub().seen(), -1));
   }
   void begin_progress() {
@@ -142,6 +144,7 @@ class WatchHandler final : public Handler, private WatchLoop::Stream {
       is_wanted = true;
       const bool is_due = std::exchange(watcher.progress_due, true);
       if (!is_due || !watches().hub().is_synced(watcher) || call_->queued_bytes() > kQueueBytesMax) return;
+      CAIRN_FAULT("beforeSendWatchResponse");
       call_->send(response(watches().hub().seen(), watcher.id()));
     });
     progress_timer_.reset();
@@ -156,6 +159,7 @@ class WatchHandler final : public Handler, private WatchLoop::Stream {
     return call_->queued_bytes() > kQueueBytesSmall && call_->is_room_scarce() ? kQueueBytesSmall : kQueueBytesMax;
   }
   bool send(const mvcc::Watcher& watcher, const mvcc::SharedBatch& batch, int64_t revision) override {
+    CAIRN_FAULT("beforeSendWatchResponse");
     const std::string_view events = batch->events;
     if (events.size() > net::Call::kCopiedBytesMax && batch->note == nullptr) {
       batch->note = context_.loop().charge(events.size());
@@ -192,6 +196,7 @@ class WatchHandler final : public Handler, private WatchLoop::Stream {
     return true;
   }
   void on_compacted(const mvcc::Watcher& watcher, int64_t compact_revision) override {
+    CAIRN_FAULT("beforeSendWatchResponse");
     std::string& out = response(0, watcher.id());
     wire::append_varint_field(out, 4, 1);
     wire::append_varint_field(out, 5, static_cast<uint64_t>(compact_revision));

@@ -4,6 +4,7 @@
 #include <deque>
 
 #include "base/check.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "storage/bolt/image.h"
 #include "storage/bolt/plan.h"
@@ -280,6 +281,7 @@ Status BoltEngine::map_at_least(uint64_t bytes) {
   uint64_t reserve = options_.reserved_bytes;
   if (reserve == 0) reserve = std::max(kReservedBytesMin, 8 * options_.quota_bytes);
   reserve = std::max(reserve, 2 * bytes);
+  CAIRN_FAULT_FAILS("mapError", kInternal);
   for (;;) {
     auto mapping = file_->map(reserve);
     if (mapping) {
@@ -329,6 +331,7 @@ Status BoltEngine::plan_table(Table table, std::span<const Change> changes, Plan
   const BucketRoot& root = view_->root(table);
   if (root.exists && changes.empty()) return {};
   const std::string_view name = table_name(table);
+  CAIRN_FAULT("beforeBucketPut");
   TreeWriter writer(
       view_->pages(), planned.plan, name,
       {.append = table == Table::kKey, .element_flags = 0, .inline_bytes_max = planned.meta.page_bytes / 4});
@@ -418,8 +421,10 @@ Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) 
 // Makes sure that [0, high_water) has blocks, ahead of need so that not every commit changes the file's size.
 Status BoltEngine::reserve(uint64_t high_water) {
   const uint64_t needed = high_water * view_->meta().page_bytes;
+  if (high_water > view_->meta().high_water) CAIRN_FAULT_FAILS("lackOfDiskSpace", kResourceExhausted);
   CAIRN_CHECK(map_at_least(needed));
   if (needed <= allocated_bytes_) return {};
+  CAIRN_FAULT_FAILS("resizeFileError", kInternal);
   const uint64_t ahead = std::clamp(needed / 8, kGrowBytesMin, kGrowBytesMax) / kGrowBytesMin * kGrowBytesMin;
   const uint64_t wanted = (needed + ahead + kGrowBytesMin - 1) / kGrowBytesMin * kGrowBytesMin;
   Status status = file_->allocate(allocated_bytes_, wanted - allocated_bytes_);
@@ -445,6 +450,7 @@ Status BoltEngine::reserve(uint64_t high_water) {
 Status BoltEngine::write_pages(Planned& planned) {
   CAIRN_CHECK(planned.plan.write(*file_));
   if (CAIRN_MUTANT("storage.meta_before_pages_sync")) return {};
+  CAIRN_FAULT("beforeSyncDataPages");
   // A sync that failed may have lost what an earlier write put in place: not to be tried again.
   if (Status status = file_->fdatasync(); !status) return die(std::move(status).error());
   return {};
@@ -460,9 +466,13 @@ uint64_t BoltEngine::next_txid() const {
 Status BoltEngine::write_meta(const Meta& meta, bool names_new_tree) {
   const int slot = static_cast<int>(meta.txid % 2);
   const size_t size = std::min<size_t>(meta.page_bytes, kMetaWriteBytes);
+  if (CAIRN_FAULT_IS_ARMED("beforeWriteMetaError")) {
+    if (auto text = fault::reach(fault::named("beforeWriteMetaError"))) return die({Code::kInternal, *std::move(text)});
+  }
   Status status = file_->pwrite(meta_page(meta, static_cast<uint64_t>(slot), size, lineage()),
                                 static_cast<uint64_t>(slot) * meta.page_bytes);
   if (!status && status.error().code == Code::kResourceExhausted && !names_new_tree) return status;
+  CAIRN_FAULT("beforeSyncMetaPage");
   if (status) status = file_->fdatasync();
   if (!status) return die(std::move(status).error());
   meta_slot_ = slot;
