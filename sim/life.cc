@@ -14,6 +14,7 @@ constexpr int kOtherEnds = 3;
 constexpr uint64_t kMappingBytes = 64 << 20;
 constexpr int64_t kRoundNsMax = int64_t{24} * 3600 * 1'000'000'000;  // virtual; a round that takes longer hangs
 constexpr uint64_t kEventsMax = 400'000;
+constexpr uint64_t kDiesAtPoints = 8;  // one life in so many
 
 std::string_view end_name(int end) {
   constexpr std::string_view kNames[] = {"power cut", "death of the process", "disk error", "log full", "stop"};
@@ -25,7 +26,10 @@ std::string_view end_name(int end) {
 std::string replay_command(uint64_t seed) { return fmt::format("./dev sim --seed {:#x}", seed); }
 
 Life::Life(const Options& options)
-    : options_(options), chance_(options.seed), fs_({.seed = chance_.next(), .mapping_bytes_max = kMappingBytes}) {}
+    : options_(options),
+      chance_(options.seed),
+      point_chance_(~options.seed),
+      fs_({.seed = chance_.next(), .mapping_bytes_max = kMappingBytes}) {}
 
 // What the log does with its files.
 void Life::watch_disk() {
@@ -42,6 +46,8 @@ void Life::watch_disk() {
 }
 
 Life::~Life() {
+  for (auto& one : fault::armed) one = false;
+  fault::set_handler(nullptr);
   if (reads_) reads_->detach();
   if (watches_) watches_->detach();
   schedule_.clear();
@@ -162,12 +168,28 @@ void Life::plan_rounds() {
   for (size_t i = ends.size() - 1; i > 0; --i) std::swap(ends[i], ends[chance_.below(i + 1)]);
   ends.push_back(End::kStop);
   for (const End end : ends) rounds_.push_back(plan_round(end));
+  plan_founding();
+  if (options_.seed % kDiesAtPoints != 3) return;
+  for (Plan& plan : rounds_) choose_point(plan);
+}
+
+void Life::plan_founding() {
   if (!chance_.one_in(4)) return;
   // A member that dies while it is founded: names and files that only the kernel knows of.
   Plan& first = rounds_.front();
   first = plan_round(chance_.one_in(3) ? End::kPowerCut : End::kDeath);
   first.op.reset();
   first.at_mutation = chance_.between(1, 30);
+}
+
+// Instead of the place on the disk that was chosen for the end.
+void Life::choose_point(Plan& plan) {
+  const bool ends_by_death = plan.end == End::kPowerCut || plan.end == End::kDeath;
+  if (!ends_by_death || point_chance_.one_in(4)) return;
+  plan.at_mutation = 0;
+  plan.op.reset();
+  plan.point = point_chance_.below(fault::kPointCount);
+  plan.nth = point_chance_.between(1, point_chance_.one_in(2) ? 3 : 30);
 }
 
 Life::Plan Life::plan_round(End end) {
@@ -289,6 +311,16 @@ Fault Life::on_operation(const Operation& operation) {
   return Fault::kNone;
 }
 
+void Life::on_fault_point(fault::Point point) {
+  if (aside_ || fs_.crashed()) return;
+  ++points_reached_[point];
+  if (plan_.point != point || ending_ || --plan_.nth > 0) return;
+  plan_.point.reset();
+  note(fmt::format("the process dies at {}", fault::kPoints[point].name));
+  coverage_.hit("death at a fault point");
+  fs_.kill();
+}
+
 void Life::on_commit_without_space(const Error& error) {
   coverage_.hit("commit tried again for want of space");
   note("no space for a commit: " + error.message);
@@ -306,6 +338,11 @@ void Life::on_checkpoint() {
 const std::string& Life::run() {
   choose_options();
   plan_rounds();
+  fault::set_handler([this](fault::Point point) {
+    on_fault_point(point);
+    return std::optional<std::string>();
+  });
+  for (auto& one : fault::armed) one = true;
   while (violation_.empty() && !rounds_.empty()) {
     plan_ = rounds_.front();
     rounds_.pop_front();
@@ -316,6 +353,10 @@ const std::string& Life::run() {
   }
   if (violation_.empty()) coverage_.hit("lives");
   kinds_.add_to(coverage_);
+  for (fault::Point point = 0; point < fault::kPointCount; ++point) {
+    if (points_reached_[point] == 0) continue;
+    coverage_.hit(fmt::format("fault point {}", fault::kPoints[point].name), points_reached_[point]);
+  }
   coverage_.hit("requests", requests_sent_);
   return violation_;
 }
@@ -341,10 +382,12 @@ void Life::run_round() {
     }
   }
   arm();
+  aside_ = false;
   if (start_member()) {
     for (uint64_t i = 0; i < 1 + concurrency_ / 8; ++i) client_turn();
     serve();
   }
+  aside_ = true;
   end_round();
 }
 
@@ -393,12 +436,14 @@ void Life::check_space() {
 // Once a member has started, nothing that it goes on from may be in the kernel's memory alone.
 void Life::check_durable() {
   if (!violation_.empty() || fs_.crashed() || !chance_.one_in(2)) return;
+  const bool was_aside = std::exchange(aside_, true);
   const auto copy = fs_.clone(chance_.next());
   copy->crash(chance_.one_in(2) ? Damage::kLoseUnsynced : Damage::kMixed);
   spoiled_.mend(*copy, kDataDir);
   const auto state = check_directory(*copy, directories_, model_);
   if (!state) violation("a power cut after the start would leave: " + state.error().message);
   if (state && !state->founded) violation("a power cut after the start would leave no log");
+  aside_ = was_aside;
 }
 
 void Life::start_another() {

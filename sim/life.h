@@ -14,6 +14,7 @@
 //   - A member without faults answers everything and comes to rest.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -25,6 +26,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/fault.h"
 #include "sim/coverage.h"
 #include "sim/directory.h"
 #include "sim/disk/sim_fs.h"
@@ -65,7 +67,8 @@ class Life final : private MemberClient {
     std::optional<Op> op;      // with `path`: the `nth` operation of this kind
     std::string path;
     uint64_t nth = 0;
-    bool meta_page = false;  // only writes of a meta page
+    bool meta_page = false;             // only writes of a meta page
+    std::optional<fault::Point> point;  // the process dies when it is reached for the `nth` time
     Fault fault = Fault::kCrash;
     Fault passing = Fault::kNone;  // one that the member gets over: of the file's allocations or writes
     Op passing_op = Op::kAllocate;
@@ -102,9 +105,12 @@ class Life final : private MemberClient {
   void choose_limits();
   void choose_leases();
   void plan_rounds();
+  void plan_founding();
   [[nodiscard]] Plan plan_round(End end);
   void arm();
   Fault on_operation(const Operation& operation);
+  void choose_point(Plan& plan);
+  void on_fault_point(fault::Point point);
   void run_round();
   bool start_member();
   void serve();
@@ -147,8 +153,10 @@ class Life final : private MemberClient {
 
   Options options_;
   Random chance_;
+  Random point_chance_;  // of its own, so that a life without deaths at fault points is what it was
   Coverage coverage_;
   StepKinds kinds_;
+  std::array<uint64_t, fault::kPointCount> points_reached_{};
   std::string violation_;
   Schedule schedule_;
   SimFileSystem fs_;
@@ -189,7 +197,7 @@ class Life final : private MemberClient {
   std::unordered_map<member::Tag, Control> controls_;
   std::vector<InUse> in_use_;  // after the start and each commit
   bool fault_fired_ = false;   // one that ends the member
-  bool aside_ = false;         // what happens on the disk is not the member's doing
+  bool aside_ = true;          // what happens on the disk is not the member's doing
   bool ending_ = false;
   bool stop_asked_ = false;
   uint64_t space_refusals_ = 0;

@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "sim/life.h"
 #include "sim/step_kinds.h"
@@ -196,6 +197,7 @@ std::vector<std::string> never_reached(const Coverage& coverage) {
                            "commits with a part of a pass",
                            "crash during the start",
                            "crashes with something unsynced",
+                           "death at a fault point",
                            "death before a rename",
                            "death before a sync",
                            "death before a write",
@@ -264,6 +266,11 @@ std::vector<std::string> never_reached(const Coverage& coverage) {
                            "history read for watchers",
                            "written, and refused by the quota"}) {
     if (coverage.count(what) == 0) out.emplace_back(what);
+  }
+  for (const fault::PointInfo& point : fault::kPoints) {
+    if (point.name == "beforeSendWatchResponse" || point.name == "beforeRangeStreamChunk") continue;  // of src/rpc
+    const std::string what = fmt::format("fault point {}", point.name);
+    if (coverage.count(what) == 0) out.push_back(what);
   }
   for (const std::string_view kind : step_kinds()) {
     if (coverage.count(std::string(kind)) == 0) out.emplace_back(kind);
