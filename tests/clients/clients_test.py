@@ -80,14 +80,14 @@ class Clients(harness.Case):
 
 
 class Python(Clients):
-    PARTS = ["single_keys", "ranges", "transactions", "compaction", "watches", "restart", "maintenance"]
+    PARTS = ["single_keys", "ranges", "transactions", "compaction", "watches", "restart", "leases", "locks",
+             "maintenance"]
 
     def test_it_sees_the_same(self):
         self.need_installed("python")
         self.compare([INSTALLED / "python/bin/python", HERE / "python/program.py"], self.PARTS,
                      PYTHONDONTWRITEBYTECODE="1")
 
-    @unittest.skip("leases are not served yet")
     def test_its_own_tests(self):
         self.need_installed("python")
         harness.require("etcdctl")
@@ -109,7 +109,8 @@ class Python(Clients):
 
 
 class Node(Clients):
-    PARTS = ["singleKeys", "ranges", "transactions", "namespaces", "watches", "restart", "stm", "maintenance"]
+    PARTS = ["singleKeys", "ranges", "transactions", "namespaces", "watches", "restart", "leases", "locks", "stm",
+             "elections", "maintenance"]
 
     def test_it_sees_the_same(self):
         self.need_installed("node")

@@ -4,7 +4,7 @@ import threading
 
 import harness
 
-PARTS = ["start", "objects", "pages", "watches", "compaction", "alarm"]
+PARTS = ["start", "objects", "pages", "watches", "compaction", "alarm", "leases", "patroni"]
 
 
 @harness.needs("kubeclient", "etcd37")

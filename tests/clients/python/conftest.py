@@ -17,10 +17,12 @@ IN_A_HURRY = ("test_lease_single_key", "test_lease_expire", "test_lock_refresh",
               "test_lock_context_manager", "test_lock_contended")
 
 # Each example of theirs starts etcdctl two or three times.
-hypothesis.settings.register_profile("few", deadline=None, max_examples=5, derandomize=True, database=None,
-                                      suppress_health_check=list(hypothesis.HealthCheck))
+FEW = hypothesis.settings(deadline=None, max_examples=5, derandomize=True, database=None,
+                          suppress_health_check=list(hypothesis.HealthCheck))
 
 
 def pytest_collection_modifyitems(items):
-    hypothesis.settings.load_profile("few")
     items[:] = [item for item in items if item.originalname not in NOT_HERE + IN_A_HURRY]
+    for item in items:
+        if hypothesis.is_hypothesis_test(item.obj):
+            item.obj.__func__._hypothesis_internal_use_settings = FEW
