@@ -1,10 +1,11 @@
 """Leases by the hundred thousand, renewals without end, and what happens when all run out at once."""
 
+import math
 import time
 
 import rpc
 import wire
-from arena import KEY_COUNT, Together, attack, carry_out
+from arena import KEY_COUNT, Bounds, Together, attack, carry_out
 
 GRANT, KEEP_ALIVE = "/etcdserverpb.Lease/LeaseGrant", "/etcdserverpb.Lease/LeaseKeepAlive"
 GRANTS = 60_000
@@ -17,7 +18,11 @@ def grants(numbers, seconds):
 
 
 def lease_puts(numbers):
-    return (("/etcdserverpb.KV/Put", rpc.put_request(b"leased/%d" % number, b"x", number)) for number in numbers)
+    """Transactions of 100 puts."""
+    for first in range(numbers.start, numbers.stop, 100):
+        puts = [rpc.op_put(b"leased/%d" % number, b"x", number)
+                for number in range(first, min(first + 100, numbers.stop))]
+        yield "/etcdserverpb.KV/Txn", rpc.txn_request([], puts)
 
 
 @attack(f"{GRANTS} grants from 10 clients, as fast as they are answered")
@@ -62,23 +67,75 @@ def keepalive_storm(target):
         together.join()
 
 
-@attack(f"{LEASE_COUNT} leases with a key each run out in one second")
-def leases_run_out(target):
+@attack("20,000 streams of renewals that end as they begin: whose answers are read, are not read, or are cut off")
+def half_closed_keepalives(target):
     client = target.client()
-    began = time.monotonic()
-    carry_out(client, grants(range(1, LEASE_COUNT + 1), RUN_OUT_SECONDS), 500)
-    took = time.monotonic() - began
-    carry_out(client, lease_puts(range(1, LEASE_COUNT + 1)), 500)
-    target.check(len(client.leases()) == LEASE_COUNT or took > RUN_OUT_SECONDS, "leases ended early")
-    time.sleep(max(0.0, RUN_OUT_SECONDS - (time.monotonic() - began) - 0.5))
+    carry_out(client, grants(range(1, 101), 3600), 100)
+    renewals = b"".join(rpc.grpc_message(rpc.enc((1, 1 + i))) for i in range(10))
+    answered = []
+
+    def send(kind):
+        with wire.Wire(target.port, window=0 if kind == "unread" else None) as pipe:
+            pipe.push(wire.window_update(0, 1 << 30))
+            for turn in range(20):
+                for _ in range(50):
+                    call = pipe.call(KEEP_ALIVE, rpc.enc((1, 1)), end=False)
+                    number = pipe.next_number - 2
+                    call += rpc.frame(rpc.DATA, rpc.END_STREAM, number, renewals)
+                    call += wire.reset(number) if kind == "cut off" else b""
+                    if pipe.push(call, seconds=10) < len(call):
+                        return  # the server takes no more of one who reads nothing
+                if kind == "read":
+                    pipe.listen(60, lambda turn=turn: sum(pipe.statuses.values()) >= 50 * (turn + 1))
+            if kind == "read":
+                answered.append(pipe.statuses[0])
+
     with target.bystanders():
-        deadline = time.monotonic() + 60
+        together = Together()
+        for i in range(20):
+            together.run(send, ("read", "unread", "read", "cut off")[i % 4])
+        together.join(120)
+    target.check(answered == [1000] * 10, f"of 1000 streams ended well: {answered}")
+
+
+def run_out(target, count, seconds):
+    """Grants so that all end at about one moment, however long it takes to grant them."""
+    client = target.client()
+    end = time.monotonic() + seconds
+
+    def all_of_them():
+        for number in range(1, count + 1):
+            left = math.ceil(max(2.0, end - time.monotonic()))
+            yield GRANT, rpc.enc((1, left), (2, number))
+
+    began = time.monotonic()
+    carry_out(client, all_of_them(), 500)
+    took = time.monotonic() - began
+    for answer in client.pipeline(lease_puts(range(1, count + 1)), 50):
+        late = isinstance(answer, rpc.GrpcError) and answer.code == rpc.NOT_FOUND and time.monotonic() > end
+        if isinstance(answer, rpc.GrpcError) and not late:
+            raise answer
+    found = client.leases()
+    target.check(time.monotonic() > end or len(found) == count, f"leases ended early: {len(found)} of {count} are left")
+    time.sleep(max(0.0, end - time.monotonic() - 0.5))
+    with target.bystanders():
+        deadline = time.monotonic() + 120
         while client.leases() and time.monotonic() < deadline:
             time.sleep(0.2)
-        target.note(f"gone after {time.monotonic() - began:.1f} s, granted in {took:.1f} s")
+        target.note(f"gone {time.monotonic() - end:.1f} s after their time, granted in {took:.1f} s")
     target.check(not client.leases(), "leases are left")
     left = rpc.first(client.range(b"leased/", b"leased0", count_only=True), 4)
     target.check(left == 0, f"{left} keys are left")
+
+
+@attack(f"{LEASE_COUNT} leases with a key each run out in one second")
+def leases_run_out(target):
+    run_out(target, LEASE_COUNT, RUN_OUT_SECONDS)
+
+
+@attack("1,000,000 leases with a key each run out in one second", held=False, bounds=Bounds(memory_mb=1000.0))
+def a_million_leases_run_out(target):
+    run_out(target, 1_000_000, 600)
 
 
 @attack("one lease with 200,000 keys: asked for, listed, revoked", data="keys")
