@@ -86,6 +86,10 @@ bool Loop::turn() {
   bool worked = !to_flush_.empty() || !to_close_.empty();
   if (reactor_.poll() > 0) worked = true;
   if (run_posted() > 0) worked = true;
+  if (!inflating_.empty()) {
+    inflating_.run();
+    worked = true;
+  }
   if (worked) refresh_now();
   // By the clock before the poll. If the process stood still since then, what came meanwhile is read before a timer
   // finds that nothing came.
@@ -96,7 +100,6 @@ bool Loop::turn() {
 
 void Loop::end_turn() {
   counters_.turns.add();
-  inflated_in_turn_ = 0;
   if (turn_end_) turn_end_();
   flushing_.swap(to_flush_);
   for (size_t i = 0; i < flushing_.size(); ++i) flushing_[i]->flush();
@@ -143,7 +146,7 @@ void Loop::run() {
     // No second look before sleeping: waiting itself returns at once when something is ready. What became ready is
     // handled in the next turn, which begins with a look at the clock.
     turn();
-    if (to_flush_.empty() && to_close_.empty()) sleep();
+    if (to_flush_.empty() && to_close_.empty() && inflating_.empty()) sleep();
   }
   for (const auto& connection : connections_) close_later(*connection);
   end_turn();

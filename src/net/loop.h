@@ -1,8 +1,8 @@
 // net/loop.h: the real EventLoop: turns of "take what is ready, do it, hand on, write, sleep".
 //
-// A turn: descriptors that are ready, then tasks posted by other threads, then timers, then the turn-end hook, then
-// each connection that has something to send writes it in one system call. So the answers of one turn share a
-// write, and a batch of posts costs one wake-up.
+// A turn: descriptors that are ready, then tasks posted by other threads, then compressed messages, then timers, then
+// the turn-end hook, then each connection that has something to send writes it in one system call. So the answers of
+// one turn share a write, and a batch of posts costs one wake-up.
 //
 // Threads: post() and stop() from any; the rest on the loop's own.
 #pragma once
@@ -23,6 +23,7 @@
 #include "net/event_loop.h"
 #include "net/exchange_table.h"
 #include "net/http2/call_table.h"
+#include "net/http2/inflate_turns.h"
 #include "net/output.h"
 #include "net/reactor.h"
 #include "net/stats.h"
@@ -65,14 +66,8 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   // The counters of a method the router knows.
   MethodCounters& method_counters(std::string_view path);
 
-  // Compressed messages take time that their size does not show. So a turn inflates so many bytes and leaves the rest
-  // to the next turn. Calls take turns in the order in which they came; thus only one message is inflated in part.
-  [[nodiscard]] size_t inflate_room() const {
-    return kInflatedTurnBytes - std::min(inflated_in_turn_, kInflatedTurnBytes);
-  }
-  void note_inflated(size_t bytes) { inflated_in_turn_ += bytes; }
-  // Calls whose compressed messages wait.
-  [[nodiscard]] size_t& inflating_calls() { return inflating_calls_; }
+  // Compressed messages that wait; a turn inflates some of them.
+  InflateTurns& inflating() { return inflating_; }
 
   // Shared by all connections of the loop; used within one call.
   static constexpr size_t kReadBytes = 64 * 1024;
@@ -91,8 +86,6 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   [[nodiscard]] uint64_t sum_everywhere(Counter LoopCounters::* which) const;
 
  private:
-  static constexpr size_t kInflatedTurnBytes = 256 << 10;
-
   struct MethodHash {
     using is_transparent = void;
     size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
@@ -109,6 +102,7 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   LoopCounters counters_;
   std::unordered_map<std::string, MethodCounters*, MethodHash, std::equal_to<>> methods_;
   ExchangeTable exchanges_;
+  InflateTurns inflating_;                     // its connections' messages unlink themselves
   std::vector<const LoopCounters*> siblings_;  // of every loop; set before the loop runs
 
   std::vector<std::unique_ptr<Connection>> connections_;
@@ -119,8 +113,6 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   std::unique_ptr<char[]> read_buffer_;
   Output output_;
   int64_t now_ns_ = 0;
-  size_t inflated_in_turn_ = 0;
-  size_t inflating_calls_ = 0;
   bool draining_ = false;
   std::thread::id thread_;  // set once by run()
 

@@ -159,6 +159,34 @@ def gzip_bomb(target):
         target.note(f"codes {dict(statuses)}")
 
 
+@attack("gzip bombs without end: 40 connections with 250 messages each, and a client whose puts are compressed")
+def gzip_turns(target):
+    def packed(data):
+        packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+        return packer.compress(data) + packer.flush()
+
+    def put(pipe, message):
+        return pipe.call("/etcdserverpb.KV/Put", message, metadata=[("grpc-encoding", "gzip")], compressed=True)
+
+    bomb, honest = packed(bytes(3 << 20)), packed(rpc.put_request(b"honest", b"v" * 3000))
+    with target.bystanders():
+        pipes = [wire.Wire(target.port) for _ in range(40)]
+        for pipe in pipes:
+            pipe.push(b"".join(put(pipe, bomb) for _ in range(250)), 1.0)
+        worst = 0.0
+        with wire.Wire(target.port) as pipe:
+            for number in range(1, 6):
+                began = time.monotonic()
+                pipe.push(put(pipe, honest))
+                pipe.listen(30, lambda number=number: sum(pipe.statuses.values()) >= number)
+                worst = max(worst, time.monotonic() - began)
+            target.check(pipe.statuses[rpc.OK] == 5, f"codes {dict(pipe.statuses)}, {pipe.end()}")
+        target.check(worst <= 2, f"a compressed put took {worst:.1f} s")
+        target.note(f"a compressed put took at most {worst:.2f} s")
+        for pipe in pipes:
+            pipe.close(abort=True)
+
+
 @attack("20,000 calls left open on 4 connections")
 def open_calls(target):
     fields = rpc.header_fields(rpc.request_fields("/etcdserverpb.KV/Put"))

@@ -173,36 +173,43 @@ void GrpcCall::on_frame(const Deframer::Frame& frame) {
   if (head_.encoding() == RequestHead::Encoding::kIdentity) {
     return fail_receive(Code::kInternal, "grpc: compressed flag set with identity or empty encoding");
   }
-  Loop& loop = session_->loop();
-  const bool is_next = loop.inflating_calls() == 0;
-  waiting_ = std::make_unique<Waiting>(loop, frame.message, session_->options().max_request_message_bytes);
-  if (!is_next || inflate_on() == nullptr) go_on_later();
+  waiting_ = std::make_unique<Waiting>(*this, frame.message, session_->options().max_request_message_bytes);
+  session_->loop().inflating().add(session_->inflating(), *waiting_);
 }
 
-GrpcCall::Waiting::Waiting(Loop& on, std::string_view compressed, size_t bytes_max)
-    : home(on), message(std::string(compressed), bytes_max) {
-  ++home.inflating_calls();
-}
-GrpcCall::Waiting::~Waiting() { --home.inflating_calls(); }
-
-std::unique_ptr<GrpcCall::Waiting> GrpcCall::inflate_on() {
-  Loop& loop = session_->loop();
-  const size_t room = loop.inflate_room();
-  if (room == 0) return nullptr;
-  const size_t before = waiting_->message.content().size();
-  const auto whole = waiting_->message.step(room);
-  loop.note_inflated(waiting_->message.content().size() - before);
-  if (whole && !*whole) return nullptr;
-  std::unique_ptr<Waiting> waited = std::move(waiting_);
+// Of the message that waits.
+InflateTurns::Step GrpcCall::inflate(size_t bytes, bool forget) {
+  const size_t before = waiting_->message.work();
+  const auto whole = is_finished() ? Result<bool>(true) : waiting_->message.step(bytes);
+  const size_t work = waiting_->message.work() - before;
+  if (whole && !*whole) {
+    if (forget) waiting_->message.begin_again();
+    account_pending();
+    return {.work = work, .is_over = waiting_ == nullptr};
+  }
+  const std::unique_ptr<Waiting> waited = std::move(waiting_);
   if (whole) {
-    on_message(waited->message.content());
+    if (!is_finished()) on_message(waited->message.content());
   } else if (whole.error().code == Code::kResourceExhausted) {
     fail_receive(Code::kResourceExhausted, fmt::format("grpc: received message after decompression larger than max {}",
                                                        session_->options().max_request_message_bytes));
   } else {
     fail_receive(Code::kInternal, "grpc: " + whole.error().message);
   }
-  return waited;
+  go_on_behind(*waited);
+  return {.work = work};
+}
+
+// A message that waited has been dealt with.
+void GrpcCall::go_on_behind(const Waiting& waited) {
+  on_bytes(waited.behind);
+  if (pending_bytes() != accounted_pending_) account_pending();
+  if (waiting_ != nullptr) {  // again
+    waiting_->half_closed = waited.half_closed;
+    return;
+  }
+  if (takes_more() || ended_) give_back();
+  if (waited.half_closed) on_half_close();
 }
 
 void GrpcCall::on_message(std::string_view message) {
@@ -222,31 +229,6 @@ void GrpcCall::on_message(std::string_view message) {
 void GrpcCall::fail_receive(Code code, std::string_view message) {
   count_failed_receive();
   finish(code, message);
-}
-
-// In the next turn of the loop, after what else there is to do.
-void GrpcCall::go_on_later() {
-  Loop& loop = session_->loop();
-  loop.post([&loop, id = id_] {
-    if (GrpcCall* const call = loop.calls().find(id)) call->go_on();
-  });
-}
-
-void GrpcCall::go_on() {
-  if (waiting_ == nullptr) return;
-  const std::unique_ptr<Waiting> waited = is_finished() ? std::move(waiting_) : inflate_on();
-  if (waited == nullptr) {
-    account_pending();
-    return go_on_later();
-  }
-  on_bytes(waited->behind);
-  if (pending_bytes() != accounted_pending_) account_pending();
-  if (waiting_ != nullptr) {  // again
-    waiting_->half_closed = waited->half_closed;
-    return;
-  }
-  if (takes_more() || ended_) give_back();
-  if (waited->half_closed) on_half_close();
 }
 
 void GrpcCall::on_half_close() {

@@ -19,6 +19,7 @@
 #include "net/http2/framing.h"
 #include "net/http2/grpc.h"
 #include "net/http2/gzip.h"
+#include "net/http2/inflate_turns.h"
 #include "net/http2/request_head.h"
 #include "net/http2/send_queue.h"
 #include "net/http2/stream.h"
@@ -101,11 +102,8 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   void on_frame(const Deframer::Frame& frame);
   void on_message(std::string_view message);
   struct Waiting;
-  // Inflates more of the message that waits. When it is whole or broken it is dealt with, and nothing waits any more:
-  // returns what waited. Null: not yet.
-  std::unique_ptr<Waiting> inflate_on();
-  void go_on_later();
-  void go_on();
+  InflateTurns::Step inflate(size_t bytes, bool forget);
+  void go_on_behind(const Waiting& waited);
   [[nodiscard]] size_t pending_bytes() const;
   void account_pending();
   void count_received(uint64_t bytes);
@@ -148,10 +146,11 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   std::string status_message_;
   Deframer deframer_{0};
   // A compressed message that is not inflated whole, with what came behind it.
-  struct Waiting {
-    Waiting(Loop& on, std::string_view compressed, size_t bytes_max);
-    ~Waiting();
-    Loop& home;
+  struct Waiting final : InflateTurns::Message {
+    Waiting(GrpcCall& of, std::string_view compressed, size_t bytes_max)
+        : call(of), message(std::string(compressed), bytes_max) {}
+    InflateTurns::Step inflate(size_t bytes, bool forget) override { return call.inflate(bytes, forget); }
+    GrpcCall& call;
     Gunzip message;
     std::string behind;
     bool half_closed = false;

@@ -27,7 +27,6 @@ Status Gunzip::begin() {
   if (inflateInit2(fresh.get(), kGzipWindowBits) != Z_OK) return fail(Code::kInternal, "gzip: no memory");
   stream_.reset(fresh.release());
   stream_->next_in = reinterpret_cast<Bytef*>(compressed_.data());
-  stream_->avail_in = static_cast<uInt>(compressed_.size());
   return {};
 }
 
@@ -35,6 +34,9 @@ Result<bool> Gunzip::step(size_t bytes) {
   if (stream_ == nullptr) CAIRN_CHECK(begin());
   // One byte more than allowed, so that too much is seen as such.
   const size_t end = std::min(bytes_max_ + 1 - content_.size(), bytes) + content_.size();
+  const size_t read_before = read_bytes_;
+  const size_t offered = std::min(compressed_.size() - read_before, std::max<size_t>(bytes / kWorkOfInput, 1));
+  stream_->avail_in = static_cast<uInt>(offered);
   int outcome = Z_OK;
   while (outcome == Z_OK && content_.size() < end) {
     const size_t before = content_.size();
@@ -46,11 +48,19 @@ Result<bool> Gunzip::step(size_t bytes) {
     content_.resize(grown - stream_->avail_out);
     if (outcome == Z_OK && content_.size() == before) outcome = Z_BUF_ERROR;  // no input left
   }
+  read_bytes_ = read_before + offered - stream_->avail_in;
   if (content_.size() > bytes_max_) return fail(Code::kResourceExhausted, "gzip: more than {} bytes", bytes_max_);
-  if (outcome == Z_OK) return false;
-  if (outcome != Z_STREAM_END || stream_->avail_in != 0) return std::unexpected(failure(outcome));
+  const bool has_more = read_bytes_ < compressed_.size();
+  if (outcome == Z_OK || (outcome == Z_BUF_ERROR && has_more)) return false;
+  if (outcome != Z_STREAM_END || has_more) return std::unexpected(failure(outcome));
   stream_.reset();
   return true;
+}
+
+void Gunzip::begin_again() {
+  stream_.reset();
+  read_bytes_ = 0;
+  content_ = {};
 }
 
 // What Go's reader would say, as far as it can be told.

@@ -20,6 +20,7 @@
 #include "net/answer_budget.h"
 #include "net/http2/grpc.h"
 #include "net/http2/header_memo.h"
+#include "net/http2/inflate_turns.h"
 #include "net/http2/ping_policy.h"
 #include "net/http2/request_head.h"
 #include "net/http2/stream.h"
@@ -78,6 +79,8 @@ class Http2Session final : public Protocol {
   // What the open HTTP requests of this connection have sent of their bodies: as many may be gathered at once.
   void note_body(int64_t bytes) { open_body_bytes_ += static_cast<uint64_t>(bytes); }
   [[nodiscard]] uint64_t open_body_bytes() const { return open_body_bytes_; }
+  // Its calls' compressed messages.
+  [[nodiscard]] InflateTurns::Client& inflating() { return inflating_; }
   // A grpc-message that the client takes: cut where the text is longer than its headers may be.
   [[nodiscard]] std::string status_text(std::string_view message) const;
 
@@ -127,6 +130,7 @@ class Http2Session final : public Protocol {
   uint64_t queued_bytes_ = 0;
   AnswerBudget answer_budget_;
   uint64_t open_body_bytes_ = 0;
+  InflateTurns::Client inflating_;
   std::vector<int32_t> writable_;
   std::vector<int32_t> firing_;
   MemberTimer<Http2Session> stall_timer_;
