@@ -292,6 +292,14 @@ TEST_F(WatchTest, AStopEndsStreams) {
   EXPECT_TRUE(client_->pump_until([&] { return client_->stream(stream.id).closed; }));
 }
 
+TEST_F(WatchTest, AStreamCountsBeforeItsFirstMessageAndEndsAtAStop) {
+  const Stream stream = open_stream();
+  EXPECT_TRUE(client_->pump_until([&] { return metrics_->watch_streams.value() == 1; }));
+  services_->end_streams();
+  EXPECT_TRUE(client_->pump_until([&] { return client_->stream(stream.id).closed; }));
+  EXPECT_EQ(client_->stream(stream.id).message(), errors::stopped().message);
+}
+
 // What a client does not read costs no memory beyond its queue, holds nobody up, and comes when it reads again.
 TEST_F(WatchTest, AClientThatDoesNotReadIsCaughtUp) {
   net::TestClient sleeper(address_, {.stream_window_bytes = 30'000});

@@ -49,6 +49,8 @@ class CallHandler {
   // What the method takes: decides what is said when the client ends its side without a whole message.
   enum class Takes : uint8_t { kOne, kOneForStream, kMany };
   [[nodiscard]] virtual Takes takes() const { return Takes::kOne; }
+  // The call has begun, with or without a message to come: first event, not for a call that is over already.
+  virtual void on_begin(Call&) {}
   // One whole request message, uncompressed; the bytes live only during the call.
   virtual void on_message(Call& call, std::string_view message) = 0;
   // False: the client is given no new window for what it sends until something was sent to it; what is on its way

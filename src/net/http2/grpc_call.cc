@@ -77,6 +77,7 @@ void GrpcCall::begin(Http2Session& session, RequestHead& head, Router& router) {
                                                     quoted(head_.encoding_name())));
   }
   if (head_.deadline_ns() <= loop.now_ns()) return finish(Code::kDeadlineExceeded, "context deadline exceeded");
+  handler_->on_begin(*this);
   if (link.half_closed) on_half_close();
 }
 

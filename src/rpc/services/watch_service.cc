@@ -30,8 +30,13 @@ class WatchHandler final : public Handler, private WatchLoop::Stream {
         began_ns_(context.clock().monotonic_ns()),
         progress_interval_ns_(with_jitter(context.limits().watch_progress_interval_ns, began_ns_)) {}
 
+  // As etcd, which counts a stream before its first message.
+  void on_begin(net::Call& call) override {
+    if (!watches().open(*this)) return finish_with(call, errors::stopped());
+    call_ = &call;
+    context_.metrics().watch_streams.add(1);
+  }
   void on_message(net::Call& call, std::string_view message) override {
-    if (call_ == nullptr && !begin(call)) return;
     etcdserverpb::WatchRequest request;
     if (const Status parsed = unmarshal(message, request, Answer::kStream); !parsed) {
       return finish_with(call, parsed.error());
@@ -68,16 +73,6 @@ class WatchHandler final : public Handler, private WatchLoop::Stream {
            static_cast<int64_t>(Random(static_cast<uint64_t>(seed)).below(static_cast<uint64_t>(interval_ns) / 10));
   }
   WatchLoop& watches() { return context_.watches(); }
-
-  bool begin(net::Call& call) {
-    if (!watches().open(*this)) {
-      finish_with(call, errors::stopped());
-      return false;
-    }
-    call_ = &call;
-    context_.metrics().watch_streams.add(1);
-    return true;
-  }
 
   // --- requests
 
@@ -217,7 +212,7 @@ class WatchHandler final : public Handler, private WatchLoop::Stream {
     }
   }
 
-  net::Call* call_ = nullptr;  // from the first message to on_end()
+  net::Call* call_ = nullptr;  // null: it was refused
   const int64_t began_ns_;
   const int64_t progress_interval_ns_;
   std::unique_ptr<net::EventLoop::Timer> progress_timer_;
