@@ -56,7 +56,10 @@ struct Watches::Loop {
       : hub({.batch_bytes_max = chance.between(1, 2000),
              .round_bytes_max = chance.between(1, 20'000),
              .live_revisions_max = static_cast<int64_t>(chance.between(1, 200)),
+             .sends_max = chance.between(1, 50),
+             .visits_max = chance.between(1, 200),
              .cohorts_max = chance.between(1, 10),
+             .scan_watchers_max = chance.between(1, 20),
              .scan_revisions_max = static_cast<int64_t>(chance.between(1, 400))},
             chance.next()),
         from_core(watches.schedule_, chance.fork(), delay_mean_ns),
@@ -297,6 +300,7 @@ void Watches::read_news(Loop& loop) {
 
 void Watches::catch_up(Loop& loop) {
   auto taken = loop.hub.take_scan();
+  while (!taken && !loop.hub.is_scanning() && loop.hub.has_behind()) taken = loop.hub.take_scan();
   if (!taken) return;
   coverage_.hit("history read for watchers");
   taken->records_max = chance_.between(1, 60);

@@ -72,7 +72,10 @@ void WatchLoop::refresh() {
 // One slice: a short one here, else on a worker. The next one follows it.
 void WatchLoop::catch_up() {
   auto taken = hub_.take_scan();
-  if (!taken) return update_gauges();
+  if (!taken) {
+    if (!hub_.is_scanning()) catch_up_later();
+    return update_gauges();
+  }
   const int64_t first = taken->first();
   const auto state = context_.enter();
   if (first > state->kv.records.file_revision && state->kv.revision - first <= kInlineRevisions) {
@@ -104,8 +107,13 @@ void WatchLoop::finish_scan(const mvcc::WatchScan& scan, const Result<mvcc::Watc
   hub_.finish_scan(scan, *found);
   observe(began_ns);
   update_gauges();
+  catch_up_later();
+}
+
+// After others' turns.
+void WatchLoop::catch_up_later() {
   if (!hub_.has_behind() || std::exchange(catches_up_later_, true)) return;
-  context_.loop().post([this] {  // others' turn
+  context_.loop().post([this] {
     catches_up_later_ = false;
     refresh();
     catch_up();

@@ -65,6 +65,7 @@ class WatchLoop {
 
  private:
   void finish_scan(const mvcc::WatchScan& scan, const Result<mvcc::WatchScanned>& found);
+  void catch_up_later();
   void fail_all(const Error& error);
   void observe(int64_t began_ns);
   void update_gauges();

@@ -81,6 +81,20 @@ def wide_end(target):
         time.sleep(0.5)
 
 
+@attack("150,000 ranges on one stream that all hold a key, which changes 20 times: the events go out in slices")
+def wide_change(target):
+    with rpc.Connection(target.port, timeout=60) as connection:
+        pipe, number = open_wide(target)
+        send_creates(pipe, number, (create(b"w", b"x%06d" % i) for i in range(150_000)))
+        with target.bystanders():
+            calls = [connection.start("/etcdserverpb.KV/Put", rpc.put_request(b"w", b"%d" % i)) for i in range(20)]
+            worst = max(target.status_of(lambda call=call: connection.finish(call))[2] for call in calls)
+            pipe.listen(1)
+            target.note(f"the puts took {worst:.1f} s")
+            pipe.close(abort=True)
+            time.sleep(0.5)
+
+
 def drawn(count, seed):
     """What base/random.h draws from a seed."""
     mask = (1 << 64) - 1

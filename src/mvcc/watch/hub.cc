@@ -152,12 +152,11 @@ bool WatchHub::remove(WatchStream& stream, int64_t id) {
 void WatchHub::remove_all(WatchStream& stream) {
   for (const auto& [id, watcher] : stream.watchers_) detach(*watcher);
   stream.watchers_.clear();
+  stream.unlink();
 }
 
 void WatchHub::unblock(WatchStream& stream) {
-  WatcherList unblocked;
-  unblocked.swap(stream.blocked_);
-  while (!unblocked.empty()) place(unblocked.front());
+  if (!stream.blocked_.empty() && !stream.is_linked()) ready_.push_back(stream);
 }
 
 void WatchHub::tell_compacted(Watcher& watcher) {
@@ -170,11 +169,13 @@ void WatchHub::tell_compacted(Watcher& watcher) {
 
 Status WatchHub::advance(const StoreView& view, bool careful) {
   compact_revision_ = view.compact_revision;
+  sends_ = visits_ = 0;
   while (seen_ < view.revision) {
     begin_future();
     int64_t to = view.revision;
     if (!future_.empty()) to = std::min(to, future_.begin()->first - 1);
-    const bool is_history = view.revision - seen_ > limits_.live_revisions_max || seen_ < view.records.file_revision;
+    const bool is_history = view.revision - seen_ > limits_.live_revisions_max || seen_ < view.records.file_revision ||
+                            visits_ > limits_.visits_max;
     if (live_count_ > 0 && is_history) {
       leave_to_scans();
     } else if (live_count_ > 0) {
@@ -194,15 +195,16 @@ void WatchHub::begin_future() {
   }
 }
 
-// All that is live is behind from here on. Costs as much as there are watchers; comes when this thread stood still.
+// All that is live is behind from here on. Costs as much as there are watchers; comes when this thread stood still, or
+// when as much was looked at for a few changes.
 void WatchHub::leave_to_scans() {
   groups_.each([this](Groups& groups) {
-    for (const auto& group : groups) {
-      while (!group->live.empty()) {
-        leave_to_scans(group->live.front(), seen_ + 1);
-      }
-    }
+    for (const auto& group : groups) leave_to_scans(*group, seen_ + 1);
   });
+}
+
+void WatchHub::leave_to_scans(WatchGroup& group, int64_t next) {
+  while (!group.live.empty()) leave_to_scans(group.live.front(), next);
 }
 
 // A live one: what comes from `next` on is left to a scan.
@@ -213,11 +215,18 @@ void WatchHub::leave_to_scans(Watcher& watcher, int64_t next) {
   behind_.push_back(watcher);
 }
 
-Status WatchHub::distribute(const StoreView& view, int64_t to, bool careful) {
+// Up to `to`, which becomes less when too much was looked at.
+Status WatchHub::distribute(const StoreView& view, int64_t& to, bool careful) {
   int64_t at = 0;
   Status given;
   const Status visited = visit_records(view, seen_ + 1, to, [&](const WatchedRecord& record) {
-    if (at != 0 && record.revision.main != at) end_revision();
+    if (at != 0 && record.revision.main != at) {
+      end_revision();
+      if (visits_ > limits_.visits_max) {
+        to = at;
+        return false;
+      }
+    }
     at = record.revision.main;
     given = give(view, record, careful);
     return given.has_value();
@@ -240,10 +249,16 @@ Status WatchHub::give(const StoreView& view, const WatchedRecord& record, bool c
   groups_.at(kv->key, [&](Groups& groups) {
     for (const auto& one : groups) {
       WatchGroup& group = *one;
+      ++visits_;
       if (group.live.empty() || !group.target.wants(record.tombstone)) continue;
       if (group.found != nullptr && group.found->left_at != 0) continue;
-      if (group.target.prev_kv && !previous) find_previous();
-      if (group.target.prev_kv && !*previous) continue;
+      const bool is_too_much = sends_ >= limits_.sends_max;
+      if (is_too_much && group.found == nullptr) {
+        leave_to_scans(group, record.revision.main);
+        continue;
+      }
+      if (group.target.prev_kv && !previous && !is_too_much) find_previous();
+      if (group.target.prev_kv && !is_too_much && !*previous) continue;
       if (group.found == nullptr) {
         group.found = std::make_unique<WatchGroup::Found>();
         dirty_.push_back(&group);
@@ -254,10 +269,11 @@ Status WatchHub::give(const StoreView& view, const WatchedRecord& record, bool c
       if (found.mark.revision != record.revision.main) {
         found.mark = {record.revision.main, before, batch.count, batch.revisions, batch.last};
       }
-      if (group.target.prev_kv && must_wait) {
+      if (is_too_much || (group.target.prev_kv && must_wait)) {
         found.left_at = record.revision.main;
         continue;
       }
+      ++sends_;
       append_event(batch, record, group.target.prev_kv ? **previous : std::string_view{});
       dirty_bytes_ += batch.events.size() - before;
     }
@@ -298,7 +314,9 @@ void WatchHub::flush(WatchGroup& group) {
   }
   for (auto at = group.live.begin(); at != group.live.end();) {
     Watcher& watcher = *at++;
-    if (batch->count > 0 && !watcher.stream_.send(watcher, batch, batch->last)) {
+    if (batch->count > 0 && sends_ >= limits_.sends_max) {
+      leave_to_scans(watcher, batch->first);
+    } else if (batch->count > 0 && !send(watcher, batch, batch->last)) {
       watcher.next_ = batch->first;
       block(watcher);
     } else if (left_at != 0) {
@@ -307,18 +325,43 @@ void WatchHub::flush(WatchGroup& group) {
   }
 }
 
+bool WatchHub::send(const Watcher& watcher, const SharedBatch& batch, int64_t revision) {
+  if (!watcher.stream_.has_room()) return false;
+  ++sends_;
+  return watcher.stream_.send(watcher, batch, revision);
+}
+
 // --- history
 
+// Some watchers of the streams that take events again are behind from here on.
+void WatchHub::take_ready() {
+  for (size_t left = limits_.scan_watchers_max; left > 0 && !ready_.empty(); --left) {
+    WatchStream& stream = ready_.front();
+    if (stream.blocked_.empty() || !stream.has_room()) {
+      ready_.pop_front();
+    } else {
+      place(stream.blocked_.front());
+    }
+  }
+}
+
 std::optional<WatchScan> WatchHub::take_scan() {
-  if (is_scanning_ || behind_.empty()) return std::nullopt;
+  if (is_scanning_) return std::nullopt;
+  take_ready();
   WatchScan scan;
   scan.secret = secret_;
   boost::unordered_flat_set<std::pair<uint64_t, int64_t>> known;
   int64_t first = 0;
-  for (auto at = behind_.begin(); at != behind_.end() && scan.cohorts.size() < limits_.cohorts_max;) {
+  size_t left = limits_.scan_watchers_max;
+  for (auto at = behind_.begin(); at != behind_.end() && left > 0 && scan.cohorts.size() < limits_.cohorts_max;
+       --left) {
     Watcher& watcher = *at++;
     if (watcher.next_ < compact_revision_) {
       tell_compacted(watcher);
+      continue;
+    }
+    if (!watcher.stream_.has_room()) {
+      block(watcher);
       continue;
     }
     if (scan.cohorts.empty()) first = watcher.next_;
@@ -350,7 +393,7 @@ void WatchHub::finish_scan(const WatchScan& scan, const WatchScanned& found) {
       continue;
     }
     const WatchScanned::Part& part = *parts.at({watcher.group_.number, watcher.next_});
-    if (part.batch != nullptr && !watcher.stream_.send(watcher, part.batch, seen_)) {
+    if (part.batch != nullptr && !send(watcher, part.batch, seen_)) {
       block(watcher);
       continue;
     }

@@ -9,12 +9,15 @@
 //     future     begins at a revision that is not reached yet
 //     behind     waits for history; take_scan() gives the next slice of it to read
 //     scanning   a slice that holds its history is being read
-//     blocked    its stream took no more; behind when the stream says that it takes again
+//     blocked    its stream took no more; behind, some at a time, when the stream says that it takes again
 //     compacted  its history is gone and it has been told; it only keeps its id, as in etcd
 //
 // Live events are not handed over: advance() reads them from the published view, from seen() on. So a thread that is
 // told twice, late, or once for many batches sends the same, and a watcher that is added begins exactly behind seen().
 // Watchers of one target (interval, filters, prev_kv) are a group: an event is encoded once for all of it.
+//
+// A change may concern as many watchers as there are. So each step is a slice: advance() sends so much, and who is left
+// is behind; a scan is for so many watchers. The caller goes on as long as has_behind() says so, after others' turns.
 //
 // Always true: a watcher gets each event once, in order, whole main revisions; what a stream refuses is sent again.
 // Threads:     one. Streams must not call back into the hub.
@@ -70,7 +73,8 @@ class Watcher : public boost::intrusive::list_base_hook<boost::intrusive::link_m
 using WatcherList = boost::intrusive::list<Watcher, boost::intrusive::constant_time_size<false>>;
 
 // One client's stream of watchers, as the hub sees it.
-class WatchStream {
+class WatchStream
+    : public boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
  public:
   WatchStream() = default;
   virtual ~WatchStream() = default;  // after WatchHub::remove_all()
@@ -111,7 +115,10 @@ class WatchHub {
     uint64_t batch_bytes_max = 64 << 10;   // a group's events are sent at this size, between two revisions
     uint64_t round_bytes_max = 4 << 20;    // and those of all groups at this
     int64_t live_revisions_max = 10'000;   // more than that at once is read as history, not by advance()
+    uint64_t sends_max = 8192;             // of advance(): of events to groups, and of batches to watchers
+    uint64_t visits_max = 200'000;         // of advance(): of groups that a change concerns, with live watchers or not
     size_t cohorts_max = 4096;             // of a scan
+    size_t scan_watchers_max = 8192;       // of a scan
     int64_t scan_revisions_max = 100'000;  // cohorts of a scan are at most so far apart
   };
   // What must be fast whatever clients choose depends on `secret`: at most the order of watchers of different keys.
@@ -127,8 +134,8 @@ class WatchHub {
   // Neither live nor in the future.
   [[nodiscard]] size_t slow_count() const { return slow_count_; }
 
-  // Sends what is in `view` and not yet sent. `careful`: records that the disk would have to be waited for are left to
-  // a scan.
+  // Sends what is in `view` and not yet sent; watchers that would be too many become behind. `careful`: records that
+  // the disk would have to be waited for are left to a scan.
   //   errors: kDataLoss: a record cannot be read; live watchers have to be ended
   Status advance(const StoreView& view, bool careful = false);
 
@@ -143,7 +150,7 @@ class WatchHub {
   // False: there is no such watcher.
   bool remove(WatchStream& stream, int64_t id);
   void remove_all(WatchStream& stream);
-  // The stream takes events again.
+  // The stream takes events again: take_scan() goes on with its watchers.
   void unblock(WatchStream& stream);
 
   // Every watcher of the stream has begun and has had all up to seen().
@@ -152,14 +159,15 @@ class WatchHub {
     return watcher.state_ == Watcher::State::kLive && seen_ >= watcher.next_;
   }
 
-  // The next slice of history to read, by run_scan(); nullopt: one is being read, or nobody waits.
+  // The next slice of history to read, by run_scan(); nullopt: one is being read, or there is nobody to read for, which
+  // has_behind() may contradict.
   [[nodiscard]] std::optional<WatchScan> take_scan();
   // Sends what run_scan() found. needs: advance() was called with a view not older than the scan's
   void finish_scan(const WatchScan& scan, const WatchScanned& found);
   // It could not be read.
   void abandon_scan();
   [[nodiscard]] bool is_scanning() const { return is_scanning_; }
-  [[nodiscard]] bool has_behind() const { return !behind_.empty(); }
+  [[nodiscard]] bool has_behind() const { return !behind_.empty() || !ready_.empty(); }
 
  private:
   using Groups = boost::container::small_vector<std::unique_ptr<WatchGroup>, 1>;
@@ -172,13 +180,17 @@ class WatchHub {
   void set_state(Watcher& watcher, Watcher::State state);
   void begin_future();
   void leave_to_scans();
+  void leave_to_scans(WatchGroup& group, int64_t next);
   void leave_to_scans(Watcher& watcher, int64_t next);
-  Status distribute(const StoreView& view, int64_t to, bool careful);
+  Status distribute(const StoreView& view, int64_t& to, bool careful);
   Status give(const StoreView& view, const WatchedRecord& record, bool careful);
   void end_revision();
   void flush(WatchGroup& group);
   void flush_all();
+  // False: it takes no more now; nothing was sent.
+  bool send(const Watcher& watcher, const SharedBatch& batch, int64_t revision);
   void tell_compacted(Watcher& watcher);
+  void take_ready();
 
   const Limits limits_;
   const uint64_t secret_;
@@ -187,11 +199,15 @@ class WatchHub {
   std::map<int64_t, WatcherList> future_;
   WatcherList behind_;
   WatcherList scanning_;
+  // Streams that take events again and have blocked watchers.
+  boost::intrusive::list<WatchStream, boost::intrusive::constant_time_size<false>> ready_;
   bool is_scanning_ = false;
   int64_t seen_ = 0;
   int64_t compact_revision_ = kNeverCompacted;
   std::vector<WatchGroup*> dirty_;  // that have events to flush
   uint64_t dirty_bytes_ = 0;
+  uint64_t sends_ = 0;  // by this advance()
+  uint64_t visits_ = 0;
   size_t watcher_count_ = 0;
   size_t live_count_ = 0;
   size_t slow_count_ = 0;

@@ -234,7 +234,10 @@ class HubLife {
     return {.batch_bytes_max = chance.between(1, 500),
             .round_bytes_max = chance.between(1, 2000),
             .live_revisions_max = static_cast<int64_t>(chance.between(1, 30)),
+            .sends_max = chance.between(1, 30),
+            .visits_max = chance.between(1, 60),
             .cohorts_max = chance.between(1, 6),
+            .scan_watchers_max = chance.between(1, 12),
             .scan_revisions_max = static_cast<int64_t>(chance.between(1, 60))};
   }
 

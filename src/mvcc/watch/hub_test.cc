@@ -1,0 +1,172 @@
+// How much a hub does at once, counted.
+#include "mvcc/watch/hub.h"
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "mvcc/watch/test_hub_life.h"
+
+namespace cairn::mvcc {
+namespace {
+
+constexpr uint64_t kSendsMax = 100;
+constexpr uint64_t kWatchers = 1000;
+
+// Counts what it is sent and how often it is asked for room.
+class CountingStream final : public WatchStream {
+ public:
+  [[nodiscard]] bool has_room() const override {
+    ++asked;
+    return room > 0;
+  }
+  bool send(const Watcher& watcher, const SharedBatch& batch, int64_t /*revision*/) override {
+    if (room == 0) return false;
+    --room;
+    ++sent;
+    events[watcher.id()] += batch->count;
+    return true;
+  }
+  void on_compacted(const Watcher& /*watcher*/, int64_t /*compact_revision*/) override { ++compacted; }
+
+  uint64_t room = UINT64_MAX;
+  uint64_t sent = 0;
+  uint64_t compacted = 0;
+  mutable uint64_t asked = 0;
+  std::map<int64_t, uint64_t> events;  // by watcher
+};
+
+class WatchHubTest : public testing::Test {
+ protected:
+  WatchHubTest()
+      : world_(1),
+        hub_({.sends_max = kSendsMax, .visits_max = 5000, .cohorts_max = kSendsMax, .scan_watchers_max = kSendsMax},
+             1) {
+    advance();
+  }
+  ~WatchHubTest() override { hub_.remove_all(stream_); }
+
+  void advance() { EXPECT_TRUE(hub_.advance(world_.view())); }
+  // All keys of the world, named in a way of their own.
+  void watch_all(uint64_t number, int64_t start = 0) {
+    WatchHub::Wanted wanted;
+    wanted.target.interval = OwnedInterval(KeyInterval::of("a", "z" + std::to_string(number)));
+    wanted.start = start;
+    EXPECT_TRUE(hub_.add(stream_, wanted));
+  }
+  // So many transactions that change something.
+  void write(int transactions) {
+    for (const int64_t last = world_.revision() + transactions; world_.revision() < last;) world_.write();
+  }
+  // What was sent by it.
+  uint64_t sent_by(const std::function<void()>& step) {
+    const uint64_t before = stream_.sent;
+    step();
+    return stream_.sent - before;
+  }
+  // A slice of history.
+  void scan() {
+    const auto scan = hub_.take_scan();
+    if (!scan) return;
+    const auto found = run_scan(*scan, world_.view());
+    ASSERT_TRUE(found);
+    hub_.finish_scan(*scan, *found);
+  }
+  // What the watchers wait for comes, in slices.
+  void finish() {
+    for (int i = 0; i < 1000 && hub_.has_behind(); ++i) {
+      ASSERT_LE(sent_by([&] { scan(); }), kSendsMax);
+    }
+    EXPECT_FALSE(hub_.has_behind());
+  }
+  void expect_all_had_everything(uint64_t watchers = kWatchers) {
+    EXPECT_EQ(stream_.events.size(), watchers);
+    for (const auto& [id, count] : stream_.events) ASSERT_EQ(count, world_.history().size()) << "watcher " << id;
+  }
+
+  test::WatchWorld world_;
+  WatchHub hub_;
+  CountingStream stream_;
+};
+
+TEST_F(WatchHubTest, AChangeOfManyGroupsIsSentInSlices) {
+  for (uint64_t i = 0; i < kWatchers; ++i) watch_all(i);
+  write(1);
+  EXPECT_LE(sent_by([&] { advance(); }), kSendsMax);
+  EXPECT_FALSE(hub_.is_synced(stream_));
+  finish();
+  EXPECT_TRUE(hub_.is_synced(stream_));
+  expect_all_had_everything();
+}
+
+TEST_F(WatchHubTest, AChangeOfALargeGroupIsSentInSlices) {
+  for (uint64_t i = 0; i < kWatchers; ++i) watch_all(0);
+  write(1);
+  EXPECT_LE(sent_by([&] { advance(); }), kSendsMax);
+  finish();
+  expect_all_had_everything();
+}
+
+// Each of the changes concerns all groups.
+TEST_F(WatchHubTest, ManyChangesOfManyGroupsAreSentInSlices) {
+  for (uint64_t i = 0; i < kWatchers; ++i) watch_all(i);
+  write(50);
+  EXPECT_LE(sent_by([&] { advance(); }), kSendsMax);
+  EXPECT_EQ(hub_.seen(), world_.revision());
+  finish();
+  write(3);
+  EXPECT_LE(sent_by([&] { advance(); }), kSendsMax);
+  finish();
+  expect_all_had_everything();
+}
+
+TEST_F(WatchHubTest, OnesThatFollowAreNotLeftToScans) {
+  constexpr uint64_t kFew = kSendsMax / 10;  // a transaction changes up to four keys
+  for (uint64_t i = 0; i < kFew; ++i) watch_all(i);
+  for (int i = 0; i < 20; ++i) {
+    write(1);
+    advance();
+    EXPECT_FALSE(hub_.has_behind());
+  }
+  expect_all_had_everything(kFew);
+}
+
+// A stream that takes a few responses is not asked about all that wait.
+TEST_F(WatchHubTest, AStreamThatTakesAgainCostsASlice) {
+  for (uint64_t i = 0; i < kWatchers; ++i) watch_all(i);
+  stream_.room = 0;
+  write(1);
+  advance();
+  finish();
+  ASSERT_EQ(hub_.slow_count(), kWatchers);
+  stream_.room = 10;
+  hub_.unblock(stream_);
+  stream_.asked = 0;
+  EXPECT_EQ(sent_by([&] { scan(); }), 10u);
+  EXPECT_LE(stream_.asked, 5 * kSendsMax);
+  stream_.room = UINT64_MAX;
+  hub_.unblock(stream_);
+  finish();
+  EXPECT_EQ(hub_.slow_count(), 0u);
+  expect_all_had_everything();
+}
+
+TEST_F(WatchHubTest, ManyAreToldOfACompactionInSlices) {
+  write(40);
+  world_.commit();
+  advance();
+  for (uint64_t i = 0; i < kWatchers; ++i) watch_all(i, 2);
+  while (world_.compacted() <= 2) world_.compact();
+  advance();
+  for (uint64_t told = 0; hub_.has_behind() && told < kWatchers; told = stream_.compacted) {
+    scan();
+    ASSERT_LE(stream_.compacted - told, kSendsMax);
+  }
+  EXPECT_EQ(stream_.compacted, kWatchers);
+}
+
+}  // namespace
+}  // namespace cairn::mvcc
