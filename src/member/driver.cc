@@ -267,27 +267,25 @@ void Node::no_longer_pending(uint64_t count) {
   pending_.fetch_sub(std::min(count, pending_.load(std::memory_order_relaxed)), std::memory_order_relaxed);
 }
 
-// Each request counts with the mean of its step, under its kind and whether it was refused.
+// Each request counts with the mean of its step, under its kind and whether it was refused. Most steps have requests of
+// one kind, which is among the first.
 void Node::time_requests(int64_t took_ns) {
-  const auto& now = core_->apply().counters().requests;
-  auto& before = counted_.requests;
-  uint64_t count = 0;
-  for (size_t i = 0; i < now.size(); ++i) {
-    count += now[i].done - before[i].done + now[i].refused - before[i].refused;
-  }
-  if (count == 0) return;
-  const uint64_t mean_ns = static_cast<uint64_t>(took_ns) / count;
-  for (size_t i = 0; i < now.size(); ++i) {
-    const std::string_view name = kRequestNames[i].name;
-    if (const uint64_t done = now[i].done - before[i].done; done > 0) {
-      if (apply_done_[i] == nullptr) apply_done_[i] = &metrics_.apply(name, true);
+  const ApplyCounters& now = core_->apply().counters();
+  uint64_t left = now.requests_of_all_kinds - std::exchange(counted_.requests_of_all_kinds, now.requests_of_all_kinds);
+  if (left == 0) return;
+  const uint64_t mean_ns = static_cast<uint64_t>(took_ns) / left;
+  for (size_t i = 0; left > 0; ++i) {
+    const ApplyCounters::Requests before = std::exchange(counted_.requests[i], now.requests[i]);
+    if (const uint64_t done = now.requests[i].done - before.done; done > 0) {
+      if (apply_done_[i] == nullptr) apply_done_[i] = &metrics_.apply(kRequestNames[i].name, true);
       apply_done_[i]->observe(mean_ns, done);
+      left -= done;
     }
-    if (const uint64_t refused = now[i].refused - before[i].refused; refused > 0) {
-      metrics_.apply(name, false).observe(mean_ns, refused);
+    if (const uint64_t refused = now.requests[i].refused - before.refused; refused > 0) {
+      metrics_.apply(kRequestNames[i].name, false).observe(mean_ns, refused);
+      left -= refused;
     }
   }
-  before = now;
 }
 
 // A step applies what has been committed.

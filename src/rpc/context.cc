@@ -87,10 +87,14 @@ void Context::ask_leases(net::Call& call, member::LeaseRequest request, OnAnswer
 
 void Context::deliver(const member::AnswerBatch& batch) {
   const int64_t now_ns = clock().monotonic_ns();
+  RequestTimes::Run run(request_times_);
   for (const member::Answer& one : batch.answers) {
     const auto waits = pending_.take(one.tag & kTicketMask);
     net::Call* const call = waits ? loop_.find(waits->call) : nullptr;
-    if (waits) note_request(*waits, call != nullptr && one.code != Code::kUnavailable, now_ns);
+    if (waits && waits->kind != PendingAnswers::kNoRequest) {
+      run.observe(waits->kind, call != nullptr && one.code != Code::kUnavailable,
+                  static_cast<uint64_t>(now_ns - waits->began_ns));
+    }
     if (call == nullptr) continue;
     const CoreAnswer answer{one.code, batch.text(one)};
     if (waits->then) {

@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/mutex.h"
 #include "member/requests.h"
@@ -101,6 +102,36 @@ class RequestTimes {
     }
     at->observe(took_ns, times);
   }
+
+  // Observes requests one after the other; those that are alike, such as the answered ones of one turn, at once.
+  class Run {
+   public:
+    explicit Run(RequestTimes& to) : to_(to) {}
+    ~Run() { end(); }
+    Run(const Run&) = delete;
+    Run& operator=(const Run&) = delete;
+
+    void observe(size_t kind, bool success, uint64_t took_ns) {
+      if (kind != kind_ || success != success_ || took_ns != took_ns_) {
+        end();
+        kind_ = kind;
+        success_ = success;
+        took_ns_ = took_ns;
+      }
+      ++times_;
+    }
+
+   private:
+    void end() {
+      if (times_ > 0) to_.observe(kind_, success_, took_ns_, std::exchange(times_, 0));
+    }
+
+    RequestTimes& to_;
+    size_t kind_ = 0;
+    bool success_ = false;
+    uint64_t took_ns_ = 0;
+    uint64_t times_ = 0;
+  };
 
  private:
   Metrics& metrics_;

@@ -119,6 +119,7 @@ Status ApplyCore::apply_request(std::string_view bytes, Tag tag) {
   const Status applied = apply_by_kind(request, bytes, tag);
   ApplyCounters::Requests& counted = bench_.counters.requests[request.name];
   ++(bench_.is_refused ? counted.refused : counted.done);
+  ++bench_.counters.requests_of_all_kinds;
   return applied;
 }
 

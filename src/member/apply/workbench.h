@@ -34,6 +34,7 @@ struct ApplyCounters {
     uint64_t refused = 0;
   };
   std::array<Requests, kRequestNames.size()> requests{};
+  uint64_t requests_of_all_kinds = 0;
 };
 
 struct Workbench {
