@@ -23,12 +23,12 @@ class Watches::Stream final : public mvcc::WatchStream {
  public:
   explicit Stream(Watches& watches) : watches_(watches) {}
 
-  bool has_room() const override { return room > 0; }
+  bool has_room() const override {
+    if (room == 0) watches_.coverage_.hit("watch streams that stand still");
+    return room > 0;
+  }
   bool send(const mvcc::Watcher& watcher, const mvcc::SharedBatch& batch, int64_t revision) override {
-    if (room == 0) {
-      watches_.coverage_.hit("watch streams that stand still");
-      return false;
-    }
+    if (room == 0) return false;
     --room;
     Client& client = *clients.at(watcher.id());
     client.checker.on_events(batch->events, revision, watches_.compacted());

@@ -326,9 +326,13 @@ void WatchHub::flush(WatchGroup& group) {
 }
 
 bool WatchHub::send(const Watcher& watcher, const SharedBatch& batch, int64_t revision) {
-  if (!watcher.stream_.has_room()) return false;
-  ++sends_;
-  return watcher.stream_.send(watcher, batch, revision);
+  WatchStream& stream = watcher.stream_;
+  if (stream.has_room()) {
+    ++sends_;
+    if (stream.send(watcher, batch, revision)) return true;
+  }
+  stream.unlink();  // unblock() comes again
+  return false;
 }
 
 // --- history

@@ -21,7 +21,7 @@ class CountingStream final : public WatchStream {
  public:
   [[nodiscard]] bool has_room() const override {
     ++asked;
-    return room > 0;
+    return room > 0 || refuses;
   }
   bool send(const Watcher& watcher, const SharedBatch& batch, int64_t /*revision*/) override {
     if (room == 0) return false;
@@ -33,6 +33,7 @@ class CountingStream final : public WatchStream {
   void on_compacted(const Watcher& /*watcher*/, int64_t /*compact_revision*/) override { ++compacted; }
 
   uint64_t room = UINT64_MAX;
+  bool refuses = false;  // although it has room
   uint64_t sent = 0;
   uint64_t compacted = 0;
   mutable uint64_t asked = 0;
@@ -151,6 +152,23 @@ TEST_F(WatchHubTest, AStreamThatTakesAgainCostsASlice) {
   hub_.unblock(stream_);
   finish();
   EXPECT_EQ(hub_.slow_count(), 0u);
+  expect_all_had_everything();
+}
+
+// One that refuses though it has room is not asked again until it says that it takes.
+TEST_F(WatchHubTest, AStreamThatRefusesIsLeftAlone) {
+  for (uint64_t i = 0; i < kWatchers; ++i) watch_all(i);
+  stream_.room = 0;
+  stream_.refuses = true;
+  write(1);
+  advance();
+  finish();
+  hub_.unblock(stream_);
+  finish();
+  EXPECT_EQ(hub_.slow_count(), kWatchers);
+  stream_.room = UINT64_MAX;
+  hub_.unblock(stream_);
+  finish();
   expect_all_had_everything();
 }
 

@@ -136,7 +136,7 @@ class LifeStream final : public WatchStream {
  public:
   explicit LifeStream(WatchWorld& world) : world_(world) {}
 
-  bool has_room() const override { return room > 0; }
+  bool has_room() const override { return room > 0 || refuses; }
   bool send(const Watcher& watcher, const SharedBatch& batch, int64_t revision) override {
     if (room == 0) return false;
     --room;
@@ -156,6 +156,7 @@ class LifeStream final : public WatchStream {
   }
 
   uint64_t room = 1000;
+  bool refuses = false;  // although it has room: all clients together take too little
   uint64_t sent = 0;
   std::map<int64_t, WatchChecker> checkers;
   std::vector<int64_t> compacted;
@@ -276,7 +277,8 @@ class HubLife {
   void stall() {
     LifeStream& stream = any_stream();
     stream.room = world_.chance.one_in(2) ? world_.chance.below(4) : 1000;
-    if (stream.room > 0) hub_.unblock(stream);
+    stream.refuses = world_.chance.one_in(3);
+    if (stream.has_room()) hub_.unblock(stream);
   }
   void scan() {
     if (!pending_) {
