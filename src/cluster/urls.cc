@@ -323,4 +323,9 @@ Status check_joined_cluster(const InitialCluster& cluster, std::string_view own_
   return check_no_url_twice(cluster);
 }
 
+std::string host_name(std::string_view authority) {
+  HostPort parts;
+  return split_host_port(authority, parts) ? parts.host : std::string(authority);
+}
+
 }  // namespace cairn::cluster

@@ -34,6 +34,9 @@ struct Url {
 // A comma separated list; sorted by text.
 [[nodiscard]] Result<std::vector<Url>> parse_urls(std::string_view list);
 
+// The host of "host:port", and what is no such text as it is, as etcd's httputil.GetHostname.
+[[nodiscard]] std::string host_name(std::string_view authority);
+
 // Further rules: the host of a listen URL is an IP or localhost; the host of an advertised URL is not empty.
 [[nodiscard]] Status check_bind_urls(const std::vector<Url>& urls);
 [[nodiscard]] Status check_host_urls(const std::vector<Url>& urls);

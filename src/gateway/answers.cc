@@ -109,6 +109,21 @@ net::HttpResponse json_answer(std::string body) {
 
 net::HttpResponse not_found() { return text_answer(404, "404 page not found\n"); }
 
+net::HttpResponse unknown_host(std::string_view host) {
+  return text_answer(421, fmt::format(R"(
+etcd received your request, but the Host header was unrecognized.
+
+To fix this, choose one of the following options:
+- Enable TLS, then any HTTPS request will be allowed.
+- Add the hostname you want to use to the whitelist in settings.
+  - e.g. etcd --host-whitelist "{}"
+
+This requirement has been added to help prevent "DNS Rebinding" attacks (CVE-2018-5702).
+
+)",
+                                      host));
+}
+
 net::HttpResponse only_get() {
   net::HttpResponse response = text_answer(405, "Method Not Allowed\n");
   response.headers.emplace_back("Allow", "GET");

@@ -1,23 +1,38 @@
 #include "gateway/gateway.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "base/log.h"
+#include "cluster/urls.h"
 #include "cluster/versions.h"
 #include "gateway/answers.h"
 
 namespace cairn::gateway {
 
 Gateway::Gateway(member::Node& node, metrics::Registry& registry, const Options& options)
-    : node_(node), registry_(registry), metrics_page_(registry), health_(node, registry, options.request_timeout_ns) {}
+    : node_(node),
+      registry_(registry),
+      hosts_(options.hosts),
+      metrics_page_(registry),
+      health_(node, registry, options.request_timeout_ns) {}
 
 void Gateway::attach(std::span<net::EventLoop* const> loops) {
   for (size_t i = 0; i < loops.size(); ++i) readers_.push_back(node_.published().register_thread());
   health_.attach(loops);
 }
 
+bool Gateway::is_allowed(std::string_view host) const {
+  return std::ranges::any_of(hosts_, [&](const std::string& one) { return one == "*" || one == host; });
+}
+
 void Gateway::handle(net::HttpRequest request, net::EventLoop& loop, net::HttpRespond respond) {
+  if (const std::string host = cluster::host_name(request.header("host")); !is_allowed(host)) {
+    log::warn("rejecting HTTP request to prevent DNS rebinding attacks", {{"host", host}});
+    return respond(unknown_host(host));
+  }
   const auto respond_to_browsers = [respond = std::move(respond)](net::HttpResponse response) {
     response.headers.emplace_back("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE");
     response.headers.emplace_back("Access-Control-Allow-Origin", "*");

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gateway/health.h"
@@ -20,6 +21,7 @@ class Gateway final : public net::WholeBodyHandler {
  public:
   struct Options {
     int64_t request_timeout_ns = 7'000'000'000;  // of a linearizable read
+    std::vector<std::string> hosts = {"*"};      // that clients may ask for; "*": any
   };
   Gateway(member::Node& node, metrics::Registry& registry, const Options& options);
 
@@ -45,11 +47,13 @@ class Gateway final : public net::WholeBodyHandler {
    private:
     Gateway& gateway_;
   };
+  [[nodiscard]] bool is_allowed(std::string_view host) const;
   void probe(const net::HttpRequest& request, net::EventLoop& loop, const net::HttpRespond& respond);
   net::HttpResponse version(const net::HttpRequest& request, const net::EventLoop& loop) const;
 
   member::Node& node_;
   metrics::Registry& registry_;
+  const std::vector<std::string> hosts_;
   metrics::Counter& scrapes_ =
       registry_.counter("promhttp_metric_handler_requests_total", "Scrapes by HTTP status.", {{"code", "200"}});
   metrics::Counter& scrapes_refused_ =

@@ -68,8 +68,8 @@ class StuckDisk final : public env::testing::ForwardingFileSystem {
 class GatewayTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    gateway_ =
-        std::make_unique<Gateway>(*member_.node, member_.registry, Gateway::Options{.request_timeout_ns = 200'000'000});
+    gateway_ = std::make_unique<Gateway>(*member_.node, member_.registry,
+                                         Gateway::Options{.request_timeout_ns = 200'000'000, .hosts = {"x", "::1"}});
     net::ServerOptions options;
     options.listen.push_back({.address = "127.0.0.1:0"});
     options.listen.push_back({.address = "127.0.0.1:0", .grpc = false, .http_handler = &gateway_->probes()});
@@ -82,9 +82,10 @@ class GatewayTest : public ::testing::Test {
   }
   void TearDown() override { server_->stop(1'000'000'000); }
 
-  std::string ask(const std::string& method, const std::string& target, size_t listener = 0) {
+  std::string ask(const std::string& method, const std::string& target, size_t listener = 0,
+                  const std::string& host = "x") {
     const int fd = net::connect_to(addresses_[listener]);
-    const std::string request = method + " " + target + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    const std::string request = method + " " + target + " HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n";
     EXPECT_EQ(::send(fd, request.data(), request.size(), MSG_NOSIGNAL), static_cast<ssize_t>(request.size()));
     const std::string got = net::read_until(fd, [](const std::string&) { return false; });
     ::close(fd);
@@ -128,6 +129,19 @@ TEST_F(GatewayTest, HealthFailsForAnAlarmThatIsNotExcluded) {
   raise(member::kAlarmCorrupt);
   EXPECT_THAT(get("/health"), HasSubstr("ALARM NOSPACE")) << "of several the first is said";
   EXPECT_THAT(get("/health?exclude=NOSPACE"), HasSubstr("ALARM CORRUPT"));
+}
+
+TEST_F(GatewayTest, HostsThatAreNotListedAreRefused) {
+  for (const char* const host : {"x", "x:2379", "[::1]:80"}) {
+    EXPECT_THAT(ask("GET", "/version", 0, host), StartsWith("HTTP/1.1 200 ")) << host;
+  }
+  for (const char* const host : {"y", "y:80", "[::1]", ""}) {
+    const std::string answer = ask("GET", "/version", 0, host);
+    EXPECT_THAT(answer, StartsWith("HTTP/1.1 421 Misdirected Request\r\n")) << host;
+    EXPECT_THAT(answer, HasSubstr("etcd --host-whitelist \"")) << host;
+    EXPECT_THAT(answer, Not(HasSubstr("Access-Control"))) << host;
+  }
+  EXPECT_THAT(ask("GET", "/health", 1, "y"), StartsWith("HTTP/1.1 200 ")) << "as etcd, not on a metrics address";
 }
 
 TEST_F(GatewayTest, BodiesAreNotKept) {

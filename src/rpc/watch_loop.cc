@@ -52,6 +52,7 @@ void WatchLoop::close(Stream& stream) {
   update_gauges();
 }
 
+// compat: etcd's stop waits for watch streams.
 void WatchLoop::stop() {
   is_stopped_ = true;
   fail_all(errors::stopped());

@@ -294,6 +294,20 @@ class Case(unittest.TestCase):
 
     # Yardsticks
 
+    def check_alike(self, outcomes, patterns_of, accepted):
+        """Of `outcomes`, (what was asked, etcd's, Cairn's), those that differ are among the accepted ones, as
+        patterns_of(what was asked) says, and each accepted one is still a difference."""
+        differing, used = [], set()
+        for asked, etcd, cairn in outcomes:
+            if etcd == cairn:
+                continue
+            pattern = next(patterns_of(asked), None)
+            used.add(pattern)
+            if pattern is None:
+                differing.append(f"{asked[:200]!r}\n  etcd  {etcd}\n  cairn {cairn}")
+        self.assertEqual(differing, [], "\n".join(differing))
+        self.assertEqual(set(accepted) - used, set(), "accepted, and no difference any more")
+
     def run_tool(self, name, *arguments, check=True, timeout=120):
         done = subprocess.run([str(program(name)), *map(str, arguments)], capture_output=True, timeout=timeout,
                               text=True, check=False, stdin=subprocess.DEVNULL)

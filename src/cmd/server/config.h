@@ -72,6 +72,7 @@ struct Config {
   Nanoseconds warning_unary_request = std::chrono::milliseconds(300);
   std::string metrics = "basic";  // or "extensive"
   bool enable_grpc_gateway = true;
+  std::vector<std::string> host_whitelist = {"*"};
 
   // Log
   std::string log_level = "info";

@@ -503,9 +503,23 @@ TEST(Legacy, FlagsAreTakenWithAWarning) {
 TEST(FeatureGates, ThatProtectAreRefused) {
   EXPECT_THAT(refusal({"--feature-gates=InitialCorruptCheck=true"}),
               StartsWith("--feature-gates=InitialCorruptCheck is not built yet"));
-  EXPECT_THAT(refusal({"--feature-gates=AllAlpha=true"}), HasSubstr("not built yet"));
+  EXPECT_THAT(refusal({"--feature-gates=AllAlpha=true"}),
+              StartsWith("--feature-gates=CompactHashCheck is not built yet"));
   EXPECT_TRUE(parse({"--feature-gates=InitialCorruptCheck=false, CompactHashCheck=f"}).run);
   EXPECT_TRUE(parse({"--feature-gates=LeaseCheckpoint=true,LeaseCheckpointPersist=true"}).run);
+}
+
+TEST(FeatureGates, OfAStageFollowItsOwnUnlessTheyAreNamed) {
+  const ParseOutcome outcome =
+      parse({"--feature-gates=CompactHashCheck=false,AllAlpha=true,InitialCorruptCheck=false,AllBeta=false"});
+  ASSERT_TRUE(outcome.run) << outcome.failure;
+  const std::string& gates = outcome.config.feature_gates;
+  for (const GateSpec& gate : all_gates()) {
+    const bool is_named = gate.name == "CompactHashCheck" || gate.name == "InitialCorruptCheck";
+    EXPECT_EQ(gate_is_on(gates, gate.name), gate.stage == "ALPHA" && !is_named) << gate.name;
+  }
+  EXPECT_EQ(refusal({"--feature-gates=AllAlpha=true,LeaseCheckpoint=false"}),
+            "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint");
 }
 
 TEST(ArgcArgv, LeavesOutTheProgram) {

@@ -18,10 +18,10 @@ namespace {
 using enum FlagType;
 using enum FlagClass;
 
-// AllAlpha and AllBeta stand for the gates of a stage; switched away from off, they would switch protections too.
+// AllAlpha and AllBeta stand for the gates of a stage.
 constexpr auto kGateTable = std::to_array<GateSpec>({
-    {"AllAlpha", false, "ALPHA", kProtects},
-    {"AllBeta", false, "BETA", kComfort},
+    {"AllAlpha", false, "ALPHA", kSupported},
+    {"AllBeta", false, "BETA", kSupported},
     {"CompactHashCheck", false, "ALPHA", kProtects},
     {"FastLeaseKeepAlive", true, "BETA", kComfort},
     {"InitialCorruptCheck", false, "ALPHA", kProtects},
@@ -153,6 +153,15 @@ Result<std::string> canonical_gates(std::string_view text) {
       return fail(Code::kInvalidArgument, "unrecognized feature gate: {}", name);
     }
     gates[name] = *is_on;
+  }
+  // Those of the stage that are not named themselves.
+  for (const std::string_view all : {"AllAlpha", "AllBeta"}) {
+    const auto given = gates.find(all);
+    if (given == gates.end()) continue;
+    const std::string_view stage = std::ranges::find(kGateTable, all, &GateSpec::name)->stage;
+    for (const GateSpec& gate : kGateTable) {
+      if (gate.stage == stage) gates.try_emplace(gate.name, given->second);
+    }
   }
   std::vector<std::string> entries;
   for (const auto& [name, is_on] : gates) entries.push_back(fmt::format("{}={}", name, is_on));

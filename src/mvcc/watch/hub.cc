@@ -215,6 +215,7 @@ void WatchHub::leave_to_scans(Watcher& watcher, int64_t next) {
   behind_.push_back(watcher);
 }
 
+// compat: events of revisions that are published together come in one response, etcd sends one each.
 // Up to `to`, which becomes less when too much was looked at.
 Status WatchHub::distribute(const StoreView& view, int64_t& to, bool careful) {
   int64_t at = 0;

@@ -18,7 +18,7 @@ namespace {
 // A stream takes no more events while so much waits for its client.
 constexpr uint64_t kQueueBytesMax = 64 << 10;
 constexpr uint64_t kQueueBytesSmall = 4 << 10;  // while all clients together take too little
-// A client that takes nothing of so much is ended; of less it may stay, as with etcd.
+// compat: a client that takes nothing of so much is ended, with etcd it stays; of less it may stay here too.
 constexpr uint64_t kStalledBytesMax = 256 << 10;
 constexpr uint64_t kOverheadBytes = 512 << 10;  // of a message beyond its requests: where etcd begins a fragment
 constexpr size_t kFragmentFlagBytes = 2;
