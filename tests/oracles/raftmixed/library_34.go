@@ -39,14 +39,6 @@ var (
 	isEmptyHardState = raft.IsEmptyHardState
 )
 
-// forgetLeader: this version cannot.
-func forgetLeader(*rawNode) {}
-
-func unmarshalConfChange(data []byte) (change pb.ConfChange, err error) {
-	err = change.Unmarshal(data)
-	return change, err
-}
-
 // globalRand is the library's, which seeds it by the time: a life could not be repeated.
 //
 //go:linkname globalRand go.etcd.io/etcd/raft.globalRand
@@ -54,5 +46,3 @@ var globalRand *struct {
 	mu   sync.Mutex
 	rand *rand.Rand
 }
-
-func seedLibrary(seed int64) { globalRand.rand = rand.New(rand.NewSource(seed)) }

@@ -40,10 +40,5 @@ var (
 
 func forgetLeader(node *rawNode) { _ = node.ForgetLeader() }
 
-func unmarshalConfChange(data []byte) (change pb.ConfChange, err error) {
-	err = change.Unmarshal(data)
-	return change, err
-}
-
 // seedLibrary: the library draws its election timeouts from there, and a life could not be repeated.
 func seedLibrary(seed int64) { crypto.Reader = rand.New(rand.NewSource(seed)) }
