@@ -46,33 +46,9 @@ class Clients(harness.Case):
         self.assertEqual(set(out), set(servers), "one of them was not finished")
         return out["etcd37"], out["cairn"]
 
-    def transcript(self, server, command, environment):
-        """What a program prints. Where it asks for that, the server is killed and started again."""
-        errors = self.dir / f"{server.kind}.errors"
-        with open(errors, "wb") as stderr:
-            process = subprocess.Popen([*map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                       stderr=stderr, text=True, env={"PATH": os.environ["PATH"], **environment},
-                                       preexec_fn=harness.die_with_parent)
-        limit = threading.Timer(PROGRAM_SECONDS_MAX, process.kill)
-        limit.start()
-        lines = []
-        for line in process.stdout:
-            lines.append(line.rstrip("\n"))
-            if lines[-1] == "@restart":
-                server.kill()
-                server.start()
-                process.stdin.write("\n")
-                process.stdin.flush()
-        code = process.wait()
-        limit.cancel()
-        process.stdin.close(), process.stdout.close()
-        if code != 0:
-            lines += [f"ended with {code}", *errors.read_text().splitlines()[-30:]]
-        return lines
-
     def compare(self, program, parts, **environment):
         def run(server):
-            return self.transcript(server, [*program, server.client_port, *parts], environment)
+            return self.transcript(server, [*program, server.client_port, *parts], PROGRAM_SECONDS_MAX, environment)
 
         etcd, cairn = self.of_both(run)
         self.assertEqual(etcd, cairn)

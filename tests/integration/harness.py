@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -314,6 +315,31 @@ class Case(unittest.TestCase):
         if check:
             self.assertEqual(done.returncode, 0, f"{name} {arguments}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
         return done
+
+    def transcript(self, server, command, seconds_max, environment=None):
+        """The lines that a program prints about a server. It has the server killed by a line "@kill" and stopped by a
+        line "@stop", and started again; then it is told so by an empty line."""
+        errors = server.data_dir.with_name(f"{server.kind}.errors")
+        with open(errors, "wb") as stderr:
+            process = subprocess.Popen([*map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                       stderr=stderr, text=True, preexec_fn=die_with_parent,
+                                       env={"PATH": os.environ["PATH"], **(environment or {})})
+        limit = threading.Timer(seconds_max, process.kill)
+        limit.start()
+        lines = []
+        for line in process.stdout:
+            lines.append(line.rstrip("\n"))
+            if lines[-1] in ("@kill", "@stop"):
+                server.kill() if lines[-1] == "@kill" else server.stop()
+                server.start()
+                process.stdin.write("\n")
+                process.stdin.flush()
+        code = process.wait()
+        limit.cancel()
+        process.stdin.close(), process.stdout.close()
+        if code != 0:
+            lines += [f"ended with {code}", *errors.read_text().splitlines()[-30:]]
+        return lines
 
     def etcdctl(self, server, *arguments, check=True, timeout=60, env=None):
         done = subprocess.run([str(program("etcdctl")), "--endpoints", server.endpoint, *map(str, arguments)],

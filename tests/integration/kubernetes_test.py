@@ -4,7 +4,7 @@ import threading
 
 import harness
 
-PARTS = ["start", "objects", "pages", "watches", "compaction", "alarm", "leases", "patroni"]
+PARTS = ["start", "objects", "pages", "watches", "compaction", "alarm", "leases", "patroni", "restarts"]
 
 
 @harness.needs("kubeclient", "etcd37")
@@ -16,7 +16,7 @@ class Storage(harness.Case):
 
         def run(kind):
             server = self.server(kind, self.dir / kind).start()
-            told[kind] = self.run_tool("kubeclient", server.endpoint, *PARTS, timeout=280).stdout.splitlines()
+            told[kind] = self.transcript(server, [harness.program("kubeclient"), server.endpoint, *PARTS], 280)
             server.stop()
 
         # Beside each other: each waits for what it has asked for.

@@ -2,8 +2,8 @@
 //
 //     program.js PORT PART...
 //
-// The lines are the same for every server that behaves as etcd does. A line "@restart" asks whoever runs the program to
-// restart the server, and to write a line when it serves again.
+// The lines are the same for every server that behaves as etcd does. A line "@kill" or "@stop" asks
+// whoever runs the program to kill or to stop the server, to start it again, and to write a line when it serves.
 'use strict';
 
 const { ExponentialBackoff } = require('cockatiel');
@@ -192,23 +192,27 @@ async function watches(etcd) {
 
 // The package watches again by itself, from where it was.
 async function restart(etcd) {
+  for (const how of ['@kill', '@stop']) await restarted(etcd, how);
+}
+
+async function restarted(etcd, how) {
   const taker = new Taker(etcd.watch().prefix('r/'));
   await taker.connected;
   await etcd.put('r/a').value('before');
   say('before', await taker.take(1));
   const connected = event(taker.watcher, 'connected');
   const input = readline.createInterface({ input: process.stdin });
-  const restarted = event(input, 'line');
-  say('@restart');
-  await restarted;
+  const serves = event(input, 'line');
+  say(how);
+  await serves;
   input.close();
   const other = new Etcd3({ hosts: `127.0.0.1:${port}` });
-  await until('it serves', () => other.put('r/b').value('after').then(() => true, () => false));
+  await until('it serves', () => other.put('r/b').value(`after ${how}`).then(() => true, () => false));
   other.close();
   await connected;
   say('after', await taker.take(1));
   await taker.watcher.cancel();
-  await until('this client sees it', () => etcd.get('r/b').then(value => value === 'after', () => false));
+  await until('this client sees it', () => etcd.get('r/b').then(value => value === `after ${how}`, () => false));
 }
 
 async function leases(etcd) {

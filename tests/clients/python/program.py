@@ -2,8 +2,8 @@
 
     program.py PORT PART...
 
-The lines are the same for every server that behaves as etcd does. A line "@restart" asks whoever runs the program to
-restart the server, and to write a line when it serves again.
+The lines are the same for every server that behaves as etcd does. A line "@kill" or "@stop" asks whoever runs
+the program to kill or to stop the server, to start it again, and to write a line when it serves.
 """
 
 import queue
@@ -223,14 +223,15 @@ def connected(call, *arguments, **options):
 
 def restart(etcd):
     """The package does not go on by itself: the watch fails, and the user watches again from what was seen."""
-    taker = Taker(etcd.watch("r")[0])
-    seen = etcd.put("r", "before").header.revision
-    say("before", taker.take(1))
-    say("@restart")
-    sys.stdin.readline()
-    say("after", taker.take(2))
-    connected(etcd.put, "r", "after")
-    say("again", Taker(connected(etcd.watch, "r", start_revision=seen + 1)[0]).take(1))
+    for how in ("@kill", "@stop"):
+        taker = Taker(etcd.watch("r")[0])
+        seen = etcd.put("r", "before").header.revision
+        say("before", taker.take(1))
+        say(how)
+        sys.stdin.readline()
+        say("after", taker.take(2))
+        connected(etcd.put, "r", "after")
+        say("again", Taker(connected(etcd.watch, "r", start_revision=seen + 1)[0]).take(1))
 
 
 def leases(etcd):

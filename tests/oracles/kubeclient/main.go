@@ -5,7 +5,8 @@
 //
 // Puts, deletes and lists go through etcd's client for Kubernetes, which kube-apiserver uses. The lines are the same for
 // every server that behaves as etcd does: run it against both and compare. Revisions are counted from the start of a
-// part. Ids and terms differ between servers, so they are not printed.
+// part. Ids and terms differ between servers, so they are not printed. A line "@kill" or "@stop" asks whoever runs the
+// program to kill or to stop the server, to start it again, and to write a line when it serves.
 package main
 
 import (
@@ -42,6 +43,7 @@ var parts = map[string]func(*session){
 	"alarm":      alarm,
 	"leases":     leases,
 	"patroni":    patroni,
+	"restarts":   restarts,
 }
 
 func check(err error) {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"hash/fnv"
+	"os"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -144,4 +146,38 @@ func watches(s *session) {
 	gone := s.follow(stopped, "/registry/pods/watched/")
 	stop()
 	gone.take(1)
+}
+
+// restarts has the server end while it is watched and while a list is read in pages. Watches go on by themselves.
+func restarts(s *session) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	const prefix = "/registry/restarted/"
+	tell := kubernetes.PutOptions{GetOnFailure: true}
+	granted, err := s.client.Grant(s.ctx, 3600)
+	check(err)
+	revision := s.put(prefix+"a", "before", 0, tell)
+	s.put(prefix+"b", "before", 0, kubernetes.PutOptions{GetOnFailure: true, LeaseID: granted.ID})
+	s.put(prefix+"c", "before", 0, tell)
+	first := s.list(prefix, kubernetes.ListOptions{Limit: 1})
+	follower := s.follow(ctx, prefix)
+	input := bufio.NewReader(os.Stdin)
+	for _, how := range []string{"@kill", "@stop"} {
+		fmt.Println(how)
+		_, err := input.ReadString('\n')
+		check(err)
+		for _, err = s.client.KV.Get(s.ctx, prefix); err != nil; _, err = s.client.KV.Get(s.ctx, prefix) {
+			check(s.ctx.Err())
+		}
+		s.list(prefix, kubernetes.ListOptions{Limit: 1, Revision: first.Revision, Continue: prefix + "a\x00"})
+		s.attached("long", granted.ID)
+		s.put(prefix+"a", "stale", revision-1, tell)
+		revision = s.put(prefix+"a", "after "+how, revision, tell)
+		s.create(prefix+how, "x")
+		follower.take(2)
+		follower.fresh(ctx, s.revision())
+	}
+	_, err = s.client.Revoke(s.ctx, granted.ID)
+	check(err)
+	follower.take(1)
 }
