@@ -127,6 +127,8 @@ def free_port():
 
 def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    # A shell has what it starts in the background ignore SIGINT, and so would all that is started by that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Server:
