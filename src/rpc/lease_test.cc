@@ -165,8 +165,10 @@ TEST_F(LeaseTest, TheListIsInTheOrderOfExpiry) {
   EXPECT_EQ(list.leases(2).id(), 1);
 }
 
-// More than one part, and more than is sorted in the loop.
+// More than one part, and more than is sorted in the loop; there is room for each part once.
 TEST_F(LeaseTest, ALongListIsWhole) {
+  answer_limits_.connection_bytes_max = 500'000;
+  open({});
   constexpr int64_t kCount = 12'000;
   std::vector<int32_t> calls;
   for (int64_t id = 1; id <= kCount; ++id) {

@@ -135,7 +135,7 @@ def leases_run_out(target):
 
 @attack("1,000,000 leases with a key each run out in one second", held=False, bounds=Bounds(memory_mb=1000.0))
 def a_million_leases_run_out(target):
-    run_out(target, 1_000_000, 600)
+    run_out(target, 1_000_000, 360)
 
 
 @attack("one lease with 200,000 keys: asked for, listed, revoked", data="keys")

@@ -213,9 +213,10 @@ class LeasesHandler final : public OneRequestHandler {
     std::memcpy(&next, part.data(), sizeof next);
     part.remove_prefix(sizeof next);
     const size_t before = found_.size();
-    found_.resize(before + part.size() / sizeof(LeaseListed::One));
+    const size_t count = part.size() / sizeof(LeaseListed::One);
+    if (!context_.admit(call, count * (sizeof(LeaseListed::One) + kStatusBytesMax))) return;
+    found_.resize(before + count);
     std::memcpy(found_.data() + before, part.data(), part.size());
-    if (!context_.admit(call, found_.size() * (sizeof(LeaseListed::One) + kStatusBytesMax))) return;
     if (next != 0) return ask(call, next);
     const auto state = context_.enter();
     const mvcc::HeaderValues header = response_header(*state, context_.node(), state->kv.revision);
