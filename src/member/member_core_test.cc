@@ -114,6 +114,25 @@ TEST_F(MemberCoreTest, ProposalsWaitInOrderWhileTheLogHoldsTooMuchThatIsNotAppli
   }
 }
 
+// What is committed and not applied was acknowledged to nobody, so a client's read need not wait for it. A read index
+// names it all the same, and is answered when the buffers have room again.
+TEST_F(MemberCoreTest, AReadIndexThatIsAskedForDuringAStallIsAnsweredAtItsEnd) {
+  options_.apply.buffer_entries_max = 2;
+  start();
+  stall();
+  put_many(5, 3);
+  EXPECT_TRUE(member_->core_->is_stalled());
+  member_->events_.controls.push_back({.kind = Control::kLinearizable, .tag = 100});
+  member_->pump();
+  put_many(8, 2);
+  EXPECT_EQ(ok_count(), 4u);
+  EXPECT_TRUE(member_->core_->published().newest().reads_alone);
+  member_->commits_wait_ = false;
+  member_->pump();
+  EXPECT_FALSE(member_->core_->is_stalled());
+  EXPECT_EQ(ok_count(), 4u + 3u + 1u + 2u);
+}
+
 TEST_F(MemberCoreTest, ProposalsAreRefusedWhenTooManyEntriesHaveWaitedForTooLong) {
   options_.apply.buffer_entries_max = 2;
   options_.behind_entries_max = 3;

@@ -52,7 +52,7 @@ class Corners(harness.Case):
             os.execve(cairn.arguments()[0], cairn.arguments(), {})
         self.addCleanup(os.close, terminal)
         shown = b""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         ended = None
         while time.monotonic() < deadline and ended is None:
             if select.select([terminal], [], [], 0.1)[0]:

@@ -58,7 +58,7 @@ class DevCase(harness.Case):
         """Runs ./dev; returns what it printed and the programs it called."""
         (self.home / "calls").write_text("")
         done = subprocess.run(["./dev", *arguments], cwd=self.home, env=self.environment() | environment, text=True,
-                              timeout=60, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+                              timeout=100, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         self.assertEqual(done.returncode, code, done.stdout)
         return done.stdout, (self.home / "calls").read_text().splitlines()
 
@@ -206,13 +206,13 @@ class Readme(DevCase):
         command = command.replace("127.0.0.1:2379", server.endpoint)
         if command.split()[0] == "curl" and shutil.which("curl") is None:
             return urllib.request.urlopen(command.split()[-1]).read().decode()
-        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=20, check=False,
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=90, check=False,
                               env={**self.environment(), "ETCDCTL_ENDPOINTS": server.endpoint})
         self.assertEqual(done.returncode, 0, f"{command}\n{done.stderr}")
         return done.stdout
 
     def wait_for(self, log, process, text):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while text not in pathlib.Path(log).read_text():
             self.assertIsNone(process.poll(), log.read_text())
             self.assertLess(time.monotonic(), deadline, log.read_text())

@@ -60,7 +60,7 @@ class DiskFull(harness.Case):
         self.assertEqual((caught.exception.code, caught.exception.message),
                          (rpc.RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded"))
 
-    def wait_for(self, what, seconds=20):
+    def wait_for(self, what, seconds=90):
         deadline = time.monotonic() + seconds
         while not what():
             self.assertLess(time.monotonic(), deadline, "it did not come to pass")

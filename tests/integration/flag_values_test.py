@@ -125,7 +125,7 @@ class BesideEtcd(harness.Case):
                 "--listen-peer-urls=http://127.0.0.1:0", f"--data-dir={self.dir / 'data'}"]
         command = [str(harness.program(kind)), *(flag for flag in base if flag.partition("=")[0] not in own), *arguments]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, cwd=self.dir,
+            done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, cwd=self.dir,
                                   stdin=subprocess.DEVNULL, env={"PATH": os.environ["PATH"]})
         except subprocess.TimeoutExpired:
             return "runs"

@@ -1,5 +1,6 @@
 """Flags and environment: what has an effect has it, and what is wrong is told as etcd tells it."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -132,23 +133,20 @@ class Effects(harness.Case):
         self.assertTrue(self.ping(self.start("--grpc-keepalive-min-time", "50ms"), 10, 0.1))
 
     def test_grpc_keepalive_interval_and_timeout(self):
-        cairn = self.start("--grpc-keepalive-interval", "1s", "--grpc-keepalive-timeout", "1s")
+        cairn = self.start("--grpc-keepalive-interval", "1s", "--grpc-keepalive-timeout", "5s")
         with rpc.Connection(cairn.client_port) as answers, rpc.Connection(cairn.client_port) as silent:
             silent.sock.settimeout(0.1)
+            is_closed = False
             pings = 0
-            until = time.monotonic() + 3.5
-            while time.monotonic() < until:
-                try:
+            until = time.monotonic() + 90
+            while (not is_closed or pings < 2) and time.monotonic() < until:
+                with contextlib.suppress(TimeoutError):
                     pings += answers.read_frame(0.2) == rpc.PING
-                except TimeoutError:
-                    pass
+                with contextlib.suppress(TimeoutError):  # what it is sent is not answered, and then comes the end
+                    is_closed = is_closed or not silent.sock.recv(65536)
             self.assertGreaterEqual(pings, 2)
+            self.assertTrue(is_closed)
             answers.unary("/etcdserverpb.KV/Put", rpc.put_request(b"a", b"b"))
-            silent.sock.settimeout(5)
-            with self.assertRaises(ConnectionError):  # all was sent long ago, and then the end
-                while True:
-                    if not silent.sock.recv(65536):
-                        raise ConnectionError
 
     def get(self, port, path):
         server = harness.Server("cairn", self.dir, ports=(port, 0))
@@ -157,7 +155,7 @@ class Effects(harness.Case):
     def test_listen_client_http_urls(self):
         port = harness.free_port()
         cairn = self.server("cairn", flags=["--listen-client-http-urls", f"http://127.0.0.1:{port}"]).launch()
-        self.wait_for(cairn, "ready to serve client requests")
+        cairn.wait_logged("ready to serve client requests")
         self.assertEqual(self.get(port, "/health")[0], 200)
         cairn.client().put(b"a", b"b")
         with self.assertRaises((OSError, Exception)):
@@ -201,11 +199,11 @@ class Effects(harness.Case):
             server = self.server(kind, self.dir / "data", ports=tuple(ports))
             server.arguments = lambda kind=kind: [str(harness.program(kind)), *arguments]
             server.launch()
-            self.wait_for(server, "host\"")
+            server.wait_logged("host\"")
             line = next(line for line in server.log_text().splitlines() if "default host" in line)
             if "failed to detect" in line:
                 raise harness.unittest.SkipTest("this machine has no default route")
-            self.wait_for(server, "ready to serve client requests")
+            server.wait_logged("ready to serve client requests")
             told[kind] = json.loads(line)["msg"], json.loads(line)["host"], server.client().members()
             server.stop()
         message, host, members = told["cairn"]
@@ -213,16 +211,9 @@ class Effects(harness.Case):
         self.assertEqual(members[0][2:4], ((f"http://{host}:{ports[1]}",), (f"http://{host}:{ports[0]}",)))
         self.assertEqual(told.get("etcd37", told["cairn"]), told["cairn"])
 
-    def wait_for(self, server, text, seconds=20):
-        deadline = time.monotonic() + seconds
-        while text not in server.log_text():
-            self.assertIsNone(server.process.poll(), server.log_tail())
-            self.assertLess(time.monotonic(), deadline, f"no {text!r}:\n{server.log_tail()}")
-            time.sleep(0.02)
-
     def test_log_level(self):
         cairn = self.server("cairn", flags=["--log-level", "error"]).launch()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while True:
             try:
                 self.assertEqual(cairn.http("/health")[0], 200)
@@ -249,7 +240,7 @@ class Effects(harness.Case):
         for line in path.read_text().splitlines():
             self.assertRegex(json.loads(line)["ts"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
         cairn = self.server("cairn", flags=["--log-outputs", str(path)]).launch()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while path.read_text().count("ready to serve client requests") < 2:  # what was there stays
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.05)
@@ -257,9 +248,13 @@ class Effects(harness.Case):
 
     def test_backend_batch_interval(self):
         cairn = self.start("--backend-batch-interval", "50ms")
-        cairn.client().put(b"key", b"value")
-        time.sleep(0.5)  # left alone, a second
-        self.assertIn(b"key", b"".join(bolt.tables(cairn.data_dir / "member/snap/db")["key"].values()))
+        for number in range(30):  # a machine that is busy may need more than one
+            key = b"key%d" % number
+            cairn.client().put(key, b"value")
+            time.sleep(0.5)  # left alone, a second
+            if key in b"".join(bolt.tables(cairn.data_dir / "member/snap/db")["key"].values()):
+                return
+        self.fail("no commit after half a second")
 
     def test_unsafe_no_fsync(self):
         def syncs(*flags):
@@ -274,7 +269,7 @@ class Effects(harness.Case):
 
 class Environment(harness.Case):
     def run_with(self, arguments, environment):
-        done = subprocess.run([str(harness.program("cairn")), *arguments], capture_output=True, text=True, timeout=20,
+        done = subprocess.run([str(harness.program("cairn")), *arguments], capture_output=True, text=True, timeout=90,
                               check=False, env={"PATH": os.environ["PATH"], **environment}, cwd=self.dir)
         return done.returncode, [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
 
@@ -329,7 +324,7 @@ class BesideEtcd(harness.Case):
         arguments = [str(harness.program(kind)), "--data-dir", str(self.dir / "data"), *arguments]
         if "--listen-peer-urls" not in arguments:
             arguments[3:3] = ["--listen-peer-urls", f"http://127.0.0.1:{harness.free_port()}"]
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=20, check=False, cwd=self.dir,
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=90, check=False, cwd=self.dir,
                               env={"PATH": os.environ["PATH"]})
         lines = done.stderr.splitlines()
         logged = [json.loads(line) for line in lines if line.startswith('{"level"')]
@@ -421,18 +416,14 @@ class Directory(harness.Case):
         first = self.server("cairn").start()
         first.client().put(b"a", b"b")
         second = self.server("cairn").launch()
-        deadline = time.monotonic() + 20
-        while "waiting for another process" not in second.log_text():
-            self.assertLess(time.monotonic(), deadline, second.log_tail())
-            time.sleep(0.02)
+        second.wait_logged("waiting for another process")
         self.assertIn(str(first.data_dir / "member/snap/db"), second.log_text())
         first.client().put(b"still", b"here")
         first.stop()
         second.wait_ready()
         self.assertEqual(second.client().revision(), 3)
         third = self.server("cairn").launch()
-        time.sleep(11)
-        self.assertIn("db file is flocked by another process, or taking too long", third.log_text())
+        third.wait_logged("db file is flocked by another process, or taking too long")
         third.process.send_signal(signal.SIGTERM)
         self.assertEqual(third.wait(), -15)
         second.client().put(b"c", b"d")
@@ -444,8 +435,7 @@ class Directory(harness.Case):
                 directory = self.dir / kind
                 etcd = self.server(kind, directory).start()
                 cairn = self.server("cairn", directory, ports=(harness.free_port(), etcd.peer_port)).launch()
-                time.sleep(1)
-                self.assertIn("waiting for another process", cairn.log_text())
+                cairn.wait_logged("waiting for another process")
                 etcd.client().put(b"a", b"b")
                 etcd.stop()
                 cairn.wait_ready()

@@ -170,12 +170,12 @@ class Server:
         for limit, most in self.limits.items():
             resource.setrlimit(limit, (most, most))
 
-    def start(self, seconds_max=40, environment=None):
+    def start(self, seconds_max=90, environment=None):
         self.log_path.unlink(missing_ok=True)
         self.launch(environment)
         return self.wait_ready(seconds_max)
 
-    def wait_ready(self, seconds_max=40):
+    def wait_ready(self, seconds_max=90):
         deadline = time.monotonic() + seconds_max
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -185,6 +185,16 @@ class Server:
             time.sleep(0.02)
         self.kill()
         raise AssertionError(f"{self.kind} did not become ready:\n{self.log_tail()}")
+
+    def wait_logged(self, text, times=1, seconds_max=90):
+        """Until its log has said so."""
+        deadline = time.monotonic() + seconds_max
+        while self.log_text().count(text) < times:
+            if self.process.poll() is not None:
+                raise AssertionError(f"{self.kind} ended with {self.process.returncode}:\n{self.log_tail()}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no {text!r} of {self.kind}:\n{self.log_tail()}")
+            time.sleep(0.02)
 
     def _is_ready(self):
         if self.kind == "cairn" and "ready to serve client requests" not in self.log_text():
@@ -205,7 +215,7 @@ class Server:
             client.close()
         self.clients = []
 
-    def stop(self, seconds_max=30):
+    def stop(self, seconds_max=60):
         """SIGTERM; returns what the process ended with."""
         if self.process is None:
             return None
@@ -213,7 +223,7 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         return self.wait(seconds_max)
 
-    def wait(self, seconds_max=30):
+    def wait(self, seconds_max=60):
         try:
             code = self.process.wait(seconds_max)
         except subprocess.TimeoutExpired:
@@ -241,7 +251,7 @@ class Server:
 
     def http(self, path, method="GET"):
         """(status, headers, body) of one HTTP/1.1 request."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.client_port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.client_port, timeout=60)
         try:
             connection.request(method, path)
             answer = connection.getresponse()
@@ -343,7 +353,7 @@ class Case(unittest.TestCase):
             lines += [f"ended with {code}", *errors.read_text().splitlines()[-30:]]
         return lines
 
-    def etcdctl(self, server, *arguments, check=True, timeout=60, env=None):
+    def etcdctl(self, server, *arguments, check=True, timeout=120, env=None):
         done = subprocess.run([str(program("etcdctl")), "--endpoints", server.endpoint, *map(str, arguments)],
                               capture_output=True, timeout=timeout, text=True, check=False, stdin=subprocess.DEVNULL,
                               env={"PATH": os.environ["PATH"], "ETCDCTL_API": "3", **(env or {})})

@@ -41,7 +41,7 @@ class Kill(harness.Case):
             try:
                 time.sleep(generator.uniform(0.05, 1.2))
                 server.kill()
-                output, _ = load.communicate(timeout=30)
+                output, _ = load.communicate(timeout=90)
             finally:
                 load.kill()
                 load.wait()
@@ -63,7 +63,7 @@ class Kill(harness.Case):
         server = self.server("cairn").start()
         journal = self.dir / "journal"
         load = self.load(server, journal, 0.3, 8)
-        load.communicate(timeout=30)
+        load.communicate(timeout=90)
         self.verify(server, journal)
         lines = journal.read_text().splitlines()
         own = next(line.split() for line in lines if line[0] == "o" and line.split()[4] != "0")
@@ -90,7 +90,7 @@ class Kill(harness.Case):
         load = self.load(server, journal, 60, 32)
         time.sleep(1.5)
         server.kill()
-        load.communicate(timeout=30)
+        load.communicate(timeout=90)
         for _ in range(min(10, Kill.options.kills)):
             server.launch()
             time.sleep(generator.uniform(0.0, 0.12))
@@ -108,7 +108,7 @@ class Kill(harness.Case):
             server.process.send_signal(19)  # SIGSTOP
             time.sleep(0.3)
             server.process.send_signal(18)  # SIGCONT
-        output, _ = load.communicate(timeout=30)
+        output, _ = load.communicate(timeout=90)
         self.assertEqual(load.returncode, 0, output)
         self.verify(server, journal)
         self.assertEqual(server.stop(), -15)

@@ -152,7 +152,7 @@ class OldKeys(RefusedCase):
 
     def put(self, server, key):
         import http.client
-        connection = http.client.HTTPConnection("127.0.0.1", server.client_port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", server.client_port, timeout=60)
         connection.request("PUT", f"/v2/keys/{key}", urllib.parse.urlencode({"value": "x"}),
                            {"Content-Type": "application/x-www-form-urlencoded"})
         self.assertIn(connection.getresponse().status, (200, 201))

@@ -223,7 +223,7 @@ class Connection:
     """One HTTP/2 connection in clear. `stream_window` bytes of each answer may be under way unread; of all answers
     together `receive_bytes`, where it is given, and what the server's socket takes."""
 
-    def __init__(self, port, stream_window=1 << 24, timeout=30.0, receive_bytes=None):
+    def __init__(self, port, stream_window=1 << 24, timeout=60.0, receive_bytes=None):
         self.sock = socket.socket()
         if receive_bytes is not None:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
