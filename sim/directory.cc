@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <set>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -9,6 +12,8 @@
 #include "storage/bolt/check.h"
 #include "storage/bolt/engine.h"
 #include "storage/bolt/format.h"
+#include "storage/bolt/reader.h"
+#include "storage/bolt/walk.h"
 #include "storage/write_buffer.h"
 #include "wal/scan.h"
 #include "wal/snap_file.h"
@@ -17,6 +22,7 @@ namespace cairn::sim {
 namespace {
 
 using storage::Table;
+namespace bolt = storage::bolt;
 
 constexpr uint64_t kScratchBytes = 64 << 20;
 constexpr size_t kMetaTxid = 16 + 48;
@@ -66,6 +72,88 @@ Status check_records(const storage::View& view, const Model& model, const Model:
   }
   if (cursor->valid()) return wrong(fmt::format("a record that nobody wrote: {}", to_hex(cursor->key())));
   return {};
+}
+
+// The pages of a db as a transaction of bbolt sees them.
+class BboltPages {
+ public:
+  // What the newest tree does not reach is free, also what only the older one reaches, but for the list's own pages.
+  BboltPages(env::File& file, const bolt::Meta& meta)
+      : file_(file), page_bytes_(meta.page_bytes), high_water_(meta.high_water) {
+    auto mapping = file.map(kScratchBytes);
+    CAIRN_ASSERT(mapping);
+    const auto view = bolt::BoltView::open(*std::move(mapping), meta, {});
+    CAIRN_ASSERT(view);
+    const auto reached = bolt::reached_pages(**view);
+    CAIRN_ASSERT(reached);
+    for (const bolt::PageRun& run : bolt::unreached_runs(*reached, meta.high_water)) {
+      for (uint64_t id = run.first; id < run.first + run.pages; ++id) free_.insert(id);
+    }
+    if (meta.freelist == bolt::kNoFreelist) return;
+    const uint64_t end = meta.freelist + count_at(meta.freelist);
+    for (uint64_t id = meta.freelist; id < end; ++id) free_.erase(id);
+  }
+
+  [[nodiscard]] std::string read(uint64_t id) const {
+    std::string bytes(count_at(id) * page_bytes_, '\0');
+    CAIRN_ASSERT(file_.pread(bytes.data(), bytes.size(), id * page_bytes_) == bytes.size());
+    return bytes;
+  }
+  void write(const std::string& bytes, uint64_t id) { CAIRN_ASSERT(file_.pwrite(bytes, id * page_bytes_).has_value()); }
+
+  // The lowest free run of so many pages, or the end of the file.
+  [[nodiscard]] uint64_t take(uint64_t count) {
+    uint64_t length = 0;
+    for (auto at = free_.begin(); at != free_.end(); ++at) {
+      length = length > 0 && *std::prev(at) + 1 == *at ? length + 1 : 1;
+      if (length < count) continue;
+      const uint64_t first = *at + 1 - count;
+      free_.erase(free_.find(first), std::next(at));
+      return first;
+    }
+    return std::exchange(high_water_, high_water_ + count);
+  }
+  // They are in the list, and may be taken by the next transaction.
+  void release(uint64_t first) {
+    const uint64_t end = first + count_at(first);
+    for (uint64_t id = first; id < end; ++id) pending_.insert(id);
+  }
+  [[nodiscard]] std::set<uint64_t> unused() const {
+    std::set<uint64_t> all = free_;
+    all.insert(pending_.begin(), pending_.end());
+    return all;
+  }
+  [[nodiscard]] uint64_t high_water() const { return high_water_; }
+
+ private:
+  [[nodiscard]] uint64_t count_at(uint64_t id) const {
+    char header[bolt::kHeaderBytes];
+    CAIRN_ASSERT(file_.pread(header, sizeof header, id * page_bytes_) == sizeof header);
+    return uint64_t{bolt::load_header(header).overflow} + 1;
+  }
+
+  env::File& file_;
+  const uint64_t page_bytes_;
+  uint64_t high_water_;
+  std::set<uint64_t> free_;
+  std::set<uint64_t> pending_;
+};
+
+// A list without a seal.
+std::string bbolt_list(const std::set<uint64_t>& ids, uint64_t at, uint64_t bytes, uint64_t overflow) {
+  constexpr size_t kCountInBody = 0xFFFF;
+  CAIRN_ASSERT(ids.size() < kCountInBody);  // no life has so many pages
+  std::string out(bytes, '\0');
+  bolt::store_header(out.data(), {.id = at,
+                                  .flags = bolt::kFreelistFlag,
+                                  .count = static_cast<uint16_t>(ids.size()),
+                                  .overflow = static_cast<uint32_t>(overflow)});
+  char* to = out.data() + bolt::kHeaderBytes;
+  for (const uint64_t id : ids) {
+    store_le(to, id);
+    to += sizeof id;
+  }
+  return out;
 }
 
 // An index checkpoint is whole from the moment it has its name.
@@ -214,14 +302,14 @@ void SpoiledList::spoil(SimFileSystem& fs, const std::string& data_dir, Random& 
   const std::string path = data_dir + "/member/snap/db";
   const auto file = fs.open(path, env::OpenMode::kReadWrite);
   if (!file) return;
-  const auto metas = storage::bolt::read_metas(**file, path);
-  if (!metas || metas->meta().freelist == storage::bolt::kNoFreelist) return;
-  const storage::bolt::Meta& meta = metas->meta();
+  const auto metas = bolt::read_metas(**file, path);
+  if (!metas || metas->meta().freelist == bolt::kNoFreelist) return;
+  const bolt::Meta& meta = metas->meta();
   const uint64_t offset = meta.freelist * meta.page_bytes;
   right_.resize(meta.page_bytes);
   if (!(*file)->pread(right_.data(), right_.size(), offset)) return;
   const auto count = load_le<uint16_t>(right_.data() + 10);
-  const size_t end = storage::bolt::kHeaderBytes + sizeof(uint64_t) * count;
+  const size_t end = bolt::kHeaderBytes + sizeof(uint64_t) * count;
   if (end + sizeof(uint64_t) > right_.size()) return;
   wrong_ = right_;
   std::fill(wrong_.begin() + static_cast<std::ptrdiff_t>(end), wrong_.end(), '\0');  // bbolt's page ends with the ids
@@ -235,36 +323,35 @@ void SpoiledList::spoil(SimFileSystem& fs, const std::string& data_dir, Random& 
   offset_ = offset;
 }
 
-void commit_as_bbolt(SimFileSystem& fs, const std::string& data_dir) {
+void commit_as_bbolt(SimFileSystem& fs, const std::string& data_dir, bool keeps_list) {
   const std::string path = data_dir + "/member/snap/db";
   const auto opened = fs.open(path, env::OpenMode::kReadWrite);
   if (!opened) return;
   env::File& file = **opened;
-  const auto metas = storage::bolt::read_metas(file, path);
-  if (!metas || metas->meta().freelist == storage::bolt::kNoFreelist) return;
-  storage::bolt::Meta meta = metas->meta();
-  std::string page(meta.page_bytes, '\0');
-  if (!file.pread(page.data(), page.size(), meta.freelist * meta.page_bytes)) return;
-  storage::bolt::PageHeader header = storage::bolt::load_header(page.data());
-  const uint64_t count = header.count;
-  if (header.overflow > 0 || (count + 1) * sizeof(uint64_t) + storage::bolt::kHeaderBytes > page.size()) return;
-  std::vector<uint64_t> ids{meta.freelist};
-  for (uint64_t i = 0; i < count; ++i) {
-    ids.push_back(load_le<uint64_t>(page.data() + storage::bolt::kHeaderBytes + i * sizeof(uint64_t)));
-  }
-  std::sort(ids.begin(), ids.end());
+  const auto metas = bolt::read_metas(file, path);
+  if (!metas) return;
+  bolt::Meta meta = metas->meta();
+  BboltPages pages(file, meta);
 
-  header.id = meta.freelist = meta.high_water++;
-  header.count = static_cast<uint16_t>(ids.size());
-  std::fill(page.begin(), page.end(), '\0');
-  storage::bolt::store_header(page.data(), header);
-  for (size_t i = 0; i < ids.size(); ++i) {
-    store_le(page.data() + storage::bolt::kHeaderBytes + i * sizeof(uint64_t), ids[i]);
+  std::string root = pages.read(meta.root);
+  pages.release(meta.root);
+  meta.root = pages.take(root.size() / meta.page_bytes);
+  store_le(root.data(), meta.root);
+  pages.write(root, meta.root);
+
+  if (meta.freelist != bolt::kNoFreelist) pages.release(meta.freelist);
+  meta.freelist = bolt::kNoFreelist;
+  if (keeps_list) {
+    // Taking its pages can only make it shorter.
+    const uint64_t count = (bolt::kHeaderBytes + sizeof(uint64_t) * pages.unused().size()) / meta.page_bytes + 1;
+    meta.freelist = pages.take(count);
+    pages.write(bbolt_list(pages.unused(), meta.freelist, count * meta.page_bytes, count - 1), meta.freelist);
   }
+  meta.high_water = pages.high_water();
   const auto slot = static_cast<uint64_t>(1 - metas->newest);
   meta.txid += (meta.txid + 1) % 2 == slot ? 1 : 2;
-  CAIRN_ASSERT(file.pwrite(page, meta.freelist * meta.page_bytes) && file.fdatasync());
-  CAIRN_ASSERT(file.pwrite(storage::bolt::meta_page(meta, slot, page.size()), slot * meta.page_bytes));
+  CAIRN_ASSERT(file.fdatasync().has_value());
+  CAIRN_ASSERT(file.pwrite(bolt::meta_page(meta, slot, meta.page_bytes), slot * meta.page_bytes));
   CAIRN_ASSERT(file.fdatasync().has_value());
 }
 

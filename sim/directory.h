@@ -55,9 +55,10 @@ class SpoiledList {
   std::string wrong_;
 };
 
-// Plays a start of etcd: a commit that changes no table. Its list of free pages is right and has no seal. Does nothing
-// if there is no list, or a long one.
-void commit_as_bbolt(SimFileSystem& fs, const std::string& data_dir);
+// Plays a start of etcd: a commit that changes no table but moves the root page. Pages are taken as bbolt takes them:
+// what only the tree of the older meta reaches is overwritten. `keeps_list`: a list of free pages is written, right and
+// without a seal; otherwise none is, as by etcd on Linux. Does nothing if there is no db.
+void commit_as_bbolt(SimFileSystem& fs, const std::string& data_dir, bool keeps_list);
 
 // Every table of a view against the model at the view's own consistent index, which is returned.
 [[nodiscard]] Result<Index> check_tables(const storage::View& view, const Model& model);

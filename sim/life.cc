@@ -376,7 +376,12 @@ void Life::run_round() {
   if (plan_.other_program) {
     coverage_.hit("another program wrote to the db");
     if (chance_.one_in(2)) {
-      commit_as_bbolt(fs_, kDataDir);
+      for (uint64_t commits = chance_.between(1, 3); commits > 0; --commits) {
+        commit_as_bbolt(fs_, kDataDir, /*keeps_list=*/chance_.one_in(2));
+      }
+      const auto state = check_directory(fs_, directories_, model_);
+      if (!state) return violation("the directory that another program left: " + state.error().message);
+      in_use_bytes_ = state->in_use_bytes;  // with the list, if there is one
     } else {
       spoiled_.spoil(fs_, kDataDir, chance_);
     }
