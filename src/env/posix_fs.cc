@@ -107,8 +107,8 @@ class PosixFile final : public File {
   Result<size_t> pread(void* to, size_t size, uint64_t offset) const override {
     size_t done = 0;
     while (done < size) {
-      const ssize_t n = ::pread(fd_, static_cast<char*>(to) + done, size - done, static_cast<off_t>(offset + done));
-      if (n < 0 && errno == EINTR) continue;
+      const ssize_t n = uninterrupted(
+          [&] { return ::pread(fd_, static_cast<char*>(to) + done, size - done, static_cast<off_t>(offset + done)); });
       if (n < 0) return error("read");
       if (n == 0) break;
       done += static_cast<size_t>(n);
@@ -119,8 +119,8 @@ class PosixFile final : public File {
   Status pwrite(std::string_view data, uint64_t offset) override {
     size_t done = 0;
     while (done < data.size()) {
-      const ssize_t n = ::pwrite(fd_, data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
-      if (n < 0 && errno == EINTR) continue;
+      const ssize_t n = uninterrupted(
+          [&] { return ::pwrite(fd_, data.data() + done, data.size() - done, static_cast<off_t>(offset + done)); });
       if (n < 0) return error("write");
       done += static_cast<size_t>(n);
     }
@@ -215,17 +215,27 @@ class PosixFile final : public File {
 
 class PosixFileSystem final : public FileSystem {
  public:
+  // Waits for nobody. What is there and is no file, a directory or a pipe for instance, is kFailedPrecondition.
   Result<std::unique_ptr<File>> open(const std::string& path, OpenMode mode) override {
-    int flags = O_CLOEXEC;
+    // O_NONBLOCK says nothing for a file. A pipe would be waited for until somebody opens its other end.
+    int flags = O_CLOEXEC | O_NONBLOCK;
     switch (mode) {
       case OpenMode::kRead: flags |= O_RDONLY; break;
       case OpenMode::kReadWrite: flags |= O_RDWR; break;
       case OpenMode::kCreate: flags |= O_RDWR | O_CREAT; break;
       case OpenMode::kCreateEmpty: flags |= O_RDWR | O_CREAT | O_TRUNC; break;
     }
-    const int fd = uninterrupted([&] { return ::open(path.c_str(), flags, 0600); });
+    int fd = uninterrupted([&] { return ::open(path.c_str(), flags, 0600); });
+    if (fd < 0 && errno == EWOULDBLOCK) {  // who holds a lease on the file is asked to give it up
+      fd = uninterrupted([&] { return ::open(path.c_str(), flags & ~O_NONBLOCK, 0600); });
+    }
+    if (fd < 0 && (errno == EISDIR || errno == ENXIO)) return no_file(path);  // ENXIO: a socket
     if (fd < 0) return fail_errno(errno, "open " + path);
-    return std::make_unique<PosixFile>(fd, path);
+    auto file = std::make_unique<PosixFile>(fd, path);
+    struct stat st{};
+    if (::fstat(fd, &st) != 0) return fail_errno(errno, "stat " + path);
+    if (!S_ISREG(st.st_mode)) return no_file(path);
+    return file;
   }
 
   Result<std::vector<std::string>> list(const std::string& directory) override {
@@ -284,6 +294,11 @@ class PosixFileSystem final : public FileSystem {
     struct statvfs st{};
     if (::statvfs(path.c_str(), &st) != 0) return fail_errno(errno, "statvfs " + path);
     return static_cast<uint64_t>(st.f_bavail) * st.f_frsize;
+  }
+
+ private:
+  static std::unexpected<Error> no_file(const std::string& path) {
+    return fail(Code::kFailedPrecondition, "open {}: not a regular file", path);
   }
 };
 

@@ -1,10 +1,14 @@
+#include <cerrno>
 #include <cstdlib>
 #include <map>
 #include <string>
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "env/fs.h"
+#include "env/system_call.h"
 
 namespace cairn::env {
 namespace {
@@ -70,6 +74,38 @@ TEST_F(PosixFsTest, LocksExcludeASecondHolder) {
   auto d = *posix_fs().open(root_ + "/g", OpenMode::kReadWrite);
   ASSERT_TRUE(c->lock_ofd());
   EXPECT_EQ(d->lock_ofd().error().code, Code::kUnavailable);
+}
+
+TEST_F(PosixFsTest, WhatIsNoFileIsNotOpenedAndAPipeIsNotWaitedFor) {
+  ASSERT_EQ(::mkfifo((root_ + "/pipe").c_str(), 0600), 0);
+  ASSERT_TRUE(posix_fs().make_directories(root_ + "/directory"));
+  for (const std::string name : {"pipe", "directory"}) {
+    for (const OpenMode mode : {OpenMode::kRead, OpenMode::kReadWrite, OpenMode::kCreate, OpenMode::kCreateEmpty}) {
+      const auto opened = posix_fs().open(root_ + "/" + name, mode);
+      ASSERT_FALSE(opened) << name;
+      EXPECT_EQ(opened.error(),
+                Error(Code::kFailedPrecondition, "open " + root_ + "/" + name + ": not a regular file"));
+    }
+  }
+  ASSERT_TRUE(write_file(posix_fs(), root_ + "/f", "x"));
+  ASSERT_EQ(::symlink("f", (root_ + "/link").c_str()), 0);
+  EXPECT_EQ(*read_file(posix_fs(), root_ + "/link"), "x");
+}
+
+TEST(Uninterrupted, CallsAgainAndNotForEver) {
+  int calls = 0;
+  const auto call = [&](int interruptions) {
+    calls = 0;
+    return uninterrupted([&] {
+      errno = EINTR;
+      return ++calls > interruptions ? 7 : -1;
+    });
+  };
+  EXPECT_EQ(call(0), 7);
+  EXPECT_EQ(calls, 1);
+  EXPECT_EQ(call(kInterruptionsMax), 7);
+  EXPECT_EQ(call(kInterruptionsMax + 1), -1);
+  EXPECT_EQ(errno, EINTR);
 }
 
 // A start waits for a lock, and must not wait for what comes with the same number.

@@ -492,6 +492,14 @@ TEST_F(LogTest, GivingBackTakesHalfASpareAndWhatAnEarlierProcessLeft) {
 }
 
 // Between the moment the log takes a spare and the moment it gives it a segment's name.
+TEST_F(LogTest, ALeftOverThatCannotBeRemovedKeepsNoOther) {
+  const auto log = create(small(8192));
+  ASSERT_TRUE(fs_.make_directories(wal_ + "/0.tmp"));
+  write_all(wal_ + "/1.tmp", "left over");
+  EXPECT_FALSE(log->spares()->give_back());
+  EXPECT_FALSE(fs_.exists(wal_ + "/1.tmp"));
+}
+
 TEST_F(LogTest, ASpareThatTheLogHasTakenIsNotGivenBack) {
   const auto log = create(small(8192));
   run_spares(*log);

@@ -53,6 +53,9 @@ bool parse_inner(std::string_view bytes, SnapshotFile& snapshot) {
   return in.ok();
 }
 
+// A directory, a pipe, or a link that leads nowhere has the name.
+bool is_no_file(const Error& error) { return error.code == Code::kFailedPrecondition || error.code == Code::kNotFound; }
+
 }  // namespace
 
 std::string format_snapshot_name(const SnapshotName& name) {
@@ -132,8 +135,10 @@ Status write_snapshot_file(env::FileSystem& fs, const std::string& directory, co
 Status sync_snapshot_files(env::FileSystem& fs, const std::string& directory) {
   CAIRN_TRY(const std::vector<SnapshotName> names, list_snapshot_files(fs, directory));
   for (const SnapshotName& name : names) {
-    CAIRN_TRY(const auto file, fs.open(directory + "/" + format_snapshot_name(name), env::OpenMode::kRead));
-    CAIRN_CHECK(file->fdatasync());
+    const auto file = fs.open(directory + "/" + format_snapshot_name(name), env::OpenMode::kRead);
+    if (!file && is_no_file(file.error())) continue;
+    if (!file) return std::unexpected(file.error());
+    CAIRN_CHECK((*file)->fdatasync());
   }
   return fs.sync_directory(directory);
 }
@@ -163,7 +168,8 @@ Result<std::optional<SnapshotFile>> choose_start_snapshot(env::FileSystem& fs, c
   for (const SnapshotName& name : names) {
     Result<SnapshotFile> snapshot = read_snapshot_file(fs, directory, name);
     if (!snapshot) {
-      if (snapshot.error().code != Code::kDataLoss) return std::unexpected(snapshot.error());
+      const bool is_unreadable = snapshot.error().code == Code::kDataLoss || is_no_file(snapshot.error());
+      if (!is_unreadable) return std::unexpected(snapshot.error());
       const std::string path = directory + "/" + format_snapshot_name(name);
       log::warn("renaming a snapshot file that cannot be read", {{"path", path}, {"error", snapshot.error().message}});
       CAIRN_CHECK(fs.rename(path, path + ".broken"));

@@ -1,6 +1,10 @@
 #include "wal/snap_file.h"
 
+#include <filesystem>
+
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "wal/testing.h"
 
@@ -80,6 +84,23 @@ TEST_F(SnapFile, TheNewestRecordedOneIsChosenAndUnreadableOnesAreSetAside) {
   EXPECT_TRUE(fs_.exists(broken + ".broken"));
   EXPECT_FALSE(fs_.exists(broken));
   EXPECT_TRUE(fs_.exists(dir_ / format_snapshot_name({Term(3), Index(50)}) + ".broken"));
+}
+
+TEST_F(SnapFile, WhatIsNoFileIsSetAsideAsEtcdDoes) {
+  write(20, 2);
+  const auto path = [&](uint64_t index) { return dir_ / format_snapshot_name({Term(3), Index(index)}); };
+  ASSERT_EQ(::mkfifo(path(50).c_str(), 0600), 0);
+  ASSERT_TRUE(fs_.make_directories(path(60)));
+  ASSERT_EQ(::symlink("nowhere", path(70).c_str()), 0);
+  EXPECT_TRUE(sync_snapshot_files(fs_, dir_.path()));
+  const std::vector<SnapshotRecord> valid = {{Index(20), Term(2), {}}};
+  const auto start = choose_start_snapshot(fs_, dir_.path(), valid);
+  ASSERT_TRUE(start.has_value() && start->has_value());
+  EXPECT_EQ(**start, make_snapshot(20, 2));
+  for (const uint64_t index : {50U, 60U, 70U}) {
+    EXPECT_FALSE(std::filesystem::exists(std::filesystem::symlink_status(path(index))));
+    EXPECT_TRUE(std::filesystem::exists(std::filesystem::symlink_status(path(index) + ".broken")));
+  }
 }
 
 TEST_F(SnapFile, WithoutAnyThereIsNone) {

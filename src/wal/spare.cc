@@ -62,11 +62,12 @@ Status SparePreparer::give_back() {
   if (!std::exchange(looked_for_old_, true)) {
     for (const char* name : kSpareNames) paths.push_back(directory_ + name);
   }
+  Status status;  // one that cannot be removed keeps no other
   for (const std::string& path : paths) {
     const Status removed = fs_.remove(path);
-    if (!removed && removed.error().code != Code::kNotFound) return removed;
+    if (!removed && removed.error().code != Code::kNotFound && status) status = removed;
   }
-  return {};
+  return status;
 }
 
 bool SparePreparer::needs_space() const {
