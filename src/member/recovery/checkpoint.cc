@@ -178,6 +178,14 @@ CheckpointWriter::CheckpointWriter(env::FileSystem& fs, CheckpointOptions option
 
 CheckpointWriter::~CheckpointWriter() = default;
 
+// What a start has read is there, whatever was compacted before it.
+void CheckpointWriter::note_compaction(const mvcc::StoreView& kv) {
+  const int64_t compact = std::max<int64_t>(kv.compact_revision, 0);
+  if (seen_compact_ == compact) return;
+  seen_compact_changes_ = seen_compact_ ? static_cast<int64_t>(kv.changes) : base_changes_;
+  seen_compact_ = compact;
+}
+
 bool CheckpointWriter::is_due(const Published& state, bool stopping) const {
   const mvcc::StoreView& kv = state.kv;
   if (kv.changes < retry_changes_) return false;
@@ -187,7 +195,8 @@ bool CheckpointWriter::is_due(const Published& state, bool stopping) const {
   // What was read beside the checkpoint, or without one, and what was made since.
   const auto since = static_cast<uint64_t>(static_cast<int64_t>(kv.changes) - base_changes_);
   // About what there is: a compaction has taken some away, and a transaction makes several of one revision.
-  const auto left = static_cast<uint64_t>(kv.revision - compact) + (compact > 0 ? keys : 0);
+  const auto after_compact = static_cast<int64_t>(kv.changes) - seen_compact_changes_;
+  const auto left = static_cast<uint64_t>(std::max(kv.revision - compact, after_compact)) + (compact > 0 ? keys : 0);
   const uint64_t records = compact > 0 ? left : std::max(left, since);
   // What a start would have to read.
   const uint64_t behind = usable ? since : records;
@@ -223,6 +232,7 @@ Result<CheckpointWriter::Step> CheckpointWriter::consider(bool stopping) {
   {
     const PublishedDomain::Guard guard = reader_.enter();
     const Published& state = *guard;
+    note_compaction(state.kv);
     if (!is_due(state, stopping)) return Step::kIdle;
     CheckpointHeader& header = work->header;
     header.consistent_index = state.applied;

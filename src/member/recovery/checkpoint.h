@@ -125,6 +125,7 @@ class CheckpointWriter {
  private:
   struct Work;
 
+  void note_compaction(const mvcc::StoreView& kv);
   [[nodiscard]] bool is_due(const Published& state, bool stopping) const;
   Result<Step> consider(bool stopping);
   Result<Step> go_on();
@@ -138,6 +139,9 @@ class CheckpointWriter {
   CheckpointBase base_;
   int64_t base_changes_;        // StoreView::changes at the base
   uint64_t retry_changes_ = 0;  // no new one before
+  // The newest compaction that was looked at, and StoreView::changes at that time: later ones it has not taken away.
+  std::optional<int64_t> seen_compact_;
+  int64_t seen_compact_changes_ = 0;
   std::unique_ptr<Work> work_;
   std::string saver_scratch_;  // kept from one checkpoint to the next, unless they are large
   std::string out_scratch_;

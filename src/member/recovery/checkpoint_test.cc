@@ -73,6 +73,16 @@ class Member : public testing::InlineMember {
     request.set_range_end(std::string(end));
     propose(RequestKind::kDeleteRange, request);
   }
+  // One revision of many records.
+  void put_at_once(int count) {
+    etcdserverpb::TxnRequest request;
+    for (int i = 0; i < count; ++i) {
+      auto* const put = request.add_success()->mutable_request_put();
+      put->set_key(fmt::format("k{:03}", i));
+      put->set_value("value");
+    }
+    propose(RequestKind::kTxn, request);
+  }
   void compact(int64_t revision) {
     etcdserverpb::CompactionRequest request;
     request.set_revision(revision);
@@ -491,31 +501,36 @@ TEST_F(CheckpointTest, IsDueAfterEnoughChangesOrAtAStop) {
 
 // A transaction makes one revision and many records. What was read at the start counts like what came since.
 TEST_F(CheckpointTest, IsDueByRecordsNotByRevisions) {
-  const auto put_at_once = [](Member& member, int count) {
-    etcdserverpb::TxnRequest request;
-    for (int i = 0; i < count; ++i) {
-      auto* const put = request.add_success()->mutable_request_put();
-      put->set_key(fmt::format("k{:03}", i));
-      put->set_value("value");
-    }
-    member.propose(RequestKind::kTxn, request);
-  };
   {
     Member member(path_, /*changes_min=*/100);
-    put_at_once(member, 60);
+    member.put_at_once(60);
     member.commit();
     member.checkpoint();
     EXPECT_EQ(member.checkpoint_->written_count(), 0u);
   }
   Member member(path_, /*changes_min=*/100);
-  put_at_once(member, 30);
+  member.put_at_once(30);
   member.commit();
   member.checkpoint();
   EXPECT_EQ(member.checkpoint_->written_count(), 0u);
-  put_at_once(member, 10);
+  member.put_at_once(10);
   member.commit();
   member.checkpoint();
   EXPECT_EQ(member.checkpoint_->written_count(), 1u);
+}
+
+TEST_F(CheckpointTest, IsDueByRecordsAfterACompactionToo) {
+  Member member(path_, /*changes_min=*/100);
+  member.put_at_once(10);
+  member.compact(member.revision());
+  member.finish_pass();
+  member.checkpoint();
+  for (const uint64_t written : {0U, 1U}) {  // of 10 keys and 50 or 100 records
+    for (int i = 0; i < 5; ++i) member.put_at_once(10);
+    member.commit();
+    member.checkpoint();
+    EXPECT_EQ(member.checkpoint_->written_count(), written);
+  }
 }
 
 TEST_F(CheckpointTest, APassAboveItEndsWithANewOne) {
