@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/bytes.h"
 #include "base/check.h"
 
 namespace cairn::sim {
@@ -446,9 +447,18 @@ void Life::check_durable() {
   copy->crash(chance_.one_in(2) ? Damage::kLoseUnsynced : Damage::kMixed);
   spoiled_.mend(*copy, kDataDir);
   const auto state = check_directory(*copy, directories_, model_);
-  if (!state) violation("a power cut after the start would leave: " + state.error().message);
-  if (state && !state->founded) violation("a power cut after the start would leave no log");
+  const auto found = member_->engine().view()->get(storage::Table::kMeta, "consistent_index");
   aside_ = was_aside;
+  if (!state) return violation("a power cut after the start would leave: " + state.error().message);
+  if (!state->founded) return violation("a power cut after the start would leave no log");
+  if (!found) return violation("the db cannot be read: " + found.error().message);
+  // Unless there was no space to write a meta page again.
+  if (fault_fired_ || plan_.passing != Fault::kNone || plan_.small_disk) return;
+  const Index goes_on_from(*found ? load_be64((*found)->data()) : 0);
+  if (state->consistent < goes_on_from) {
+    violation(fmt::format("the db is at {}, and a power cut after the start would leave it at {}", goes_on_from,
+                          state->consistent));
+  }
 }
 
 void Life::start_another() {
