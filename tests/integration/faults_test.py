@@ -142,6 +142,31 @@ class Panic(Case):
         done = self.run_tool("etcdutl37", "hashkv", "-w", "json", server.data_dir / "member/snap/db")
         self.assertEqual(json.loads(done.stdout)["hash"], ours)
 
+    def test_a_compaction_that_is_cut_short(self):
+        """As etcd's own tests of its issues 17780 and 19406."""
+        server = self.server("cairn").start(environment=self.environment())
+        client = server.client()
+        for number in range(20):
+            client.put(b"k%02d" % number, b"x")
+        client.delete(b"k00")
+        revision = client.revision()
+        self.set("compactBeforeSetFinishedCompact", "panic")
+        with self.assertRaises((OSError, rpc.GrpcError)):
+            client.compact(revision, physical=True)
+        self.ends_by("compactBeforeSetFinishedCompact", server)
+        server.start()
+        client = server.client()
+        self.assertEqual(client.revision(), revision)
+        self.assertEqual(client.hash_kv()[1], revision)
+        create = rpc.enc((1, rpc.enc((1, b"k00"), (3, revision))))
+        stream = client.connection.start("/etcdserverpb.Watch/Watch", create, end=False)
+        deadline = time.monotonic() + SECONDS_MAX
+        while len(stream.messages) < 2:
+            client.connection.read_frame(deadline - time.monotonic())
+        event = rpc.dec(rpc.first(rpc.dec(stream.messages[1]), 11, b""))
+        self.assertEqual(rpc.first(event, 1), 1, "a delete")
+        self.assertEqual(rpc.KeyValue(rpc.first(event, 2, b"")).mod, revision)
+
     def test_while_a_directory_is_founded(self):
         for number, point in enumerate(sorted(AT_FOUNDING | {"walBeforeSync", "raftBeforeSave", "mapError",
                                                             "beforePublishing", "beforeApplyOneEntryNormal"})):
