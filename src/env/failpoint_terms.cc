@@ -23,20 +23,29 @@ size_t digits_from(std::string_view text, size_t at) {
   return at;
 }
 
+// All of `text`, or nullopt.
+template <class T>
+std::optional<T> number_of(std::string_view text) {
+  T value{};
+  const auto read = std::from_chars(text.begin(), text.end(), value);
+  if (read.ec != std::errc() || read.ptr != text.end()) return std::nullopt;
+  return value;
+}
+
 using Number = std::variant<int64_t, double>;
 
 // Digits, or digits with a point and maybe more digits. An empty text: neither is there, or the integer is too large.
 Read<Number> read_number(std::string_view text) {
   const size_t whole = digits_from(text, 0);
   if (whole == 0) return {};
-  int64_t integer = 0;
-  if (std::from_chars(text.data(), text.data() + whole, integer).ec != std::errc()) return {};
-  if (whole == text.size() || text[whole] != '.') return {text.substr(0, whole), integer};
+  const auto integer = number_of<int64_t>(text.substr(0, whole));
+  if (!integer) return {};
+  if (whole == text.size() || text[whole] != '.') return {text.substr(0, whole), *integer};
   const size_t end = digits_from(text, whole + 1);
-  if (end == whole + 1) return {text.substr(0, end), static_cast<double>(integer)};
-  double number = 0;
-  if (std::from_chars(text.data(), text.data() + end, number).ec != std::errc()) return {};
-  return {text.substr(0, end), number};
+  if (end == whole + 1) return {text.substr(0, end), static_cast<double>(*integer)};
+  const auto number = number_of<double>(text.substr(0, end));
+  if (!number) return {};
+  return {text.substr(0, end), *number};
 }
 
 // All modifiers or, if one of them is incomplete, none.
@@ -102,10 +111,7 @@ std::optional<int64_t> scan_integer(std::string_view text) {
   const bool has_sign = text[0] == '+' || text[0] == '-';
   const size_t end = digits_from(text, has_sign ? 1 : 0);
   const size_t begin = text[0] == '+' ? 1 : 0;
-  int64_t value = 0;
-  const auto read = std::from_chars(text.data() + begin, text.data() + end, value);
-  if (read.ec != std::errc() || read.ptr != text.data() + end) return std::nullopt;
-  return value;
+  return number_of<int64_t>(text.substr(begin, end - begin));
 }
 
 // %t: anything that is not a word begun and broken off is false.
@@ -157,7 +163,11 @@ Read<Term> read_term(std::string_view text) {
 }
 
 bool allows(std::variant<Term::Times, Term::Chance>& modifier, const std::function<double()>& chance) {
-  if (auto* const times = std::get_if<Term::Times>(&modifier)) return times->left > 0 && times->left-- > 0;
+  if (auto* const times = std::get_if<Term::Times>(&modifier)) {
+    if (times->left == 0) return false;
+    --times->left;
+    return true;
+  }
   return chance() <= std::get<Term::Chance>(modifier).part;
 }
 
