@@ -20,6 +20,7 @@ import rpc
 HERE = pathlib.Path(__file__).resolve().parent
 # The system ends a server that takes more than this, to protect the machine.
 DATA_BYTES_MAX = 8 << 30
+GIVE_BACK_SECONDS = 60.0
 SETTLE_SECONDS = 0.2  # of bystanders before and after an attack
 
 
@@ -171,6 +172,18 @@ class Target:
         finally:
             process.kill()
             process.wait()
+
+    def check_memory_is_given_back(self, mb_max):
+        """Anonymous memory, once all that was held is gone: after ten seconds, or later on a loaded machine."""
+        path = pathlib.Path(f"/proc/{self.server.process.pid}/status")
+        deadline = time.monotonic() + GIVE_BACK_SECONDS
+        while True:
+            mb = int(path.read_text().partition("RssAnon:")[2].split(None, 1)[0]) >> 10
+            if mb <= mb_max or time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+        self.check(mb <= mb_max, f"{mb} MB stay in memory")
+        self.note(f"{mb} MB stay in memory")
 
     def alive(self):
         return self.server.process is not None and self.server.process.poll() is None

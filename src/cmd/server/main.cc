@@ -40,6 +40,11 @@
 
 extern char** environ;
 
+// jemalloc gives unused memory back while it is called. After a burst, when nobody calls, a thread of its own does.
+extern "C" {
+const char* malloc_conf = "background_thread:true,max_background_threads:1";
+}
+
 namespace cairn {
 namespace {
 
