@@ -105,13 +105,18 @@ ACCEPTED = {
 }
 
 
+# etcd binds the addresses of these two flags in the order of a map: what it says of a pair that both fail is chance.
+UNDECIDED = {"--listen-client-http-urls=http://127.0.0.1:99999"}
+
+
 def cases(large):
     types = {"bool": BOOL, "integer": INTEGER, "unsigned": UNSIGNED, "duration": DURATION, "urls": URLS, "text": TEXT}
     every = list(dict.fromkeys(value for values in VALUES.values() for value in values))
     for kind, flags in types.items():
         for flag in flags:
             for value in [*(every if large else VALUES[kind]), *OWN_VALUES.get(flag, [])]:
-                yield [f"--{flag}={value}"]
+                if f"--{flag}={value}" not in UNDECIDED:
+                    yield [f"--{flag}={value}"]
     yield from TOGETHER
 
 
