@@ -268,7 +268,9 @@ void LeaseDuty::serve_renewal(const LeaseRequest& request, Index floor, const Sc
 
 void LeaseDuty::renew(const LeaseRequest& request, const Lease& lease, const Scene& scene) {
   ++renewed_;
-  const bool counts = !clearing_count_.contains(lease.id) && !CAIRN_MUTANT("lease.renewal_not_counted");
+  // What waits may be of a lease that had this id before.
+  const bool has_no_end = clearing_count_.contains(lease.id) && deadlines_.find(lease.id) == kNever;
+  const bool counts = !has_no_end && !CAIRN_MUTANT("lease.renewal_not_counted");
   if (counts) deadlines_.set(lease.id, later(scene.now_ns, lease.ttl));
   answer(request, scene, "", [&](std::string& out) { append_id_and_ttl(out, lease.id, lease.ttl); });
 }

@@ -263,6 +263,24 @@ TEST_F(LeaseDutyTest, ALeaseDoesNotEndWhileItsRenewalWaitsForTheLog) {
   EXPECT_TRUE(lives(5));
 }
 
+TEST_F(LeaseDutyTest, ARenewalCountsThoughOneOfALeaseWithTheSameIdWaits) {
+  start();
+  grant(5, 10);
+  checkpoint(5, 5);
+  start_again();
+  member_->log_takes_ = 0;
+  propose(RequestKind::kLeaseRevoke, encode_lease_revoke(5));
+  grant(5, 20);
+  EXPECT_EQ(renew(5), std::nullopt) << "the rest of the first lease is to be cleared";
+  member_->log_takes_ = 2;
+  member_->pump();
+  ASSERT_EQ(time_to_live(5).grantedttl(), 20) << "the second lease, and the entry that clears is not written";
+  wait(15 * kSecond);
+  ASSERT_TRUE(lives(5));
+  EXPECT_EQ(renew(5), 20);
+  EXPECT_EQ(time_to_live(5).ttl(), 20);
+}
+
 TEST_F(LeaseDutyTest, ARenewalWaitsForTheRevokeThatWasAskedFor) {
   start();
   grant(5, 10);

@@ -86,6 +86,7 @@ class InlineMember {
   std::unique_ptr<CommitStage> commit_;
   bool commits_wait_ = false;            // none is run
   bool log_waits_ = false;               // nothing is written to it
+  uint64_t log_takes_ = UINT64_MAX;      // so many writes, then it waits
   std::function<void()> before_commit_;  // between the next commit's beginning and its run
 
   std::vector<Error> answered_;  // in order; kOk with the message
@@ -108,6 +109,11 @@ class InlineMember {
  private:
   void write_log() {
     for (WalWrite& write : std::exchange(writes_, {})) {
+      if (log_takes_ == 0) {
+        writes_.push_back(std::move(write));
+        continue;
+      }
+      --log_takes_;
       auto done = wal_->run(std::move(write));
       CAIRN_ASSERT(done);
       events_.wal.push_back(*std::move(done));
