@@ -126,7 +126,9 @@ func watches(s *session) {
 	// A client that comes later, and one that comes again from where it was.
 	s.watchFrom(ctx, "/registry/pods/watched/", from).take(4)
 	s.watchFrom(ctx, "/registry/pods/watched/", changed).take(2)
-	s.watchFrom(ctx, "/registry/pods/watched/", s.revision()).fresh(ctx, s.revision())
+	late := s.watchFrom(ctx, "/registry/pods/watched/", s.revision())
+	s.create("/registry/leases/another", "not watched")
+	late.fresh(ctx, s.revision())
 
 	// One watch for each of many resources, and a namespace that goes.
 	var many []*watchCache
