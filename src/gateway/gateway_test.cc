@@ -80,7 +80,10 @@ class GatewayTest : public ::testing::Test {
     });
     addresses_ = *server_->start();
   }
-  void TearDown() override { server_->stop(1'000'000'000); }
+  void TearDown() override {
+    server_->stop(1'000'000'000);
+    member_.stop();  // what it answers yet goes to the server's loops
+  }
 
   std::string ask(const std::string& method, const std::string& target, size_t listener = 0,
                   const std::string& host = "x") {
