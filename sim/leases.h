@@ -73,6 +73,7 @@ class Leases {
     int64_t late_ns = 0;      // its end has been asked for then
     int64_t longest = 0;      // seconds that a leader may count from when it begins
     Index granted;
+    Index foreign{};            // of the last checkpoint that no leader made
     int slow_steps = 0;         // that excused it when it was due
     bool counts = false;        // a leader counts its time
     bool end_is_asked = false;  // the log has the revoke, or is about to
@@ -107,6 +108,7 @@ class Leases {
   std::map<int64_t, std::vector<Span>> spans_;
   std::map<int64_t, Times> times_;  // of leases that live
   std::map<member::Tag, Asked> asked_;
+  std::map<uint64_t, Index> checkpoints_;  // that this member made, by request: what it had applied then
 };
 
 }  // namespace cairn::sim
