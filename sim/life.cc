@@ -214,7 +214,9 @@ Life::Plan Life::plan_round(End end) {
     case End::kPowerCut:
     case End::kDeath:
       plan.fault = Fault::kCrash;
-      if (chance_.one_in(3)) {
+      if (end == End::kDeath && chance_.one_in(3)) {
+        choose({{Op::kSync, "/db"}}, 6);  // every other one is of a meta page: the next start finds one that is not synced
+      } else if (chance_.one_in(3)) {
         plan.at_mutation = chance_.between(1, chance_.one_in(2) ? 40 : 400);
       } else if (!chance_.one_in(4)) {
         choose({{Op::kWrite, "/db"},
@@ -441,7 +443,7 @@ void Life::check_space() {
 
 // Once a member has started, nothing that it goes on from may be in the kernel's memory alone.
 void Life::check_durable() {
-  if (!violation_.empty() || fs_.crashed() || !chance_.one_in(2)) return;
+  if (!violation_.empty() || fs_.crashed() || chance_.one_in(4)) return;
   const bool was_aside = std::exchange(aside_, true);
   const auto copy = fs_.clone(chance_.next());
   copy->crash(chance_.one_in(2) ? Damage::kLoseUnsynced : Damage::kMixed);
