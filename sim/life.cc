@@ -215,7 +215,8 @@ Life::Plan Life::plan_round(End end) {
     case End::kDeath:
       plan.fault = Fault::kCrash;
       if (end == End::kDeath && chance_.one_in(3)) {
-        choose({{Op::kSync, "/db"}}, 6);  // every other one is of a meta page: the next start finds one that is not synced
+        // Every other one is of a meta page: the next start finds one that is not synced.
+        choose({{Op::kSync, "/db"}}, 6);
       } else if (chance_.one_in(3)) {
         plan.at_mutation = chance_.between(1, chance_.one_in(2) ? 40 : 400);
       } else if (!chance_.one_in(4)) {
