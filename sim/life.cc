@@ -90,7 +90,7 @@ void Life::choose_options() {
   bootstrap.mapping_reserved_bytes = chance_.one_in(3) ? uint64_t{bootstrap.page_bytes} * 16 : kMappingBytes;
   bootstrap.poison_free_pages = true;
   bootstrap.wal.segment_bytes = uint64_t{16384} << chance_.below(5);
-  bootstrap.wal.zero_ahead_bytes = 4096 << chance_.below(5);
+  bootstrap.wal.zero_ahead_bytes = uint64_t{4096} << chance_.below(5);
 
   member::ApplyOptions& apply = member_options_.core.apply;
   apply.buffer_bytes_max = uint64_t{2048} << chance_.below(6);
@@ -285,8 +285,10 @@ Fault Life::on_operation(const Operation& operation) {
   };
   const bool in_file = operation.path.ends_with("/db");
   const bool by_number = plan_.at_mutation > 0 && operation.number == first_mutation_ + plan_.at_mutation;
-  const bool by_kind = plan_.op && plan_.nth > 0 && of(*plan_.op, plan_.path) &&
-                       (!plan_.meta_page || operation.offset < metas_end) && !ending_ && --plan_.nth == 0;
+  const bool is_of_kind = plan_.op && plan_.nth > 0 && of(*plan_.op, plan_.path) &&
+                          (!plan_.meta_page || operation.offset < metas_end) && !ending_;
+  if (is_of_kind) --plan_.nth;
+  const bool by_kind = is_of_kind && plan_.nth == 0;
   if (by_number || by_kind) {
     const std::string what = fmt::format("{} of {}", op_name(operation.op), operation.path);
     if (plan_.end == End::kDeath) {

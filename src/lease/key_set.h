@@ -4,6 +4,7 @@
 // Threads: those of the owner; a value.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <set>
 #include <string>
@@ -47,7 +48,7 @@ class KeySet {
   static constexpr uintptr_t kTreeBit = 1;
 
   [[nodiscard]] bool is_tree() const { return (word_ & kTreeBit) != 0; }
-  [[nodiscard]] Tree& tree() const { return *reinterpret_cast<Tree*>(word_ & ~kTreeBit); }
+  [[nodiscard]] Tree& tree() const { return *std::bit_cast<Tree*>(word_ & ~kTreeBit); }
   [[nodiscard]] std::string_view one() const;
   void set_one(std::string_view key);
 
