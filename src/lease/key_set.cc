@@ -10,7 +10,7 @@ using Length = uint32_t;
 }  // namespace
 
 std::string_view KeySet::one() const {
-  const char* const block = reinterpret_cast<const char*>(word_);
+  const char* const block = std::bit_cast<const char*>(word_);
   Length length = 0;
   std::memcpy(&length, block, sizeof length);
   return {block + sizeof length, length};
@@ -58,7 +58,7 @@ void KeySet::clear() {
   if (is_tree()) {
     delete &tree();
   } else {
-    delete[] reinterpret_cast<char*>(word_);
+    delete[] std::bit_cast<char*>(word_);
   }
   word_ = 0;
 }
