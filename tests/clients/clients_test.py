@@ -8,13 +8,13 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import threading
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 import harness  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
+BOTH = ("etcd37", "cairn")
 INSTALLED = harness.ROOT / "build/clients"
 PROGRAM_SECONDS_MAX = 280
 SUITE_SECONDS_MAX = 560
@@ -33,24 +33,11 @@ class Clients(harness.Case):
         if not (INSTALLED / language / "installed").exists():
             raise unittest.SkipTest(f"not on this machine: build/clients/{language} (./dev setup --full)")
 
-    def of_both(self, run):
-        """What a function of a server returns for etcd and for Cairn, beside each other: both wait most of the time."""
-        out = {}
-        servers = {kind: self.server(kind, self.dir / kind).start() for kind in ("etcd37", "cairn")}
-        threads = [threading.Thread(target=lambda kind=kind: out.__setitem__(kind, run(servers[kind])))
-                   for kind in servers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        self.assertEqual(set(out), set(servers), "one of them was not finished")
-        return out["etcd37"], out["cairn"]
-
     def compare(self, program, parts, **environment):
         def run(server):
             return self.transcript(server, [*program, server.client_port, *parts], PROGRAM_SECONDS_MAX, environment)
 
-        etcd, cairn = self.of_both(run)
+        etcd, cairn = self.side_by_side(run, BOTH)
         self.assertEqual(etcd, cairn)
         self.assertEqual(etcd[-1], "## the end")
 
@@ -79,7 +66,7 @@ class Python(Clients):
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=SUITE_SECONDS_MAX)
             return done.returncode, done.stdout
 
-        for name, (code, output) in zip(("etcd37", "cairn"), self.of_both(run), strict=True):
+        for name, (code, output) in zip(BOTH, self.side_by_side(run, BOTH), strict=True):
             print(name, output.splitlines()[-1], file=sys.stderr)
             self.assertEqual(code, 0, f"{name}: {output[-6000:]}")
 

@@ -161,26 +161,15 @@ class Beside(harness.Case):
     maxDiff = None
     client = etcd = None
 
-    def script(self, kind, **options):
-        server = self.server(kind, self.dir / kind, **options).start()
+    def script(self, server):
         server.dir_of_test = self.dir
         script = Script(self.client, server)
         self.addCleanup(script.stop)
         return script
 
-    def of_both(self, run):
-        """What a function of a script returns for etcd and for Cairn, beside each other."""
-        out = {}
-        scripts = {kind: self.script(kind) for kind in (self.etcd, "cairn")}
-        threads = [threading.Thread(target=lambda kind=kind: out.__setitem__(kind, run(scripts[kind])))
-                   for kind in scripts]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        self.assertEqual(set(out), set(scripts), "one of them was not finished")
-        self.assert_same(out[self.etcd], out["cairn"])
-        return out[self.etcd]
+    def assert_same_of_both(self, run):
+        """A function of a script returns the same for etcd and for Cairn."""
+        self.assert_same(*self.side_by_side(lambda server: run(self.script(server)), (self.etcd, "cairn")))
 
     def assert_same(self, etcd, cairn):
         for expected, found in zip(etcd, cairn, strict=True):
@@ -188,8 +177,8 @@ class Beside(harness.Case):
                 self.assertEqual(expected, found)
 
     def outputs(self, kind, ports):
-        script = self.script(kind, ports=ports)
-        server = script.server
+        server = self.server(kind, self.dir / kind, ports=ports).start()
+        script = self.script(server)
         out = []
         for command in COMMANDS:
             command, given = command if isinstance(command, tuple) else (command, "")
@@ -257,7 +246,7 @@ class Beside(harness.Case):
         return out
 
     def test_watches_say_the_same(self):
-        self.of_both(self.watch_all)
+        self.assert_same_of_both(self.watch_all)
 
     # Leases, locks, elections, alarms
 
@@ -289,7 +278,7 @@ class Beside(harness.Case):
         return re.sub(r'"keys":\[(.*?)\]', lambda found: f"keys({sorted(found[1].split(','))})", text)
 
     def test_leases_and_alarms_say_the_same(self):
-        self.of_both(self.run_leases)
+        self.assert_same_of_both(self.run_leases)
 
     def hold_and_release(self, script):
         """Those that go on until they are interrupted: a lock, an election and its observer, a lease kept alive."""
@@ -336,7 +325,7 @@ class Beside(harness.Case):
         return len(script.rpc.range(prefix.encode() + b"/", prefix.encode() + b"0").get(2, []))
 
     def test_locks_and_elections_say_the_same(self):
-        self.of_both(self.hold_and_release)
+        self.assert_same_of_both(self.hold_and_release)
 
 
 @harness.needs("etcdctl", "etcd34")

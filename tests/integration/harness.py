@@ -5,6 +5,7 @@ machine (etcd, the programs of tests/oracles, a library) skips the tests that ne
 """
 
 import argparse
+import concurrent.futures
 import ctypes
 import http.client
 import json
@@ -306,6 +307,13 @@ class Case(unittest.TestCase):
         return server
 
     # Yardsticks
+
+    def side_by_side(self, run, kinds):
+        """What a function of a running server returns for a server of each kind, in their order. They run beside each
+        other, as each waits most of the time."""
+        servers = [self.server(kind, self.dir / kind).start() for kind in kinds]
+        with concurrent.futures.ThreadPoolExecutor(len(servers)) as pool:
+            return list(pool.map(run, servers))
 
     def check_alike(self, outcomes, patterns_of, accepted):
         """Of `outcomes`, (what was asked, etcd's, Cairn's), those that differ are among the accepted ones, as
