@@ -1,5 +1,7 @@
 #include "lease/deadlines.h"
 
+#include "base/check.h"
+
 namespace cairn::lease {
 
 int64_t Deadlines::due_ns(int64_t deadline_ns) {
@@ -78,6 +80,11 @@ std::optional<LeaseId> Deadlines::take_due(int64_t now_ns) {
   const Slot slot = buckets_.begin()->second;
   unlink(slot);
   return table_.at(slot).id;
+}
+
+void Deadlines::put_back(LeaseId id) {
+  CAIRN_ASSERT(is_taken(id));
+  link(table_.find(id));
 }
 
 }  // namespace cairn::lease

@@ -38,6 +38,8 @@ class Deadlines {
   [[nodiscard]] std::optional<int64_t> next_due_ns() const;
   // Takes one that is due, those of the earliest bucket first; nullopt: none is.
   std::optional<LeaseId> take_due(int64_t now_ns);
+  // It was not taken after all. needs: is_taken(id)
+  void put_back(LeaseId id);
 
  private:
   struct Record {

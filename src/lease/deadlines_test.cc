@@ -37,6 +37,9 @@ TEST(Deadlines, WhatWasTakenIsKnownAndNotDueBeforeItIsSetAgain) {
   deadlines.set(7, kSecond);
   EXPECT_FALSE(deadlines.is_taken(7));
   EXPECT_EQ(deadlines.take_due(kSecond), 7);
+  deadlines.put_back(7);
+  EXPECT_FALSE(deadlines.is_taken(7));
+  EXPECT_EQ(deadlines.take_due(kSecond), 7);
   deadlines.erase(7);
   EXPECT_EQ(deadlines.size(), 0u);
 }
@@ -60,6 +63,9 @@ TEST(Deadlines, AreThoseOfTheModel) {
         const int64_t at = now_ns + static_cast<int64_t>(random.below(2 * kSecond));
         deadlines.set(id, at);
         model[id] = at;
+        taken.erase(id);
+      } else if (taken.contains(id) && kind == 5) {
+        deadlines.put_back(id);
         taken.erase(id);
       } else if (kind < 7) {
         deadlines.erase(id);

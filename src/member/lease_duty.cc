@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/log.h"
@@ -39,16 +40,23 @@ std::string checkpoint_entry(const std::vector<std::pair<LeaseId, int64_t>>& res
   return request.SerializeAsString();
 }
 
+// As etcd: of leases that would end at once, no more end in a second than three quarters of what may be revoked in it,
+// so that others that end meanwhile need not wait.
+int64_t spread_step_ns(const LeaseOptions& options) {
+  return static_cast<int64_t>(uint64_t{kSecondNs} * 4 / 3 / options.revokes_per_second);
+}
+
 // A message that begins with the header of now.
 template <class Append>
 void answer(const LeaseRequest& request, const LeaseDuty::Scene& scene, std::string_view before, const Append& append) {
-  std::string& out = scene.answers.begin(request.tag);
-  const size_t offset = out.size();
-  out.append(before);
-  mvcc::append_header(out, scene.apply.header());
-  append(out);
-  scene.answers.end(request.tag, offset);
+  scene.answers.write(request.tag, [&](std::string& out) {
+    out.append(before);
+    mvcc::append_header(out, scene.apply.header());
+    append(out);
+  });
 }
+
+std::string log_id(LeaseId id) { return hex16(static_cast<uint64_t>(id)); }
 
 void append_id_and_ttl(std::string& out, LeaseId id, int64_t ttl) {
   wire::append_varint_if(out, 2, static_cast<uint64_t>(id));
@@ -117,14 +125,11 @@ void LeaseDuty::look_at_slots(const Scene& scene) {
   for (const LeaseRequest& request : std::exchange(for_term_, {})) serve_one(request, scene.committed, scene);
 }
 
-// As etcd: of leases that would end at once, no more end in a second than three quarters of what may be revoked in it,
-// so that others that end meanwhile need not wait.
 void LeaseDuty::spread() {
-  const auto step_ns = static_cast<int64_t>(uint64_t{kSecondNs} * 4 / 3 / options_.revokes_per_second);
   int64_t free_from_ns = INT64_MIN;
   for (auto& [seconds, pile] : piles_) {
     pile.begins_ns = std::max(later(began_ns_ + options_.extension_ns, seconds), free_from_ns);
-    const int64_t takes_ns = static_cast<int64_t>(pile.count) * step_ns;
+    const int64_t takes_ns = static_cast<int64_t>(pile.count) * spread_step_ns(options_);
     free_from_ns = pile.begins_ns > INT64_MAX - takes_ns ? kNever : pile.begins_ns + takes_ns;
   }
 }
@@ -133,8 +138,7 @@ void LeaseDuty::place(const Lease& lease) {
   if (deadlines_.find(lease.id)) return;  // granted since the term began
   int64_t deadline_ns = later(began_ns_ + options_.extension_ns, lease.rest());
   if (const auto pile = piles_.find(lease.rest()); pile != piles_.end() && pile->second.begins_ns != kNever) {
-    const auto step_ns = static_cast<int64_t>(uint64_t{kSecondNs} * 4 / 3 / options_.revokes_per_second);
-    deadline_ns = pile->second.begins_ns + static_cast<int64_t>(pile->second.placed++) * step_ns;
+    deadline_ns = pile->second.begins_ns + static_cast<int64_t>(pile->second.placed++) * spread_step_ns(options_);
   }
   if (CAIRN_MUTANT("lease.early_after_restart")) deadline_ns = later(began_ns_, lease.rest() / 2);
   deadlines_.set(lease.id, deadline_ns);
@@ -182,7 +186,7 @@ void LeaseDuty::decide(const Scene& scene) {
     revokes_under_way_ -= done.revokes.size();
     for (const LeaseId id : done.revokes) {
       if (!deadlines_.is_taken(id)) continue;
-      log::warn("failed to revoke lease", {{"lease-id", fmt::format("{:016x}", static_cast<uint64_t>(id))}});
+      log::warn("failed to revoke lease", {{"lease-id", log_id(id)}});
       deadlines_.set(id, scene.now_ns + options_.retry_ns);
       release(id, scene);
     }
@@ -295,25 +299,21 @@ void LeaseDuty::serve_time_to_live(const LeaseRequest& request, Index floor, con
 void LeaseDuty::serve_list(const LeaseRequest& request, const Scene& scene) const {
   const lease::SlotTable<Lease>& table = scene.apply.lessor().table();
   const uint64_t end = std::min<uint64_t>(table.end(), request.first + options_.listed_max);
-  std::string& out = scene.answers.begin(request.tag);
-  const size_t offset = out.size();
-  append_raw(out, end < table.end() ? end : uint64_t{0});
-  for (uint64_t slot = request.first; slot < end; ++slot) {
-    const Lease* const lease = table.in(static_cast<Slot>(slot));
-    if (lease == nullptr) continue;
-    append_raw(out, LeaseListed::One{lease->id, deadlines_.find(lease->id).value_or(kNever)});
-  }
-  scene.answers.end(request.tag, offset);
+  scene.answers.write(request.tag, [&](std::string& out) {
+    append_raw(out, end < table.end() ? end : uint64_t{0});
+    for (uint64_t slot = request.first; slot < end; ++slot) {
+      const Lease* const lease = table.in(static_cast<Slot>(slot));
+      if (lease == nullptr) continue;
+      append_raw(out, LeaseListed::One{lease->id, deadlines_.find(lease->id).value_or(kNever)});
+    }
+  });
 }
 
 void LeaseDuty::serve_key_count(const LeaseRequest& request, const Scene& scene) {
   const Lease* const lease = scene.apply.lessor().find(request.id);
   LeaseKeyCount count;
   if (lease != nullptr) count = {lease->keys.size(), lease->keys.key_bytes()};
-  std::string& out = scene.answers.begin(request.tag);
-  const size_t offset = out.size();
-  append_raw(out, count);
-  scene.answers.end(request.tag, offset);
+  scene.answers.write(request.tag, [&](std::string& out) { append_raw(out, count); });
 }
 
 void LeaseDuty::refuse_all(const Error& error, Answers& answers) {
@@ -370,12 +370,12 @@ std::vector<LeaseId> LeaseDuty::choose_due(const Scene& scene) {
     const uint64_t count = lease->keys.size();
     if (disk_is_low_ && count > options_.keys_on_full_disk_max) {
       log::warn("a lease with so many keys is not revoked while little space is left on the disk",
-                {{"lease-id", fmt::format("{:016x}", static_cast<uint64_t>(*id))}, {"keys", count}});
+                {{"lease-id", log_id(*id)}, {"keys", count}});
       deadlines_.set(*id, scene.now_ns + options_.retry_ns);
       continue;
     }
     if (!chosen.empty() && keys + count > options_.revoked_keys_max) {
-      deadlines_.set(*id, *deadlines_.find(*id));
+      deadlines_.put_back(*id);
       break;
     }
     chosen.push_back(*id);
@@ -403,7 +403,7 @@ bool LeaseDuty::ask_for_revokes(const Scene& scene, const Propose& propose) {
   for (const LeaseId id : chosen) entries.push_back(revoke_entry(id));
   const auto last = propose(std::move(entries));
   if (!last) {
-    for (const LeaseId id : chosen) deadlines_.set(id, *deadlines_.find(id));
+    for (const LeaseId id : chosen) deadlines_.put_back(id);
     return false;
   }
   revokes_under_way_ += chosen.size();

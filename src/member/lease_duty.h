@@ -10,8 +10,8 @@
 //     deadlines           act() -> LeaseRevoke and LeaseCheckpoint entries, "only as leader of this term"
 //
 // Always true: a lease is asked to be revoked only at or after its deadline, and a renewal that was answered with a
-// time
-//              has moved the deadline before. A lease whose revoke was asked for is not renewed before that is decided.
+//              time has moved the deadline before. A lease whose revoke was asked for is not renewed before that is
+//              decided.
 // Threads:     the core thread's; part of MemberCore.
 // Source:      docs/architecture.md, "Leases".
 #pragma once

@@ -121,6 +121,14 @@ struct Answers {
     AnswerBatch& batch = by_loop[loop_of(tag)];
     batch.answers.push_back({tag, Code::kOk, offset, batch.bytes.size() - offset});
   }
+  // A response that `append`, a void(std::string&), writes behind what is there.
+  template <class Append>
+  void write(Tag tag, const Append& append) {
+    std::string& out = begin(tag);
+    const size_t offset = out.size();
+    append(out);
+    end(tag, offset);
+  }
   // Hands each loop's batch to `sink(loop, batch)`; nothing is left.
   template <class Sink>
   void hand_out(const Sink& sink) {

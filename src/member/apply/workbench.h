@@ -66,11 +66,10 @@ struct Workbench {
   template <class Append>
   void reply(Tag tag, const Append& append) {
     if (tag == 0) return;
-    std::string& out = answers.begin(tag);
-    const size_t offset = out.size();
-    mvcc::append_header(out, header(store.revision()));
-    append(out);
-    answers.end(tag, offset);
+    answers.write(tag, [&](std::string& out) {
+      mvcc::append_header(out, header(store.revision()));
+      append(out);
+    });
   }
   void reply(Tag tag) {
     reply(tag, [](std::string&) {});
