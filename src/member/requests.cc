@@ -15,8 +15,6 @@ constexpr uint32_t kGrantTtlField = 1;
 constexpr uint32_t kGrantIdField = 2;
 constexpr uint32_t kRevokeIdField = 1;
 
-Error damaged_request() { return Error{Code::kDataLoss, "server: a request in the log cannot be read"}; }
-
 // Which fields a message has, with which wire type.
 struct Shape {
   uint64_t varints = 0;
@@ -81,6 +79,8 @@ Plain plain(RequestKind kind, std::string_view body) {
 }
 
 }  // namespace
+
+Error damaged_request() { return Error{Code::kDataLoss, "server: a request in the log cannot be read"}; }
 
 size_t request_name_index(uint32_t field) {
   const auto at = std::ranges::lower_bound(kRequestNames, field, {}, &RequestName::field);

@@ -75,7 +75,10 @@ struct RaftRequest {
   size_t name = kRequestNames.size() - 1;  // place in kRequestNames
 };
 
-//   errors: kDataLoss when `bytes` is not a message
+// What to say of a request in the log that is not such a message: kDataLoss.
+[[nodiscard]] Error damaged_request();
+
+//   errors: damaged_request()
 [[nodiscard]] Result<RaftRequest> split_request(std::string_view bytes);
 
 // The bodies of both lease requests, which are so small that they are written anew each time.
@@ -83,7 +86,7 @@ struct LeaseGrantBody {
   lease::LeaseId id = 0;
   int64_t ttl = 0;  // seconds
 };
-//   errors: kDataLoss when `bytes` is not a message
+//   errors: damaged_request()
 [[nodiscard]] Result<LeaseGrantBody> decode_lease_grant(std::string_view bytes);
 [[nodiscard]] Result<lease::LeaseId> decode_lease_revoke(std::string_view bytes);
 [[nodiscard]] std::string encode_lease_grant(const LeaseGrantBody& body);

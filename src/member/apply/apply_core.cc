@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/fault.h"
 #include "cluster/codec.h"
+#include "member/requests.h"
 #include "proto/raft_internal.pb.h"
 
 namespace cairn::member {
@@ -135,7 +136,7 @@ Status ApplyCore::apply_by_kind(const RaftRequest& request, std::string_view byt
 Status ApplyCore::apply_other(std::string_view bytes, Tag tag) {
   etcdserverpb::InternalRaftRequest request;
   if (!request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-    return fail(Code::kDataLoss, "server: a request in the log cannot be read");
+    return std::unexpected(damaged_request());
   }
   if (request.has_lease_checkpoint()) {
     leases_.checkpoint(request.lease_checkpoint(), members_.schema());

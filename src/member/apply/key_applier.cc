@@ -4,15 +4,11 @@
 #include "base/errors.h"
 #include "base/fault.h"
 #include "member/quota.h"
+#include "member/requests.h"
 #include "mvcc/kv/range.h"
 #include "proto/rpc.pb.h"
 
 namespace cairn::member {
-namespace {
-
-Error damaged_request() { return Error{Code::kDataLoss, "server: a request in the log cannot be read"}; }
-
-}  // namespace
 
 Status KeyApplier::apply(const RaftRequest& request, Tag tag) {
   switch (request.kind) {

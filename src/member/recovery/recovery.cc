@@ -11,6 +11,7 @@
 #include "cluster/codec.h"
 #include "cluster/v2_store.h"
 #include "member/recovery/takeover.h"
+#include "member/requests.h"
 #include "member/wal_stage.h"
 #include "proto/raft_internal.pb.h"
 #include "raft/conf_change.h"
@@ -80,7 +81,7 @@ Status replay_request(std::string_view bytes, cluster::Membership& members) {
   if (in.ok() && !found) return {};
   etcdserverpb::InternalRaftRequest request;
   if (!in.ok() || !request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-    return fail(Code::kDataLoss, "server: a request in the log cannot be read");
+    return std::unexpected(damaged_request());
   }
   if (request.has_cluster_version_set()) members.version = request.cluster_version_set().ver();
   if (request.has_cluster_member_attr_set()) {
