@@ -15,6 +15,7 @@
 
 #include "base/go_duration.h"
 #include "base/json_text.h"
+#include "env/entropy.h"
 
 extern char** environ;
 
@@ -35,7 +36,7 @@ std::string quoted(std::string_view text) {
 }
 
 double random_part() {
-  thread_local std::mt19937_64 generator{std::random_device{}()};
+  thread_local std::mt19937_64 generator{random_number()};
   return std::generate_canonical<double, 53>(generator);
 }
 

@@ -1,10 +1,10 @@
 #include "rpc/watch_loop.h"
 
-#include <random>
 #include <utility>
 
 #include "base/errors.h"
 #include "base/log.h"
+#include "env/entropy.h"
 #include "mvcc/kv/txn.h"
 #include "rpc/context.h"
 
@@ -17,14 +17,9 @@ constexpr uint64_t kInlineRecords = 1000;
 constexpr uint64_t kInlineBytes = 256 << 10;
 constexpr int64_t kAskAgainNs = 100'000'000;
 
-uint64_t new_secret() {
-  std::random_device device;
-  return uint64_t{device()} << 32 | device();
-}
-
 }  // namespace
 
-WatchLoop::WatchLoop(Context& context) : context_(context), hub_(new_secret()) {}
+WatchLoop::WatchLoop(Context& context) : context_(context), hub_(env::random_number()) {}
 WatchLoop::~WatchLoop() {
   for (Stream* const stream : streams_) hub_.remove_all(*stream);
 }

@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
-#include <random>
 #include <thread>
 
 #include <fcntl.h>
@@ -23,6 +22,7 @@
 #include "cmd/server/flag_values.h"
 #include "cmd/server/logging.h"
 #include "env/clock.h"
+#include "env/entropy.h"
 #include "env/failpoints.h"
 #include "env/fs.h"
 #include "env/lost_page.h"
@@ -112,12 +112,6 @@ Status check_founding(const cmd::Config& config, const member::BootstrapOptions&
   return {};
 }
 
-// Of this start and no other.
-uint64_t opening_number() {
-  std::random_device device;
-  return uint64_t{device()} << 32 | device() | 1;
-}
-
 member::NodeOptions node_options(const cmd::Config& config) {
   member::NodeOptions options;
   options.bootstrap.name = config.name;
@@ -125,7 +119,7 @@ member::NodeOptions node_options(const cmd::Config& config) {
   options.bootstrap.wal_dir = config.wal_dir;
   options.bootstrap.initial_cluster = config.initial_cluster;
   options.bootstrap.initial_cluster_token = config.initial_cluster_token;
-  options.bootstrap.opening = opening_number();
+  options.bootstrap.opening = env::random_number() | 1;  // 0: none
   options.bootstrap.wal.sync = !config.unsafe_no_fsync;
   options.bootstrap.sync = !config.unsafe_no_fsync;
   options.bootstrap.lease_ttl_min = (3 * int64_t{config.election_ms} + 1999) / 2000;
