@@ -30,6 +30,13 @@ Error log_failure(Error error) {
   return error;
 }
 
+// Takes all of `more`. Where nothing was before, it costs nothing.
+template <class T>
+void append(std::vector<T>& to, std::vector<T>& more) {
+  if (to.empty()) return to.swap(more);
+  to.insert(to.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
+}
+
 MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64_t wall_ns) {
   const uint64_t request_id = first_request_id(member_id, wall_ns);
   MemberOptions out;
@@ -136,32 +143,19 @@ void Node::propose(std::vector<Proposal> proposals) {
     for (const Proposal& one : proposals) refused.push_back({one->tag, errors::request_too_many_requests()});
     return deliver_refused(refused);
   }
-  events_.put([&](Events& events) {
-    if (events.proposals.empty()) {
-      events.proposals.swap(proposals);
-    } else {
-      events.proposals.insert(events.proposals.end(), std::make_move_iterator(proposals.begin()),
-                              std::make_move_iterator(proposals.end()));
-    }
-  });
+  events_.put([&](Events& events) { append(events.proposals, proposals); });
 }
 
 void Node::control(std::vector<ControlRequest> requests) {
   if (requests.empty()) return;
   pending_.fetch_add(requests.size(), std::memory_order_relaxed);
-  events_.put([&](Events& events) { events.controls.insert(events.controls.end(), requests.begin(), requests.end()); });
+  events_.put([&](Events& events) { append(events.controls, requests); });
 }
 
 void Node::ask_leases(std::vector<LeaseRequest> requests) {
   if (requests.empty()) return;
   pending_.fetch_add(requests.size(), std::memory_order_relaxed);
-  events_.put([&](Events& events) {
-    if (events.leases.empty()) {
-      events.leases.swap(requests);
-    } else {
-      events.leases.insert(events.leases.end(), requests.begin(), requests.end());
-    }
-  });
+  events_.put([&](Events& events) { append(events.leases, requests); });
 }
 
 void Node::raise_alarm(uint32_t type) {

@@ -5,9 +5,8 @@
 // at the disk and index checkpoints are the housekeeper's.
 //
 // Threads: propose(), control(), ask_leases(), raise_alarm(), admit_deletes(), next_request_id() and published() may be
-// used by any
-//          thread; answers are handed to the sink on the core thread, and refusals for want of room in the queue by
-//          propose() itself.
+//          used by any thread; answers are handed to the sink on the core thread, and refusals for want of room in the
+//          queue by propose() itself.
 // Failure: what a stage cannot go on with ends the process: see fail_stop.
 #pragma once
 

@@ -15,8 +15,7 @@
 // Order of a batch: the storage buffer, then one store of Published (in here: it is memory), then the answers.
 //
 // Always true: a proposal is refused, or becomes an entry once, or waits here; a commit that failed for want of space
-// is
-//              tried again until it succeeds or the member stops.
+//              is tried again until it succeeds or the member stops.
 // Threads:     the core thread's; admit() and next_request_id() may be used by any.
 // Source:      docs/architecture.md.
 #pragma once

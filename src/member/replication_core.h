@@ -4,9 +4,8 @@
 // proposal becomes an entry, an entry becomes a WalWrite, a WalWrite reported done becomes an ApplyBatch.
 //
 // Always true: an entry is handed to ApplyCore only when it is committed. It may not be stable here yet: the db's
-// commit
-//              waits for the hard state that covers it. A commit index is never asked to be durable before it is
-//              reached.
+//              commit waits for the hard state that covers it. A commit index is never asked to be durable before it
+//              is reached.
 // Threads:     the replication thread's.
 // Source:      docs/architecture.md.
 #pragma once

@@ -12,6 +12,13 @@ constexpr size_t kRangeRequest = 0;
 static_assert(member::kRequestNames[kRangeRequest].name == "Range");
 constexpr uint64_t kTicketMask = (uint64_t{1} << PendingAnswers::kTicketBits) - 1;
 
+// A request to the core is over. `times`: RequestTimes, or a run of them.
+template <class Times>
+void note_request(Times& times, const PendingAnswers::Pending& one, bool success, int64_t now_ns) {
+  if (one.kind == PendingAnswers::kNoRequest) return;
+  times.observe(one.kind, success, static_cast<uint64_t>(now_ns - one.began_ns));
+}
+
 }  // namespace
 
 Context::Context(Shared& shared, net::EventLoop& loop)
@@ -91,10 +98,7 @@ void Context::deliver(const member::AnswerBatch& batch) {
   for (const member::Answer& one : batch.answers) {
     const auto waits = pending_.take(one.tag & kTicketMask);
     net::Call* const call = waits ? loop_.find(waits->call) : nullptr;
-    if (waits && waits->kind != PendingAnswers::kNoRequest) {
-      run.observe(waits->kind, call != nullptr && one.code != Code::kUnavailable,
-                  static_cast<uint64_t>(now_ns - waits->began_ns));
-    }
+    if (waits) note_request(run, *waits, call != nullptr && one.code != Code::kUnavailable, now_ns);
     if (call == nullptr) continue;
     const CoreAnswer answer{one.code, batch.text(one)};
     if (waits->then) {
@@ -136,11 +140,6 @@ void Context::set_deadlines() {
   }
 }
 
-void Context::note_request(const PendingAnswers::Pending& one, bool success, int64_t now_ns) {
-  if (one.kind == PendingAnswers::kNoRequest) return;
-  request_times_.observe(one.kind, success, static_cast<uint64_t>(now_ns - one.began_ns));
-}
-
 void Context::end_range(int64_t began_ns, bool success) {
   if (success && began_ns == 0) {
     ++ranges_;
@@ -163,7 +162,9 @@ void Context::drop_unwanted() {
     const uint64_t ticket = outstanding_.front().ticket;
     const PendingAnswers::Pending* const waits = pending_.find(ticket);
     if (waits != nullptr && loop_.find(waits->call) != nullptr) return;
-    if (const auto unwanted = pending_.take(ticket)) note_request(*unwanted, false, clock().monotonic_ns());
+    if (const auto unwanted = pending_.take(ticket)) {
+      note_request(request_times_, *unwanted, false, clock().monotonic_ns());
+    }
     outstanding_.pop_front();
   }
 }
@@ -175,7 +176,7 @@ void Context::expire() {
     const auto waits = pending_.take(outstanding_.front().ticket);
     outstanding_.pop_front();
     net::Call* const call = waits ? loop_.find(waits->call) : nullptr;
-    if (waits) note_request(*waits, false, now_ns);
+    if (waits) note_request(request_times_, *waits, false, now_ns);
     if (call == nullptr) continue;
     const Error error = errors::timeout();
     waits->then ? waits->then(*call, {error.code, error.message}) : finish_with(*call, error);

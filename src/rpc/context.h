@@ -152,8 +152,6 @@ class Context {
  private:
   void propose_entry(net::Call& call, std::string entry_bytes, Ask ask, size_t kind);
   [[nodiscard]] member::Tag expect(const net::Call& call, AskWait until, OnAnswer then, size_t kind);
-  // A request to the core is over.
-  void note_request(const PendingAnswers::Pending& one, bool success, int64_t now_ns);
   void wait(net::Call& call, member::Control kind, Continuation then);
   void set_deadlines();
   void drop_unwanted();
