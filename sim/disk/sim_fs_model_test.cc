@@ -7,6 +7,7 @@
 
 #include "base/random.h"
 #include "sim/disk/sim_fs.h"
+#include "testing/seeds.h"
 
 namespace cairn::sim {
 namespace {
@@ -147,10 +148,8 @@ class Life {
 };
 
 TEST(SimFsModel, EveryByteIsOneThatTheSectorHadSinceTheSync) {
-  const char* wanted = std::getenv("CAIRN_SEED");
-  const uint64_t first = wanted != nullptr ? std::strtoull(wanted, nullptr, 0) : 1;
-  const uint64_t count = wanted != nullptr ? 1 : 400;
-  for (uint64_t seed = first; seed < first + count; ++seed) {
+  const uint64_t first = cairn::testing::first_seed(1);
+  for (uint64_t seed = first; seed < first + 400; ++seed) {
     SCOPED_TRACE("CAIRN_SEED=" + std::to_string(seed));
     Life(seed).run();
     if (HasFatalFailure()) return;

@@ -6,13 +6,13 @@
 
 #include "env/fs.h"
 #include "env/system_call.h"
-#include "env/testing.h"
+#include "testing/temp_dir.h"
 
 namespace cairn::env {
 namespace {
 
 TEST(LostPage, IsNamedBeforeTheProcessEnds) {
-  const testing::TempDir folder;
+  const cairn::testing::TempDir folder;
   auto file = *posix_fs().open(folder / "db", OpenMode::kCreate);
   ASSERT_TRUE(file->truncate(8 * 4096));
   const auto mapping = *file->map(1 << 20);

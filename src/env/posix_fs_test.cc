@@ -1,5 +1,4 @@
 #include <cerrno>
-#include <cstdlib>
 #include <map>
 #include <string>
 
@@ -9,18 +8,17 @@
 
 #include "env/fs.h"
 #include "env/system_call.h"
+#include "testing/temp_dir.h"
 
 namespace cairn::env {
 namespace {
 
 class PosixFsTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/cairn_fs_XXXXXX";
-    root_ = ::mkdtemp(name);
-  }
   void TearDown() override { ASSERT_TRUE(posix_fs().remove_all(root_)); }
-  std::string root_;
+
+  const cairn::testing::TempDir folder_;
+  const std::string root_ = folder_.path();
 };
 
 TEST(Paths, AreCleaned) {

@@ -5,11 +5,11 @@
 #include <gtest/gtest.h>
 
 #include "base/mutex.h"
-#include "env/testing.h"
 #include "member/quota.h"
 #include "member/testing/member.h"
 #include "net/server.h"
 #include "net/testing/test_client.h"
+#include "testing/file_systems.h"
 #include "testing/wait.h"
 
 namespace cairn::gateway {
@@ -22,7 +22,7 @@ using ::testing::Not;
 using ::testing::StartsWith;
 
 // While it is stuck, a sync lasts.
-class StuckDisk final : public env::testing::ForwardingFileSystem {
+class StuckDisk final : public cairn::testing::ForwardingFileSystem {
  public:
   Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
     CAIRN_TRY(auto file, ForwardingFileSystem::open(path, mode));
@@ -40,7 +40,7 @@ class StuckDisk final : public env::testing::ForwardingFileSystem {
   }
 
  private:
-  class Stuck final : public env::testing::ForwardingFile {
+  class Stuck final : public cairn::testing::ForwardingFile {
    public:
     Stuck(StuckDisk& disk, std::unique_ptr<env::File> file) : ForwardingFile(std::move(file)), disk_(disk) {}
     Status fdatasync() override {

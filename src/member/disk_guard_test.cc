@@ -4,14 +4,15 @@
 
 #include <filesystem>
 
-#include "env/testing.h"
 #include "sim/disk/sim_fs.h"
+#include "testing/file_systems.h"
+#include "testing/temp_dir.h"
 
 namespace cairn::member {
 namespace {
 
 // The real file system, with a device of `capacity` bytes that holds the reserve and `used`.
-class SmallDisk final : public env::testing::ForwardingFileSystem {
+class SmallDisk final : public cairn::testing::ForwardingFileSystem {
  public:
   Result<uint64_t> free_bytes(const std::string& path) override {
     if (fails) return fail(Code::kUnknown, "test");
@@ -35,7 +36,7 @@ class DiskGuardTest : public ::testing::Test {
   DiskGuard::Options options() const { return {.directory = path_ + "/cairn", .log_directory = path_ + "/wal"}; }
   bool holds_reserve() const { return std::filesystem::exists(disk_.reserve_path); }
 
-  const env::testing::TempDir folder_;
+  const cairn::testing::TempDir folder_;
   const std::string path_ = folder_.path();
   SmallDisk disk_;
 };

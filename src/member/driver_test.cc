@@ -13,12 +13,13 @@
 #include <thread>
 
 #include "base/errors.h"
-#include "env/testing.h"
 #include "member/requests.h"
 #include "metrics/metrics.h"
 #include "mvcc/kv/range.h"
 #include "proto/raft_internal.pb.h"
 #include "proto/rpc.pb.h"
+#include "testing/file_systems.h"
+#include "testing/temp_dir.h"
 #include "testing/wait.h"
 
 namespace cairn::member {
@@ -28,7 +29,7 @@ using namespace std::chrono_literals;
 using cairn::testing::wait_until;
 
 // The real file system, but that the db takes no page while `full` is set, and no write of it ends while `stuck` is.
-class FillableFile final : public env::testing::ForwardingFile {
+class FillableFile final : public cairn::testing::ForwardingFile {
  public:
   FillableFile(std::unique_ptr<env::File> file, const std::atomic<bool>& full, const std::atomic<bool>& stuck,
                std::chrono::milliseconds writes_take)
@@ -54,7 +55,7 @@ class FillableFile final : public env::testing::ForwardingFile {
 };
 
 // Each write takes half a second.
-class SlowFile final : public env::testing::ForwardingFile {
+class SlowFile final : public cairn::testing::ForwardingFile {
  public:
   using ForwardingFile::ForwardingFile;
   Status pwrite(std::string_view data, uint64_t offset) override {
@@ -63,7 +64,7 @@ class SlowFile final : public env::testing::ForwardingFile {
   }
 };
 
-class FillableFs final : public env::testing::ForwardingFileSystem {
+class FillableFs final : public cairn::testing::ForwardingFileSystem {
  public:
   Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
     CAIRN_TRY(auto file, ForwardingFileSystem::open(path, mode));
@@ -156,7 +157,7 @@ class NodeTest : public ::testing::Test {
     return record && *record;
   }
 
-  const env::testing::TempDir folder_;
+  const cairn::testing::TempDir folder_;
   const std::string path_ = folder_.path();
   std::function<void(NodeOptions&)> adjust_ = [](NodeOptions&) {};
   FillableFs fs_;

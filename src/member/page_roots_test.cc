@@ -9,18 +9,12 @@
 
 #include "base/random.h"
 #include "mvcc/kv/test_store.h"
+#include "testing/manual_clock.h"
 
 namespace cairn::member {
 namespace {
 
 constexpr int64_t kSecond = 1'000'000'000;
-
-class ManualClock final : public env::Clock {
- public:
-  int64_t monotonic_ns() const override { return now_ns; }
-  int64_t wall_ns() const override { return now_ns; }
-  int64_t now_ns = kSecond;
-};
 
 // A store whose states are published, with everything freed that no reader holds.
 class PageRootsTest : public ::testing::Test {
@@ -55,7 +49,7 @@ class PageRootsTest : public ::testing::Test {
   bool has(int64_t revision) { return roots_->find(revision).has_value(); }
   void tidy(int64_t compact_revision = 0, uint64_t retired_bytes = 0) { roots_->tidy(compact_revision, retired_bytes); }
 
-  ManualClock clock_;
+  cairn::testing::ManualClock clock_;
   mvcc::test::TestStore store_;
   std::unique_ptr<PublishedDomain> domain_;
   std::unique_ptr<PublishedDomain::Reader> reader_;

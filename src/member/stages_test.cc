@@ -6,11 +6,11 @@
 
 #include "base/bytes.h"
 #include "base/errors.h"
-#include "env/testing.h"
 #include "member/requests.h"
 #include "member/testing/inline_member.h"
 #include "mvcc/kv/range.h"
 #include "proto/raft_internal.pb.h"
+#include "testing/temp_dir.h"
 
 namespace cairn::member {
 namespace {
@@ -76,7 +76,7 @@ class Member : public testing::InlineMember {
 
 class StagesTest : public ::testing::Test {
  protected:
-  const env::testing::TempDir folder_;
+  const cairn::testing::TempDir folder_;
   const std::string path_ = folder_.path();
 };
 

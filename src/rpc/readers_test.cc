@@ -6,8 +6,8 @@
 #include <nghttp2/nghttp2.h>
 
 #include "base/mutex.h"
-#include "env/testing.h"
 #include "rpc/test_services.h"
+#include "testing/file_systems.h"
 #include "testing/pauses.h"
 #include "testing/wait.h"
 
@@ -20,7 +20,7 @@ using cairn::testing::wait_until;
 using etcdserverpb::RangeRequest;
 
 // The real file system; but of the db's pages it says that they are on the disk only, while `evicted` is set.
-class EvictingFs final : public env::testing::ForwardingFileSystem {
+class EvictingFs final : public cairn::testing::ForwardingFileSystem {
  public:
   Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
     CAIRN_TRY(auto file, ForwardingFileSystem::open(path, mode));
@@ -44,7 +44,7 @@ class EvictingFs final : public env::testing::ForwardingFileSystem {
     const std::atomic<bool>& evicted_;
   };
 
-  class FileOf final : public env::testing::ForwardingFile {
+  class FileOf final : public cairn::testing::ForwardingFile {
    public:
     FileOf(std::unique_ptr<env::File> file, const std::atomic<bool>& evicted)
         : ForwardingFile(std::move(file)), evicted_(evicted) {}

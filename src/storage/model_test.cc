@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "storage/random_life.h"
+#include "testing/seeds.h"
 
 namespace cairn::storage {
 namespace {
@@ -11,11 +12,11 @@ using test::Kind;
 using test::Life;
 
 void run_lives(Kind kind, uint64_t count) {
-  const uint64_t first = test::first_seed(1);
+  const uint64_t first = cairn::testing::first_seed(1);
   for (uint64_t seed = first; seed < first + count; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Life(seed, kind).run(100);
-    if (testing::Test::HasFailure()) return;
+    if (::testing::Test::HasFailure()) return;
   }
 }
 

@@ -54,7 +54,7 @@ class Life {
 
   // A snapshot of the newest view, checked; returns its path.
   std::string write_image() {
-    const std::string copy = directory_.file("image");
+    const std::string copy = directory_ / "image";
     check_image(copy);
     return copy;
   }
@@ -170,7 +170,7 @@ class Life {
     if (report->freelist_persisted) {
       EXPECT_GE(space.in_use_bytes, (report->high_water - report->free_pages) * report->page_bytes);
     }
-    if (random_.one_in(20)) check_image(directory_.file("image"));
+    if (random_.one_in(20)) check_image(directory_ / "image");
   }
 
   void check_image(const std::string& copy) {
@@ -215,7 +215,7 @@ class Life {
   BoltOptions options_;
   uint64_t value_bytes_max_;
   TempDir directory_;
-  std::string path_ = directory_.file("db");
+  std::string path_ = directory_ / "db";
   std::unique_ptr<Engine> engine_;
   Model model_;
   std::vector<Held> held_;

@@ -1,10 +1,8 @@
-// storage/test_support.h: what the tests of this folder share: a temporary directory, a model of the tables, batches.
+// storage/test_support.h: what the tests of this folder share: a model of the tables, batches.
 #pragma once
 
 #include <array>
-#include <cstdlib>
 #include <deque>
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,33 +15,11 @@
 #include "base/bytes.h"
 #include "base/random.h"
 #include "storage/engine.h"
+#include "testing/temp_dir.h"
 
 namespace cairn::storage::test {
 
-class TempDir {
- public:
-  TempDir() {
-    std::string name = (std::filesystem::temp_directory_path() / "cairn-storage-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) std::abort();
-    path_ = name;
-  }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-  ~TempDir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  [[nodiscard]] std::string file(std::string_view name) const { return path_ + "/" + std::string(name); }
-
- private:
-  std::string path_;
-};
-
-// Where a test's seeds begin: CAIRN_SEED, for long runs by hand, or what it says itself.
-inline uint64_t first_seed(uint64_t otherwise) {
-  const char* const given = std::getenv("CAIRN_SEED");
-  return given == nullptr ? otherwise : std::strtoull(given, nullptr, 0);
-}
+using cairn::testing::TempDir;
 
 using TableModel = std::map<std::string, std::string>;
 using Model = std::array<TableModel, kTableCount>;

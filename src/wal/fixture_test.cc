@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/bytes.h"
+#include "testing/file_systems.h"
 #include "wal/codec.h"
 #include "wal/log.h"
 #include "wal/scan.h"

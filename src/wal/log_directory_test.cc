@@ -1,7 +1,7 @@
 // The directory around a log may be somebody else's.
 #include <gtest/gtest.h>
 
-#include "env/testing.h"
+#include "testing/file_systems.h"
 #include "wal/log.h"
 #include "wal/testing.h"
 
@@ -9,7 +9,7 @@ namespace cairn::wal {
 namespace {
 
 // The real one, in which some directories cannot be opened.
-class GuardedFs final : public env::testing::ForwardingFileSystem {
+class GuardedFs final : public cairn::testing::ForwardingFileSystem {
  public:
   Status sync_directory(const std::string& directory) override {
     if (directory == failing) return fail(failure, "test: {}", directory);

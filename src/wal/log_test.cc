@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "testing/file_systems.h"
 #include "wal/codec.h"
 #include "wal/scan.h"
 #include "wal/testing.h"

@@ -14,7 +14,7 @@
 #include "base/check.h"
 #include "base/random.h"
 #include "env/fs.h"
-#include "env/testing.h"
+#include "testing/temp_dir.h"
 #include "wal/types.h"
 
 namespace cairn::wal::testing {
@@ -50,7 +50,7 @@ class MemFile final : public env::File {
   std::string bytes_;
 };
 
-using env::testing::TempDir;
+using cairn::testing::TempDir;
 
 inline std::string read_all(const std::string& path) {
   Result<std::string> bytes = env::read_file(env::posix_fs(), path);

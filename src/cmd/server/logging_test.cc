@@ -11,6 +11,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "testing/temp_dir.h"
+
 namespace cairn::cmd {
 namespace {
 
@@ -45,31 +47,24 @@ TEST(FormatConsole, IsSeparatedByTabs) {
   EXPECT_EQ(line, "2026-11-21T01:35:11.008113Z\tINFO\tserver/logging_test.cc:LINE\tready");
   const std::vector<log::Field> fields = {{"a", 1}, {"b", "x"}};
   EXPECT_THAT(format_console(entry_of(log::Level::kFatal, "m", fields), kTime),
-              testing::EndsWith("\tm\t{\"a\":1,\"b\":\"x\"}"));
+              ::testing::EndsWith("\tm\t{\"a\":1,\"b\":\"x\"}"));
 }
 
-class LogFile : public testing::Test {
+class LogFile : public ::testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/cairn_log_XXXXXX";
-    folder_ = mkdtemp(name);
-  }
-  void TearDown() override {
-    log::set_sink(nullptr, log::Level::kWarn);
-    std::filesystem::remove_all(folder_);
-  }
+  void TearDown() override { log::set_sink(nullptr, log::Level::kWarn); }
   std::vector<std::string> lines(const std::string& file) const {
     flush_log();
-    std::ifstream in(folder_ + "/" + file);
+    std::ifstream in(folder_ / file);
     std::vector<std::string> out;
     for (std::string line; std::getline(in, line);) out.push_back(line);
     return out;
   }
-  std::string folder_;
+  const cairn::testing::TempDir folder_;
 };
 
 TEST_F(LogFile, GetsTheLinesOfItsLevel) {
-  ASSERT_TRUE(start_logging({.level = "info", .outputs = {folder_ + "/a.log", folder_ + "/b.log"}}));
+  ASSERT_TRUE(start_logging({.level = "info", .outputs = {folder_ / "a.log", folder_ / "b.log"}}));
   log::debug("hidden");
   log::info("shown", {{"k", "v"}});
   const std::vector<log::Field> fields = {{"n", 1}};
@@ -77,13 +72,13 @@ TEST_F(LogFile, GetsTheLinesOfItsLevel) {
   for (const char* file : {"a.log", "b.log"}) {
     const auto written = lines(file);
     ASSERT_EQ(written.size(), 2u) << file;
-    EXPECT_THAT(written[0], testing::HasSubstr(R"("msg":"shown","k":"v"})"));
-    EXPECT_THAT(written[1], testing::HasSubstr(R"("msg":"made at run time","n":1})"));
+    EXPECT_THAT(written[0], ::testing::HasSubstr(R"("msg":"shown","k":"v"})"));
+    EXPECT_THAT(written[1], ::testing::HasSubstr(R"("msg":"made at run time","n":1})"));
   }
 }
 
 TEST_F(LogFile, LinesOfManyThreadsStayWhole) {
-  ASSERT_TRUE(start_logging({.level = "debug", .outputs = {folder_ + "/a.log"}}));
+  ASSERT_TRUE(start_logging({.level = "debug", .outputs = {folder_ / "a.log"}}));
   constexpr int kThreads = 8;
   constexpr int kLines = 50;
   std::vector<std::jthread> threads;
@@ -101,7 +96,7 @@ TEST_F(LogFile, LinesOfManyThreadsStayWhole) {
 }
 
 TEST_F(LogFile, AFloodOfOneMessageIsSampled) {
-  ASSERT_TRUE(start_logging({.outputs = {folder_ + "/a.log"}}));
+  ASSERT_TRUE(start_logging({.outputs = {folder_ / "a.log"}}));
   for (int i = 0; i < 10'000; ++i) log::info("again");
   const size_t count = lines("a.log").size();
   EXPECT_GE(count, 100u + 90u);
@@ -120,7 +115,7 @@ TEST(LogLevel, IsReadAsZapReadsIt) {
 TEST_F(LogFile, BadOptionsAreRefused) {
   EXPECT_EQ(start_logging({.level = "loud"}).error().message, "unrecognized level: \"loud\"");
   EXPECT_FALSE(start_logging({.format = "xml"}));
-  EXPECT_FALSE(start_logging({.outputs = {folder_}})) << "a folder";
+  EXPECT_FALSE(start_logging({.outputs = {folder_.path()}})) << "a folder";
 }
 
 }  // namespace

@@ -9,12 +9,12 @@
 
 #include "base/bytes.h"
 #include "base/random.h"
-#include "env/testing.h"
 #include "member/recovery/checkpoint.h"
 #include "member/recovery/recovery.h"
 #include "member/requests.h"
 #include "member/testing/inline_member.h"
 #include "proto/raft_internal.pb.h"
+#include "testing/temp_dir.h"
 
 namespace cairn::member {
 namespace {
@@ -177,7 +177,7 @@ class CheckpointTest : public ::testing::Test {
     member.commit();
   }
 
-  const env::testing::TempDir folder_;
+  const cairn::testing::TempDir folder_;
   const std::string path_ = folder_.path();
   std::string file_;
   std::string db_;

@@ -7,12 +7,12 @@
 #include "base/bytes.h"
 #include "cluster/codec.h"
 #include "cluster/membership.h"
-#include "env/testing.h"
 #include "member/recovery/bootstrap.h"
 #include "proto/raft_internal.pb.h"
 #include "raft/conf_change.h"
 #include "storage/bolt/engine.h"
 #include "storage/write_buffer.h"
+#include "testing/temp_dir.h"
 
 namespace cairn::member {
 namespace {
@@ -96,7 +96,7 @@ class MembersTest : public ::testing::Test {
     return opened;
   }
 
-  const env::testing::TempDir folder_;
+  const cairn::testing::TempDir folder_;
   const std::string path_ = folder_.path();
   std::vector<std::pair<raft::EntryType, std::string>> entries_;
 };

@@ -10,12 +10,13 @@
 #include <optional>
 
 #include "base/bytes.h"
-#include "env/testing.h"
 #include "member/recovery/bootstrap.h"
 #include "mvcc/kv/hash.h"
 #include "mvcc/kv/txn.h"
 #include "storage/bolt/engine.h"
 #include "storage/write_buffer.h"
+#include "testing/file_systems.h"
+#include "testing/temp_dir.h"
 
 namespace cairn::member {
 namespace {
@@ -23,7 +24,8 @@ namespace {
 namespace fs = std::filesystem;
 const std::string kData = "tests/data/etcd-3.4.23/";
 
-using TemporaryDirectory = env::testing::TempDir;
+using cairn::testing::InterruptedFileSystem;
+using TemporaryDirectory = cairn::testing::TempDir;
 
 // A db file with its index, as recovery builds it.
 struct OpenedDb {
@@ -216,59 +218,19 @@ TEST(Bootstrap, ForeignFilesInTheSnapshotDirectoryAreNoHindrance) {
   }
 }
 
-// Runs `other` before the nth call.
-class Interrupted final : public env::testing::ForwardingFileSystem {
- public:
-  Interrupted(uint64_t nth, std::function<void()> other) : left_(nth), other_(std::move(other)) {}
-  [[nodiscard]] bool happened() const { return left_ == 0; }
-
-  Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
-    count();
-    return ForwardingFileSystem::open(path, mode);
-  }
-  Result<std::vector<std::string>> list(const std::string& directory) override {
-    count();
-    return ForwardingFileSystem::list(directory);
-  }
-  bool exists(const std::string& path) override {
-    count();
-    return ForwardingFileSystem::exists(path);
-  }
-  Status rename(const std::string& from, const std::string& to) override {
-    count();
-    return ForwardingFileSystem::rename(from, to);
-  }
-  Status remove_all(const std::string& path) override {
-    count();
-    return ForwardingFileSystem::remove_all(path);
-  }
-  Status sync_directory(const std::string& directory) override {
-    count();
-    return ForwardingFileSystem::sync_directory(directory);
-  }
-
- private:
-  void count() {
-    if (left_ > 0 && --left_ == 0) other_();
-  }
-
-  uint64_t left_;
-  std::function<void()> other_;
-};
-
 // Whether the other one stays or ends at once, nobody is told that something is damaged or missing.
 TEST(Bootstrap, OfTwoStartsOnNothingOneFoundsAndTheOtherWaits) {
   for (const bool stays : {true, false}) {
     bool happened = true;
     for (uint64_t nth = 1; happened; ++nth) {
       SCOPED_TRACE(nth);
-      const env::testing::TempDir folder;
+      const TemporaryDirectory folder;
       BootstrapOptions options;
       options.data_dir = folder / "data";
       options.initial_cluster = {{"default", {"http://127.0.0.1:2380"}}};
       std::optional<Bootstrapped> second;
       bool second_began = false;
-      Interrupted fs(nth, [&] {
+      InterruptedFileSystem fs(nth, [&] {
         auto opened = bootstrap(env::posix_fs(), options);
         ASSERT_TRUE(opened || opened.error().code == Code::kUnavailable) << opened.error().message;
         if (!opened) return;

@@ -3,10 +3,8 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <functional>
 #include <memory>
-#include <string>
 #include <utility>
 
 #include "base/check.h"
@@ -15,17 +13,15 @@
 #include "member/driver.h"
 #include "member/metrics.h"
 #include "metrics/metrics.h"
+#include "testing/temp_dir.h"
 
 namespace cairn::member::testing {
 
 class Member {
  public:
   explicit Member(const std::function<void(NodeOptions&)>& change = {}, env::FileSystem& fs = env::posix_fs()) {
-    std::string name = (std::filesystem::temp_directory_path() / "cairn-member-XXXXXX").string();
-    CAIRN_ASSERT(::mkdtemp(name.data()) != nullptr);
-    directory_ = name;
     NodeOptions options;
-    options.bootstrap.data_dir = directory_;
+    options.bootstrap.data_dir = directory_.path();
     options.bootstrap.initial_cluster = {{"default", {"http://127.0.0.1:2380"}}};
     options.bootstrap.sync = false;
     options.bootstrap.wal.sync = false;
@@ -43,8 +39,6 @@ class Member {
   ~Member() {
     stop();
     node.reset();
-    std::error_code ignored;
-    std::filesystem::remove_all(directory_, ignored);
   }
   Member(const Member&) = delete;
   Member& operator=(const Member&) = delete;
@@ -64,7 +58,7 @@ class Member {
   std::unique_ptr<Node> node;
 
  private:
-  std::string directory_;
+  const cairn::testing::TempDir directory_;
   bool runs_ = false;
 };
 

@@ -14,6 +14,7 @@
 #include "mvcc/kv/range.h"
 #include "mvcc/kv/store.h"
 #include "storage/bolt/engine.h"
+#include "testing/temp_dir.h"
 
 namespace cairn::mvcc {
 namespace {
@@ -22,22 +23,12 @@ constexpr uint64_t kKeys = 1'000'000;
 constexpr uint64_t kPerCommit = 50'000;
 constexpr size_t kPieceBytes = 16 << 10;  // what the transport asks for at a time
 
-struct Folder {
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "cairn-range-bench-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) std::abort();
-    path = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
-  std::string path;
-};
-
 std::string key_of(uint64_t i) { return fmt::format("bench/{:016d}", i); }
 
 // All keys, each at one revision; all records in the file.
 struct Loaded {
   Loaded() {
-    engine = *storage::open_bolt(env::posix_fs(), folder.path + "/db");
+    engine = *storage::open_bolt(env::posix_fs(), folder / "db");
     store = std::make_unique<Store>(std::make_unique<Index>(), engine->view(), Store::Options{});
     std::vector<uint32_t> order(kKeys);
     for (uint32_t i = 0; i < kKeys; ++i) order[i] = i;
@@ -62,7 +53,7 @@ struct Loaded {
     (void)store->tidy({}, INT64_MAX);
   }
 
-  Folder folder;
+  cairn::testing::TempDir folder;
   std::unique_ptr<storage::Engine> engine;
   std::unique_ptr<Store> store;
   StoreView view;

@@ -10,6 +10,7 @@
 #include "base/random.h"
 #include "env/fs.h"
 #include "storage/bolt/engine.h"
+#include "testing/temp_dir.h"
 
 namespace cairn::storage {
 namespace {
@@ -18,16 +19,6 @@ constexpr uint64_t kRecords = 1'000'000;
 constexpr size_t kRecordBytes = 320;
 constexpr size_t kKeyBytes = 17;
 constexpr uint64_t kPerCommit = (16 << 20) / kRecordBytes;
-
-struct Folder {
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "cairn-bolt-bench-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) std::abort();
-    path = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
-  std::string path;
-};
 
 // One commit's worth of records, as the buffer holds them.
 struct Records {
@@ -63,9 +54,9 @@ void append(Engine& engine, uint64_t count) {
 
 // A file with a million records, made once.
 const std::string& million() {
-  static Folder folder;
+  static cairn::testing::TempDir folder;
   static const std::string path = [] {
-    const std::string file = folder.path + "/million";
+    const std::string file = folder / "million";
     const auto engine = *open_bolt(env::posix_fs(), file);
     append(*engine, kRecords);
     if (!engine->close()) std::abort();
@@ -84,8 +75,8 @@ void rate(benchmark::State& state, uint64_t records) {
 void BM_Append(benchmark::State& state) {
   for (auto _ : state) {
     state.PauseTiming();
-    const Folder folder;
-    const auto engine = *open_bolt(env::posix_fs(), folder.path + "/db");
+    const cairn::testing::TempDir folder;
+    const auto engine = *open_bolt(env::posix_fs(), folder / "db");
     state.ResumeTiming();
     append(*engine, kRecords);
   }
@@ -94,8 +85,8 @@ void BM_Append(benchmark::State& state) {
 BENCHMARK(BM_Append)->Unit(benchmark::kMillisecond)->Iterations(3);
 
 void BM_AppendSmallCommits(benchmark::State& state) {
-  const Folder folder;
-  const auto engine = *open_bolt(env::posix_fs(), folder.path + "/db");
+  const cairn::testing::TempDir folder;
+  const auto engine = *open_bolt(env::posix_fs(), folder / "db");
   Records records;
   uint64_t next = 2;
   for (auto _ : state) {
@@ -163,9 +154,9 @@ BENCHMARK(BM_Scan)->Unit(benchmark::kMillisecond);
 void BM_DeleteAndMerge(benchmark::State& state) {
   for (auto _ : state) {
     state.PauseTiming();
-    const Folder folder;
-    std::filesystem::copy_file(million(), folder.path + "/db");
-    const auto engine = *open_bolt(env::posix_fs(), folder.path + "/db");
+    const cairn::testing::TempDir folder;
+    std::filesystem::copy_file(million(), folder / "db");
+    const auto engine = *open_bolt(env::posix_fs(), folder / "db");
     state.ResumeTiming();
     Reclaim reclaim;
     reclaim.end = "\xff";
@@ -193,8 +184,8 @@ void BM_OpenWithFreeList(benchmark::State& state) {
 BENCHMARK(BM_OpenWithFreeList)->Unit(benchmark::kMicrosecond);
 
 void BM_OpenByWalk(benchmark::State& state) {
-  const Folder folder;
-  const std::string path = folder.path + "/db";
+  const cairn::testing::TempDir folder;
+  const std::string path = folder / "db";
   {
     const auto engine = *open_bolt(env::posix_fs(), path, {.freelist_bytes_max = 0});
     append(*engine, kRecords);

@@ -7,6 +7,7 @@
 #include "storage/bolt/engine.h"
 #include "storage/test_support.h"
 #include "testing/scale.h"
+#include "testing/seeds.h"
 
 namespace cairn::storage {
 namespace {
@@ -122,7 +123,7 @@ class CrashingLife {
 };
 
 TEST(BoltCrash, LeavesTheLastFinishedCommitOrTheOneUnderWay) {
-  const uint64_t first = test::first_seed(1);
+  const uint64_t first = cairn::testing::first_seed(1);
   for (uint64_t seed = first; seed < first + cairn::testing::scaled(60U); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     CrashingLife(seed).run(12);

@@ -6,6 +6,7 @@
 #include "storage/bolt/plan.h"
 #include "storage/test_support.h"
 #include "testing/scale.h"
+#include "testing/seeds.h"
 
 namespace cairn::storage {
 namespace {
@@ -173,7 +174,7 @@ TEST(BoltDamage, EachChangedByteIsNoticedOrHarmless) {
 
 TEST(BoltDamage, AnyBytesAreSurvived) {
   const Sample samples[] = {make_sample(false), make_sample(true)};
-  const uint64_t first = test::first_seed(1);
+  const uint64_t first = cairn::testing::first_seed(1);
   for (uint64_t seed = first; seed < first + cairn::testing::scaled(3000U); ++seed) {
     SCOPED_TRACE(seed);
     Random random(seed);

@@ -15,7 +15,7 @@ using test::Model;
 using test::open;
 using test::revision_key;
 
-struct OnSimulatedDisk : testing::Test {
+struct OnSimulatedDisk : ::testing::Test {
   OnSimulatedDisk() { fs.make_durable_directories("/data"); }
   sim::SimFileSystem fs{{.seed = 1}};
   const std::string path = "/data/db";

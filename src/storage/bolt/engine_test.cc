@@ -21,7 +21,7 @@ using test::TempDir;
 
 TEST(BoltEngine, StartsAFileWithAllTenTables) {
   const TempDir directory;
-  const std::string path = directory.file("db");
+  const std::string path = directory / "db";
   {
     const auto engine = open(env::posix_fs(), path);
     EXPECT_FALSE(engine->view()->get(Table::kKey, "k")->has_value());
@@ -39,7 +39,7 @@ TEST(BoltEngine, StartsAFileWithAllTenTables) {
 // A view descends from the commits of its opening before it, and from the ancestor that it was told.
 TEST(BoltEngine, ViewsKnowWhereTheyComeFrom) {
   const TempDir directory;
-  const std::string path = directory.file("db");
+  const std::string path = directory / "db";
   CommitId first;
   for (const uint64_t opening : {uint64_t{7}, uint64_t{8}, uint64_t{9}}) {
     const auto engine = open(env::posix_fs(), path, {.opening = opening});
@@ -74,7 +74,7 @@ TEST(BoltEngine, ViewsKnowWhereTheyComeFrom) {
 // What leaves as a snapshot may be changed by anybody.
 TEST(BoltEngine, AnImageIsNotSealed) {
   const TempDir directory;
-  const auto engine = open(env::posix_fs(), directory.file("db"), {.opening = 7});
+  const auto engine = open(env::posix_fs(), directory / "db", {.opening = 7});
   ASSERT_TRUE(engine->commit({}));
   const auto image = engine->image(engine->view());
   ASSERT_TRUE(image);
@@ -90,15 +90,15 @@ TEST(BoltEngine, AnImageIsNotSealed) {
 
 TEST(BoltEngine, RefusesAFileThatSomebodyElseHasOpen) {
   const TempDir directory;
-  const auto first = open(env::posix_fs(), directory.file("db"));
-  const auto second = open_bolt(env::posix_fs(), directory.file("db"));
+  const auto first = open(env::posix_fs(), directory / "db");
+  const auto second = open_bolt(env::posix_fs(), directory / "db");
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, Code::kUnavailable);
 }
 
 TEST(BoltEngine, BringsBackWhatWasCommitted) {
   const TempDir directory;
-  const std::string path = directory.file("db");
+  const std::string path = directory / "db";
   Model model;
   Random random(7);
   for (int round = 0; round < 3; ++round) {
@@ -123,7 +123,7 @@ TEST(BoltEngine, BringsBackWhatWasCommitted) {
 
 TEST(BoltEngine, WritesTheMetasInTurnWithTxidsOfTheirParity) {
   const TempDir directory;
-  const std::string path = directory.file("db");
+  const std::string path = directory / "db";
   const auto engine = open(env::posix_fs(), path);
   uint64_t before = engine->view()->txid();
   for (int i = 0; i < 5; ++i) {
@@ -142,7 +142,7 @@ TEST(BoltEngine, WritesTheMetasInTurnWithTxidsOfTheirParity) {
 // A snapshot's newest meta lies on page 0 whatever its parity.
 TEST(BoltEngine, GoesOnFromAMetaOfTheWrongParity) {
   const TempDir directory;
-  const std::string path = directory.file("db");
+  const std::string path = directory / "db";
   {
     const auto engine = open(env::posix_fs(), path);
     Batch batch;
@@ -172,7 +172,7 @@ TEST(BoltEngine, GoesOnFromAMetaOfTheWrongParity) {
 TEST(BoltEngine, UsesTheOtherMetaWhenOneIsBad) {
   for (const uint64_t bad_page : {0, 1}) {
     const TempDir directory;
-    const std::string path = directory.file("db");
+    const std::string path = directory / "db";
     uint64_t txid = 0;
     {
       const auto engine = open(env::posix_fs(), path, {.page_bytes = 16384});
@@ -200,7 +200,7 @@ TEST(BoltEngine, UsesTheOtherMetaWhenOneIsBad) {
 
 TEST(BoltEngine, RefusesAFileWithoutAMetaOrCutShort) {
   const TempDir directory;
-  const std::string path = directory.file("db");
+  const std::string path = directory / "db";
   {
     open(env::posix_fs(), path);
   }
@@ -216,7 +216,7 @@ TEST(BoltEngine, RefusesAFileWithoutAMetaOrCutShort) {
 
 TEST(BoltEngine, FillsAppendedLeavesToNineTenths) {
   const TempDir directory;
-  const std::string path = directory.file("db");
+  const std::string path = directory / "db";
   const auto engine = open(env::posix_fs(), path);
   uint64_t bytes = 0;
   uint64_t revision = 2;
@@ -234,7 +234,7 @@ TEST(BoltEngine, FillsAppendedLeavesToNineTenths) {
 
 TEST(BoltEngine, PutsLargeValuesOnOverflowPages) {
   const TempDir directory;
-  const std::string path = directory.file("db");
+  const std::string path = directory / "db";
   Model model;
   Random random(11);
   {
@@ -254,7 +254,7 @@ TEST(BoltEngine, PutsLargeValuesOnOverflowPages) {
 
 TEST(BoltEngine, KeepsAViewWholeWhileItIsRegistered) {
   const TempDir directory;
-  const std::string path = directory.file("db");
+  const std::string path = directory / "db";
   const auto engine = open(env::posix_fs(), path, {.poison_free_pages = true});
   Random random(5);
   Model model;
@@ -299,7 +299,7 @@ TEST(BoltEngine, DoesNotGrowWhenPagesAreReused) {
 
 TEST(BoltEngine, ReclaimRemovesInPartsWhatIsNotKept) {
   const TempDir directory;
-  const std::string path = directory.file("db");
+  const std::string path = directory / "db";
   const auto engine = open(env::posix_fs(), path);
   Model model;
   Random random(3);
@@ -345,7 +345,7 @@ TEST(BoltEngine, ReclaimRemovesInPartsWhatIsNotKept) {
 TEST(BoltEngine, PagesFoundFreeCountAsFreeAndAreUsedByTheFirstCommit) {
   for (const bool closed : {true, false}) {
     const TempDir directory;
-    const std::string path = directory.file("db");
+    const std::string path = directory / "db";
     uint64_t in_use = 0;
     uint64_t total = 0;
     {
@@ -382,7 +382,7 @@ TEST(BoltEngine, PagesFoundFreeCountAsFreeAndAreUsedByTheFirstCommit) {
 // Another program's list may be wrong: its pages are found by a walk, and used only when no meta names it any more.
 TEST(BoltEngine, AListThatIsNotTrustedStaysUntilNoMetaNamesIt) {
   const TempDir directory;
-  const std::string path = directory.file("db");
+  const std::string path = directory / "db";
   {
     const auto engine = open(env::posix_fs(), path);
     Batch batch;
@@ -422,7 +422,7 @@ TEST(BoltEngine, AListThatIsNotTrustedStaysUntilNoMetaNamesIt) {
 // What the commit itself writes in the range of the pass waits for the next part.
 TEST(BoltEngine, ReclaimStopsBeforeEntriesOfItsOwnCommit) {
   const TempDir directory;
-  const auto engine = open(env::posix_fs(), directory.file("db"));
+  const auto engine = open(env::posix_fs(), directory / "db");
   Batch first;
   for (uint64_t i = 1; i <= 10; ++i) first.put(Table::kKey, revision_key(i), "v");
   ASSERT_TRUE(engine->commit(first.commit()));
@@ -443,12 +443,12 @@ TEST(BoltEngine, ReclaimStopsBeforeEntriesOfItsOwnCommit) {
   ASSERT_TRUE(result);
   EXPECT_EQ(result->reclaimed_entries, 5);
   EXPECT_TRUE(result->reclaim_done);
-  expect_sound(env::posix_fs(), directory.file("db"));
+  expect_sound(env::posix_fs(), directory / "db");
 }
 
 TEST(BoltEngine, WritingTheSameAgainTouchesNothing) {
   const TempDir directory;
-  const auto engine = open(env::posix_fs(), directory.file("db"));
+  const auto engine = open(env::posix_fs(), directory / "db");
   Batch batch;
   for (uint64_t i = 1; i <= 1000; ++i) batch.put(Table::kKey, revision_key(i), std::string(100, 'v'));
   ASSERT_TRUE(engine->commit(batch.commit()));
@@ -460,7 +460,7 @@ TEST(BoltEngine, WritingTheSameAgainTouchesNothing) {
 
 TEST(BoltEngine, LeavesTheFreeListOutWhenItIsLongAndWritesItAtClose) {
   const TempDir directory;
-  const std::string path = directory.file("db");
+  const std::string path = directory / "db";
   Model model;
   Random random(9);
   {
@@ -491,7 +491,7 @@ TEST(BoltEngine, LeavesTheFreeListOutWhenItIsLongAndWritesItAtClose) {
 
 TEST(BoltEngine, ImageIsASnapshotOfTheView) {
   const TempDir directory;
-  const std::string path = directory.file("db");
+  const std::string path = directory / "db";
   const auto engine = open(env::posix_fs(), path);
   Model model;
   Random random(13);
@@ -522,7 +522,7 @@ TEST(BoltEngine, ImageIsASnapshotOfTheView) {
     }
   }
   EXPECT_EQ(image.size(), (*reader)->size());
-  const std::string copy = directory.file("copy");
+  const std::string copy = directory / "copy";
   ASSERT_TRUE(env::write_file(env::posix_fs(), copy, image));
   expect_sound(env::posix_fs(), copy);
   const auto report = check_bolt(env::posix_fs(), copy);
@@ -534,7 +534,7 @@ TEST(BoltEngine, ImageIsASnapshotOfTheView) {
 
 TEST(BoltEngine, NewMappingWhenTheFileOutgrowsTheOld) {
   const TempDir directory;
-  const std::string path = directory.file("db");
+  const std::string path = directory / "db";
   const auto engine = open(env::posix_fs(), path, {.reserved_bytes = 1 << 20});
   Model model;
   Random random(17);
@@ -555,7 +555,7 @@ TEST(BoltEngine, NewMappingWhenTheFileOutgrowsTheOld) {
 TEST(BoltEngine, WorksWithEveryPageSize) {
   for (uint32_t page_bytes = 1024; page_bytes <= 65536; page_bytes *= 2) {
     const TempDir directory;
-    const std::string path = directory.file("db");
+    const std::string path = directory / "db";
     Model model;
     Random random(page_bytes);
     for (int round = 0; round < 2; ++round) {

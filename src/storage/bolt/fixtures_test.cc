@@ -26,7 +26,7 @@ std::string read_gz(const std::string& path) {
 
 // A copy of the fixture in `directory`; gzread passes through what is not compressed.
 std::string unpack(const test::TempDir& directory, const std::string& name) {
-  const std::string path = directory.file("db");
+  const std::string path = directory / "db";
   EXPECT_TRUE(env::write_file(env::posix_fs(), path, read_gz(kFolder + name)));
   return path;
 }
@@ -38,7 +38,7 @@ struct Fixture {
   uint64_t file_bytes;   // without the hash
 };
 
-class Fixtures : public testing::TestWithParam<Fixture> {};
+class Fixtures : public ::testing::TestWithParam<Fixture> {};
 
 test::Model read_all(const View& view) {
   test::Model model;
@@ -95,11 +95,11 @@ TEST_P(Fixtures, AreReadWhollyAndWrittenOn) {
 
 INSTANTIATE_TEST_SUITE_P(
     Etcd, Fixtures,
-    testing::Values(Fixture{"basic.db", 54, 60, 36864}, Fixture{"compacted.db", 50, 58, 36864},
-                    Fixture{"auth.db", 53, 66, 61440}, Fixture{"auth-bulkwritten.db", 53, 66, 28672},
-                    Fixture{"alarm.db", 6, 12, 20480}, Fixture{"tombstone-before-compact.db", 7, 11, 20480},
-                    Fixture{"tombstone-after-compact.db", 1, 7, 20480}, Fixture{"datadir-auth-db", 53, 66, 61440},
-                    Fixture{"cluster.db.gz", 5604, 5611, 409600}),
+    ::testing::Values(Fixture{"basic.db", 54, 60, 36864}, Fixture{"compacted.db", 50, 58, 36864},
+                      Fixture{"auth.db", 53, 66, 61440}, Fixture{"auth-bulkwritten.db", 53, 66, 28672},
+                      Fixture{"alarm.db", 6, 12, 20480}, Fixture{"tombstone-before-compact.db", 7, 11, 20480},
+                      Fixture{"tombstone-after-compact.db", 1, 7, 20480}, Fixture{"datadir-auth-db", 53, 66, 61440},
+                      Fixture{"cluster.db.gz", 5604, 5611, 409600}),
     [](const auto& fixture) {
       std::string name = fixture.param.name;
       for (char& c : name) {

@@ -7,6 +7,7 @@
 
 #include "storage/bolt/exercise.h"
 #include "storage/random_life.h"
+#include "testing/seeds.h"
 
 namespace cairn::storage {
 namespace {
@@ -29,7 +30,7 @@ void expect_sound_for_both(const std::string& path) {
   EXPECT_TRUE(report) << report.error().message;
 }
 
-struct Oracle : testing::Test {
+struct Oracle : ::testing::Test {
   void SetUp() override {
     if (!std::filesystem::exists(kProgram)) GTEST_SKIP() << kProgram << " is not built";
   }
@@ -63,7 +64,7 @@ struct Oracle : testing::Test {
 };
 
 TEST_F(Oracle, BboltAcceptsAndGoesOnWithWhatWeWrite) {
-  const uint64_t first = test::first_seed(101);
+  const uint64_t first = cairn::testing::first_seed(101);
   for (uint64_t seed = first; seed < first + 6; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     test::Life life(seed, test::Kind::kBoltOnDisk);
@@ -85,12 +86,12 @@ TEST_F(Oracle, BboltAcceptsAndGoesOnWithWhatWeWrite) {
 }
 
 TEST_F(Oracle, WeReadAndGoOnWithWhatBboltMakes) {
-  const uint64_t first = test::first_seed(1);
+  const uint64_t first = cairn::testing::first_seed(1);
   for (const std::string shape : {"etcd", "plain", "inline"}) {
     for (uint64_t seed = first; seed < first + 2; ++seed) {
       SCOPED_TRACE(shape + " seed " + std::to_string(seed));
       const test::TempDir directory;
-      const std::string path = directory.file("db");
+      const std::string path = directory / "db";
       ASSERT_EQ(boltcheck("make " + path + " --buckets " + shape + " --seed " + std::to_string(seed)), 0);
       expect_sound_for_both(path);
       write_on(path, seed);
@@ -107,7 +108,7 @@ TEST_F(Oracle, NestedBucketsAreNeverDestroyed) {
   for (uint64_t seed = 1; seed <= 4; ++seed) {
     SCOPED_TRACE(seed);
     const test::TempDir directory;
-    const std::string path = directory.file("db");
+    const std::string path = directory / "db";
     ASSERT_EQ(boltcheck("make " + path + " --buckets nested --seed " + std::to_string(seed)), 0);
     const auto engine = open_bolt(env::posix_fs(), path);
     if (engine) {
