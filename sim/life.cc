@@ -35,6 +35,8 @@ Life::Life(const Options& options)
 // What the log does with its files.
 void Life::watch_disk() {
   fs_.set_observer([this](const Operation& operation) {
+    if (operation.op == Op::kPunch) coverage_.hit("free pages punched");
+    if (operation.op == Op::kTruncate && operation.path.ends_with("/db")) coverage_.hit("ends of the db cut");
     const bool old = operation.path.ends_with(".wal");
     const bool spare = operation.path.ends_with("/0.tmp") || operation.path.ends_with("/1.tmp");
     if (operation.op == Op::kRename && operation.target.ends_with(".wal")) {
@@ -70,6 +72,8 @@ void Life::choose_options() {
   watch_disk();
   fs_.make_durable_directories("/data");
   fs_.options().can_allocate = !chance_.one_in(6);
+  fs_.options().can_punch = !chance_.one_in(6);
+  fs_.options().poison_punched = true;
   directories_ = {kDataDir, std::string(kDataDir) + "/member/wal"};
 
   calls_raise_alarms_ = options_.seed % 50 == 49;
@@ -89,6 +93,10 @@ void Life::choose_options() {
   // A small mapping is outgrown soon.
   bootstrap.mapping_reserved_bytes = chance_.one_in(3) ? uint64_t{bootstrap.page_bytes} * 16 : kMappingBytes;
   bootstrap.poison_free_pages = true;
+  bootstrap.space = {.move_above_bytes = chance_.below(256 << 10),
+                     .move_bytes_max = uint64_t{4096} << chance_.below(8),
+                     .punch_bytes_min = uint64_t{4096} << chance_.below(5),
+                     .solid_bytes_kept = chance_.one_in(2) ? 0 : chance_.below(256 << 10)};
   bootstrap.wal.segment_bytes = uint64_t{16384} << chance_.below(5);
   bootstrap.wal.zero_ahead_bytes = uint64_t{4096} << chance_.below(5);
 
@@ -202,6 +210,10 @@ Life::Plan Life::plan_round(End end) {
   if (chance_.one_in(4)) {
     plan.passing_op = chance_.one_in(2) ? Op::kAllocate : Op::kWrite;
     plan.passing = Fault::kNoSpace;
+    if (chance_.one_in(6)) {
+      plan.passing_op = chance_.one_in(2) ? Op::kPunch : Op::kTruncate;
+      plan.passing = Fault::kIo;
+    }
     plan.passing_one_in = chance_.between(2, 12);
   }
   const auto choose = [&](std::initializer_list<std::pair<Op, const char*>> from, uint64_t nth_max) {
@@ -224,6 +236,9 @@ Life::Plan Life::plan_round(End end) {
                 {Op::kSync, "/db"},
                 {Op::kAllocate, "/db"},
                 {Op::kTruncate, "/db"},
+                {Op::kTruncate, "/db"},
+                {Op::kPunch, "/db"},
+                {Op::kPunch, "/db"},
                 {Op::kWrite, ".wal"},
                 {Op::kSync, ".wal"},
                 {Op::kTruncate, ".wal"},
@@ -284,6 +299,7 @@ Fault Life::on_operation(const Operation& operation) {
     return operation.op == op && operation.path.find(path) != std::string_view::npos;
   };
   const bool in_file = operation.path.ends_with("/db");
+  if (in_file && operation.op == Op::kWrite) check_reserved(operation);
   const bool by_number = plan_.at_mutation > 0 && operation.number == first_mutation_ + plan_.at_mutation;
   const bool is_of_kind = plan_.op && plan_.nth > 0 && of(*plan_.op, plan_.path) &&
                           (!plan_.meta_page || operation.offset < metas_end) && !ending_;
@@ -325,6 +341,14 @@ void Life::on_fault_point(fault::Point point) {
   note(fmt::format("the process dies at {}", fault::kPoints[point].name));
   coverage_.hit("death at a fault point");
   fs_.kill();
+}
+
+// A commit reserves before it writes.
+void Life::check_reserved(const Operation& operation) {
+  if (!member_ || !member_->committing() || !fs_.options().can_allocate) return;
+  if (fs_.missing_bytes(std::string(operation.path), operation.offset, operation.size) == 0) return;
+  violation(fmt::format("the commit writes {} bytes at {} without having reserved them", operation.size,
+                        operation.offset));
 }
 
 void Life::on_commit_without_space(const Error& error) {

@@ -111,6 +111,7 @@ class Life final : private MemberClient {
   Fault on_operation(const Operation& operation);
   void choose_point(Plan& plan);
   void on_fault_point(fault::Point point);
+  void check_reserved(const Operation& operation);
   void run_round();
   bool start_member();
   void serve();

@@ -129,6 +129,12 @@ void Life::send_read() {
     ++waiting_;
     return member_->control({member::Control::kCommit, tag, {}});
   }
+  if (kind == 3 && chance_.one_in(3)) {
+    const member::Tag tag = next_tag();
+    controls_[tag] = {member::Control::kDefragment, state.applied, std::nullopt};
+    ++waiting_;
+    return member_->control({member::Control::kDefragment, tag, {}});
+  }
   const etcdserverpb::RangeRequest range = requests_->range(surroundings());
   if (range.serializable()) return reads_->range(range, Index{});
   if (state.reads_alone) {
@@ -206,7 +212,12 @@ void Life::on_answer(member::Tag tag, Code code, std::string_view text) {
     const Control done = std::move(control->second);
     controls_.erase(control);
     --waiting_;
-    if (code != Code::kOk) return violation("a control request failed");
+    const bool is_given_up = done.kind == member::Control::kDefragment && stop_asked_;
+    if (code != Code::kOk && !is_given_up) return violation("a control request failed");
+    if (done.kind == member::Control::kDefragment) {
+      if (code == Code::kOk) coverage_.hit("defragmentations");
+      return;
+    }
     if (done.kind == member::Control::kCommit) {
       in_file_ = std::max(in_file_, done.floor);
       coverage_.hit("commit asked for");
@@ -348,6 +359,7 @@ void Life::on_commit_done(const member::CommitJob& job) {
   coverage_.hit("commits");
   note(fmt::format("committed {}", job.consistent_index));
   in_use_.push_back({job.consistent_index, member_->engine().space().in_use_bytes});
+  if (job.give_back == storage::GiveBack::kNone) coverage_.hit("commits that move nothing because of an old view");
   if (job.reclaim) coverage_.hit("commits with a part of a pass");
 }
 

@@ -477,6 +477,11 @@ std::unique_ptr<SimFileSystem> SimFileSystem::clone(uint64_t seed) const {
 
 Options& SimFileSystem::options() { return state_->options; }
 uint64_t SimFileSystem::used_bytes() const { return state_->clock.used_pages * kPageBytes; }
+uint64_t SimFileSystem::missing_bytes(const std::string& path, uint64_t offset, uint64_t size) const {
+  const NodePtr node = state_->tree.find(path).node;
+  if (node == nullptr || node->is_directory()) return size;
+  return std::min(size, node->data->missing_pages(offset, size) * kPageBytes);
+}
 uint64_t SimFileSystem::volatile_changes() const { return state_->tree.volatile_changes(); }
 
 }  // namespace cairn::sim

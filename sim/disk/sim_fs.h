@@ -164,6 +164,8 @@ class SimFileSystem final : public env::FileSystem {
   // May be changed at any time; a smaller capacity refuses new pages and takes none away.
   [[nodiscard]] Options& options();
   [[nodiscard]] uint64_t used_bytes() const;
+  // What of these bytes of a file lies in pages without blocks; of a file that is not there: all.
+  [[nodiscard]] uint64_t missing_bytes(const std::string& path, uint64_t offset, uint64_t size) const;
   // Sectors, sizes and names that a crash now could lose.
   [[nodiscard]] uint64_t volatile_changes() const;
 

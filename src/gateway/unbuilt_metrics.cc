@@ -19,9 +19,6 @@ void add_unbuilt_metrics(metrics::Registry& r) {
   r.gauge("etcd_debugging_store_watchers", "Watchers of the v2 store.");
   // No scrape fails.
   r.counter("promhttp_metric_handler_requests_total", "Scrapes by HTTP status.", {{"code", "500"}});
-  // Defragmentation
-  r.histogram("etcd_disk_backend_defrag_duration_seconds", "Duration of a defragmentation.", {.1, 2, 13});
-  r.gauge("etcd_disk_defrag_inflight", "1 while a defragmentation runs, 0 otherwise.");
   // bbolt merges pages in a step of its own; here that is a part of planning a commit, which "spill" times.
   r.histogram("etcd_debugging_disk_backend_commit_rebalance_duration_seconds", "Of a commit: merging pages.",
               metrics::kDiskBuckets);

@@ -34,6 +34,7 @@ CommitDone CommitStage::run(const CommitJob& job) {
   storage::Commit commit;
   commit.changes = job.changes;
   commit.open_views = job.open_views;
+  commit.give_back = job.give_back;
   std::optional<PublishedDomain::Guard> guard;
   storage::Reclaim reclaim;
   if (job.reclaim) {

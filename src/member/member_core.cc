@@ -393,6 +393,7 @@ void MemberCore::go_on_with_stop() {
   waiting_.clear();
   replication_.refuse_held(errors::stopped());
   duties_.leases().refuse_all(errors::stopped(), effects_.answers);
+  apply_.refuse_defragment(errors::stopped());
   pump();
   if (phase_ == Phase::kEnded || wal_in_flight_ > 0) return;
   if (gives_db_up_) {

@@ -1,4 +1,4 @@
-// member/metrics.h: what a member counts. Names are etcd's, but for cairn_memory_bytes.
+// member/metrics.h: what a member counts. Names are etcd's, but for those that begin with cairn_.
 #pragma once
 
 #include <string_view>
@@ -47,6 +47,14 @@ struct Metrics {
   metrics::Gauge& db_total_size = registry.gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the storage's file.");
   metrics::Gauge& db_size_in_use =
       registry.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "The part of the file that is in use.");
+  metrics::Gauge& db_high_water = registry.gauge(
+      "cairn_db_high_water_bytes", "The file up to its last page, punched ones too: what etcd counts against the quota.");
+  metrics::Counter& db_moved =
+      registry.counter("cairn_db_moved_bytes_total", "Pages written only to lie lower in the file.");
+  metrics::Gauge& defrag_inflight =
+      registry.gauge("etcd_disk_defrag_inflight", "1 while a defragmentation runs, 0 otherwise.");
+  metrics::Histogram& defrag = registry.histogram("etcd_disk_backend_defrag_duration_seconds",
+                                                  "Duration of a defragmentation.", {.1, 2, 13}, metrics::kSeconds);
   metrics::Gauge& current_revision = registry.gauge("etcd_debugging_mvcc_current_revision", "The store's revision.");
   metrics::Gauge& compact_revision =
       registry.gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction.");

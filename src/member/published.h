@@ -37,6 +37,7 @@ struct Published {
   bool has_large_lease = false;  // lease::Lessor::has_large()
   uint64_t db_total_bytes = 0;
   uint64_t db_in_use_bytes = 0;
+  uint64_t db_high_water_bytes = 0;  // what etcd would count against the quota
 
   [[nodiscard]] bool has_alarm(uint32_t type) const {
     for (const Alarm& alarm : *alarms) {

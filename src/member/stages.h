@@ -82,6 +82,7 @@ using Proposal = std::shared_ptr<const raft::Payload>;
 enum class Control : uint8_t {
   kLinearizable,  // everything acknowledged before this was sent is applied and published
   kCommit,        // everything applied is in the file
+  kDefragment,    // the file is as short as it can be made
 };
 struct ControlRequest {
   Control kind = Control::kLinearizable;
@@ -235,6 +236,7 @@ struct CommitJob {
   int64_t revision = 0;  // newest record in the buffer or the file
   std::optional<ReclaimPart> reclaim;
   std::vector<uint64_t> open_views;  // storage::Commit::open_views
+  storage::GiveBack give_back = storage::GiveBack::kNone;
 };
 
 struct CommitDone {

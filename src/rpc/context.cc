@@ -75,6 +75,10 @@ void Context::when_committed(net::Call& call, Continuation then) {
   wait(call, member::Control::kCommit, std::move(then));
 }
 
+void Context::when_defragmented(net::Call& call, Continuation then) {
+  wait(call, member::Control::kDefragment, std::move(then));
+}
+
 void Context::wait(net::Call& call, member::Control kind, Continuation then) {
   if (pending_.full()) return finish_with(call, errors::request_too_many_requests());
   OnAnswer go_on = [this, kind, then = std::move(then)](net::Call& later, const CoreAnswer& answer) {
@@ -83,7 +87,8 @@ void Context::wait(net::Call& call, member::Control kind, Continuation then) {
     const Error error{answer.code, std::string(answer.text)};
     then(later, &error);
   };
-  controls_.push_back({kind, expect(call, AskWait::kApplied, std::move(go_on), PendingAnswers::kNoRequest)});
+  const AskWait until = kind == member::Control::kDefragment ? AskWait::kLonger : AskWait::kApplied;
+  controls_.push_back({kind, expect(call, until, std::move(go_on), PendingAnswers::kNoRequest)});
 }
 
 void Context::ask_leases(net::Call& call, member::LeaseRequest request, OnAnswer then) {

@@ -118,6 +118,8 @@ class Context {
   void when_committed(net::Call& call, Continuation then);
   // `then` gets the core's answer (member/stages.h), or an error by the request timeout.
   void ask_leases(net::Call& call, member::LeaseRequest request, OnAnswer then);
+  // However long that takes.
+  void when_defragmented(net::Call& call, Continuation then);
 
   // --- workers
 

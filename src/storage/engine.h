@@ -118,6 +118,13 @@ struct Reclaim {
   uint64_t visits_max = 100'000;
 };
 
+// How far a commit brings the file's free pages to its end, where they are cut.
+enum class GiveBack : uint8_t {
+  kNone,
+  kDue,  // while the file is much longer than what is in use
+  kAll,  // as far as it goes; leaves that fit into one page are joined, too
+};
+
 struct Commit {
   // Per table, strictly ascending by key, each key once. The changes of kKey are appended: all lie above the last key
   // of the table, unless a replay after a crash writes existing records again (with the same bytes).
@@ -125,6 +132,7 @@ struct Commit {
   const Reclaim* reclaim = nullptr;
   // Ascending txids of all views that are still read, by image readers too: their pages are not reused.
   std::vector<uint64_t> open_views;
+  GiveBack give_back = GiveBack::kNone;
 };
 
 struct CommitResult {
@@ -133,11 +141,14 @@ struct CommitResult {
   std::string reclaim_position;  // else: where the next part begins
   uint64_t reclaimed_entries = 0;
   uint64_t written_bytes = 0;
+  uint64_t moved_bytes = 0;      // of pages that were written only to lie elsewhere
+  bool gives_more_back = false;  // more commits, also without changes, would make the file shorter
 };
 
 struct Space {
   uint64_t total_bytes = 0;   // high-water mark less punched pages
   uint64_t in_use_bytes = 0;  // high-water mark less free pages; pages freed but not yet reusable count as used
+  uint64_t high_water_bytes = 0;
   uint64_t file_bytes = 0;
 };
 

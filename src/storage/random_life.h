@@ -35,6 +35,10 @@ class Life {
     options_.reserved_bytes = 256 << 20;
     options_.poison_free_pages = true;
     options_.freelist_bytes_max = random_.one_in(3) ? 200 : 256 << 10;
+    options_.space = {.move_above_bytes = 64 << 10,
+                      .move_bytes_max = uint64_t{1} << random_.between(10, 21),
+                      .punch_bytes_min = uint64_t{4096} << random_.below(7),
+                      .solid_bytes_kept = random_.below(1 << 20)};
     value_bytes_max_ = random_.one_in(3) ? 20'000 : 300;
     reopen(false);
   }
@@ -98,8 +102,11 @@ class Life {
       reclaim.visits_max = 1 + random_.below(5000);
       commit.reclaim = &reclaim;
     }
+    if (random_.one_in(30)) give_back_ = static_cast<GiveBack>(random_.below(3));
+    commit.give_back = give_back_;
     const auto result = engine_->commit(commit);
     ASSERT_TRUE(result) << result.error().message;
+    moved_bytes_ += result->moved_bytes;
     if (commit.reclaim != nullptr) {
       const std::string end = result->reclaim_done ? reclaim_end_ : result->reclaim_position;
       ASSERT_GE(end, reclaim_position_);
@@ -166,7 +173,8 @@ class Life {
     EXPECT_LE(space.total_bytes, space.file_bytes);
     const auto report = check_bolt(fs_, path_, {.older_tree_too = true});
     ASSERT_TRUE(report) << report.error().message;
-    EXPECT_EQ(report->high_water * report->page_bytes, space.total_bytes);
+    EXPECT_EQ(report->high_water * report->page_bytes, space.high_water_bytes);
+    EXPECT_LE(space.total_bytes, space.high_water_bytes);
     if (report->freelist_persisted) {
       EXPECT_GE(space.in_use_bytes, (report->high_water - report->free_pages) * report->page_bytes);
     }
@@ -226,6 +234,8 @@ class Life {
   std::string reclaim_position_;
   std::string reclaim_end_;
   uint64_t keep_of_100_ = 0;
+  GiveBack give_back_ = GiveBack::kNone;
+  uint64_t moved_bytes_ = 0;
   bool keep_blocks_ = false;
 };
 

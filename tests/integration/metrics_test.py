@@ -13,7 +13,6 @@ import rpc
 
 # Families that a busy lone member leaves at 0: what would write them.
 CLUSTER = "only a member with peers writes it"
-DEFRAG = "defragmentation is not served yet"
 QUIET = {
     "etcd_debugging_mvcc_pending_events_total": "0 whenever nothing waits",
     "etcd_debugging_mvcc_slow_watcher_total": "nobody is slow here: WatchTest.AClientThatDoesNotReadIsCaughtUp",
@@ -25,8 +24,7 @@ QUIET = {
     "etcd_server_slow_read_indexes_total": CLUSTER,
     "etcd_snap_db_fsync_duration_seconds": CLUSTER,
     "etcd_snap_db_save_total_duration_seconds": CLUSTER,
-    "etcd_disk_backend_defrag_duration_seconds": DEFRAG,
-    "etcd_disk_defrag_inflight": DEFRAG,
+    "etcd_disk_defrag_inflight": "no defragmentation runs when the page is read",
     "etcd_debugging_store_expires_total": "the v2 store is not here",
     "etcd_debugging_store_watch_requests_total": "the v2 store is not here",
     "etcd_debugging_store_watchers": "the v2 store is not here",

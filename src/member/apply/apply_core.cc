@@ -46,6 +46,7 @@ Published ApplyCore::first_state(AppliedState& found) {
   first.kv = bench_.store.publish();
   first.db_total_bytes = bench_.space.total_bytes;
   first.db_in_use_bytes = bench_.space.in_use_bytes;
+  first.db_high_water_bytes = bench_.space.high_water_bytes;
   return first;
 }
 
@@ -81,6 +82,8 @@ Status ApplyCore::apply(ApplyBatch batch, int64_t now_ns, bool beyond_buffers) {
   for (const ControlRequest& control : batch.controls) {
     if (control.kind == Control::kCommit) {
       planner_.ask_for_commit(control.tag);
+    } else if (control.kind == Control::kDefragment) {
+      planner_.defragment(control.tag);
     } else {
       controls_.push_back(control);
     }
@@ -165,6 +168,7 @@ Published ApplyCore::state() const {
   const uint64_t buffered = bench_.store.buffered_bytes();
   out.db_total_bytes = bench_.space.total_bytes + buffered;
   out.db_in_use_bytes = bench_.space.in_use_bytes + buffered;
+  out.db_high_water_bytes = bench_.space.high_water_bytes;
   return out;
 }
 

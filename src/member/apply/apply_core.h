@@ -51,6 +51,8 @@ class ApplyCore {
   // Nothing happens any more: both meta pages come to where the state is, a snapshot point follows, and what the log
   // need not keep is released.
   void settle(int64_t now_ns);
+  // Who waits for the end of a defragmentation is told that there will be none.
+  void refuse_defragment(const Error& error) { planner_.refuse_defragment(error); }
   // Everything applied is in the file, or about to be: used at a clean stop.
   void request_commit(int64_t now_ns);
   [[nodiscard]] bool commit_pending() const { return bench_.store.committing(); }

@@ -37,6 +37,30 @@ void CommitPlanner::ask_for_commit(Tag waiter) {
   commit_now_ = true;
 }
 
+// compat: etcd stops reads and writes, copies the file and renames the copy over it. Here commits move pages.
+void CommitPlanner::defragment(Tag waiter) {
+  if (is_defragmented_ && is_clean()) return bench_.answer(waiter, Code::kOk, "");
+  if (!gives_all_back_) {
+    log::info("defragmenting", {{"current-db-size-bytes", bench_.space.high_water_bytes},
+                                {"current-db-size-in-use-bytes", bench_.space.in_use_bytes}});
+  }
+  gives_all_back_ = true;
+  defragment_waiters_.push_back(waiter);
+}
+
+void CommitPlanner::end_defragment() {
+  gives_all_back_ = false;
+  is_defragmented_ = true;
+  log::info("finished defragmenting directory", {{"current-db-size-bytes", bench_.space.high_water_bytes},
+                                                 {"current-db-size-in-use-bytes", bench_.space.in_use_bytes}});
+  for (const Tag tag : std::exchange(defragment_waiters_, {})) bench_.answer(tag, Code::kOk, "");
+}
+
+void CommitPlanner::refuse_defragment(const Error& error) {
+  gives_all_back_ = false;
+  for (const Tag tag : std::exchange(defragment_waiters_, {})) bench_.answer(tag, error.code, error.message);
+}
+
 bool CommitPlanner::is_live_full() const {
   return bench_.store.live().bytes() >= bench_.options.buffer_bytes_max ||
          entries_since_ >= bench_.options.buffer_entries_max;
@@ -60,8 +84,9 @@ bool CommitPlanner::is_due(int64_t now_ns) {
   const ApplyOptions& options = bench_.options;
   return commit_now_ || settles || (changed_at_ns_ && now_ns - *changed_at_ns_ >= options.commit_interval_ns) ||
          is_live_full() || wal_bytes_since_ >= options.wal_bytes_max ||
-         (pass_.in_progress() && now_ns - last_commit_ns_ >= options.reclaim_interval_ns &&
-          (pass_.is_deleted() || pass_may_go()));
+         (now_ns - last_commit_ns_ >= options.reclaim_interval_ns &&
+          ((pass_.in_progress() && (pass_.is_deleted() || pass_may_go())) ||
+           (gives_back_more() && !views_.has_old())));
 }
 
 std::optional<int64_t> CommitPlanner::due_at_ns(int64_t held_up_ns) const {
@@ -72,6 +97,11 @@ std::optional<int64_t> CommitPlanner::due_at_ns(int64_t held_up_ns) const {
     const bool is_held_up = pass_.has_more() && !pass_may_go();
     const int64_t part_ns = std::max(last_commit_ns_ + bench_.options.reclaim_interval_ns, is_held_up ? held_up_ns : 0);
     next = std::min(next.value_or(INT64_MAX), part_ns);
+  }
+  if (gives_back_more()) {
+    const int64_t due_ns =
+        std::max(last_commit_ns_ + bench_.options.reclaim_interval_ns, views_.has_old() ? held_up_ns : 0);
+    next = std::min(next.value_or(INT64_MAX), due_ns);
   }
   return next;
 }
@@ -103,6 +133,10 @@ void CommitPlanner::freeze(int64_t now_ns) {
   job.revision = bench_.store.revision();
   if (pass_.has_more() && pass_may_go()) job.reclaim = pass_.begin_part();
   job.open_views = views_.txids();
+  // What a snapshot holds does not come free, so moving only adds to it.
+  if (!views_.has_old()) job.give_back = gives_all_back_ ? storage::GiveBack::kAll : storage::GiveBack::kDue;
+  committing_give_back_ = job.give_back;
+  is_defragmented_ = false;
   committing_point_ = {bench_.applied, bench_.applied_term, members_.conf(), members_.members()};
   committing_waiters_ = std::exchange(waiters_, {});
   commit_now_ = false;
@@ -136,6 +170,9 @@ void CommitPlanner::commit_done(const CommitDone& done, int64_t now_ns) {
   reached_[1] = std::exchange(reached_[0], std::move(committing_point_));
   last_commit_ns_ = now_ns;
   bench_.counters.compacted_records += done.result.reclaimed_entries;
+  bench_.counters.moved_bytes += done.result.moved_bytes;
+  if (committing_give_back_ != storage::GiveBack::kNone) gives_more_back_ = done.result.gives_more_back;
+  if (committing_give_back_ == storage::GiveBack::kAll && gives_all_back_ && !gives_more_back_) end_defragment();
   const int64_t compact_revision = pass_.revision();
   const auto ended = pass_.commit_done(done.result);
   if (!ended) return;

@@ -1,5 +1,5 @@
 // member/apply/commit_planner.h: when the changes of the tables go to the file, what a commit carries of a compaction's
-// pass, and when a snapshot point is due.
+// pass, how far it gives space back, and when a snapshot point is due.
 //
 // A commit begins with a freeze, between two entries; its job leaves when the WAL holds a hard state that commits all
 // of it; it has ended when commit_done() was called and the state without its buffer is published.
@@ -34,6 +34,10 @@ class CommitPlanner {
   // The next commit is due at once, and `waiter` is answered when it is done.
   void ask_for_commit() { commit_now_ = true; }
   void ask_for_commit(Tag waiter);
+  // The file is made as short as it can be, commit by commit; `waiter` is answered at the end. At once if nothing has
+  // been written since the last time.
+  void defragment(Tag waiter);
+  void refuse_defragment(const Error& error);
   // Both meta pages are to reach what is applied now, and a snapshot point follows.
   void settle() { settle_to_ = bench_.applied; }
 
@@ -71,6 +75,8 @@ class CommitPlanner {
 
   void release_job();
   [[nodiscard]] bool pass_may_go() const;
+  [[nodiscard]] bool gives_back_more() const { return gives_all_back_ || gives_more_back_; }
+  void end_defragment();
   [[nodiscard]] int64_t lowest_asked_revision() const;
 
   Workbench& bench_;
@@ -85,7 +91,14 @@ class CommitPlanner {
   bool commit_now_ = false;
   std::vector<Tag> waiters_;  // for the next commit
 
+  // the file's free space
+  bool gives_more_back_ = false;  // commits alone would make the file shorter
+  bool gives_all_back_ = false;   // a defragmentation is under way
+  bool is_defragmented_ = false;  // nothing was committed since the end of the last one
+  std::vector<Tag> defragment_waiters_;
+
   // the running commit
+  storage::GiveBack committing_give_back_ = storage::GiveBack::kNone;
   std::optional<CommitJob> waiting_job_;  // for durable_commit_
   Point committing_point_;
   std::vector<Tag> committing_waiters_;

@@ -63,6 +63,7 @@ Result<std::unique_ptr<storage::Engine>> open_engine(env::FileSystem& fs, const 
   bolt.reserved_bytes = options.mapping_reserved_bytes;
   bolt.page_bytes = options.page_bytes;
   bolt.freelist_bytes_max = options.freelist_bytes_max;
+  bolt.space = options.space;
   bolt.poison_free_pages = options.poison_free_pages;
   return storage::open_bolt(fs, path, bolt);
 }

@@ -20,6 +20,7 @@
 #include "member/raft_log.h"
 #include "member/recovery/checkpoint.h"
 #include "raft/core.h"
+#include "storage/bolt/engine.h"
 #include "storage/engine.h"
 #include "storage/metrics.h"
 #include "wal/log.h"
@@ -45,9 +46,10 @@ struct BootstrapOptions {
   uint64_t mapping_reserved_bytes = 0;  // for simulated disks
   uint32_t page_bytes = 4096;           // of a db that is made
   uint64_t freelist_bytes_max = 256 << 10;
+  storage::SpaceLimits space;
   // The index is read on a second thread, beside the log, and a cold db is read ahead; nothing else depends on it.
   bool concurrent = false;
-  bool poison_free_pages = false;  // for tests; this and the three above are BoltOptions
+  bool poison_free_pages = false;  // for tests; this and the four above are BoltOptions
 };
 
 struct Bootstrapped {

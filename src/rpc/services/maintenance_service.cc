@@ -1,6 +1,7 @@
 #include "rpc/services/maintenance_service.h"
 
 #include "base/errors.h"
+#include "base/log.h"
 #include "cluster/versions.h"
 #include "proto/raft_internal.pb.h"
 #include "rpc/handler.h"
@@ -65,6 +66,34 @@ class AlarmHandler final : public OneRequestHandler {
   }
 };
 
+// Nobody but the caller waits for it. Who stops waiting leaves it to go on.
+class DefragmentHandler final : public OneRequestHandler {
+ public:
+  using OneRequestHandler::OneRequestHandler;
+
+ private:
+  void on_request(net::Call& call, std::string_view message) override {
+    etcdserverpb::DefragmentRequest request;
+    if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
+    log::info("starting defragment");
+    began_ns_ = context_.clock().monotonic_ns();
+    in_flight_.emplace(context_.node().metrics().defrag_inflight);
+    context_.when_defragmented(call, [this](net::Call& later, const Error* error) {
+      if (error != nullptr) {
+        log::warn("failed to defragment", {{"error", error->message}});
+        return finish_with(later, *error);
+      }
+      const int64_t took_ns = context_.clock().monotonic_ns() - began_ns_;
+      context_.node().metrics().defrag.observe(static_cast<uint64_t>(std::max<int64_t>(0, took_ns)));
+      log::info("finished defragment");
+      later.reply("");  // etcd's has no header
+    });
+  }
+
+  int64_t began_ns_ = 0;
+  std::optional<metrics::Held> in_flight_;
+};
+
 }  // namespace
 
 std::unique_ptr<net::CallHandler> make_status(Context& context, const Method& method, const Caller& caller) {
@@ -72,6 +101,10 @@ std::unique_ptr<net::CallHandler> make_status(Context& context, const Method& me
 }
 std::unique_ptr<net::CallHandler> make_alarm(Context& context, const Method& method, const Caller& caller) {
   return make_handler<AlarmHandler>(context, method, caller);
+}
+
+std::unique_ptr<net::CallHandler> make_defragment(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<DefragmentHandler>(context, method, caller);
 }
 
 }  // namespace cairn::rpc

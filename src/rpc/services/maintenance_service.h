@@ -1,4 +1,4 @@
-// rpc/services/maintenance_service.h: etcdserverpb.Maintenance: Status and Alarm.
+// rpc/services/maintenance_service.h: etcdserverpb.Maintenance: Status, Alarm and Defragment.
 #pragma once
 
 #include "rpc/methods.h"
@@ -7,5 +7,6 @@ namespace cairn::rpc {
 
 Maker make_status;
 Maker make_alarm;
+Maker make_defragment;
 
 }  // namespace cairn::rpc

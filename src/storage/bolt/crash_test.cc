@@ -22,6 +22,12 @@ class CrashingLife {
  public:
   explicit CrashingLife(uint64_t seed) : random_(seed), fs_({.seed = seed, .mapping_bytes_max = 64 << 20}) {
     fs_.options().can_allocate = !random_.one_in(5);
+    fs_.options().can_punch = !random_.one_in(5);
+    fs_.options().poison_punched = true;
+    options_.space = {.move_above_bytes = 16 << 10,
+                      .move_bytes_max = uint64_t{4096} << random_.below(6),
+                      .punch_bytes_min = uint64_t{4096} << random_.below(4),
+                      .solid_bytes_kept = random_.below(64 << 10)};
     fs_.make_durable_directories("/data/member/snap");
     options_.freelist_bytes_max = random_.one_in(3) ? 100 : 256 << 10;
     options_.poison_free_pages = random_.one_in(2);
@@ -65,6 +71,7 @@ class CrashingLife {
         reclaim.keep = [](std::string_view key, std::string_view) { return load_be64(key.data()) % 7 == 0; };
         commit.reclaim = &reclaim;
       }
+      commit.give_back = static_cast<GiveBack>(commits / 10);
       pending_ = finished_;
       if (commit.reclaim != nullptr) {
         std::erase_if(test::of(pending_, Table::kKey),

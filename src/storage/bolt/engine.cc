@@ -6,7 +6,9 @@
 #include "base/check.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "storage/bolt/blocks.h"
 #include "storage/bolt/image.h"
+#include "storage/bolt/mover.h"
 #include "storage/bolt/plan.h"
 #include "storage/bolt/reclaim.h"
 #include "storage/bolt/tree_writer.h"
@@ -17,14 +19,16 @@ namespace bolt {
 namespace {
 
 constexpr uint64_t kReservedBytesMin = uint64_t{64} << 30;
-constexpr uint64_t kGrowBytesMin = 64 << 10;
-constexpr uint64_t kGrowBytesMax = 16 << 20;
 constexpr uint64_t kReadBytes = 1 << 20;
 constexpr char kPoison = static_cast<char>(0xDD);
 
 constexpr uint64_t kNewPages = 4;
 constexpr uint32_t kMetaWriteBytes = 4096;
 constexpr int kLockTriesMax = 16;
+constexpr uint64_t kPunchBytesMax = 64 << 20;  // after one commit
+// What was freed by a commit is reused by the second one after it, which also names the lower end; then the other meta
+// names it.
+constexpr int kCommitsToSettle = 3;
 
 // Whether the file holds no database yet: it is empty, or make_empty() was interrupted.
 Result<bool> is_unmade(const env::File& file, uint32_t page_bytes) {
@@ -84,6 +88,7 @@ void assert_ascending(std::span<const Change> changes) {
 struct Planned {
   Plan plan;
   Meta meta;
+  Moves moves;
   std::vector<PageRun> freed;
   CommitResult result;
   // The bytes that plan items point to.
@@ -126,7 +131,13 @@ std::vector<PageRun> take_common(std::vector<PageRun>& runs, PageRun with) {
 class BoltEngine final : public Engine {
  public:
   BoltEngine(const BoltOptions& options, std::string path, std::unique_ptr<env::File> file)
-      : options_(options), path_(std::move(path)), file_(std::move(file)) {}
+      : options_(options),
+        path_(std::move(path)),
+        file_(std::move(file)),
+        blocks_(*file_, path_),
+        mover_({.above_bytes = options.space.move_above_bytes,
+                .bytes_max = options.space.move_bytes_max,
+                .quota_bytes = options.quota_bytes}) {}
 
   // `made`: by this process just now, so what shows is on the disk.
   Status open(bool made);
@@ -159,7 +170,9 @@ class BoltEngine final : public Engine {
   [[nodiscard]] Lineage lineage() const {
     return options_.opening == 0 ? Lineage{} : Lineage{.opening = options_.opening, .ancestor = ancestor_};
   }
-  Status reserve(uint64_t high_water);
+  Status reserve(const Planned& planned);
+  void give_space_back(const Commit& commit, const Planned& planned);
+  [[nodiscard]] PageRun list_pages() const;
   void poison(const std::vector<PageRun>& runs);
   // Ends the engine: every later commit gets this error. It must not read as "try again", even if a sync or the meta
   // page failed for lack of space.
@@ -177,12 +190,20 @@ class BoltEngine final : public Engine {
   std::string path_;
   std::unique_ptr<env::File> file_;
   std::shared_ptr<const env::Mapping> mapping_;
-  uint64_t allocated_bytes_ = 0;  // blocks before it exist; the file is at least this long
-  int meta_slot_ = 0;             // where the newest meta lies
-  uint64_t txid_ = 0;             // of the newest meta
-  Meta found_;                    // the newest one at open
-  bool metas_differ_ = false;     // the older one names another tree, to which free pages may belong
+  Blocks blocks_;
+  Mover mover_;
+  int meta_slot_ = 0;          // where the newest meta lies
+  uint64_t txid_ = 0;          // of the newest meta
+  uint64_t older_txid_ = 0;    // of the other one
+  Meta found_;                 // the newest one at open
+  bool metas_differ_ = false;  // the older one names another tree, to which free pages may belong
   FreeList freelist_;
+  struct Mark {
+    uint64_t txid;
+    uint64_t high_water;
+  };
+  std::deque<Mark> marks_;     // of the commits that a meta or a view names, and of those between them
+  int commits_to_settle_ = 0;  // until what the last moves have freed can be cut
   std::vector<PageRun> untrusted_list_;  // found, and freed by the first commit
   CommitId ancestor_;
   std::shared_ptr<const BoltView> view_;
@@ -203,8 +224,10 @@ Status BoltEngine::open(bool made) {
   found_ = meta;
   metas_differ_ = metas.other() && !same_tree(*metas.other(), meta);
   const uint64_t bytes = meta.high_water * meta.page_bytes;
-  // Behind the high-water mark a file may be longer without having blocks.
-  allocated_bytes_ = bytes;
+  if (metas.other()) marks_.push_back({metas.other()->txid, metas.other()->high_water});
+  marks_.push_back({meta.txid, meta.high_water});
+  older_txid_ = marks_.front().txid;
+  CAIRN_CHECK(blocks_.open(bytes));
   CAIRN_CHECK(map_at_least(bytes));
   CAIRN_TRY(view_, BoltView::open(mapping_, meta, metas.lineage));
   return load_freelist(metas);
@@ -262,6 +285,7 @@ Status BoltEngine::unite_metas() {
   Meta meta = found_;
   meta.txid = next_txid();
   CAIRN_CHECK(write_meta(meta, /*names_new_tree=*/false));
+  marks_.push_back({meta.txid, meta.high_water});
   metas_differ_ = false;
   return {};
 }
@@ -319,35 +343,40 @@ Status BoltEngine::plan_commit(const Commit& commit, bool write_freelist, Planne
   }
   TreeWriter writer(view_->pages(), planned.plan, "(root)",
                     {.append = false, .element_flags = kBucketElementFlag, .inline_bytes_max = 0});
-  CAIRN_TRY(const std::optional<NewTree> root, writer.apply(view_->root_bucket(), roots));
+  CAIRN_TRY(const std::optional<NewTree> root,
+            writer.apply(view_->root_bucket(), roots, planned.moves.of[Moves::kRootBucket]));
   if (root) planned.meta.root = root->page;
-
-  CAIRN_CHECK(plan_freelist(write_freelist, planned));
-  planned.meta.high_water = planned.plan.high_water();
-  return {};
+  return plan_freelist(write_freelist, planned);
 }
 
 Status BoltEngine::plan_table(Table table, std::span<const Change> changes, Planned& planned) {
   const BucketRoot& root = view_->root(table);
-  if (root.exists && changes.empty()) return {};
+  const std::vector<Move>& moves = planned.moves.of[static_cast<size_t>(table)];
+  if (root.exists && changes.empty() && moves.empty()) return {};
   const std::string_view name = table_name(table);
   CAIRN_FAULT("beforeBucketPut");
   TreeWriter writer(
       view_->pages(), planned.plan, name,
       {.append = table == Table::kKey, .element_flags = 0, .inline_bytes_max = planned.meta.page_bytes / 4});
-  CAIRN_TRY(const std::optional<NewTree> tree, writer.apply(root, changes));
+  CAIRN_TRY(const std::optional<NewTree> tree, writer.apply(root, changes, moves));
   if (!tree) return {};
   planned.buckets.push_back(
       {std::string(name) + bucket_value(*tree, root.sequence), static_cast<uint32_t>(name.size())});
   return {};
 }
 
+// The pages of the list that the newest meta names; none: there is no list.
+PageRun BoltEngine::list_pages() const {
+  const Meta& meta = view_->meta();
+  if (meta.freelist == kNoFreelist) return {};
+  const PageHeader header = load_header(mapping_->base() + meta.freelist * meta.page_bytes);
+  return {meta.freelist, uint64_t{header.overflow} + 1};
+}
+
+// Also finds the new high-water mark: what is free at the end is above it.
 Status BoltEngine::plan_freelist(bool always, Planned& planned) {
   const Meta& old = view_->meta();
-  if (old.freelist != kNoFreelist) {
-    const PageHeader header = load_header(mapping_->base() + old.freelist * old.page_bytes);
-    planned.plan.release({old.freelist, uint64_t{header.overflow} + 1});
-  }
+  if (const PageRun list = list_pages(); list.pages > 0) planned.plan.release(list);
   for (const PageRun& run : untrusted_list_) planned.plan.release(run);
   planned.freed = planned.plan.freed();
   if (const auto run = freelist_.twice(planned.freed)) {
@@ -356,13 +385,21 @@ Status BoltEngine::plan_freelist(bool always, Planned& planned) {
   planned.meta.freelist = kNoFreelist;
   uint64_t count = freelist_.unused_pages();
   for (const PageRun& run : planned.freed) count += run.pages;
-  if (!always && count * sizeof(uint64_t) >= options_.freelist_bytes_max) return {};
-  // Taking pages for the list can only make it shorter.
-  const PageRun at = planned.plan.allocate(freelist_pages(count, old.page_bytes));
-  planned.freed = planned.plan.freed();
-  planned.meta.freelist = at.first;
-  planned.plan.add_raw(at,
-                       encode_freelist(freelist_.unused_with(planned.freed), planned.meta.txid, at, old.page_bytes));
+  std::optional<PageRun> at;
+  if (always || count * sizeof(uint64_t) < options_.freelist_bytes_max) {
+    // Taking pages for the list can only make it shorter, and so does the cut.
+    at = planned.plan.allocate(freelist_pages(count, old.page_bytes));
+    planned.freed = planned.plan.freed();
+    planned.meta.freelist = at->first;
+  }
+  planned.meta.high_water = planned.plan.high_water();
+  if (planned.meta.high_water == old.high_water) planned.meta.high_water = freelist_.tail(old.high_water);
+  if (!at) return {};
+  RunSet unused = freelist_.unused_with(planned.freed);
+  if (planned.meta.high_water < old.high_water) {
+    unused.remove({planned.meta.high_water, old.high_water - planned.meta.high_water});
+  }
+  planned.plan.add_raw(*at, encode_freelist(unused, planned.meta.txid, *at, old.page_bytes));
   return {};
 }
 
@@ -382,6 +419,7 @@ Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) 
   const Meta& old = view_->meta();
   Planned planned{.plan = Plan(freelist_, old.high_water, old.page_bytes),
                   .meta = old,
+                  .moves = {},
                   .freed = {},
                   .result = {},
                   .key_changes = {},
@@ -393,11 +431,12 @@ Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) 
   Status status;
   {
     const metrics::StopWatch planning(metrics != nullptr ? &metrics->commit_spill : nullptr);
+    planned.moves = mover_.choose(*view_, freelist_, planned.plan, list_pages(), commit.give_back);
     status = plan_commit(commit, write_freelist, planned);
   }
   {
     const metrics::StopWatch writing(metrics != nullptr ? &metrics->commit_write : nullptr);
-    if (status) status = reserve(planned.meta.high_water);
+    if (status) status = reserve(planned);
     if (status) status = write_pages(planned);
   }
   if (!status) {
@@ -410,41 +449,60 @@ Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) 
   if (!next) return die(std::move(next).error());
   CAIRN_CHECK(write_meta(planned.meta, /*names_new_tree=*/true));
 
-  freelist_.finish(planned.meta.txid, {old.high_water, planned.meta.high_water - old.high_water}, planned.freed);
+  freelist_.finish(planned.meta.txid, {old.high_water, planned.plan.high_water() - old.high_water}, planned.freed);
+  if (planned.meta.high_water < old.high_water) freelist_.cut(planned.meta.high_water);
   untrusted_list_.clear();
+  give_space_back(commit, planned);
   view_ = *std::move(next);
   planned.result.view = view_;
   planned.result.written_bytes = planned.plan.written_bytes();
+  planned.result.moved_bytes = planned.moves.pages * planned.meta.page_bytes;
+  planned.result.gives_more_back = commit.give_back != GiveBack::kNone && commits_to_settle_ > 0;
   return std::move(planned.result);
 }
 
-// Makes sure that [0, high_water) has blocks, ahead of need so that not every commit changes the file's size.
-Status BoltEngine::reserve(uint64_t high_water) {
-  const uint64_t needed = high_water * view_->meta().page_bytes;
-  if (high_water > view_->meta().high_water) CAIRN_FAULT_FAILS("lackOfDiskSpace", kResourceExhausted);
+Status BoltEngine::reserve(const Planned& planned) {
+  const uint64_t needed = planned.plan.high_water() * planned.meta.page_bytes;
+  const bool grows = planned.plan.high_water() > view_->meta().high_water;
+  if (grows) CAIRN_FAULT_FAILS("lackOfDiskSpace", kResourceExhausted);
   CAIRN_CHECK(map_at_least(needed));
-  if (needed <= allocated_bytes_) return {};
-  CAIRN_FAULT_FAILS("resizeFileError", kInternal);
-  const uint64_t ahead = std::clamp(needed / 8, kGrowBytesMin, kGrowBytesMax) / kGrowBytesMin * kGrowBytesMin;
-  const uint64_t wanted = (needed + ahead + kGrowBytesMin - 1) / kGrowBytesMin * kGrowBytesMin;
-  Status status = file_->allocate(allocated_bytes_, wanted - allocated_bytes_);
-  uint64_t end = wanted;
-  if (!status && status.error().code == Code::kResourceExhausted) {
-    status = file_->allocate(allocated_bytes_, needed - allocated_bytes_);
-    end = needed;
+  CAIRN_CHECK(blocks_.reserve(needed));
+  return blocks_.fill(freelist_.taken_holes(), planned.meta.page_bytes);
+}
+
+// After a commit: punches what is free and cuts the end. Both metas are synced, and no view names any of that.
+void BoltEngine::give_space_back(const Commit& commit, const Planned& planned) {
+  const Meta& meta = planned.meta;
+  const SpaceLimits& limits = options_.space;
+  const bool joins = mover_.joins();
+  mover_.finished(meta, planned.moves);
+  const bool is_worth_it =
+      commit.give_back == GiveBack::kAll || freelist_.unused_pages() * meta.page_bytes > limits.solid_bytes_kept;
+  if (is_worth_it && (planned.moves.pages > 0 || planned.result.reclaimed_entries > 0 || joins)) {
+    commits_to_settle_ = kCommitsToSettle;
+  } else if (commits_to_settle_ > 0) {
+    --commits_to_settle_;
   }
-  if (!status && status.error().code == Code::kUnimplemented) {
-    // Zeros reserve as well.
-    const std::string zeros(kReadBytes, '\0');
-    for (uint64_t at = allocated_bytes_; at < needed; at += kReadBytes) {
-      CAIRN_CHECK(file_->pwrite(std::string_view(zeros).substr(0, std::min(kReadBytes, needed - at)), at));
-    }
-    status = {};
-    end = needed;
+
+  marks_.push_back({meta.txid, meta.high_water});
+  uint64_t oldest = older_txid_;
+  if (!commit.open_views.empty()) oldest = std::min(oldest, commit.open_views.front());
+  if (CAIRN_MUTANT("storage.cut_before_both_metas_agree")) oldest = meta.txid;
+  while (marks_.front().txid < oldest) marks_.pop_front();
+  uint64_t end = 0;
+  for (const Mark& mark : marks_) end = std::max(end, mark.high_water);
+  blocks_.cut(end * meta.page_bytes, commit.give_back == GiveBack::kAll && commits_to_settle_ == 0);
+
+  if (!blocks_.can_punch()) return;
+  const auto pages = [&](uint64_t bytes) { return (bytes + meta.page_bytes - 1) / meta.page_bytes; };
+  const uint64_t pages_min = pages(limits.punch_bytes_min);
+  for (const PageRun& run :
+       freelist_.worth_punching(pages_min, pages(limits.solid_bytes_kept), pages(kPunchBytesMax))) {
+    if (blocks_.punch(run, meta.page_bytes)) freelist_.punched(run);
   }
-  CAIRN_CHECK(status);
-  allocated_bytes_ = end;
-  return {};
+  if (CAIRN_MUTANT("storage.punched_under_view")) {
+    for (const auto& [first, length] : freelist_.unused().runs()) (void)blocks_.punch({first, length}, meta.page_bytes);
+  }
 }
 
 Status BoltEngine::write_pages(Planned& planned) {
@@ -476,7 +534,7 @@ Status BoltEngine::write_meta(const Meta& meta, bool names_new_tree) {
   if (status) status = file_->fdatasync();
   if (!status) return die(std::move(status).error());
   meta_slot_ = slot;
-  txid_ = meta.txid;
+  older_txid_ = std::exchange(txid_, meta.txid);
   return {};
 }
 
@@ -493,9 +551,10 @@ void BoltEngine::poison(const std::vector<PageRun>& runs) {
 Space BoltEngine::space() const {
   const Meta& meta = view_->meta();
   Space space;
-  space.total_bytes = meta.high_water * meta.page_bytes;
-  space.in_use_bytes = space.total_bytes - freelist_.free_pages() * meta.page_bytes;
-  space.file_bytes = std::max(allocated_bytes_, file_->size().value_or(0));
+  space.high_water_bytes = meta.high_water * meta.page_bytes;
+  space.total_bytes = space.high_water_bytes - freelist_.punched_pages() * meta.page_bytes;
+  space.in_use_bytes = space.high_water_bytes - freelist_.free_pages() * meta.page_bytes;
+  space.file_bytes = std::max(blocks_.file_bytes(), file_->size().value_or(0));
   return space;
 }
 

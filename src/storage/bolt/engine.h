@@ -25,9 +25,19 @@
 
 namespace cairn::storage {
 
+// When the file gives space back.
+struct SpaceLimits {
+  uint64_t move_above_bytes = 64 << 20;  // a file up to this is left as it is, unless all is asked for
+  uint64_t move_bytes_max = 2 << 20;     // by one commit
+  uint64_t punch_bytes_min = 256 << 10;  // shorter free runs keep their blocks
+  uint64_t solid_bytes_kept = 8 << 20;   // of free pages: they keep theirs, too
+};
+
 struct BoltOptions {
-  // The mapping reserves the larger of 64 GB and 8 x this much address space.
+  // The mapping reserves the larger of 64 GB and 8 x this much address space. While less than 90 % of it is in use, the
+  // whole file is brought below it.
   uint64_t quota_bytes = 0;
+  SpaceLimits space;
   // Not 0: reserves exactly this (simulated disks map less). The engine maps anew when the file outgrows it.
   uint64_t reserved_bytes = 0;
   // For a new file; an existing file keeps its page size. A power of two, 1 KB to 64 KB.

@@ -58,20 +58,43 @@ void RunSet::remove(PageRun run) {
   pages_ -= run.pages;
 }
 
-std::optional<PageRun> RunSet::take(uint64_t pages, uint64_t& from) {
-  auto it = runs_.lower_bound(from);
-  while (it != runs_.end() && it->second < pages) ++it;
-  if (it == runs_.end()) {
-    from = ~uint64_t{0};
-    return {};
+std::optional<PageRun> RunSet::find_below(uint64_t pages, uint64_t end, uint64_t& from) const {
+  for (auto it = runs_.lower_bound(from); it != runs_.end() && it->first + pages <= end; ++it) {
+    from = it->first;
+    if (it->second >= pages) return PageRun{it->first, pages};
   }
-  const PageRun run{it->first, pages};
-  const uint64_t left = it->second - pages;
-  const auto after = runs_.erase(it);
-  if (left > 0) runs_.emplace_hint(after, run.first + pages, left);
-  pages_ -= pages;
-  from = run.first;
-  return run;
+  return {};
+}
+
+RunSet::Parts RunSet::split(PageRun run) const {
+  Parts parts;
+  const uint64_t end = run.first + run.pages;
+  uint64_t at = run.first;
+  auto it = runs_.upper_bound(at);
+  if (it != runs_.begin() && std::prev(it)->first + std::prev(it)->second > at) --it;
+  for (; it != runs_.end() && it->first < end; ++it) {
+    if (at < it->first) parts.outside.push_back({at, it->first - at});
+    at = std::max(at, it->first);
+    const uint64_t to = std::min(end, it->first + it->second);
+    parts.inside.push_back({at, to - at});
+    at = to;
+  }
+  if (at < end) parts.outside.push_back({at, end - at});
+  return parts;
+}
+
+std::optional<uint64_t> RunSet::end_below(uint64_t page) const {
+  const auto it = runs_.lower_bound(page);
+  if (it == runs_.begin()) return {};
+  return std::prev(it)->first + std::prev(it)->second;
+}
+
+std::optional<PageRun> RunSet::holding(uint64_t page) const {
+  auto it = runs_.upper_bound(page);
+  if (it == runs_.begin()) return {};
+  --it;
+  if (it->first + it->second <= page) return {};
+  return PageRun{it->first, it->second};
 }
 
 void FreeList::restore(const std::vector<PageRun>& free) {
@@ -79,7 +102,7 @@ void FreeList::restore(const std::vector<PageRun>& free) {
   if (wait) finished_.push_back({{.born = 0, .freed = 0, .runs = free}});
   for (const PageRun& run : free) {
     CAIRN_ASSERT(unused_.add(run));
-    if (!wait) CAIRN_ASSERT(free_.add(run));
+    if (!wait) CAIRN_ASSERT(free_.add(run) && unpunched_.add(run) && found_.add(run));
   }
 }
 
@@ -100,7 +123,7 @@ void FreeList::place(Chunk chunk, std::span<const uint64_t> open_views, std::vec
     return;
   }
   for (const PageRun& run : chunk.runs) {
-    CAIRN_ASSERT(free_.add(run));
+    CAIRN_ASSERT(free_.add(run) && unpunched_.add(run));
     released.push_back(run);
   }
 }
@@ -125,19 +148,74 @@ std::vector<PageRun> FreeList::begin(std::span<const uint64_t> open_views) {
     finished_.pop_front();
   }
   forget_births(open_views);
+  takes_lowest_ = false;
   from_.clear();
+  from_unpunched_.clear();
   return released;
 }
 
-std::optional<PageRun> FreeList::take(uint64_t pages) {
-  // Nothing becomes free within a commit, so the search goes on where the last one of this length ended. A shorter
-  // request may have cut the run that begins there, which is then a little higher.
-  const auto run = free_.take(pages, from_.try_emplace(pages, 0).first->second);
-  if (run) {
-    unused_.remove(*run);
-    taken_.push_back(*run);
+void FreeList::take_out(PageRun run) {
+  const RunSet::Parts parts = punched_.split(run);
+  for (const PageRun& hole : parts.inside) {
+    punched_.remove(hole);
+    taken_punched_.push_back(hole);
   }
+  for (const PageRun& part : parts.outside) unpunched_.remove(part);
+  for (const PageRun& part : found_.split(run).inside) {
+    found_.remove(part);
+    taken_found_.push_back(part);
+  }
+  free_.remove(run);
+  unused_.remove(run);
+  taken_.push_back(run);
+}
+
+// Nothing becomes free within a commit, so a search goes on where the last one of this length ended. A shorter request
+// may have cut the run that begins there, which is then a little higher.
+std::optional<PageRun> FreeList::take_below(uint64_t pages, uint64_t end) {
+  std::optional<PageRun> run;
+  if (!takes_lowest_) run = unpunched_.find_below(pages, end, from_unpunched_.try_emplace(pages, 0).first->second);
+  if (!run) run = free_.find_below(pages, end, from_.try_emplace(pages, 0).first->second);
+  if (run) take_out(*run);
   return run;
+}
+
+std::optional<PageRun> FreeList::take(uint64_t pages) { return take_below(pages, ~uint64_t{0}); }
+
+uint64_t FreeList::tail(uint64_t high_water) const {
+  const auto last = free_.holding(high_water - 1);
+  return last ? last->first : high_water;
+}
+
+void FreeList::cut(uint64_t first) {
+  while (const auto last = free_.runs().empty() ? std::nullopt : std::optional(*std::prev(free_.runs().end()))) {
+    const uint64_t end = last->first + last->second;
+    if (end <= first) break;
+    const PageRun run{std::max(first, last->first), end - std::max(first, last->first)};
+    take_out(run);
+    taken_.pop_back();
+  }
+  taken_punched_.clear();
+  taken_found_.clear();
+}
+
+std::vector<PageRun> FreeList::worth_punching(uint64_t pages_min, uint64_t pages_kept, uint64_t pages_max) const {
+  std::vector<PageRun> runs;
+  if (unpunched_.pages() <= pages_kept) return runs;
+  uint64_t left = std::min(unpunched_.pages() - pages_kept, pages_max);
+  for (auto it = unpunched_.runs().rbegin(); it != unpunched_.runs().rend() && left >= pages_min; ++it) {
+    const uint64_t pages = std::min(it->second, left);
+    if (pages < pages_min) continue;
+    runs.push_back({it->first + it->second - pages, pages});
+    left -= pages;
+  }
+  return runs;
+}
+
+void FreeList::punched(PageRun run) {
+  unpunched_.remove(run);
+  for (const PageRun& part : found_.split(run).inside) found_.remove(part);
+  CAIRN_ASSERT(punched_.add(run));
 }
 
 std::optional<PageRun> FreeList::twice(const std::vector<PageRun>& freed) const {
@@ -175,6 +253,8 @@ void FreeList::finish(uint64_t txid, PageRun grown, const std::vector<PageRun>& 
   for (const PageRun& run : taken_) bear(run, txid);
   if (grown.pages > 0) bear(grown, txid);
   taken_.clear();
+  taken_punched_.clear();
+  taken_found_.clear();
   std::map<uint64_t, std::vector<PageRun>> by_birth;
   for (const PageRun& run : freed) {
     CAIRN_ASSERT(unused_.add(run));
@@ -187,10 +267,16 @@ void FreeList::finish(uint64_t txid, PageRun grown, const std::vector<PageRun>& 
 void FreeList::give_back() {
   for (const PageRun& run : taken_) {
     if (CAIRN_MUTANT("storage.retry_without_give_back")) break;
-    CAIRN_ASSERT(free_.add(run));
+    CAIRN_ASSERT(free_.add(run) && unpunched_.add(run));
     CAIRN_ASSERT(unused_.add(run));
   }
+  if (!CAIRN_MUTANT("storage.retry_without_give_back")) {
+    for (const PageRun& run : taken_punched_) punched(run);
+    for (const PageRun& run : taken_found_) CAIRN_ASSERT(found_.add(run));
+  }
   taken_.clear();
+  taken_punched_.clear();
+  taken_found_.clear();
 }
 
 RunSet FreeList::unused_with(const std::vector<PageRun>& freed) const {

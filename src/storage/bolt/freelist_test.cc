@@ -17,18 +17,81 @@ RunSet set_of(const std::vector<PageRun>& runs) {
 
 void begin(FreeList& list, const std::vector<uint64_t>& open_views) { list.begin(open_views); }
 
-TEST(BoltFreeList, JoinsNeighboursAndTakesTheLowestThatFits) {
+TEST(BoltFreeList, JoinsNeighboursAndFindsTheLowestThatFits) {
   RunSet set = set_of({{10, 2}, {20, 1}, {12, 3}, {30, 4}, {19, 1}});
   EXPECT_EQ(set.runs(), (std::map<uint64_t, uint64_t>{{10, 5}, {19, 2}, {30, 4}}));
   EXPECT_EQ(set.pages(), 11);
-  uint64_t from = 0;
-  EXPECT_EQ(set.take(4, from), (PageRun{10, 4}));
-  from = 0;
-  EXPECT_EQ(set.take(2, from), (PageRun{19, 2}));
-  from = 0;
-  EXPECT_EQ(set.take(1, from), (PageRun{14, 1}));
-  from = 0;
-  EXPECT_EQ(set.take(5, from), std::nullopt);
+  const auto find = [&](uint64_t pages, uint64_t end) {
+    uint64_t from = 0;
+    return set.find_below(pages, end, from);
+  };
+  EXPECT_EQ(find(4, 100), (PageRun{10, 4}));
+  set.remove({10, 4});
+  EXPECT_EQ(find(2, 100), (PageRun{19, 2}));
+  EXPECT_EQ(find(1, 100), (PageRun{14, 1}));
+  EXPECT_EQ(find(4, 34), (PageRun{30, 4}));
+  EXPECT_EQ(find(4, 33), std::nullopt) << "it would end above";
+  EXPECT_EQ(find(5, 100), std::nullopt);
+}
+
+TEST(BoltFreeList, SplitsARunByWhatIsInTheSet) {
+  const RunSet set = set_of({{10, 2}, {15, 5}});
+  EXPECT_EQ(set.split({8, 10}).inside, (std::vector<PageRun>{{10, 2}, {15, 3}}));
+  EXPECT_EQ(set.split({8, 10}).outside, (std::vector<PageRun>{{8, 2}, {12, 3}}));
+  EXPECT_EQ(set.split({16, 2}).inside, (std::vector<PageRun>{{16, 2}}));
+  EXPECT_EQ(set.split({12, 3}).outside, (std::vector<PageRun>{{12, 3}}));
+  EXPECT_EQ(set.holding(11), (PageRun{10, 2}));
+  EXPECT_EQ(set.holding(12), std::nullopt);
+}
+
+TEST(BoltFreeList, TakesPunchedPagesLastAndNamesWhatMayHaveNoBlocks) {
+  FreeList list;
+  list.restore({{5, 4}, {30, 4}});
+  list.begin({});
+  list.punched({5, 4});
+  list.finish(10, {20, 4}, {{12, 2}});
+  begin(list, {});
+  list.finish(11, {}, {});
+  begin(list, {});
+  EXPECT_EQ(list.take(1), (PageRun{12, 1}));
+  EXPECT_TRUE(list.taken_holes().empty());
+  EXPECT_EQ(list.take(2), (PageRun{30, 2}));
+  EXPECT_EQ(list.take_below(2, 12), (PageRun{5, 2}));
+  EXPECT_EQ(list.taken_holes(), (std::vector<PageRun>{{5, 2}, {30, 2}}));
+  EXPECT_EQ(list.punched_pages(), 2);
+  list.give_back();
+  EXPECT_EQ(list.punched_pages(), 4);
+  EXPECT_EQ(list.free_pages(), 10);
+  begin(list, {});
+  list.take_lowest_first();
+  EXPECT_EQ(list.take(1), (PageRun{5, 1}));
+  EXPECT_EQ(list.taken_holes(), (std::vector<PageRun>{{5, 1}}));
+}
+
+TEST(BoltFreeList, PunchesLongRunsFromTheEndAndKeepsSome) {
+  FreeList list;
+  list.finish(10, {0, 0}, {{10, 20}, {40, 3}, {50, 30}});
+  begin(list, {});
+  EXPECT_TRUE(list.worth_punching(4, 10, 1000).empty()) << "the older meta names them";
+  list.finish(11, {}, {});
+  begin(list, {});
+  EXPECT_EQ(list.worth_punching(4, 10, 1000), (std::vector<PageRun>{{50, 30}, {17, 13}}));
+  EXPECT_EQ(list.worth_punching(4, 10, 8), (std::vector<PageRun>{{72, 8}}));
+  EXPECT_TRUE(list.worth_punching(4, 50, 1000).empty());
+  list.punched({50, 30});
+  EXPECT_EQ(list.punched_pages(), 30);
+  EXPECT_EQ(list.worth_punching(4, 10, 1000), (std::vector<PageRun>{{17, 13}}));
+}
+
+TEST(BoltFreeList, CutsWhatIsFreeAtTheEnd) {
+  FreeList list;
+  list.restore({{5, 1}, {16, 4}});
+  EXPECT_EQ(list.tail(20), 16);
+  EXPECT_EQ(list.tail(21), 21);
+  list.cut(16);
+  EXPECT_EQ(list.free_pages(), 1);
+  EXPECT_EQ(list.unused_pages(), 1);
+  EXPECT_EQ(list.tail(16), 16);
 }
 
 TEST(BoltFreeList, ReusesAFreedPageOnlyAfterTheNextCommit) {
@@ -223,9 +286,10 @@ TEST(BoltFreeList, AgreesWithASetOfPages) {
         }
       }
       uint64_t from = 0;
-      const auto run = set.take(pages, from);
+      const auto run = set.find_below(pages, ~uint64_t{0}, from);
       ASSERT_EQ(run.has_value(), lowest.has_value());
       if (!run) continue;
+      set.remove(*run);
       ASSERT_EQ(run->first, *lowest);
       for (uint64_t id = run->first; id < run->first + pages; ++id) model.erase(id);
     }

@@ -63,6 +63,10 @@ PageRun Plan::allocate(uint64_t pages) {
     return run;
   }
   if (const auto run = freelist_.take(pages)) return *run;
+  return grow(pages);
+}
+
+PageRun Plan::grow(uint64_t pages) {
   const PageRun run{high_water_, pages};
   high_water_ += pages;
   return run;

@@ -70,6 +70,10 @@ class Plan {
   uint64_t add_page(std::span<const Item> items, bool leaf, uint32_t flags);
   // Takes a planned page out again and appends its items to `out`. False: it was not planned here.
   bool take_back(uint64_t id, Bag& out);
+  // New pages behind the high-water mark.
+  [[nodiscard]] PageRun grow(uint64_t pages);
+  // A run that was taken and is not needed.
+  void give_back(PageRun run) { spare_.push_back(run); }
   // A page of the tree before that the new one does not have.
   void release(PageRun run) { released_.push_back(run); }
   // A page with these bytes.

@@ -7,19 +7,61 @@
 namespace cairn::storage::bolt {
 namespace {
 
+constexpr uint64_t kFillPercent = 90;  // of a leaf to which nothing is added
 constexpr Fault kSingleChild = "the branch has a single child";
 
 }  // namespace
 
-Result<std::optional<NewTree>> TreeWriter::apply(const BucketRoot& root, Changes changes) {
+TreeWriter::Work TreeWriter::Work::take_below(const std::string_view* key) {
+  size_t changes_end = changes.size();
+  size_t moves_end = moves.size();
+  if (key != nullptr) {
+    const auto is_below = [&](const auto& one) {
+      if constexpr (requires { one.key(); }) {
+        return compare(one.key(), *key) < 0;
+      } else {
+        return compare(one.key, *key) < 0;
+      }
+    };
+    // Most children have nothing to do.
+    const auto count_below = [&](const auto& all) -> size_t {
+      if (all.empty() || !is_below(all.front())) return 0;
+      return static_cast<size_t>(std::partition_point(all.begin(), all.end(), is_below) - all.begin());
+    };
+    changes_end = count_below(changes);
+    moves_end = count_below(moves);
+  }
+  const Work taken{changes.first(changes_end), moves.first(moves_end)};
+  changes = changes.subspan(changes_end);
+  moves = moves.subspan(moves_end);
+  return taken;
+}
+
+const Move* TreeWriter::Work::move_of(uint64_t page) const {
+  for (const Move& move : moves) {
+    if (move.page == page) return &move;
+    if (move.key != moves.front().key) break;
+  }
+  return nullptr;
+}
+
+Result<std::optional<NewTree>> TreeWriter::apply(const BucketRoot& root, Changes changes,
+                                                 std::span<const Move> moves) {
   Page page;
   if (const Fault text = load_root(pages_, root, page)) return damaged(root.page, bucket_, text);
   CAIRN_TRY(const int height, height_of(page));
   Bag bag;
-  CAIRN_TRY(const bool changed, collect(page, height, changes, /*edge=*/true, bag));
-  if (!changed && root.exists) return std::optional<NewTree>{};
-  if (changed && page.id != 0) plan_.release({page.id, uint64_t{page.overflow} + 1});
+  CAIRN_TRY(const bool changed, collect(page, height, {changes, moves}, /*edge=*/true, bag));
+  std::optional<NewTree> tree;
+  if (changed || !root.exists) {
+    if (changed && page.id != 0) plan_.release({page.id, uint64_t{page.overflow} + 1});
+    CAIRN_TRY(tree, plan_root(std::move(bag)));
+  }
+  finish_moves(moves);
+  return tree;
+}
 
+Result<NewTree> TreeWriter::plan_root(Bag bag) {
   std::vector<size_t> ends;
   for (;;) {
     if (bag.items.empty()) bag.height = 0;
@@ -41,16 +83,33 @@ Result<std::optional<NewTree>> TreeWriter::apply(const BucketRoot& root, Changes
   }
 }
 
-Result<bool> TreeWriter::collect(const Page& page, int height, Changes changes, bool edge, Bag& out) {
-  out.edge = edge;
-  if (page.leaf) return collect_leaf(page, changes, out);
-  return collect_branch(page, height, changes, edge, out);
+void TreeWriter::finish_moves(std::span<const Move> moves) {
+  for (const Move& move : moves) {
+    if (move.to.pages == 0) continue;
+    if (!moved_.contains(move.to.first)) {
+      plan_.give_back(move.to);
+      continue;
+    }
+    plan_.release({move.page, move.to.pages});
+    std::string bytes(pages_.base + move.page * pages_.page_bytes, move.to.pages * pages_.page_bytes);
+    PageHeader header = load_header(bytes.data());
+    header.id = move.to.first;
+    store_header(bytes.data(), header);
+    plan_.add_raw(move.to, std::move(bytes));
+  }
 }
 
-Result<bool> TreeWriter::collect_leaf(const Page& page, Changes changes, Bag& out) {
+Result<bool> TreeWriter::collect(const Page& page, int height, Work work, bool edge, Bag& out) {
+  out.edge = edge;
+  if (page.leaf) return collect_leaf(page, work, out);
+  return collect_branch(page, height, work, edge, out);
+}
+
+Result<bool> TreeWriter::collect_leaf(const Page& page, Work work, Bag& out) {
+  const Changes changes = work.changes;
   out.height = 0;
   out.items.reserve(page.count + changes.size());
-  bool changed = false;
+  bool changed = page.id != 0 && work.move_of(page.id) != nullptr;
   size_t next = 0;
   const auto put = [&](const Change& change) {
     if (change.erase) return;
@@ -81,38 +140,43 @@ Result<bool> TreeWriter::collect_leaf(const Page& page, Changes changes, Bag& ou
   return changed;
 }
 
-Result<bool> TreeWriter::collect_branch(const Page& page, int height, Changes changes, bool edge, Bag& out) {
+Result<bool> TreeWriter::collect_branch(const Page& page, int height, Work work, bool edge, Bag& out) {
   if (page.count < 2) return fault(page, kSingleChild);
   const int below = height - 1;
   out.height = height;
-  bool changed = false;
+  bool changed = work.move_of(page.id) != nullptr;
   bool last_is_old = false;  // the last entry of `out` names a page that is in the file
   Bag pending;               // the content of the last touched children, not planned yet
   const auto needs_neighbour = [&] { return pending.height < below || too_little(pending); };
 
-  size_t next = 0;
   for (uint32_t i = 0; i < page.count; ++i) {
     const bool last = i + 1 == page.count;
     Entry entry;
     if (!page.entry(i, entry)) return fault(page, kBadElement);
-    // The changes that belong to this child: those below the next child's key.
-    size_t end = changes.size();
-    if (!last && next < changes.size()) {
+    // The work that belongs to this child: what lies below the next child's key.
+    Work own;
+    if (!work.empty()) {
       Entry following;
-      if (!page.entry(i + 1, following)) return fault(page, kBadElement);
-      if (compare(entry.key, following.key) >= 0) return fault(page, "keys do not ascend");
-      end = next;
-      if (compare(changes[next].key(), following.key) < 0) {
-        const auto it =
-            std::partition_point(changes.begin() + static_cast<std::ptrdiff_t>(next), changes.end(),
-                                 [&](const Change& change) { return compare(change.key(), following.key) < 0; });
-        end = static_cast<size_t>(it - changes.begin());
+      if (!last) {
+        if (!page.entry(i + 1, following)) return fault(page, kBadElement);
+        if (compare(entry.key, following.key) >= 0) return fault(page, "keys do not ascend");
       }
+      own = work.take_below(last ? nullptr : &following.key);
     }
-    const Changes own = changes.subspan(next, end - next);
-    next = end;
 
-    if (!own.empty()) {
+    // A leaf that is moved as it is.
+    const Move* const move = below == 0 && own.changes.empty() ? own.move_of(entry.child) : nullptr;
+    if (move != nullptr && move->to.pages > 0 && (pending.items.empty() || !needs_neighbour())) {
+      if (!pending.items.empty()) flush(pending, out);
+      pending = Bag{};
+      const bool forgets = CAIRN_MUTANT("storage.moved_leaf_keeps_its_old_place");
+      out.push(Item::branch(entry.key, forgets ? entry.child : move->to.first));
+      moved_.emplace(move->to.first, entry.child);
+      changed = last_is_old = true;
+      continue;
+    }
+    const bool to_be_collected = !own.changes.empty() || (!own.moves.empty() && (below > 0 || move != nullptr));
+    if (to_be_collected && !(move != nullptr && move->to.pages > 0)) {
       CAIRN_TRY(const Page child, load_child(page, i, below));
       Bag content;
       CAIRN_TRY(const bool child_changed, collect(child, below, own, edge && last, content));
@@ -129,7 +193,7 @@ Result<bool> TreeWriter::collect_branch(const Page& page, int height, Changes ch
         }
         if (content.items.empty()) continue;
         const bool content_is_little = content.height < below || too_little(content);
-        if (!pending.items.empty() && !needs_neighbour() && !content_is_little) {
+        if (!pending.items.empty() && !needs_neighbour() && !content_is_little && !fit_one_page(pending, content)) {
           flush(pending, out);
           last_is_old = false;
           pending = std::move(content);
@@ -221,6 +285,10 @@ Status TreeWriter::absorb(const Page& page, Bag& out) {
 Status TreeWriter::open_page(uint64_t id, int height, Bag& out) {
   out.height = height;
   if (plan_.take_back(id, out)) return {};
+  if (const auto moved = moved_.find(id); moved != moved_.end()) {
+    id = moved->second;
+    moved_.erase(moved);
+  }
   Page page;
   if (const Fault text = pages_.load(id, page)) return damaged(id, bucket_, text);
   if (page.leaf != (height == 0)) return fault(page, "leaves lie at different depths");
@@ -284,6 +352,12 @@ bool TreeWriter::too_little(const Bag& bag) const {
   return kHeaderBytes + bag.bytes < pages_.page_bytes / (policy_.append ? 2 : 4);
 }
 
+// Both are written anyway. Appends come at the right end, so pages elsewhere need no room to grow.
+bool TreeWriter::fit_one_page(const Bag& left, const Bag& right) const {
+  return policy_.append && left.height == right.height &&
+         kHeaderBytes + left.bytes + right.bytes <= pages_.page_bytes * kFillPercent / 100;
+}
+
 void TreeWriter::split(const Bag& bag, std::vector<size_t>& ends) const {
   ends.clear();
   const size_t count = bag.items.size();
@@ -295,7 +369,7 @@ void TreeWriter::split(const Bag& bag, std::vector<size_t>& ends) const {
   const bool leaf = bag.height == 0;
   const bool greedy = policy_.append && bag.edge;
   // Greedy: a page ends where the next item would take it past `target`. Balanced: where it reaches it.
-  uint64_t target = leaf ? room * 9 / 10 : room;
+  uint64_t target = leaf ? room * kFillPercent / 100 : room;
   if (!greedy) {
     const uint64_t usual = room * 3 / 4;
     const uint64_t pages = std::max<uint64_t>(2, (bag.bytes + usual - 1) / usual);

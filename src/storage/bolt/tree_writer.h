@@ -7,8 +7,13 @@
 //
 //   * each branch key is the first key of the page it names: entries are made from the pages' items themselves,
 //   * each branch has two children or more, no page below a root is empty, and all leaves have one depth.
+//
+// Pages whose content does not change can be moved as well (struct Move). A leaf below a branch is copied as it is to a
+// place that was chosen before, unless the commit changes it or joins it with a neighbour anyway. A branch, a root and a
+// leaf that is to be joined with its neighbours are written like changed ones.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -18,6 +23,13 @@
 #include "storage/bolt/reader.h"
 
 namespace cairn::storage::bolt {
+
+// A page that is to be written although nothing in it changes.
+struct Move {
+  std::string key;    // the first key of the page, and of what lies below it
+  uint64_t page = 0;  // where it lies
+  PageRun to;         // a leaf's new place, taken from the free list; 0 pages: where there is room
+};
 
 struct TreePolicy {
   // New entries come at the right end: pages there are filled to 90 % (branches wholly) instead of being balanced.
@@ -37,18 +49,33 @@ class TreeWriter {
   TreeWriter(const PageSource& pages, Plan& plan, std::string_view bucket, const TreePolicy& policy)
       : pages_(pages), plan_(plan), bucket_(bucket), policy_(policy) {}
 
-  // `changes`: strictly ascending by key. nullopt: they change nothing.
+  // Both strictly ascending by key, except that a page and the first one below it have the same. nullopt: they change
+  // nothing.
   //   errors: kDataLoss
-  Result<std::optional<NewTree>> apply(const BucketRoot& root, std::span<const Change> changes);
+  Result<std::optional<NewTree>> apply(const BucketRoot& root, std::span<const Change> changes,
+                                       std::span<const Move> moves = {});
 
  private:
   using Changes = std::span<const Change>;
+  // What is to be done below a page.
+  struct Work {
+    Changes changes;
+    std::span<const Move> moves;
 
-  // Puts the content of `page` after `changes` into `out`, which may end up lower than `height`, or empty. Returns
+    [[nodiscard]] bool empty() const { return changes.empty() && moves.empty(); }
+    // Takes out what lies below `key`; all, if there is none.
+    Work take_below(const std::string_view* key);
+    [[nodiscard]] const Move* move_of(uint64_t page) const;
+  };
+
+  // Puts the content of `page` after `work` into `out`, which may end up lower than `height`, or empty. Returns
   // false when nothing changed; `out` is then meaningless.
-  Result<bool> collect(const Page& page, int height, Changes changes, bool edge, Bag& out);
-  Result<bool> collect_leaf(const Page& page, Changes changes, Bag& out);
-  Result<bool> collect_branch(const Page& page, int height, Changes changes, bool edge, Bag& out);
+  Result<bool> collect(const Page& page, int height, Work work, bool edge, Bag& out);
+  Result<bool> collect_leaf(const Page& page, Work work, Bag& out);
+  Result<bool> collect_branch(const Page& page, int height, Work work, bool edge, Bag& out);
+  Result<NewTree> plan_root(Bag bag);
+  // The content of a moved leaf goes to its new place, if the new tree names that.
+  void finish_moves(std::span<const Move> moves);
   Result<Page> load_child(const Page& branch, uint32_t i, int height) const;
   Result<int> height_of(const Page& root) const;
 
@@ -63,6 +90,7 @@ class TreeWriter {
   // Where each page ends that `bag` needs.
   void split(const Bag& bag, std::vector<size_t>& ends) const;
   [[nodiscard]] bool too_little(const Bag& bag) const;
+  [[nodiscard]] bool fit_one_page(const Bag& left, const Bag& right) const;
   [[nodiscard]] std::unexpected<Error> fault(const Page& page, Fault text) const {
     return damaged(page.id, bucket_, text);
   }
@@ -71,6 +99,7 @@ class TreeWriter {
   Plan& plan_;
   std::string_view bucket_;
   TreePolicy policy_;
+  std::map<uint64_t, uint64_t> moved_;  // the new place of a leaf that the new tree names -> the old one
 };
 
 }  // namespace cairn::storage::bolt
