@@ -108,6 +108,13 @@ void Life::choose_options() {
   apply.reclaim_interval_ns = chance_.one_in(3) ? 0 : 20'000'000;
   apply.snapshot_entries = chance_.between(5, 80);
   apply.snapshot_interval_ns = chance_.one_in(2) ? 0 : 50'000'000;
+  if (chance_.one_in(4)) {
+    member_options_.core.auto_compaction = {member::AutoCompaction::Mode::kPeriodic,
+                                            static_cast<int64_t>(chance_.between(100, 5000)) * 1'000'000};
+  } else if (chance_.one_in(6)) {
+    member_options_.core.auto_compaction = {member::AutoCompaction::Mode::kRevision,
+                                            static_cast<int64_t>(chance_.between(1, 100))};
+  }
   apply.quota_bytes = chance_.one_in(5) ? chance_.between(150'000, 600'000) : 0;
   bootstrap.quota_bytes = apply.quota_bytes;
 
@@ -232,26 +239,11 @@ Life::Plan Life::plan_round(End end) {
       } else if (chance_.one_in(3)) {
         plan.at_mutation = chance_.between(1, chance_.one_in(2) ? 40 : 400);
       } else if (!chance_.one_in(4)) {
-        choose({{Op::kWrite, "/db"},
-                {Op::kSync, "/db"},
-                {Op::kAllocate, "/db"},
-                {Op::kTruncate, "/db"},
-                {Op::kTruncate, "/db"},
-                {Op::kPunch, "/db"},
-                {Op::kPunch, "/db"},
-                {Op::kWrite, ".wal"},
-                {Op::kSync, ".wal"},
-                {Op::kTruncate, ".wal"},
-                {Op::kRename, ""},
-                {Op::kSyncDirectory, ""},
-                {Op::kCreate, ""},
-                {Op::kRemove, ""},
-                {Op::kWrite, ".tmp"},
-                {Op::kSync, ".tmp"},
-                {Op::kWrite, "snap"},
-                {Op::kSync, "snap"},
-                {Op::kAllocate, ""},
-                {Op::kTruncate, ""}},
+        choose({{Op::kWrite, "/db"},    {Op::kSync, "/db"},      {Op::kAllocate, "/db"}, {Op::kTruncate, "/db"},
+                {Op::kTruncate, "/db"}, {Op::kPunch, "/db"},     {Op::kPunch, "/db"},    {Op::kWrite, ".wal"},
+                {Op::kSync, ".wal"},    {Op::kTruncate, ".wal"}, {Op::kRename, ""},      {Op::kSyncDirectory, ""},
+                {Op::kCreate, ""},      {Op::kRemove, ""},       {Op::kWrite, ".tmp"},   {Op::kSync, ".tmp"},
+                {Op::kWrite, "snap"},   {Op::kSync, "snap"},     {Op::kAllocate, ""},    {Op::kTruncate, ""}},
                chance_.one_in(2) ? 3 : 12);
         plan.meta_page = plan.path == "/db" && *plan.op == Op::kWrite && chance_.one_in(2);
         if (plan.meta_page) plan.nth = chance_.between(1, 5);
@@ -347,8 +339,8 @@ void Life::on_fault_point(fault::Point point) {
 void Life::check_reserved(const Operation& operation) {
   if (!member_ || !member_->committing() || !fs_.options().can_allocate) return;
   if (fs_.missing_bytes(std::string(operation.path), operation.offset, operation.size) == 0) return;
-  violation(fmt::format("the commit writes {} bytes at {} without having reserved them", operation.size,
-                        operation.offset));
+  violation(
+      fmt::format("the commit writes {} bytes at {} without having reserved them", operation.size, operation.offset));
 }
 
 void Life::on_commit_without_space(const Error& error) {

@@ -203,6 +203,7 @@ void Life::on_own_proposal(const member::Proposal& proposal) {
   etcdserverpb::InternalRaftRequest request;
   request.ParseFromString(proposal->bytes);
   if (request.has_alarm()) coverage_.hit("alarm raised by the member");
+  if (request.has_compaction()) coverage_.hit("auto-compactions");
   leases_->on_own_proposal(request, member_->apply().applied(), schedule_.now_ns());
   ++own_proposals_[proposal->bytes];
 }

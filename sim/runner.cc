@@ -189,6 +189,7 @@ std::vector<std::string> never_reached(const Coverage& coverage) {
                            "answers",
                            "answers that refuse",
                            "applied though the db is full",
+                           "auto-compactions",
                            "both buffers full",
                            "clean stops",
                            "commit asked for",

@@ -1,4 +1,4 @@
-// member/duties.h: what only a leader does, at its own times: it announces itself and looks after leases.
+// member/duties.h: what only a leader does, at its own times: it announces itself, looks after leases and compacts.
 //
 // A duty is a value in MemberCore. It is told when this member begins and ceases to lead, sees what is applied, brings
 // a time at which it wants to be asked, and proposes entries that are appended in the leader's term or dropped, never
@@ -13,14 +13,18 @@
 
 #include "base/strong.h"
 #include "member/announcement.h"
+#include "member/compaction_duty.h"
 #include "member/lease_duty.h"
 
 namespace cairn::member {
 
 class Duties {
  public:
-  Duties(Announcement::Options announcement, const LeaseOptions& leases, LeaseDuty::NextRequestId next_request_id)
-      : announcement_(std::move(announcement)), leases_(leases, std::move(next_request_id)) {}
+  Duties(Announcement::Options announcement, const LeaseOptions& leases, const AutoCompaction& compaction,
+         const LeaseDuty::NextRequestId& next_request_id)
+      : announcement_(std::move(announcement)),
+        leases_(leases, next_request_id),
+        compaction_(compaction, next_request_id) {}
 
   // Whether this member leads, and everything of the terms before `term` is applied.
   void set_leadership(bool leads, Term term, const LeaseDuty::Scene& scene) {
@@ -36,10 +40,13 @@ class Duties {
   [[nodiscard]] Announcement& announcement() { return announcement_; }
   [[nodiscard]] LeaseDuty& leases() { return leases_; }
   [[nodiscard]] const LeaseDuty& leases() const { return leases_; }
+  [[nodiscard]] CompactionDuty& compaction() { return compaction_; }
+  [[nodiscard]] const CompactionDuty& compaction() const { return compaction_; }
 
  private:
   Announcement announcement_;
   LeaseDuty leases_;
+  CompactionDuty compaction_;
   Term term_;
 };
 

@@ -43,7 +43,7 @@ MemberCore::MemberCore(const MemberOptions& options, RaftLog log, const raft::St
       observer_(observer),
       replication_(options_.replication, std::move(log), start),
       apply_(options_.apply, std::move(state), effects_.answers, now_ns),
-      duties_(options_.announcement, options_.leases, [this] { return next_request_id(); }),
+      duties_(options_.announcement, options_.leases, options_.auto_compaction, [this] { return next_request_id(); }),
       request_id_(options_.first_request_id),
       now_ns_(now_ns),
       next_raft_tick_ns_(now_ns + options_.raft_tick_ns),
@@ -346,6 +346,10 @@ void MemberCore::do_duties(bool may_ask) {
   if (!may_ask || phase_ != Phase::kRuns) return;
   const auto propose = [this](std::vector<std::string> entries) { return propose_as_leader(std::move(entries)); };
   if (duties_.leases().act(scene(), propose)) pump();
+  const Published& newest = apply_.published().newest();
+  const CompactionDuty::Scene compaction{
+      .revision = newest.kv.revision, .applied = apply_.applied(), .term = duties_.term(), .now_ns = now_ns_};
+  if (duties_.compaction().act(compaction, propose)) pump();
 }
 
 // Where the log is to take no more now, duties come again.
@@ -451,6 +455,7 @@ void MemberCore::plan_wake_up() {
   if (replication_.needs_ticks()) at(next_raft_tick_ns_);
   if (retry_at_ns_) at(*retry_at_ns_);
   if (const auto duty_ns = duties_.leases().next_ns(now_ns_); duty_ns && phase_ == Phase::kRuns) at(*duty_ns);
+  if (const auto duty_ns = duties_.compaction().next_ns(); duty_ns && phase_ == Phase::kRuns) at(*duty_ns);
   if (rested_ != busy_index_ && phase_ == Phase::kRuns && !db_is_full_) at(busy_at_ns_ + options_.rest_after_ns);
   const bool waits_for_tail = rested_ == busy_index_ && !segment_.has_given_tail_back && now_ns_ < tail_due_ns();
   if (waits_for_tail && phase_ == Phase::kRuns && !db_is_full_) at(tail_due_ns());

@@ -38,6 +38,7 @@ struct MemberOptions {
   ApplyOptions apply;
   Announcement::Options announcement;
   LeaseOptions leases;
+  AutoCompaction auto_compaction;
   uint64_t first_request_id = 1;
   int64_t raft_tick_ns = 10'000'000;
   // Of entries in the log that are not applied yet, and of the log's part in memory: then proposals wait.

@@ -47,8 +47,9 @@ struct Metrics {
   metrics::Gauge& db_total_size = registry.gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the storage's file.");
   metrics::Gauge& db_size_in_use =
       registry.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "The part of the file that is in use.");
-  metrics::Gauge& db_high_water = registry.gauge(
-      "cairn_db_high_water_bytes", "The file up to its last page, punched ones too: what etcd counts against the quota.");
+  metrics::Gauge& db_high_water =
+      registry.gauge("cairn_db_high_water_bytes",
+                     "The file up to its last page, punched ones too: what etcd counts against the quota.");
   metrics::Counter& db_moved =
       registry.counter("cairn_db_moved_bytes_total", "Pages written only to lie lower in the file.");
   metrics::Gauge& defrag_inflight =

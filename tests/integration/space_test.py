@@ -1,4 +1,4 @@
-"""Space in the db over restarts, beside a slow snapshot, and between two processes that want one directory."""
+"""Space in the db: over restarts, given back to the disk, and between two processes that want one directory."""
 
 import time
 
@@ -55,6 +55,58 @@ class Space(harness.Case):
             server.kill()
         server = self.start()
         self.assertLessEqual(server.client().status()["db_bytes"], before["db_bytes"] + 4 * len(VALUE))
+
+    def db(self):
+        return self.dir / "data/member/snap/db"
+
+    def fill_and_delete(self, client):
+        """Makes a file of some 110 MB, of which hardly anything is in use in the end."""
+        for i in range(110):
+            client.put(b"big/%03d" % i, b"v" * (1 << 20))
+        for i in range(500):
+            client.put(b"small/%03d" % i, b"s" * 500)
+        until(lambda: self.db().stat().st_size > 100 << 20)
+        client.delete(b"big/", b"big0")
+        client.compact(client.revision(), physical=True)
+
+    def gives_back(self, kind):
+        """The file gets short by itself, shorter when asked to; whoever founded the directory goes on with it."""
+        if kind:
+            harness.require(kind)
+            founder = self.server(kind).start()
+            founder.client().put(b"founder", kind.encode())
+            founder.stop()
+        server = self.server("cairn").start()
+        client = server.client()
+        self.fill_and_delete(client)
+        until(lambda: self.db().stat().st_size < 80 << 20)
+        client.defragment()
+        before = client.status()
+        self.assertLess(before["in_use_bytes"], 4 << 20)
+        self.assertLess(self.db().stat().st_size, 8 << 20)
+        self.assertLess(self.db().stat().st_blocks * 512, 8 << 20)
+        self.assertLess(before["db_bytes"], 8 << 20)
+        client.defragment()  # nothing to do
+        kept = [client.get(b"small/%03d" % i).value for i in range(0, 500, 50)]
+        server.stop()
+        self.check_directory(self.dir / "data", mutate=200)
+        if kind:
+            server = self.server(kind).start()
+            self.assertEqual(server.client().get(b"founder").value, kind.encode())
+        else:
+            server = self.server("cairn").start()
+        found = [server.client().get(b"small/%03d" % i).value for i in range(0, 500, 50)]
+        self.assertEqual(found, kept)
+        server.stop()
+
+    def test_a_file_that_is_hardly_in_use_gets_short(self):
+        self.gives_back(None)
+
+    def test_so_does_one_of_etcd_34_which_goes_on_with_it(self):
+        self.gives_back("etcd34")
+
+    def test_so_does_one_of_etcd_37_which_goes_on_with_it(self):
+        self.gives_back("etcd37")
 
     def test_of_two_starts_at_once_one_serves_and_nothing_is_lost(self):
         for attempt in range(6):

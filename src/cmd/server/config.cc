@@ -1,6 +1,7 @@
 #include "cmd/server/config.h"
 
 #include <algorithm>
+#include <charconv>
 #include <map>
 #include <optional>
 #include <set>
@@ -311,7 +312,7 @@ std::optional<Stop> check_built(const Config& config, const Given& given, std::v
   std::vector<std::string> without_effect;
   for (const FlagSpec& spec : all_flags()) {
     if (!given.has(spec.name) || given.is_default(spec)) continue;
-    const bool is_no_value = spec.name == "tls-min-version" || spec.name == "auto-compaction-retention";
+    const bool is_no_value = spec.name == "tls-min-version";
     if (is_no_value && given.text(spec.name).empty()) continue;  // as etcd: the same as the default
     if (spec.kind == FlagClass::kProtects) {
       return refuse(fmt::format("--{} is not built yet: cairn does not start without what it asks for", spec.name));
@@ -494,6 +495,25 @@ std::vector<log::Field> describe(const Config& config) {
     if (spec.binding.show != nullptr) fields.push_back(spec.binding.show(config, spec.name));
   }
   return fields;
+}
+
+Result<int64_t> parse_compaction_retention(std::string_view mode, std::string_view retention) {
+  if (retention.empty()) return 0;
+  int64_t number = 0;
+  std::string_view digits = retention;
+  if (digits.starts_with('+')) digits.remove_prefix(1);
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  if (error == std::errc() && end == digits.data() + digits.size() && number >= 0) {
+    constexpr int64_t kHourNs = int64_t{3600} * 1'000'000'000;
+    if (mode == "revision") return number;
+    // Go's product wraps around; so much is kept for ever.
+    return number <= INT64_MAX / kHourNs ? number * kHourNs : INT64_MAX;
+  }
+  const auto duration = parse_go_duration(retention);
+  if (!duration) {
+    return fail(Code::kInvalidArgument, "error parsing CompactionRetention: {}", duration.error().message);
+  }
+  return duration->count();
 }
 
 }  // namespace cairn::cmd

@@ -59,6 +59,8 @@ struct Config {
   uint64_t batch_limit = 10'000;
   uint64_t compaction_batch_limit = 1000;
   Nanoseconds compaction_sleep = std::chrono::milliseconds(10);
+  std::string auto_compaction_mode = "periodic";  // or "revision"
+  std::string auto_compaction_retention = "0";    // read by parse_compaction_retention()
 
   // Requests
   uint32_t max_request_bytes = 1'572'864;
@@ -123,6 +125,10 @@ using HostFinder = std::function<Result<std::string>()>;
 // Not asked when there is data: --initial-cluster is then ignored. Resolves host names when the texts differ.
 //   errors: kInvalidArgument, etcd's text
 [[nodiscard]] Status verify_bootstrap(const Config& config);
+
+// How much history to keep: revisions, or nanoseconds; 0: all. A number alone means hours, or revisions.
+//   errors: kInvalidArgument, etcd's text
+[[nodiscard]] Result<int64_t> parse_compaction_retention(std::string_view mode, std::string_view retention);
 
 // The configuration as fields of the log line "starting an etcd server".
 [[nodiscard]] std::vector<log::Field> describe(const Config& config);

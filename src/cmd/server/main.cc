@@ -372,6 +372,11 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   member::NodeOptions options = node_options(config);
   options.bootstrap.wal.metrics = &wal_metrics;
   options.bootstrap.storage_metrics = &storage_metrics;
+  const auto retention = cmd::parse_compaction_retention(config.auto_compaction_mode, config.auto_compaction_retention);
+  if (!retention) return refuse(retention.error());
+  options.auto_compaction = {config.auto_compaction_mode == "revision" ? member::AutoCompaction::Mode::kRevision
+                                                                       : member::AutoCompaction::Mode::kPeriodic,
+                             *retention};
   if (const Status status = check_founding(config, options.bootstrap); !status) {
     log::error("bootstrap failed", {{"error", status.error().message}});
     return refuse(status.error());

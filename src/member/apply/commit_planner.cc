@@ -85,8 +85,7 @@ bool CommitPlanner::is_due(int64_t now_ns) {
   return commit_now_ || settles || (changed_at_ns_ && now_ns - *changed_at_ns_ >= options.commit_interval_ns) ||
          is_live_full() || wal_bytes_since_ >= options.wal_bytes_max ||
          (now_ns - last_commit_ns_ >= options.reclaim_interval_ns &&
-          ((pass_.in_progress() && (pass_.is_deleted() || pass_may_go())) ||
-           (gives_back_more() && !views_.has_old())));
+          ((pass_.in_progress() && (pass_.is_deleted() || pass_may_go())) || (gives_back_more() && !views_.has_old())));
 }
 
 std::optional<int64_t> CommitPlanner::due_at_ns(int64_t held_up_ns) const {

@@ -202,8 +202,8 @@ class BoltEngine final : public Engine {
     uint64_t txid;
     uint64_t high_water;
   };
-  std::deque<Mark> marks_;     // of the commits that a meta or a view names, and of those between them
-  int commits_to_settle_ = 0;  // until what the last moves have freed can be cut
+  std::deque<Mark> marks_;               // of the commits that a meta or a view names, and of those between them
+  int commits_to_settle_ = 0;            // until what the last moves have freed can be cut
   std::vector<PageRun> untrusted_list_;  // found, and freed by the first commit
   CommitId ancestor_;
   std::shared_ptr<const BoltView> view_;

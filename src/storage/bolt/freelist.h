@@ -133,16 +133,16 @@ class FreeList {
   // Forgets the births of the pages of `run`, and appends it to `by_birth` in pieces of one birth each.
   void bury(PageRun run, std::map<uint64_t, std::vector<PageRun>>& by_birth);
 
-  RunSet free_;                        // unpunched and punched
+  RunSet free_;  // unpunched and punched
   RunSet unpunched_;
   RunSet punched_;
-  RunSet found_;                       // of the unpunched ones, as far as is known
-  RunSet unused_;                      // free and pending
-  std::deque<Chunks> finished_;        // freed by the last commits, oldest first: a meta may name them
-  std::map<uint64_t, Chunks> held_;    // the lowest open view that names them -> what no meta names any more
-  std::map<uint64_t, Birth> births_;   // by first page: who wrote it; not there: a commit no open view is below
-  uint64_t births_above_ = 0;          // births_ holds nothing of this commit and those before
-  std::vector<PageRun> taken_;         // by the running commit
+  RunSet found_;                      // of the unpunched ones, as far as is known
+  RunSet unused_;                     // free and pending
+  std::deque<Chunks> finished_;       // freed by the last commits, oldest first: a meta may name them
+  std::map<uint64_t, Chunks> held_;   // the lowest open view that names them -> what no meta names any more
+  std::map<uint64_t, Birth> births_;  // by first page: who wrote it; not there: a commit no open view is below
+  uint64_t births_above_ = 0;         // births_ holds nothing of this commit and those before
+  std::vector<PageRun> taken_;        // by the running commit
   std::vector<PageRun> taken_punched_;
   std::vector<PageRun> taken_found_;
   bool takes_lowest_ = false;

@@ -188,7 +188,6 @@ Moves Mover::choose(const BoltView& view, FreeList& freelist, Plan& plan, PageRu
     const bool waits = freelist.unused_pages() - freelist.free_pages() > kSlackPages + 2 * list.pages;
     if (evacuated_at_ && meta.high_water > 2 * *evacuated_at_) evacuated_at_.reset();
     const bool goes_on = has_copies(moves) && commits_in_vain_ < kCommitsBeforeEvacuation;
-    if (getenv("DBG")) fprintf(stderr, "room %lu goes %d waits %d evac %lu hw %lu free %lu unused %lu\n", room, goes_on, waits, evacuated_at_.value_or(0), meta.high_water, freelist.free_pages(), freelist.unused_pages());
     if (room > 0 && !goes_on) {
       // Branches alone would take turns for ever.
       for (const auto& tree : moves.of) {
@@ -310,38 +309,38 @@ uint64_t Mover::move_down(const Search& search, FreeList& freelist, PageRun list
   return blocked;
 }
 
-// Clears the lowest stretch of the file that has twice `room` free pages, so that afterwards a page of that length fits
-// and more is free in one piece than before.
+// Clears a stretch of the file that has twice `room` free pages, the one with the fewest pages in use, so that
+// afterwards a page of that length fits and more is free in one piece than before.
 void Mover::evacuate(const Search& search, const FreeList& freelist, Plan& plan, uint64_t room, Moves& moves) {
-  const uint64_t high_water = search.pages().high_water;
-  const uint64_t live_max = std::max<uint64_t>(8 * room, kEvacuatedBytesMax / search.pages().page_bytes);
-  uint64_t at = freelist.free().runs().begin()->first;
+  const auto& runs = freelist.free().runs();
+  uint64_t fewest = std::max<uint64_t>(8 * room, kEvacuatedBytesMax / search.pages().page_bytes);
+  std::optional<PageRun> stretch;
   uint64_t free = 0;
-  uint64_t live = 0;
-  std::vector<Search::Found> found;
-  while (free < 2 * room) {
-    if (at >= high_water || live > live_max) return;
+  for (auto first = runs.begin(), last = first; last != runs.end(); ++last) {
+    free += last->second;
+    for (; free - first->second >= 2 * room; ++first) free -= first->second;
+    const uint64_t pages = last->first + last->second - first->first;
+    if (free < 2 * room || pages - free >= fewest) continue;
+    fewest = pages - free;
+    stretch = PageRun{first->first, pages};
+  }
+  if (!stretch) return;
+  for (uint64_t at = stretch->first; at < stretch->first + stretch->pages;) {
     if (const auto run = freelist.free().holding(at)) {
-      free += run->pages;
       at = run->first + run->pages;
       continue;
     }
-    auto page = search.at(at);
-    // The free list: it is written anew by each commit.
-    if (!page) {
+    // Free pages of which a meta still knows, and the free list itself, are nobody's.
+    const auto found = search.at(at);
+    if (!found) {
       ++at;
-      ++live;
       continue;
     }
-    const uint64_t pages = uint64_t{page->page.overflow} + 1;
+    const uint64_t pages = uint64_t{found->page.overflow} + 1;
     at += pages;
-    live += pages;
-    if (page->page.leaf && !page->is_root) found.push_back(*std::move(page));
-  }
-  for (const Search::Found& page : found) {
-    const PageRun to = plan.grow(uint64_t{page.page.overflow} + 1);
-    moves.pages += to.pages;
-    moves.of[page.tree].push_back({.key = std::string(page.key), .page = page.page.id, .to = to});
+    if (!found->page.leaf || found->is_root) continue;
+    moves.pages += pages;
+    moves.of[found->tree].push_back({.key = std::string(found->key), .page = found->page.id, .to = plan.grow(pages)});
   }
 }
 

@@ -66,12 +66,12 @@ class Mover {
   bool gave_all_back_ = false;  // as the last commit was asked to
   // Joining leaves, which goes once through table `key`: where it goes on. nullopt: it is done.
   std::optional<std::string> join_from_;
-  std::optional<std::string> join_from_next_;    // once the commit is finished
-  std::optional<uint64_t> evacuated_at_;         // the high-water mark then: it must fall before the next time
-  uint64_t lowest_high_water_ = ~uint64_t{0};    // while pages were moved
-  uint64_t lowest_in_use_ = 0;                   // at that time
-  uint64_t moved_in_vain_ = 0;                   // pages, since then
-  int commits_in_vain_ = 0;                      // that moved them
+  std::optional<std::string> join_from_next_;  // once the commit is finished
+  std::optional<uint64_t> evacuated_at_;       // the high-water mark then: it must fall before the next time
+  uint64_t lowest_high_water_ = ~uint64_t{0};  // while pages were moved
+  uint64_t lowest_in_use_ = 0;                 // at that time
+  uint64_t moved_in_vain_ = 0;                 // pages, since then
+  int commits_in_vain_ = 0;                    // that moved them
 };
 
 }  // namespace cairn::storage::bolt

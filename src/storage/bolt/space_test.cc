@@ -15,8 +15,10 @@ using test::Batch;
 using test::revision_key;
 
 constexpr std::string_view kPath = "/data/db";
-constexpr SpaceLimits kSmall{
-    .move_above_bytes = 64 << 10, .move_bytes_max = 64 << 10, .punch_bytes_min = 32 << 10, .solid_bytes_kept = 64 << 10};
+constexpr SpaceLimits kSmall{.move_above_bytes = 64 << 10,
+                             .move_bytes_max = 64 << 10,
+                             .punch_bytes_min = 32 << 10,
+                             .solid_bytes_kept = 64 << 10};
 
 class BoltSpace : public ::testing::Test {
  protected:
@@ -39,7 +41,8 @@ class BoltSpace : public ::testing::Test {
     for (uint64_t done = 0; done < count;) {
       Batch batch;
       for (uint64_t i = 0; i < 50 && done < count; ++i, ++done) {
-        batch.put(Table::kKey, revision_key(next_revision_++), test::random_bytes(random_, random_.between(bytes_min, bytes_max)));
+        batch.put(Table::kKey, revision_key(next_revision_++),
+                  test::random_bytes(random_, random_.between(bytes_min, bytes_max)));
       }
       commit(batch, GiveBack::kNone);
     }
@@ -221,7 +224,8 @@ TEST_F(BoltSpace, ACommitWithoutRoomForAHoleCanBeTriedAgain) {
   for (int i = 0; i < 4; ++i) give_back(GiveBack::kNone);
   fs_.options().capacity_bytes = fs_.used_bytes() + (96 << 10);
   Batch batch;
-  for (int i = 0; i < 400; ++i) batch.put(Table::kKey, revision_key(next_revision_++), test::random_bytes(random_, 1000));
+  for (int i = 0; i < 400; ++i)
+    batch.put(Table::kKey, revision_key(next_revision_++), test::random_bytes(random_, 1000));
   const Commit commit = batch.commit(open_views());
   std::optional<uint64_t> in_use;
   for (int i = 0; i < 3; ++i) {

@@ -45,8 +45,7 @@ const Move* TreeWriter::Work::move_of(uint64_t page) const {
   return nullptr;
 }
 
-Result<std::optional<NewTree>> TreeWriter::apply(const BucketRoot& root, Changes changes,
-                                                 std::span<const Move> moves) {
+Result<std::optional<NewTree>> TreeWriter::apply(const BucketRoot& root, Changes changes, std::span<const Move> moves) {
   Page page;
   if (const Fault text = load_root(pages_, root, page)) return damaged(root.page, bucket_, text);
   CAIRN_TRY(const int height, height_of(page));

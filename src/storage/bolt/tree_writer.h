@@ -9,8 +9,8 @@
 //   * each branch has two children or more, no page below a root is empty, and all leaves have one depth.
 //
 // Pages whose content does not change can be moved as well (struct Move). A leaf below a branch is copied as it is to a
-// place that was chosen before, unless the commit changes it or joins it with a neighbour anyway. A branch, a root and a
-// leaf that is to be joined with its neighbours are written like changed ones.
+// place that was chosen before, unless the commit changes it or joins it with a neighbour anyway. A branch, a root and
+// a leaf that is to be joined with its neighbours are written like changed ones.
 #pragma once
 
 #include <map>
