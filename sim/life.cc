@@ -115,6 +115,7 @@ void Life::choose_options() {
     member_options_.core.auto_compaction = {member::AutoCompaction::Mode::kRevision,
                                             static_cast<int64_t>(chance_.between(1, 100))};
   }
+  if (chance_.one_in(8)) apply.bootstrap_defrag_bytes = chance_.between(1, 100'000);
   apply.quota_bytes = chance_.one_in(5) ? chance_.between(150'000, 600'000) : 0;
   bootstrap.quota_bytes = apply.quota_bytes;
 

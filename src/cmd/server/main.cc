@@ -125,6 +125,7 @@ member::NodeOptions node_options(const cmd::Config& config) {
   options.bootstrap.lease_ttl_min = (3 * int64_t{config.election_ms} + 1999) / 2000;
   options.apply.quota_bytes = config.quota_bytes > 0 ? static_cast<uint64_t>(config.quota_bytes) : 0;
   options.bootstrap.quota_bytes = options.apply.quota_bytes;
+  options.apply.bootstrap_defrag_bytes = uint64_t{config.bootstrap_defrag_megabytes} << 20;
   options.apply.learner_count_max = config.learner_count_max;
   options.bootstrap.learner_count_max = config.learner_count_max;
   options.client_urls = texts(config.advertise_client_urls);

@@ -32,6 +32,7 @@ ApplyCore::ApplyCore(const ApplyOptions& options, AppliedState state, Answers& a
     const bool wrong = CAIRN_MUTANT("server.compaction_resumed_at_wrong_revision");
     pass_.schedule(wrong ? bench_.store.revision() : state.unfinished_compaction, 0);
   }
+  planner_.defragment_at_start(now_ns);
   consider_commit(now_ns);
 }
 
@@ -83,7 +84,7 @@ Status ApplyCore::apply(ApplyBatch batch, int64_t now_ns, bool beyond_buffers) {
     if (control.kind == Control::kCommit) {
       planner_.ask_for_commit(control.tag);
     } else if (control.kind == Control::kDefragment) {
-      planner_.defragment(control.tag);
+      planner_.defragment(control.tag, now_ns);
     } else {
       controls_.push_back(control);
     }

@@ -1,14 +1,32 @@
 #include "member/apply/commit_planner.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include <fmt/format.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/fault.h"
+#include "base/go_duration.h"
 #include "base/log.h"
 #include "cluster/v2_store.h"
 
 namespace cairn::member {
+namespace {
+
+// "2.1 MB", as etcd's log has it.
+std::string humane_bytes(uint64_t bytes) {
+  static constexpr std::string_view kUnits[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+  auto value = static_cast<double>(bytes);
+  size_t unit = 0;
+  for (; value >= 1000 && unit + 1 < std::size(kUnits); ++unit) value /= 1000;
+  value = std::floor(value * 10 + 0.5) / 10;
+  return fmt::format("{:.{}f} {}", value, unit > 0 && value < 10 ? 1 : 0, kUnits[unit]);
+}
+
+}  // namespace
 
 CommitPlanner::CommitPlanner(Workbench& bench, const MembershipApplier& members, CompactionPass& pass,
                              const Publication& published, Index snapshot_index, int64_t now_ns)
@@ -38,21 +56,47 @@ void CommitPlanner::ask_for_commit(Tag waiter) {
 }
 
 // compat: etcd stops reads and writes, copies the file and renames the copy over it. Here commits move pages.
-void CommitPlanner::defragment(Tag waiter) {
+void CommitPlanner::defragment(Tag waiter, int64_t now_ns) {
   if (is_defragmented_ && is_clean()) return bench_.answer(waiter, Code::kOk, "");
-  if (!gives_all_back_) {
-    log::info("defragmenting", {{"current-db-size-bytes", bench_.space.high_water_bytes},
-                                {"current-db-size-in-use-bytes", bench_.space.in_use_bytes}});
-  }
-  gives_all_back_ = true;
   defragment_waiters_.push_back(waiter);
+  if (std::exchange(gives_all_back_, true)) return;
+  defragment_began_ns_ = now_ns;
+  before_defragment_ = bench_.space;
+  const storage::Space& space = bench_.space;
+  log::info("defragmenting", {{"current-db-size-bytes", space.high_water_bytes},
+                              {"current-db-size", humane_bytes(space.high_water_bytes)},
+                              {"current-db-size-in-use-bytes", space.in_use_bytes},
+                              {"current-db-size-in-use", humane_bytes(space.in_use_bytes)}});
 }
 
-void CommitPlanner::end_defragment() {
+void CommitPlanner::defragment_at_start(int64_t now_ns) {
+  const uint64_t threshold = bench_.options.bootstrap_defrag_bytes;
+  if (threshold == 0) return;
+  const storage::Space& space = bench_.space;
+  if (space.high_water_bytes - space.in_use_bytes >= threshold) return defragment(/*waiter=*/0, now_ns);
+  log::info("Skipping defragmentation", {{"current-db-size-bytes", space.high_water_bytes},
+                                         {"current-db-size", humane_bytes(space.high_water_bytes)},
+                                         {"current-db-size-in-use-bytes", space.in_use_bytes},
+                                         {"current-db-size-in-use", humane_bytes(space.in_use_bytes)},
+                                         {"bootstrap-defrag-threshold-bytes", threshold},
+                                         {"bootstrap-defrag-threshold", humane_bytes(threshold)}});
+}
+
+void CommitPlanner::end_defragment(int64_t now_ns) {
   gives_all_back_ = false;
   is_defragmented_ = true;
-  log::info("finished defragmenting directory", {{"current-db-size-bytes", bench_.space.high_water_bytes},
-                                                 {"current-db-size-in-use-bytes", bench_.space.in_use_bytes}});
+  const storage::Space& space = bench_.space;
+  const auto diff = [](uint64_t after, uint64_t before) {
+    return static_cast<int64_t>(after) - static_cast<int64_t>(before);
+  };
+  log::info("finished defragmenting directory",
+            {{"current-db-size-bytes-diff", diff(space.high_water_bytes, before_defragment_.high_water_bytes)},
+             {"current-db-size-bytes", space.high_water_bytes},
+             {"current-db-size", humane_bytes(space.high_water_bytes)},
+             {"current-db-size-in-use-bytes-diff", diff(space.in_use_bytes, before_defragment_.in_use_bytes)},
+             {"current-db-size-in-use-bytes", space.in_use_bytes},
+             {"current-db-size-in-use", humane_bytes(space.in_use_bytes)},
+             {"took", go_duration(std::chrono::nanoseconds(now_ns - defragment_began_ns_))}});
   for (const Tag tag : std::exchange(defragment_waiters_, {})) bench_.answer(tag, Code::kOk, "");
 }
 
@@ -171,7 +215,9 @@ void CommitPlanner::commit_done(const CommitDone& done, int64_t now_ns) {
   bench_.counters.compacted_records += done.result.reclaimed_entries;
   bench_.counters.moved_bytes += done.result.moved_bytes;
   if (committing_give_back_ != storage::GiveBack::kNone) gives_more_back_ = done.result.gives_more_back;
-  if (committing_give_back_ == storage::GiveBack::kAll && gives_all_back_ && !gives_more_back_) end_defragment();
+  if (committing_give_back_ == storage::GiveBack::kAll && gives_all_back_ && !gives_more_back_) {
+    end_defragment(now_ns);
+  }
   const int64_t compact_revision = pass_.revision();
   const auto ended = pass_.commit_done(done.result);
   if (!ended) return;

@@ -36,7 +36,9 @@ class CommitPlanner {
   void ask_for_commit(Tag waiter);
   // The file is made as short as it can be, commit by commit; `waiter` is answered at the end. At once if nothing has
   // been written since the last time.
-  void defragment(Tag waiter);
+  void defragment(Tag waiter, int64_t now_ns);
+  // The same, if ApplyOptions want it. compat: etcd serves nobody before it has ended.
+  void defragment_at_start(int64_t now_ns);
   void refuse_defragment(const Error& error);
   // Both meta pages are to reach what is applied now, and a snapshot point follows.
   void settle() { settle_to_ = bench_.applied; }
@@ -76,7 +78,7 @@ class CommitPlanner {
   void release_job();
   [[nodiscard]] bool pass_may_go() const;
   [[nodiscard]] bool gives_back_more() const { return gives_all_back_ || gives_more_back_; }
-  void end_defragment();
+  void end_defragment(int64_t now_ns);
   [[nodiscard]] int64_t lowest_asked_revision() const;
 
   Workbench& bench_;
@@ -96,6 +98,8 @@ class CommitPlanner {
   bool gives_all_back_ = false;   // a defragmentation is under way
   bool is_defragmented_ = false;  // nothing was committed since the end of the last one
   std::vector<Tag> defragment_waiters_;
+  int64_t defragment_began_ns_ = 0;
+  storage::Space before_defragment_;
 
   // the running commit
   storage::GiveBack committing_give_back_ = storage::GiveBack::kNone;

@@ -29,6 +29,7 @@ constexpr uint64_t kPunchBytesMax = 64 << 20;  // after one commit
 // What was freed by a commit is reused by the second one after it, which also names the lower end; then the other meta
 // names it.
 constexpr int kCommitsToSettle = 3;
+constexpr uint64_t kPagesWorthACommit = 64;
 
 // Whether the file holds no database yet: it is empty, or make_empty() was interrupted.
 Result<bool> is_unmade(const env::File& file, uint32_t page_bytes) {
@@ -204,6 +205,7 @@ class BoltEngine final : public Engine {
   };
   std::deque<Mark> marks_;               // of the commits that a meta or a view names, and of those between them
   int commits_to_settle_ = 0;            // until what the last moves have freed can be cut
+  bool cut_waits_ = false;               // for the other meta, or for a view
   std::vector<PageRun> untrusted_list_;  // found, and freed by the first commit
   CommitId ancestor_;
   std::shared_ptr<const BoltView> view_;
@@ -457,7 +459,7 @@ Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) 
   planned.result.view = view_;
   planned.result.written_bytes = planned.plan.written_bytes();
   planned.result.moved_bytes = planned.moves.pages * planned.meta.page_bytes;
-  planned.result.gives_more_back = commit.give_back != GiveBack::kNone && commits_to_settle_ > 0;
+  planned.result.gives_more_back = commit.give_back != GiveBack::kNone && (commits_to_settle_ > 0 || cut_waits_);
   return std::move(planned.result);
 }
 
@@ -491,6 +493,7 @@ void BoltEngine::give_space_back(const Commit& commit, const Planned& planned) {
   while (marks_.front().txid < oldest) marks_.pop_front();
   uint64_t end = 0;
   for (const Mark& mark : marks_) end = std::max(end, mark.high_water);
+  cut_waits_ = end > meta.high_water + kPagesWorthACommit;
   blocks_.cut(end * meta.page_bytes, commit.give_back == GiveBack::kAll && commits_to_settle_ == 0);
 
   if (!blocks_.can_punch()) return;
