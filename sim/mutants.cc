@@ -65,6 +65,7 @@ constexpr const char* kMutants[] = {
     "storage.cut_before_both_metas_agree",
     "storage.punched_under_view",
     "storage.hole_taken_without_allocating",
+    "storage.cut_holes_forgotten",
     "storage.open_without_sync",
     "storage.open_without_directory_sync",
     "storage.metas_not_written_again",

@@ -372,7 +372,7 @@ TEST_F(StagesTest, AfterARestartTheSpaceInUseIsWhatItWas) {
     EXPECT_LE(member.reader_->enter()->db_in_use_bytes, in_use + 20'000);
     member.put("k", std::string(10'000, 'v'));
     member.wait(1'100'000'000);
-    EXPECT_EQ(member.apply().space().total_bytes, total);
+    EXPECT_LE(member.apply().space().total_bytes, total);
     in_use = member.apply().space().in_use_bytes;
   }
 }

@@ -6,6 +6,7 @@
 // Threads: the engine's.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -24,6 +25,8 @@ class Blocks {
   // Makes sure that [0, `bytes`) has blocks, ahead of need so that not every commit changes the file's size.
   //   errors: kResourceExhausted
   Status reserve(uint64_t bytes);
+  // Nothing lies behind `bytes` any more, and some of that may have been punched.
+  void lower(uint64_t bytes) { allocated_bytes_ = std::min(allocated_bytes_, bytes); }
   // Gives holes their blocks again.
   //   errors: kResourceExhausted
   Status fill(std::vector<PageRun> holes, uint32_t page_bytes);

@@ -452,7 +452,10 @@ Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) 
   CAIRN_CHECK(write_meta(planned.meta, /*names_new_tree=*/true));
 
   freelist_.finish(planned.meta.txid, {old.high_water, planned.plan.high_water() - old.high_water}, planned.freed);
-  if (planned.meta.high_water < old.high_water) freelist_.cut(planned.meta.high_water);
+  if (planned.meta.high_water < old.high_water) {
+    freelist_.cut(planned.meta.high_water);
+    if (!CAIRN_MUTANT("storage.cut_holes_forgotten")) blocks_.lower(planned.meta.high_water * old.page_bytes);
+  }
   untrusted_list_.clear();
   give_space_back(commit, planned);
   view_ = *std::move(next);
