@@ -334,8 +334,6 @@ void Node::update_metrics() {
   metrics_.db_total_size.set(static_cast<int64_t>(state.db_total_bytes));
   metrics_.db_size_in_use.set(static_cast<int64_t>(state.db_in_use_bytes));
   metrics_.db_high_water.set(static_cast<int64_t>(state.db_high_water_bytes));
-  metrics_.db_moved.add(now.moved_bytes - counted_.moved_bytes);
-  counted_.moved_bytes = now.moved_bytes;
   metrics_.keys_total.set(static_cast<int64_t>(state.kv.root.tally({}).count));
   const mvcc::IndexStats index = apply.store().index().stats();
   metrics_.memory_index.set(static_cast<int64_t>(index.reserved_bytes - index.retired_bytes));

@@ -50,8 +50,6 @@ struct Metrics {
   metrics::Gauge& db_high_water =
       registry.gauge("cairn_db_high_water_bytes",
                      "The file up to its last page, punched ones too: what etcd counts against the quota.");
-  metrics::Counter& db_moved =
-      registry.counter("cairn_db_moved_bytes_total", "Pages written only to lie lower in the file.");
   metrics::Gauge& defrag_inflight =
       registry.gauge("etcd_disk_defrag_inflight", "1 while a defragmentation runs, 0 otherwise.");
   metrics::Histogram& defrag = registry.histogram("etcd_disk_backend_defrag_duration_seconds",

@@ -95,13 +95,13 @@ class DiskFull(harness.Case):
 
         # The operator makes room: deletes, compaction. What becomes free in the file is room as well.
         before = client.revision()
+        size = (cairn.data_dir / "member/snap/db").stat().st_size
         deleted = client.delete(b"own/", b"own0")
         self.assertGreater(deleted, 10_000)
         client.compact(before + 1, physical=True)
         self.wait_for(lambda: "there is space again" in cairn.log_text(), 60)
         client.alarm(2, client.status()["member_id"], NOSPACE)
         self.assertEqual(client.put(b"x", b"y"), before + 2)
-        size = (cairn.data_dir / "member/snap/db").stat().st_size
         value = os.urandom(3000)
         client.pipeline((("/etcdserverpb.KV/Put", rpc.put_request(b"again/%d" % i, value)) for i in range(7000)),
                         window=100)

@@ -106,6 +106,7 @@ class Written(harness.Case):
             self.assertLess(time.monotonic(), deadline, "a lease does not end")
             time.sleep(0.05)
         client.compact(200, physical=True)
+        client.defragment()
         for path in ("/health", "/livez", "/readyz", "/readyz?exclude=data_corruption"):
             self.assertEqual(server.http(path)[0], 200)
         # Full, and not healthy for it; refused by the quota.

@@ -213,7 +213,6 @@ void CommitPlanner::commit_done(const CommitDone& done, int64_t now_ns) {
   reached_[1] = std::exchange(reached_[0], std::move(committing_point_));
   last_commit_ns_ = now_ns;
   bench_.counters.compacted_records += done.result.reclaimed_entries;
-  bench_.counters.moved_bytes += done.result.moved_bytes;
   if (committing_give_back_ != storage::GiveBack::kNone) gives_more_back_ = done.result.gives_more_back;
   if (committing_give_back_ == storage::GiveBack::kAll && gives_all_back_ && !gives_more_back_) {
     end_defragment(now_ns);

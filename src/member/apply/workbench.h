@@ -29,7 +29,6 @@ struct ApplyOutput {
 // What was applied since the start, for metrics.
 struct ApplyCounters {
   uint64_t compacted_records = 0;
-  uint64_t moved_bytes = 0;  // of pages of the file
   struct Requests {
     uint64_t done = 0;
     uint64_t refused = 0;
