@@ -62,6 +62,7 @@ COMMANDS = [
     *[["member", "list", "-w", form] for form in ("simple", "json", "fields", "table")],
     ["member", "list", "--hex", "-w", "json"],
     ["alarm", "list"], ["alarm", "disarm"],
+    ["defrag"], ["defrag", "--cluster"], ["get", "left"], ["endpoint", "hashkv"],
 ]
 
 

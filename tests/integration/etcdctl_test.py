@@ -17,7 +17,7 @@ VARYING = [
     (r'"(raft_term|raftTerm|raftIndex|raftAppliedIndex|dbSize|dbSizeInUse)":\d+', r'"\1":_'),
     (r'"(RaftTerm|RaftIndex|RaftAppliedIndex|DBSize|DBSizeInUse)" : \d+', r'"\1" : _'),
     (r'"(version|Version)"( ?: ?)"3\.[\d.]+"', r'"\1"\2"_"'),
-    (r"(took = |│ )[\d.]+[mµ]?s", r"\1_"),
+    (r"(took = |took |│ )[\d.]+[mµ]?s", r"\1_"),
     (r"[\d.]+ [kM]B\b", "_ B"),  # sizes, and what of them is in use; a quota is in GB
     (r"\b\d+%", "_%"),
     (r"(true, false|true │ false)(( │|,) )\d+\2\d+\2\d+", r"\1\2_"),

@@ -318,6 +318,7 @@ async function maintenance(etcd) {
   say('status', status.version.split('.')[0], Number(status.dbSize) > 0, Number(status.raftIndex) > 0, status.leader !== '0');
   const members = (await etcd.cluster.memberList({})).members;
   say('members', members.map(member => [member.name, member.clientURLs.length, member.ID === status.leader]));
+  say('defragment', Object.keys(await etcd.maintenance.defragment()));
   say('hash', typeof (await etcd.maintenance.hash()).hash);
   const stream = await etcd.maintenance.snapshot();
   let size = 0;

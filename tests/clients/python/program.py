@@ -285,6 +285,7 @@ def maintenance(etcd):
     say("status", status.version.split(".")[0], status.db_size > 0, status.leader.id == members[0].id,
         status.raft_index > 0, status.raft_term > 0)
     say("members", [(member.name, len(member.peer_urls), len(member.client_urls)) for member in members])
+    say("defragment", etcd.defragment())
     say("hash", isinstance(etcd.hash(), int))
     with tempfile.TemporaryFile() as file:
         etcd.snapshot(file)
