@@ -16,6 +16,8 @@
 namespace cairn::member {
 namespace {
 
+constexpr uint64_t kSlackBytes = 4 << 20;  // what a defragmentation may leave
+
 // "2.1 MB", as etcd's log has it.
 std::string humane_bytes(uint64_t bytes) {
   static constexpr std::string_view kUnits[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
@@ -84,8 +86,9 @@ void CommitPlanner::defragment_at_start(int64_t now_ns) {
 
 void CommitPlanner::end_defragment(int64_t now_ns) {
   gives_all_back_ = false;
-  is_defragmented_ = true;
   const storage::Space& space = bench_.space;
+  // Else something was in the way, as a full disk is.
+  is_defragmented_ = space.high_water_bytes <= space.in_use_bytes + space.in_use_bytes / 8 + kSlackBytes;
   const auto diff = [](uint64_t after, uint64_t before) {
     return static_cast<int64_t>(after) - static_cast<int64_t>(before);
   };

@@ -165,6 +165,7 @@ class BoltEngine final : public Engine {
   Status plan_table(Table table, std::span<const Change> changes, Planned& planned);
   Status plan_freelist(bool always, Planned& planned);
   Result<CommitResult> run(const Commit& commit, bool write_freelist);
+  Result<CommitResult> try_once(const Commit& commit, bool write_freelist);
   Status write_pages(Planned& planned);
   [[nodiscard]] uint64_t next_txid() const;
   Status write_meta(const Meta& meta, bool names_new_tree);
@@ -412,7 +413,19 @@ Result<CommitResult> BoltEngine::commit(const Commit& commit) {
   return run(commit, /*write_freelist=*/false);
 }
 
+// A commit that moves pages takes the lowest ones, also if these are holes, for which a full disk has no blocks. Without
+// moving, the free pages that have blocks may be enough.
 Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) {
+  auto result = try_once(commit, write_freelist);
+  const bool is_full = !result && !dead_ && result.error().code == Code::kResourceExhausted;
+  if (!is_full || !freelist_.takes_lowest_first()) return result;
+  log::warn("no space to move pages of the db: for a while its end is not cut",
+            {{"path", path_}, {"error", result.error().message}});
+  mover_.found_no_space();
+  return try_once(commit, write_freelist);
+}
+
+Result<CommitResult> BoltEngine::try_once(const Commit& commit, bool write_freelist) {
   if (dead_) return std::unexpected(*dead_);
   CAIRN_CHECK(unite_metas());
   const std::vector<PageRun> released = freelist_.begin(commit.open_views);
@@ -463,6 +476,7 @@ Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) 
   planned.result.written_bytes = planned.plan.written_bytes();
   planned.result.moved_bytes = planned.moves.pages * planned.meta.page_bytes;
   planned.result.gives_more_back = commit.give_back != GiveBack::kNone && (commits_to_settle_ > 0 || cut_waits_);
+  if (commit.give_back == GiveBack::kAll && !planned.result.gives_more_back) mover_.end_defragmentation();
   return std::move(planned.result);
 }
 

@@ -74,6 +74,7 @@ class FreeList {
   [[nodiscard]] std::optional<PageRun> take(uint64_t pages);
   // From now on this commit takes what lies lowest, hole or not.
   void take_lowest_first() { takes_lowest_ = true; }
+  [[nodiscard]] bool takes_lowest_first() const { return takes_lowest_; }
   // A run that ends at or below the page `end`.
   [[nodiscard]] std::optional<PageRun> take_below(uint64_t pages, uint64_t end);
   [[nodiscard]] bool has_below(uint64_t pages, uint64_t end) const {

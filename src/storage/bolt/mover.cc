@@ -15,6 +15,7 @@ constexpr uint64_t kEvacuatedBytesMax = 8 << 20;
 // Commits that moved something while the high-water mark did not fall.
 constexpr int kCommitsBeforeEvacuation = 8;
 constexpr int kCommitsInVainMax = 64;
+constexpr int kCommitsToRest = 256;
 
 bool has_copies(const Moves& moves) {
   return std::any_of(moves.of.begin(), moves.of.end(), [](const auto& tree) {
@@ -171,9 +172,11 @@ Moves Mover::choose(const BoltView& view, FreeList& freelist, Plan& plan, PageRu
   if (gives_all && !gave_all_back_) {
     join_from_ = "";
     lowest_high_water_ = ~uint64_t{0};
+    commits_to_rest_ = 0;
   }
   gave_all_back_ = gives_all;
   join_from_next_ = join_from_;
+  if (commits_to_rest_ > 0) return moves;
   if (!gives_all && (give_back == GiveBack::kNone || !is_due(meta, freelist))) return moves;
   if (is_in_vain(meta, meta.high_water - freelist.unused_pages())) return moves;
   // A branch that is written anew must not go to the end again.
@@ -218,7 +221,13 @@ bool Mover::is_in_vain(const Meta& meta, uint64_t in_use) {
   return moved_in_vain_ > 2 * meta.high_water || commits_in_vain_ >= kCommitsInVainMax;
 }
 
+void Mover::found_no_space() {
+  join_from_.reset();
+  commits_to_rest_ = kCommitsToRest;
+}
+
 void Mover::finished(const Meta& meta, const Moves& moves) {
+  if (commits_to_rest_ > 0) --commits_to_rest_;
   if (joins()) {
     commits_in_vain_ = 0;
   } else if (moves.pages > 0) {

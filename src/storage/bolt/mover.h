@@ -9,7 +9,8 @@
 // its own header gives its first key, and it counts if the search for that key in a tree comes past it.
 //
 // Ends: moved pages lie lower than before, but each commit also writes branches. If the file does not get shorter
-// although as much was moved as it holds, nothing is moved until that changes.
+// although as much was moved as it holds, nothing is moved until that changes. Neither is anything for a while after the
+// disk was full.
 // Threads: the engine's.
 #pragma once
 
@@ -50,6 +51,10 @@ class Mover {
   Moves choose(const BoltView& view, FreeList& freelist, Plan& plan, PageRun list, GiveBack give_back);
   // That commit is finished; a failed one is chosen for again.
   void finished(const Meta& meta, const Moves& moves);
+  // That commit found no space on the disk. Nothing is moved for some commits, and a defragmentation ends.
+  void found_no_space();
+  // Nothing is left to be done for the defragmentation; the next commit that is to give all back begins another one.
+  void end_defragmentation() { gave_all_back_ = false; }
   // Leaves are still to be joined.
   [[nodiscard]] bool joins() const { return gave_all_back_ && join_from_.has_value(); }
 
@@ -72,6 +77,7 @@ class Mover {
   uint64_t lowest_in_use_ = 0;                 // at that time
   uint64_t moved_in_vain_ = 0;                 // pages, since then
   int commits_in_vain_ = 0;                    // that moved them
+  int commits_to_rest_ = 0;                    // since the disk was full
 };
 
 }  // namespace cairn::storage::bolt

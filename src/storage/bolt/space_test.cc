@@ -140,6 +140,47 @@ TEST_F(BoltSpace, IsAllGivenBackWhenAskedFor) {
   EXPECT_LT(give_back(GiveBack::kAll), 20);
 }
 
+// What is moved may need blocks that a full disk does not have. What the commit is for needs none.
+TEST_F(BoltSpace, OnAFullDiskACommitGoesOnWithoutMoving) {
+  for (const GiveBack how : {GiveBack::kDue, GiveBack::kAll}) {
+    fs_.options().capacity_bytes = uint64_t{1} << 40;
+    fill(3000, 100, 2000);
+    reclaim(10);
+    for (int i = 0; i < 5; ++i) {
+      Batch batch;
+      batch.put(Table::kMeta, "i", std::to_string(i));
+      commit(batch, GiveBack::kNone);
+    }
+    const Space before = engine_->space();
+    ASSERT_LT(before.total_bytes, before.high_water_bytes) << "much is punched";
+    fs_.options().capacity_bytes = 1;
+    uint64_t no_space = 0;
+    fs_.set_hook([&](const sim::Operation& operation) {
+      no_space += operation.op == sim::Op::kAllocate ? 1 : 0;
+      return sim::Fault::kNone;
+    });
+    bool more = true;
+    for (int i = 0; i < 100 && (how == GiveBack::kDue || more); ++i) {
+      Batch batch;
+      batch.put(Table::kMeta, "i", std::to_string(i));
+      batch.apply_to(model_);
+      Commit commit = batch.commit(open_views());
+      commit.give_back = how;
+      const auto result = engine_->commit(commit);
+      ASSERT_TRUE(result) << result.error().message;
+      more = result->gives_more_back;
+    }
+    fs_.set_hook({});
+    EXPECT_EQ(no_space, 1) << "it is not tried again at once";
+    EXPECT_FALSE(more);
+    expect_whole();
+    fs_.options().capacity_bytes = uint64_t{1} << 40;
+    give_back(GiveBack::kAll);
+    expect_whole();
+    EXPECT_LT(engine_->space().high_water_bytes, before.high_water_bytes / 2);
+  }
+}
+
 TEST_F(BoltSpace, PagesOfOtherTablesMoveAsWell) {
   fill(1000, 500, 2000);
   for (int round = 0; round < 3; ++round) {
