@@ -521,7 +521,7 @@ void BoltEngine::give_space_back(const Commit& commit, const Planned& planned) {
     if (blocks_.punch(run, meta.page_bytes)) freelist_.punched(run);
   }
   if (CAIRN_MUTANT("storage.punched_under_view")) {
-    for (const auto& [first, length] : freelist_.unused().runs()) (void)blocks_.punch({first, length}, meta.page_bytes);
+    for (const PageRun& run : freelist_.held_by_views()) (void)blocks_.punch(run, meta.page_bytes);
   }
 }
 

@@ -218,6 +218,14 @@ void FreeList::punched(PageRun run) {
   CAIRN_ASSERT(punched_.add(run));
 }
 
+std::vector<PageRun> FreeList::held_by_views() const {
+  std::vector<PageRun> runs;
+  for (const auto& [view, chunks] : held_) {
+    for (const Chunk& chunk : chunks) runs.insert(runs.end(), chunk.runs.begin(), chunk.runs.end());
+  }
+  return runs;
+}
+
 std::optional<PageRun> FreeList::twice(const std::vector<PageRun>& freed) const {
   RunSet seen;
   for (const PageRun& run : freed) {

@@ -107,6 +107,8 @@ class FreeList {
   [[nodiscard]] uint64_t punched_pages() const { return punched_.pages(); }
   [[nodiscard]] const RunSet& unused() const { return unused_; }
   [[nodiscard]] const RunSet& free() const { return free_; }
+  // Pages that no meta names any more, and that were not free at the last begin() because a view may read them.
+  [[nodiscard]] std::vector<PageRun> held_by_views() const;
   [[nodiscard]] uint64_t unused_pages() const { return unused_.pages(); }
   // The first run of `freed` with a page that is unused already or is named twice: the file's tree reached a page that
   // is not its own. nullopt: there is none.
