@@ -299,11 +299,14 @@ class Bench:
         self.need_loaded()
         self.generate("put", *self.many("--requests", self.keys, "--order", "permutation", "--seed", 2))
         servers.wait_until_quiet(self.server)
+        return self.beside_puts(self.many("--order", "random"), "compact", "--physical")
+
+    def beside_puts(self, puts, workload, *args, after_s=0.2):
+        """One request while puts go on at a steady rate: its cost, and what the puts wait until `after_s` behind it."""
         rate = self.options.compact_rate
-        calm = self.generate("put", *self.many("--seconds", 4, "--order", "random", "--rate", rate))
+        calm = self.generate("put", *puts, "--seconds", 4, "--rate", rate)
         load = subprocess.Popen(
-            self.generator_command("put", *self.many(
-                "--seconds", 90, "--order", "random", "--rate", rate, "--interval-ms", 20)),
+            self.generator_command("put", *puts, "--seconds", 600, "--rate", rate, "--interval-ms", 20),
             stdout=subprocess.PIPE, text=True)
         output = []
         reader = threading.Thread(target=lambda: output.append(load.stdout.read()))
@@ -311,16 +314,16 @@ class Bench:
         try:
             time.sleep(1)
             before = self.server.cpu_seconds()
-            done = self.generate("compact", "--requests", 1, "--connections", 1, "--streams", 1, "--physical")
+            done = self.generate(workload, "--requests", 1, "--connections", 1, "--streams", 1, "--timeout", 500, *args)
             cpu_s = self.server.cpu_seconds() - before
-            time.sleep(0.2)
+            time.sleep(after_s)
         finally:
             load.send_signal(signal.SIGINT)  # ends the load early, its figures are printed all the same
             reader.join()
             load.wait()
         busy = json.loads(output[0])
         during = sorted(tuple(bucket) for one in busy["intervals"]
-                        if done["begin_ns"] <= one["end_ns"] <= done["end_ns"] + 40_000_000
+                        if done["begin_ns"] <= one["end_ns"] <= done["end_ns"] + after_s * 1e9
                         for bucket in one["buckets"])
         calm_cpu_s = calm["server_cpu_s"] / calm["seconds"] * done["seconds"]
         return {
@@ -329,6 +332,67 @@ class Bench:
             "calm_p99_us": calm["latency_us"]["p99"],
             "p99_us": table.percentile(during, 0.99),
             "max_us": table.percentile(during, 1.0),
+            "failed_puts": sum(busy["errors"].values()),
+        }
+
+    # Space.
+
+    def row_defragment(self):
+        """A db of which half is superseded and compacted away, here and there; puts at a steady rate meanwhile."""
+        self.start_fresh()
+        value = 4000
+        requests = self.options.defragment_mb * 1_000_000 // (value + 250)
+        # So many puts of random keys leave half of the records superseded.
+        puts = ("--keys", int(requests / 1.594), "--order", "random", "--value-size", value)
+        self.generate("put", *puts, "--requests", requests)
+        servers.wait_until_quiet(self.server)
+        sizes = [self.server.db_mb()["length"]]
+        self.generate("compact", "--requests", 1, "--connections", 1, "--streams", 1, "--physical")
+        servers.wait_until_quiet(self.server, 60)
+        sizes.append(self.server.db_mb()["length"])
+        others = ("--prefix", "/other/", "--keys", 1000, "--order", "random")
+        figures = self.beside_puts(others, "defragment", after_s=1)
+        servers.wait_until_quiet(self.server)
+        after = self.server.db_mb()
+        self.drop()
+        return figures | {"full_mb": sizes[0], "compacted_mb": sizes[1], "after_mb": after["length"],
+                          "after_blocks_mb": after["blocks"]}
+
+    def row_overwrites(self):
+        """Keys are overwritten for minutes and compacted now and then, as Kubernetes does; the db's length meanwhile."""
+        self.start_fresh()
+        options = self.options
+        seconds = options.minutes * 60
+        keys = ("--keys", options.overwrite_keys, "--value-size", 1000)
+        self.generate("put", *keys, "--requests", options.overwrite_keys, "--order", "permutation")
+        began = time.monotonic()
+        cpu = self.server.cpu_seconds()
+        load = subprocess.Popen(
+            self.generator_command("put", *keys, "--order", "random", "--rate", options.overwrite_rate, "--seconds",
+                                   seconds), stdout=subprocess.PIPE, text=True)
+        curve = []
+        compacted = 0
+        try:
+            while load.poll() is None:
+                now = time.monotonic() - began
+                if now - compacted * options.compact_every >= options.compact_every:
+                    compacted += 1
+                    self.generate("compact", "--requests", 1, "--connections", 1, "--streams", 1)
+                db = self.server.db_mb()
+                curve.append([round(now, 1), round(db["length"], 1), round(db["blocks"], 1)])
+                time.sleep(max(0.5, seconds / 1000))
+            result = json.loads(load.communicate()[0])
+        finally:
+            load.kill()
+            load.wait()
+        cpu_s = self.server.cpu_seconds() - cpu
+        self.drop()
+        lengths = [length for _, length, _ in curve]
+        return {
+            "first_mb": lengths[0], "most_mb": max(lengths), "mean_mb": sum(lengths) / len(lengths),
+            "end_mb": lengths[-1], "end_blocks_mb": curve[-1][2], "compactions": compacted, "curve": curve,
+            "overwrites": result["ops"], "p99_us": result["latency_us"]["p99"], "max_us": result["latency_us"]["max"],
+            "cpu_us": cpu_s * 1e6 / max(1, result["ops"]),
         }
 
     # Leases.
@@ -397,7 +461,8 @@ class Bench:
 ROWS = ["empty", "put", "get", "get_serializable", "txn_put", "txn_get", "one_put", "one_get", "watch_1k", "watch_10k",
         "watch_keys", "watch_100k", "watch_prefix", "load", "disk_at_rest", "get_many", "get_many_serializable",
         "range_limited", "count", "list", "pages", "restart_clean", "restart_killed_idle", "restart_killed_busy",
-        "compact", "lease_grant", "lease_keepalive", "lease_put", "lease_restart", "lease_expire"]
+        "compact", "lease_grant", "lease_keepalive", "lease_put", "lease_restart", "lease_expire", "defragment",
+        "overwrites"]
 
 
 def machine(options):
@@ -431,6 +496,11 @@ def parse():
     parser.add_argument("--seconds", type=float, default=0, help="of a throughput row (5)")
     parser.add_argument("--compact-rate", type=int, default=4000, help="puts a second while compacting")
     parser.add_argument("--leases", type=int, default=100_000, help="of the rows about leases")
+    parser.add_argument("--defragment-mb", type=int, default=0, help="of puts before a defragmentation (2000)")
+    parser.add_argument("--minutes", type=float, default=0, help="of overwrites (5)")
+    parser.add_argument("--overwrite-keys", type=int, default=50_000, help="of 1000 bytes each")
+    parser.add_argument("--overwrite-rate", type=int, default=300, help="overwrites a second")
+    parser.add_argument("--compact-every", type=float, default=0, help="seconds between compactions of overwrites (60)")
     parser.add_argument("--dir", default=str(ROOT / "build"), help="where the data directories are made")
     parser.add_argument("--loadgen", help="the generator (the newest one built)")
     parser.add_argument("--binary", action="append", default=[], metavar="SERVER=PATH", help="instead of the usual one")
@@ -438,6 +508,9 @@ def parse():
     options = parser.parse_args()
     options.keys = options.keys or (100_000 if options.quick else 1_000_000)
     options.seconds = options.seconds or (1 if options.quick else 5)
+    options.defragment_mb = options.defragment_mb or (200 if options.quick else 2000)
+    options.minutes = options.minutes or (0.5 if options.quick else 5)
+    options.compact_every = options.compact_every or (10 if options.quick else 60)
     options.rows = options.rows.split(",") if options.rows else ROWS
     unknown = [row for row in options.rows if row not in ROWS]
     if unknown:

@@ -118,6 +118,11 @@ class Server:
                 return int(line.split()[1])
         return 0
 
+    def db_mb(self):
+        """The db's length, and its allocated blocks."""
+        stat = (self.data_dir / "member/snap/db").stat()
+        return {"length": stat.st_size / (1 << 20), "blocks": stat.st_blocks * 512 / (1 << 20)}
+
     def disk_mb(self):
         """Allocated blocks, in all and of the two parts."""
         sizes = {"all": 0, "db": 0, "wal": 0}

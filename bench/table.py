@@ -35,12 +35,14 @@ TITLES = {
     "lease_put": "put of a key for each of {leases} leases",
     "lease_restart": "restart with {leases} leases, clean, to the first get",
     "lease_expire": "{leases} leases with a key each end at once, under put load",
+    "defragment": "defragmentation of a db that is half empty, under put load",
+    "overwrites": "keys overwritten at a steady rate, with compactions: the db's length",
 }
 
 # What is divided for the last columns: cost or time of the others over the first server's. More is better for ops_per_s.
 RATIOS = {
     "events_per_s": "events", "event_p50_us": "p50", "watchers_mb": "memory", "ops_per_s": "throughput", "cpu_us": "CPU", "p50_us": "p50", "p99_us": "p99", "ms": "time", "cpu_ms": "CPU",
-    "start_ms": "start", "anon_mb": "anon", "disk_mb": "disk",
+    "start_ms": "start", "anon_mb": "anon", "disk_mb": "disk", "after_mb": "db", "mean_mb": "db",
 }
 
 
@@ -100,6 +102,16 @@ def cell(row, figures, generator_share_max):
     if "calm_p99_us" in figures:
         out.append(f"put p99 {microseconds(figures['p99_us'])}, max {microseconds(figures['max_us'])} "
                    f"(before: p99 {microseconds(figures['calm_p99_us'])})")
+    if "after_mb" in figures:
+        out.append(f"db {number(figures['full_mb'])} MB, compacted {number(figures['compacted_mb'])} MB, then "
+                   f"{number(figures['after_mb'])} MB")
+    if "curve" in figures:
+        out.append(f"{figures['overwrites']:,} puts, {figures['compactions']} compactions: db {number(figures['first_mb'])} "
+                   f"MB, at most {number(figures['most_mb'])} MB, on average {number(figures['mean_mb'])} MB, at the end "
+                   f"{number(figures['end_mb'])} MB; put p99 {microseconds(figures['p99_us'])}, max "
+                   f"{microseconds(figures['max_us'])}, {number(figures['cpu_us'])} us CPU")
+    if figures.get("failed_puts"):
+        out.append(f"{figures['failed_puts']} puts failed")
     if "generator_share" in figures:
         mark = " (!)" if figures["generator_share"] >= generator_share_max else ""
         out.append(f"generator {figures['generator_share'] * 100:.0f} %{mark}")

@@ -20,6 +20,7 @@ workloads
   grant     --ttl S: leases 1 to K in the order of the keys
   keepalive a stream with one renewal each, of leases 1 to K in the order of the keys
   compact   --revision R (0: the newest) [--physical]
+  defragment
   watch     --watchers W over all streams, of the --keys K in turn or each of the --watch-prefix [--prev-kv];
             one writer puts in turn, each time when all watchers have the last one, or at --rate.
             --server-pid P tells that process's CPU per event and its memory

@@ -324,6 +324,12 @@ class Compact : public Workload {
   LoadOptions options_;
 };
 
+class Defragment : public Workload {
+ public:
+  std::string_view path(const CallState&) const override { return "/etcdserverpb.Maintenance/Defragment"; }
+  void build(uint64_t, const CallState&, std::string&) override {}
+};
+
 }  // namespace
 
 Result<std::unique_ptr<Workload>> make_workload(const LoadOptions& options) {
@@ -338,6 +344,7 @@ Result<std::unique_ptr<Workload>> make_workload(const LoadOptions& options) {
   }
   if (options.workload == "pages") return std::make_unique<Pages>(options);
   if (options.workload == "compact") return std::make_unique<Compact>(options);
+  if (options.workload == "defragment") return std::make_unique<Defragment>();
   return fail(Code::kInvalidArgument, "loadgen: unknown workload {}", options.workload);
 }
 
