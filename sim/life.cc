@@ -116,6 +116,10 @@ void Life::choose_options() {
                                             static_cast<int64_t>(chance_.between(1, 100))};
   }
   if (chance_.one_in(8)) apply.bootstrap_defrag_bytes = chance_.between(1, 100'000);
+  // Of their own chance, so that other lives are what they were.
+  Random alarm_chance(options_.seed ^ 0x6e6f737061636521);
+  member_options_.core.no_space = {.clears = !alarm_chance.one_in(4),
+                                   .after_ns = static_cast<int64_t>(alarm_chance.between(1'000'000, 3'000'000'000))};
   apply.quota_bytes = chance_.one_in(5) ? chance_.between(150'000, 600'000) : 0;
   bootstrap.quota_bytes = apply.quota_bytes;
 
@@ -392,6 +396,7 @@ void Life::run_round() {
   in_use_.clear();
   fault_fired_ = ending_ = stop_asked_ = false;
   space_refusals_ = 0;
+  no_space_since_ns_.reset();
   leases_may_be_late_ = false;
   member_options_.seed = chance_.next();
   member_options_.bootstrap.opening = member_options_.seed;

@@ -112,6 +112,7 @@ class Life final : private MemberClient {
   void choose_point(Plan& plan);
   void on_fault_point(fault::Point point);
   void check_reserved(const Operation& operation);
+  void check_withdrawal(const etcdserverpb::AlarmRequest& request);
   void run_round();
   bool start_member();
   void serve();
@@ -164,6 +165,7 @@ class Life final : private MemberClient {
   Model model_;
   MemberOptions member_options_;
   bool may_be_refused_ = false;      // for want of room in a queue
+  std::optional<int64_t> no_space_since_ns_;  // the member's own alarm is in force in this round
   bool calls_raise_alarms_ = false;  // as those do that find no room for what they are asked
   std::unique_ptr<Member> member_;
   std::unique_ptr<Reads> reads_;

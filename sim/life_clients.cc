@@ -202,10 +202,30 @@ void Life::on_entry(const raft::Entry& entry) {
 void Life::on_own_proposal(const member::Proposal& proposal) {
   etcdserverpb::InternalRaftRequest request;
   request.ParseFromString(proposal->bytes);
-  if (request.has_alarm()) coverage_.hit("alarm raised by the member");
+  if (request.has_alarm()) {
+    const bool is_raised = request.alarm().action() == etcdserverpb::AlarmRequest::ACTIVATE;
+    coverage_.hit(is_raised ? "alarm raised by the member" : "alarm withdrawn by the member");
+    if (!is_raised) check_withdrawal(request.alarm());
+  }
   if (request.has_compaction()) coverage_.hit("auto-compactions");
   leases_->on_own_proposal(request, member_->apply().applied(), schedule_.now_ns());
   ++own_proposals_[proposal->bytes];
+}
+
+// Its own, after there has been room for as long as was asked for.
+void Life::check_withdrawal(const etcdserverpb::AlarmRequest& request) {
+  const member::NoSpaceOptions& options = member_options_.core.no_space;
+  if (!options.clears || request.memberid() != member_id_ || request.alarm() != etcdserverpb::NOSPACE) {
+    return violation("the member withdraws an alarm that it should leave alone: " + request.ShortDebugString());
+  }
+  if (!no_space_since_ns_ || schedule_.now_ns() - *no_space_since_ns_ < options.after_ns) {
+    return violation("the member withdraws its alarm too early");
+  }
+  const uint64_t quota_bytes = member_options_.core.apply.quota_bytes;
+  // The member knows the last commit, or the one before.
+  uint64_t bytes = in_use_.back().bytes;
+  if (in_use_.size() > 1) bytes = std::min(bytes, std::prev(in_use_.end(), 2)->bytes);
+  if (quota_bytes > 0 && bytes * 10 >= quota_bytes * 9) violation("the member withdraws its alarm without room");
 }
 
 void Life::on_answer(member::Tag tag, Code code, std::string_view text) {
@@ -347,6 +367,10 @@ void Life::on_step() {
   }
   leases_->on_step(state.applied, member_->core().leases().leads(), schedule_.now_ns());
   if (state.has_alarm(member::kAlarmCorrupt)) leases_may_be_late_ = true;
+  const bool has_own = std::find(state.alarms->begin(), state.alarms->end(),
+                                 member::Alarm{member_id_, member::kAlarmNoSpace}) != state.alarms->end();
+  if (!has_own) no_space_since_ns_.reset();
+  if (has_own && !no_space_since_ns_) no_space_since_ns_ = schedule_.now_ns();
   const bool may_be_late = leases_may_be_late_ || member_->core().is_stalled() || member_->core().holds_proposals();
   if (!may_be_late && member_->core().leases().leads() && !ending_) {
     leases_->check_late(schedule_.now_ns());

@@ -44,6 +44,7 @@ constexpr const char* kMutants[] = {
     "mvcc.revision_reused_after_failed_txn",
     "server.stop_before_last_commit",
     "server.buffer_freed_under_view",
+    "server.no_space_cleared_without_room",
     "watch.told_before_published",
     "watch.batch_skipped_at_registration",
     "watch.duplicate_after_catch_up",

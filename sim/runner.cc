@@ -185,6 +185,7 @@ Runner::Outcome Runner::run() {
 std::vector<std::string> never_reached(const Coverage& coverage) {
   std::vector<std::string> out;
   for (const char* what : {"alarm raised by the member",
+                           "alarm withdrawn by the member",
                            "announced",
                            "answers",
                            "answers that refuse",

@@ -40,7 +40,7 @@ bool DiskGuard::look(const Room& room) {
                   {"data-dir", options_.directory},
                   {"wal-dir", options_.log_directory}});
     } else {
-      log::info("there is space again; disarm the alarm to go on",
+      log::info("there is space again; once the NOSPACE alarm is disarmed, all goes on",
                 {{"free-bytes", free.data}, {"free-in-db-bytes", room.in_db_bytes}, {"free-for-wal-bytes", free.log}});
     }
   }

@@ -53,6 +53,7 @@ MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64
   out.leases.extension_ns = int64_t{options.election_ms} * 1'000'000;
   out.leases.checkpoints = options.lease_checkpoints;
   out.auto_compaction = options.auto_compaction;
+  out.no_space = options.no_space;
   out.announcement = {options.bootstrap.name, options.client_urls, options.cluster_version};
   out.first_request_id = request_id;
   out.unapplied_bytes_max = options.unapplied_bytes_max;

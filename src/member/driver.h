@@ -42,6 +42,7 @@ struct NodeOptions {
   uint32_t election_ms = 1000;
   bool pre_vote = true;
   AutoCompaction auto_compaction;
+  NoSpaceOptions no_space;
   bool lease_checkpoints = false;
   std::string cluster_version = std::string(cluster::kClusterVersion);  // what a new cluster gets
   int64_t slow_apply_ns = 100'000'000;  // a batch of entries that takes longer to apply is logged

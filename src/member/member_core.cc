@@ -44,6 +44,7 @@ MemberCore::MemberCore(const MemberOptions& options, RaftLog log, const raft::St
       replication_(options_.replication, std::move(log), start),
       apply_(options_.apply, std::move(state), effects_.answers, now_ns),
       duties_(options_.announcement, options_.leases, options_.auto_compaction, [this] { return next_request_id(); }),
+      no_space_(options_.no_space),
       request_id_(options_.first_request_id),
       now_ns_(now_ns),
       next_raft_tick_ns_(now_ns + options_.raft_tick_ns),
@@ -155,12 +156,16 @@ void MemberCore::take_commit_done(CommitDone done) {
 // Raises the alarm while space is low, and gives the reserve up to what goes on then.
 void MemberCore::take_look(bool disk_is_low) {
   duties_.leases().set_disk_is_low(disk_is_low);
+  disk_is_low_ = disk_is_low;
   if (!disk_is_low) return;
-  const auto& alarms = *apply_.published().newest().alarms;
-  const Alarm own{options_.apply.member_id, kAlarmNoSpace};
-  const bool is_raised = std::find(alarms.begin(), alarms.end(), own) != alarms.end();
+  const bool is_raised = has_own_no_space();
   if (!is_raised) raise_alarm(kAlarmNoSpace);
   if (is_raised || db_is_full_) effects_.give_up_reserve = true;
+}
+
+bool MemberCore::has_own_no_space() const {
+  const auto& alarms = *apply_.published().newest().alarms;
+  return std::find(alarms.begin(), alarms.end(), Alarm{options_.apply.member_id, kAlarmNoSpace}) != alarms.end();
 }
 
 bool MemberCore::admit(uint64_t bytes) {
@@ -350,6 +355,22 @@ void MemberCore::do_duties(bool may_ask) {
   const CompactionDuty::Scene compaction{
       .revision = newest.kv.revision, .applied = apply_.applied(), .term = duties_.term(), .now_ns = now_ns_};
   if (duties_.compaction().act(compaction, propose)) pump();
+  consider_alarm();
+}
+
+// Every member's own matter, whoever leads.
+void MemberCore::consider_alarm() {
+  const Published& newest = apply_.published().newest();
+  const NoSpaceDuty::Scene scene{.is_raised = has_own_no_space(),
+                                 .disk_is_low = disk_is_low_ || db_is_full_,
+                                 .in_use_bytes = newest.db_in_use_bytes,
+                                 .quota_bytes = options_.apply.quota_bytes,
+                                 .now_ns = now_ns_};
+  if (!no_space_.act(scene)) return;
+  log::info("there has been room for a while; this member withdraws its NOSPACE alarm",
+            {{"in-use-bytes", scene.in_use_bytes}, {"quota-bytes", scene.quota_bytes}});
+  propose_own(disarm_request(options_.apply.member_id, kAlarmNoSpace, next_request_id()));
+  pump();
 }
 
 // Where the log is to take no more now, duties come again.
@@ -456,6 +477,7 @@ void MemberCore::plan_wake_up() {
   if (retry_at_ns_) at(*retry_at_ns_);
   if (const auto duty_ns = duties_.leases().next_ns(now_ns_); duty_ns && phase_ == Phase::kRuns) at(*duty_ns);
   if (const auto duty_ns = duties_.compaction().next_ns(); duty_ns && phase_ == Phase::kRuns) at(*duty_ns);
+  if (const auto duty_ns = no_space_.next_ns(); duty_ns && phase_ == Phase::kRuns) at(*duty_ns);
   if (rested_ != busy_index_ && phase_ == Phase::kRuns && !db_is_full_) at(busy_at_ns_ + options_.rest_after_ns);
   const bool waits_for_tail = rested_ == busy_index_ && !segment_.has_given_tail_back && now_ns_ < tail_due_ns();
   if (waits_for_tail && phase_ == Phase::kRuns && !db_is_full_) at(tail_due_ns());

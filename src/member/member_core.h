@@ -28,6 +28,7 @@
 
 #include "member/apply/apply_core.h"
 #include "member/duties.h"
+#include "member/no_space_duty.h"
 #include "member/replication_core.h"
 #include "member/stages.h"
 
@@ -39,6 +40,7 @@ struct MemberOptions {
   Announcement::Options announcement;
   LeaseOptions leases;
   AutoCompaction auto_compaction;
+  NoSpaceOptions no_space;
   uint64_t first_request_id = 1;
   int64_t raft_tick_ns = 10'000'000;
   // Of entries in the log that are not applied yet, and of the log's part in memory: then proposals wait.
@@ -178,6 +180,8 @@ class MemberCore {
   [[nodiscard]] bool log_has_room() const;
   void hand_to_log(std::vector<Proposal> proposals, uint64_t bytes);
   void raise_alarm(uint32_t type);
+  void consider_alarm();
+  [[nodiscard]] bool has_own_no_space() const;
   void propose_own(std::string bytes);
   // how it ends
   void begin_stop();
@@ -194,6 +198,8 @@ class MemberCore {
   ReplicationCore replication_;
   ApplyCore apply_;
   Duties duties_;
+  NoSpaceDuty no_space_;
+  bool disk_is_low_ = false;  // as the last look found it
   std::atomic<uint64_t> request_id_;
   std::atomic<uint64_t> waiting_bytes_{0};  // of `waiting_`, and of those on their way here
 

@@ -225,7 +225,7 @@ TEST_F(MemberCoreTest, ADiskThatIsLowRaisesTheAlarmAndThenTheReserveIsGivenUp) {
   member_->events_.disk_is_low = false;
   member_->pump();
   EXPECT_EQ(member_->reserves_, 2);
-  EXPECT_TRUE(has_alarm()) << "the operator's to disarm";
+  EXPECT_TRUE(has_alarm()) << "for a while: no_space_duty.h";
 }
 
 TEST_F(MemberCoreTest, AfterAStopHasBegunProposalsAreRefusedAndWhatIsInTheLogIsSaved) {

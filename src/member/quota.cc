@@ -4,6 +4,20 @@
 #include "proto/raft_internal.pb.h"
 
 namespace cairn::member {
+namespace {
+
+std::string request(etcdserverpb::AlarmRequest::AlarmAction action, uint64_t member_id, uint32_t type,
+                    uint64_t request_id) {
+  etcdserverpb::InternalRaftRequest request;
+  request.mutable_header()->set_id(request_id);
+  auto* const alarm = request.mutable_alarm();
+  alarm->set_action(action);
+  alarm->set_memberid(member_id);
+  alarm->set_alarm(static_cast<etcdserverpb::AlarmType>(type));
+  return request.SerializeAsString();
+}
+
+}  // namespace
 
 uint64_t txn_cost(const mvcc::TxnRequest& request) {
   return mvcc::dearer_branch<uint64_t>(request, [](const mvcc::RequestOp& op) {
@@ -13,13 +27,11 @@ uint64_t txn_cost(const mvcc::TxnRequest& request) {
 }
 
 std::string alarm_request(uint64_t member_id, uint32_t type, uint64_t request_id) {
-  etcdserverpb::InternalRaftRequest request;
-  request.mutable_header()->set_id(request_id);
-  auto* const alarm = request.mutable_alarm();
-  alarm->set_action(etcdserverpb::AlarmRequest::ACTIVATE);
-  alarm->set_memberid(member_id);
-  alarm->set_alarm(static_cast<etcdserverpb::AlarmType>(type));
-  return request.SerializeAsString();
+  return request(etcdserverpb::AlarmRequest::ACTIVATE, member_id, type, request_id);
+}
+
+std::string disarm_request(uint64_t member_id, uint32_t type, uint64_t request_id) {
+  return request(etcdserverpb::AlarmRequest::DEACTIVATE, member_id, type, request_id);
 }
 
 }  // namespace cairn::member

@@ -86,6 +86,7 @@ struct Config {
 
   // Cairn's own
   uint32_t io_threads = 0;  // 0: one a core
+  bool nospace_auto_clear = true;
 
   [[nodiscard]] bool is_new_cluster() const { return initial_cluster_state == "new"; }
   [[nodiscard]] uint32_t election_ticks() const { return election_ms / heartbeat_ms; }

@@ -136,6 +136,8 @@ constexpr auto kFlags = std::to_array<FlagSpec>({
     {"metrics", kText, kComfort, "basic", "basic, or extensive: also durations of every RPC.",
      field<&Config::metrics>()},
     {"name", kText, kSupported, "default", "This member's name.", field<&Config::name>()},
+    {"nospace-auto-clear", kBool, kSupported, "true",
+     "Withdraw the own NOSPACE alarm after 10 s of room. Only in cairn.", field<&Config::nospace_auto_clear>()},
     {"peer-auto-tls", kBool, kProtects, "false", "Make certificates for peers."},
     {"peer-cert-allowed-cn", kText, kProtects, "", "Common names that peer certificates may have."},
     {"peer-cert-allowed-hostname", kText, kProtects, "", "Host names that peer certificates may have."},

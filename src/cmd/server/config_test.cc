@@ -135,6 +135,7 @@ TEST(Config, EverySupportedFlagArrives) {
                                       "--metrics=extensive",
                                       "--max-learners=3",
                                       "--io-threads=4",
+                                      "--nospace-auto-clear=false",
                                       "--initial-election-tick-advance=0",
                                       "--enable-grpc-gateway=false"});
   ASSERT_TRUE(outcome.run) << outcome.failure << outcome.err;
@@ -175,6 +176,7 @@ TEST(Config, EverySupportedFlagArrives) {
   EXPECT_EQ(config.metrics, "extensive");
   EXPECT_EQ(config.learner_count_max, 3u);
   EXPECT_EQ(config.io_threads, 4u);
+  EXPECT_FALSE(config.nospace_auto_clear);
   EXPECT_FALSE(config.initial_election_tick_advance);
   EXPECT_FALSE(config.enable_grpc_gateway);
 }
@@ -292,11 +294,11 @@ std::string other_value(const FlagSpec& spec) {
   return "";
 }
 
-TEST(Flags, AreThoseOfEtcdAndOneOfOurs) {
-  std::set<std::string> wanted = {"io-threads"};
+TEST(Flags, AreThoseOfEtcdAndTwoOfOurs) {
+  std::set<std::string> wanted = {"io-threads", "nospace-auto-clear"};
   std::ifstream in("src/cmd/server/testdata/flags.txt");
   for (std::string name; std::getline(in, name);) wanted.insert(name);
-  ASSERT_EQ(wanted.size(), 129u);
+  ASSERT_EQ(wanted.size(), 130u);
   std::set<std::string> have;
   for (const FlagSpec& spec : all_flags()) have.emplace(spec.name);
   EXPECT_EQ(have, wanted);

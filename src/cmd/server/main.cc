@@ -375,6 +375,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   options.bootstrap.storage_metrics = &storage_metrics;
   const auto retention = cmd::parse_compaction_retention(config.auto_compaction_mode, config.auto_compaction_retention);
   if (!retention) return refuse(retention.error());
+  options.no_space.clears = config.nospace_auto_clear;
   options.auto_compaction = {config.auto_compaction_mode == "revision" ? member::AutoCompaction::Mode::kRevision
                                                                        : member::AutoCompaction::Mode::kPeriodic,
                              *retention};

@@ -27,6 +27,7 @@ var wishes = [][2]string{
 	{"--quota-backend-bytes", "17179869184"},
 	{"--log-level", "error"},
 	{"--snapshot-count", "10000"},
+	{"--nospace-auto-clear", "false"},
 }
 
 // startServer starts it with the wishes, or else without.
@@ -35,10 +36,7 @@ func startServer(name, binary string, args []string) (*server, error) {
 	var granted []string
 	for _, wish := range wishes {
 		if strings.Contains(string(help), wish[0]) {
-			granted = append(granted, wish[0])
-			if wish[1] != "" {
-				granted = append(granted, wish[1])
-			}
+			granted = append(granted, strings.TrimSuffix(wish[0]+"="+wish[1], "="))
 		}
 	}
 	s, err := launch(name, binary, append(granted, args...))
