@@ -149,6 +149,24 @@ TEST_F(FaultPointsTest, OfACompaction) {
            "compactBeforeSetFinishedCompact", "compactAfterSetFinishedCompact", "afterCommit"}));
 }
 
+TEST_F(FaultPointsTest, OfADefragmentation) {
+  start();
+  put();
+  member_->wait(3600 * kSecond);
+  put();
+  const Row row = during([&] {
+    member_->events_.controls.push_back({.kind = Control::kDefragment, .tag = ++number_, .due = {}});
+    for (int i = 0; i < 10; ++i) member_->wait(kSecond);
+  });
+  const Row points = only(row, {"defrag", "beforeCommit", "afterCommit", "[write db]"});
+  ASSERT_GE(points.size(), 5u);
+  EXPECT_EQ(Row(points.begin(), points.begin() + 3), (Row{"beforeCommit", "defragBeforeCopy", "[write db]"}));
+  EXPECT_EQ(Row(points.end() - 3, points.end()), (Row{"[write db]", "defragBeforeRename", "afterCommit"}));
+  EXPECT_EQ(std::count(points.begin(), points.end(), "defragBeforeCopy"), 1);
+  EXPECT_EQ(std::count(points.begin(), points.end(), "defragBeforeRename"), 1);
+  EXPECT_EQ(member_->answered_.back().code, Code::kOk);
+}
+
 TEST_F(FaultPointsTest, OfAStart) {
   const Row row = during([&] { start(); });
   EXPECT_EQ(only(row, {"mapError", "beforeApply", "beforePublishing", "raftBeforeFollowerSend"}),

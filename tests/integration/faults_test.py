@@ -79,6 +79,8 @@ class Panic(Case):
                     if point.startswith("compact"):
                         self.compacted = client.revision()
                         client.compact(self.compacted)
+                    elif point.startswith("defrag"):
+                        client.defragment()
                     elif point == "beforeRangeStreamChunk":
                         client.connection.unary("/etcdserverpb.KV/RangeStream", rpc.enc((1, b"\0"), (2, b"\0")))
                     elif point == "beforeSendWatchResponse":

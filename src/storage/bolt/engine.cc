@@ -511,7 +511,9 @@ void BoltEngine::give_space_back(const Commit& commit, const Planned& planned) {
   uint64_t end = 0;
   for (const Mark& mark : marks_) end = std::max(end, mark.high_water);
   cut_waits_ = end > meta.high_water + kPagesWorthACommit;
-  blocks_.cut(end * meta.page_bytes, commit.give_back == GiveBack::kAll && commits_to_settle_ == 0);
+  const bool has_all = commit.give_back == GiveBack::kAll && commits_to_settle_ == 0;
+  if (has_all && !cut_waits_) CAIRN_FAULT("defragBeforeRename");
+  blocks_.cut(end * meta.page_bytes, /*wholly=*/has_all);
 
   if (!blocks_.can_punch()) return;
   const auto pages = [&](uint64_t bytes) { return (bytes + meta.page_bytes - 1) / meta.page_bytes; };

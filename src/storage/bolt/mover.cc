@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "base/fault.h"
+
 namespace cairn::storage::bolt {
 namespace {
 
@@ -170,6 +172,7 @@ Moves Mover::choose(const BoltView& view, FreeList& freelist, Plan& plan, PageRu
   const Meta& meta = view.meta();
   const bool gives_all = give_back == GiveBack::kAll;
   if (gives_all && !gave_all_back_) {
+    CAIRN_FAULT("defragBeforeCopy");
     join_from_ = "";
     lowest_high_water_ = ~uint64_t{0};
     commits_to_rest_ = 0;
