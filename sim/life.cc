@@ -117,9 +117,10 @@ void Life::choose_options() {
   }
   if (chance_.one_in(8)) apply.bootstrap_defrag_bytes = chance_.between(1, 100'000);
   // Of their own chance, so that other lives are what they were.
-  Random alarm_chance(options_.seed ^ 0x6e6f737061636521);
-  member_options_.core.no_space = {.clears = !alarm_chance.one_in(4),
-                                   .after_ns = static_cast<int64_t>(alarm_chance.between(1'000'000, 3'000'000'000))};
+  Random own_chance(options_.seed ^ 0x6e6f737061636521);
+  member_options_.core.no_space = {.clears = !own_chance.one_in(4),
+                                   .after_ns = static_cast<int64_t>(own_chance.between(1'000'000, 3'000'000'000))};
+  fs_.options().tells_holes = !own_chance.one_in(4);
   apply.quota_bytes = chance_.one_in(5) ? chance_.between(150'000, 600'000) : 0;
   bootstrap.quota_bytes = apply.quota_bytes;
 

@@ -164,9 +164,9 @@ class Life final : private MemberClient {
   SimFileSystem fs_;
   Model model_;
   MemberOptions member_options_;
-  bool may_be_refused_ = false;      // for want of room in a queue
+  bool may_be_refused_ = false;               // for want of room in a queue
   std::optional<int64_t> no_space_since_ns_;  // the member's own alarm is in force in this round
-  bool calls_raise_alarms_ = false;  // as those do that find no room for what they are asked
+  bool calls_raise_alarms_ = false;           // as those do that find no room for what they are asked
   std::unique_ptr<Member> member_;
   std::unique_ptr<Reads> reads_;
   std::unique_ptr<Watches> watches_;

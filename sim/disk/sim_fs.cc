@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "env/holes.h"
 #include "sim/disk/file_data.h"
 #include "sim/disk/tree.h"
 
@@ -139,7 +140,7 @@ class SimMapping final : public env::Mapping {
   ResidentFunction resident_;
 };
 
-class SimFile final : public env::File {
+class SimFile final : public env::File, public env::TellsHoles {
   using State = SimFileSystem::State;
 
  public:
@@ -249,6 +250,22 @@ class SimFile final : public env::File {
       const uint64_t one_in = state->options.not_resident_one_in;
       return one_in == 0 || !state->fault_chance.one_in(one_in);
     });
+  }
+
+  Result<std::vector<env::FileRange>> holes() const override {
+    if (is_dead()) return power_is_off();
+    if (!state_->options.tells_holes) return fail(Code::kUnimplemented, "find the holes of {}: not supported", path_);
+    std::vector<env::FileRange> out;
+    for (uint64_t at = 0; at < data().size(); at += kPageBytes) {
+      const uint64_t bytes = std::min(kPageBytes, data().size() - at);
+      if (data().missing_pages(at, bytes) == 0) continue;
+      if (!out.empty() && out.back().offset + out.back().bytes == at) {
+        out.back().bytes += bytes;
+      } else {
+        out.push_back({at, bytes});
+      }
+    }
+    return out;
   }
 
   Status lock_flock() override { return lock(node_->flock_holder); }

@@ -102,6 +102,7 @@ struct Options {
   uint64_t mapping_bytes_max = uint64_t{1} << 30;  // reserved_bytes() of a Mapping is never more
   bool can_allocate = true;
   bool can_punch = true;
+  bool tells_holes = true;
   bool poison_cut = true;       // mappings show 0xDD behind the end of a file that was cut
   bool poison_punched = false;  // punched pages read as 0xDD, against the contract, until allocated or written again
   std::string second_device;    // a directory: what lies below has a device of its own; "": one for all

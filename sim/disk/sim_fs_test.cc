@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
+#include "env/holes.h"
 
 namespace cairn::sim {
 namespace {
@@ -173,6 +174,20 @@ TEST(SimFs, AfterCutAndRegrowthOldBytesComeBackOnlyWithTheOldSize) {
     }
     return std::string();
   });
+}
+
+TEST(SimFs, HolesAreWhatWasPunchedOrNeverWritten) {
+  SimFileSystem fs({.seed = 1});
+  auto file = durable_file(fs, "/f", fill('a', 5 * kPageBytes));
+  const auto& tells = dynamic_cast<const env::TellsHoles&>(*file);
+  const auto holes = [&] { return *tells.holes(); };
+  EXPECT_EQ(holes(), std::vector<env::FileRange>{});
+  ASSERT_TRUE(file->punch(kPageBytes, 2 * kPageBytes));
+  ASSERT_TRUE(file->truncate(6 * kPageBytes + 10));
+  EXPECT_EQ(holes(), (std::vector<env::FileRange>{{kPageBytes, 2 * kPageBytes}, {5 * kPageBytes, kPageBytes + 10}}));
+  ASSERT_TRUE(file->allocate(0, 2 * kPageBytes));
+  ASSERT_TRUE(file->pwrite("x", 6 * kPageBytes));
+  EXPECT_EQ(holes(), (std::vector<env::FileRange>{{2 * kPageBytes, kPageBytes}, {5 * kPageBytes, kPageBytes}}));
 }
 
 TEST(SimFs, APunchedRangeIsOldOrZero) {
@@ -410,6 +425,9 @@ TEST(SimFs, FaultsComeAsPlannedByRateAndByHook) {
   fs.plan(Op::kAllocate, Fault::kUnsupported);
   EXPECT_EQ(file->allocate(0, 10).error().code, Code::kUnimplemented);
   EXPECT_TRUE(file->allocate(0, 10));
+  const auto& tells = dynamic_cast<const env::TellsHoles&>(*file);
+  fs.options().tells_holes = false;
+  EXPECT_EQ(tells.holes().error().code, Code::kUnimplemented);
   fs.options().can_punch = false;
   EXPECT_EQ(file->punch(0, 10).error().code, Code::kUnimplemented);
   fs.set_rate(Op::kRead, Fault::kIo, 1);

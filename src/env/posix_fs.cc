@@ -21,6 +21,7 @@
 #include <algorithm>
 
 #include "env/fs.h"
+#include "env/holes.h"
 #include "env/lost_page.h"
 #include "env/system_call.h"
 
@@ -97,7 +98,7 @@ class PosixMapping final : public Mapping {
   std::unique_ptr<Stamp, Free> seen_;  // by block; the memory is the kernel's zeros until it is used
 };
 
-class PosixFile final : public File {
+class PosixFile final : public File, public TellsHoles {
  public:
   PosixFile(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
   PosixFile(const PosixFile&) = delete;
@@ -142,6 +143,25 @@ class PosixFile final : public File {
   Status punch(uint64_t offset, uint64_t size) override {
     const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     return fallocate(mode, offset, size) ? Status{} : unsupported_or_error("punch");
+  }
+
+  Result<std::vector<FileRange>> holes() const override {
+    std::vector<FileRange> out;
+    for (off_t at = 0;;) {
+      const off_t hole = ::lseek(fd_, at, SEEK_HOLE);
+      if (hole < 0 && errno == ENXIO) return out;  // nothing is behind `at`
+      if (hole < 0) return unsupported_or_error("find the holes of");
+      off_t data = ::lseek(fd_, hole, SEEK_DATA);
+      const bool is_last = data < 0 && errno == ENXIO;
+      if (data < 0 && !is_last) return unsupported_or_error("find the holes of");
+      if (is_last) {
+        CAIRN_TRY(const uint64_t end, size());
+        data = static_cast<off_t>(end);
+      }
+      if (data > hole) out.push_back({static_cast<uint64_t>(hole), static_cast<uint64_t>(data - hole)});
+      if (is_last) return out;
+      at = data;
+    }
   }
 
   Status truncate(uint64_t size) override {

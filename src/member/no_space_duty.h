@@ -1,8 +1,9 @@
 // member/no_space_duty.h: this member withdraws its own NOSPACE alarm once there has been room again for a while.
 //
-// An operator who deletes, compacts or enlarges the disk need not disarm the alarm. Room is: less than 90 % of the quota
-// is in use, the disk is not low, and the last commit found space. Only a request can say who raised an alarm, so one
-// that a client raised in this member's name goes as well. Alarms of other members, and CORRUPT, stay.
+// An operator who deletes, compacts or enlarges the disk need not disarm the alarm. Room is: less than 90 % of the
+// quota is in use, the disk is not low, and the last commit found space. Nobody
+// records who raised an alarm, so one that a client raised in this member's name goes as well. Alarms of other
+// members, and CORRUPT, stay.
 //
 // compat: in etcd the alarm stays until somebody disarms it.
 // No clock here: each step brings its time. Threads: the core thread's; part of MemberCore.

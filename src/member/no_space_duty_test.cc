@@ -95,8 +95,8 @@ class NoSpaceTest : public ::testing::Test {
     ASSERT_EQ(own_.type, kAlarmNoSpace);
   }
   void raise(uint64_t member_id, uint32_t type) {
-    member_->propose({std::make_shared<const raft::Payload>(
-        raft::Payload{.bytes = alarm_request(member_id, type, ++request_id_)})});
+    member_->propose(
+        {std::make_shared<const raft::Payload>(raft::Payload{.bytes = alarm_request(member_id, type, ++request_id_)})});
   }
   // As time goes by with nobody asking for anything: the member wakes when it wants to.
   void wait(int64_t ns) {

@@ -59,7 +59,7 @@ struct Config {
   uint64_t batch_limit = 10'000;
   uint64_t compaction_batch_limit = 1000;
   Nanoseconds compaction_sleep = std::chrono::milliseconds(10);
-  uint32_t bootstrap_defrag_megabytes = 0;  // 0: never
+  uint32_t bootstrap_defrag_megabytes = 0;        // 0: never
   std::string auto_compaction_mode = "periodic";  // or "revision"
   std::string auto_compaction_retention = "0";    // read by parse_compaction_retention()
 

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "env/holes.h"
 
 namespace cairn::storage::bolt {
 namespace {
@@ -65,6 +66,24 @@ Status Blocks::fill(std::vector<PageRun> holes, uint32_t page_bytes) {
     if (!status && can_allocate_) return status;
   }
   return {};
+}
+
+std::vector<PageRun> Blocks::holes(uint32_t page_bytes) const {
+  const auto* const file = dynamic_cast<const env::TellsHoles*>(&file_);
+  if (file == nullptr) return {};
+  const auto found = file->holes();
+  if (!found) {
+    log::info("which parts of the db have no blocks is not known", {{"path", path_}, {"error", found.error().message}});
+    return {};
+  }
+  std::vector<PageRun> out;
+  for (const env::FileRange& hole : *found) {
+    const uint64_t before = out.empty() ? 0 : out.back().first + out.back().pages;
+    const uint64_t first = std::max(before, hole.offset / page_bytes);
+    const uint64_t end = (hole.offset + hole.bytes + page_bytes - 1) / page_bytes;
+    if (first < end) out.push_back({first, end - first});
+  }
+  return out;
 }
 
 bool Blocks::punch(PageRun run, uint32_t page_bytes) {

@@ -31,6 +31,8 @@ class Blocks {
   //   errors: kResourceExhausted
   Status fill(std::vector<PageRun> holes, uint32_t page_bytes);
 
+  // The pages of which some part has no blocks; none where the file system does not know.
+  [[nodiscard]] std::vector<PageRun> holes(uint32_t page_bytes) const;
   // False: it is not supported, or does not work.
   bool punch(PageRun run, uint32_t page_bytes);
   [[nodiscard]] bool can_punch() const { return can_punch_; }

@@ -277,7 +277,7 @@ Status BoltEngine::load_freelist(const MetaPair& metas) {
     without.freelist = kNoFreelist;
     CAIRN_TRY(view_, BoltView::open(mapping_, without, metas.lineage));
   }
-  freelist_.restore(*free);
+  freelist_.restore(*free, blocks_.holes(meta.page_bytes));
   return {};
 }
 
@@ -413,8 +413,8 @@ Result<CommitResult> BoltEngine::commit(const Commit& commit) {
   return run(commit, /*write_freelist=*/false);
 }
 
-// A commit that moves pages takes the lowest ones, also if these are holes, for which a full disk has no blocks. Without
-// moving, the free pages that have blocks may be enough.
+// A commit that moves pages takes the lowest ones, also if these are holes, for which a full disk has no blocks.
+// Without moving, the free pages that have blocks may be enough.
 Result<CommitResult> BoltEngine::run(const Commit& commit, bool write_freelist) {
   auto result = try_once(commit, write_freelist);
   const bool is_full = !result && !dead_ && result.error().code == Code::kResourceExhausted;

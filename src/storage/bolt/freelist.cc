@@ -97,12 +97,18 @@ std::optional<PageRun> RunSet::holding(uint64_t page) const {
   return PageRun{it->first, it->second};
 }
 
-void FreeList::restore(const std::vector<PageRun>& free) {
+void FreeList::restore(const std::vector<PageRun>& free, const std::vector<PageRun>& holes) {
+  RunSet without_blocks;
+  for (const PageRun& run : holes) CAIRN_ASSERT(without_blocks.add(run));
   const bool wait = CAIRN_MUTANT("storage.found_pages_count_as_used");
   if (wait) finished_.push_back({{.born = 0, .freed = 0, .runs = free}});
   for (const PageRun& run : free) {
     CAIRN_ASSERT(unused_.add(run));
-    if (!wait) CAIRN_ASSERT(free_.add(run) && unpunched_.add(run) && found_.add(run));
+    if (wait) continue;
+    CAIRN_ASSERT(free_.add(run));
+    const RunSet::Parts parts = without_blocks.split(run);
+    for (const PageRun& part : parts.inside) CAIRN_ASSERT(punched_.add(part));
+    for (const PageRun& part : parts.outside) CAIRN_ASSERT(unpunched_.add(part) && found_.add(part));
   }
 }
 

@@ -4,9 +4,9 @@
 // commits from S to before T. The older meta names the last of these until T + 1 is finished; views name any of them.
 // So a pending page becomes free in the first commit after T + 1 is finished for which no view of [S, T) is open.
 //
-// A free page may have been punched: it has no blocks on the disk. Of pages found free when the file was opened nobody
-// knows; they count as not punched. What a commit takes of both it has to allocate. Pages that are not known to be
-// punched are usually taken first.
+// A free page may have been punched: it has no blocks on the disk. Of pages found free when the file was opened the
+// file system tells; where it does not, they count as not punched. What a commit takes of both it has to allocate.
+// Pages that are not known to be punched are usually taken first.
 //
 // A commit takes pages with take() and take_below() and ends in exactly one of finish() and give_back().
 //
@@ -66,8 +66,8 @@ class RunSet {
 
 class FreeList {
  public:
-  // What was found when the file was opened.
-  void restore(const std::vector<PageRun>& free);
+  // What was found when the file was opened. `holes`: pages without blocks, free or not.
+  void restore(const std::vector<PageRun>& free, const std::vector<PageRun>& holes = {});
 
   // Begins a commit: releases what may be reused now and returns it. `open_views`: ascending txids.
   std::vector<PageRun> begin(std::span<const uint64_t> open_views);

@@ -44,6 +44,21 @@ TEST(BoltFreeList, SplitsARunByWhatIsInTheSet) {
   EXPECT_EQ(set.holding(12), std::nullopt);
 }
 
+TEST(BoltFreeList, KnowsWhichPagesWereFoundWithoutBlocks) {
+  FreeList list;
+  list.restore({{5, 4}, {30, 4}}, {{3, 4}, {20, 5}, {32, 1}});
+  EXPECT_EQ(list.free_pages(), 8);
+  EXPECT_EQ(list.punched_pages(), 3);
+  begin(list, {});
+  EXPECT_EQ(list.take(2), (PageRun{7, 2}));
+  EXPECT_EQ(list.take(2), (PageRun{30, 2}));
+  EXPECT_EQ(list.take(1), (PageRun{33, 1}));
+  EXPECT_EQ(list.take(2), (PageRun{5, 2}));
+  EXPECT_EQ(list.punched_pages(), 1);
+  list.give_back();
+  EXPECT_EQ(list.punched_pages(), 3);
+}
+
 TEST(BoltFreeList, TakesPunchedPagesLastAndNamesWhatMayHaveNoBlocks) {
   FreeList list;
   list.restore({{5, 4}, {30, 4}});

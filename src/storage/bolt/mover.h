@@ -9,9 +9,8 @@
 // its own header gives its first key, and it counts if the search for that key in a tree comes past it.
 //
 // Ends: moved pages lie lower than before, but each commit also writes branches. If the file does not get shorter
-// although as much was moved as it holds, nothing is moved until that changes. Neither is anything for a while after the
-// disk was full.
-// Threads: the engine's.
+// although as much was moved as it holds, nothing is moved until that changes. Neither is anything for a while after
+// the disk was full. Threads: the engine's.
 #pragma once
 
 #include <array>

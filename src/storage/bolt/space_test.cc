@@ -282,6 +282,33 @@ TEST_F(BoltSpace, ACommitWithoutRoomForAHoleCanBeTriedAgain) {
   expect_whole();
 }
 
+// A start knows which free pages have blocks: it counts no others as room, and on a full disk it writes where blocks
+// are.
+TEST_F(BoltSpace, AStartFindsWhatWasPunched) {
+  fill(3000, 100, 2000);
+  reclaim(1000);
+  for (int i = 0; i < 4; ++i) give_back(GiveBack::kNone);
+  const Space before = engine_->space();
+  ASSERT_LT(before.total_bytes, before.high_water_bytes / 2);
+  open();
+  EXPECT_EQ(engine_->space().total_bytes, before.total_bytes);
+  EXPECT_LE(engine_->space().in_use_bytes, before.in_use_bytes);
+  fs_.options().capacity_bytes = 1;
+  for (int i = 0; i < 20; ++i) {
+    Batch batch;
+    batch.put(Table::kMeta, "i", std::to_string(i));
+    commit(batch, GiveBack::kDue);
+  }
+  expect_whole();
+  // Where the file system does not tell, all is taken for solid.
+  fs_.options().capacity_bytes = uint64_t{1} << 40;
+  fs_.options().tells_holes = false;
+  open();
+  EXPECT_EQ(engine_->space().total_bytes, engine_->space().high_water_bytes);
+  fill(1000, 100, 2000);
+  expect_whole();
+}
+
 TEST_F(BoltSpace, WithoutPunchingTheFileKeepsItsBlocks) {
   fs_.options().can_punch = false;
   fill(2000, 100, 2000);
