@@ -9,7 +9,7 @@
 namespace cairn::net {
 namespace {
 
-constexpr size_t kKeptBytesMax = 4096;       // a buffer kept for the pool's next call
+constexpr size_t kKeptBytesMax = 4096;       // a buffer kept for the next message, or for the pool's next call
 constexpr size_t kCompactBytes = 64 * 1024;  // taken bytes that are worth moving the rest for
 constexpr size_t kDroppedMax = 16;           // used segments before the others move up
 
@@ -137,7 +137,7 @@ void SendQueue::drop_front() {
   }
   // The last one: start again at the first, with its buffer.
   segment.bytes.clear();
-  if (segment.bytes.capacity() > kCompactBytes) segment.bytes = {};
+  if (segment.bytes.capacity() > kKeptBytesMax) segment.bytes = {};
   if (front_ != 0) segments_.front() = std::move(segment);
   segments_.resize(1);
   front_ = 0;
