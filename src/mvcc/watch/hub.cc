@@ -10,10 +10,14 @@
 
 namespace cairn::mvcc {
 
+// Small, and so is Watcher: there may be as many of both as clients like.
 struct WatchGroup {
-  uint64_t number = 0;
-  WatchTarget target;
-  size_t watchers = 0;  // in any state
+  uint64_t number;
+  const OwnedInterval& interval;  // the map's
+  const bool no_put;
+  const bool no_delete;
+  const bool prev_kv;
+  uint32_t watchers = 0;  // in any state
   WatcherList live;
   // Events that are found and not sent. Only a few groups have some at a time.
   struct Found {
@@ -28,7 +32,11 @@ struct WatchGroup {
     } mark;
     int64_t left_at = 0;  // not 0: from this revision on its watchers are left to a scan
   };
-  std::unique_ptr<Found> found;  // null: none; else the group is in the list of those to flush
+  std::unique_ptr<Found> found;      // null: none; else the group is in the list of those to flush
+  std::unique_ptr<WatchGroup> next;  // of the same interval
+
+  [[nodiscard]] WatchTarget target() const { return {interval, no_put, no_delete, prev_kv}; }
+  [[nodiscard]] bool wants(bool tombstone) const { return tombstone ? !no_delete : !no_put; }
 };
 
 namespace {
@@ -46,25 +54,25 @@ WatchHub::~WatchHub() { CAIRN_ASSERT(watcher_count_ == 0); }
 // --- watchers
 
 WatchGroup& WatchHub::group_of(const WatchTarget& target) {
-  Groups& groups = groups_[target.interval];
-  for (const auto& group : groups) {
-    if (group->target == target) return *group;
+  auto& [interval, first] = groups_.entry(target.interval);
+  for (WatchGroup* group = first.get(); group != nullptr; group = group->next.get()) {
+    if (group->no_put == target.no_put && group->no_delete == target.no_delete && group->prev_kv == target.prev_kv) {
+      return *group;
+    }
   }
-  groups.push_back(std::make_unique<WatchGroup>());
-  groups.back()->number = ++group_count_;
-  groups.back()->target = target;
-  return *groups.back();
+  first = std::make_unique<WatchGroup>(++group_count_, interval, target.no_put, target.no_delete, target.prev_kv, 0,
+                                       WatcherList{}, nullptr, std::move(first));
+  return *first;
 }
 
 void WatchHub::leave_group(WatchGroup& group) {
   if (--group.watchers > 0) return;
   CAIRN_ASSERT(group.found == nullptr);
-  Groups& groups = groups_[group.target.interval];
-  if (groups.size() == 1) {
-    const OwnedInterval interval = std::move(group.target.interval);  // the group goes before its name is used
-    return groups_.erase(interval);
-  }
-  groups.erase(std::find_if(groups.begin(), groups.end(), [&](const auto& one) { return one.get() == &group; }));
+  auto& [interval, first] = groups_.entry(group.interval);
+  std::unique_ptr<WatchGroup>* link = &first;
+  while (link->get() != &group) link = &(*link)->next;
+  *link = std::move(group.next);
+  if (first == nullptr) groups_.erase(OwnedInterval(interval));
 }
 
 void WatchHub::set_state(Watcher& watcher, Watcher::State state) {
@@ -198,8 +206,9 @@ void WatchHub::begin_future() {
 // All that is live is behind from here on. Costs as much as there are watchers; comes when this thread stood still, or
 // when as much was looked at for a few changes.
 void WatchHub::leave_to_scans() {
-  groups_.each([this](Groups& groups) {
-    for (const auto& group : groups) leave_to_scans(*group, seen_ + 1);
+  groups_.each([this](const std::unique_ptr<WatchGroup>& first) {
+    for (WatchGroup* group = first.get(); group != nullptr; group = group->next.get())
+      leave_to_scans(*group, seen_ + 1);
   });
 }
 
@@ -247,19 +256,19 @@ Status WatchHub::give(const StoreView& view, const WatchedRecord& record, bool c
     must_wait = state.known && careful && !view.records.resident(state.mod);
     previous = state.known && !must_wait ? view.records.record(state.mod) : std::string_view{};
   };
-  groups_.at(kv->key, [&](Groups& groups) {
-    for (const auto& one : groups) {
-      WatchGroup& group = *one;
+  groups_.at(kv->key, [&](const std::unique_ptr<WatchGroup>& first) {
+    for (WatchGroup* at = first.get(); at != nullptr; at = at->next.get()) {
+      WatchGroup& group = *at;
       ++visits_;
-      if (group.live.empty() || !group.target.wants(record.tombstone)) continue;
+      if (group.live.empty() || !group.wants(record.tombstone)) continue;
       if (group.found != nullptr && group.found->left_at != 0) continue;
       const bool is_too_much = sends_ >= limits_.sends_max;
       if (is_too_much && group.found == nullptr) {
         leave_to_scans(group, record.revision.main);
         continue;
       }
-      if (group.target.prev_kv && !previous && !is_too_much) find_previous();
-      if (group.target.prev_kv && !is_too_much && !*previous) continue;
+      if (group.prev_kv && !previous && !is_too_much) find_previous();
+      if (group.prev_kv && !is_too_much && !*previous) continue;
       if (group.found == nullptr) {
         group.found = std::make_unique<WatchGroup::Found>();
         dirty_.push_back(&group);
@@ -270,12 +279,12 @@ Status WatchHub::give(const StoreView& view, const WatchedRecord& record, bool c
       if (found.mark.revision != record.revision.main) {
         found.mark = {record.revision.main, before, batch.count, batch.revisions, batch.last};
       }
-      if (is_too_much || (group.target.prev_kv && must_wait)) {
+      if (is_too_much || (group.prev_kv && must_wait)) {
         found.left_at = record.revision.main;
         continue;
       }
       ++sends_;
-      append_event(batch, record, group.target.prev_kv ? **previous : std::string_view{});
+      append_event(batch, record, group.prev_kv ? **previous : std::string_view{});
       dirty_bytes_ += batch.events.size() - before;
     }
   });
@@ -372,7 +381,7 @@ std::optional<WatchScan> WatchHub::take_scan() {
     if (scan.cohorts.empty()) first = watcher.next_;
     if (std::abs(watcher.next_ - first) > limits_.scan_revisions_max) continue;
     if (known.emplace(watcher.group_.number, watcher.next_).second) {
-      scan.cohorts.push_back({watcher.group_.number, watcher.group_.target, watcher.next_});
+      scan.cohorts.push_back({watcher.group_.number, watcher.group_.target(), watcher.next_});
     }
     watcher.unlink();
     set_state(watcher, Watcher::State::kScanning);

@@ -32,7 +32,6 @@
 #include <string_view>
 #include <vector>
 
-#include <boost/container/small_vector.hpp>
 #include <boost/intrusive/list.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
 
@@ -170,8 +169,6 @@ class WatchHub {
   [[nodiscard]] bool has_behind() const { return !behind_.empty() || !ready_.empty(); }
 
  private:
-  using Groups = boost::container::small_vector<std::unique_ptr<WatchGroup>, 1>;
-
   WatchGroup& group_of(const WatchTarget& target);
   void leave_group(WatchGroup& group);
   void detach(Watcher& watcher);
@@ -194,8 +191,8 @@ class WatchHub {
 
   const Limits limits_;
   const uint64_t secret_;
-  IntervalMap<Groups> groups_;
-  uint64_t group_count_ = 0;  // ever made
+  IntervalMap<std::unique_ptr<WatchGroup>> groups_;  // the first of each interval
+  uint64_t group_count_ = 0;                         // ever made
   std::map<int64_t, WatcherList> future_;
   WatcherList behind_;
   WatcherList scanning_;

@@ -9,12 +9,12 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
+
+#include <boost/unordered/unordered_flat_set.hpp>
 
 #include "base/keyed_hash.h"
 #include "base/random.h"
@@ -61,12 +61,23 @@ class OwnedInterval {
 template <class T>
 class IntervalMap {
  public:
-  explicit IntervalMap(uint64_t secret) : singles_(0, KeyedHash(secret)), priorities_(secret) {}
+  explicit IntervalMap(uint64_t secret) : hash_(secret), singles_(0, ByKey{hash_}), priorities_(secret) {}
 
-  // The value of exactly this interval, made if it is not there.
-  T& operator[](const OwnedInterval& interval) {
-    return interval.single() ? singles_[std::string(interval.low())] : insert(root_, interval);
+  // An interval and its value. It stays where it is until it is erased.
+  struct Entry {
+    explicit Entry(const OwnedInterval& of) : interval(of) {}
+    const OwnedInterval interval;
+    T value{};
+  };
+
+  // That of exactly this interval, made if it is not there.
+  Entry& entry(const OwnedInterval& interval) {
+    if (!interval.single()) return insert(root_, interval);
+    const auto found = singles_.find(interval.low());
+    if (found != singles_.end()) return **found;
+    return **singles_.insert(std::make_unique<Single>(interval, hash_(interval.low()))).first;
   }
+  T& operator[](const OwnedInterval& interval) { return entry(interval).value; }
   void erase(const OwnedInterval& interval) {
     if (!interval.single()) return remove(root_, interval);
     if (const auto found = singles_.find(interval.low()); found != singles_.end()) singles_.erase(found);
@@ -75,29 +86,45 @@ class IntervalMap {
   template <class Visit>
   void at(std::string_view key, const Visit& visit) {
     if (!singles_.empty()) {
-      if (const auto found = singles_.find(key); found != singles_.end()) visit(found->second);
+      if (const auto found = singles_.find(key); found != singles_.end()) visit((*found)->value);
     }
     stab(root_.get(), key, visit);
   }
   // Calls visit(T&) for each interval.
   template <class Visit>
   void each(const Visit& visit) {
-    for (auto& [key, value] : singles_) visit(value);
+    for (const auto& single : singles_) visit(single->value);
     each(root_.get(), visit);
   }
   [[nodiscard]] bool empty() const { return singles_.empty() && root_ == nullptr; }
 
  private:
-  struct Node {
-    Node(const OwnedInterval& of, uint64_t chance) : interval(of), priority(chance) {}
+  struct Single : Entry {
+    Single(const OwnedInterval& of, size_t key_hash) : Entry(of), hash(static_cast<uint32_t>(key_hash)) {}
+    const uint32_t hash;  // so that a table that grows looks at no key
+  };
+  struct ByKey {
+    using is_transparent = void;
+    size_t operator()(const std::unique_ptr<Single>& single) const { return single->hash; }
+    size_t operator()(std::string_view key) const { return static_cast<uint32_t>(hash(key)); }
+    KeyedHash hash;
+  };
+  struct SameKey {
+    using is_transparent = void;
+    static std::string_view key(const std::unique_ptr<Single>& single) { return single->interval.low(); }
+    static std::string_view key(std::string_view key) { return key; }
+    bool operator()(const auto& a, const auto& b) const { return key(a) == key(b); }
+  };
+  struct Node : Entry {
+    Node(const OwnedInterval& of, uint64_t chance) : Entry(of), priority(chance) {}
     void update() {
       last = this;
       for (const Node* child : {left.get(), right.get()}) {
         if (child != nullptr && last->interval.ends_before(child->last->interval)) last = child->last;
       }
     }
-    OwnedInterval interval;
-    T value{};
+    using Entry::interval;
+    using Entry::value;
     uint64_t priority;
     const Node* last = this;  // of this and all below, the one that ends last
     std::unique_ptr<Node> left;
@@ -105,17 +132,17 @@ class IntervalMap {
   };
   using Link = std::unique_ptr<Node>;
 
-  T& insert(Link& at, const OwnedInterval& interval) {
+  Entry& insert(Link& at, const OwnedInterval& interval) {
     if (at == nullptr) {
       at = std::make_unique<Node>(interval, priorities_.next());
-      return at->value;
+      return *at;
     }
-    if (at->interval == interval) return at->value;
+    if (at->interval == interval) return *at;
     const bool goes_left = interval.is_before(at->interval);
-    T& value = insert(goes_left ? at->left : at->right, interval);
+    Entry& made = insert(goes_left ? at->left : at->right, interval);
     const Link& child = goes_left ? at->left : at->right;
     child->priority > at->priority ? rotate(at, goes_left) : at->update();
-    return value;
+    return made;
   }
   // The child comes up.
   static void rotate(Link& at, bool left_comes_up) {
@@ -167,7 +194,8 @@ class IntervalMap {
     }
   }
 
-  std::unordered_map<std::string, T, KeyedHash, std::equal_to<>> singles_;
+  const KeyedHash hash_;
+  boost::unordered_flat_set<std::unique_ptr<Single>, ByKey, SameKey> singles_;
   Link root_;
   Random priorities_;
 };
