@@ -342,7 +342,7 @@ class Verify {
       if (op.kind == Kind::kOwn || op.kind == Kind::kBoth) {
         const auto found = keys_.find(own_key(op.writer, op.number, 'a'));
         if (found != keys_.end()) op.revision = found->second.mod;
-        op.dropped = op.revision == 0;
+        decide(op);
       } else {
         open.push_back(&op);
       }
@@ -356,13 +356,17 @@ class Verify {
       }
     }
     std::ofstream journal(options_.journal, std::ios::app);
-    for (Op* op : open) op->dropped = op->revision == 0;
+    for (Op* op : open) decide(*op);
     for (const Op& op : ops_) {
       if (op.dropped || op.revision != 0) journal << line_of(op);
     }
-    unanswered_happened_ = unanswered_ - static_cast<uint64_t>(std::count_if(ops_.begin(), ops_.end(),
-                                                                             [](const Op& op) { return op.dropped; }));
     return {};
+  }
+
+  // It happened where it was found, or not at all.
+  void decide(Op& op) {
+    op.dropped = op.revision == 0;
+    if (!op.dropped) ++unanswered_happened_;
   }
 
   Status settle_hole(int64_t hole, const std::vector<Op*>& open) {
