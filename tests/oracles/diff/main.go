@@ -116,6 +116,10 @@ func (s *settings) compare(ctx context.Context) (int, error) {
 		run.coverage.print(os.Stdout, run.spent)
 	}
 	unserved.print()
+	for _, name := range sortedKeys(run.byProfile) {
+		fmt.Printf("diff: %7d of profile %s\n", run.byProfile[name], name)
+	}
+	fmt.Printf("diff: HashKV was the same at the end of %d episodes\n", run.hashes)
 	fmt.Printf("diff: %d requests in %.1f s (%.0f/s): %d with differences, %d with known differences only\n", run.sent,
 		took.Seconds(), float64(run.sent)/took.Seconds(), run.different, run.knownOnly)
 	if ctx.Err() != nil {

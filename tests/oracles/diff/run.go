@@ -17,10 +17,12 @@ import (
 
 // One thing that is done to both targets.
 type step struct {
-	rpc     string // as reported and counted: "KV/Range"
-	do      func(context.Context, *target) *outcome
-	say     func() string // the request, for the report
-	request proto.Message // what is sent, where the comparison needs it: see settle
+	rpc string // as reported and counted: "KV/Range"
+	do  func(context.Context, *target) *outcome
+	say func() string // the request, for the report
+	// How many requests a conversation is; 0: it is one.
+	requests int
+	request  proto.Message // what is sent, where the comparison needs it: see settle
 	// Called with both outcomes before they are normalised, to learn from them.
 	after func(a, b *outcome)
 }
@@ -35,7 +37,10 @@ type run struct {
 	coverage coverage
 
 	count     int // steps made
-	sent      int // of them, those that went out
+	sent      int // requests that went out
+	profile   string
+	byProfile map[string]int // of those that went out
+	hashes    int            // ends of episodes with the same hash
 	different int
 	knownOnly int
 	spent     map[string]time.Duration // by rpc
@@ -53,7 +58,8 @@ type profile struct {
 }
 
 func newRun(s *settings, targets [2]*target, known []*knownDifference, unserved *unserved) (*run, error) {
-	r := &run{settings: s, targets: targets, known: known, unserved: unserved, coverage: coverage{}, spent: map[string]time.Duration{}}
+	r := &run{settings: s, targets: targets, known: known, unserved: unserved, coverage: coverage{}, spent: map[string]time.Duration{},
+		byProfile: map[string]int{}}
 	r.gen = &gen{random: rand.New(rand.NewSource(s.seed)), revision: 1, targets: targets, compactions: map[int64]bool{}, renewals: map[int64]bool{}}
 	wanted := map[string]bool{}
 	for _, name := range strings.Split(s.profiles, ",") {
@@ -86,6 +92,7 @@ func (r *run) all(ctx context.Context) {
 	for r.going(ctx) {
 		p := r.pick(first)
 		first = false
+		r.profile = p.name
 		if p.begin != nil {
 			r.sequence(ctx, p.begin(r.gen))
 		}
@@ -101,7 +108,19 @@ func (r *run) all(ctx context.Context) {
 		if p.end != nil {
 			r.sequence(ctx, p.end(r.gen))
 		}
+		r.sequence(ctx, []step{r.hash()})
 	}
+}
+
+// What an episode has left is the same on both sides, byte for byte.
+func (r *run) hash() step {
+	s := r.gen.rpc(maintenance+"HashKV", &pb.HashKVRequest{}, &pb.HashKVResponse{})
+	s.after = func(a, b *outcome) {
+		if a.code == 0 && b.code == 0 && a.messages[0].(*pb.HashKVResponse).Hash == b.messages[0].(*pb.HashKVResponse).Hash {
+			r.hashes++
+		}
+	}
+	return s
 }
 
 func (r *run) going(ctx context.Context) bool {
@@ -144,7 +163,8 @@ func (r *run) step(ctx context.Context, s step) {
 	if slices.Contains(strings.Split(r.settings.skip, ","), s.rpc) {
 		return
 	}
-	r.sent++
+	r.sent += max(1, s.requests)
+	r.byProfile[r.profile] += max(1, s.requests)
 	if r.settings.verbose {
 		fmt.Printf("#%d %s %s\n", r.count, s.rpc, s.say())
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -60,11 +61,39 @@ func (g *gen) watchStep() step {
 		script = append(script, &pb.PutRequest{Key: []byte("bob's"), Value: []byte("time passes")})
 	}
 	user := g.user
+	both := &meeting{}
 	return step{
-		rpc: "Watch/Watch",
-		do:  func(ctx context.Context, t *target) *outcome { return t.watch(ctx, user, script) },
-		say: func() string { return sayAll(script) + as(user) },
+		rpc:      "Watch/Watch",
+		requests: len(script),
+		do:       func(ctx context.Context, t *target) *outcome { return t.watch(ctx, user, script, both) },
+		say:      func() string { return sayAll(script) + as(user) },
 	}
+}
+
+// For what comes, however slow the machine is.
+const patience = 30 * time.Second
+
+// Where the two sides of a step wait for each other. A stream that can tell no progress says nothing when its last
+// event has come; it has come when both sides have got as much. Where they never do, that is the difference.
+type meeting struct {
+	mutex sync.Mutex
+	got   map[string]string // by the target's name: how much it has got, at the end of its script
+}
+
+// say tells what one side has got, and returns whether the other has got the same.
+func (m *meeting) say(side, got string) bool {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if m.got == nil {
+		m.got = map[string]string{}
+	}
+	m.got[side] = got
+	for _, other := range m.got {
+		if other != got {
+			return false
+		}
+	}
+	return len(m.got) == 2
 }
 
 func (g *gen) watchCreate() *pb.WatchCreateRequest {
@@ -91,8 +120,8 @@ type watched struct {
 	events  *pb.WatchResponse
 }
 
-func (t *target) watch(ctx context.Context, user string, script []proto.Message) *outcome {
-	ctx, cancel := t.context(ctx, call{user: user})
+func (t *target) watch(ctx context.Context, user string, script []proto.Message, both *meeting) *outcome {
+	ctx, cancel := t.context(ctx, call{user: user, timeout: 10 * patience})
 	defer cancel()
 	out := &outcome{}
 	stream, err := t.conn.NewStream(ctx, bidirectional, watchPath)
@@ -123,8 +152,11 @@ func (t *target) watch(ctx context.Context, user string, script []proto.Message)
 			break
 		}
 	}
-	if !w.settle(2 * time.Second) {
+	if !w.settle(patience) {
 		w.unary = append(w.unary, "no progress")
+	}
+	for begin := time.Now(); !both.say(t.name, w.count()) && !w.ended && time.Since(begin) < patience; {
+		w.until(func(*pb.WatchResponse) bool { return true }, 10*time.Millisecond)
 	}
 	cancel()
 	for range responses { // until the reader has ended
@@ -164,7 +196,7 @@ func (w *watching) play(ctx context.Context, user string, message proto.Message)
 	switch m := message.(type) {
 	case *pb.WatchRequest:
 		// Whether a watcher that is still catching up gets events before its end is a matter of time.
-		if m.GetCancelRequest() != nil && !w.settle(2*time.Second) {
+		if m.GetCancelRequest() != nil && !w.settle(patience) {
 			return !w.ended
 		}
 		if r := m.GetCreateRequest(); r != nil {
@@ -172,10 +204,10 @@ func (w *watching) play(ctx context.Context, user string, message proto.Message)
 		}
 		w.send(m)
 		if m.GetCreateRequest() != nil {
-			return w.until(func(r *pb.WatchResponse) bool { return r.Created }, 5*time.Second)
+			return w.until(func(r *pb.WatchResponse) bool { return r.Created }, patience)
 		}
 		if id := m.GetCancelRequest().GetWatchId(); w.live[id] { // an unknown watcher's cancellation is not answered
-			return w.until(func(r *pb.WatchResponse) bool { return r.Canceled && r.WatchId == id }, 5*time.Second)
+			return w.until(func(r *pb.WatchResponse) bool { return r.Canceled && r.WatchId == id }, patience)
 		}
 		return true
 	case *pb.PutRequest:
@@ -202,7 +234,7 @@ func (w *watching) play(ctx context.Context, user string, message proto.Message)
 // settle asks for progress until it is told, which it is only when all watchers are up to date. The last progress
 // comes behind all events, since they share the stream.
 func (w *watching) settle(within time.Duration) bool {
-	if w.compacted {
+	if w.compacted || len(w.starts) == 0 { // a stream without watchers is told none
 		within = min(within, 100*time.Millisecond)
 	}
 	for _, start := range w.starts {
@@ -263,6 +295,15 @@ func (w *watching) take(r *pb.WatchResponse) {
 	if delete(w.starts, r.WatchId); w.live[r.WatchId] {
 		w.starts[r.WatchId] = w.start
 	}
+}
+
+// count says how much has come for each watcher.
+func (w *watching) count() string {
+	text := fmt.Sprint(w.ended)
+	for _, id := range w.order {
+		text += fmt.Sprintf(" %d:%d+%d", id, len(w.seen[id].control), len(w.seen[id].events.Events))
+	}
+	return text
 }
 
 func (w *watching) result(out *outcome) {
