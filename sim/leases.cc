@@ -23,7 +23,6 @@ void Leases::begin_round(uint64_t first_request_id, int64_t now_ns) {
   leads_ = false;
   last_step_ns_ = now_ns;
   asked_.clear();
-  checkpoints_.clear();
   const auto leases = model_.leases(model_.last());  // it leads when it has applied that
   for (auto& [id, times] : times_) {
     const Model::Lease& lease = leases.at(id);
@@ -77,11 +76,10 @@ void Leases::on_entry(const raft::Entry& entry, const Reply& reply, bool is_own,
     } else if (request.header().id() < first_request_id_ && point.remaining_ttl() > 0) {
       // The log of the member before held it, so this one counts from it.
       at->second.promised_ns = std::min(at->second.promised_ns, began_ns_ + point.remaining_ttl() * kSecondNs);
-    } else if (const auto made = checkpoints_.find(request.header().id());
-               point.remaining_ttl() > 0 && made != checkpoints_.end() && at->second.granted > made->second) {
-      // It was made of a lease of the same id that ended meanwhile. An entry names the id alone, in etcd too.
-      coverage_.hit("checkpoints of the lease before");
-      at->second.promised_ns = std::min(at->second.promised_ns, now_ns + point.remaining_ttl() * kSecondNs);
+    }
+    const auto made = checkpoints_.find(request.header().id());
+    if (is_own && point.remaining_ttl() > 0 && made != checkpoints_.end() && at->second.granted > made->second) {
+      violation_(fmt::format("a checkpoint of a lease that is gone takes time from lease {}", point.id()));
     }
     for (auto& [tag, asked] : asked_) {
       if (asked.request.id != point.id()) continue;

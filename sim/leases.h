@@ -8,7 +8,7 @@
 //     not full. It counts from where it applied the grant, or from where it began to lead. A step that takes long
 //     because the log is slow excuses it, but not many in a row.
 //   - Answers: what a client is told about a lease was true between its question and its answer.
-//   - A checkpoint takes no time away that was promised.
+//   - A checkpoint takes no time away that was promised, nor is it applied to another lease of the same id.
 #pragma once
 
 #include <cstdint>
@@ -108,7 +108,7 @@ class Leases {
   std::map<int64_t, std::vector<Span>> spans_;
   std::map<int64_t, Times> times_;  // of leases that live
   std::map<member::Tag, Asked> asked_;
-  std::map<uint64_t, Index> checkpoints_;  // that this member made, by request: what it had applied then
+  std::map<uint64_t, Index> checkpoints_;  // that the member made, by request: what it had applied then
 };
 
 }  // namespace cairn::sim

@@ -1,6 +1,7 @@
 #include "member/lease_duty.h"
 
 #include <algorithm>
+#include <unordered_set>
 #include <utility>
 
 #include "base/bytes.h"
@@ -29,15 +30,20 @@ int64_t later(int64_t from_ns, int64_t seconds) {
   return seconds > (INT64_MAX - from_ns) / kSecondNs ? kNever : from_ns + seconds * kSecondNs;
 }
 
-std::string checkpoint_entry(const std::vector<std::pair<LeaseId, int64_t>>& rests, uint64_t request_id) {
-  etcdserverpb::InternalRaftRequest request;
-  request.mutable_header()->set_id(request_id);
-  for (const auto& [id, rest] : rests) {
-    auto* const point = request.mutable_lease_checkpoint()->add_checkpoints();
-    point->set_id(id);
-    point->set_remaining_ttl(rest);
+// The leases whose revoke is in the log and not applied yet: what is appended now comes behind it.
+//   nullopt: the log cannot be read now
+std::optional<std::unordered_set<LeaseId>> revokes_ahead(const LeaseDuty::Scene& scene) {
+  std::vector<raft::Entry> entries;
+  const Index first = scene.apply.applied() + 1;
+  if (!scene.raft.entries(first, scene.raft.last_index() + 1, UINT64_MAX, entries)) return std::nullopt;
+  std::unordered_set<LeaseId> out;
+  for (const raft::Entry& entry : entries) {
+    if (entry.type != raft::EntryType::kNormal) continue;
+    const auto request = split_request(entry.bytes());
+    if (!request || request->kind != RequestKind::kLeaseRevoke) continue;
+    if (const auto id = decode_lease_revoke(request->body)) out.insert(*id);
   }
-  return request.SerializeAsString();
+  return out;
 }
 
 // As etcd: of leases that would end at once, no more end in a second than three quarters of what may be revoked in it,
@@ -122,7 +128,7 @@ void LeaseDuty::look_at_slots(const Scene& scene) {
   }
   if (phase_ != Phase::kLeads) return;
   piles_.clear();
-  for (const LeaseRequest& request : std::exchange(for_term_, {})) serve_one(request, scene.committed, scene);
+  for (const LeaseRequest& request : std::exchange(for_term_, {})) serve_one(request, scene.raft.committed(), scene);
 }
 
 void LeaseDuty::spread() {
@@ -159,7 +165,7 @@ void LeaseDuty::take(std::span<const LeaseChange> changes, const Scene& scene) {
     }
     const Lease* const lease = scene.apply.lessor().find(change.id);
     if (lease == nullptr) continue;  // gone again
-    if (change.kind == LeaseChange::Kind::kGranted) deadlines_.set(lease->id, later(scene.now_ns, lease->rest()));
+    if (change.kind == LeaseChange::Kind::kGranted) deadlines_.set(lease->id, later(scene.now_ns, lease->ttl));
     schedule_checkpoint(*lease, scene.now_ns);
   }
 }
@@ -213,7 +219,9 @@ void LeaseDuty::note_step(int64_t now_ns) {
 
 // --- requests
 
-void LeaseDuty::ask(const LeaseRequest& request, const Scene& scene) { serve_one(request, scene.committed, scene); }
+void LeaseDuty::ask(const LeaseRequest& request, const Scene& scene) {
+  serve_one(request, scene.raft.committed(), scene);
+}
 
 void LeaseDuty::serve(const Scene& scene) {
   if (phase_ == Phase::kCounts || phase_ == Phase::kSpreads) look_at_slots(scene);
@@ -337,9 +345,9 @@ bool LeaseDuty::ask_for_clearing(const Scene& scene, const Propose& propose) {
   while (!clearing_.empty()) {
     const size_t count = std::min(clearing_.size(), kCheckpointsInEntry);
     const auto end = clearing_.begin() + static_cast<std::ptrdiff_t>(count);
-    std::vector<std::pair<LeaseId, int64_t>> rests;
-    for (auto one = clearing_.begin(); one != end; ++one) rests.emplace_back(one->id, 0);
-    const auto last = propose({checkpoint_entry(rests, next_request_id_())});
+    std::vector<Rest> rests;
+    for (auto one = clearing_.begin(); one != end; ++one) rests.push_back({one->id, 0});
+    const auto last = propose({checkpoint_entry(rests)});
     if (!last) {
       next_clearing_ns_ = scene.now_ns + options_.revoke_interval_ns;
       return any;
@@ -415,8 +423,19 @@ std::string LeaseDuty::revoke_entry(LeaseId id) const {
   return join_request(RequestKind::kLeaseRevoke, encode_lease_revoke(id), next_request_id_());
 }
 
-bool LeaseDuty::ask_for_checkpoints(const Scene& scene, const Propose& propose) {
-  std::vector<std::pair<LeaseId, int64_t>> rests;
+std::string LeaseDuty::checkpoint_entry(const std::vector<Rest>& rests) const {
+  etcdserverpb::InternalRaftRequest request;
+  request.mutable_header()->set_id(next_request_id_());
+  for (const Rest& rest : rests) {
+    auto* const point = request.mutable_lease_checkpoint()->add_checkpoints();
+    point->set_id(rest.id);
+    point->set_remaining_ttl(rest.seconds);
+  }
+  return request.SerializeAsString();
+}
+
+std::vector<LeaseDuty::Rest> LeaseDuty::due_checkpoints(const Scene& scene) {
+  std::vector<Rest> rests;
   while (rests.size() < kCheckpointsInEntry) {
     const auto id = checkpoints_.take_due(scene.now_ns);
     if (!id) break;
@@ -425,15 +444,25 @@ bool LeaseDuty::ask_for_checkpoints(const Scene& scene, const Propose& propose) 
     checkpoints_.set(*id, scene.now_ns + options_.checkpoint_interval_ns);
     const int64_t left_ns = deadlines_.find(*id).value_or(scene.now_ns) - scene.now_ns;
     const int64_t rest = left_ns / kSecondNs + (left_ns % kSecondNs > 0 ? 1 : 0);
-    if (left_ns > 0 && rest < lease->ttl) rests.emplace_back(*id, rest);
+    if (left_ns > 0 && rest < lease->ttl) rests.push_back({*id, rest});
   }
+  return rests;
+}
+
+// compat: an entry names the lease's id alone. If the lease is revoked and one with the same id granted before the
+// entry, it takes time from the new one, and etcd lets it. Here none is made of a lease whose revoke is in the log.
+bool LeaseDuty::ask_for_checkpoints(const Scene& scene, const Propose& propose) {
+  std::vector<Rest> rests = due_checkpoints(scene);
   if (rests.empty()) return false;
-  const auto last = propose({checkpoint_entry(rests, next_request_id_())});
+  const auto ending = revokes_ahead(scene);
+  std::erase_if(rests, [&](const Rest& rest) { return !ending || ending->contains(rest.id); });
+  if (rests.empty()) return false;
+  const auto last = propose({checkpoint_entry(rests)});
   if (!last) return false;
   UnderWay asked{.last = *last};
-  for (const auto& [id, rest] : rests) {
-    checkpoints_under_way_[id] = *last;
-    asked.checkpoints.push_back(id);
+  for (const Rest& rest : rests) {
+    checkpoints_under_way_[rest.id] = *last;
+    asked.checkpoints.push_back(rest.id);
   }
   under_way_.push_back(std::move(asked));
   return true;

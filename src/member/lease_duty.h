@@ -29,6 +29,7 @@
 #include "lease/deadlines.h"
 #include "member/apply/apply_core.h"
 #include "member/stages.h"
+#include "raft/core.h"
 
 namespace cairn::member {
 
@@ -56,7 +57,7 @@ class LeaseDuty {
   // What the duty is done on and with, for one call.
   struct Scene {
     const ApplyCore& apply;
-    Index committed;
+    const raft::Core& raft;
     Answers& answers;
     int64_t now_ns = 0;
   };
@@ -105,6 +106,10 @@ class LeaseDuty {
     std::vector<lease::LeaseId> checkpoints;
     std::vector<LeaseRequest> renewals;
   };
+  struct Rest {
+    lease::LeaseId id = 0;
+    int64_t seconds = 0;
+  };
   // Leases whose time ends in the same second.
   struct Pile {
     uint64_t count = 0;
@@ -130,10 +135,12 @@ class LeaseDuty {
   bool ask_for_clearing(const Scene& scene, const Propose& propose);
   bool ask_for_revokes(const Scene& scene, const Propose& propose);
   bool ask_for_checkpoints(const Scene& scene, const Propose& propose);
+  [[nodiscard]] std::vector<Rest> due_checkpoints(const Scene& scene);
   [[nodiscard]] std::vector<lease::LeaseId> choose_due(const Scene& scene);
   [[nodiscard]] uint64_t revokes_at_once(int64_t now_ns) const;
   void schedule_checkpoint(const lease::Lease& lease, int64_t now_ns);
   [[nodiscard]] std::string revoke_entry(lease::LeaseId id) const;
+  [[nodiscard]] std::string checkpoint_entry(const std::vector<Rest>& rests) const;
 
   const LeaseOptions options_;
   const NextRequestId next_request_id_;

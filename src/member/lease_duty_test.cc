@@ -187,6 +187,26 @@ TEST_F(LeaseDutyTest, ARenewalIsNotLostToACheckpointThatIsUnderWay) {
   EXPECT_EQ(member_->apply().lessor().find(5)->remaining_ttl, 0);
 }
 
+// An entry names the id alone: behind the two in the log, it would be about the second lease.
+TEST_F(LeaseDutyTest, ALeaseWhoseRevokeIsInTheLogIsNotCheckpointed) {
+  options_.leases.checkpoints = true;
+  start();
+  grant(5, 1000);
+  grant(6, 1000);
+  member_->log_waits_ = true;
+  propose(RequestKind::kLeaseRevoke, encode_lease_revoke(5));
+  grant(5, 2000);
+  wait(300 * kSecond + kLate);
+  ASSERT_EQ(member_->apply().lessor().find(5)->ttl, 1000) << "nothing of it is applied";
+  member_->log_waits_ = false;
+  member_->pump();
+  ASSERT_EQ(member_->apply().lessor().find(5)->ttl, 2000);
+  EXPECT_EQ(member_->apply().lessor().find(5)->remaining_ttl, 0);
+  EXPECT_EQ(member_->apply().lessor().find(6)->remaining_ttl, 700) << "another one is, at the same time";
+  start_again();
+  EXPECT_EQ(time_to_live(5).ttl(), 2001);
+}
+
 TEST_F(LeaseDutyTest, WithoutTheGateNothingIsCheckpointed) {
   start();
   grant(5, 1000);

@@ -340,7 +340,7 @@ bool MemberCore::announce() {
   return false;
 }
 
-LeaseDuty::Scene MemberCore::scene() { return {apply_, replication_.raft().committed(), effects_.answers, now_ns_}; }
+LeaseDuty::Scene MemberCore::scene() { return {apply_, replication_.raft(), effects_.answers, now_ns_}; }
 
 // `may_ask`: all that has come is known, so nothing that was to keep a lease alive waits somewhere.
 void MemberCore::do_duties(bool may_ask) {

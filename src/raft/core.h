@@ -194,6 +194,10 @@ class Core {
   [[nodiscard]] Index applied() const { return log_.applied(); }
   [[nodiscard]] Index last_index() const { return log_.last_index(); }
   [[nodiscard]] Index stable_index() const { return log_.stable_index(); }
+  // The entries [lo, hi) of the log, stable or not, as LogView::entries().
+  std::expected<void, LogGap> entries(Index lo, Index hi, uint64_t bytes_max, std::vector<Entry>& out) const {
+    return log_.entries(lo, hi, bytes_max, out);
+  }
   // The leader has committed an entry of its own term (only then does it know what is committed).
   [[nodiscard]] bool has_committed_in_term() const;
   // An entry of the current term is known to be committed: from here on its leader answers reads.
