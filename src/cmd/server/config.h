@@ -90,8 +90,14 @@ struct Config {
 
   [[nodiscard]] bool is_new_cluster() const { return initial_cluster_state == "new"; }
   [[nodiscard]] uint32_t election_ticks() const { return election_ms / heartbeat_ms; }
+  [[nodiscard]] uint32_t election_timeout_ms() const { return election_ticks() * heartbeat_ms; }  // whole ticks
   [[nodiscard]] Nanoseconds request_timeout() const {  // 5 s for queue and disk, and two elections
-    return std::chrono::seconds(5) + 2 * std::chrono::milliseconds(election_ms);
+    return std::chrono::seconds(5) + 2 * std::chrono::milliseconds(election_timeout_ms());
+  }
+  // In seconds. All members of a cluster must have the same, since it decides what is stored: ticks are halved as in
+  // etcd, and the time is rounded up.
+  [[nodiscard]] int64_t lease_ttl_min() const {
+    return (3 * election_ticks() / 2 * int64_t{heartbeat_ms} + 999) / 1000;
   }
 };
 

@@ -72,6 +72,27 @@ TEST(Config, WithoutArgumentsIsEtcds) {
   EXPECT_TRUE(verify_bootstrap(config));
 }
 
+// What etcd 3.7.1 grants to a lease of one second, started with these two flags.
+TEST(Config, TimesThatFollowFromTheElectionTimeoutAreOfWholeTicks) {
+  struct Case {
+    uint32_t heartbeat_ms;
+    uint32_t election_ms;
+    int64_t lease_ttl_min;
+  };
+  for (const Case& one : {Case{100, 1000, 2}, Case{1000, 5000, 7}, Case{250, 1400, 2}, Case{400, 2000, 3},
+                          Case{10, 60, 1}, Case{333, 2000, 3}, Case{300, 1999, 3}, Case{900, 49'999, 74}}) {
+    Config config;
+    config.heartbeat_ms = one.heartbeat_ms;
+    config.election_ms = one.election_ms;
+    EXPECT_EQ(config.lease_ttl_min(), one.lease_ttl_min) << one.heartbeat_ms << " " << one.election_ms;
+  }
+  Config config;
+  config.heartbeat_ms = 900;
+  config.election_ms = 49'999;
+  EXPECT_EQ(config.election_timeout_ms(), 49'500u);
+  EXPECT_EQ(config.request_timeout(), seconds(104));
+}
+
 TEST(Config, DefaultsOfTheStructAreThoseOfTheFlags) {
   const Config parsed = parse({}).config;
   Config standard;

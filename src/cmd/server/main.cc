@@ -122,7 +122,7 @@ member::NodeOptions node_options(const cmd::Config& config) {
   options.bootstrap.opening = env::random_number() | 1;  // 0: none
   options.bootstrap.wal.sync = !config.unsafe_no_fsync;
   options.bootstrap.sync = !config.unsafe_no_fsync;
-  options.bootstrap.lease_ttl_min = (3 * int64_t{config.election_ms} + 1999) / 2000;
+  options.bootstrap.lease_ttl_min = config.lease_ttl_min();
   options.apply.quota_bytes = config.quota_bytes > 0 ? static_cast<uint64_t>(config.quota_bytes) : 0;
   options.bootstrap.quota_bytes = options.apply.quota_bytes;
   options.apply.bootstrap_defrag_bytes = uint64_t{config.bootstrap_defrag_megabytes} << 20;
@@ -131,7 +131,7 @@ member::NodeOptions node_options(const cmd::Config& config) {
   options.client_urls = texts(config.advertise_client_urls);
   options.peer_urls = texts(config.initial_advertise_peer_urls);
   options.heartbeat_ms = config.heartbeat_ms;
-  options.election_ms = config.election_ms;
+  options.election_ms = config.election_timeout_ms();
   options.pre_vote = config.pre_vote;
   options.lease_checkpoints = cmd::gate_is_on(config.feature_gates, "LeaseCheckpoint");
   options.apply.lease_checkpoint_persist = cmd::gate_is_on(config.feature_gates, "LeaseCheckpointPersist");
