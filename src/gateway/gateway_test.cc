@@ -134,6 +134,16 @@ TEST_F(GatewayTest, HealthFailsForAnAlarmThatIsNotExcluded) {
   EXPECT_THAT(get("/health?exclude=NOSPACE"), HasSubstr("ALARM CORRUPT"));
 }
 
+TEST_F(GatewayTest, AnAlarmWithoutANameIsItsNumber) {
+  const auto minus_one = static_cast<uint32_t>(-1);
+  raise(member::kAlarmCorrupt);
+  raise(7);
+  raise(minus_one);
+  EXPECT_THAT(get("/health?exclude=CORRUPT&exclude=7"),
+              EndsWith("{\"health\":\"false\",\"reason\":\"ALARM UNKNOWN\"}\n"));
+  EXPECT_THAT(get("/health?exclude=CORRUPT&exclude=7&exclude=-1&serializable=true"), StartsWith("HTTP/1.1 200 "));
+}
+
 TEST_F(GatewayTest, HostsThatAreNotListedAreRefused) {
   for (const char* const host : {"x", "x:2379", "[::1]:80"}) {
     EXPECT_THAT(ask("GET", "/version", 0, host), StartsWith("HTTP/1.1 200 ")) << host;

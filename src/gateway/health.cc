@@ -7,6 +7,7 @@
 #include "base/json_text.h"
 #include "base/log.h"
 #include "gateway/answers.h"
+#include "member/quota.h"
 
 namespace cairn::gateway {
 namespace {
@@ -23,15 +24,13 @@ bool is_serializable(std::string_view query) {
   return !values.empty() && values.front() == "true";
 }
 
-std::string_view name_of(const member::Alarm& alarm) {
-  if (alarm.type == member::kAlarmNoSpace) return "NOSPACE";
-  return alarm.type == member::kAlarmCorrupt ? "CORRUPT" : "UNKNOWN";
-}
-
 // What the state alone says against this member's health; "": nothing.
 std::string failure_of(const member::Published& state, std::string_view query) {
   for (const member::Alarm& alarm : *state.alarms) {
-    if (!has_value(query, "exclude", name_of(alarm))) return fmt::format("ALARM {}", name_of(alarm));
+    const std::string name = member::alarm_name(alarm.type);
+    if (has_value(query, "exclude", name)) continue;
+    const bool is_known = alarm.type == member::kAlarmNoSpace || alarm.type == member::kAlarmCorrupt;
+    return fmt::format("ALARM {}", is_known ? name : "UNKNOWN");
   }
   return !is_serializable(query) && state.leader.leader == raft::kNoNode ? "RAFT NO LEADER" : "";
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/mutex.h"
+#include "member/quota.h"
 
 namespace cairn::gateway {
 namespace {
@@ -108,9 +109,8 @@ void add_server_metrics(metrics::Registry& registry, const net::Server& server, 
     return reader->read([](const member::Published& state) {
       std::vector<Sample> samples;
       for (const member::Alarm& alarm : *state.alarms) {
-        samples.push_back({{{"alarm_type", alarm.type == member::kAlarmNoSpace ? "NOSPACE" : "CORRUPT"},
-                            {"server_id", fmt::format("{:x}", alarm.member_id)}},
-                           1});
+        samples.push_back(
+            {{{"alarm_type", member::alarm_name(alarm.type)}, {"server_id", fmt::format("{:x}", alarm.member_id)}}, 1});
       }
       return samples;
     });

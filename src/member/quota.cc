@@ -26,6 +26,12 @@ uint64_t txn_cost(const mvcc::TxnRequest& request) {
   });
 }
 
+std::string alarm_name(uint32_t type) {
+  const auto number = static_cast<int32_t>(type);
+  const std::string& name = etcdserverpb::AlarmType_Name(static_cast<etcdserverpb::AlarmType>(number));
+  return name.empty() ? std::to_string(number) : name;
+}
+
 std::string alarm_request(uint64_t member_id, uint32_t type, uint64_t request_id) {
   return request(etcdserverpb::AlarmRequest::ACTIVATE, member_id, type, request_id);
 }

@@ -17,6 +17,8 @@ inline constexpr uint64_t kLeaseCost = 64;
 // The dearer of the two branches; 0: no puts.
 [[nodiscard]] uint64_t txn_cost(const mvcc::TxnRequest& request);
 
+// As etcd shows the type of an alarm: "NOSPACE", or the number of one that has no name, which may be below zero.
+[[nodiscard]] std::string alarm_name(uint32_t type);
 // The entry that activates an alarm of a member, and the one that deactivates it.
 [[nodiscard]] std::string alarm_request(uint64_t member_id, uint32_t type, uint64_t request_id);
 [[nodiscard]] std::string disarm_request(uint64_t member_id, uint32_t type, uint64_t request_id);

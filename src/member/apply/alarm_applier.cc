@@ -14,7 +14,7 @@ using storage::Table;
 std::string alarm_key(const Alarm& alarm) {
   std::string key;
   wire::append_varint_if(key, 1, alarm.member_id);
-  wire::append_varint_if(key, 2, alarm.type);
+  wire::append_varint_if(key, 2, static_cast<uint64_t>(int64_t{static_cast<int32_t>(alarm.type)}));
   return key;
 }
 
@@ -43,15 +43,13 @@ void AlarmApplier::apply(const etcdserverpb::AlarmRequest& request, Tag tag) {
       if (alarm.type == 0) break;
       if (alarms_.insert(alarm).second) bench_.tables().put(Table::kAlarm, alarm_key(alarm), "");
       add(alarm);
-      log::warn("alarm raised", {{"alarm", etcdserverpb::AlarmType_Name(request.alarm())},
-                                 {"raised-by-member-id", hex_id(alarm.member_id)}});
+      log::warn("alarm raised", {{"alarm", alarm_name(alarm.type)}, {"raised-by-member-id", hex_id(alarm.member_id)}});
       break;
     case etcdserverpb::AlarmRequest::DEACTIVATE:
       if (alarms_.erase(alarm) == 0) break;
       bench_.tables().erase(Table::kAlarm, alarm_key(alarm));
       add(alarm);
-      log::warn("alarm disarmed", {{"alarm", etcdserverpb::AlarmType_Name(request.alarm())},
-                                   {"from-member-id", hex_id(alarm.member_id)}});
+      log::warn("alarm disarmed", {{"alarm", alarm_name(alarm.type)}, {"from-member-id", hex_id(alarm.member_id)}});
       break;
     default: break;
   }

@@ -3,6 +3,7 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "cluster/versions.h"
+#include "member/quota.h"
 #include "proto/raft_internal.pb.h"
 #include "rpc/handler.h"
 #include "rpc/services/kv_service.h"
@@ -17,8 +18,7 @@ std::string alarm_text(const member::Alarm& alarm) {
   std::string out;
   if (alarm.member_id != 0) out = fmt::format("memberID:{}", alarm.member_id);
   if (alarm.type == 0) return out;
-  const std::string name = etcdserverpb::AlarmType_Name(static_cast<etcdserverpb::AlarmType>(alarm.type));
-  return out + fmt::format("{}alarm:{}", out.empty() ? "" : " ", name.empty() ? std::to_string(alarm.type) : name);
+  return out + fmt::format("{}alarm:{}", out.empty() ? "" : " ", member::alarm_name(alarm.type));
 }
 
 class StatusHandler final : public OneRequestHandler {
