@@ -71,10 +71,10 @@ Error Gunzip::failure(int outcome) const {
   const auto error = [](std::string_view what, std::string_view why) {
     return Error{Code::kInternal, fmt::format("{}: {}", what, why)};
   };
-  if (outcome == Z_BUF_ERROR) {
-    if (compressed_.empty()) return error(kHeader, "EOF");
-    return error(compressed_.size() < kHeaderBytes ? kHeader : kContent, "unexpected EOF");
-  }
+  // It reads ten bytes before it looks at them.
+  if (compressed_.empty()) return error(kHeader, "EOF");
+  if (compressed_.size() < kHeaderBytes) return error(kHeader, "unexpected EOF");
+  if (outcome == Z_BUF_ERROR) return error(kContent, "unexpected EOF");
   if (outcome == Z_STREAM_END) return error(kContent, "gzip: invalid header");  // bytes follow
   const std::string_view zlib_says = stream_->msg == nullptr ? "" : stream_->msg;
   const bool is_header = zlib_says.find("header") != std::string_view::npos;

@@ -84,6 +84,7 @@ TEST(Gzip, GarbageAndCutsAreErrors) {
   const auto text = [](std::string_view bytes) { return gunzip(bytes, 100).error().message; };
   EXPECT_EQ(text("not gzip at all"), "failed to decompress the message: gzip: invalid header");
   EXPECT_EQ(text(""), "failed to decompress the message: EOF");
+  EXPECT_EQ(text("not gzip"), "failed to decompress the message: unexpected EOF");
   EXPECT_EQ(text(compressed.substr(0, 5)), "failed to decompress the message: unexpected EOF");
   EXPECT_EQ(text(compressed.substr(0, 20)), "failed to read decompressed data: unexpected EOF");
   std::string changed = compressed;
