@@ -135,10 +135,12 @@ def die_with_parent():
 class Server:
     """One member in a data directory. Several servers of different kinds may take the directory in turn."""
 
-    def __init__(self, kind, data_dir, name="m", ports=None, flags=(), token="etcd-cluster", limits=None):
+    def __init__(self, kind, data_dir, name="m", ports=None, flags=(), token="etcd-cluster", limits=None,
+                 listen_peer_port=None):
         self.kind, self.data_dir, self.name = kind, pathlib.Path(data_dir), name
         self.limits = limits or {}  # resource.RLIMIT_... -> the most
         self.client_port, self.peer_port = ports or (free_port(), free_port())
+        self.listen_peer_port = listen_peer_port or self.peer_port  # another one: members of the same ids at a time
         self.flags, self.token = list(flags), token
         self.process = None
         self.clients = []
@@ -152,7 +154,7 @@ class Server:
         client, peer = f"http://{self.endpoint}", f"http://127.0.0.1:{self.peer_port}"
         out = [str(program(self.kind)), "--name", self.name, "--data-dir", str(self.data_dir),
                "--listen-client-urls", client, "--advertise-client-urls", client,
-               "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+               "--listen-peer-urls", f"http://127.0.0.1:{self.listen_peer_port}", "--initial-advertise-peer-urls", peer,
                "--initial-cluster", f"{self.name}={peer}", "--initial-cluster-token", self.token]
         if self.kind == "etcd34":
             out += ["--logger", "zap", "--log-outputs", "stderr"]
