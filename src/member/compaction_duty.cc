@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/errors.h"
 #include "base/go_duration.h"
 #include "base/log.h"
 #include "proto/raft_internal.pb.h"
@@ -32,9 +33,11 @@ CompactionDuty::CompactionDuty(const AutoCompaction& options, NextRequestId next
       retry_interval_ns_(retry_interval(options)),
       revisions_max_(is_periodic(options) ? static_cast<size_t>(options.retention / retry_interval_ns_) + 1 : 1) {}
 
-std::optional<int64_t> CompactionDuty::next_ns() const {
-  if (options_.retention <= 0 || !has_begun_ || asked_) return std::nullopt;
-  return look_at_ns_;
+std::optional<int64_t> CompactionDuty::next_ns(Index applied) const {
+  if (options_.retention <= 0 || !has_begun_) return std::nullopt;
+  if (!asked_) return look_at_ns_;
+  if (applied < asked_->index) return std::nullopt;
+  return asked_->at_ns;
 }
 
 // What etcd's loop does before it waits.
@@ -54,7 +57,7 @@ bool CompactionDuty::act(const Scene& scene, const Propose& propose) {
   if (asked_) {
     const bool is_applied = scene.applied >= asked_->index;
     if (!is_applied && scene.term == asked_->term) return false;
-    end(scene, is_applied);
+    end(scene);
     return false;
   }
   if (scene.now_ns < look_at_ns_) return false;
@@ -76,7 +79,7 @@ bool CompactionDuty::act(const Scene& scene, const Propose& propose) {
   request.mutable_compaction()->set_revision(*revision);
   const auto index = propose({request.SerializeAsString()});
   asked_ = Asked{.revision = *revision, .at_ns = scene.now_ns, .index = index.value_or(Index{}), .term = scene.term};
-  if (!index) end(scene, /*succeeded=*/false);
+  if (!index) end(scene);
   return index.has_value();
 }
 
@@ -92,8 +95,10 @@ std::optional<int64_t> CompactionDuty::due(const Scene& scene) {
   return revision;
 }
 
-void CompactionDuty::end(const Scene& scene, bool succeeded) {
+void CompactionDuty::end(const Scene& scene) {
   const Asked asked = *asked_;
+  const bool succeeded = scene.compacted >= asked.revision;
+  const bool is_refused = scene.term == asked.term && asked.index != Index{} && scene.applied >= asked.index;
   asked_.reset();
   const std::string took = text(scene.now_ns - asked.at_ns);
   if (succeeded) {
@@ -104,7 +109,8 @@ void CompactionDuty::end(const Scene& scene, bool succeeded) {
   const log::Field kept = is_periodic(options_) ? log::Field{"compact-period", text(options_.retention)}
                                                 : log::Field{"revision-compaction-retention", options_.retention};
   const log::Field retry{"retry-interval", text(retry_interval_ns_)};
-  const log::Field error{"error", "the compaction was not applied in this leader's term"};
+  const log::Field error{
+      "error", is_refused ? errors::corrupt().message : "the compaction was not applied in this leader's term"};
   if (is_periodic(options_)) {
     succeeded ? log::info("completed auto periodic compaction", {revision, kept, {"took", took}})
               : log::warn("failed auto periodic compaction", {revision, kept, retry, error});

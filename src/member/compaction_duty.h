@@ -5,8 +5,9 @@
 // the last success, the member that leads compacts at the revision that was the newest a retention ago. By revision:
 // every five minutes the leader compacts at its newest revision less the retention.
 //
-// A compaction that does not become an entry, or whose term ends before it is applied, has failed: it is tried again
-// after a tenth of the period, or after the next five minutes. The next interval begins when the result is known.
+// A compaction has succeeded when the store is compacted at its revision or above. One that does not become an entry,
+// whose term ends before it is applied, or that is refused has failed: it is tried again after a tenth of the period,
+// or after the next five minutes. The next interval begins when the result is known.
 //
 // No clock here: each step brings its time. Threads: the core thread's; part of MemberCore.
 // Source:  etcd 3.7.1, server/etcdserver/api/v3compactor.
@@ -33,6 +34,7 @@ class CompactionDuty {
  public:
   struct Scene {
     int64_t revision = 0;
+    int64_t compacted = 0;  // the store's compact revision
     Index applied;
     Term term;  // in which this member leads; 0: it does not
     int64_t now_ns = 0;
@@ -45,8 +47,9 @@ class CompactionDuty {
 
   // True: something was appended.
   bool act(const Scene& scene, const Propose& propose);
-  // When act() has something to do although nothing else happens; nullopt: never, or once an entry is applied.
-  [[nodiscard]] std::optional<int64_t> next_ns() const;
+  // When act() has something to do although nothing else happens; nullopt: never, or once an entry above `applied` is
+  // applied.
+  [[nodiscard]] std::optional<int64_t> next_ns(Index applied) const;
 
  private:
   struct Asked {
@@ -59,7 +62,7 @@ class CompactionDuty {
   void note_revision(const Scene& scene);
   // The revision to compact at; nullopt: nothing is due.
   std::optional<int64_t> due(const Scene& scene);
-  void end(const Scene& scene, bool succeeded);
+  void end(const Scene& scene);
 
   const AutoCompaction options_;
   const NextRequestId next_request_id_;

@@ -32,11 +32,12 @@ class CompactionDutyTest : public ::testing::Test {
   // As the member does: it steps when the duty wants to, and its own entries are applied soon.
   void pass(int64_t duration_ns) {
     const int64_t end_ns = scene_.now_ns + duration_ns;
-    while (const auto next = duty_->next_ns()) {
+    while (const auto next = duty_->next_ns(scene_.applied)) {
       if (*next > end_ns) break;
       scene_.now_ns = *next;
       if (revision_each_look_) ++scene_.revision;
       act();
+      if (last_ > scene_.applied && !is_corrupt_) scene_.compacted = compacted_.back();
       scene_.applied = last_;
       act();
     }
@@ -48,7 +49,8 @@ class CompactionDutyTest : public ::testing::Test {
   std::optional<CompactionDuty> duty_;
   CompactionDuty::Scene scene_{.revision = 1, .applied = Index(10), .term = Term(2), .now_ns = 1000};
   bool revision_each_look_ = true;  // it is one more at each look
-  bool is_refused_ = false;
+  bool is_refused_ = false;         // the log takes nothing
+  bool is_corrupt_ = false;         // what is applied has no effect
   uint64_t id_ = 0;
   Index last_{10};
   std::vector<int64_t> compacted_;
@@ -106,14 +108,29 @@ TEST_F(CompactionDutyTest, WhatFailsIsTriedAgainAfterATenth) {
   EXPECT_EQ(take(), (std::vector<int64_t>{1}));
 }
 
+TEST_F(CompactionDutyTest, WhatIsRefusedWhenItIsAppliedIsTriedAgainAfterATenth) {
+  revision_each_look_ = false;
+  begin({AutoCompaction::Mode::kPeriodic, 10 * kMinuteNs});
+  is_corrupt_ = true;
+  pass(12 * kMinuteNs);
+  EXPECT_EQ(take(), (std::vector<int64_t>{1, 1, 1}));
+  is_corrupt_ = false;
+  pass(kMinuteNs);
+  EXPECT_EQ(take(), (std::vector<int64_t>{1}));
+  pass(60 * kMinuteNs);
+  EXPECT_TRUE(take().empty()) << "it has succeeded";
+}
+
 TEST_F(CompactionDutyTest, ACompactionOfATermThatEndedIsTriedAgain) {
   begin({AutoCompaction::Mode::kPeriodic, 10 * kMinuteNs});
   scene_.now_ns += 10 * kMinuteNs;
   act();
   EXPECT_EQ(take(), (std::vector<int64_t>{1}));
-  EXPECT_EQ(duty_->next_ns(), std::nullopt) << "it waits for its entry";
+  EXPECT_EQ(duty_->next_ns(scene_.applied), std::nullopt) << "it waits for its entry";
+  EXPECT_EQ(duty_->next_ns(last_), scene_.now_ns) << "and notices it at once";
   scene_.term = Term(5);
   scene_.revision = 50;
+  scene_.applied = last_;  // another leader's entry
   act();
   EXPECT_TRUE(take().empty());
   pass(kMinuteNs);
@@ -140,7 +157,7 @@ TEST_F(CompactionDutyTest, RevisionsAreKept) {
 
 TEST_F(CompactionDutyTest, WithoutARetentionNothingHappens) {
   begin({AutoCompaction::Mode::kPeriodic, 0});
-  EXPECT_EQ(duty_->next_ns(), std::nullopt);
+  EXPECT_EQ(duty_->next_ns(Index(100)), std::nullopt);
 }
 
 }  // namespace

@@ -352,8 +352,11 @@ void MemberCore::do_duties(bool may_ask) {
   const auto propose = [this](std::vector<std::string> entries) { return propose_as_leader(std::move(entries)); };
   if (duties_.leases().act(scene(), propose)) pump();
   const Published& newest = apply_.published().newest();
-  const CompactionDuty::Scene compaction{
-      .revision = newest.kv.revision, .applied = apply_.applied(), .term = duties_.term(), .now_ns = now_ns_};
+  const CompactionDuty::Scene compaction{.revision = newest.kv.revision,
+                                         .compacted = newest.kv.compact_revision,
+                                         .applied = apply_.applied(),
+                                         .term = duties_.term(),
+                                         .now_ns = now_ns_};
   if (duties_.compaction().act(compaction, propose)) pump();
   consider_alarm();
 }
@@ -476,7 +479,8 @@ void MemberCore::plan_wake_up() {
   if (replication_.needs_ticks()) at(next_raft_tick_ns_);
   if (retry_at_ns_) at(*retry_at_ns_);
   if (const auto duty_ns = duties_.leases().next_ns(now_ns_); duty_ns && phase_ == Phase::kRuns) at(*duty_ns);
-  if (const auto duty_ns = duties_.compaction().next_ns(); duty_ns && phase_ == Phase::kRuns) at(*duty_ns);
+  if (const auto duty_ns = duties_.compaction().next_ns(apply_.applied()); duty_ns && phase_ == Phase::kRuns)
+    at(*duty_ns);
   if (const auto duty_ns = no_space_.next_ns(); duty_ns && phase_ == Phase::kRuns) at(*duty_ns);
   if (rested_ != busy_index_ && phase_ == Phase::kRuns && !db_is_full_) at(busy_at_ns_ + options_.rest_after_ns);
   const bool waits_for_tail = rested_ == busy_index_ && !segment_.has_given_tail_back && now_ns_ < tail_due_ns();
