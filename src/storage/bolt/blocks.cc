@@ -13,6 +13,7 @@ namespace {
 constexpr uint64_t kGrowBytesMin = 64 << 10;
 constexpr uint64_t kGrowBytesMax = 16 << 20;
 constexpr uint64_t kZeroBytes = 1 << 20;
+constexpr int kCommitsToRest = 256;
 
 }  // namespace
 
@@ -86,12 +87,17 @@ std::vector<PageRun> Blocks::holes(uint32_t page_bytes) const {
   return out;
 }
 
+void Blocks::begin(bool urgent) {
+  for (int* const rests : {&punch_rests_, &cut_rests_}) *rests = urgent ? 0 : std::max(0, *rests - 1);
+}
+
 bool Blocks::punch(PageRun run, uint32_t page_bytes) {
-  if (!can_punch_) return false;
+  if (!can_punch()) return false;
   Status status = can_allocate_ ? file_.punch(run.first * page_bytes, run.pages * page_bytes)
                                 : fail(Code::kUnimplemented, "what is punched could not be allocated again");
   if (status) return true;
-  can_punch_ = false;
+  can_punch_ = status.error().code != Code::kUnimplemented;
+  punch_rests_ = kCommitsToRest;
   log::info("free pages of the db keep their blocks: they cannot be given back to the disk",
             {{"path", path_}, {"error", status.error().message}});
   return false;
@@ -99,10 +105,10 @@ bool Blocks::punch(PageRun run, uint32_t page_bytes) {
 
 void Blocks::cut(uint64_t bytes, bool wholly) {
   const uint64_t ahead = with_ahead(bytes) - bytes;
-  if (!can_cut_ || file_bytes_ <= bytes || (!wholly && file_bytes_ < bytes + 3 * ahead)) return;
+  if (cut_rests_ > 0 || file_bytes_ <= bytes || (!wholly && file_bytes_ < bytes + 3 * ahead)) return;
   const uint64_t end = wholly ? bytes : bytes + ahead;
   if (const Status status = file_.truncate(end); !status) {
-    can_cut_ = false;
+    cut_rests_ = kCommitsToRest;
     return log::warn("the end of the db cannot be cut", {{"path", path_}, {"error", status.error().message}});
   }
   file_bytes_ = end;

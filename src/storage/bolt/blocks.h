@@ -2,7 +2,8 @@
 // punched where pages are free, and cut at the end.
 //
 // Always true: pages that either meta or a view can reach have blocks and are left alone; that the caller sees to it.
-// Failure: only reserve() and fill() fail. A file that cannot be punched or cut stays as long as it is, logged once.
+// Failure: only reserve() and fill() fail. What cannot be punched or cut stays as it is, which is logged, and is tried
+//          again some commits later, unless it is not supported.
 // Threads: the engine's.
 #pragma once
 
@@ -33,9 +34,11 @@ class Blocks {
 
   // The pages of which some part has no blocks; none where the file system does not know.
   [[nodiscard]] std::vector<PageRun> holes(uint32_t page_bytes) const;
-  // False: it is not supported, or does not work.
+  // A commit is done; what follows belongs to it. `urgent`: what has failed before is tried again.
+  void begin(bool urgent);
+  // False: it is not supported, or does not work now.
   bool punch(PageRun run, uint32_t page_bytes);
-  [[nodiscard]] bool can_punch() const { return can_punch_; }
+  [[nodiscard]] bool can_punch() const { return can_punch_ && punch_rests_ == 0; }
   // Cuts what lies behind `bytes`, unless that is hardly more than reserve() would take again. `wholly`: all of it.
   void cut(uint64_t bytes, bool wholly);
 
@@ -51,7 +54,8 @@ class Blocks {
   uint64_t file_bytes_ = 0;
   bool can_allocate_ = true;
   bool can_punch_ = true;
-  bool can_cut_ = true;
+  int punch_rests_ = 0;  // so many commits
+  int cut_rests_ = 0;
 };
 
 }  // namespace cairn::storage::bolt

@@ -510,6 +510,7 @@ void BoltEngine::give_space_back(const Commit& commit, const Planned& planned) {
   while (marks_.front().txid < oldest) marks_.pop_front();
   uint64_t end = 0;
   for (const Mark& mark : marks_) end = std::max(end, mark.high_water);
+  blocks_.begin(/*urgent=*/commit.give_back == GiveBack::kAll);
   cut_waits_ = end > meta.high_water + kPagesWorthACommit;
   const bool has_all = commit.give_back == GiveBack::kAll && commits_to_settle_ == 0;
   if (has_all && !cut_waits_) CAIRN_FAULT("defragBeforeRename");

@@ -309,6 +309,47 @@ TEST_F(BoltSpace, AStartFindsWhatWasPunched) {
   expect_whole();
 }
 
+// As on a file system that needs room to give room back.
+TEST_F(BoltSpace, APunchOrCutThatFailsIsTriedAgainLater) {
+  fill(2000, 100, 2000);
+  uint64_t tries = 0;
+  bool fails = true;
+  fs_.set_hook([&](const sim::Operation& operation) {
+    if (operation.op != sim::Op::kPunch && operation.op != sim::Op::kTruncate) return sim::Fault::kNone;
+    ++tries;
+    return fails ? sim::Fault::kNoSpace : sim::Fault::kNone;
+  });
+  const auto commit_some = [&](int count) {
+    for (int i = 0; i < count; ++i) {
+      Batch batch;
+      batch.put(Table::kMeta, "i", std::to_string(i));
+      commit(batch, GiveBack::kDue);
+    }
+  };
+  const uint64_t full = file_bytes();
+  reclaim(1000);
+  commit_some(100);
+  EXPECT_GE(tries, 1);
+  EXPECT_LE(tries, 2);
+  EXPECT_EQ(file_bytes(), full);
+  EXPECT_EQ(engine_->space().total_bytes, engine_->space().high_water_bytes);
+  commit_some(300);
+  EXPECT_LE(tries, 4);
+  fails = false;
+  commit_some(300);
+  EXPECT_LT(file_bytes(), full / 3);
+  // A defragmentation does not wait.
+  fails = true;
+  fill(2000, 100, 2000);
+  reclaim(1000);
+  commit_some(20);
+  fails = false;
+  give_back(GiveBack::kAll);
+  EXPECT_LE(file_bytes(), engine_->space().high_water_bytes + (128 << 10));
+  fs_.set_hook({});
+  expect_whole();
+}
+
 TEST_F(BoltSpace, WithoutPunchingTheFileKeepsItsBlocks) {
   fs_.options().can_punch = false;
   fill(2000, 100, 2000);
