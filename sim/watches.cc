@@ -303,9 +303,9 @@ void Watches::catch_up(Loop& loop) {
   while (!taken && !loop.hub.is_scanning() && loop.hub.has_behind()) taken = loop.hub.take_scan();
   if (!taken) return;
   coverage_.hit("history read for watchers");
-  taken->records_max = chance_.between(1, 60);
-  taken->cohort_revisions_max = chance_.between(1, 20);
-  taken->cohort_bytes_max = chance_.between(1, 2000);
+  taken->limits.records_max = chance_.between(1, 60);
+  taken->limits.cohort_revisions_max = chance_.between(1, 20);
+  taken->limits.cohort_bytes_max = chance_.between(1, 2000);
   auto scan = std::make_shared<const mvcc::WatchScan>(*std::move(taken));
   loop.to_worker.send([this, scan, &loop] {
     if (member_->failure()) return;

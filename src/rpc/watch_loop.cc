@@ -13,8 +13,8 @@ namespace {
 
 // So much history is read on the loop, when it is in memory.
 constexpr int64_t kInlineRevisions = 1000;
-constexpr uint64_t kInlineRecords = 1000;
-constexpr uint64_t kInlineBytes = 256 << 10;
+constexpr mvcc::WatchScan::Limits kInline{
+    .records_max = 1000, .bytes_max = 256 << 10, .visits_max = 20'000, .gives_up = true};
 constexpr int64_t kAskAgainNs = 100'000'000;
 
 }  // namespace
@@ -75,11 +75,11 @@ void WatchLoop::catch_up() {
   const int64_t first = taken->first();
   const auto state = context_.enter();
   if (first > state->kv.records.file_revision && state->kv.revision - first <= kInlineRevisions) {
-    taken->records_max = kInlineRecords;
-    taken->bytes_max = kInlineBytes;
+    taken->limits = kInline;
     refresh();  // not behind what is read now
-    finish_scan(*taken, mvcc::run_scan(*taken, state->kv));
-    return;
+    const auto found = mvcc::run_scan(*taken, state->kv);
+    if (!found || !found->gave_up) return finish_scan(*taken, found);
+    taken->limits = {};
   }
   update_gauges();
   auto scan = std::make_shared<const mvcc::WatchScan>(*std::move(taken));

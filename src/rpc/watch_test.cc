@@ -92,6 +92,27 @@ TEST_F(WatchTest, SendsHistoryFirst) {
   EXPECT_EQ(next(stream).events(0).kv().value(), "3");
 }
 
+// What waits for all clients is bounded; one response still passes, however long it is, and then the next.
+TEST_F(WatchTest, AResponseBeyondTheBoundPassesAlone) {
+  answer_limits_ = {.connection_bytes_max = 100'000, .bytes_max = 100'000};
+  for (const size_t bytes : {60'000, 90'000, 300'000}) {
+    open({});
+    Stream streams[] = {open_stream(), open_stream()};
+    for (Stream& stream : streams) {
+      ask(stream, "create_request { key: 'a' prev_kv: true }");
+      EXPECT_TRUE(next(stream).created());
+    }
+    for (const char value : {'1', '2'}) {
+      put("a", std::string(bytes, value));
+      for (Stream& stream : streams) {
+        const WatchResponse response = next(stream);
+        ASSERT_EQ(response.events_size(), 1) << bytes;
+        EXPECT_EQ(response.events(0).kv().value(), std::string(bytes, value));
+      }
+    }
+  }
+}
+
 TEST_F(WatchTest, WaitsForAStartInTheFuture) {
   Stream stream = open_stream();
   ask(stream, "create_request { key: 'a' start_revision: 4 }");

@@ -206,3 +206,27 @@ def history_for_all(target):
             pipe.push(wire.window_update(0, 1 << 30))
             pipes.append(pipe)
         hold(target, pipes, 2)
+
+
+@attack("one deletion of 50,000 keys that concerns 4000 ranges on 4 streams, live and from the past: told a few at a time",
+        data="keys")
+def long_revision(target):
+    client = target.client()
+    with target.bystanders():
+        opened = [open_wide(target) for _ in range(4)]
+        for pipe, number in opened[:2]:
+            send_creates(pipe, number, (create(b"k/", b"k0%d" % i) for i in range(1000)))
+        revision = rpc.revision_of(client.call("KV", "DeleteRange", rpc.enc((1, b"k/"), (2, b"k/0050000"))))
+        for pipe, number in opened[2:]:
+            pipe.push(b"".join(request(pipe, number, create(b"k/", b"k0%d" % i, start=revision)) for i in range(1000)))
+        hold(target, [pipe for pipe, _ in opened], 3)
+
+
+@attack("one Txn that writes over 20 values of 1 MB, which 40 ranges on 40 connections get with `prev_kv`", data="values")
+def long_previous_values(target):
+    client = target.client()
+    with target.bystanders():
+        pipes = [stream(target.port, [create(b"big/", b"big0%d" % i, prev=True)])[0] for i in range(40)]
+        time.sleep(0.2)
+        client.txn([], [rpc.op_put(b"big/%02d" % i, b"short") for i in range(20)])
+        hold(target, pipes, 3)

@@ -40,10 +40,19 @@ struct WatchBatch {
   int64_t last = 0;
   std::shared_ptr<void> note;  // the sender's own: lives as long as the batch
 
-  void clear() {
-    events.clear();
-    count = revisions = 0;
-    first = last = 0;
+  // How long it was before a revision that may have to be taken out again.
+  struct Mark {
+    size_t bytes = 0;
+    uint64_t count = 0;
+    uint64_t revisions = 0;
+    int64_t last = 0;
+  };
+  [[nodiscard]] Mark mark() const { return {events.size(), count, revisions, last}; }
+  void cut(const Mark& to) {
+    events.resize(to.bytes);
+    count = to.count;
+    revisions = to.revisions;
+    last = to.last;
   }
 };
 using SharedBatch = std::shared_ptr<WatchBatch>;

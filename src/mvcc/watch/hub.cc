@@ -1,7 +1,6 @@
 #include "mvcc/watch/hub.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <utility>
 
 #include <boost/unordered/unordered_flat_set.hpp>
@@ -23,13 +22,8 @@ struct WatchGroup {
   struct Found {
     SharedBatch batch = std::make_shared<WatchBatch>();
     // How the batch was before the revision that is read, for when that one has to be left to a scan.
-    struct Mark {
-      int64_t revision = 0;
-      size_t bytes = 0;
-      uint64_t count = 0;
-      uint64_t revisions = 0;
-      int64_t last = 0;
-    } mark;
+    int64_t marked_at = 0;  // that revision
+    WatchBatch::Mark mark;
     int64_t left_at = 0;  // not 0: from this revision on its watchers are left to a scan
   };
   std::unique_ptr<Found> found;      // null: none; else the group is in the list of those to flush
@@ -100,10 +94,19 @@ void WatchHub::place(Watcher& watcher) {
     watcher.group_.live.push_back(watcher);
   } else if (watcher.stream_.has_room()) {
     set_state(watcher, Watcher::State::kBehind);
-    behind_.push_back(watcher);
+    (watcher.is_long_ ? long_ : behind_).push_back(watcher);
   } else {
     block(watcher);
   }
+}
+
+// As place(), of one that may be live from the next revision on.
+void WatchHub::begin(Watcher& watcher) {
+  place(watcher);
+  if (watcher.state_ != Watcher::State::kLive) return;
+  WatchStream& stream = watcher.stream_;
+  if (std::exchange(stream.begins_at_, watcher.next_) != watcher.next_) stream.beginning_ = 0;
+  ++stream.beginning_;
 }
 
 void WatchHub::block(Watcher& watcher) {
@@ -130,17 +133,21 @@ Result<Watcher*> WatchHub::add(WatchStream& stream, Wanted wanted) {
   stream.watchers_.emplace(wanted.id, std::move(made));
   ++watcher_count_;
   ++slow_count_;  // as what is made is behind
-  stream.last_start_ = std::max(stream.last_start_, wanted.start);
   watcher.next_ =
       wanted.start == 0 ? seen_ + (CAIRN_MUTANT("watch.batch_skipped_at_registration") ? 2 : 1) : wanted.start;
-  place(watcher);
-  if (wanted.start == 0) watcher.next_ = 0;  // it has begun
+  if (wanted.start == 0) {
+    place(watcher);
+    watcher.next_ = 0;  // it has begun
+  } else {
+    begin(watcher);
+  }
   return &watcher;
 }
 
 // Out of all lists and counts; the stream still owns it.
 void WatchHub::detach(Watcher& watcher) {
   const bool is_future = watcher.state_ == Watcher::State::kFuture;
+  if (watcher.state_ == Watcher::State::kLive && watcher.next_ > seen_) --watcher.stream_.beginning_;
   set_state(watcher, Watcher::State::kCompacted);  // in no count
   if (watcher.is_linked()) watcher.unlink();
   if (is_future && future_.at(watcher.next_).empty()) future_.erase(watcher.next_);
@@ -198,7 +205,7 @@ Status WatchHub::advance(const StoreView& view, bool careful) {
 void WatchHub::begin_future() {
   while (!future_.empty() && future_.begin()->first <= seen_ + 1) {
     WatcherList& begun = future_.begin()->second;
-    while (!begun.empty()) place(begun.front());
+    while (!begun.empty()) begin(begun.front());
     future_.erase(future_.begin());
   }
 }
@@ -236,6 +243,10 @@ Status WatchHub::distribute(const StoreView& view, int64_t& to, bool careful) {
         to = at;
         return false;
       }
+    } else if (at != 0 && (visits_ > limits_.visits_max || dirty_bytes_ > limits_.revision_bytes_max)) {
+      take_back(at);
+      to = at - 1;
+      return false;
     }
     at = record.revision.main;
     given = give(view, record, careful);
@@ -244,6 +255,14 @@ Status WatchHub::distribute(const StoreView& view, int64_t& to, bool careful) {
   flush_all();
   CAIRN_CHECK(visited);
   return given;
+}
+
+// A revision is too long to be read here: all of it is left to scans.
+void WatchHub::take_back(int64_t revision) {
+  for (const WatchGroup* const group : dirty_) {
+    if (group->found->marked_at == revision) group->found->left_at = revision;
+  }
+  visits_ = limits_.visits_max + 1;
 }
 
 Status WatchHub::give(const StoreView& view, const WatchedRecord& record, bool careful) {
@@ -276,9 +295,7 @@ Status WatchHub::give(const StoreView& view, const WatchedRecord& record, bool c
       WatchGroup::Found& found = *group.found;
       WatchBatch& batch = *found.batch;
       const size_t before = batch.events.size();
-      if (found.mark.revision != record.revision.main) {
-        found.mark = {record.revision.main, before, batch.count, batch.revisions, batch.last};
-      }
+      if (std::exchange(found.marked_at, record.revision.main) != record.revision.main) found.mark = batch.mark();
       if (is_too_much || (group.prev_kv && must_wait)) {
         found.left_at = record.revision.main;
         continue;
@@ -316,12 +333,7 @@ void WatchHub::flush(WatchGroup& group) {
   const std::unique_ptr<WatchGroup::Found> found = std::move(group.found);
   const SharedBatch& batch = found->batch;
   const int64_t left_at = found->left_at;
-  if (left_at != 0) {
-    batch->events.resize(found->mark.bytes);
-    batch->count = found->mark.count;
-    batch->revisions = found->mark.revisions;
-    batch->last = found->mark.last;
-  }
+  if (left_at != 0) batch->cut(found->mark);
   for (auto at = group.live.begin(); at != group.live.end();) {
     Watcher& watcher = *at++;
     if (batch->count > 0 && sends_ >= limits_.sends_max) {
@@ -362,13 +374,16 @@ void WatchHub::take_ready() {
 std::optional<WatchScan> WatchHub::take_scan() {
   if (is_scanning_) return std::nullopt;
   take_ready();
+  took_long_ = !long_.empty() && (!took_long_ || (behind_.empty() && unreached_.empty()));
+  WatcherList& from = took_long_ ? long_ : unreached_.empty() ? behind_ : unreached_;
+  const size_t cohorts_max = took_long_ ? limits_.long_cohorts_max : limits_.cohorts_max;
   WatchScan scan;
   scan.secret = secret_;
+  boost::unordered_flat_set<const WatchStream*> served;
   boost::unordered_flat_set<std::pair<uint64_t, int64_t>> known;
   int64_t first = 0;
   size_t left = limits_.scan_watchers_max;
-  for (auto at = behind_.begin(); at != behind_.end() && left > 0 && scan.cohorts.size() < limits_.cohorts_max;
-       --left) {
+  for (auto at = from.begin(); at != from.end() && left > 0 && scan.cohorts.size() < cohorts_max; --left) {
     Watcher& watcher = *at++;
     if (watcher.next_ < compact_revision_) {
       tell_compacted(watcher);
@@ -378,8 +393,10 @@ std::optional<WatchScan> WatchHub::take_scan() {
       block(watcher);
       continue;
     }
+    // After a long batch a stream has no room for another.
+    if (took_long_ && !served.insert(&watcher.stream_).second) continue;
     if (scan.cohorts.empty()) first = watcher.next_;
-    if (std::abs(watcher.next_ - first) > limits_.scan_revisions_max) continue;
+    if (watcher.next_ < first || watcher.next_ - first > limits_.scan_revisions_max) continue;
     if (known.emplace(watcher.group_.number, watcher.next_).second) {
       scan.cohorts.push_back({watcher.group_.number, watcher.group_.target(), watcher.next_});
     }
@@ -411,9 +428,15 @@ void WatchHub::finish_scan(const WatchScan& scan, const WatchScanned& found) {
       block(watcher);
       continue;
     }
-    watcher.next_ = part.reached + (CAIRN_MUTANT("watch.duplicate_after_catch_up") ? 0 : 1);
+    const int64_t next = part.reached + (CAIRN_MUTANT("watch.duplicate_after_catch_up") ? 0 : 1);
+    const bool is_unreached = std::exchange(watcher.next_, next) == next && !part.is_long;
+    if (!is_unreached) watcher.is_long_ = part.is_long;
     place(watcher);
     if (watcher.state_ == Watcher::State::kLive) watcher.next_ = 0;
+    if (is_unreached && !watcher.is_long_ && watcher.state_ == Watcher::State::kBehind) {
+      watcher.unlink();
+      unreached_.push_back(watcher);
+    }
   }
 }
 
@@ -422,13 +445,9 @@ void WatchHub::abandon_scan() {
   while (!scanning_.empty()) place(scanning_.front());
 }
 
-bool WatchHub::is_synced(WatchStream& stream) const {
+bool WatchHub::is_synced(const WatchStream& stream) const {
   if (CAIRN_MUTANT("watch.progress_ahead_of_events")) return true;
-  if (stream.live_ != stream.size()) return false;
-  if (seen_ >= stream.last_start_) return true;
-  stream.last_start_ = 0;  // the one that set it may be gone
-  stream.each([&](const Watcher& watcher) { stream.last_start_ = std::max(stream.last_start_, watcher.next_); });
-  return seen_ >= stream.last_start_;
+  return stream.live_ == stream.size() && (seen_ >= stream.begins_at_ || stream.beginning_ == 0);
 }
 
 }  // namespace cairn::mvcc

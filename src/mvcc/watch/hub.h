@@ -18,6 +18,9 @@
 //
 // A change may concern as many watchers as there are. So each step is a slice: advance() sends so much, and who is left
 // is behind; a scan is for so many watchers. The caller goes on as long as has_behind() says so, after others' turns.
+// Everybody behind gets a turn, whatever others ask for: a slice begins at the revision that its first watcher waits
+// for, those that it does not reach come before all others, and those whose next revision is too long to be read for
+// many at once have every second slice.
 //
 // Always true: a watcher gets each event once, in order, whole main revisions; what a stream refuses is sent again.
 // Threads:     one. Streams must not call back into the hub.
@@ -68,6 +71,7 @@ class Watcher : public boost::intrusive::list_base_hook<boost::intrusive::link_m
   // The first revision that it has not had. While it is live: the one at which it begins, or 0 when it has begun.
   int64_t next_ = 0;
   State state_ = State::kBehind;
+  bool is_long_ = false;  // the revision that it waits for is known to be long
 };
 using WatcherList = boost::intrusive::list<Watcher, boost::intrusive::constant_time_size<false>>;
 
@@ -105,18 +109,21 @@ class WatchStream
   WatcherList blocked_;
   int64_t next_id_ = 0;
   size_t live_ = 0;
-  int64_t last_start_ = 0;  // no watcher starts later
+  int64_t begins_at_ = 0;  // the last revision at which live ones began, and how many of those are left
+  size_t beginning_ = 0;
 };
 
 class WatchHub {
  public:
   struct Limits {
-    uint64_t batch_bytes_max = 64 << 10;   // a group's events are sent at this size, between two revisions
-    uint64_t round_bytes_max = 4 << 20;    // and those of all groups at this
-    int64_t live_revisions_max = 10'000;   // more than that at once is read as history, not by advance()
-    uint64_t sends_max = 8192;             // of advance(): of events to groups, and of batches to watchers
+    uint64_t batch_bytes_max = 64 << 10;     // a group's events are sent at this size, between two revisions
+    uint64_t round_bytes_max = 4 << 20;      // and those of all groups at this
+    uint64_t revision_bytes_max = 16 << 20;  // more within a revision is read as history, and so for few groups at once
+    int64_t live_revisions_max = 10'000;     // more than that at once is read as history, not by advance()
+    uint64_t sends_max = 8192;               // of advance(): of events to groups, and of batches to watchers
     uint64_t visits_max = 200'000;         // of advance(): of groups that a change concerns, with live watchers or not
     size_t cohorts_max = 4096;             // of a scan
+    size_t long_cohorts_max = 16;          // of a scan of a long revision
     size_t scan_watchers_max = 8192;       // of a scan
     int64_t scan_revisions_max = 100'000;  // cohorts of a scan are at most so far apart
   };
@@ -153,7 +160,7 @@ class WatchHub {
   void unblock(WatchStream& stream);
 
   // Every watcher of the stream has begun and has had all up to seen().
-  [[nodiscard]] bool is_synced(WatchStream& stream) const;
+  [[nodiscard]] bool is_synced(const WatchStream& stream) const;
   [[nodiscard]] bool is_synced(const Watcher& watcher) const {
     return watcher.state_ == Watcher::State::kLive && seen_ >= watcher.next_;
   }
@@ -166,13 +173,16 @@ class WatchHub {
   // It could not be read.
   void abandon_scan();
   [[nodiscard]] bool is_scanning() const { return is_scanning_; }
-  [[nodiscard]] bool has_behind() const { return !behind_.empty() || !ready_.empty(); }
+  [[nodiscard]] bool has_behind() const {
+    return !behind_.empty() || !unreached_.empty() || !long_.empty() || !ready_.empty();
+  }
 
  private:
   WatchGroup& group_of(const WatchTarget& target);
   void leave_group(WatchGroup& group);
   void detach(Watcher& watcher);
   void place(Watcher& watcher);
+  void begin(Watcher& watcher);
   void block(Watcher& watcher);
   void set_state(Watcher& watcher, Watcher::State state);
   void begin_future();
@@ -181,6 +191,7 @@ class WatchHub {
   void leave_to_scans(Watcher& watcher, int64_t next);
   Status distribute(const StoreView& view, int64_t& to, bool careful);
   Status give(const StoreView& view, const WatchedRecord& record, bool careful);
+  void take_back(int64_t revision);
   void end_revision();
   void flush(WatchGroup& group);
   void flush_all();
@@ -195,6 +206,9 @@ class WatchHub {
   uint64_t group_count_ = 0;                         // ever made
   std::map<int64_t, WatcherList> future_;
   WatcherList behind_;
+  WatcherList unreached_;  // behind, too: the last slice did not come to them
+  WatcherList long_;       // and these wait for a long revision
+  bool took_long_ = false;
   WatcherList scanning_;
   // Streams that take events again and have blocked watchers.
   boost::intrusive::list<WatchStream, boost::intrusive::constant_time_size<false>> ready_;

@@ -124,6 +124,74 @@ TEST_F(WatchHubTest, ManyChangesOfManyGroupsAreSentInSlices) {
   expect_all_had_everything();
 }
 
+// One revision of many keys, which concerns all groups: what is made for it at a time is bounded, and not made by those
+// who hand out live events.
+TEST_F(WatchHubTest, ALongRevisionOfManyGroupsIsReadForAFewAtATime) {
+  constexpr uint64_t kKeys = 100;
+  constexpr uint64_t kBytesMax = 30'000;
+  for (const int64_t start : {0, 2}) {
+    for (uint64_t i = 0; i < kWatchers; ++i) watch_all(i, start);
+    if (start == 0) {
+      world_.write_long(kKeys);
+      EXPECT_EQ(sent_by([&] { advance(); }), 0u);
+    }
+    uint64_t slices = 0;
+    for (; hub_.has_behind(); ++slices) {
+      ASSERT_LE(slices, kWatchers);
+      auto scan = hub_.take_scan();
+      if (!scan) continue;
+      scan->limits.revision_bytes_max = kBytesMax;
+      const auto found = run_scan(*scan, world_.view());
+      ASSERT_TRUE(found);
+      uint64_t bytes = 0;
+      for (const WatchScanned::Part& part : found->parts)
+        bytes += part.batch == nullptr ? 0 : part.batch->events.size();
+      EXPECT_LE(bytes, kBytesMax + kKeys * 200);
+      hub_.finish_scan(*scan, *found);
+    }
+    EXPECT_GT(slices, kWatchers / 10);
+    expect_all_had_everything(start == 0 ? kWatchers : 2 * kWatchers);
+  }
+}
+
+// The same of values: few changes, and few groups, are very long together.
+TEST_F(WatchHubTest, ALongRevisionOfFewGroupsIsNotHandedOutLive) {
+  WatchHub::Limits limits;
+  limits.revision_bytes_max = 10'000;
+  WatchHub hub(limits, 1);
+  ASSERT_TRUE(hub.advance(world_.view()));
+  CountingStream stream;
+  for (uint64_t i = 0; i < 10; ++i) {
+    WatchHub::Wanted wanted;
+    wanted.target.interval = OwnedInterval(KeyInterval::of("a", "z" + std::to_string(i)));
+    ASSERT_TRUE(hub.add(stream, wanted));
+  }
+  write(3);
+  const uint64_t before = world_.history().size();
+  world_.write_long(100);
+  ASSERT_TRUE(hub.advance(world_.view()));
+  for (const auto& [id, count] : stream.events) EXPECT_EQ(count, before) << "watcher " << id;
+  EXPECT_EQ(stream.events.size(), 10u);
+  EXPECT_EQ(hub.slow_count(), 10u);
+  while (const auto scan = hub.take_scan()) hub.finish_scan(*scan, *run_scan(*scan, world_.view()));
+  for (const auto& [id, count] : stream.events) EXPECT_EQ(count, world_.history().size()) << "watcher " << id;
+  EXPECT_EQ(hub.slow_count(), 0u);
+  hub.remove_all(stream);
+}
+
+// A single watcher gets what it asked for, however long it is.
+TEST_F(WatchHubTest, ALongRevisionIsWholeForWhoReadsItAlone) {
+  watch_all(0);
+  world_.write_long(1000);
+  advance();
+  while (auto scan = hub_.take_scan()) {
+    scan->limits.revision_bytes_max = scan->limits.visits_max = 1;
+    hub_.finish_scan(*scan, *run_scan(*scan, world_.view()));
+  }
+  EXPECT_EQ(stream_.sent, 1u);
+  expect_all_had_everything(1);
+}
+
 TEST_F(WatchHubTest, OnesThatFollowAreNotLeftToScans) {
   constexpr uint64_t kFew = kSendsMax / 10;  // a transaction changes up to four keys
   for (uint64_t i = 0; i < kFew; ++i) watch_all(i);
@@ -133,6 +201,89 @@ TEST_F(WatchHubTest, OnesThatFollowAreNotLeftToScans) {
     EXPECT_FALSE(hub_.has_behind());
   }
   expect_all_had_everything(kFew);
+}
+
+// Those that begin at the next revision, or later, hold up their stream's progress until then, or until they are gone.
+TEST_F(WatchHubTest, AStreamIsSyncedWhenAllHaveBegun) {
+  write(5);
+  advance();
+  const int64_t next = world_.revision() + 1;
+  watch_all(0);
+  EXPECT_TRUE(hub_.is_synced(stream_));
+  watch_all(1, next);
+  watch_all(2, next);
+  EXPECT_FALSE(hub_.is_synced(stream_));
+  EXPECT_TRUE(hub_.remove(stream_, 1));
+  EXPECT_FALSE(hub_.is_synced(stream_));
+  EXPECT_TRUE(hub_.remove(stream_, 2));
+  EXPECT_TRUE(hub_.is_synced(stream_));
+  watch_all(3, next);
+  watch_all(4, next + 1);
+  EXPECT_FALSE(hub_.is_synced(stream_));
+  write(1);
+  advance();  // the one at next has begun, the other one begins with the next revision
+  EXPECT_FALSE(hub_.is_synced(stream_));
+  EXPECT_TRUE(hub_.remove(stream_, 3));
+  EXPECT_FALSE(hub_.is_synced(stream_));
+  write(1);
+  advance();
+  EXPECT_TRUE(hub_.is_synced(stream_));
+}
+
+// Who waits for a long revision does not hold up those that wait for others.
+TEST_F(WatchHubTest, WhoWaitsForALongRevisionStandsBack) {
+  constexpr uint64_t kMany = 90;
+  world_.write_long(100);
+  const int64_t long_one = world_.revision();
+  world_.write_long(1);
+  advance();
+  for (uint64_t i = 0; i < kMany; ++i) watch_all(i, long_one);
+  CountingStream other;
+  WatchHub::Wanted wanted;
+  wanted.target.interval = OwnedInterval(KeyInterval::of("k", "l"));
+  wanted.start = long_one + 1;
+  ASSERT_TRUE(hub_.add(other, wanted));
+  uint64_t slices_of_other = 0;
+  for (uint64_t slices = 1; hub_.has_behind(); ++slices) {
+    ASSERT_LE(slices, 3 * kMany);
+    auto scan = hub_.take_scan();
+    if (!scan) continue;
+    scan->limits.bytes_max = 1;
+    scan->limits.revision_bytes_max = 20'000;
+    hub_.finish_scan(*scan, *run_scan(*scan, world_.view()));
+    if (other.sent > 0 && slices_of_other == 0) slices_of_other = slices;
+  }
+  EXPECT_GE(slices_of_other, 1u);
+  EXPECT_LE(slices_of_other, 3u);
+  expect_all_had_everything(kMany);
+  hub_.remove_all(other);
+}
+
+// Nor do those hold it up that always ask for what is older.
+TEST_F(WatchHubTest, WhoIsNotReachedComesBeforeThoseThatCameLater) {
+  write(60);
+  advance();
+  WatchHub::Wanted late;
+  late.target.interval = OwnedInterval(KeyInterval::of("a", "z"));
+  late.start = world_.revision();
+  CountingStream other;
+  const auto old_ones_come = [this] {
+    for (uint64_t i = 0; i < 5; ++i) watch_all(i, 1);
+  };
+  old_ones_come();
+  ASSERT_TRUE(hub_.add(other, late));
+  uint64_t slices = 0;
+  for (; other.sent == 0; ++slices) {
+    ASSERT_LE(slices, 10u);
+    auto scan = hub_.take_scan();
+    ASSERT_TRUE(scan);
+    scan->limits.records_max = 5;
+    old_ones_come();
+    hub_.finish_scan(*scan, *run_scan(*scan, world_.view()));
+  }
+  EXPECT_LE(slices, 2u);
+  finish();
+  hub_.remove_all(other);
 }
 
 // A stream that takes a few responses is not asked about all that wait.

@@ -65,6 +65,12 @@ class WatchWorld {
     }
     store_.end();
   }
+  // One of so many keys.
+  void write_long(uint64_t keys) {
+    store_.begin();
+    for (uint64_t i = 0; i < keys; ++i) put("k" + std::to_string(i), std::string(60, 'v'));
+    store_.end();
+  }
   // Everything goes into the tables.
   void commit() { commit_at(0); }
   // What the compaction makes superfluous goes out of them.
@@ -234,10 +240,12 @@ class HubLife {
   static WatchHub::Limits limits(Random& chance) {
     return {.batch_bytes_max = chance.between(1, 500),
             .round_bytes_max = chance.between(1, 2000),
+            .revision_bytes_max = chance.between(1, 2000),
             .live_revisions_max = static_cast<int64_t>(chance.between(1, 30)),
             .sends_max = chance.between(1, 30),
             .visits_max = chance.between(1, 60),
             .cohorts_max = chance.between(1, 6),
+            .long_cohorts_max = chance.between(1, 3),
             .scan_watchers_max = chance.between(1, 12),
             .scan_revisions_max = static_cast<int64_t>(chance.between(1, 60))};
   }
@@ -285,11 +293,18 @@ class HubLife {
       pending_ = hub_.take_scan();
       forget_compacted();
       if (!pending_) return;
-      pending_->records_max = world_.chance.between(1, 40);
-      pending_->bytes_max = world_.chance.between(1, 1000);
-      pending_->cohort_bytes_max = world_.chance.between(1, 300);
-      pending_->cohort_revisions_max = world_.chance.between(1, 5);
+      pending_->limits.records_max = world_.chance.between(1, 40);
+      pending_->limits.bytes_max = world_.chance.between(1, 1000);
+      pending_->limits.cohort_bytes_max = world_.chance.between(1, 300);
+      pending_->limits.cohort_revisions_max = world_.chance.between(1, 5);
+      pending_->limits.revision_bytes_max = world_.chance.between(1, 1000);
+      pending_->limits.visits_max = world_.chance.between(1, 40);
+      pending_->limits.gives_up = world_.chance.one_in(3);
       auto found = run_scan(*pending_, world_.view());
+      if (found && found->gave_up) {
+        pending_->limits.gives_up = false;
+        found = run_scan(*pending_, world_.view());
+      }
       CAIRN_ASSERT(found);
       found_ = *std::move(found);
       if (world_.chance.one_in(2)) return;

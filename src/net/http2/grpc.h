@@ -85,9 +85,10 @@ class Call {
   [[nodiscard]] virtual std::optional<int64_t> deadline_ns() const = 0;
   // Sends one message, copied. Before finish(). One above 2 GiB is not sent: the call ends with RESOURCE_EXHAUSTED.
   virtual void send(std::string_view message) = 0;
-  // Sends one message, `head` and `tail` behind it, unless more than `queue_bytes_max` bytes wait already or it would
-  // exceed room_bytes(). False: nothing was sent; when nothing waits either, on_writable() will not come. A long tail
-  // is not copied: `owner` keeps it alive, and whoever made it counts it (EventLoop::charge).
+  // Sends one message, `head` and `tail` behind it, unless more than `queue_bytes_max` bytes wait already or what is
+  // copied would exceed room_bytes(). False: nothing was sent; when nothing waits either, on_writable() will not come.
+  // A long tail is not copied: `owner` keeps it alive, and whoever made it counts it once (EventLoop::charge), if there
+  // is room_bytes() for it.
   [[nodiscard]] virtual bool offer(std::string_view head, std::string_view tail,
                                    const std::shared_ptr<const void>& owner, uint64_t queue_bytes_max) = 0;
   static constexpr size_t kCopiedBytesMax = 2048;  // of a tail

@@ -332,9 +332,10 @@ bool GrpcCall::offer(std::string_view head, std::string_view tail, const std::sh
   const uint64_t bytes = head.size() + tail.size();
   if (is_finished() || ended_ || refuse_too_large(bytes)) return true;  // nobody waits for it
   if (queue_.queued_bytes() > queue_bytes_max) return false;
-  if (!session_->answer_budget().takes(bytes)) return false;
+  const bool copies = tail.size() <= kCopiedBytesMax;
+  if (!session_->answer_budget().takes(copies ? bytes : head.size())) return false;
   count_sent(bytes);
-  queue_.push(head, tail, tail.size() > kCopiedBytesMax ? owner : nullptr);
+  queue_.push(head, tail, copies ? nullptr : owner);
   send_on(false);
   return true;
 }

@@ -157,6 +157,7 @@ class WatchHandler final : public Handler, private WatchLoop::Stream {
     CAIRN_FAULT("beforeSendWatchResponse");
     const std::string_view events = batch->events;
     if (events.size() > net::Call::kCopiedBytesMax && batch->note == nullptr) {
+      if (events.size() > call_->room_bytes()) return refused();
       batch->note = context_.loop().charge(events.size());
     }
     std::string& head = response(revision, watcher.id());
