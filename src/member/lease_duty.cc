@@ -290,7 +290,9 @@ void LeaseDuty::renew(const LeaseRequest& request, const Lease& lease, const Sce
 void LeaseDuty::serve_time_to_live(const LeaseRequest& request, Index floor, const Scene& scene) {
   if (scene.apply.applied() < floor) return wait_for(floor, request, scene);
   const Lease* const lease = scene.apply.lessor().find(request.id);
-  const bool keys_to_come = lease != nullptr && request.wants_keys && lease->keys.size() > options_.answer_keys_max;
+  const bool keys_to_come =
+      lease != nullptr && request.wants_keys &&
+      (lease->keys.size() > options_.answer_keys_max || lease->keys.key_bytes() > options_.answer_key_bytes_max);
   const auto flag = static_cast<char>(keys_to_come ? LeaseKeysToCome::kInIndex : LeaseKeysToCome::kNone);
   answer(request, scene, {&flag, 1}, [&](std::string& out) {
     if (lease == nullptr) return append_id_and_ttl(out, request.id, -1);

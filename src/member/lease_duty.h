@@ -37,19 +37,20 @@ struct LeaseOptions {
   int64_t extension_ns = 1'000'000'000;  // one election timeout: more time for all when a term begins
   bool checkpoints = false;
   int64_t checkpoint_interval_ns = int64_t{300} * 1'000'000'000;
-  uint64_t revokes_per_second = 1000;       // doubled each second while more are due, up to 16 times that
-  int64_t revoke_interval_ns = 10'000'000;  // between two groups of them
-  uint64_t revoked_keys_max = 1000;         // of a group, unless a single lease has more
-  uint64_t keys_on_full_disk_max = 10'000;  // a lease with more is not revoked while space is low
-  size_t revokes_under_way_max = 4096;      // asked for and not applied
-  int64_t retry_ns = 3'000'000'000;         // after a revoke that was refused
-  int64_t lookout_ns = 1'000'000'000;       // before a lease ends: in it the member steps at least every half of it
-  unsigned quiet_spells_max = 5;            // in a row; a member whose steps are always slow ends leases, too
-  int64_t applied_wait_ns = 1'000'000'000;  // for what is committed to be applied, as in etcd
-  size_t waiting_max = 1 << 20;             // requests that wait for this member to lead
-  uint64_t answer_keys_max = 1000;          // more keys of a lease are found elsewhere
-  uint64_t listed_max = 4096;               // slots that one kList looks at
-  uint64_t slots_per_step = 20'000;         // looked at when a term begins
+  uint64_t revokes_per_second = 1000;        // doubled each second while more are due, up to 16 times that
+  int64_t revoke_interval_ns = 10'000'000;   // between two groups of them
+  uint64_t revoked_keys_max = 1000;          // of a group, unless a single lease has more
+  uint64_t keys_on_full_disk_max = 10'000;   // a lease with more is not revoked while space is low
+  size_t revokes_under_way_max = 4096;       // asked for and not applied
+  int64_t retry_ns = 3'000'000'000;          // after a revoke that was refused
+  int64_t lookout_ns = 1'000'000'000;        // before a lease ends: in it the member steps at least every half of it
+  unsigned quiet_spells_max = 5;             // in a row; a member whose steps are always slow ends leases, too
+  int64_t applied_wait_ns = 1'000'000'000;   // for what is committed to be applied, as in etcd
+  size_t waiting_max = 1 << 20;              // requests that wait for this member to lead
+  uint64_t answer_keys_max = 1000;           // more keys of a lease are found elsewhere
+  uint64_t answer_key_bytes_max = 64 << 10;  // and longer ones
+  uint64_t listed_max = 4096;                // slots that one kList looks at
+  uint64_t slots_per_step = 20'000;          // looked at when a term begins
 };
 
 class LeaseDuty {

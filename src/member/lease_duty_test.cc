@@ -424,6 +424,19 @@ TEST_F(LeaseDutyTest, ManyKeysAreFoundElsewhere) {
   EXPECT_EQ(time_to_live(6).ttl(), -1);
 }
 
+TEST_F(LeaseDutyTest, LongKeysAreFoundElsewhere) {
+  options_.leases.answer_key_bytes_max = 100;
+  start();
+  grant(5, 10);
+  LeaseKeysToCome to_come{};
+  put(std::string(100, 'a'), 5);
+  EXPECT_EQ(time_to_live(5, &to_come).keys_size(), 1);
+  EXPECT_EQ(to_come, LeaseKeysToCome::kNone);
+  put("b", 5);
+  EXPECT_EQ(time_to_live(5, &to_come).keys_size(), 0);
+  EXPECT_EQ(to_come, LeaseKeysToCome::kInIndex);
+}
+
 TEST_F(LeaseDutyTest, AListComesInParts) {
   options_.leases.listed_max = 2;
   start();

@@ -27,6 +27,7 @@
 #include "rpc/pending_answers.h"
 #include "rpc/reader_watch.h"
 #include "rpc/residency.h"
+#include "rpc/turns.h"
 #include "rpc/watch_loop.h"
 #include "rpc/workers.h"
 
@@ -86,6 +87,8 @@ class Context {
   [[nodiscard]] Workers& workers() { return shared_.workers; }
   [[nodiscard]] WatchLoop& watches() { return watches_; }
   [[nodiscard]] LeaderWatch& leaders() { return leaders_; }
+  // For lists of leases: the core gives each part of them between two of its steps.
+  [[nodiscard]] Turns& lease_lists() { return lease_lists_; }
   [[nodiscard]] const env::Clock& clock() const { return shared_.clock; }
   // Whether a record must be known to be in memory before this thread reads it. Called before each read: at the end of
   // the turn the thread checks whether it waited for the disk all the same.
@@ -185,6 +188,7 @@ class Context {
   ReaderWatch watch_;
   WatchLoop watches_{*this};
   LeaderWatch leaders_{*this};
+  Turns lease_lists_{loop_, /*max=*/4};
   mvcc::TxnRequest scratch_txn_;
 };
 

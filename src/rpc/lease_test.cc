@@ -220,5 +220,56 @@ TEST_F(LeaseTest, ALeaseEndsAndSaysSo) {
   EXPECT_EQ(response.ttl(), 0);
 }
 
+// More at once than are read at a time, and some that nobody waits for any more.
+TEST_F(LeaseTest, ListsTakeTurns) {
+  for (int64_t id = 1; id <= 3; ++id) grant(id, 100);
+  std::vector<int32_t> calls;
+  for (int i = 0; i < 60; ++i) {
+    calls.push_back(client_->start(path("LeaseLeases")));
+    client_->send(calls.back(), "");
+    client_->half_close(calls.back());
+  }
+  client_->flush();
+  for (size_t i = 0; i < calls.size(); i += 3) client_->reset(calls[i]);
+  for (size_t i = 0; i < calls.size(); ++i) {
+    if (i % 3 == 0) continue;
+    const auto& stream = client_->stream(calls[i]);
+    ASSERT_TRUE(client_->pump_until([&] { return stream.closed; }));
+    EXPECT_EQ(stream.code(), 0) << stream.message();
+    LeaseLeasesResponse list;
+    ASSERT_TRUE(list.ParseFromString(stream.messages().at(0)));
+    EXPECT_EQ(list.leases_size(), 3);
+  }
+  EXPECT_EQ(answer<LeaseLeasesResponse>(path("LeaseLeases"), LeaseLeasesRequest()).leases_size(), 3);
+}
+
+// Few keys may be long: what an answer takes is counted before it is made.
+TEST_F(LeaseTest, LongKeysCountAsAnAnswer) {
+  answer_limits_ = {.connection_bytes_max = 100'000, .bytes_max = 100'000};
+  open({});
+  grant(1, 100);
+  std::set<std::string> keys;
+  for (const char letter : {'a', 'b', 'c', 'd'}) keys.insert(std::string(50'000, letter));
+  for (const std::string& key : keys) put(key, 1);
+  const auto found = time_to_live(1);
+  EXPECT_EQ(std::set<std::string>(found.keys().begin(), found.keys().end()), keys);
+
+  net::TestClient idle(address_, {.give_window = false});
+  LeaseTimeToLiveRequest request;
+  request.set_id(1);
+  request.set_keys(true);
+  const auto ask = [&] {
+    const int32_t id = idle.start(path("LeaseTimeToLive"));
+    idle.send(id, request.SerializeAsString());
+    idle.half_close(id);
+    return id;
+  };
+  const int32_t first = ask();
+  ASSERT_TRUE(idle.pump_until([&] { return idle.stream(first).data_bytes > 60'000; }));
+  const int32_t second = ask();
+  ASSERT_TRUE(idle.pump_until([&] { return idle.stream(second).closed; }));
+  EXPECT_EQ(idle.stream(second).message(), "etcdserver: too many requests");
+}
+
 }  // namespace
 }  // namespace cairn::rpc

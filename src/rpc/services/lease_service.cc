@@ -27,6 +27,13 @@ constexpr uint64_t kKeysInSlice = 5000;
 constexpr size_t kSortedInline = 10'000;
 constexpr size_t kRenewalsUnderWayMax = 1000;  // of a stream; then it is read no further
 constexpr uint64_t kStatusBytesMax = 14;       // of one LeaseStatus in its list
+constexpr uint64_t kKeyOverheadMax = 5;        // of one key in LeaseTimeToLiveResponse
+
+member::LeaseKeyCount read_key_count(const CoreAnswer& answer) {
+  member::LeaseKeyCount count;
+  std::memcpy(&count, answer.text.data(), sizeof count);
+  return count;
+}
 
 class GrantHandler final : public OneRequestHandler {
  public:
@@ -58,8 +65,7 @@ class RevokeHandler final : public OneRequestHandler {
     context_.ask_leases(call, {.kind = LeaseRequest::Kind::kCountKeys, .id = id},
                         [this, id](net::Call& later, const CoreAnswer& answer) {
                           if (answer.code != Code::kOk) return later.finish(answer.code, answer.text);
-                          member::LeaseKeyCount count;
-                          std::memcpy(&count, answer.text.data(), sizeof count);
+                          const auto count = read_key_count(answer);
                           if (context_.node().admit_deletes({count.keys, count.key_bytes})) return revoke(later, id);
                           finish_with(later, errors::no_space());
                         });
@@ -150,7 +156,17 @@ class TimeToLiveHandler final : public OneRequestHandler {
                           const auto to_come = static_cast<member::LeaseKeysToCome>(answer.text.front());
                           const std::string_view response = answer.text.substr(1);
                           if (to_come == member::LeaseKeysToCome::kNone) return later.reply(response);
-                          find_keys(later, id, std::string(response));
+                          make_room(later, id, std::string(response));
+                        });
+  }
+
+  void make_room(net::Call& call, int64_t id, std::string response) {
+    context_.ask_leases(call, {.kind = LeaseRequest::Kind::kCountKeys, .id = id},
+                        [this, id, response = std::move(response)](net::Call& later, const CoreAnswer& answer) {
+                          if (answer.code != Code::kOk) return later.finish(answer.code, answer.text);
+                          const auto count = read_key_count(answer);
+                          const uint64_t bytes = response.size() + count.key_bytes + count.keys * kKeyOverheadMax;
+                          if (context_.admit(later, bytes)) find_keys(later, id, response);
                         });
   }
 
@@ -196,7 +212,17 @@ class LeasesHandler final : public OneRequestHandler {
   void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::LeaseLeasesRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
-    ask(call, 0);
+    context_.lease_lists().wait(call, [this](net::Call& later) {
+      has_turn_ = true;
+      ask(later, 0);
+    });
+  }
+  void on_end(net::Call& call) override {
+    give_turn_back();
+    OneRequestHandler::on_end(call);
+  }
+  void give_turn_back() {
+    if (std::exchange(has_turn_, false)) context_.lease_lists().give_back();
   }
 
   // A part at a time, so that a million leases do not hold up the core. What is there all the while is in the list.
@@ -218,6 +244,7 @@ class LeasesHandler final : public OneRequestHandler {
     found_.resize(before + count);
     std::memcpy(found_.data() + before, part.data(), part.size());
     if (next != 0) return ask(call, next);
+    give_turn_back();
     const auto state = context_.enter();
     const mvcc::HeaderValues header = response_header(*state, context_.node(), state->kv.revision);
     if (found_.size() <= kSortedInline) return call.reply(response(header, found_));
@@ -251,6 +278,7 @@ class LeasesHandler final : public OneRequestHandler {
     return out;
   }
 
+  bool has_turn_ = false;
   std::vector<LeaseListed::One> found_;
 };
 
