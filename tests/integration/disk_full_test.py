@@ -6,6 +6,7 @@ On a tmpfs of its own, so it needs to be root and to be allowed to mount; elsewh
 import os
 import pathlib
 import subprocess
+import threading
 import time
 
 import harness
@@ -258,6 +259,49 @@ class DiskFull(harness.Case):
             end()
             cairn.start()
             self.assertEqual(cairn.client().revision(), revision)
+
+    def test_what_the_db_gives_back_is_taken_by_others(self):
+        """Holes get no blocks any more. Deletes, compactions and commits go on with the free pages that have some."""
+        self.mount(400)
+        cairn = self.server("cairn", self.disk / "data")
+        cairn.log_path = self.dir / "log"
+        client = cairn.start().client()
+        value = os.urandom(100_000)
+        client.put_many((b"k/%04d" % i, value) for i in range(1060))
+        client.delete(b"k/1000", b"k/9999")
+        client.compact(client.revision(), physical=True)  # leaves some free pages
+        stop = threading.Event()
+
+        def take_all():
+            number = 0
+            while not stop.wait(0.005):
+                try:
+                    if self.free() > 0:
+                        self.eat(f"others{number}", 0)
+                        number += 1
+                except OSError:
+                    pass  # the member was faster
+
+        others = threading.Thread(target=take_all)
+        self.addCleanup(lambda: (stop.set(), others.join()))
+        others.start()
+        self.wait_for(lambda: client.alarm(0))
+        for piece in range(0, 1000, 20):
+            client.delete(b"k/%04d" % piece, b"k/%04d" % (piece + 18))
+            if piece % 100 == 0:
+                client.compact(client.revision())
+        client.compact(client.revision())
+        self.wait_for(lambda: client.status()["in_use_bytes"] < 20 * MEGABYTE)
+        before = client.hash_kv(), client.revision()
+        cairn.kill()
+        client = cairn.start().client()
+        self.assertEqual((client.hash_kv(), client.revision()), before)
+        client.delete(b"k/", b"k0")
+        client.compact(client.revision())
+        self.wait_for(lambda: client.status()["in_use_bytes"] < 2 * MEGABYTE)
+        stop.set()
+        self.assertEqual(cairn.stop(), -15)
+        self.check_directory(cairn.data_dir)
 
     def test_a_log_that_cannot_be_written_ends_the_process(self):
         self.mount(200)

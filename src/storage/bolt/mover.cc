@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/check.h"
 #include "base/fault.h"
 
 namespace cairn::storage::bolt {
@@ -189,7 +190,8 @@ Moves Mover::choose(const BoltView& view, FreeList& freelist, Plan& plan, PageRu
     join_leaves(view, pages_max, moves);
   } else {
     const Search search(view);
-    const uint64_t room = move_down(search, freelist, list, pages_max, moves);
+    RunSet taken;
+    const uint64_t room = move_down(search, freelist, list, pages_max, taken, moves);
     // What an evacuation has cleared is not free at once.
     const bool waits = freelist.unused_pages() - freelist.free_pages() > kSlackPages + 2 * list.pages;
     if (evacuated_at_ && meta.high_water > 2 * *evacuated_at_) evacuated_at_.reset();
@@ -203,7 +205,7 @@ Moves Mover::choose(const BoltView& view, FreeList& freelist, Plan& plan, PageRu
       }
       moves = Moves{};
       if (!waits && (!evacuated_at_ || meta.high_water < *evacuated_at_)) {
-        evacuate(search, freelist, plan, room, moves);
+        evacuate(search, freelist, taken, plan, room, moves);
         if (moves.pages > 0) evacuated_at_ = meta.high_water;
       }
     }
@@ -278,7 +280,8 @@ void Mover::join_leaves(const BoltView& view, uint64_t pages_max, Moves& moves) 
   if (!more) close_group();
 }
 
-uint64_t Mover::move_down(const Search& search, FreeList& freelist, PageRun list, uint64_t pages_max, Moves& moves) {
+uint64_t Mover::move_down(const Search& search, FreeList& freelist, PageRun list, uint64_t pages_max, RunSet& taken,
+                          Moves& moves) {
   std::set<uint64_t> branches;  // that will be written, too
   uint64_t blocked = 0;
   uint64_t end = search.pages().high_water;  // what is above has been looked at
@@ -288,7 +291,8 @@ uint64_t Mover::move_down(const Search& search, FreeList& freelist, PageRun list
   uint64_t looks = kLooksMax;
   while (looks > 0 && moves.pages < pages_max && end > kFirstPage && has_room()) {
     const uint64_t last = end - 1;
-    if (const auto run = freelist.unused().holding(last)) {
+    const auto unused = freelist.unused().holding(last);
+    if (const auto run = unused ? unused : taken.holding(last)) {
       end = run->first;
       continue;
     }
@@ -296,7 +300,9 @@ uint64_t Mover::move_down(const Search& search, FreeList& freelist, PageRun list
       end = list.first;
       continue;
     }
-    const auto found = search.covering(last, freelist.unused().end_below(last).value_or(kFirstPage), looks);
+    const uint64_t lowest =
+        std::max(freelist.unused().end_below(last).value_or(kFirstPage), taken.end_below(last).value_or(kFirstPage));
+    const auto found = search.covering(last, lowest, looks);
     if (!found) {
       --end;
       continue;
@@ -310,6 +316,7 @@ uint64_t Mover::move_down(const Search& search, FreeList& freelist, PageRun list
         if (blocked == 0) blocked = pages;
         continue;
       }
+      CAIRN_ASSERT(taken.add(*to));
       move.to = *to;
     } else if (!freelist.has_below(pages, end)) {
       continue;
@@ -323,7 +330,8 @@ uint64_t Mover::move_down(const Search& search, FreeList& freelist, PageRun list
 
 // Clears a stretch of the file that has twice `room` free pages, the one with the fewest pages in use, so that
 // afterwards a page of that length fits and more is free in one piece than before.
-void Mover::evacuate(const Search& search, const FreeList& freelist, Plan& plan, uint64_t room, Moves& moves) {
+void Mover::evacuate(const Search& search, const FreeList& freelist, const RunSet& taken, Plan& plan, uint64_t room,
+                     Moves& moves) {
   const auto& runs = freelist.free().runs();
   uint64_t fewest = std::max<uint64_t>(8 * room, kEvacuatedBytesMax / search.pages().page_bytes);
   std::optional<PageRun> stretch;
@@ -338,7 +346,8 @@ void Mover::evacuate(const Search& search, const FreeList& freelist, Plan& plan,
   }
   if (!stretch) return;
   for (uint64_t at = stretch->first; at < stretch->first + stretch->pages;) {
-    if (const auto run = freelist.free().holding(at)) {
+    const auto free_run = freelist.free().holding(at);
+    if (const auto run = free_run ? free_run : taken.holding(at)) {
       at = run->first + run->pages;
       continue;
     }

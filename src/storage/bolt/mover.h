@@ -63,8 +63,11 @@ class Mover {
   [[nodiscard]] bool is_in_vain(const Meta& meta, uint64_t in_use);
   void join_leaves(const BoltView& view, uint64_t pages_max, Moves& moves);
   // Returns the length of the highest page that could not be moved; 0: all could, or there is no room for any.
-  uint64_t move_down(const Search& search, FreeList& freelist, PageRun list, uint64_t pages_max, Moves& moves);
-  void evacuate(const Search& search, const FreeList& freelist, Plan& plan, uint64_t room, Moves& moves);
+  // `taken`: the places that were chosen. They may be holes, which nobody reads: on a full tmpfs that needs a block.
+  uint64_t move_down(const Search& search, FreeList& freelist, PageRun list, uint64_t pages_max, RunSet& taken,
+                     Moves& moves);
+  void evacuate(const Search& search, const FreeList& freelist, const RunSet& taken, Plan& plan, uint64_t room,
+                Moves& moves);
 
   Limits limits_;
   bool gave_all_back_ = false;  // as the last commit was asked to
