@@ -4,7 +4,7 @@ import time
 
 import rpc
 import wire
-from arena import attack
+from arena import Bounds, attack
 from readers import hold
 
 PATH = "/etcdserverpb.Watch/Watch"
@@ -209,7 +209,7 @@ def history_for_all(target):
 
 
 @attack("one deletion of 50,000 keys that concerns 4000 ranges on 4 streams, live and from the past: told a few at a time",
-        data="keys")
+        data="keys", bounds=Bounds(memory_mb=280.0))
 def long_revision(target):
     client = target.client()
     with target.bystanders():
