@@ -55,18 +55,24 @@ def wide_stream(target):
         hold(target, [pipe], 0.5)
 
 
-def send_creates(pipe, number, creates):
-    """On a stream that stream() made with a wide window; waits until all are answered."""
-    creates = list(creates)
-    for at in range(0, len(creates), 2000):
-        before, part = pipe.body_bytes, creates[at:at + 2000]
-        body = b"".join(rpc.grpc_message(message) for message in part)
-        pipe.push(b"".join(rpc.frame(rpc.DATA, 0, number, body[i:i + 16384]) for i in range(0, len(body), 16384)), 30)
-        pipe.listen(30, lambda: pipe.body_bytes >= before + 20 * len(part))  # less than the answers have
+FIRST = create(b"first")
+
+
+def send_creates(target, pipe, number, creates):
+    """On a stream that open_wide() made; waits until all are answered."""
+    body = b"".join(map(rpc.grpc_message, creates := list(creates)))
+    enough = pipe.body_bytes + 30 * len(creates)  # less than the answers have
+    pipe.push_body(number, body, sent=len(rpc.grpc_message(FIRST)))
+    before = -1
+    while pipe.body_bytes > before and pipe.ended is None and not pipe.resets:
+        before = pipe.body_bytes
+        pipe.listen(30 if before < enough else 1, lambda: pipe.body_bytes > before or pipe.resets)
+    target.check(pipe.ended is None, f"the connection ended: {pipe.end()}")
+    target.check(pipe.body_bytes >= enough, f"watchers without an answer; resets: {dict(pipe.resets)}")
 
 
 def open_wide(target):
-    pipe, number = stream(target.port, [create(b"first")], window=(1 << 31) - 1)
+    pipe, number = stream(target.port, [FIRST], window=(1 << 31) - 1)
     pipe.push(wire.window_update(0, 1 << 30))
     return pipe, number
 
@@ -75,8 +81,7 @@ def open_wide(target):
 def wide_end(target):
     with target.bystanders():
         pipe, number = open_wide(target)
-        send_creates(pipe, number, (create(b"w%d" % i) for i in range(150_000)))
-        target.check(pipe.ended is None, f"the connection ended: {pipe.end()}")
+        send_creates(target, pipe, number, (create(b"w%d" % i) for i in range(150_000)))
         pipe.close(abort=True)
         time.sleep(0.5)
 
@@ -85,7 +90,7 @@ def wide_end(target):
 def wide_change(target):
     with rpc.Connection(target.port, timeout=60) as connection:
         pipe, number = open_wide(target)
-        send_creates(pipe, number, (create(b"w", b"x%06d" % i) for i in range(150_000)))
+        send_creates(target, pipe, number, (create(b"w", b"x%06d" % i) for i in range(150_000)))
         with target.bystanders():
             calls = [connection.start("/etcdserverpb.KV/Put", rpc.put_request(b"w", b"%d" % i)) for i in range(20)]
             worst = max(target.status_of(lambda call=call: connection.finish(call))[2] for call in calls)
@@ -111,8 +116,8 @@ def prepared_intervals(target):
     ranks = {priority: rank for rank, priority in enumerate(sorted(priorities))}
     with target.bystanders():
         pipe, number = open_wide(target)
-        send_creates(pipe, number, (create(b"%08d" % ranks[one], b"%08d" % (ranks[one] + 1)) for one in priorities))
-        target.check(pipe.ended is None, f"the connection ended: {pipe.end()}")
+        send_creates(target, pipe, number,
+                     (create(b"%08d" % ranks[one], b"%08d" % (ranks[one] + 1)) for one in priorities))
         pipe.close(abort=True)
 
 
@@ -133,8 +138,7 @@ def colliding_keys(count):
 def prepared_keys(target):
     with target.bystanders():
         pipe, number = open_wide(target)
-        send_creates(pipe, number, (create(key) for key in colliding_keys(20_000)))
-        target.check(pipe.ended is None, f"the connection ended: {pipe.end()}")
+        send_creates(target, pipe, number, (create(key) for key in colliding_keys(20_000)))
         pipe.close(abort=True)
 
 
@@ -215,7 +219,7 @@ def long_revision(target):
     with target.bystanders():
         opened = [open_wide(target) for _ in range(4)]
         for pipe, number in opened[:2]:
-            send_creates(pipe, number, (create(b"k/", b"k0%d" % i) for i in range(1000)))
+            send_creates(target, pipe, number, (create(b"k/", b"k0%d" % i) for i in range(1000)))
         revision = rpc.revision_of(client.call("KV", "DeleteRange", rpc.enc((1, b"k/"), (2, b"k/0050000"))))
         for pipe, number in opened[2:]:
             pipe.push(b"".join(request(pipe, number, create(b"k/", b"k0%d" % i, start=revision)) for i in range(1000)))

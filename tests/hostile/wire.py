@@ -154,6 +154,7 @@ class Wire(Pipe):
         self.body_bytes = 0
         self.goaway = None
         self.stream_window = self.connection_window = 65535  # what the server lets us send
+        self.stream_updates = collections.Counter()  # what it has added for a stream, by its number
         self.next_number = 1
         pairs = list(settings) + ([(4, window)] if window is not None else [])
         self.push(rpc.PREFACE + rpc.frame(rpc.SETTINGS, 0, 0, b"".join(struct.pack(">HI", *pair) for pair in pairs)))
@@ -189,6 +190,8 @@ class Wire(Pipe):
             self.stream_window = dict(struct.iter_unpack(">HI", payload)).get(4, self.stream_window)
         elif kind == rpc.WINDOW_UPDATE and number == 0:
             self.connection_window += int.from_bytes(payload, "big")
+        elif kind == rpc.WINDOW_UPDATE:
+            self.stream_updates[number] += int.from_bytes(payload, "big")
         elif kind == rpc.HEADERS and flags & rpc.END_HEADERS:
             status = self.inflater.inflate(payload).get("grpc-status")
             if status is not None:
@@ -199,6 +202,21 @@ class Wire(Pipe):
 
     def end(self):
         return self.ended or (f"open, {self.goaway}" if self.goaway else "open")
+
+    def push_body(self, number, body, sent=0, seconds=30.0):
+        """Sends DATA as the server's windows allow. `sent`: what has gone before, on this stream alone. Ends early when
+        the server resets a stream, closes, or gives no window for so long."""
+        def room():
+            return min(self.stream_window + self.stream_updates[number], self.connection_window) - sent
+
+        while body and self.ended is None and not self.resets:
+            if room() <= 0:
+                self.listen(seconds, lambda: room() > 0 or self.resets)
+            if room() <= 0:
+                break
+            piece, body = body[:min(room(), 16384)], body[min(room(), 16384):]
+            self.push(rpc.frame(rpc.DATA, 0, number, piece))
+            sent += len(piece)
 
     def number(self):
         self.next_number += 2
