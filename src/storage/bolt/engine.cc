@@ -524,7 +524,10 @@ void BoltEngine::give_space_back(const Commit& commit, const Planned& planned) {
     if (blocks_.punch(run, meta.page_bytes)) freelist_.punched(run);
   }
   if (CAIRN_MUTANT("storage.punched_under_view")) {
-    for (const PageRun& run : freelist_.held_by_views()) (void)blocks_.punch(run, meta.page_bytes);
+    // Allocated again at once: only the content is gone.
+    for (const PageRun& run : freelist_.held_by_views()) {
+      if (blocks_.punch(run, meta.page_bytes)) (void)blocks_.fill({run}, meta.page_bytes);
+    }
   }
 }
 
