@@ -27,12 +27,13 @@ function(cairn_precompiled target kind)
   endif()
 endfunction()
 
-# cairn_module(NAME [DEPS modules...] [LIBS targets...]): the folder NAME of src as library cairn_NAME.
+# cairn_module(NAME [DEPS modules...] [LIBS targets...] [TEST_LIBS targets...] [FUZZ_LIBS targets...]): the folder NAME
+# of src as library cairn_NAME.
 #
 # Sources are all *.cc of the folder; *_test.cc become the test program cairn_NAME_test, *_bench.cc the
 # Google Benchmark program cairn_NAME_bench, *_fuzz.cc libFuzzer programs (clang, -DCAIRN_FUZZ=ON).
 function(cairn_module name)
-  cmake_parse_arguments(arg "" "" "DEPS;LIBS;TEST_LIBS" ${ARGN})
+  cmake_parse_arguments(arg "" "" "DEPS;LIBS;TEST_LIBS;FUZZ_LIBS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   set(tests ${sources})
   set(benches ${sources})
@@ -63,7 +64,7 @@ function(cairn_module name)
     foreach(fuzzer ${fuzzers})
       get_filename_component(program ${fuzzer} NAME_WE)
       add_executable(${program} ${fuzzer})
-      target_link_libraries(${program} PRIVATE cairn_${name})
+      target_link_libraries(${program} PRIVATE cairn_${name} ${arg_FUZZ_LIBS})
       target_compile_options(${program} PRIVATE -fsanitize=fuzzer)
       target_link_options(${program} PRIVATE -fsanitize=fuzzer)
       set_property(GLOBAL APPEND PROPERTY CAIRN_FUZZERS ${program})

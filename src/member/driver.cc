@@ -67,7 +67,7 @@ MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64
 
 Result<std::unique_ptr<Node>> Node::open(NodeOptions options, env::FileSystem& fs, const env::Clock& clock,
                                          Metrics& metrics) {
-  options.bootstrap.concurrent = true;
+  options.bootstrap.concurrent = options.concurrent;
   CAIRN_TRY(Bootstrapped state, bootstrap(fs, options.bootstrap));
   return std::unique_ptr<Node>(new Node(std::move(options), fs, clock, metrics, std::move(state)));
 }
@@ -134,6 +134,27 @@ void Node::stop() {
   if (const Status closed = commit_stage_->close(); !closed) fail(closed.error());
 }
 
+void Node::start_inline(AnswerSink sink, std::function<void()> news) {
+  sink_ = std::move(sink);
+  news_ = std::move(news);
+}
+
+std::optional<int64_t> Node::run() {
+  Events events;
+  events_.take(events, 0);
+  while (true) {
+    const std::optional<int64_t> wake_at_ns = turn(events);
+    CommitOrders orders;
+    commit_orders_.take(orders, 0);
+    if (orders.job) {
+      CommitDone done = commit(*orders.job);
+      events_.put([&](Events& next) { next.commit = std::move(done); });
+    }
+    events_.take(events, 0);
+    if (events.empty() && !(wake_at_ns && *wake_at_ns <= clock_.monotonic_ns())) return wake_at_ns;
+  }
+}
+
 // --- from any thread
 
 void Node::propose(std::vector<Proposal> proposals) {
@@ -168,23 +189,29 @@ void Node::raise_alarm(uint32_t type) {
 
 void Node::run_core() {
   Events events;
-  std::optional<int64_t> wake_at_ns;
-  do {
-    bool writes = true;
-    while (writes) {
-      const int64_t began_ns = clock_.monotonic_ns();
-      Effects& effects = core_->step(events, began_ns);
-      note_step(clock_.monotonic_ns() - began_ns);
-      ending_ = carry_out(effects, events);
-      if (ending_ != Ending::kNone) return;
-      writes = !events.wal.empty();  // what they make known is decided upon before anything new
-      wake_at_ns = effects.wake_at_ns;
-    }
-    page_roots_->tidy(core_->apply().store().compact_revision(), core_->apply().store().index().stats().retired_bytes);
-    update_metrics();
+  while (true) {
+    std::optional<int64_t> wake_at_ns = turn(events);
+    if (ending_ != Ending::kNone) return;
     if (wake_at_ns) wake_at_ns = *wake_at_ns - clock_.monotonic_ns();
     events_.take(events, wake_at_ns);
-  } while (true);
+  }
+}
+
+std::optional<int64_t> Node::turn(Events& events) {
+  std::optional<int64_t> wake_at_ns;
+  bool writes = true;
+  while (writes) {
+    const int64_t began_ns = clock_.monotonic_ns();
+    Effects& effects = core_->step(events, began_ns);
+    note_step(clock_.monotonic_ns() - began_ns);
+    ending_ = carry_out(effects, events);
+    if (ending_ != Ending::kNone) return std::nullopt;
+    writes = !events.wal.empty();  // what they make known is decided upon before anything new
+    wake_at_ns = effects.wake_at_ns;
+  }
+  page_roots_->tidy(core_->apply().store().compact_revision(), core_->apply().store().index().stats().retired_bytes);
+  update_metrics();
+  return wake_at_ns;
 }
 
 // News and answers first: they wait for nothing. What the WAL says goes into `next`.
@@ -350,12 +377,16 @@ void Node::run_commit() {
   while (true) {
     commit_orders_.take(orders, std::nullopt);
     if (!orders.job) return;
-    const bool has_part = orders.job->reclaim.has_value();
-    const int64_t began_ns = clock_.monotonic_ns();
-    CommitDone done = commit_stage_->run(*orders.job);
-    if (has_part && done.status) note_pass(done, began_ns);
+    CommitDone done = commit(*orders.job);
     events_.put([&](Events& events) { events.commit = std::move(done); });
   }
+}
+
+CommitDone Node::commit(const CommitJob& job) {
+  const int64_t began_ns = clock_.monotonic_ns();
+  CommitDone done = commit_stage_->run(job);
+  if (job.reclaim && done.status) note_pass(done, began_ns);
+  return done;
 }
 
 // A commit that began then has done a part of a compaction's pass.

@@ -48,6 +48,7 @@ struct NodeOptions {
   int64_t slow_apply_ns = 100'000'000;  // a batch of entries that takes longer to apply is logged
   uint64_t unapplied_bytes_max = MemberOptions{}.unapplied_bytes_max;
   uint64_t waiting_bytes_max = MemberOptions{}.waiting_bytes_max;
+  bool concurrent = true;  // a start reads on several threads
   // Called when the member cannot go on: it must not return.
   std::function<void(const Error&)> fail_stop;
 };
@@ -69,6 +70,11 @@ class Node {
   bool wait_ready(int64_t timeout_ns);
   // Applies what is in the log, writes the db, closes the files. Requests still waiting are refused.
   void stop();
+
+  // In place of start(), for tests in one thread: what is to be done is done by run(), and no stop() is due.
+  void start_inline(AnswerSink sink, std::function<void()> news = {});
+  // Does all that is to be done at this moment. When more will be; nullopt: nothing but requests brings more.
+  std::optional<int64_t> run();
 
   void propose(std::vector<Proposal> proposals);
   void control(std::vector<ControlRequest> requests);
@@ -105,8 +111,10 @@ class Node {
 
   Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, Metrics& metrics, Bootstrapped state);
 
-  // The core thread's: steps until there is nothing more to write, and carries out what comes of it.
+  // The core thread's.
   void run_core();
+  // Steps until there is nothing more to write, and carries out what comes of it. When a step is due; nullopt: none.
+  std::optional<int64_t> turn(Events& events);
   Ending carry_out(Effects& effects, Events& next);
   void order_housekeeping(const Effects& effects);
   void update_metrics();
@@ -115,6 +123,7 @@ class Node {
   void count_leases(const Effects& effects);
   void note_pass(const CommitDone& done, int64_t began_ns);
   void run_commit();
+  CommitDone commit(const CommitJob& job);
   void run_housekeeper();
   void deliver(Answers& answers);
   void deliver_refused(const std::vector<Refused>& refused);

@@ -80,9 +80,15 @@ bool Workers::put(Lane lane, uint64_t client, Task task, bool refusable) {
   TaskQueue& to = queue(lane);
   if (refusable && !to.takes(client)) return false;
   to.push(client, std::move(task));
+  ++under_way_;
   // All: the thread that one notification would wake may not work on this lane.
   wake_.notify_all();
   return true;
+}
+
+void Workers::wait_idle() {
+  MutexLock lock(mutex_);
+  while (under_way_ > 0) idle_.wait(lock);
 }
 
 void Workers::work(const Lanes& lanes) {
@@ -90,10 +96,12 @@ void Workers::work(const Lanes& lanes) {
   if (is_background) stand_back();
   const auto reader = domain_.register_thread();
   Residency::Faults faults;
+  bool has_run = false;
   while (true) {
     Task task;
     {
       MutexLock lock(mutex_);
+      if (has_run && --under_way_ == 0) idle_.notify_all();
       while (!stop_ && !task) {
         for (const Lane lane : lanes) {
           if (queue(lane).empty()) continue;
@@ -105,6 +113,7 @@ void Workers::work(const Lanes& lanes) {
       if (stop_) return;
     }
     task(*reader);
+    has_run = true;
     task = nullptr;  // what it holds is let go before the thread sleeps
     // The background reads what nobody asks for: that it is not in memory says nothing.
     if (!is_background && faults.grew()) residency_.note_miss();

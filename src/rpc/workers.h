@@ -67,6 +67,8 @@ class Workers {
   [[nodiscard]] bool run(Lane lane, uint64_t client, Task task);
   // The next slice of what run() began.
   void go_on(Lane lane, uint64_t client, Task task);
+  // Until no task waits or runs: for tests in which nobody else brings any.
+  void wait_idle();
 
  private:
   // What a thread works on: the first lane that has something.
@@ -82,6 +84,8 @@ class Workers {
   Condition wake_;
   std::array<TaskQueue, 3> queues_ CAIRN_GUARDED_BY(mutex_);
   bool stop_ CAIRN_GUARDED_BY(mutex_) = false;
+  size_t under_way_ CAIRN_GUARDED_BY(mutex_) = 0;  // tasks that wait or run
+  Condition idle_;
   std::vector<std::thread> threads_;
 };
 

@@ -242,7 +242,7 @@ class LeasesHandler final : public OneRequestHandler {
     const size_t count = part.size() / sizeof(LeaseListed::One);
     if (!context_.admit(call, count * (sizeof(LeaseListed::One) + kStatusBytesMax))) return;
     found_.resize(before + count);
-    std::memcpy(found_.data() + before, part.data(), part.size());
+    if (count > 0) std::memcpy(found_.data() + before, part.data(), part.size());
     if (next != 0) return ask(call, next);
     give_turn_back();
     const auto state = context_.enter();
