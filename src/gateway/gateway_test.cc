@@ -4,72 +4,33 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "base/mutex.h"
 #include "member/quota.h"
+#include "member/requests.h"
 #include "member/testing/member.h"
 #include "net/server.h"
 #include "net/testing/test_client.h"
-#include "testing/file_systems.h"
+#include "proto/rpc.pb.h"
+#include "testing/stuck_disk.h"
 #include "testing/wait.h"
 
 namespace cairn::gateway {
 namespace {
 
+using cairn::testing::StuckDisk;
 using cairn::testing::wait_until;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-// While it is stuck, a sync lasts.
-class StuckDisk final : public cairn::testing::ForwardingFileSystem {
- public:
-  Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
-    CAIRN_TRY(auto file, ForwardingFileSystem::open(path, mode));
-    return std::unique_ptr<env::File>(std::make_unique<Stuck>(*this, std::move(file)));
-  }
-  void set_stuck(bool is_stuck) {
-    const MutexLock lock(mutex_);
-    is_stuck_ = is_stuck;
-    changed_.notify_all();
-  }
-  // Until somebody waits in a sync.
-  void wait_for_victim() {
-    MutexLock lock(mutex_);
-    while (victims_ == 0) changed_.wait(lock);
-  }
-
- private:
-  class Stuck final : public cairn::testing::ForwardingFile {
-   public:
-    Stuck(StuckDisk& disk, std::unique_ptr<env::File> file) : ForwardingFile(std::move(file)), disk_(disk) {}
-    Status fdatasync() override {
-      disk_.pass();
-      return ForwardingFile::fdatasync();
-    }
-
-   private:
-    StuckDisk& disk_;
-  };
-  void pass() {
-    MutexLock lock(mutex_);
-    ++victims_;
-    changed_.notify_all();
-    while (is_stuck_) changed_.wait(lock);
-    --victims_;
-  }
-
-  Mutex mutex_;
-  Condition changed_;
-  bool is_stuck_ CAIRN_GUARDED_BY(mutex_) = false;
-  int victims_ CAIRN_GUARDED_BY(mutex_) = 0;
-};
-
 class GatewayTest : public ::testing::Test {
  protected:
+  explicit GatewayTest(int64_t request_timeout_ns = 60'000'000'000) : request_timeout_ns_(request_timeout_ns) {}
+
   void SetUp() override {
-    gateway_ = std::make_unique<Gateway>(*member_.node, member_.registry,
-                                         Gateway::Options{.request_timeout_ns = 200'000'000, .hosts = {"x", "::1"}});
+    gateway_ =
+        std::make_unique<Gateway>(*member_.node, member_.registry,
+                                  Gateway::Options{.request_timeout_ns = request_timeout_ns_, .hosts = {"x", "::1"}});
     net::ServerOptions options;
     options.listen.push_back({.address = "127.0.0.1:0"});
     options.listen.push_back({.address = "127.0.0.1:0", .grpc = false, .http_handler = &gateway_->probes()});
@@ -106,7 +67,14 @@ class GatewayTest : public ::testing::Test {
   }
 
   StuckDisk disk_;
-  member::testing::Member member_{[](member::NodeOptions& options) { options.bootstrap.wal.sync = true; }, disk_};
+  static constexpr uint64_t kBufferEntries = 10;  // of each of the two write buffers
+  static void change(member::NodeOptions& options) {
+    options.bootstrap.wal.sync = true;
+    options.apply.buffer_entries_max = kBufferEntries;
+  }
+
+  const int64_t request_timeout_ns_;
+  member::testing::Member member_{change, disk_};
   std::unique_ptr<Gateway> gateway_;
   std::unique_ptr<net::Server> server_;
   std::vector<std::string> addresses_;
@@ -222,28 +190,76 @@ TEST_F(GatewayTest, PathsThatAreNotCleanAreSentOn) {
   EXPECT_THAT(put, Not(HasSubstr("Content-Type")));
 }
 
-TEST_F(GatewayTest, AMemberWhoseDiskTakesNoWriteIsNotHealthy) {
-  disk_.set_stuck(true);
+// What is refused here is refused after a short while; what passes is asked for until it does.
+class StalledGatewayTest : public GatewayTest {
+ protected:
+  StalledGatewayTest() : GatewayTest(200'000'000) {}
+
+  bool passes(const std::string& target) {
+    return wait_until([&] { return get(target).starts_with("HTTP/1.1 200 "); });
+  }
+  // They wait for nobody.
+  void put(uint64_t count) {
+    etcdserverpb::PutRequest request;
+    request.set_key("a");
+    std::vector<member::Proposal> puts;
+    for (; count > 0; --count) {
+      puts.push_back(std::make_shared<const raft::Payload>(
+          raft::Payload{.bytes = member::join_request(member::RequestKind::kPut, request.SerializeAsString(),
+                                                      member_.node->next_request_id())}));
+    }
+    member_.node->propose(std::move(puts));
+  }
+  void expect_unhealthy() {
+    const std::string health = get("/health");
+    EXPECT_THAT(health, StartsWith("HTTP/1.1 503 "));
+    EXPECT_THAT(health, EndsWith("{\"health\":\"false\",\"reason\":\"RANGE ERROR:context deadline exceeded\"}\n"));
+    const std::string ready = get("/readyz");
+    EXPECT_THAT(ready, StartsWith("HTTP/1.1 503 "));
+    EXPECT_THAT(ready, HasSubstr("[-]linearizable_read failed: etcdserver: request timed out\n"));
+    EXPECT_THAT(ready, HasSubstr("[+]serializable_read ok\n"));
+    EXPECT_THAT(get("/readyz?exclude=linearizable_read"), StartsWith("HTTP/1.1 200 "));
+    EXPECT_THAT(get("/health?serializable=true"), StartsWith("HTTP/1.1 200 ")) << "the process itself is well";
+    EXPECT_THAT(get("/livez"), StartsWith("HTTP/1.1 200 "));
+  }
+};
+
+TEST_F(StalledGatewayTest, AMemberWhoseDiskTakesNoWriteIsNotHealthy) {
+  disk_.set_stuck(StuckDisk::Part::kSyncs);
   member_.node->raise_alarm(member::kAlarmNoSpace);  // some write
   disk_.wait_for_victim();
-  const std::string health = get("/health");
-  EXPECT_THAT(health, StartsWith("HTTP/1.1 503 "));
-  EXPECT_THAT(health, EndsWith("{\"health\":\"false\",\"reason\":\"RANGE ERROR:context deadline exceeded\"}\n"));
-  const std::string ready = get("/readyz");
-  EXPECT_THAT(ready, StartsWith("HTTP/1.1 503 "));
-  EXPECT_THAT(ready, HasSubstr("[-]linearizable_read failed: etcdserver: request timed out\n"));
-  EXPECT_THAT(ready, HasSubstr("[+]serializable_read ok\n"));
-  EXPECT_THAT(get("/readyz?exclude=linearizable_read"), StartsWith("HTTP/1.1 200 "));
-  EXPECT_THAT(get("/health?serializable=true"), StartsWith("HTTP/1.1 200 ")) << "the process itself is well";
-  EXPECT_THAT(get("/livez"), StartsWith("HTTP/1.1 200 "));
+  expect_unhealthy();
   const std::string page = get("/metrics");
   EXPECT_THAT(page, HasSubstr("etcd_server_health_failures 1"));
   EXPECT_THAT(page, HasSubstr("etcd_server_healthcheck{name=\"linearizable_read\",type=\"readyz\"} 0"));
   EXPECT_THAT(
       page, HasSubstr("etcd_server_healthchecks_total{name=\"linearizable_read\",status=\"error\",type=\"readyz\"} 1"));
-  disk_.set_stuck(false);
-  EXPECT_THAT(get("/readyz"), StartsWith("HTTP/1.1 200 "));
-  EXPECT_THAT(get("/health?exclude=NOSPACE"), StartsWith("HTTP/1.1 200 "));
+  disk_.set_stuck(StuckDisk::Part::kNone);
+  EXPECT_TRUE(passes("/readyz"));
+  EXPECT_TRUE(passes("/health?exclude=NOSPACE"));
+}
+
+// The db behind the log: writes go on into the buffers, and so the member is ready, until both are full.
+TEST_F(StalledGatewayTest, AMemberWhoseDbTakesNothingIsReadyWhileWritesGoOn) {
+  const auto reader = member_.node->published().register_thread();
+  const auto applied = [&] { return reader->enter()->applied; };
+  disk_.set_stuck(StuckDisk::Part::kWritesOfTheDb);
+  put(kBufferEntries + 1);
+  disk_.wait_for_victim();
+  EXPECT_TRUE(passes("/readyz"));
+  EXPECT_TRUE(passes("/health"));
+  const Index full = applied() + kBufferEntries + 1;
+  put(kBufferEntries + 1);
+  ASSERT_TRUE(wait_until([&] { return applied() >= full; }));  // what comes now waits
+  put(1);
+  const Index all = full + 1;
+  ASSERT_TRUE(wait_until([&] { return member_.node->committed() >= all; }));
+  ASSERT_LT(applied(), all);
+  expect_unhealthy();
+  disk_.set_stuck(StuckDisk::Part::kNone);
+  EXPECT_TRUE(passes("/readyz"));
+  EXPECT_TRUE(passes("/health"));
+  EXPECT_GE(applied(), all) << "a check passes behind what was written before it";
 }
 
 TEST_F(GatewayTest, VersionNamesServerClusterAndStorage) {

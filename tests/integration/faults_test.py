@@ -4,6 +4,7 @@ The points are those that the server lists. A new one is reached by the load bel
 a trigger.
 """
 
+import concurrent.futures
 import http.client
 import json
 import os
@@ -194,6 +195,8 @@ class Stages(Case):
         for number in range(100):
             client.put(b"b%d" % number, b"")
         self.assertEqual(client.range(b"b", b"c", count_only=True)[4], [100])
+        for path in ("/livez", "/readyz", "/health"):
+            self.assertEqual(server.http(path)[0], 200, path)
         self.assertEqual(self.ask("GET", "/beforeCommit/count"), (200, "0"))
 
     def test_the_sync_of_the_log(self):
@@ -208,6 +211,17 @@ class Stages(Case):
         self.assertEqual(rpc.KeyValue(client.range(b"a", serializable=True)[2][0]).value, b"old")
         self.assertEqual(server.http("/version")[0], 200)
         self.assertFalse(put.ended)
+        # As an etcd whose log stands still: who asks for more than this member's memory hears of it after the timeout.
+        began = time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            paths = ("/livez", "/health?serializable=true", "/readyz", "/health")
+            answers = dict(zip(paths, pool.map(server.http, paths)))
+        self.assertGreater(time.monotonic() - began, 5)
+        self.assertEqual([answers[path][0] for path in paths], [200, 200, 503, 503])
+        self.assertIn("[-]linearizable_read failed: etcdserver: request timed out\n", answers["/readyz"][2])
+        self.assertIn("[+]serializable_read ok\n", answers["/readyz"][2])
+        self.assertEqual(answers["/health"][2],
+                         '{"health":"false","reason":"RANGE ERROR:context deadline exceeded"}\n')
 
     def test_a_set_point_is_unset_again(self):
         server = self.server("cairn").start(environment=self.environment("walBeforeSync=off"))
