@@ -441,7 +441,7 @@ class Bench:
 
     def row_lease_expire(self):
         """All leases, each with a key, end within the time that granting them took; puts meanwhile."""
-        ttl = 15 + self.options.leases // 15_000
+        ttl = 30 + self.options.leases // 8000
         began = time.monotonic()
         self.grant(ttl)
         self.generate("put", *self.lease_args("--leased", "--requests", self.options.leases, "--value-size", 16))
