@@ -12,6 +12,11 @@
 #include "member/quota.h"
 
 namespace cairn::member {
+namespace {
+
+constexpr uint64_t kDutyBytes = 1 << 20;  // of a leader's own entries, beyond the room that requests have
+
+}  // namespace
 
 void Events::clear() {
   proposals.clear();
@@ -206,9 +211,10 @@ bool MemberCore::is_far_behind() {
 }
 
 // Entries are on disk long before they are applied, but while the db has no room for them they pile up in memory.
-bool MemberCore::log_has_room() const {
-  return replication_.log_bytes() + wal_bytes_in_flight_ < options_.unapplied_bytes_max &&
-         wal_bytes_in_flight_ < options_.feed_bytes_max;
+// `beyond`: so many bytes may be too much.
+bool MemberCore::log_has_room(uint64_t beyond) const {
+  return replication_.log_bytes() + wal_bytes_in_flight_ < options_.unapplied_bytes_max + beyond &&
+         wal_bytes_in_flight_ < options_.feed_bytes_max + beyond;
 }
 
 void MemberCore::hand_to_log(std::vector<Proposal> proposals, uint64_t bytes) {
@@ -377,8 +383,9 @@ void MemberCore::consider_alarm() {
 }
 
 // Where the log is to take no more now, duties come again.
+// These entries are short, and clients' requests may take all room for as long as they like.
 std::optional<Index> MemberCore::propose_as_leader(std::vector<std::string> entries) {
-  if (!log_has_room()) return std::nullopt;
+  if (!log_has_room(kDutyBytes)) return std::nullopt;
   std::vector<Proposal> proposals;
   proposals.reserve(entries.size());
   for (std::string& bytes : entries) {

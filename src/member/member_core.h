@@ -177,7 +177,7 @@ class MemberCore {
   [[nodiscard]] LeaseDuty::Scene scene();
   [[nodiscard]] bool goes_on_when_full();
   [[nodiscard]] bool is_far_behind();
-  [[nodiscard]] bool log_has_room() const;
+  [[nodiscard]] bool log_has_room(uint64_t beyond = 0) const;
   void hand_to_log(std::vector<Proposal> proposals, uint64_t bytes);
   void raise_alarm(uint32_t type);
   void consider_alarm();
