@@ -398,6 +398,7 @@ void Life::run_round() {
   fault_fired_ = ending_ = stop_asked_ = false;
   space_refusals_ = 0;
   no_space_since_ns_.reset();
+  no_space_gone_ns_ = -1;
   leases_may_be_late_ = false;
   member_options_.seed = chance_.next();
   member_options_.bootstrap.opening = member_options_.seed;

@@ -112,6 +112,7 @@ class Life final : private MemberClient {
   void choose_point(Plan& plan);
   void on_fault_point(fault::Point point);
   void check_reserved(const Operation& operation);
+  void note_own_alarm(bool is_raised);
   void check_withdrawal(const etcdserverpb::AlarmRequest& request);
   void run_round();
   bool start_member();
@@ -166,6 +167,8 @@ class Life final : private MemberClient {
   MemberOptions member_options_;
   bool may_be_refused_ = false;               // for want of room in a queue
   std::optional<int64_t> no_space_since_ns_;  // the member's own alarm is in force in this round
+  int64_t no_space_gone_ns_ = -1;             // when it was withdrawn last
+  int64_t no_space_before_ns_ = 0;            // and since when it was in force then
   bool calls_raise_alarms_ = false;           // as those do that find no room for what they are asked
   std::unique_ptr<Member> member_;
   std::unique_ptr<Reads> reads_;

@@ -212,6 +212,18 @@ void Life::on_own_proposal(const member::Proposal& proposal) {
   ++own_proposals_[proposal->bytes];
 }
 
+// The member looks at its alarm at the end of a step: one that goes and comes within the step has not gone.
+void Life::note_own_alarm(bool is_raised) {
+  const int64_t now_ns = schedule_.now_ns();
+  if (is_raised) {
+    if (!no_space_since_ns_) no_space_since_ns_ = no_space_gone_ns_ == now_ns ? no_space_before_ns_ : now_ns;
+  } else if (no_space_since_ns_) {
+    no_space_before_ns_ = *no_space_since_ns_;
+    no_space_gone_ns_ = now_ns;
+    no_space_since_ns_.reset();
+  }
+}
+
 // Its own, after there has been room for as long as was asked for.
 void Life::check_withdrawal(const etcdserverpb::AlarmRequest& request) {
   const member::NoSpaceOptions& options = member_options_.core.no_space;
@@ -369,8 +381,7 @@ void Life::on_step() {
   if (state.has_alarm(member::kAlarmCorrupt)) leases_may_be_late_ = true;
   const bool has_own = std::find(state.alarms->begin(), state.alarms->end(),
                                  member::Alarm{member_id_, member::kAlarmNoSpace}) != state.alarms->end();
-  if (!has_own) no_space_since_ns_.reset();
-  if (has_own && !no_space_since_ns_) no_space_since_ns_ = schedule_.now_ns();
+  note_own_alarm(has_own);
   const bool may_be_late = leases_may_be_late_ || member_->core().is_stalled() || member_->core().holds_proposals();
   if (!may_be_late && member_->core().leases().leads() && !ending_) {
     leases_->check_late(schedule_.now_ns());
