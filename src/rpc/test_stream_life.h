@@ -34,31 +34,11 @@
 #include "rpc/services.h"
 #include "rpc/unmarshal.h"
 #include "sim/disk/sim_fs.h"
+#include "testing/choices.h"
 
 namespace cairn::rpc::test {
 
-// Reads decisions out of bytes; zeros when there are no more.
-class Choices {
- public:
-  explicit Choices(std::string_view bytes) : rest_(bytes) {}
-  [[nodiscard]] bool empty() const { return rest_.empty(); }
-  uint64_t below(uint64_t bound) { return byte() % bound; }
-  bool flag(unsigned bit, uint8_t byte) { return (byte >> bit & 1) != 0; }
-  uint8_t byte() {
-    if (rest_.empty()) return 0;
-    const auto first = static_cast<uint8_t>(rest_.front());
-    rest_.remove_prefix(1);
-    return first;
-  }
-  std::string_view bytes(size_t count) {
-    const std::string_view out = rest_.substr(0, count);
-    rest_.remove_prefix(out.size());
-    return out;
-  }
-
- private:
-  std::string_view rest_;
-};
+using testing::Choices;
 
 class StreamLife {
  public:
@@ -87,8 +67,9 @@ class StreamLife {
     services_ = std::make_unique<Services>(*node_, clock_, limits, metrics_);
     net::EventLoop* const loops[] = {&loop_};
     services_->attach(loops);
-    node_->start_inline([this](unsigned loop, member::AnswerBatch batch) { services_->deliver(loop, std::move(batch)); },
-                        [this] { on_news(); });
+    node_->start_inline(
+        [this](unsigned loop, member::AnswerBatch batch) { services_->deliver(loop, std::move(batch)); },
+        [this] { on_news(); });
     settle();
   }
   ~StreamLife() {
@@ -199,8 +180,8 @@ class StreamLife {
   // What the records of new revisions are, and were before: as etcd, before the transaction.
   void learn_history() {
     const auto state = reader_->enter();
-    const Status visited = mvcc::visit_records(
-        state->kv, known_revision_ + 1, state->kv.revision, [&](const mvcc::WatchedRecord& record) {
+    const Status visited =
+        mvcc::visit_records(state->kv, known_revision_ + 1, state->kv.revision, [&](const mvcc::WatchedRecord& record) {
           if (!history_.empty() && history_.back().revision.main != record.revision.main) learn_transaction();
           const auto kv = mvcc::decode_key_value(record.record);
           CAIRN_ASSERT(kv);
@@ -321,8 +302,8 @@ class StreamLife {
   static Created expected(const WatchModel& stream, const etcdserverpb::WatchCreateRequest& request) {
     const std::string low = request.key().empty() ? std::string(1, '\0') : request.key();
     const std::string& high = request.range_end();
-    Created out{.start = request.start_revision(), .id = request.watch_id(),
-                .progress_notify = request.progress_notify()};
+    Created out{
+        .start = request.start_revision(), .id = request.watch_id(), .progress_notify = request.progress_notify()};
     out.target.interval = mvcc::OwnedInterval(mvcc::KeyInterval::of(low, high));
     out.target.prev_kv = request.prev_kv();
     for (const int filter : request.filters()) {
@@ -463,12 +444,15 @@ class StreamLife {
       stream.ends_with = parsed.error().code;
     }
     if (call->message(bytes)) return;
-    if (parsed) stream.asked.pop_back();
-    else stream.ends_with.reset();
+    if (parsed)
+      stream.asked.pop_back();
+    else
+      stream.ends_with.reset();
   }
   void on_renewed(RenewalModel& stream, std::string_view bytes) {
     etcdserverpb::LeaseKeepAliveResponse response;
-    if (!response.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) return fail("no LeaseKeepAliveResponse");
+    if (!response.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
+      return fail("no LeaseKeepAliveResponse");
     if (stream.asked.empty() || stream.is_over) return fail("a renewal that nobody asked for");
     const RenewalModel::Asked asked = stream.asked.front();
     stream.asked.pop_front();
@@ -577,17 +561,17 @@ class StreamLife {
     lease.revoked_at = ++lease.changes;
     etcdserverpb::LeaseRevokeRequest request;
     request.set_id(id);
-    call("/etcdserverpb.Lease/LeaseRevoke", request,
-         [this, id, number = lease.changes](Code code, std::string_view) {
-           if (code == Code::kOk && number == leases_[id].changes) leases_[id].is_gone = true;
-         });
+    call("/etcdserverpb.Lease/LeaseRevoke", request, [this, id, number = lease.changes](Code code, std::string_view) {
+      if (code == Code::kOk && number == leases_[id].changes) leases_[id].is_gone = true;
+    });
   }
   // Any bytes to any method but those that would change leases behind the model's back.
   void call_any(Choices& choices) {
     const Method& method = methods()[choices.below(methods().size())];
     const std::string_view bytes = choices.bytes(choices.byte() % 64);
-    if (method.make == nullptr || method.kind == Method::Kind::kBidiStream || method.service == "grpc.health.v1.Health" ||
-        method.name == "LeaseGrant" || method.name == "LeaseRevoke" || method.name == "Alarm") {
+    if (method.make == nullptr || method.kind == Method::Kind::kBidiStream ||
+        method.service == "grpc.health.v1.Health" || method.name == "LeaseGrant" || method.name == "LeaseRevoke" ||
+        method.name == "Alarm") {
       return;
     }
     call(method.path, bytes);
@@ -642,7 +626,8 @@ class StreamLife {
     auto* const create = request.mutable_create_request();
     const std::string from = key(choices);
     create->set_key(from);
-    if (choices.flag(0, flags)) create->set_range_end(choices.flag(1, flags) ? std::string(1, '\0') : key(choices) + "~");
+    if (choices.flag(0, flags))
+      create->set_range_end(choices.flag(1, flags) ? std::string(1, '\0') : key(choices) + "~");
     create->set_prev_kv(choices.flag(2, flags));
     create->set_progress_notify(choices.flag(3, flags));
     create->set_fragment(choices.flag(4, flags));

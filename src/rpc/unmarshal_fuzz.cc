@@ -36,16 +36,16 @@ std::vector<std::unique_ptr<MessageLite>> make() {
 // Of every method.
 std::vector<std::unique_ptr<MessageLite>> requests() {
   using namespace etcdserverpb;
-  auto all = make<RangeRequest, PutRequest, DeleteRangeRequest, TxnRequest, CompactionRequest, WatchRequest,
-                  LeaseGrantRequest, LeaseRevokeRequest, LeaseKeepAliveRequest, LeaseTimeToLiveRequest,
-                  LeaseLeasesRequest, MemberAddRequest, MemberRemoveRequest, MemberUpdateRequest, MemberListRequest,
-                  MemberPromoteRequest, AuthEnableRequest, AuthDisableRequest, AuthStatusRequest, AuthenticateRequest,
-                  AuthUserAddRequest, AuthUserGetRequest, AuthUserListRequest, AuthUserDeleteRequest,
-                  AuthUserChangePasswordRequest, AuthUserGrantRoleRequest, AuthUserRevokeRoleRequest,
-                  AuthRoleAddRequest, AuthRoleGetRequest, AuthRoleListRequest, AuthRoleDeleteRequest,
-                  AuthRoleGrantPermissionRequest, AuthRoleRevokePermissionRequest, AlarmRequest, StatusRequest,
-                  DefragmentRequest, HashRequest, HashKVRequest, SnapshotRequest, MoveLeaderRequest, DowngradeRequest,
-                  InternalRaftRequest>();
+  auto all =
+      make<RangeRequest, PutRequest, DeleteRangeRequest, TxnRequest, CompactionRequest, WatchRequest, LeaseGrantRequest,
+           LeaseRevokeRequest, LeaseKeepAliveRequest, LeaseTimeToLiveRequest, LeaseLeasesRequest, MemberAddRequest,
+           MemberRemoveRequest, MemberUpdateRequest, MemberListRequest, MemberPromoteRequest, AuthEnableRequest,
+           AuthDisableRequest, AuthStatusRequest, AuthenticateRequest, AuthUserAddRequest, AuthUserGetRequest,
+           AuthUserListRequest, AuthUserDeleteRequest, AuthUserChangePasswordRequest, AuthUserGrantRoleRequest,
+           AuthUserRevokeRoleRequest, AuthRoleAddRequest, AuthRoleGetRequest, AuthRoleListRequest,
+           AuthRoleDeleteRequest, AuthRoleGrantPermissionRequest, AuthRoleRevokePermissionRequest, AlarmRequest,
+           StatusRequest, DefragmentRequest, HashRequest, HashKVRequest, SnapshotRequest, MoveLeaderRequest,
+           DowngradeRequest, InternalRaftRequest>();
   for (auto& one : make<grpc::health::v1::HealthCheckRequest, v3electionpb::CampaignRequest,
                         v3electionpb::ProclaimRequest, v3electionpb::LeaderRequest, v3electionpb::ResignRequest,
                         v3lockpb::LockRequest, v3lockpb::UnlockRequest>()) {
@@ -131,7 +131,8 @@ void check_txn(const mvcc::TxnRequest& ours, const etcdserverpb::TxnRequest& the
   CAIRN_ASSERT(static_cast<int>(ours.compare.size()) == theirs.compare_size());
   CAIRN_ASSERT(static_cast<int>(ours.success.size()) == theirs.success_size());
   CAIRN_ASSERT(static_cast<int>(ours.failure.size()) == theirs.failure_size());
-  for (int i = 0; i < theirs.compare_size(); ++i) check_compare(ours.compare[static_cast<size_t>(i)], theirs.compare(i));
+  for (int i = 0; i < theirs.compare_size(); ++i)
+    check_compare(ours.compare[static_cast<size_t>(i)], theirs.compare(i));
   for (int i = 0; i < theirs.success_size(); ++i) check_op(ours.success[static_cast<size_t>(i)], theirs.success(i));
   for (int i = 0; i < theirs.failure_size(); ++i) check_op(ours.failure[static_cast<size_t>(i)], theirs.failure(i));
 }
