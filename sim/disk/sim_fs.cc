@@ -313,7 +313,7 @@ class SimFile final : public env::File, public env::TellsHoles {
   uint64_t number_;
 };
 
-SimFileSystem::SimFileSystem(Options options) : state_(std::make_shared<State>(options)) {}
+SimFileSystem::SimFileSystem(const Options& options) : state_(std::make_shared<State>(options)) {}
 SimFileSystem::SimFileSystem(std::shared_ptr<State> state) : state_(std::move(state)) {}
 SimFileSystem::~SimFileSystem() = default;
 

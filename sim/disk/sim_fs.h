@@ -111,7 +111,7 @@ struct Options {
 
 class SimFileSystem final : public env::FileSystem {
  public:
-  explicit SimFileSystem(Options options = {});
+  explicit SimFileSystem(const Options& options = {});
   ~SimFileSystem() override;
   SimFileSystem(const SimFileSystem&) = delete;
   SimFileSystem& operator=(const SimFileSystem&) = delete;
