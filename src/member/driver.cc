@@ -236,7 +236,7 @@ Ending Node::carry_out(Effects& effects, Events& next) {
   }
   for (WalWrite& write : effects.wal) {
     auto done = wal_stage_->run(std::move(write));
-    if (!done) fail(log_failure(std::move(done).error()));
+    if (!done) fail(log_failure(done.error()));
     next.wal.push_back(*std::move(done));
   }
   committed_.store(core_->replication().raft().committed().value, std::memory_order_relaxed);

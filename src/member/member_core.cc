@@ -67,7 +67,7 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
   const bool only_wal = !events.wal.empty();  // more will come in this moment: see the driver
   for (WalDone& done : events.wal) take_wal_done(std::move(done));
   for (raft::Message& message : events.messages) replication_.step(std::move(message));
-  if (events.commit) take_commit_done(*std::move(events.commit));
+  if (events.commit) take_commit_done(*events.commit);
   if (events.disk_is_low) take_look(*events.disk_is_low);
   for (const uint32_t type : events.alarms) raise_alarm(type);
   if (!events.proposals.empty()) take_proposals(events.proposals);
@@ -137,14 +137,14 @@ void MemberCore::give_spare_back() {
   effects_.give_spare_back = true;
 }
 
-void MemberCore::take_commit_done(CommitDone done) {
+void MemberCore::take_commit_done(const CommitDone& done) {
   effects_.look_at_disk = true;
   if (done.status || done.status.error().code != Code::kResourceExhausted) {
     db_is_full_ = false;
     applies_up_to_bytes_ = 0;
     is_beyond_buffers_ = false;
     effects_.step_checkpoint = true;
-    return check(apply_.commit_done(std::move(done), now_ns_));
+    return check(apply_.commit_done(done, now_ns_));
   }
   if (phase_ == Phase::kStops) {
     log::error("no space for the db at the stop; the next start takes what it lacks from the WAL",

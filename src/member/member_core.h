@@ -155,7 +155,7 @@ class MemberCore {
 
   // what comes in
   void take_wal_done(WalDone done);
-  void take_commit_done(CommitDone done);
+  void take_commit_done(const CommitDone& done);
   void take_look(bool disk_is_low);
   void take_proposals(std::vector<Proposal>& proposals);
   void take_ticks();
