@@ -13,8 +13,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "net/answer_limits.h"
 #include "net/loop.h"
-#include "net/server.h"
 
 namespace cairn::net {
 

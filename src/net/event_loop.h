@@ -7,6 +7,7 @@
 
 #include "net/http.h"
 #include "net/http2/grpc.h"
+#include "net/local_call.h"
 
 namespace cairn::net {
 
@@ -20,6 +21,11 @@ class EventLoop {
   // The live call, or null when it has ended.
   [[nodiscard]] virtual Call* find(CallId id) = 0;
   [[nodiscard]] virtual Exchange* find(ExchangeId id) = 0;
+  // A call that comes from this process and not over a socket (net/local_call.h); not begun yet.
+  [[nodiscard]] virtual std::unique_ptr<LocalCall> local_call(LocalCall::Owner& owner,
+                                                              std::unique_ptr<LocalCall::Origin> origin) = 0;
+  // The call goes on without its owner until it is answered or the loop stops; the answer is dropped.
+  virtual void detach(std::unique_ptr<LocalCall> call) = 0;
   // Called once at the end of each turn in which anything happened, to hand on in one batch what the turn has gathered
   // (proposals, for example). Set once, before the loop runs.
   virtual void set_turn_end(std::function<void()> hook) = 0;

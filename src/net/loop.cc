@@ -35,6 +35,7 @@ Loop::Loop(unsigned index) : index_(index), read_buffer_(new char[kReadBytes]) {
 Loop::~Loop() {
   // What never ran may hold things that refer to the loop: destroyed while it is whole.
   connections_.clear();
+  detached_.clear();
   const MutexLock lock(posted_mutex_);
   posted_.clear();
 }
@@ -58,6 +59,29 @@ std::shared_ptr<void> Loop::charge(uint64_t bytes) {
   counters_.answer_bytes_held.add(bytes);
   return {static_cast<void*>(this),
           [held = shared_from_this(), bytes](void*) { held->counters_.answer_bytes_held.sub(bytes); }};
+}
+
+std::unique_ptr<LocalCall> Loop::local_call(LocalCall::Owner& owner, std::unique_ptr<LocalCall::Origin> origin) {
+  return make_local_call(*this, owner, std::move(origin));
+}
+
+void Loop::detach(std::unique_ptr<LocalCall> call) { detached_.adopt(std::move(call)); }
+
+void Loop::Drain::adopt(std::unique_ptr<LocalCall> call) {
+  LocalCall* const name = call.get();
+  calls_.emplace(name, std::move(call));
+  name->set_owner(*this);
+}
+
+void Loop::Drain::on_news(LocalCall& call) {
+  std::string dropped;
+  for (;;) {
+    switch (call.take(dropped)) {
+      case LocalCall::News::kNone: return;
+      case LocalCall::News::kMessage: break;
+      case LocalCall::News::kEnd: calls_.erase(&call); return;
+    }
+  }
 }
 
 std::unique_ptr<EventLoop::Timer> Loop::after(int64_t delay_ns, std::function<void()> task) {
@@ -150,6 +174,9 @@ void Loop::run() {
   }
   for (const auto& connection : connections_) close_later(*connection);
   end_turn();
+  // What the ends of those calls have asked for is still handed on; nobody waits for its answers.
+  if (turn_end_) turn_end_();
+  detached_.clear();
 }
 
 void Loop::stop() {

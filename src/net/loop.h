@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "net/answer_limits.h"
 #include "net/event_loop.h"
 #include "net/exchange_table.h"
 #include "net/http2/call_table.h"
@@ -46,6 +47,8 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   void set_turn_end(std::function<void()> hook) override { turn_end_ = std::move(hook); }
   std::unique_ptr<Timer> after(int64_t delay_ns, std::function<void()> task) override;
   std::shared_ptr<void> charge(uint64_t bytes) override;
+  std::unique_ptr<LocalCall> local_call(LocalCall::Owner& owner, std::unique_ptr<LocalCall::Origin> origin) override;
+  void detach(std::unique_ptr<LocalCall> call) override;
 
   void run();   // returns after stop(); every connection is closed then
   void stop();  // any thread
@@ -81,6 +84,9 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   void drain_connections();
   [[nodiscard]] size_t connection_count() const { return connections_.size(); }
 
+  // What answers may hold; set before the loop runs.
+  void set_answer_limits(const AnswerLimits& limits) { answer_limits_ = limits; }
+  [[nodiscard]] const AnswerLimits& answer_limits() const { return answer_limits_; }
   // One counter, summed over all loops of the server.
   void set_siblings(std::vector<const LoopCounters*> all) { siblings_ = std::move(all); }
   [[nodiscard]] uint64_t sum_everywhere(Counter LoopCounters::* which) const;
@@ -89,6 +95,17 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   struct MethodHash {
     using is_transparent = void;
     size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
+  };
+
+  // Of calls that were detached: drops what they answer.
+  class Drain final : public LocalCall::Owner {
+   public:
+    void adopt(std::unique_ptr<LocalCall> call);
+    void clear() { calls_.clear(); }
+    void on_news(LocalCall& call) override;
+
+   private:
+    std::unordered_map<LocalCall*, std::unique_ptr<LocalCall>> calls_;
   };
 
   size_t run_posted();
@@ -102,7 +119,9 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   LoopCounters counters_;
   std::unordered_map<std::string, MethodCounters*, MethodHash, std::equal_to<>> methods_;
   ExchangeTable exchanges_;
-  InflateTurns inflating_;                     // its connections' messages unlink themselves
+  InflateTurns inflating_;  // its connections' messages unlink themselves
+  AnswerLimits answer_limits_;
+  Drain detached_;
   std::vector<const LoopCounters*> siblings_;  // of every loop; set before the loop runs
 
   std::vector<std::unique_ptr<Connection>> connections_;

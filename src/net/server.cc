@@ -91,7 +91,10 @@ Server::Server(ServerOptions options, Router* router, HttpHandler* http) : impl_
   }
   std::vector<const LoopCounters*> counters;
   for (const auto& loop : impl_->loops) counters.push_back(&loop->counters());
-  for (const auto& loop : impl_->loops) loop->set_siblings(counters);
+  for (const auto& loop : impl_->loops) {
+    loop->set_siblings(counters);
+    loop->set_answer_limits(impl_->options.answers);
+  }
 }
 
 Server::~Server() { stop(0); }

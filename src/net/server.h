@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "net/answer_limits.h"
 #include "net/event_loop.h"
 #include "net/http.h"
 #include "net/http2/grpc.h"
@@ -38,12 +39,6 @@ struct Keepalive {
   int64_t min_time_ns = 5'000'000'000;
   int64_t interval_ns = 7'200'000'000'000;  // a silent connection is pinged after this; 0: never
   int64_t timeout_ns = 20'000'000'000;      // and closed when it stays silent for this
-};
-
-// What answers may hold in memory until clients have taken them; see net/answer_budget.h.
-struct AnswerLimits {
-  uint64_t connection_bytes_max = 128 << 20;
-  uint64_t bytes_max = 192 << 20;  // of all connections
 };
 
 struct ServerOptions {

@@ -21,6 +21,11 @@ GrpcCall& CallTable::acquire() {
     call = std::move(free_calls_.back());
     free_calls_.pop_back();
   }
+  call->set_id(add(*call));
+  return *call.release();
+}
+
+CallId CallTable::add(Call& call) {
   uint32_t slot = 0;
   if (free_slots_.empty()) {
     CAIRN_ASSERT(slots_.size() < UINT32_MAX);
@@ -30,9 +35,8 @@ GrpcCall& CallTable::acquire() {
     slot = free_slots_.back();
     free_slots_.pop_back();
   }
-  slots_[slot].call = call.get();
-  call->set_id(CallId{uint64_t{slots_[slot].generation} << 32 | (slot + 1)});
-  return *call.release();
+  slots_[slot].call = &call;
+  return CallId{uint64_t{slots_[slot].generation} << 32 | (slot + 1)};
 }
 
 void CallTable::retire(CallId id) {

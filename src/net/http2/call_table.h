@@ -24,11 +24,13 @@ class CallTable {
 
   // A call with a fresh id.
   GrpcCall& acquire();
+  // The same for a call whose memory is its owner's. It is retired before it is destroyed.
+  [[nodiscard]] CallId add(Call& call);
   // From now on find() does not know the id.
   void retire(CallId id);
   // The call's memory may be used for another; after retire().
   void release(GrpcCall& call);
-  [[nodiscard]] GrpcCall* find(CallId id) const {
+  [[nodiscard]] Call* find(CallId id) const {
     const auto slot = static_cast<uint32_t>(id.value) - 1;  // 0 names none: becomes the largest
     if (slot >= slots_.size()) return nullptr;
     return slots_[slot].generation == id.value >> 32 ? slots_[slot].call : nullptr;
@@ -37,7 +39,7 @@ class CallTable {
 
  private:
   struct Slot {
-    GrpcCall* call = nullptr;
+    Call* call = nullptr;
     uint32_t generation = 1;
   };
   std::vector<Slot> slots_;

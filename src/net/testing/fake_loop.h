@@ -284,6 +284,10 @@ class FakeLoop final : public EventLoop {
     return found == calls_.end() || found->second->is_ended() ? nullptr : found->second.get();
   }
   Exchange* find(ExchangeId) override { return nullptr; }
+  std::unique_ptr<LocalCall> local_call(LocalCall::Owner&, std::unique_ptr<LocalCall::Origin>) override {
+    CAIRN_ASSERT(false);  // what is tested here makes no calls of its own
+  }
+  void detach(std::unique_ptr<LocalCall>) override { CAIRN_ASSERT(false); }
   void set_turn_end(std::function<void()> hook) override { turn_end_ = std::move(hook); }
   std::shared_ptr<void> charge(uint64_t bytes) override {
     charged_bytes_ += bytes;
