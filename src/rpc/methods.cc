@@ -6,9 +6,11 @@
 
 #include "base/check.h"
 #include "rpc/services/cluster_service.h"
+#include "rpc/services/election_service.h"
 #include "rpc/services/health_service.h"
 #include "rpc/services/kv_service.h"
 #include "rpc/services/lease_service.h"
+#include "rpc/services/lock_service.h"
 #include "rpc/services/maintenance_service.h"
 #include "rpc/services/state_service.h"
 #include "rpc/services/watch_service.h"
