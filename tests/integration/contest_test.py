@@ -12,8 +12,8 @@ LOCK, ELECTION = "/v3lockpb.Lock/", "/v3electionpb.Election/"
 class Script:
     """Calls in order, and what came of each. Ids of members and terms are the servers' own, and left out."""
 
-    def __init__(self, server):
-        self.server, self.client, self.told = server, server.client(), []
+    def __init__(self, case, server):
+        self.case, self.server, self.client, self.told = case, server, server.client(), []
 
     def tell(self, what, outcome):
         self.told.append((what, outcome))
@@ -30,6 +30,15 @@ class Script:
         except rpc.GrpcError as error:
             # Go's protobuf library writes one of two kinds of space, as it likes.
             self.tell(what, (error.code, error.message.replace("\xa0", " ")))
+        connection.close()
+
+    # A call whose deadline passes. etcd's server ends it with a status, or with a reset where its timer is first.
+    def end_late(self, call):
+        connection, stream = call
+        with self.case.assertRaises(rpc.GrpcError) as ended:
+            connection.finish(stream)
+        error = ended.exception
+        self.case.assertIn((error.code, error.message), [(4, "context deadline exceeded"), (1, "stream reset, code 8")])
         connection.close()
 
     def call(self, what, path, message, **how):
@@ -92,7 +101,7 @@ class BesideEtcd(harness.Case):
 
     def alike(self, case):
         def run(server):
-            script = Script(server)
+            script = Script(self, server)
             case(script)
             return script.told
 
@@ -154,7 +163,7 @@ class BesideEtcd(harness.Case):
             connection.close()
             late = script.start(LOCK + "Lock", lock("m", 3), grpc_timeout="10S")
             script.wait_until_waiting(b"m/", b"m/1", b"m/3")
-            script.end("late", late)
+            script.end_late(late)
             script.wait_for_keys(b"m/", b"m/1")
             script.tell("revision", script.client.revision())
 
