@@ -27,6 +27,16 @@ function(cairn_precompiled target kind)
   endif()
 endfunction()
 
+# cairn_fuzzer(SOURCE libraries...): a libFuzzer program, which ./dev fuzz runs.
+function(cairn_fuzzer source)
+  get_filename_component(program ${source} NAME_WE)
+  add_executable(${program} ${source})
+  target_link_libraries(${program} PRIVATE ${ARGN})
+  target_compile_options(${program} PRIVATE -fsanitize=fuzzer)
+  target_link_options(${program} PRIVATE -fsanitize=fuzzer)
+  set_property(GLOBAL APPEND PROPERTY CAIRN_FUZZERS ${program})
+endfunction()
+
 # cairn_module(NAME [DEPS modules...] [LIBS targets...] [TEST_LIBS targets...] [FUZZ_LIBS targets...]): the folder NAME
 # of src as library cairn_NAME.
 #
@@ -62,12 +72,7 @@ function(cairn_module name)
   endif()
   if(CAIRN_FUZZ)
     foreach(fuzzer ${fuzzers})
-      get_filename_component(program ${fuzzer} NAME_WE)
-      add_executable(${program} ${fuzzer})
-      target_link_libraries(${program} PRIVATE cairn_${name} ${arg_FUZZ_LIBS})
-      target_compile_options(${program} PRIVATE -fsanitize=fuzzer)
-      target_link_options(${program} PRIVATE -fsanitize=fuzzer)
-      set_property(GLOBAL APPEND PROPERTY CAIRN_FUZZERS ${program})
+      cairn_fuzzer(${fuzzer} cairn_${name} ${arg_FUZZ_LIBS})
     endforeach()
   endif()
 endfunction()

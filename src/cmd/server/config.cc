@@ -10,7 +10,9 @@
 #include "base/check.h"
 #include "base/go_duration.h"
 #include "cluster/versions.h"
+#include "cmd/server/config_file.h"
 #include "cmd/server/config_flags.h"
+#include "cmd/server/config_former.h"
 #include "cmd/server/logging.h"
 
 namespace cairn::cmd {
@@ -66,6 +68,8 @@ std::string environment_name(std::string_view flag) {
 // The values given, canonical, by flag.
 struct Given {
   std::map<std::string_view, std::string> values;
+  std::map<std::string_view, std::string> former;  // of flags that are no more
+  bool is_from_file = false;
 
   [[nodiscard]] bool has(std::string_view flag) const { return values.contains(flag); }
   [[nodiscard]] std::string_view text(std::string_view flag) const {
@@ -109,11 +113,13 @@ std::optional<Stop> parse_arguments(const std::vector<std::string>& arguments, G
     const size_t equals = body.find('=');
     const std::string_view name = body.substr(0, equals);
     const FlagSpec* spec = find_flag(name);
-    if (spec == nullptr) {
+    const FormerFlag* former = spec == nullptr ? find_former(name) : nullptr;
+    if (spec == nullptr && former == nullptr) {
       if (name == "help" || name == "h") return Stop{.exit_code = 0, .out = help_text(), .err = std::string(kUsage)};
       return bad_usage(fmt::format("flag provided but not defined: -{}", name));
     }
-    const bool is_switch = spec->type == FlagType::kBool || spec->type == FlagType::kAnything;
+    const FlagType type = spec != nullptr ? spec->type : former->type;
+    const bool is_switch = type == FlagType::kBool || type == FlagType::kAnything;
     std::string_view value = "true";
     if (equals != std::string_view::npos) {
       value = body.substr(equals + 1);
@@ -121,13 +127,17 @@ std::optional<Stop> parse_arguments(const std::vector<std::string>& arguments, G
       if (++i == arguments.size()) return bad_usage(fmt::format("flag needs an argument: -{}", name));
       value = arguments[i];
     }
-    auto canonical = canonical_value(spec->type, value);
+    auto canonical = canonical_value(type, value);
     if (!canonical) {
-      const bool is_bool = spec->type == FlagType::kBool;
+      const bool is_bool = type == FlagType::kBool;
       return bad_usage(fmt::format("invalid {}value {} for {}-{}: {}", is_bool ? "boolean " : "", quoted(value),
                                    is_bool ? "" : "flag ", name, canonical.error().message));
     }
-    if (spec->type == FlagType::kAnything) {
+    if (former != nullptr) {
+      given.former[former->name] = *std::move(canonical);
+      continue;
+    }
+    if (type == FlagType::kAnything) {
       notices.push_back({log::Level::kWarn, "flag is no longer supported - ignoring", {{"flag-name", name}}});
     }
     given.values[spec->name] = *std::move(canonical);
@@ -170,25 +180,32 @@ std::optional<Stop> parse_environment(const std::vector<std::string>& environmen
   }
   std::string error;
   std::set<std::string> set_by_flag;
-  for (const FlagSpec& spec : all_flags()) {
-    const std::string key = environment_name(spec.name);
-    if (given.has(spec.name)) {
+  const auto read = [&](std::string_view flag, FlagType type, std::map<std::string_view, std::string>& values) {
+    const std::string key = environment_name(flag);
+    if (values.contains(flag)) {
       set_by_flag.insert(key);
-      continue;
+      return;
     }
     const auto it = variables.find(key);
-    if (it == variables.end()) continue;
+    if (it == variables.end()) return;
     const std::string value = it->second;
     variables.erase(it);
-    if (value.empty()) continue;
-    auto canonical = canonical_value(spec.type, value);
+    if (value.empty()) return;
+    auto canonical = canonical_value(type, value);
     if (canonical) {
-      given.values[spec.name] = *std::move(canonical);
+      values[flag] = *std::move(canonical);
       notices.push_back({log::Level::kInfo,
                          "recognized and used environment variable",
                          {{"variable-name", key}, {"variable-value", value}}});
     } else {
       error = fmt::format("invalid value {} for {}: {}", quoted(value), key, canonical.error().message);
+    }
+  };
+  for (const FlagSpec& spec : all_flags()) read(spec.name, spec.type, given.values);
+  for (const FormerFlag& former : former_flags()) {
+    // Variables that mean nothing today are told as unrecognized, as etcd does.
+    if (former.kind == FormerKind::kRenamed || former.kind == FormerKind::kGate) {
+      read(former.name, former.type, given.former);
     }
   }
   for (const auto& [key, value] : variables) {
@@ -205,6 +222,80 @@ std::optional<Stop> parse_environment(const std::vector<std::string>& environmen
     notices.push_back({log::Level::kWarn, "unrecognized environment variable", {{"environment-variable", key}}});
   }
   if (!error.empty()) return refuse(error);
+  return std::nullopt;
+}
+
+// Replaces what is given by what the file says.
+std::optional<Stop> parse_file(const std::string& path, const FileReader& read_file, Given& given,
+                               std::vector<Notice>& notices) {
+  const auto text = read_file(path);
+  if (!text) return refuse(text.error());
+  auto settings = read_settings(*text, format_of(path));
+  if (!settings) {
+    const FileError& error = settings.error();
+    if (!error.logged.empty()) return refuse(error.logged);
+    return Stop{.exit_code = error.exit_code, .out = "", .err = error.printed, .failure = error.printed};
+  }
+  given = Given{.values = std::move(settings->values), .former = std::move(settings->former), .is_from_file = true};
+  notices.push_back({log::Level::kInfo,
+                     "loaded server configuration, other configuration command line flags and environment variables "
+                     "will be ignored if provided",
+                     {{"path", path}}});
+  if (!settings->unknown.empty()) {
+    notices.push_back({log::Level::kWarn,
+                       "the configuration file has keys that are not known; they are ignored",
+                       {{"path", path}, {"keys", settings->unknown}}});
+  }
+  if (!settings->unbuilt.empty()) {
+    return refuse(
+        fmt::format("{} is not built yet: cairn does not start without what it asks for", settings->unbuilt.front()));
+  }
+  return std::nullopt;
+}
+
+// Gives what is told with flags of older versions the effect that it has today. Today's flags count more.
+std::optional<Stop> apply_former(Given& given, std::vector<Notice>& notices) {
+  std::string gates(given.text("feature-gates"));
+  for (const auto& [name, value] : given.former) {
+    const FormerFlag& former = *find_former(name);
+    const auto tell = [&](const std::string& instead) {
+      notices.push_back({log::Level::kWarn,
+                         fmt::format("--{} is a flag of an older etcd. {}", name, instead),
+                         {{"flag-name", name}}});
+    };
+    switch (former.kind) {
+      case FormerKind::kGone: tell("It has no effect any more."); break;
+      case FormerKind::kRefused:
+        if (!value.empty() && value != former.today) {
+          return refuse(fmt::format("--{} was removed, and {} cannot be had any more", name, quoted(value)));
+        }
+        tell("It has no effect any more.");
+        break;
+      case FormerKind::kGate: {
+        tell(fmt::format("Use '--feature-gates={}={}' instead.", former.today, value));
+        const auto is_same = [&former](std::string_view entry) {
+          return entry.starts_with(fmt::format("{}=", former.today));
+        };
+        bool is_named = false;
+        for (size_t at = 0; at <= gates.size() && !is_named; at = std::min(gates.find(',', at), gates.size()) + 1) {
+          is_named = is_same(std::string_view(gates).substr(at));
+        }
+        if (!is_named) gates += fmt::format("{}{}={}", gates.empty() ? "" : ",", former.today, value);
+        break;
+      }
+      case FormerKind::kRenamed: {
+        const bool is_debug = name == "debug";
+        tell(fmt::format("Use --{}{} instead.", former.today, is_debug ? "=debug" : ""));
+        if (given.has(former.today) || (is_debug && value == "false")) break;
+        given.values.emplace(former.today, is_debug ? "debug" : value);
+        // It asked for certificates as well.
+        if (name == "ca-file" && !value.empty()) given.values.emplace("client-cert-auth", "true");
+        if (name == "peer-ca-file" && !value.empty()) given.values.emplace("peer-client-cert-auth", "true");
+        break;
+      }
+    }
+  }
+  if (gates != given.text("feature-gates")) given.values["feature-gates"] = *canonical_value(FlagType::kGates, gates);
   return std::nullopt;
 }
 
@@ -258,6 +349,9 @@ std::optional<Stop> check_values(const Config& config, const Given& given) {
                     "\"unix:/path/to/socket\" or \"unixs:/path/to/socket\" ({})",
                     quoted(url_list(config.advertise_client_urls)), status.error().message));
   }
+  if (config.initial_cluster_state != "new" && config.initial_cluster_state != "existing") {
+    return refuse("unexpected clusterState " + quoted(config.initial_cluster_state));
+  }
   // A list that is given is not empty: "" is one endpoint.
   if (given.text("discovery-token").empty() == given.has("discovery-endpoints")) {
     return refuse("both --discovery-token and --discovery-endpoints must be set");
@@ -272,7 +366,7 @@ std::optional<Stop> check_values(const Config& config, const Given& given) {
     return refuse(fmt::format("--election-timeout[{}ms] is too long, and should be set less than {}ms",
                               config.election_ms, kElectionMsMax));
   }
-  if (given.has("listen-client-urls") && !given.has("advertise-client-urls")) {
+  if (!given.is_from_file && given.has("listen-client-urls") && !given.has("advertise-client-urls")) {
     return refuse("--advertise-client-urls is required when --listen-client-urls is set explicitly");
   }
   const std::string_view mode = given.text("auto-compaction-mode");
@@ -385,7 +479,9 @@ Config to_config(const Given& given) {
   }
   if (config.data_dir.empty()) config.data_dir = config.name + ".etcd";
   // A default address would be wrong for whoever chose another to listen on.
-  if (given.has("listen-client-urls") && !given.has("advertise-client-urls")) config.advertise_client_urls.clear();
+  if (!given.is_from_file && given.has("listen-client-urls") && !given.has("advertise-client-urls")) {
+    config.advertise_client_urls.clear();
+  }
   return config;
 }
 
@@ -433,16 +529,26 @@ Result<cluster::InitialCluster> initial_cluster(const Config& config, const Give
 }
 
 std::optional<Stop> parse(const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
-                          const HostFinder& find_host, ParseOutcome& outcome) {
+                          const HostFinder& find_host, const FileReader& read_file, ParseOutcome& outcome) {
   Given given;
   std::optional<std::string> positional;
   if (auto stop = parse_arguments(arguments, given, positional, outcome.notices)) return stop;
   if (positional) return refuse(quoted(*positional) + " is not a valid flag");
   if (given.boolean("version")) return Stop{.exit_code = 0, .out = version_text(), .err = ""};
-  if (auto stop = parse_environment(environment, given, outcome.notices)) return stop;
-  if (given.text("discovery-fallback") == "proxy") {
-    return refuse("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"");
+  std::string path(given.text("config-file"));
+  for (const std::string_view entry : environment) {
+    constexpr std::string_view kVariable = "ETCD_CONFIG_FILE=";
+    if (path.empty() && entry.starts_with(kVariable)) path = entry.substr(kVariable.size());
   }
+  if (!path.empty()) {
+    if (auto stop = parse_file(path, read_file, given, outcome.notices)) return stop;
+  } else {
+    if (auto stop = parse_environment(environment, given, outcome.notices)) return stop;
+    if (given.text("discovery-fallback") == "proxy") {
+      return refuse("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"");
+    }
+  }
+  if (auto stop = apply_former(given, outcome.notices)) return stop;
   outcome.config = to_config(given);
   if (find_host) replace_default_hosts(outcome.config, find_host, outcome.notices);
   if (auto stop = check_values(outcome.config, given)) return stop;
@@ -457,9 +563,9 @@ std::optional<Stop> parse(const std::vector<std::string>& arguments, const std::
 }  // namespace
 
 ParseOutcome parse_config(const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
-                          const HostFinder& find_host) {
+                          const HostFinder& find_host, const FileReader& read_file) {
   ParseOutcome outcome;
-  auto stop = parse(arguments, environment, find_host, outcome);
+  auto stop = parse(arguments, environment, find_host, read_file, outcome);
   outcome.run = !stop;
   if (stop) {
     outcome.exit_code = stop->exit_code;

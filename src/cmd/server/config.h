@@ -123,10 +123,17 @@ struct ParseOutcome {
 using HostFinder = std::function<Result<std::string>()>;
 [[nodiscard]] Result<std::string> find_default_host();
 
+// A configuration file's text.
+//   errors: Go's text: "open x: no such file or directory"
+using FileReader = std::function<Result<std::string>(const std::string& path)>;
+[[nodiscard]] Result<std::string> read_config_file(const std::string& path);
+
 // `arguments` without the program's name; `environment` as "NAME=value" texts. Touches nothing outside; `find_host` is
-// asked when a member listens on every interface and advertises the default, localhost.
+// asked when a member listens on every interface and advertises the default, localhost; `read_file` for --config-file,
+// in whose presence all other flags and variables count for nothing, as in etcd.
 [[nodiscard]] ParseOutcome parse_config(const std::vector<std::string>& arguments,
-                                        const std::vector<std::string>& environment, const HostFinder& find_host = {});
+                                        const std::vector<std::string>& environment, const HostFinder& find_host = {},
+                                        const FileReader& read_file = read_config_file);
 [[nodiscard]] ParseOutcome parse_config(int argc, const char* const* argv, const char* const* variables);
 
 // What must hold before a member without data starts: --initial-cluster names us, with the URLs that we advertise.

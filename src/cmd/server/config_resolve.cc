@@ -1,5 +1,7 @@
-// The one part of the configuration that asks the outside: do two host names mean the same address, and what is ours?
+// The one part of the configuration that asks the outside: what is in the file, do two host names mean the same
+// address, and what is ours?
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -61,12 +63,33 @@ Result<std::string> outgoing_address(int family, const char* somewhere) {
   return family == AF_INET6 ? "[" + std::string(text) + "]" : std::string(text);
 }
 
+// As Go writes the errors of system calls.
+std::string lower_case(std::string text) {
+  for (char& c : text) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return text;
+}
+
 }  // namespace
 
 // Addresses of the documentation: they are nobody's, so only the default route leads there.
 Result<std::string> find_default_host() {
   auto host = outgoing_address(AF_INET, "198.51.100.1");
   return host ? host : outgoing_address(AF_INET6, "2001:db8::1");
+}
+
+Result<std::string> read_config_file(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return fail(Code::kUnknown, "open {}: {}", path, lower_case(std::strerror(errno)));
+  std::string out;
+  char piece[4096];
+  ssize_t count = 0;
+  while ((count = ::read(fd, piece, sizeof piece)) > 0) out.append(piece, static_cast<size_t>(count));
+  const int error = errno;
+  ::close(fd);
+  if (count < 0) return fail(Code::kUnknown, "read {}: {}", path, lower_case(std::strerror(error)));
+  return out;
 }
 
 Status verify_bootstrap(const Config& config) {

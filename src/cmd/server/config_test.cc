@@ -354,6 +354,7 @@ TEST(Flags, EachDoesWhatItsClassSays) {
       {"log-level", {"--log-level=warn"}},
       {"log-format", {"--log-format=console"}},
       {"logger", {"--logger=zap"}},
+      {"config-file", {"--config-file="}},
       {"discovery-token", {"--discovery-token=x", "--discovery-endpoints=http://127.0.0.1:1"}},
       {"discovery-endpoints", {"--discovery-token=x", "--discovery-endpoints=http://127.0.0.1:1"}},
       {"discovery-fallback", {"--discovery-fallback=exit"}},
@@ -384,7 +385,8 @@ TEST(Flags, EachDoesWhatItsClassSays) {
 }
 
 TEST(Flags, EachReachesItsFieldAndTheLogLine) {
-  const std::set<std::string_view> without_a_field = {"version", "logger"};  // looked at while they are parsed
+  const std::set<std::string_view> without_a_field = {"version", "logger",
+                                                      "config-file"};  // looked at while they are parsed
   for (const FlagSpec& spec : all_flags()) {
     if (spec.kind == FlagClass::kSupported) {
       EXPECT_EQ(spec.binding.show == nullptr, without_a_field.contains(spec.name)) << spec.name;

@@ -333,8 +333,12 @@ Result<FaultPoints> fault_points(const char* terms, const char* address) {
 
 int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultPoints& faults) {
   if (const auto logging = cmd::start_logging({config.log_level, config.log_format, config.log_outputs}); !logging) {
-    std::fprintf(stderr, "%s\n", logging.error().message.c_str());
-    return 1;
+    if (!parsed.err.empty()) return parsed.exit_code;  // that has said why
+    if (parsed.run) {
+      std::fprintf(stderr, "%s\n", logging.error().message.c_str());
+      return 1;
+    }
+    CAIRN_ASSERT(cmd::start_logging({}));  // the log is what is wrong: the default one says so
   }
   log_notices(parsed);
   if (!parsed.run) return parsed.exit_code;  // the last notice has said why

@@ -1,0 +1,60 @@
+// TOML, which etcd does not read: the same tree, so the same keys and types. A file of its own, for toml++ is slow to
+// compile.
+#include <charconv>
+#include <cmath>
+
+#define TOML_EXCEPTIONS 0
+#define TOML_ENABLE_FORMATTERS 0
+#include <toml++/toml.h>
+
+#include "cmd/server/config_tree.h"
+
+namespace cairn::cmd {
+namespace {
+
+using Kind = Tree::Kind;
+
+Tree scalar(Kind kind, std::string text) {
+  return Tree{.kind = kind, .text = std::move(text), .items = {}, .members = {}};
+}
+
+// toml++ bounds the depth of what it parses.
+Result<Tree> convert(const toml::node& node) {
+  if (const auto* text = node.as_string()) return scalar(Kind::kText, text->get());
+  if (const auto* number = node.as_integer()) return scalar(Kind::kNumber, std::to_string(number->get()));
+  if (const auto* flag = node.as_boolean()) return scalar(Kind::kBool, flag->get() ? "true" : "false");
+  if (const auto* number = node.as_floating_point()) {
+    if (!std::isfinite(number->get())) return fail(Code::kInvalidArgument, "error reading TOML: a number that is none");
+    return scalar(Kind::kNumber, number_text(number->get()));
+  }
+  if (const auto* list = node.as_array()) {
+    Tree out{.kind = Kind::kList, .text = "", .items = {}, .members = {}};
+    for (const toml::node& each : *list) {
+      CAIRN_TRY(Tree item, convert(each));
+      out.items.push_back(std::move(item));
+    }
+    return out;
+  }
+  if (const auto* table = node.as_table()) {
+    Tree out{.kind = Kind::kMap, .text = "", .items = {}, .members = {}};
+    for (const auto& [key, value] : *table) {
+      CAIRN_TRY(Tree member, convert(value));
+      out.members.insert_or_assign(std::string(key.str()), std::move(member));
+    }
+    return out;
+  }
+  return fail(Code::kInvalidArgument, "error reading TOML: no setting is a date or a time");
+}
+
+}  // namespace
+
+Result<Tree> tree_of_toml(std::string_view text) {
+  const toml::parse_result parsed = toml::parse(text);
+  if (!parsed) {
+    return fail(Code::kInvalidArgument, "error reading TOML: line {}: {}", parsed.error().source().begin.line,
+                parsed.error().description());
+  }
+  return convert(parsed.table());
+}
+
+}  // namespace cairn::cmd
