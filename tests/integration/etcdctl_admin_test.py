@@ -1,0 +1,202 @@
+"""What operators ask of etcdctl: accounts, members, downgrades, mirrors, checks. Both clients beside etcd 3.7."""
+
+import concurrent.futures
+import json
+import re
+import signal
+import subprocess
+
+import etcdctl
+import etcdctl_admin_scripts as scripts
+import etcdctl_scripts
+import harness
+
+# Leaf commands without a script, and why.
+WITHOUT_SCRIPT = {
+    "help": "asks nothing of a server",
+    "migrate": "reads a directory of the v2 API",
+    "snapshot restore": "reads a file: restore_test.py",
+    "snapshot status": "reads a file: etcdctl_test.py",
+}
+# Servers that hash passwords quickly.
+QUICK = ["--bcrypt-cost", "4"]
+
+
+class Beside(etcdctl.Beside):
+    """The tests; a class below names client and etcd."""
+
+    def need_served(self, *methods):
+        absent = etcdctl.unserved(*methods)
+        if absent:
+            self.skipTest("not served yet: " + ", ".join(absent))
+
+    def outputs(self, kind, ports, commands, flags):
+        server = self.server(kind, self.dir / kind, ports=ports, flags=flags).start()
+        script = self.script(server)
+        out = []
+        for command in commands:
+            command, given = command if isinstance(command, tuple) else (command, "")
+            asked = [word.replace("DIR", str(self.dir)) for word in command]
+            code, text, errors = script.run(asked, given)
+            if code == 0:
+                self.note(script, command, text)
+            said = [script.named(etcdctl.normalised(part, server)) for part in (text, etcdctl.without_log(errors))]
+            out.append((" ".join(command) + given, code, *(self.comparable(command, part) for part in said)))
+        script.stop()
+        self.assertEqual(server.stop(), -15)
+        return out
+
+    @staticmethod
+    def note(script, command, text):
+        """New ids."""
+        if "lease" in command and "grant" in command:
+            granted = re.search(r"^lease ([0-9a-f]+) granted", text)
+            script.leases.append(granted[1] if granted else f"{json.loads(text)['ID']:016x}")
+        elif "member" in command and "add" in command:
+            script.name_member(text)
+
+    @staticmethod
+    def comparable(command, text):
+        """Without random ids in an encoding or an order, and without times left."""
+        text = re.sub(r"remaining\(\d+s\)", "remaining(_)", text)
+        text = re.sub(r"/[0-9a-f]{12,16}\b", "/SESSION", text)  # the key of a lock
+        if "member" in command and command[-2:] == ["-w", "protobuf"]:
+            return len(text) > 0
+        if "MEMBER1" in text:  # members come in the order of their ids
+            return sorted(re.findall(r'[^\s,="{}\[\]]+', text))
+        return text
+
+    def check_in_turn(self, commands, flags=()):
+        """One after the other at the same addresses: so that members and clusters have the same ids."""
+        ports = (harness.free_port(), harness.free_port())
+        etcd, cairn = (self.outputs(kind, ports, commands, flags) for kind in (self.etcd, "cairn"))
+        self.assert_same(etcd, cairn)
+
+    def test_accounts_say_the_same(self):
+        self.need_served("Auth/AuthEnable", "Auth/UserAdd", "Auth/RoleAdd")
+        self.check_in_turn(scripts.AUTH, QUICK)
+
+    def test_members_say_the_same(self):
+        self.need_served("Cluster/MemberAdd", "Cluster/MemberUpdate", "Cluster/MemberPromote", "Cluster/MemberRemove")
+        self.check_in_turn(scripts.MEMBERS)
+
+    def test_moves_say_the_same(self):
+        self.need_served("Maintenance/MoveLeader")
+        self.check_in_turn(scripts.MOVES)
+
+    def test_downgrades_say_the_same(self):
+        self.need_served("Maintenance/Downgrade")
+        self.check_in_turn(scripts.DOWNGRADES)
+
+    def test_what_needs_no_cluster_says_the_same(self):
+        self.check_in_turn(scripts.ALONE)
+
+    # Mirrors
+
+    def mirrored(self, script, flags, before, after, awaited):
+        """What a mirror has, once the `awaited` keys are there."""
+        target = self.server(script.server.kind, self.dir / f"{script.server.kind}.{len(self.servers)}").start()
+        mirror = self.script(target)
+        for command in before:
+            script.run(command, check=True)
+        running = script.start(["make-mirror", *flags, target.endpoint])
+        for i, command in enumerate(after):
+            if i == 1:  # the mirror has caught up with what was there
+                etcdctl.wait(lambda: mirror.run(["get", awaited[0]])[1])
+            script.run(command, check=True)
+        for key in awaited:
+            etcdctl.wait(lambda: mirror.run(["get", key])[1])
+        code, text, errors = running.end(signal.SIGINT)
+        self.assertEqual(target.http("/health")[0], 200)
+        out = mirror.run(["get", "", "--prefix"])[1]
+        target.stop()
+        return (flags, code, text, errors, out)
+
+    def mirrors(self, script):
+        put = [["put", f"m{i}", f"{i}"] for i in range(4)]
+        return [
+            self.mirrored(script, [], [["put", "z", "z"], *put], [["put", "m1", "new"], ["put", "m9", "9"], ["del", "m2"], ["put", "zz", "end"]],
+                          ["m1", "m9", "zz"]),
+            self.mirrored(script, ["--prefix", "m"], [], [["put", "m1", "newer"], ["put", "m8", "8"]], ["m1", "m8"]),
+            self.mirrored(script, ["--prefix", "m", "--dest-prefix", "to/"], [], [["put", "m1", "newest"], ["put", "m7", "7"]], ["to/1", "to/7"]),
+            self.mirrored(script, ["--prefix", "m", "--no-dest-prefix"], [], [["put", "m1", "last"], ["put", "m6", "6"]], ["1", "6"]),
+        ]
+
+    def test_mirrors_are_the_same(self):
+        self.assert_same_of_both(self.mirrors)
+
+    # Every command
+
+    def leaves(self):
+        """The commands that have no subcommands, as the client's help tells."""
+        program = str(harness.program(self.client))
+        environment = {"PATH": "/usr/bin:/bin", "ETCDCTL_API": "3"}
+
+        def below(words):
+            done = subprocess.run([program, "__complete", *words, ""], capture_output=True, text=True, env=environment, check=True)
+            return [line.split("\t")[0] for line in done.stdout.splitlines() if "\t" in line]
+
+        leaves = []
+        for first in below([]):
+            seconds = below([first]) if first not in ("help", "completion") else []
+            leaves += [f"{first} {second}" for second in seconds] or [first]
+        return leaves
+
+    def test_each_command_has_a_script(self):
+        said = [" ".join(command[0] if isinstance(command, tuple) else command)
+                for part in (scripts.AUTH, scripts.MEMBERS, scripts.MOVES, scripts.DOWNGRADES, scripts.ALONE, etcdctl_scripts.COMMANDS,
+                             etcdctl_scripts.LEASES)
+                for command in part]
+        said += [" ".join(watch.command) for watch in etcdctl_scripts.WATCHES] + ["make-mirror", "check perf", "check datascale"]
+        leaves = self.leaves()
+        self.assertGreater(len(leaves), 30, leaves)
+        unsaid = [leaf for leaf in leaves if leaf not in WITHOUT_SCRIPT
+                  and not any(re.search(rf"(^| ){re.escape(leaf)}( |$)", command) for command in said)]
+        self.assertEqual(unsaid, [])
+
+
+@harness.needs("etcdctl", "etcdctl37", "etcd37")
+class Checks(harness.Case):
+    """Both clients at a time, as a check of the performance takes a minute."""
+
+    # Whether this machine is quick enough is not asked here.
+    SAID = re.compile(r"Throughput|Slowest request|Stddev|Approximate system memory used|Compact\w+ with revision|Defragment\w+|"
+                      r"too many errors|ERROR|Error")
+
+    def checks(self, client, server):
+        server.dir_of_test = self.dir
+        script = etcdctl.Script(client, server)
+        out = []
+        for check in ("perf", "datascale"):
+            done = subprocess.run(script.arguments(["check", check, "--auto-compact", "--auto-defrag"]), capture_output=True, text=True,
+                                  env=script.environment(), timeout=500, check=False)
+            out.append((client, check, done.returncode in (0, 1), self.SAID.findall(done.stdout)))
+        left = script.run(["get", "/etcdctl-check", "--prefix", "--count-only", "-w", "fields"])[1]
+        return [*out, '"Count" : 0' in left]
+
+    def test_checks_run(self):
+        clients = ("etcdctl", "etcdctl37")
+        servers = [[self.server(kind, self.dir / f"{kind}.{client}").start() for kind in ("etcd37", "cairn")] for client in clients]
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            told = [[pool.submit(self.checks, client, server) for server in pair] for client, pair in zip(clients, servers, strict=True)]
+            for etcd, cairn in told:
+                self.assertEqual(etcd.result(), cairn.result())
+                self.assertIn("Throughput", etcd.result()[0][3])
+                self.assertNotIn("too many errors", etcd.result()[0][3])
+
+
+@harness.needs("etcdctl", "etcd37")
+class Beside34(Beside):
+    client, etcd = "etcdctl", "etcd37"
+
+
+@harness.needs("etcdctl37", "etcd37")
+class Beside37(Beside):
+    client, etcd = "etcdctl37", "etcd37"
+
+
+del Beside  # it is no test by itself
+
+
+if __name__ == "__main__":
+    harness.main()
