@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "base/check.h"
-#include "env/holes.h"
 #include "sim/disk/file_data.h"
 #include "sim/disk/tree.h"
 
@@ -140,7 +139,7 @@ class SimMapping final : public env::Mapping {
   ResidentFunction resident_;
 };
 
-class SimFile final : public env::File, public env::TellsHoles {
+class SimFile final : public env::File {
   using State = SimFileSystem::State;
 
  public:

@@ -8,7 +8,6 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
-#include "env/holes.h"
 
 namespace cairn::sim {
 namespace {
@@ -179,8 +178,7 @@ TEST(SimFs, AfterCutAndRegrowthOldBytesComeBackOnlyWithTheOldSize) {
 TEST(SimFs, HolesAreWhatWasPunchedOrNeverWritten) {
   SimFileSystem fs({.seed = 1});
   auto file = durable_file(fs, "/f", fill('a', 5 * kPageBytes));
-  const auto& tells = dynamic_cast<const env::TellsHoles&>(*file);
-  const auto holes = [&] { return *tells.holes(); };
+  const auto holes = [&] { return *file->holes(); };
   EXPECT_EQ(holes(), std::vector<env::FileRange>{});
   ASSERT_TRUE(file->punch(kPageBytes, 2 * kPageBytes));
   ASSERT_TRUE(file->truncate(6 * kPageBytes + 10));
@@ -425,9 +423,8 @@ TEST(SimFs, FaultsComeAsPlannedByRateAndByHook) {
   fs.plan(Op::kAllocate, Fault::kUnsupported);
   EXPECT_EQ(file->allocate(0, 10).error().code, Code::kUnimplemented);
   EXPECT_TRUE(file->allocate(0, 10));
-  const auto& tells = dynamic_cast<const env::TellsHoles&>(*file);
   fs.options().tells_holes = false;
-  EXPECT_EQ(tells.holes().error().code, Code::kUnimplemented);
+  EXPECT_EQ(file->holes().error().code, Code::kUnimplemented);
   fs.options().can_punch = false;
   EXPECT_EQ(file->punch(0, 10).error().code, Code::kUnimplemented);
   fs.set_rate(Op::kRead, Fault::kIo, 1);

@@ -36,6 +36,12 @@ struct FileIdentity {
   friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
 };
 
+struct FileRange {
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
+  friend bool operator==(const FileRange&, const FileRange&) = default;
+};
+
 class File {
  public:
   virtual ~File() = default;
@@ -54,6 +60,10 @@ class File {
   // Gives the blocks of [offset, offset + size) back; they read as zeros. The size stays.
   //   errors: kUnimplemented where the file system cannot
   virtual Status punch(uint64_t offset, uint64_t size) = 0;
+  // The parts without blocks, ascending, below the end of the file. Blocks that are allocated and were never written
+  // may count as such.
+  //   errors: kUnimplemented where the file system does not know
+  [[nodiscard]] virtual Result<std::vector<FileRange>> holes() const = 0;
   virtual Status truncate(uint64_t size) = 0;
   [[nodiscard]] virtual Result<uint64_t> size() const = 0;
   [[nodiscard]] virtual Result<FileIdentity> identity() const = 0;

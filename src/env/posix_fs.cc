@@ -21,7 +21,6 @@
 #include <algorithm>
 
 #include "env/fs.h"
-#include "env/holes.h"
 #include "env/lost_page.h"
 #include "env/system_call.h"
 
@@ -98,7 +97,7 @@ class PosixMapping final : public Mapping {
   std::unique_ptr<Stamp, Free> seen_;  // by block; the memory is the kernel's zeros until it is used
 };
 
-class PosixFile final : public File, public TellsHoles {
+class PosixFile final : public File {
  public:
   PosixFile(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
   PosixFile(const PosixFile&) = delete;

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "env/fs.h"
-#include "env/holes.h"
 #include "env/system_call.h"
 #include "testing/temp_dir.h"
 
@@ -67,13 +66,12 @@ TEST_F(PosixFsTest, WhatWasJustWrittenIsInMemoryAndWhatIsBehindTheEndIsNot) {
 TEST_F(PosixFsTest, HolesAreWhatWasPunched) {
   constexpr uint64_t kMegabyte = 1 << 20;
   const auto file = *posix_fs().open(root_ + "/f", OpenMode::kCreate);
-  const auto& tells = dynamic_cast<const TellsHoles&>(*file);
-  EXPECT_TRUE(tells.holes()->empty());
+  EXPECT_TRUE(file->holes()->empty());
   ASSERT_TRUE(file->pwrite(std::string(4 * kMegabyte, 'x'), 0));
-  EXPECT_TRUE(tells.holes()->empty());
+  EXPECT_TRUE(file->holes()->empty());
   if (!file->punch(kMegabyte, kMegabyte)) GTEST_SKIP() << "no holes in /tmp";
   ASSERT_TRUE(file->truncate(5 * kMegabyte));
-  EXPECT_EQ(*tells.holes(), (std::vector<FileRange>{{kMegabyte, kMegabyte}, {4 * kMegabyte, kMegabyte}}));
+  EXPECT_EQ(*file->holes(), (std::vector<FileRange>{{kMegabyte, kMegabyte}, {4 * kMegabyte, kMegabyte}}));
   ASSERT_TRUE(file->pwrite("y", 0));
 }
 

@@ -382,8 +382,8 @@ void MemberCore::consider_alarm() {
   pump();
 }
 
-// Where the log is to take no more now, duties come again.
-// These entries are short, and clients' requests may take all room for as long as they like.
+// These entries are short, and clients' requests may take all room for as long as they like: they get room of their
+// own. Where that is taken too, the duties come again.
 std::optional<Index> MemberCore::propose_as_leader(std::vector<std::string> entries) {
   if (!log_has_room(kDutyBytes)) return std::nullopt;
   std::vector<Proposal> proposals;

@@ -25,6 +25,7 @@ class ForwardingFile : public env::File {
   void sync_range(uint64_t offset, uint64_t size) override { file_->sync_range(offset, size); }
   Status allocate(uint64_t offset, uint64_t size) override { return file_->allocate(offset, size); }
   Status punch(uint64_t offset, uint64_t size) override { return file_->punch(offset, size); }
+  [[nodiscard]] Result<std::vector<env::FileRange>> holes() const override { return file_->holes(); }
   Status truncate(uint64_t size) override { return file_->truncate(size); }
   [[nodiscard]] Result<uint64_t> size() const override { return file_->size(); }
   [[nodiscard]] Result<env::FileIdentity> identity() const override { return file_->identity(); }

@@ -39,6 +39,7 @@ class MemFile final : public env::File {
   void sync_range(uint64_t, uint64_t) override {}
   Status allocate(uint64_t, uint64_t) override { return unsupported(); }
   Status punch(uint64_t, uint64_t) override { return unsupported(); }
+  [[nodiscard]] Result<std::vector<env::FileRange>> holes() const override { return unsupported(); }
   Status truncate(uint64_t) override { return unsupported(); }
   [[nodiscard]] Result<env::FileIdentity> identity() const override { return env::FileIdentity{}; }
   [[nodiscard]] Result<std::unique_ptr<env::Mapping>> map(uint64_t) const override { return unsupported(); }

@@ -5,7 +5,6 @@
 #include "base/check.h"
 #include "base/fault.h"
 #include "base/log.h"
-#include "env/holes.h"
 
 namespace cairn::storage::bolt {
 namespace {
@@ -70,9 +69,7 @@ Status Blocks::fill(std::vector<PageRun> holes, uint32_t page_bytes) {
 }
 
 std::vector<PageRun> Blocks::holes(uint32_t page_bytes) const {
-  const auto* const file = dynamic_cast<const env::TellsHoles*>(&file_);
-  if (file == nullptr) return {};
-  const auto found = file->holes();
+  const auto found = file_.holes();
   if (!found) {
     log::info("which parts of the db have no blocks is not known", {{"path", path_}, {"error", found.error().message}});
     return {};

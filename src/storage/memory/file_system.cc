@@ -80,6 +80,7 @@ class MemoryFile final : public env::File {
     if (offset < content_->size()) std::memset(content_->base() + offset, 0, std::min(size, content_->size() - offset));
     return {};
   }
+  Result<std::vector<env::FileRange>> holes() const override { return std::vector<env::FileRange>{}; }
   Status truncate(uint64_t size) override {
     if (size > content_->size()) return content_->grow(size);
     content_->cut(size);
