@@ -14,14 +14,6 @@ import rpc
 NOSPACE = 1
 
 
-def until(condition, seconds=90):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError("not in time")
-        time.sleep(0.05)
-
-
 class Corners(harness.Case):
     def test_the_space_alarm_does_not_clear_itself_when_told_so(self):
         flags = ["--quota-backend-bytes", str(3 << 20), "--nospace-auto-clear=false"]
@@ -59,18 +51,18 @@ class Corners(harness.Case):
         with self.assertRaisesRegex(rpc.GrpcError, "database space exceeded"):
             for i in range(40):
                 client.put(b"k%02d" % i, b"v" * 200_000)
-        until(lambda: client.alarm(0))
+        harness.until(lambda: client.alarm(0))
         client.delete(b"k", b"l")
         client.compact(client.revision(), physical=True)
         member = client.status()["member_id"]
-        until(lambda: not client.alarm(0))
+        harness.until(lambda: not client.alarm(0))
         self.assertIn("withdraws its NOSPACE alarm", cairn.log_text())
         client.put(b"more", b"x")
         self.assertEqual(cairn.http("/health")[0], 200)
         # Only its own.
         client.alarm(1, member + 1, NOSPACE)
         client.alarm(1, member, NOSPACE)
-        until(lambda: (member, NOSPACE) not in client.alarm(0))
+        harness.until(lambda: (member, NOSPACE) not in client.alarm(0))
         self.assertEqual(client.alarm(0), [(member + 1, NOSPACE)])
 
     def test_on_a_terminal_without_an_environment(self):

@@ -61,12 +61,6 @@ class DiskFull(harness.Case):
         self.assertEqual((caught.exception.code, caught.exception.message),
                          (rpc.RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded"))
 
-    def wait_for(self, what, seconds=90):
-        deadline = time.monotonic() + seconds
-        while not what():
-            self.assertLess(time.monotonic(), deadline, "it did not come to pass")
-            time.sleep(0.05)
-
     @harness.needs("cairn_verify_load", "cairn_check_db")
     def test_filled_by_its_own_puts(self):
         self.mount(260)
@@ -76,7 +70,7 @@ class DiskFull(harness.Case):
         self.assertEqual(loaded.returncode, 3, "no space was said: " + loaded.stdout + loaded.stderr + cairn.log_tail())
         self.assertGreater(int(loaded.stdout.split()[-1]), 10_000)
         client = cairn.client()
-        self.wait_for(lambda: client.alarm(0))
+        harness.until(lambda: client.alarm(0))
         self.assertEqual(client.alarm(0), [(client.status()["member_id"], NOSPACE)])
         self.assert_refused(client)
         with self.assertRaisesRegex(rpc.GrpcError, "space exceeded"):
@@ -100,7 +94,7 @@ class DiskFull(harness.Case):
         deleted = client.delete(b"own/", b"own0")
         self.assertGreater(deleted, 10_000)
         client.compact(before + 1, physical=True)
-        self.wait_for(lambda: "there is space again" in cairn.log_text(), 60)
+        harness.until(lambda: "there is space again" in cairn.log_text(), 60)
         client.alarm(2, client.status()["member_id"], NOSPACE)
         self.assertEqual(client.put(b"x", b"y"), before + 2)
         value = os.urandom(3000)
@@ -122,11 +116,11 @@ class DiskFull(harness.Case):
         self.assertEqual(self.load(cairn, journal, seconds=0.5, value=100).returncode, 0)
         eaten = self.eat("others", 20 * MEGABYTE)
         client = cairn.client()
-        self.wait_for(lambda: client.alarm(0))
+        harness.until(lambda: client.alarm(0))
         self.assert_refused(client)
         # Disarmed while there is still no room: raised again.
         client.alarm(2, client.status()["member_id"], NOSPACE)
-        self.wait_for(lambda: client.alarm(0))
+        harness.until(lambda: client.alarm(0))
         # The very last byte is taken; deletes live on what was reserved and on what the log has allocated.
         rest = self.eat("the-rest", 0)
         revision = client.revision()
@@ -142,7 +136,7 @@ class DiskFull(harness.Case):
         self.assert_refused(client)
         eaten.unlink()
         rest.unlink()
-        self.wait_for(lambda: "there is space again" in cairn.log_text())
+        harness.until(lambda: "there is space again" in cairn.log_text())
         client.alarm(2, client.status()["member_id"], NOSPACE)
         client.put(b"x", b"y")
         cairn.stop()
@@ -235,8 +229,8 @@ class DiskFull(harness.Case):
         value = os.urandom(1000)
         puts = [("/etcdserverpb.KV/Put", rpc.put_request(b"k%d" % (i % 100), value)) for i in range(20_000)]
         founder.client().pipeline(puts, window=200)
-        self.wait_for((founder.data_dir / "member/wal/0.tmp").exists)
-        self.wait_for((founder.data_dir / "member/cairn/reserve").exists)
+        harness.until((founder.data_dir / "member/wal/0.tmp").exists)
+        harness.until((founder.data_dir / "member/cairn/reserve").exists)
         hashed, revision = founder.client().hash_kv(), founder.client().revision()
         founder.stop()  # nothing is left for the db to take in
         data = harness.copy_directory(founder.data_dir, self.disk / "data")
@@ -249,7 +243,7 @@ class DiskFull(harness.Case):
             except OSError:
                 time.sleep(0.05)
         client.pipeline(puts[:2000], window=200)  # the log goes on where its blocks were missing
-        self.wait_for(lambda: client.alarm(0))
+        harness.until(lambda: client.alarm(0))
         self.assert_refused(client)
         for i in range(50):
             client.delete(b"k%d" % i)
@@ -285,20 +279,20 @@ class DiskFull(harness.Case):
         others = threading.Thread(target=take_all)
         self.addCleanup(lambda: (stop.set(), others.join()))
         others.start()
-        self.wait_for(lambda: client.alarm(0))
+        harness.until(lambda: client.alarm(0))
         for piece in range(0, 1000, 20):
             client.delete(b"k/%04d" % piece, b"k/%04d" % (piece + 18))
             if piece % 100 == 0:
                 client.compact(client.revision())
         client.compact(client.revision())
-        self.wait_for(lambda: client.status()["in_use_bytes"] < 20 * MEGABYTE)
+        harness.until(lambda: client.status()["in_use_bytes"] < 20 * MEGABYTE)
         before = client.hash_kv(), client.revision()
         cairn.kill()
         client = cairn.start().client()
         self.assertEqual((client.hash_kv(), client.revision()), before)
         client.delete(b"k/", b"k0")
         client.compact(client.revision())
-        self.wait_for(lambda: client.status()["in_use_bytes"] < 2 * MEGABYTE)
+        harness.until(lambda: client.status()["in_use_bytes"] < 2 * MEGABYTE)
         stop.set()
         self.assertEqual(cairn.stop(), -15)
         self.check_directory(cairn.data_dir)

@@ -47,14 +47,8 @@ class Case(harness.Case):
         self.assertEqual(status, 200)
         return [line.split("=")[0] for line in lines.splitlines()]
 
-    def wait_for(self, condition, what):
-        deadline = time.monotonic() + SECONDS_MAX
-        while not condition():
-            self.assertLess(time.monotonic(), deadline, what)
-            time.sleep(0.01)
-
     def wait_reached(self, point):
-        self.wait_for(lambda: self.ask("GET", f"/{point}/count") != (200, "0"), point)
+        harness.until(lambda: self.ask("GET", f"/{point}/count") != (200, "0"), SECONDS_MAX, point)
 
 
 @harness.needs("cairn_verify_load", "cairn_check_db")
@@ -97,7 +91,7 @@ class Panic(Case):
         size = journal.stat().st_size
         load = self.load(server, journal)
         try:
-            self.wait_for(lambda: journal.stat().st_size > size + 2000, "the load does not begin")
+            harness.until(lambda: journal.stat().st_size > size + 2000, SECONDS_MAX, "the load does not begin")
             self.set(point, "panic")
             self.trigger(point, server)
             self.ends_by(point, server)
@@ -251,7 +245,7 @@ class Return(Case):
         client = server.client()
         for number in range(40):
             self.put(client, number)
-        self.wait_for(lambda: self.ask("GET", "/lackOfDiskSpace/count") == (200, "2"), "lackOfDiskSpace")
+        harness.until(lambda: self.ask("GET", "/lackOfDiskSpace/count") == (200, "2"), SECONDS_MAX, "lackOfDiskSpace")
         self.assertIn("full up", server.log_text())
 
         def goes_on():
@@ -259,7 +253,7 @@ class Return(Case):
                 client.alarm(2, member, kind)
             return self.put(client, 0)
 
-        self.wait_for(goes_on, "there is space again")
+        harness.until(goes_on, SECONDS_MAX, "there is space again")
         self.assertEqual(server.stop(), -15)
         self.check_directory(server.data_dir)
 

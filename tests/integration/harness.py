@@ -126,6 +126,15 @@ def free_port():
         return port
 
 
+def until(condition, seconds=90, what="not in time"):
+    """Waits for it, and says what did not come in time. `what` may be a function, for what is known only then."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(what() if callable(what) else what)
+        time.sleep(0.02)
+
+
 def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     # A shell has what it starts in the background ignore SIGINT, and so would all that is started by that.

@@ -101,10 +101,7 @@ class Written(harness.Case):
         client.lease_grant(8, 100)
         client.lease_keep_alive(8)
         client.lease_revoke(8)
-        deadline = time.monotonic() + 90
-        while client.leases():
-            self.assertLess(time.monotonic(), deadline, "a lease does not end")
-            time.sleep(0.05)
+        harness.until(lambda: not client.leases(), what="a lease does not end")
         client.compact(200, physical=True)
         client.defragment()
         for path in ("/health", "/livez", "/readyz", "/readyz?exclude=data_corruption"):
@@ -138,9 +135,7 @@ class Written(harness.Case):
         with rpc.Connection(server.client_port, stream_window=1000) as connection:
             call = connection.start("/etcdserverpb.Maintenance/Snapshot", b"")
             connection.streams.pop(call.number)  # its window is not opened again: it does not end
-            deadline = time.monotonic() + 90
-            while self.page(server)["etcd_mvcc_db_open_read_transactions"][1][""] != 1:
-                self.assertLess(time.monotonic(), deadline)
+            harness.until(lambda: self.page(server)["etcd_mvcc_db_open_read_transactions"][1][""] == 1)
 
     def shape(self, page):
         """name -> (type, names of labels), of what both programs should have"""

@@ -1,20 +1,11 @@
 """Space in the db: over restarts, given back to the disk, and between two processes that want one directory."""
 
-import time
 
 import harness
 import rpc
 
 QUOTA = 24 << 20
 VALUE = b"v" * 100_000
-
-
-def until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError("not in time")
-        time.sleep(0.05)
 
 
 class Space(harness.Case):
@@ -35,10 +26,10 @@ class Space(harness.Case):
         with self.assertRaises(rpc.GrpcError) as refused:
             self.fill(client, QUOTA)
         self.assertIn("database space exceeded", str(refused.exception))
-        until(lambda: client.alarm(0))
+        harness.until(lambda: client.alarm(0))
         client.delete(b"k/", b"k0")
         client.compact(client.revision(), physical=True)
-        until(lambda: client.status()["in_use_bytes"] < QUOTA // 4)
+        harness.until(lambda: client.status()["in_use_bytes"] < QUOTA // 4)
         client.alarm(2, client.status()["member_id"], 1)
         before = client.status()
         server.stop()
@@ -65,7 +56,7 @@ class Space(harness.Case):
             client.put(b"big/%03d" % i, b"v" * (1 << 20))
         for i in range(500):
             client.put(b"small/%03d" % i, b"s" * 500)
-        until(lambda: self.db().stat().st_size > 100 << 20)
+        harness.until(lambda: self.db().stat().st_size > 100 << 20)
         client.delete(b"big/", b"big0")
         client.compact(client.revision(), physical=True)
 
@@ -79,7 +70,7 @@ class Space(harness.Case):
         server = self.server("cairn").start()
         client = server.client()
         self.fill_and_delete(client)
-        until(lambda: self.db().stat().st_size < 80 << 20)
+        harness.until(lambda: self.db().stat().st_size < 80 << 20)
         client.defragment()
         before = client.status()
         self.assertLess(before["in_use_bytes"], 4 << 20)
@@ -113,14 +104,14 @@ class Space(harness.Case):
             data = self.dir / f"data{attempt}"
             ports = [harness.free_port() for _ in range(4)]
             both = [self.server("cairn", data, ports=(ports[i], ports[2 + i])).launch() for i in range(2)]
-            until(lambda: any(server._is_ready() for server in both))
+            harness.until(lambda: any(server._is_ready() for server in both))
             serving = next(server for server in both if server._is_ready())
             other = both[1 - both.index(serving)]
             serving.client().put(b"k", b"%d" % attempt)
             self.assertIsNone(other.process.poll(), "it waits")
             serving.kill()
             # The other one was told to wait: now it is its turn, and it finds what was acknowledged.
-            until(other._is_ready)
+            harness.until(other._is_ready)
             self.assertEqual(other.client().get(b"k").value, b"%d" % attempt)
             other.stop()
             self.check_directory(data)

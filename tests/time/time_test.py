@@ -28,16 +28,6 @@ SHIFT_SECONDS = 400.0  # longer than every timer but the keepalive's
 SOON_SECONDS = 90.0  # for what takes a moment
 
 
-def until(condition, seconds=SOON_SECONDS):
-    """Waits for it; whether it came."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 class Timed(harness.Case):
     """A server whose clock can be shifted."""
 
@@ -64,7 +54,7 @@ class Timed(harness.Case):
 
     def shift(self, server, seconds=SHIFT_SECONDS):
         """Lets time pass for a server that waits: one that idles was doing nothing when its idleness began."""
-        self.assertTrue(until(lambda: self.states(server) == self.states(server) == {"S"}), "the server does not rest")
+        harness.until(lambda: self.states(server) == self.states(server) == {"S"}, what="the server does not rest")
         self.shifts[server] += seconds
         self.set_control(server)
 
@@ -175,7 +165,7 @@ class WhatComesNext(Timed):
         client = server.client()
         client.put(b"before", b"x")
         server.process.send_signal(signal.SIGSTOP)
-        self.assertTrue(until(lambda: self.states(server) == {"T"}))
+        harness.until(lambda: self.states(server) == {"T"})
         call = client.connection.start("/etcdserverpb.KV/Put", rpc.put_request(b"k", b"v"), grpc_timeout="6S")
         time.sleep(PAUSE_SECONDS)
         server.process.send_signal(signal.SIGCONT)
@@ -321,7 +311,7 @@ class Leases(Timed):
 
     def stop_for(self, seconds):
         self.cairn.process.send_signal(signal.SIGSTOP)
-        self.assertTrue(until(lambda: self.states(self.cairn) == {"T"}))
+        harness.until(lambda: self.states(self.cairn) == {"T"})
         time.sleep(seconds)
         self.cairn.process.send_signal(signal.SIGCONT)
 
@@ -329,26 +319,26 @@ class Leases(Timed):
         self.client.lease_grant(7, 6)
         self.client.put(b"leased", b"x", lease=7)
         self.cairn.process.send_signal(signal.SIGSTOP)
-        self.assertTrue(until(lambda: self.states(self.cairn) == {"T"}))
+        harness.until(lambda: self.states(self.cairn) == {"T"})
         call = self.client.connection.start("/etcdserverpb.Lease/LeaseKeepAlive", rpc.enc((1, 7)))
         time.sleep(6 + PAUSE_SECONDS)
         self.cairn.process.send_signal(signal.SIGCONT)
         answer = rpc.dec(self.client.connection.finish(call, SOON_SECONDS)[0])
         self.assertEqual(rpc.first(answer, 3), 6)
         self.assertIsNotNone(self.client.get(b"leased"))
-        self.assertTrue(until(lambda: self.gone(7)))
+        harness.until(lambda: self.gone(7))
         self.assertIsNone(self.client.get(b"leased"))
 
     def test_a_lease_that_nobody_renews_ends_after_a_stop(self):
         self.client.lease_grant(7, 3)
         self.stop_for(3 + PAUSE_SECONDS)
-        self.assertTrue(until(lambda: self.gone(7)))
+        harness.until(lambda: self.gone(7))
 
     def test_a_jump_of_the_clocks_ends_what_is_over_and_nothing_else(self):
         self.client.lease_grant(7, 300)
         self.client.lease_grant(8, 3000)
         self.shift(self.cairn)
-        self.assertTrue(until(lambda: self.gone(7)))
+        harness.until(lambda: self.gone(7))
         left, granted, _ = self.client.lease_time_to_live(8)
         self.assertEqual(granted, 3000)
         self.assertLessEqual(left, 2600)
@@ -403,14 +393,14 @@ class Intervals(Timed):
             self.shift(self.cairn)
             before = self.commits()
             self.client.put(b"a", b"b")
-            self.assertTrue(until(lambda: self.commits() > before), "no commit after a put")
+            harness.until(lambda: self.commits() > before, what="no commit after a put")
 
     def test_checkpoints(self):
         folder = self.cairn.data_dir / "member/cairn"
         before = set(folder.iterdir())
         self.shift(self.cairn)
         self.client.pipeline((("/etcdserverpb.KV/Put", rpc.put_request(b"k%06d" % i, b"")) for i in range(55_000)), 500)
-        self.assertTrue(until(lambda: set(folder.iterdir()) - before), "no index checkpoint after 55,000 puts")
+        harness.until(lambda: set(folder.iterdir()) - before, what="no index checkpoint after 55,000 puts")
 
     def test_looks_at_the_disk(self):
         self.shift(self.cairn)
@@ -418,7 +408,7 @@ class Intervals(Timed):
         self.assertEqual(self.client.alarm(0), [])
         self.shift(self.cairn)
         self.set_control(self.cairn, free_bytes=1 << 20)
-        self.assertTrue(until(lambda: self.client.alarm(0)), "a disk that is nearly full was not seen")
+        harness.until(lambda: self.client.alarm(0), what="a disk that is nearly full was not seen")
         self.set_control(self.cairn)
 
     def test_raft_keeps_its_leader(self):
