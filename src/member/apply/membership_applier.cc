@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "cluster/codec.h"
+#include "cluster/versions.h"
 #include "proto/raft_internal.pb.h"
 #include "raft/conf_change.h"
 
@@ -13,17 +14,6 @@ namespace cairn::member {
 namespace {
 
 using storage::Table;
-
-constexpr const char* kNewStorageVersion = "3.7.0";
-
-// "3.6.0" >= 3.6
-bool at_least_3_6(std::string_view version) {
-  const size_t dot = version.find('.');
-  if (dot == std::string_view::npos) return false;
-  const int major = std::atoi(std::string(version.substr(0, dot)).c_str());
-  const int minor = std::atoi(std::string(version.substr(dot + 1)).c_str());
-  return major > 3 || (major == 3 && minor >= 6);
-}
 
 }  // namespace
 
@@ -35,9 +25,9 @@ MembershipApplier::MembershipApplier(Workbench& bench, AppliedState& state)
       schema_(state.schema) {}
 
 void MembershipApplier::store_first() {
-  if (schema_ != Schema::k3_7 || !storage_version_.empty()) return;
+  if (schema_ < Schema::k3_6 || !storage_version_.empty()) return;
   // From its first commit on: whoever opens it before there is a cluster version must not take it for an older one.
-  storage_version_ = kNewStorageVersion;
+  storage_version_ = schema_ == Schema::k3_6 ? "3.6.0" : "3.7.0";
   bench_.tables().put(Table::kMeta, "storageVersion", storage_version_);
 }
 
@@ -107,7 +97,7 @@ void MembershipApplier::set_version(const std::string& version) {
   members->version = version;
   members_ = std::move(members);
   bench_.tables().put(Table::kCluster, "clusterVersion", version);
-  if (at_least_3_6(version)) {
+  if (cluster::at_least_3_6(version)) {
     storage_version_ = version;
     bench_.tables().put(Table::kMeta, "storageVersion", version);
     schema_ = std::max(schema_, Schema::k3_6);

@@ -10,6 +10,7 @@
 #include "base/wire.h"
 #include "cluster/codec.h"
 #include "cluster/v2_store.h"
+#include "cluster/versions.h"
 #include "member/recovery/takeover.h"
 #include "member/requests.h"
 #include "member/wal_stage.h"
@@ -27,6 +28,7 @@ struct Meta {
   Term term;
   std::optional<raft::ConfState> conf;
   std::string storage_version;
+  std::string cluster_version;
   int64_t scheduled_compaction = 0;
   int64_t finished_compaction = 0;
   bool has_finished_compaction = false;  // of revision 0, perhaps
@@ -44,6 +46,8 @@ Result<Meta> read_meta(const storage::View& view) {
   }
   CAIRN_TRY(const auto version, view.get(Table::kMeta, "storageVersion"));
   if (version) meta.storage_version = *version;
+  CAIRN_TRY(const auto cluster, view.get(Table::kCluster, "clusterVersion"));
+  if (cluster) meta.cluster_version = *cluster;
   CAIRN_TRY(meta.scheduled_compaction, meta_revision(view, "scheduledCompactRev"));
   CAIRN_TRY(meta.finished_compaction, meta_revision(view, "finishedCompactRev"));
   CAIRN_TRY(const auto finished, view.get(Table::kMeta, "finishedCompactRev"));
@@ -51,12 +55,58 @@ Result<Meta> read_meta(const storage::View& view) {
   return meta;
 }
 
-Result<Schema> schema_of(const Meta& meta) {
-  if (meta.storage_version.empty()) return meta.term != Term{} ? Schema::k3_5 : Schema::k3_4;
-  if (meta.storage_version.starts_with("3.6.")) return Schema::k3_6;
-  if (meta.storage_version.starts_with("3.7.")) return Schema::k3_7;
+// What members, from 3.5 on, say about themselves and about versions.
+constexpr uint32_t kMembershipFieldFirst = 1300;
+constexpr uint32_t kMembershipFieldLast = 1302;
+
+bool concerns_members(std::string_view request) {
+  wire::Reader in(request);
+  while (in.next()) {
+    if (in.field() >= kMembershipFieldFirst && in.field() <= kMembershipFieldLast) return true;
+  }
+  return !in.ok();
+}
+
+// Of the etcd that wrote the log: the cluster's version if the log sets one. Else what a member of today brings, unless
+// members publish themselves in v2 requests, which ends with 3.5: then "". Who has published nothing has served nobody,
+// but for a directory that a tool restored.
+Result<std::string> version_in_log(const wal::Log& log) {
+  std::string version;
+  bool is_v2 = log.newest_snapshot_index() != Index{};
+  const auto look = [&](const wal::Entry& entry) {
+    if (entry.type != 0 || entry.data.empty()) return;
+    if (cluster::payload_kind(entry.data) == cluster::PayloadKind::kV2Request) {
+      is_v2 = true;
+      return;
+    }
+    if (!concerns_members(entry.data)) return;
+    etcdserverpb::InternalRaftRequest request;
+    if (!request.ParseFromArray(entry.data.data(), static_cast<int>(entry.data.size())))
+      return;  // refused when applied
+    if (request.has_cluster_version_set()) version = request.cluster_version_set().ver();
+    if (request.has_cluster_member_attr_set()) is_v2 = false;
+  };
+  CAIRN_CHECK(log.index()->read(log.first_index(), log.last_index() + 1, UINT64_MAX, look));
+  return version.empty() && !is_v2 ? std::string(cluster::kClusterVersion) : version;
+}
+
+Result<Schema> schema_of_version(std::string_view version) {
+  if (version.starts_with("3.6.")) return Schema::k3_6;
+  if (version.starts_with("3.7.")) return Schema::k3_7;
   return fail(Code::kFailedPrecondition, "server: the directory has storage version {}, which this build does not know",
-              meta.storage_version);
+              version);
+}
+
+// etcd 3.6 and 3.7 write the storage version a moment after the cluster's, on a thread of its own. A directory that was
+// left before then must not be taken for one of 3.5: its etcd does not read what 3.5 writes to the log.
+Result<Schema> schema_of(const Meta& meta, const wal::Log& log) {
+  if (!meta.storage_version.empty()) return schema_of_version(meta.storage_version);
+  if (meta.term == Term{}) return Schema::k3_4;
+  std::string version = meta.cluster_version;
+  if (version.empty()) {
+    CAIRN_TRY(version, version_in_log(log));
+  }
+  return cluster::at_least_3_6(version) ? schema_of_version(version) : Schema::k3_5;
 }
 
 template <class Visit>
@@ -70,17 +120,10 @@ Status for_each(const storage::View& view, Table table, const Visit& visit) {
   return {};
 }
 
-// What members, from 3.5 on, say about themselves and about versions.
-constexpr uint32_t kMembershipFieldFirst = 1300;
-constexpr uint32_t kMembershipFieldLast = 1302;
-
 Status replay_request(std::string_view bytes, cluster::Membership& members) {
-  bool found = false;
-  wire::Reader in(bytes);
-  while (in.next()) found |= in.field() >= kMembershipFieldFirst && in.field() <= kMembershipFieldLast;
-  if (in.ok() && !found) return {};
+  if (!concerns_members(bytes)) return {};
   etcdserverpb::InternalRaftRequest request;
-  if (!in.ok() || !request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+  if (!request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     return std::unexpected(damaged_request());
   }
   if (request.has_cluster_version_set()) members.version = request.cluster_version_set().ver();
@@ -165,8 +208,7 @@ Status recover_members_from_tables(const storage::View& view, const Meta& meta, 
     state.members.removed.insert(NodeId(id));
     return {};
   }));
-  CAIRN_TRY(const auto version, view.get(Table::kCluster, "clusterVersion"));
-  if (version) state.members.version = *version;
+  state.members.version = meta.cluster_version;
   CAIRN_TRY(const auto downgrade, view.get(Table::kCluster, "downgrade"));
   if (downgrade) {
     CAIRN_TRY(state.members.downgrade, cluster::parse_downgrade(*downgrade));
@@ -313,7 +355,7 @@ Result<Recovered> recover(const RecoveryInput& input) {
   if (input.new_directory || untouched) {
     state.schema = Schema::k3_7;
   } else {
-    CAIRN_TRY(state.schema, schema_of(meta));
+    CAIRN_TRY(state.schema, schema_of(meta, input.log));
   }
   if (untouched && !valid.empty() && valid.back().index != Index{}) {
     return fail(

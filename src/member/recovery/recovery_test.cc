@@ -10,9 +10,11 @@
 #include <optional>
 
 #include "base/bytes.h"
+#include "cluster/codec.h"
 #include "member/recovery/bootstrap.h"
 #include "mvcc/kv/hash.h"
 #include "mvcc/kv/txn.h"
+#include "proto/raft_internal.pb.h"
 #include "storage/bolt/engine.h"
 #include "storage/write_buffer.h"
 #include "testing/file_systems.h"
@@ -255,6 +257,55 @@ TEST(Bootstrap, OfTwoStartsOnNothingOneFoundsAndTheOtherWaits) {
       }
       EXPECT_FALSE(second);
     }
+  }
+}
+
+// etcd writes its storage version a moment after the cluster's, and the cluster's after its attributes. A directory
+// that was left before then is not one of 3.5, whose members write to the log what etcd 3.7 does not read.
+TEST(Bootstrap, WithoutAStorageVersionTheOthersSayWhoseDirectoryItIs) {
+  etcdserverpb::InternalRaftRequest published;
+  published.mutable_cluster_member_attr_set()->set_member_id(1);
+  etcdserverpb::InternalRaftRequest decided;
+  decided.mutable_cluster_version_set()->set_ver("3.6.0");
+  const std::string v2 = cluster::encode_v2_attributes(1, {NodeId(1), "m", {}});
+  struct Case {
+    std::string cluster_version;
+    std::vector<std::string> log;
+    Schema schema;
+  };
+  const Case cases[] = {
+      {"3.7.0", {}, Schema::k3_7},
+      {"3.6.0", {published.SerializeAsString()}, Schema::k3_6},
+      {"3.5.0", {}, Schema::k3_5},
+      {"3.4.0", {v2}, Schema::k3_5},
+      {"", {published.SerializeAsString()}, Schema::k3_7},
+      {"", {published.SerializeAsString(), decided.SerializeAsString()}, Schema::k3_6},
+      {"", {v2}, Schema::k3_5},
+      {"", {}, Schema::k3_7},
+  };
+  for (const Case& one : cases) {
+    SCOPED_TRACE(fmt::format("{} {}", one.cluster_version, one.log.size()));
+    const TemporaryDirectory folder;
+    BootstrapOptions options = options_for(folder);
+    options.initial_cluster = {{"m1", {"http://127.0.0.1:32101"}}};
+    {
+      const auto founded = bootstrap(env::posix_fs(), options);
+      ASSERT_TRUE(founded) << founded.error().message;
+      storage::WriteBuffer buffer;
+      buffer.put(storage::Table::kMeta, "consistent_index", std::string_view("\0\0\0\0\0\0\0\1", 8));
+      buffer.put(storage::Table::kMeta, "term", std::string_view("\0\0\0\0\0\0\0\1", 8));
+      if (!one.cluster_version.empty()) buffer.put(storage::Table::kCluster, "clusterVersion", one.cluster_version);
+      buffer.freeze();
+      storage::Commit commit;
+      commit.changes = buffer.changes();
+      ASSERT_TRUE(founded->engine->commit(commit));
+      std::vector<wal::Entry> entries;
+      for (const std::string& bytes : one.log) entries.push_back({0, Term(1), Index(entries.size() + 2), bytes});
+      ASSERT_TRUE(founded->log->save(entries, {}, true));
+    }
+    const auto opened = bootstrap(env::posix_fs(), options);
+    ASSERT_TRUE(opened) << opened.error().message;
+    EXPECT_EQ(opened->state.schema, one.schema);
   }
 }
 
