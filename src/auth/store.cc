@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "auth/password.h"
 #include "base/bytes.h"
+#include "base/check.h"
 #include "base/errors.h"
 #include "proto/auth.pb.h"
 #include "proto/rpc.pb.h"
@@ -10,8 +12,6 @@
 namespace cairn::auth {
 namespace {
 
-constexpr int kBcryptCost = 10;
-constexpr std::string_view kRoot = "root";
 constexpr std::string_view kEnabledKey = "authEnabled";
 constexpr std::string_view kRevisionKey = "authRevision";
 
@@ -65,6 +65,96 @@ void Store::finish_load(WriteBuffer& tables) {
   if (revision_ == 0) bump_revision(tables);
 }
 
+// --- what is compiled of it
+
+User Store::compile(const authpb::User& user) const {
+  User out;
+  out.is_root = has_role(user, kRoot);
+  out.no_password = user.options().no_password();
+  out.password = user.password();
+  for (const std::string& name : user.roles()) {
+    const auto role = roles_.find(name);
+    if (role == roles_.end()) continue;
+    for (const authpb::Permission& held : role->second.keypermission()) {
+      const KeyRange range{held.key(), held.range_end()};
+      if (held.permtype() != authpb::Permission::WRITE) out.readable.add(range);
+      if (held.permtype() != authpb::Permission::READ) out.writable.add(range);
+    }
+  }
+  out.readable.finish();
+  out.writable.finish();
+  return out;
+}
+
+const std::shared_ptr<const Rules>& Store::rules() const {
+  if (rules_ != nullptr && rules_->enabled() == enabled_ && rules_->revision() == revision_) return rules_;
+  Rules::Users users;
+  if (enabled_) {
+    const bool follows = rules_ != nullptr && rules_->enabled();
+    if (follows) users = rules_->users();
+    const auto compile_one = [&](const std::string& name) {
+      const auto user = users_.find(name);
+      if (user == users_.end()) return void(users.erase(name));
+      users.insert_or_assign(name, std::make_shared<const User>(compile(user->second)));
+    };
+    if (follows) {
+      for (const std::string& name : changed_users_) compile_one(name);
+    } else {
+      for (const auto& [name, user] : users_) compile_one(name);
+    }
+  }
+  changed_users_.clear();
+  rules_ = std::make_shared<const Rules>(enabled_, revision_, std::move(users));
+  return rules_;
+}
+
+void Store::note_role(std::string_view role) {
+  if (CAIRN_MUTANT("auth.permissions_kept_after_revocation")) return;
+  for (const auto& [name, user] : users_) {
+    if (has_role(user, role)) changed_users_.insert(name);
+  }
+}
+
+// --- what it says
+
+Result<std::vector<std::string>> Store::user_get(std::string_view name) const {
+  const auto at = users_.find(name);
+  if (at == users_.end()) return error(errors::user_not_found());
+  return std::vector<std::string>(at->second.roles().begin(), at->second.roles().end());
+}
+
+bool Store::user_has_role(std::string_view user, std::string_view role) const {
+  const auto at = users_.find(user);
+  return at != users_.end() && has_role(at->second, role);
+}
+
+Status Store::role_get(std::string_view name, etcdserverpb::AuthRoleGetResponse& out) const {
+  const auto at = roles_.find(name);
+  if (at == roles_.end()) return error(errors::role_not_found());
+  if (name == kRoot) {
+    auto* const all = out.add_perm();
+    all->set_permtype(authpb::Permission::READWRITE);
+    all->set_range_end(std::string(1, '\0'));
+  } else {
+    *out.mutable_perm() = at->second.keypermission();
+  }
+  return {};
+}
+
+std::vector<std::string> Store::user_list() const {
+  std::vector<std::string> names;
+  for (const auto& [name, user] : users_) names.push_back(name);
+  return names;
+}
+
+std::vector<std::string> Store::role_list() const {
+  std::vector<std::string> names;
+  for (const auto& [name, role] : roles_) names.push_back(name);
+  return names;
+}
+
+// --- what changes it
+
 void Store::bump_revision(WriteBuffer& tables) {
   ++revision_;
   char value[8];
@@ -73,6 +163,7 @@ void Store::bump_revision(WriteBuffer& tables) {
 }
 
 void Store::store_user(const authpb::User& user, WriteBuffer& tables) {
+  changed_users_.insert(user.name());
   tables.put(Table::kAuthUsers, user.name(), user.SerializeAsString());
 }
 void Store::store_role(const authpb::Role& role, WriteBuffer& tables) {
@@ -104,7 +195,7 @@ Status Store::user_add(const etcdserverpb::AuthUserAddRequest& request, WriteBuf
   user.set_name(request.name());
   user.mutable_options()->set_no_password(request.options().no_password());
   if (!request.options().no_password()) {
-    CAIRN_TRY(std::string text, password_text(request.password(), request.hashedpassword(), kBcryptCost));
+    CAIRN_TRY(std::string text, password_text(request.password(), request.hashedpassword(), kBcryptCostDefault));
     user.set_password(std::move(text));
   }
   store_user(user, tables);
@@ -118,6 +209,7 @@ Status Store::user_delete(std::string_view name, WriteBuffer& tables) {
   const auto at = users_.find(name);
   if (at == users_.end()) return error(errors::user_not_found());
   users_.erase(at);
+  changed_users_.emplace(name);
   tables.erase(Table::kAuthUsers, name);
   bump_revision(tables);
   return {};
@@ -128,7 +220,7 @@ Status Store::user_change_password(const etcdserverpb::AuthUserChangePasswordReq
   if (at == users_.end()) return error(errors::user_not_found());
   authpb::User& user = at->second;
   if (!user.options().no_password()) {
-    CAIRN_TRY(std::string text, password_text(request.password(), request.hashedpassword(), kBcryptCost));
+    CAIRN_TRY(std::string text, password_text(request.password(), request.hashedpassword(), kBcryptCostDefault));
     user.set_password(std::move(text));
   }
   store_user(user, tables);
@@ -169,6 +261,7 @@ Status Store::role_add(std::string_view name, WriteBuffer& tables) {
   role.set_name(std::string(name));
   store_role(role, tables);
   roles_.emplace(name, std::move(role));
+  note_role(name);  // a user may have had it before: root's need not exist
   bump_revision(tables);
   return {};
 }
@@ -211,6 +304,7 @@ Status Store::role_grant_permission(const etcdserverpb::AuthRoleGrantPermissionR
     std::stable_sort(permissions->begin(), permissions->end(), before);
   }
   store_role(at->second, tables);
+  note_role(at->first);
   bump_revision(tables);
   return {};
 }
@@ -226,6 +320,7 @@ Status Store::role_revoke_permission(const etcdserverpb::AuthRoleRevokePermissio
   if (removed == permissions->end()) return error(errors::permission_not_granted());
   permissions->erase(removed, permissions->end());
   store_role(at->second, tables);
+  note_role(at->first);
   bump_revision(tables);
   return {};
 }

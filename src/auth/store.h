@@ -1,21 +1,26 @@
 // auth/store.h: users, roles and permissions of the replicated state, and the auth tables.
 //
-// Applies every auth entry of the log to memory and tables, deterministically. It does not check permissions yet: a
-// member refuses to start on a directory in which auth is enabled.
+// Applies every auth entry of the log to memory and tables, deterministically. Who may do what is compiled of it
+// (auth/rules.h) when it is asked for.
 //
-// Threads: the apply thread's.
-// Source:  docs/architecture.md, "Leases and auth".
+// Threads: the apply thread's; what rules() gave may be read by any.
+// Source:  docs/architecture.md, "Auth".
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <memory>
+#include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "auth/rules.h"
 #include "base/error.h"
 #include "storage/write_buffer.h"
 
 namespace etcdserverpb {
+class AuthRoleGetResponse;
 class AuthRoleGrantPermissionRequest;
 class AuthRoleRevokePermissionRequest;
 class AuthUserAddRequest;
@@ -43,6 +48,18 @@ class Store {
 
   [[nodiscard]] bool enabled() const { return enabled_; }
   [[nodiscard]] uint64_t revision() const { return revision_; }
+  // As of the last change.
+  [[nodiscard]] const std::shared_ptr<const Rules>& rules() const;
+
+  // The roles of a user.
+  //   errors: user_not_found
+  [[nodiscard]] Result<std::vector<std::string>> user_get(std::string_view name) const;
+  [[nodiscard]] bool user_has_role(std::string_view user, std::string_view role) const;
+  // Its permissions.
+  //   errors: role_not_found
+  [[nodiscard]] Status role_get(std::string_view name, etcdserverpb::AuthRoleGetResponse& out) const;
+  [[nodiscard]] std::vector<std::string> user_list() const;
+  [[nodiscard]] std::vector<std::string> role_list() const;
 
   // One entry each. Errors are etcd's; the tables are then unchanged.
   Status enable(storage::WriteBuffer& tables);
@@ -60,6 +77,8 @@ class Store {
                                 storage::WriteBuffer& tables);
 
  private:
+  [[nodiscard]] User compile(const authpb::User& user) const;
+  void note_role(std::string_view role);
   void bump_revision(storage::WriteBuffer& tables);
   void store_user(const authpb::User& user, storage::WriteBuffer& tables);
   void store_role(const authpb::Role& role, storage::WriteBuffer& tables);
@@ -68,12 +87,9 @@ class Store {
   uint64_t revision_ = 0;
   std::map<std::string, authpb::User, std::less<>> users_;
   std::map<std::string, authpb::Role, std::less<>> roles_;
+  // Compiled when somebody asks.
+  mutable std::shared_ptr<const Rules> rules_;
+  mutable std::set<std::string, std::less<>> changed_users_;  // since rules_ was compiled
 };
-
-// The bcrypt text ("$2a$10$...") of an entry. An entry carries it as base64 in `hashed`. Old releases sent `password`
-// in the clear; for their entries the text is computed, with a fixed salt made from the password's bytes, so that
-// replaying an entry gives the same table.
-//   errors: kInvalidArgument for bad base64
-[[nodiscard]] Result<std::string> password_text(std::string_view password, std::string_view hashed, int cost);
 
 }  // namespace cairn::auth
