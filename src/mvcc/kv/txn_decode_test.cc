@@ -286,12 +286,18 @@ TEST(DecodeTxn, NumbersOfMoreThan64BitsAreRefusedFromClientsAndReadFromTheLog) {
 
 std::string touches(const TxnRequest& request) {
   std::string out;
-  visit_touches(request, [&](const Touch& touch) {
+  const Status walked = visit_touches(request, [&](const Touch& touch) -> Status {
     out += touch.access == Access::kRead ? "r:" : "w:";
+    if (touch.lease != 0) {
+      out += fmt::format("lease {} ", touch.lease);
+      return {};
+    }
     out += touch.interval.low;
     if (!touch.interval.single) out += touch.interval.to_end ? "-" : "-" + std::string(touch.interval.high);
     out += " ";
+    return {};
   });
+  EXPECT_TRUE(walked);
   return out;
 }
 

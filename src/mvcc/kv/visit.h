@@ -14,6 +14,7 @@
 #include <type_traits>
 #include <variant>
 
+#include "base/check.h"
 #include "base/error.h"
 #include "mvcc/kv/key_value.h"
 #include "mvcc/kv/requests.h"
@@ -47,36 +48,45 @@ Status visit_parts(const TxnRequest& txn, Visit&& visit, size_t depth = 0) {
 enum class Access : uint8_t { kRead, kWrite };
 
 // One interval of keys, and whether it is read or written. A request that shows the values it replaces also reads them.
+// Who attaches a key to a lease has a say in when the keys end that are attached to it already: they count as written.
 struct Touch {
   KeyInterval interval;
   Access access = Access::kRead;
+  int64_t lease = 0;  // not 0: instead of the interval, the keys that are attached to this lease
 };
 
+// Calls `visit(Touch)`, which returns a Status; the first error ends the walk and is returned.
 template <class Visit>
-void visit_touches(const RangeRequest& request, Visit&& visit) {
-  visit(Touch{KeyInterval::of(request.key, request.range_end), Access::kRead});
+Status visit_touches(const RangeRequest& request, Visit&& visit) {
+  return visit(Touch{KeyInterval::of(request.key, request.range_end), Access::kRead});
 }
 template <class Visit>
-void visit_touches(const PutRequest& request, Visit&& visit) {
-  visit(Touch{KeyInterval::of(request.key, {}), Access::kWrite});
-  if (request.prev_kv) visit(Touch{KeyInterval::of(request.key, {}), Access::kRead});
+Status visit_touches(const PutRequest& request, Visit&& visit) {
+  const KeyInterval key = KeyInterval::of(request.key, {});
+  CAIRN_CHECK(visit(Touch{key, Access::kWrite}));
+  if (request.lease != 0) CAIRN_CHECK(visit(Touch{{}, Access::kWrite, request.lease}));
+  if (request.prev_kv && !CAIRN_MUTANT("auth.prev_kv_is_no_read")) return visit(Touch{key, Access::kRead});
+  return {};
 }
 template <class Visit>
-void visit_touches(const DeleteRangeRequest& request, Visit&& visit) {
-  visit(Touch{KeyInterval::of(request.key, request.range_end), Access::kWrite});
-  if (request.prev_kv) visit(Touch{KeyInterval::of(request.key, request.range_end), Access::kRead});
+Status visit_touches(const DeleteRangeRequest& request, Visit&& visit) {
+  const KeyInterval keys = KeyInterval::of(request.key, request.range_end);
+  CAIRN_CHECK(visit(Touch{keys, Access::kWrite}));
+  if (request.prev_kv && !CAIRN_MUTANT("auth.prev_kv_is_no_read")) return visit(Touch{keys, Access::kRead});
+  return {};
 }
 template <class Visit>
-void visit_touches(const Compare& request, Visit&& visit) {
-  visit(Touch{KeyInterval::of(request.key, request.range_end), Access::kRead});
+Status visit_touches(const Compare& request, Visit&& visit) {
+  return visit(Touch{KeyInterval::of(request.key, request.range_end), Access::kRead});
 }
 // The touches of both branches: it is not known beforehand which one will run.
 template <class Visit>
-void visit_touches(const TxnRequest& request, Visit&& visit) {
-  (void)visit_parts(request, [&](const auto& part, size_t) -> Status {
+Status visit_touches(const TxnRequest& request, Visit&& visit) {
+  return visit_parts(request, [&](const auto& part, size_t depth) -> Status {
     using Part = std::decay_t<decltype(part)>;
     if constexpr (!std::is_same_v<Part, TxnRequest> && !std::is_same_v<Part, std::monostate>) {
-      visit_touches(part, visit);
+      if (depth > 0 && CAIRN_MUTANT("auth.nested_txn_not_looked_at")) return {};
+      return visit_touches(part, visit);
     }
     return {};
   });
