@@ -154,7 +154,20 @@ class Model {
   void store_lease(int64_t id, int64_t ttl, int64_t remaining);
   void store_member();
   void set_version(const std::string& version);
+
+  // model_auth.cc
   void bump_auth();
+  void enable_auth(bool enabled);
+  [[nodiscard]] Reply answer_auth(const etcdserverpb::InternalRaftRequest& request, bool& handled) const;
+  // Why the sender of the entry may not do it; nullopt: it may.
+  [[nodiscard]] std::optional<Error> not_root() const;
+  [[nodiscard]] std::optional<Error> denied(bool write, const std::string& key, const std::string& range_end) const;
+  [[nodiscard]] std::optional<Error> denied_lease(int64_t lease) const;
+  [[nodiscard]] std::optional<Error> denied(const etcdserverpb::PutRequest& request) const;
+  [[nodiscard]] std::optional<Error> denied(const etcdserverpb::DeleteRangeRequest& request) const;
+  [[nodiscard]] std::optional<Error> denied(const etcdserverpb::TxnRequest& request) const;
+  [[nodiscard]] bool is_granted(const authpb::User& user, bool write, const std::string& key,
+                                const std::string& range_end) const;
 
   Options options_;
   std::vector<State> states_{State{}};  // by index; 0: before the first entry
@@ -174,7 +187,10 @@ class Model {
   };
   std::map<int64_t, LeaseTerms> leases_;
   std::set<std::pair<uint64_t, int>> alarms_;
+  bool auth_enabled_ = false;
   uint64_t auth_revision_ = 0;
+  std::string sender_;  // of the entry
+  uint64_t sender_revision_ = 0;
   std::map<std::string, authpb::User> users_;
   std::map<std::string, authpb::Role> roles_;
   struct Self {

@@ -103,6 +103,7 @@ void Model::end_write() {
 
 Reply Model::apply_put(const etcdserverpb::PutRequest& request) {
   if (const auto error = alarmed(true)) return refused(*error);
+  if (const auto error = denied(request)) return refused(*error);
   if (request.lease() != 0 && !leases_.contains(request.lease())) return refused(errors::lease_not_found());
   const Version* const old = find(request.key(), revision_);
   if (old == nullptr && (request.ignore_value() || request.ignore_lease())) return refused(errors::key_not_found());
@@ -119,6 +120,7 @@ Reply Model::apply_put(const etcdserverpb::PutRequest& request) {
 
 Reply Model::apply_delete(const etcdserverpb::DeleteRangeRequest& request) {
   if (const auto error = alarmed(false)) return refused(*error);
+  if (const auto error = denied(request)) return refused(*error);
   etcdserverpb::DeleteRangeResponse response;
   write_delete(request.key(), request.range_end(), &response, request.prev_kv());
   end_write();
@@ -141,6 +143,7 @@ Reply Model::apply_compaction(const etcdserverpb::CompactionRequest& request) {
 
 Reply Model::apply_range(const etcdserverpb::RangeRequest& request) {
   if (const auto error = alarmed(false)) return refused(*error);
+  if (const auto error = denied(false, request.key(), request.range_end())) return refused(*error);
   const int64_t revision = request.revision() <= 0 ? revision_ : request.revision();
   if (revision > revision_) return refused(errors::future_rev());
   if (revision < compacted_) return refused(errors::compacted());
@@ -244,6 +247,7 @@ bool Model::puts_something(const etcdserverpb::TxnRequest& request) const {
 
 Reply Model::apply_txn(const etcdserverpb::TxnRequest& request) {
   if (const auto error = alarmed(puts_something(request))) return refused(*error);
+  if (const auto error = denied(request)) return refused(*error);
   std::vector<bool> path;
   choose(request, path);
   Validation validation{.path = path};

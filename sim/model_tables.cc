@@ -128,6 +128,8 @@ Result<Reply> Model::apply(const raft::Entry& entry) {
     if (!request.ParseFromArray(entry.bytes().data(), static_cast<int>(entry.bytes().size()))) {
       return fail(Code::kDataLoss, "entry {} is no request", entry.index);
     }
+    sender_ = request.header().username();
+    sender_revision_ = request.header().auth_revision();
     reply = apply_request(request);
   }
   states_.push_back({entry.term, revision_, compacted_});
@@ -208,6 +210,7 @@ Reply Model::apply_grant(const etcdserverpb::LeaseGrantRequest& request) {
 
 Reply Model::apply_revoke(const etcdserverpb::LeaseRevokeRequest& request) {
   if (const auto error = alarmed(false)) return refused(*error);
+  if (const auto error = denied_lease(request.id())) return refused(*error);
   if (leases_.erase(request.id()) == 0) return refused(errors::lease_not_found());
   erase_table(Table::kLease, number_bytes(static_cast<uint64_t>(request.id())));
   std::vector<std::string> attached;
@@ -280,114 +283,6 @@ Result<Reply> Model::apply_conf_change(const raft::Entry& entry) {
             "{\"voters\":[" + std::to_string(options_.member_id) + "],\"auto_leave\":false}");
   bump_auth();  // a new store begins with revision 1
   return unanswered();
-}
-
-// --- users and roles
-
-void Model::bump_auth() { put_table(Table::kAuth, "authRevision", number_bytes(++auth_revision_)); }
-
-Reply Model::apply_auth(const etcdserverpb::InternalRaftRequest& request, bool& handled) {
-  Reply done{.kind = Reply::Kind::kErrorOrNone};
-  const auto store_user = [&](const authpb::User& user) {
-    put_table(Table::kAuthUsers, user.name(), user.SerializeAsString());
-  };
-  const auto store_role = [&](const authpb::Role& role) {
-    put_table(Table::kAuthRoles, role.name(), role.SerializeAsString());
-  };
-  const auto without = [](authpb::User& user, const std::string& role) {
-    const auto end = std::remove(user.mutable_roles()->begin(), user.mutable_roles()->end(), role);
-    const bool had = end != user.mutable_roles()->end();
-    user.mutable_roles()->erase(end, user.mutable_roles()->end());
-    return had;
-  };
-  if (request.has_auth_user_add()) {
-    const auto& add = request.auth_user_add();
-    if (add.name().empty()) return refused(errors::user_empty());
-    if (users_.contains(add.name())) return refused(errors::user_already_exist());
-    authpb::User& user = users_[add.name()];
-    user.set_name(add.name());
-    user.mutable_options()->set_no_password(add.options().no_password());
-    if (!add.options().no_password()) user.set_password("hidden");  // "aGlkZGVu", see sim/requests.cc
-    store_user(user);
-  } else if (request.has_auth_user_delete()) {
-    if (users_.erase(request.auth_user_delete().name()) == 0) return refused(errors::user_not_found());
-    erase_table(Table::kAuthUsers, request.auth_user_delete().name());
-  } else if (request.has_auth_user_change_password()) {
-    const auto user = users_.find(request.auth_user_change_password().name());
-    if (user == users_.end()) return refused(errors::user_not_found());
-    if (!user->second.options().no_password()) user->second.set_password("secret");  // "c2VjcmV0"
-    store_user(user->second);
-  } else if (request.has_auth_user_grant_role()) {
-    const auto& grant = request.auth_user_grant_role();
-    const auto user = users_.find(grant.user());
-    if (user == users_.end()) return refused(errors::user_not_found());
-    if (grant.role() != "root" && !roles_.contains(grant.role())) return refused(errors::role_not_found());
-    auto* const roles = user->second.mutable_roles();
-    if (std::find(roles->begin(), roles->end(), grant.role()) != roles->end()) return done;
-    user->second.add_roles(grant.role());
-    std::sort(roles->begin(), roles->end());
-    store_user(user->second);
-  } else if (request.has_auth_user_revoke_role()) {
-    const auto& revoke = request.auth_user_revoke_role();
-    const auto user = users_.find(revoke.name());
-    if (user == users_.end()) return refused(errors::user_not_found());
-    if (!without(user->second, revoke.role())) return refused(errors::role_not_granted());
-    store_user(user->second);
-  } else if (request.has_auth_role_add()) {
-    const std::string& name = request.auth_role_add().name();
-    if (name.empty()) return refused(errors::role_empty());
-    if (roles_.contains(name)) return refused(errors::role_already_exist());
-    roles_[name].set_name(name);
-    store_role(roles_[name]);
-  } else if (request.has_auth_role_delete()) {
-    const std::string& name = request.auth_role_delete().role();
-    if (roles_.erase(name) == 0) return refused(errors::role_not_found());
-    erase_table(Table::kAuthRoles, name);
-    for (auto& [user_name, user] : users_) {
-      if (without(user, name)) store_user(user);
-    }
-  } else if (request.has_auth_role_grant_permission()) {
-    const auto& grant = request.auth_role_grant_permission();
-    const auto role = roles_.find(grant.name());
-    if (role == roles_.end()) return refused(errors::role_not_found());
-    auto* const held = role->second.mutable_keypermission();
-    // Only the first one with the key is looked at.
-    bool found = false;
-    for (authpb::Permission& permission : *held) {
-      if (permission.key() != grant.perm().key()) continue;
-      found = permission.range_end() == grant.perm().range_end();
-      if (found) permission.set_permtype(grant.perm().permtype());
-      break;
-    }
-    if (!found) {
-      *held->Add() = grant.perm();
-      std::stable_sort(held->begin(), held->end(), [](const auto& a, const auto& b) { return a.key() < b.key(); });
-    }
-    store_role(role->second);
-  } else if (request.has_auth_role_revoke_permission()) {
-    const auto& revoke = request.auth_role_revoke_permission();
-    const auto role = roles_.find(revoke.role());
-    if (role == roles_.end()) return refused(errors::role_not_found());
-    auto* const held = role->second.mutable_keypermission();
-    bool found = false;
-    for (int i = held->size(); i-- > 0;) {
-      if (held->at(i).key() != revoke.key() || held->at(i).range_end() != revoke.range_end()) continue;
-      held->erase(held->begin() + i);
-      found = true;
-    }
-    if (!found) return refused(errors::permission_not_granted());
-    store_role(role->second);
-  } else if (request.has_auth_disable() || request.has_auth_status() || request.has_auth_user_list() ||
-             request.has_auth_role_list() || request.has_auth_user_get() || request.has_auth_role_get()) {
-    return done;  // disabled already; or a read
-  } else if (request.has_auth_enable()) {
-    return users_.contains("root") ? refused(errors::root_role_not_exist()) : refused(errors::root_user_not_exist());
-  } else {
-    handled = false;
-    return done;
-  }
-  bump_auth();
-  return done;
 }
 
 }  // namespace cairn::sim

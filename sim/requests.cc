@@ -25,7 +25,8 @@ Requests::Requests(Random chance, uint64_t member_id)
       member_id_(member_id),
       key_count_(chance_.one_in(3) ? chance_.between(2, 6) : chance_.between(10, 60)),
       long_value_one_in_(chance_.between(8, 30)),
-      huge_value_one_in_(chance_.one_in(8) ? chance_.between(40, 200) : 0) {}
+      huge_value_one_in_(chance_.one_in(8) ? chance_.between(40, 200) : 0),
+      has_auth_(chance_.one_in(4)) {}
 
 std::string Requests::one_of(std::initializer_list<const char*> texts) {
   return *(texts.begin() + chance_.below(texts.size()));
@@ -199,8 +200,8 @@ void Requests::fill_auth(etcdserverpb::InternalRaftRequest& request) {
       break;
     case 4:
       request.mutable_auth_user_grant_role()->set_user(user);
-      // A root with its role could enable auth, and this form of the simulator does not.
-      request.mutable_auth_user_grant_role()->set_role(user == "root" ? "reader" : role);
+      // A root with its role can enable auth.
+      request.mutable_auth_user_grant_role()->set_role(user != "root" ? role : has_auth_ ? "root" : "reader");
       break;
     case 5:
       request.mutable_auth_user_revoke_role()->set_name(user);
@@ -214,6 +215,9 @@ void Requests::fill_auth(etcdserverpb::InternalRaftRequest& request) {
       grant->set_name(role);
       grant->mutable_perm()->set_key(key());
       if (chance_.one_in(3)) grant->mutable_perm()->set_range_end(std::string(1, '\0'));
+      if (const std::string end = key(); has_auth_ && chance_.one_in(3) && end > grant->perm().key()) {
+        grant->mutable_perm()->set_range_end(end);
+      }
       grant->mutable_perm()->set_permtype(static_cast<authpb::Permission::Type>(chance_.below(3)));
       break;
     }
@@ -244,20 +248,40 @@ void Requests::fill_rare(etcdserverpb::InternalRaftRequest& request) {
       break;
     case 4: request.mutable_downgrade_version_test(); break;
     case 5: request.mutable_auth_disable(); break;
-    case 7: request.mutable_auth_user_list(); break;
+    case 6: request.mutable_auth_user_get()->set_name(one_of({"ann", "bob", "root"})); break;
+    case 7: chance_.one_in(2) ? void(request.mutable_auth_user_list()) : void(request.mutable_auth_role_list()); break;
     default: request.mutable_auth_status(); break;
   }
 }
 
 etcdserverpb::InternalRaftRequest Requests::next(const Surroundings& now) {
   etcdserverpb::InternalRaftRequest request;
+  fill(request, now);
+  sign(request, now);
+  return request;
+}
+
+void Requests::sign(etcdserverpb::InternalRaftRequest& request, const Surroundings& now) {
+  if (!now.auth_is_on && !chance_.one_in(10)) return;
+  if (chance_.one_in(20)) return;  // nobody
+  // Root mostly: what is refused tries little else.
+  request.mutable_header()->set_username(chance_.one_in(2) ? "root" : one_of({"ann", "bob", "eve", "root", "nobody"}));
+  const uint64_t behind = chance_.one_in(8) ? chance_.below(3) : 0;
+  request.mutable_header()->set_auth_revision(now.auth_revision - std::min(behind, now.auth_revision));
+}
+
+void Requests::fill(etcdserverpb::InternalRaftRequest& request, const Surroundings& now) {
+  if (has_auth_ && chance_.one_in(now.auth_is_on ? 60 : 12)) {
+    now.auth_is_on ? void(request.mutable_auth_disable()) : void(request.mutable_auth_enable());
+    return;
+  }
   // An alarm must not silence the rest of the life.
   if ((now.alarm_no_space || now.alarm_corrupt) && chance_.one_in(3)) {
     auto* const alarm = request.mutable_alarm();
     alarm->set_action(etcdserverpb::AlarmRequest::DEACTIVATE);
     alarm->set_memberid(member_id_);
     alarm->set_alarm(now.alarm_corrupt ? etcdserverpb::CORRUPT : etcdserverpb::NOSPACE);
-    return request;
+    return;
   }
   const uint64_t kind = chance_.below(100);
   if (kind < 42) {
@@ -268,7 +292,7 @@ etcdserverpb::InternalRaftRequest Requests::next(const Surroundings& now) {
     for (int tries = 0; tries < kTriesMax; ++tries) {
       request.mutable_txn()->Clear();
       fill_txn(request.mutable_txn(), now, 0);
-      if (is_accepted(request.txn())) return request;
+      if (is_accepted(request.txn())) return;
     }
     request.mutable_txn()->Clear();
   } else if (kind < 77) {
@@ -300,7 +324,6 @@ etcdserverpb::InternalRaftRequest Requests::next(const Surroundings& now) {
   } else {
     fill_rare(request);
   }
-  return request;
 }
 
 }  // namespace cairn::sim

@@ -16,6 +16,8 @@ struct Surroundings {
   uint64_t member_id = 0;
   bool alarm_no_space = false;
   bool alarm_corrupt = false;
+  bool auth_is_on = false;
+  uint64_t auth_revision = 0;
 };
 
 class Requests {
@@ -38,6 +40,9 @@ class Requests {
   void fill_compare(etcdserverpb::Compare* compare, const Surroundings& now);
   void fill_auth(etcdserverpb::InternalRaftRequest& request);
   void fill_rare(etcdserverpb::InternalRaftRequest& request);
+  void fill(etcdserverpb::InternalRaftRequest& request, const Surroundings& now);
+  // Whose request it is, and by which rules.
+  void sign(etcdserverpb::InternalRaftRequest& request, const Surroundings& now);
   [[nodiscard]] std::string one_of(std::initializer_list<const char*> texts);
 
   Random chance_;
@@ -46,6 +51,7 @@ class Requests {
   uint64_t key_count_;
   uint64_t long_value_one_in_;
   uint64_t huge_value_one_in_;  // up to 1.5 MB; 0: none
+  bool has_auth_;               // it is turned on and off, and several users send
 };
 
 }  // namespace cairn::sim

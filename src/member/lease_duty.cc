@@ -266,6 +266,9 @@ void LeaseDuty::serve_renewal(const LeaseRequest& request, Index floor, const Sc
     if (scene.apply.applied() < floor) return wait_for(floor, request, scene);  // it may be about to be granted
     return answer(request, scene, "", [&](std::string& out) { append_id_and_ttl(out, request.id, 0); });
   }
+  if (const Status allowed = scene.apply.check_renewal(request.who.get(), lease->id); !allowed) {
+    return scene.answers.add(request.tag, allowed.error().code, allowed.error().message);
+  }
   if (deadlines_.is_taken(lease->id)) return for_revoke_[lease->id].push_back(request);
   // compat: etcd does this only where checkpoints are made, and else renews a lease with a rest for the rest alone.
   // A checkpoint that is under way does not know of this renewal: its rest is cleared as well.
@@ -422,7 +425,9 @@ bool LeaseDuty::ask_for_revokes(const Scene& scene, const Propose& propose) {
 }
 
 std::string LeaseDuty::revoke_entry(LeaseId id) const {
-  return join_request(RequestKind::kLeaseRevoke, encode_lease_revoke(id), next_request_id_());
+  // As root, who may write all keys. Also while auth is off: it may be on when the entry is applied.
+  return join_request(RequestKind::kLeaseRevoke, encode_lease_revoke(id),
+                      RequestHeader{.id = next_request_id_(), .user = auth::kRoot});
 }
 
 std::string LeaseDuty::checkpoint_entry(const std::vector<Rest>& rests) const {

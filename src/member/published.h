@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "auth/rules.h"
 #include "base/strong.h"
 #include "cluster/membership.h"
 #include "member/stages.h"
@@ -33,6 +34,7 @@ struct Published {
   bool reads_alone = false;
   std::shared_ptr<const cluster::Membership> members;
   std::shared_ptr<const std::vector<Alarm>> alarms;
+  std::shared_ptr<const auth::Rules> auth;  // who may do what
   std::string storage_version;   // "" below 3.6
   bool has_large_lease = false;  // lease::Lessor::has_large()
   uint64_t db_total_bytes = 0;

@@ -11,6 +11,8 @@ namespace {
 constexpr size_t kUnknownName = kRequestNames.size() - 1;
 constexpr uint32_t kHeaderField = 100;
 constexpr uint32_t kHeaderIdField = 1;
+constexpr uint32_t kHeaderUserField = 2;
+constexpr uint32_t kHeaderRevisionField = 3;
 constexpr uint32_t kGrantTtlField = 1;
 constexpr uint32_t kGrantIdField = 2;
 constexpr uint32_t kRevokeIdField = 1;
@@ -99,6 +101,7 @@ Result<RaftRequest> split_request(std::string_view bytes) {
   wire::Reader in(bytes);
   while (in.next()) {
     if (request.name == kUnknownName) request.name = request_name_index(in.field());
+    if (in.field() == kHeaderField) in.take(request.header);
     if (in.field() >= static_cast<uint32_t>(RequestKind::kRange) &&
         in.field() <= static_cast<uint32_t>(RequestKind::kLeaseRevoke)) {
       request.kind = static_cast<RequestKind>(in.field());
@@ -107,6 +110,19 @@ Result<RaftRequest> split_request(std::string_view bytes) {
   }
   if (!in.ok()) return std::unexpected(damaged_request());
   return request;
+}
+
+Result<RequestHeader> decode_header(std::string_view bytes) {
+  RequestHeader header;
+  wire::Reader in(bytes);
+  while (in.next()) {
+    int64_t number = 0;
+    if (in.field() == kHeaderIdField && in.take(number)) header.id = static_cast<uint64_t>(number);
+    if (in.field() == kHeaderUserField) in.take(header.user);
+    if (in.field() == kHeaderRevisionField && in.take(number)) header.auth_revision = static_cast<uint64_t>(number);
+  }
+  if (!in.ok()) return std::unexpected(damaged_request());
+  return header;
 }
 
 Result<LeaseGrantBody> decode_lease_grant(std::string_view bytes) {
@@ -143,18 +159,22 @@ std::string encode_lease_revoke(lease::LeaseId id) {
   return out;
 }
 
-std::string join_request(RequestKind kind, std::string_view request, uint64_t id) {
+std::string join_request(RequestKind kind, std::string_view request, const RequestHeader& header) {
   const auto [as_given, anew] = plain(kind, request);
   const std::string_view body = anew.empty() ? as_given : anew;
   const auto field = static_cast<uint32_t>(kind);
-  const size_t header_bytes = wire::varint_field_size(kHeaderIdField, id);
+  size_t header_bytes = wire::varint_field_size(kHeaderIdField, header.id);
+  if (!header.user.empty()) header_bytes += wire::bytes_field_size(kHeaderUserField, header.user.size());
+  if (header.auth_revision != 0) header_bytes += wire::varint_field_size(kHeaderRevisionField, header.auth_revision);
   const size_t size = wire::bytes_field_size(field, body.size()) + wire::bytes_field_size(kHeaderField, header_bytes);
   std::string out;
   out.resize_and_overwrite(size, [&](char* begin, size_t) {
     char* to = wire::put_bytes_field(begin, field, body);
     to = wire::put_varint(to, wire::tag(kHeaderField, wire::Type::kBytes));
     to = wire::put_varint(to, header_bytes);
-    wire::put_varint_field(to, kHeaderIdField, id);
+    to = wire::put_varint_field(to, kHeaderIdField, header.id);
+    if (!header.user.empty()) to = wire::put_bytes_field(to, kHeaderUserField, header.user);
+    if (header.auth_revision != 0) wire::put_varint_field(to, kHeaderRevisionField, header.auth_revision);
     return size;
   });
   return out;

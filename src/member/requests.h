@@ -72,6 +72,7 @@ inline constexpr auto kRequestNames = std::to_array<RequestName>({
 struct RaftRequest {
   RequestKind kind = RequestKind::kOther;
   std::string_view body;                   // of the hand-made kinds
+  std::string_view header;                 // as it came; decode_header() reads it
   size_t name = kRequestNames.size() - 1;  // place in kRequestNames
 };
 
@@ -80,6 +81,15 @@ struct RaftRequest {
 
 //   errors: damaged_request()
 [[nodiscard]] Result<RaftRequest> split_request(std::string_view bytes);
+
+// Who has sent it, as the member says that proposed it.
+struct RequestHeader {
+  uint64_t id = 0;
+  std::string_view user = {};  // "": nobody who is known
+  uint64_t auth_revision = 0;  // of the rules when it was proposed, or of the user's token
+};
+//   errors: damaged_request()
+[[nodiscard]] Result<RequestHeader> decode_header(std::string_view bytes);
 
 // The bodies of both lease requests, which are so small that they are written anew each time.
 struct LeaseGrantBody {
@@ -92,8 +102,11 @@ struct LeaseGrantBody {
 [[nodiscard]] std::string encode_lease_grant(const LeaseGrantBody& body);
 [[nodiscard]] std::string encode_lease_revoke(lease::LeaseId id);
 
-// The bytes of an entry: payload, then the header with the id. `kind` is not kOther. What every etcd reads alike goes
-// into it as it came; otherwise the request is written anew.
-[[nodiscard]] std::string join_request(RequestKind kind, std::string_view request, uint64_t id);
+// The bytes of an entry: payload, then the header. `kind` is not kOther. What every etcd reads alike goes into it as it
+// came; otherwise the request is written anew.
+[[nodiscard]] std::string join_request(RequestKind kind, std::string_view request, const RequestHeader& header);
+[[nodiscard]] inline std::string join_request(RequestKind kind, std::string_view request, uint64_t id) {
+  return join_request(kind, request, RequestHeader{.id = id});
+}
 
 }  // namespace cairn::member

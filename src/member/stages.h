@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "auth/rules.h"
 #include "base/check.h"
 #include "base/error.h"
 #include "base/strong.h"
@@ -56,6 +57,7 @@ struct LeaseRequest {
   uint64_t first = 0;       // kList: of the slots
   int64_t id = 0;           // of the lease; kList: none
   Tag tag = 0;
+  std::shared_ptr<const auth::Identity> who = {};  // kRenew, while auth is on; null: nobody who is known
 };
 // Before the answer to kTimeToLive: whether there are so many keys that they are left out, to be found in the index.
 enum class LeaseKeysToCome : char { kNone = 0, kInIndex = 1 };

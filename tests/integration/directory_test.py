@@ -578,16 +578,6 @@ class Recorded(DirectoryCase):
                 cairn.kill()
                 self.there_and_back()
 
-    def test_snapshots_with_auth_are_refused(self):
-        for name in ("auth", "auth-bulkwritten"):
-            with self.subTest(name):
-                self.restore(name)
-                before = harness.fingerprint(self.data)
-                cairn = self.server("cairn", self.data, ports=self.ports).launch()
-                self.assertEqual(cairn.wait(), 1)
-                self.assertIn("auth is enabled", cairn.log_text())
-                self.assertEqual(harness.fingerprint(self.data), before)
-
     def test_members_of_clusters_that_were_made_one(self):
         """etcd's --force-new-cluster removes the others in the log; what it leaves is a directory of one member."""
         for name in ("datadir-restored", "datadir-joined"):

@@ -9,7 +9,6 @@ import shutil
 import struct
 import urllib.parse
 
-import bolt
 import harness
 
 DATA = harness.ROOT / "tests/data/etcd-3.4.23"
@@ -51,10 +50,6 @@ class Fixtures(RefusedCase):
         else:
             shutil.copyfile(DATA / "snapshots/datadir-auth-db", db)
 
-    def test_auth_is_enabled(self):
-        self.unpack("datadir-auth")
-        self.assert_refused("auth is enabled; this build cannot check it")
-
     def test_members_of_clusters(self):
         for name, count in (("datadir-restored", 2), ("datadir-joined", 2)):
             with self.subTest(name):
@@ -67,15 +62,6 @@ class Fixtures(RefusedCase):
         shutil.copyfile(DATA / "wal-torn/crc-corrupt.wal",
                         self.data / "member/wal/0000000000000000-0000000000000000.wal")
         self.assert_refused("9232")
-
-    def test_a_torn_log_is_not_repaired_for_nothing(self):
-        for name in ("zero-sector", "short-tail"):
-            with self.subTest(name):
-                shutil.rmtree(self.data, ignore_errors=True)
-                self.unpack("datadir-auth")
-                shutil.copyfile(DATA / f"wal-torn/{name}.wal",
-                                self.data / "member/wal/0000000000000000-0000000000000000.wal")
-                self.assert_refused("auth is enabled; this build cannot check it")
 
     def test_a_log_and_snap_files_without_their_db(self):
         for folder, ending in (("wal", ".wal.gz"), ("snap", ".snap")):
@@ -93,57 +79,6 @@ class Fixtures(RefusedCase):
     def test_an_old_proxy_directory(self):
         (self.data / "proxy").mkdir(parents=True)
         self.assert_refused("proxy")
-
-
-class Auth(RefusedCase):
-    def enable(self, client):
-        client.user_add("root", "secret")
-        client.role_add("root")
-        client.user_grant("root", "root")
-        client.auth_enable()
-
-    def check(self, kind):
-        server = self.start(kind)
-        self.enable(server.client())
-        server.stop()
-        self.assert_refused("auth is enabled; this build cannot check it")
-
-    def check_in_the_tail(self, kind):
-        server = self.start(kind)
-        server.client().put(b"a", b"b")
-        server.stop()
-        db = self.data / "member/snap/db"
-        before = db.read_bytes()
-        server = self.start(kind)
-        self.enable(server.client())
-        server.kill()
-        db.write_bytes(before)  # as if nothing had been committed since
-        self.assertNotEqual(bolt.tables(db)["auth"].get(b"authEnabled"), b"\1")
-        self.assert_refused("auth is enabled; this build cannot check it")
-
-    @harness.needs("etcd34")
-    def test_enabled_34(self):
-        self.check("etcd34")
-        self.ports = (harness.free_port(), harness.free_port())
-        shutil.rmtree(self.data)
-        self.check_in_the_tail("etcd34")
-
-    @harness.needs("etcd37")
-    def test_enabled_37(self):
-        self.check("etcd37")
-        self.ports = (harness.free_port(), harness.free_port())
-        shutil.rmtree(self.data)
-        self.check_in_the_tail("etcd37")
-
-    @harness.needs("etcd37", "etcdctl")
-    def test_enabled_and_disabled_again(self):
-        server = self.start("etcd37", LAZY)
-        self.enable(server.client())
-        self.etcdctl(server, "auth", "disable", "--user", "root:secret")
-        server.client().put(b"a", b"b")
-        server.kill()
-        cairn = self.start("cairn")
-        self.assertEqual(cairn.client().get(b"a").value, b"b")
 
 
 @harness.needs("etcd34")

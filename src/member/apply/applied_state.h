@@ -8,6 +8,7 @@
 #include <string>
 
 #include "auth/store.h"
+#include "auth/tokens.h"
 #include "cluster/membership.h"
 #include "lease/lessor.h"
 #include "member/published.h"
@@ -58,6 +59,7 @@ struct ApplyOptions {
   bool lease_checkpoint_persist = false;     // also before 3.6, from which on it is always done
   uint64_t quota_bytes = uint64_t{2} << 30;  // 0: no quota
   uint64_t bootstrap_defrag_bytes = 0;       // so much is free in the db at the start: it is defragmented; 0: never
+  std::shared_ptr<auth::Tokens> tokens = std::make_shared<auth::NoTokens>();
 };
 
 }  // namespace cairn::member

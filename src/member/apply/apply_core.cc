@@ -21,9 +21,9 @@ ApplyCore::ApplyCore(const ApplyOptions& options, AppliedState state, Answers& a
     : bench_(options, state, answers),
       lessor_(std::move(state.lessor)),
       alarms_(bench_, std::move(state.alarms)),
-      keys_(bench_, alarms_, lessor_, pass_),
-      leases_(bench_, alarms_, lessor_, keys_),
-      auth_(bench_, std::move(state.auth)),
+      auth_(bench_, lessor_, std::move(state.auth)),
+      keys_(bench_, alarms_, auth_, lessor_, pass_),
+      leases_(bench_, alarms_, auth_, lessor_, keys_),
       members_(bench_, state),
       published_(first_state(state)),
       planner_(bench_, members_, pass_, published_, state.snapshot_index, now_ns),
@@ -121,6 +121,7 @@ Status ApplyCore::apply_entry(const raft::Entry& entry) {
 Status ApplyCore::apply_request(std::string_view bytes, Tag tag) {
   CAIRN_TRY(const RaftRequest request, split_request(bytes));
   bench_.is_refused = false;
+  CAIRN_CHECK(auth_.begin(request.header));
   const Status applied = apply_by_kind(request, bytes, tag);
   ApplyCounters::Requests& counted = bench_.counters.requests[request.name];
   ++(bench_.is_refused ? counted.refused : counted.done);
@@ -153,6 +154,13 @@ Status ApplyCore::apply_other(std::string_view bytes, Tag tag) {
   return {};
 }
 
+Status ApplyCore::check_renewal(const auth::Identity* who, lease::LeaseId id) const {
+  if (!auth_.store().enabled()) return {};
+  const auth::Identity nobody;
+  CAIRN_CHECK(auth_.store().rules()->check_known(who == nullptr ? nobody : *who));
+  return auth_.check_lease(*who, id);
+}
+
 // --- what is seen of it
 
 Published ApplyCore::state() const {
@@ -164,6 +172,7 @@ Published ApplyCore::state() const {
   out.reads_alone = leader_.is_leader && leader_.sole_voter && bench_.applied_term == leader_.term;
   out.members = members_.members();
   out.alarms = alarms_.list();
+  out.auth = auth_.store().rules();
   out.storage_version = members_.storage_version();
   out.has_large_lease = lessor_.has_large();
   const uint64_t buffered = bench_.store.buffered_bytes();

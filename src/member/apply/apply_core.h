@@ -68,6 +68,9 @@ class ApplyCore {
   // The header that an answer about the state of now begins with.
   [[nodiscard]] mvcc::HeaderValues header() const { return bench_.header(bench_.store.revision()); }
   [[nodiscard]] const auth::Store& auth() const { return auth_.store(); }
+  // Whether somebody may keep a lease alive, who must be known while auth is on.
+  //   errors: user_empty, auth_old_revision, permission_denied
+  [[nodiscard]] Status check_renewal(const auth::Identity* who, lease::LeaseId id) const;
   [[nodiscard]] const cluster::Membership& members() const { return *members_.members(); }
   [[nodiscard]] const ApplyCounters& counters() const { return bench_.counters; }
   [[nodiscard]] const storage::Space& space() const { return bench_.space; }
@@ -95,9 +98,9 @@ class ApplyCore {
   lease::Lessor lessor_;
   CompactionPass pass_;
   AlarmApplier alarms_;
+  AuthApplier auth_;
   KeyApplier keys_;
   LeaseApplier leases_;
-  AuthApplier auth_;
   MembershipApplier members_;
   LeaderState leader_;
   Publication published_;

@@ -39,6 +39,7 @@ void KeyApplier::end_write() {
   for (const mvcc::StoreChange& change : bench_.store.changes()) {
     if (change.old_lease != change.new_lease) {
       lessor_.move_key(change.key, change.old_lease, change.new_lease);
+      if (change.new_lease != 0) auth_.note_attached(change.new_lease);
     }
   }
   bench_.store.end();
@@ -49,6 +50,10 @@ Status KeyApplier::put(std::string_view bytes, Tag tag) {
   if (!request) return std::unexpected(damaged_request());
   if (const auto refused = alarms_.refusal(true)) {
     bench_.answer_error(tag, *refused);
+    return {};
+  }
+  if (const Status allowed = auth_.check(*request); !allowed) {
+    bench_.answer_error(tag, allowed.error());
     return {};
   }
   if (request->lease != 0 && !lessor_.exists(request->lease)) {
@@ -83,6 +88,10 @@ Status KeyApplier::delete_range(std::string_view bytes, Tag tag) {
     bench_.answer_error(tag, *refused);
     return {};
   }
+  if (const Status allowed = auth_.check(*request); !allowed) {
+    bench_.answer_error(tag, allowed.error());
+    return {};
+  }
   std::vector<std::string> previous;
   bench_.store.begin();
   const auto deleted = bench_.store.remove(mvcc::KeyInterval::of(request->key, request->range_end),
@@ -102,6 +111,10 @@ Status KeyApplier::txn(std::string_view bytes, Tag tag) {
   const uint64_t cost = txn_cost(txn_);
   if (const auto refused = alarms_.refusal(cost > 0)) {
     bench_.answer_error(tag, *refused);
+    return {};
+  }
+  if (const Status allowed = auth_.check(txn_); !allowed) {
+    bench_.answer_error(tag, allowed.error());
     return {};
   }
   const bool fits = alarms_.within_quota(cost);
@@ -154,6 +167,10 @@ Status KeyApplier::range(std::string_view bytes, Tag tag) {
   if (tag == 0) return {};
   if (const auto refused = alarms_.refusal(false)) {
     bench_.answer_error(tag, *refused);
+    return {};
+  }
+  if (const Status allowed = auth_.check(*request); !allowed) {
+    bench_.answer_error(tag, allowed.error());
     return {};
   }
   const mvcc::StoreView view = bench_.store.working();

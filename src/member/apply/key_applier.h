@@ -9,6 +9,7 @@
 
 #include "lease/lessor.h"
 #include "member/apply/alarm_applier.h"
+#include "member/apply/auth_applier.h"
 #include "member/apply/compaction_pass.h"
 #include "member/apply/workbench.h"
 #include "member/requests.h"
@@ -18,8 +19,9 @@ namespace cairn::member {
 
 class KeyApplier {
  public:
-  KeyApplier(Workbench& bench, AlarmApplier& alarms, lease::Lessor& lessor, CompactionPass& pass)
-      : bench_(bench), alarms_(alarms), lessor_(lessor), pass_(pass) {}
+  KeyApplier(Workbench& bench, AlarmApplier& alarms, AuthApplier& auth, lease::Lessor& lessor,
+             CompactionPass& pass)
+      : bench_(bench), alarms_(alarms), auth_(auth), lessor_(lessor), pass_(pass) {}
 
   // `request` is of one of the kinds that are about keys.
   //   errors: kDataLoss: the request, or what it needs of the store, cannot be read
@@ -37,6 +39,7 @@ class KeyApplier {
 
   Workbench& bench_;
   AlarmApplier& alarms_;
+  AuthApplier& auth_;
   lease::Lessor& lessor_;
   CompactionPass& pass_;
   mvcc::TxnRequest txn_;  // the one that is applied: kept for its memory

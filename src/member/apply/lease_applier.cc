@@ -44,6 +44,10 @@ Status LeaseApplier::revoke(std::string_view bytes, Tag tag) {
     bench_.answer_error(tag, *refused);
     return {};
   }
+  if (const Status allowed = auth_.check_lease(id); !allowed) {
+    bench_.answer_error(tag, allowed.error());
+    return {};
+  }
   const auto keys = lessor_.revoke(id, bench_.tables());
   if (!keys) {
     bench_.answer_error(tag, keys.error());

@@ -16,8 +16,8 @@ namespace cairn::member {
 
 class LeaseApplier {
  public:
-  LeaseApplier(Workbench& bench, AlarmApplier& alarms, lease::Lessor& lessor, KeyApplier& keys)
-      : bench_(bench), alarms_(alarms), lessor_(lessor), keys_(keys) {}
+  LeaseApplier(Workbench& bench, AlarmApplier& alarms, const AuthApplier& auth, lease::Lessor& lessor, KeyApplier& keys)
+      : bench_(bench), alarms_(alarms), auth_(auth), lessor_(lessor), keys_(keys) {}
 
   // Both take the request's bytes.
   //   errors: kDataLoss: they cannot be read; or of the store
@@ -30,6 +30,7 @@ class LeaseApplier {
 
   Workbench& bench_;
   AlarmApplier& alarms_;
+  const AuthApplier& auth_;
   lease::Lessor& lessor_;
   KeyApplier& keys_;
 };

@@ -388,7 +388,7 @@ Result<Recovered> recover(const RecoveryInput& input) {
 
   state.lessor = lease::Lessor(input.lease_ttl_min);
   CAIRN_CHECK(load_tables(view, state));
-  CAIRN_CHECK(check_takeover({input.log, snapshot, state.auth, state.schema, consistent}));
+  CAIRN_CHECK(check_takeover({input.log, snapshot, state.schema, consistent}));
   if (state.schema >= Schema::k3_6) {
     CAIRN_CHECK(recover_members_from_tables(view, meta, state));
     if (snapshot && is_restored(input, *snapshot, state.members)) {

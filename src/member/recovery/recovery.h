@@ -35,7 +35,7 @@ struct Recovered {
 };
 
 //   errors: kDataLoss: WAL, .snap and db do not fit each other, or a table is damaged; kFailedPrecondition: the
-//           directory needs what this build does not have (auth, a newer storage version)
+//           directory needs what this build does not have (a newer storage version)
 [[nodiscard]] Result<Recovered> recover(const RecoveryInput& input);
 
 // Puts the index into the state, and what is known with it: revisions, the keys that leases hold.

@@ -127,14 +127,19 @@ BootstrapOptions options_for(const TemporaryDirectory& directory) {
   return options;
 }
 
-TEST(Recovery, ADirectoryWithAuthIsRefused) {
+TEST(Recovery, ADirectoryWithAuthOpens) {
   const TemporaryDirectory directory;
   copy_directory("datadir-auth", directory);
   fs::copy_file(kData + "snapshots/datadir-auth-db", directory.path() + "/data/member/snap/db");
   const auto opened = bootstrap(env::posix_fs(), options_for(directory));
-  ASSERT_FALSE(opened);
-  EXPECT_EQ(opened.error().code, Code::kFailedPrecondition);
-  EXPECT_EQ(opened.error().message, "auth is enabled; this build cannot check it");
+  ASSERT_TRUE(opened) << opened.error().message;
+  const auto& rules = opened->state.auth.rules();
+  EXPECT_TRUE(rules->enabled());
+  ASSERT_NE(rules->find("root"), nullptr);
+  EXPECT_TRUE(rules->find("root")->is_root);
+  ASSERT_NE(rules->find("alice"), nullptr);
+  EXPECT_FALSE(rules->find("alice")->is_root);
+  EXPECT_FALSE(rules->find("alice")->readable.empty());
 }
 
 TEST(Recovery, ARestoredDirectoryTakesItsMembersFromTheSnapFile) {
@@ -164,10 +169,9 @@ TEST(Recovery, ADamagedTailIsCutAndAWrongChecksumRefused) {
                   directory.path() + "/data/member/wal/0000000000000000-0000000000000000.wal");
     fs::copy_file(kData + "snapshots/datadir-auth-db", directory.path() + "/data/member/snap/db");
     const auto opened = bootstrap(env::posix_fs(), options_for(directory));
-    ASSERT_FALSE(opened);  // auth is enabled in this directory
-    if (one.opens) {
-      EXPECT_EQ(opened.error().message, "auth is enabled; this build cannot check it") << one.file;
-    } else {
+    EXPECT_EQ(opened.has_value(), one.opens) << one.file;
+    if (!one.opens) {
+      ASSERT_FALSE(opened);
       EXPECT_EQ(opened.error().code, Code::kDataLoss) << one.file;
       EXPECT_NE(opened.error().message.find("checksum"), std::string::npos) << opened.error().message;
     }

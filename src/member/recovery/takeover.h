@@ -6,7 +6,6 @@
 
 #include <optional>
 
-#include "auth/store.h"
 #include "env/fs.h"
 #include "member/apply/applied_state.h"
 #include "wal/log.h"
@@ -17,13 +16,11 @@ namespace cairn::member {
 struct TakeoverInput {
   const wal::Log& log;
   const std::optional<wal::SnapshotFile>& snapshot;
-  const auth::Store& auth;
   Schema schema;
   Index applied;  // what the db holds
 };
 
-//   errors: kFailedPrecondition: auth is enabled, or an entry still to be applied asks for it (refused also when that
-//           entry would fail); keys of the v2 API, up to 3.5
+//   errors: kFailedPrecondition: keys of the v2 API, up to 3.5
 [[nodiscard]] Status check_takeover(const TakeoverInput& input);
 
 }  // namespace cairn::member
