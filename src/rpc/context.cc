@@ -1,5 +1,6 @@
 #include "rpc/context.h"
 
+#include "env/entropy.h"
 #include "member/requests.h"
 
 namespace cairn::rpc {
@@ -25,7 +26,8 @@ Context::Context(Shared& shared, net::EventLoop& loop)
     : shared_(shared),
       loop_(loop),
       reader_(shared.node.published().register_thread()),
-      watch_(loop, shared.clock, shared.node.page_roots(), shared.oldest_reader, shared.limits.readers) {}
+      watch_(loop, shared.clock, shared.node.page_roots(), shared.oldest_reader, shared.limits.readers),
+      sessions_(tokens(), env::random_number()) {}
 
 // --- the core
 
@@ -37,8 +39,9 @@ member::Tag Context::expect(const net::Call& call, AskWait until, OnAnswer then,
 }
 
 void Context::propose(net::Call& call, member::RequestKind kind, std::string_view body, Ask ask) {
-  propose_entry(call, member::join_request(kind, body, node().next_request_id()), std::move(ask),
-                member::request_name_index(static_cast<uint32_t>(kind)));
+  const member::RequestHeader header{node().next_request_id(), ask.who.user, ask.who.revision};
+  std::string entry_bytes = member::join_request(kind, body, header);  // before what `header` views is moved
+  propose_entry(call, std::move(entry_bytes), std::move(ask), member::request_name_index(static_cast<uint32_t>(kind)));
 }
 
 void Context::propose_other(net::Call& call, std::string entry_bytes, Ask ask) {

@@ -16,6 +16,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "auth/password.h"
+#include "auth/tokens.h"
 #include "base/errors.h"
 #include "member/driver.h"
 #include "member/requests.h"
@@ -36,6 +38,7 @@ namespace cairn::rpc {
 struct Limits {
   uint32_t request_bytes_max = 1'572'864;  // of the entry that a request becomes
   uint32_t txn_ops_max = 128;
+  int bcrypt_cost = auth::kBcryptCostDefault;
   uint64_t quota_bytes = uint64_t{2} << 30;     // 0: no quota
   int64_t quota_configured = int64_t{2} << 30;  // as Status shows it; below 0: no quota
   int64_t request_timeout_ns = 7'000'000'000;
@@ -69,6 +72,7 @@ enum class AskWait : uint8_t { kApplied, kLonger };
 struct Ask {
   AskWait until = AskWait::kApplied;
   uint64_t space = 0;  // bytes that it adds to the db; above 0 it is refused while there is no space
+  auth::Identity who = {};  // whose request it is; checked when it is applied
   OnAnswer then = {};  // empty: the answer ends the call, which is unary
 };
 
@@ -86,6 +90,8 @@ class Context {
   [[nodiscard]] Residency& residency() { return shared_.residency; }
   [[nodiscard]] Workers& workers() { return shared_.workers; }
   [[nodiscard]] WatchLoop& watches() { return watches_; }
+  [[nodiscard]] auth::Tokens& tokens() { return *shared_.node.options().apply.tokens; }
+  [[nodiscard]] auth::SessionMemo& sessions() { return sessions_; }
   [[nodiscard]] LeaderWatch& leaders() { return leaders_; }
   // For lists of leases: the core gives each part of them between two of its steps.
   [[nodiscard]] Turns& lease_lists() { return lease_lists_; }
@@ -187,6 +193,7 @@ class Context {
   std::unordered_map<uint64_t, std::shared_ptr<std::atomic<bool>>> wanted_;  // by CallId, of calls that have work
   ReaderWatch watch_;
   WatchLoop watches_{*this};
+  auth::SessionMemo sessions_;
   LeaderWatch leaders_{*this};
   Turns lease_lists_{loop_, /*max=*/4};
   mvcc::TxnRequest scratch_txn_;

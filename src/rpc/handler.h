@@ -5,9 +5,14 @@
 #include <string>
 #include <string_view>
 
+#include "member/access.h"
 #include "net/http2/grpc.h"
 #include "rpc/context.h"
 #include "rpc/methods.h"
+
+namespace etcdserverpb {
+class InternalRaftRequest;
+}  // namespace etcdserverpb
 
 namespace cairn::rpc {
 
@@ -29,6 +34,48 @@ class Handler : public net::CallHandler {
  protected:
   [[nodiscard]] const Method& method() const { return method_; }
   [[nodiscard]] const Caller& caller() const { return caller_; }
+
+  // --- who calls, and whether they may. Those that answer false or nullopt have ended the call.
+
+  //   errors: invalid_auth_token
+  [[nodiscard]] Result<auth::Identity> identify(const net::Call& call, const member::Published& state);
+  // Somebody who is known; a user with the role root. While auth is off: anybody.
+  [[nodiscard]] std::optional<auth::Identity> admit_known(net::Call& call);
+  [[nodiscard]] std::optional<auth::Identity> admit_root(net::Call& call);
+  // Somebody of whom `check`, a Status(const auth::Identity&), says so.
+  template <class Check>
+  [[nodiscard]] std::optional<auth::Identity> admit(net::Call& call, const member::Published& state,
+                                                    const Check& check) {
+    if (!state.auth->enabled()) return auth::Identity{};
+    Result<auth::Identity> who = identify(call, state);
+    const Status allowed = who ? check(*who) : std::unexpected(who.error());
+    if (allowed) return *std::move(who);
+    finish_with(call, allowed.error());
+    return std::nullopt;
+  }
+  // Somebody who may read, at `state`, what the request touches.
+  template <class Request>
+  [[nodiscard]] std::optional<auth::Identity> admit_read(net::Call& call, const member::Published& state,
+                                                         const Request& request) {
+    return admit(call, state, [&](const auth::Identity& who) {
+      return member::check_access(*state.auth, who, request);
+    });
+  }
+  // Somebody whose write may be proposed. Whether it may be done is for the log to say; but what this member knows to be
+  // refused there is refused here, and takes no room in it.
+  template <class Request>
+  [[nodiscard]] std::optional<auth::Identity> admit_write(net::Call& call, const member::Published& state,
+                                                          const Request& request) {
+    return admit(call, state, [&](const auth::Identity& who) {
+      return decides(state) ? member::check_access(*state.auth, who, request) : Status();
+    });
+  }
+  // Of an entry that is proposed for `who`.
+  void set_header(etcdserverpb::InternalRaftRequest& request, const auth::Identity& who);
+  // Whether no member knows of a newer state, and the order in which etcd looks for errors is kept.
+  [[nodiscard]] static bool decides(const member::Published& state) {
+    return state.reads_alone && state.alarms->empty();
+  }
 
   Context& context_;
 

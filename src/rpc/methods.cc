@@ -5,6 +5,7 @@
 #include <boost/unordered/unordered_flat_map.hpp>
 
 #include "base/check.h"
+#include "rpc/services/auth_service.h"
 #include "rpc/services/cluster_service.h"
 #include "rpc/services/election_service.h"
 #include "rpc/services/health_service.h"

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "net/http2/grpc.h"
@@ -13,9 +14,12 @@ namespace cairn::rpc {
 class Context;
 struct Method;
 
-// Who calls, as it stands when the call begins; it stays so for the whole call.
+// Who calls, as far as the connection tells; it stays so for the whole call. A token comes with the call's metadata, and
+// is looked at for each request (Handler::identify).
 struct Caller {
   uint64_t connection = 0;
+  // The subject's common name in the client's certificate, verified under --client-cert-auth; "" without one.
+  std::string common_name = {};
 };
 
 // Makes the handler of one call.

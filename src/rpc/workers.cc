@@ -3,12 +3,17 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace cairn::rpc {
 namespace {
 
 constexpr int kBackgroundNice = 10;
 constexpr size_t kShareOfAClient = 4;  // a quarter
+
+size_t password_threads(size_t wanted) {
+  return wanted > 0 ? wanted : std::clamp<size_t>(std::thread::hardware_concurrency() / 2, 1, 4);
+}
 
 // Of the calling thread only, as Linux has it.
 void stand_back() { (void)::setpriority(PRIO_PROCESS, 0, kBackgroundNice); }
@@ -46,9 +51,10 @@ TaskQueue::Task TaskQueue::pop() {
 Workers::Workers(member::PublishedDomain& domain, Residency& residency, Options options)
     : domain_(domain),
       residency_(residency),
+      password_count_(password_threads(options.password_count)),
       queues_{TaskQueue(options.reader_tasks_max), TaskQueue(options.reader_tasks_max),
-              TaskQueue(options.background_tasks_max)} {
-  const auto start = [this](Lanes lanes) { threads_.emplace_back([this, lanes] { work(lanes); }); };
+              TaskQueue(options.background_tasks_max), TaskQueue(options.password_tasks_max)} {
+  MutexLock lock(mutex_);
   start({Lane::kBackground});
   for (size_t i = 0; i < options.reader_count; ++i) {
     if (options.reader_count == 1) {
@@ -60,12 +66,18 @@ Workers::Workers(member::PublishedDomain& domain, Residency& residency, Options 
 }
 
 Workers::~Workers() {
+  std::vector<std::thread> threads;
   {
     MutexLock lock(mutex_);
     stop_ = true;
+    threads.swap(threads_);
     wake_.notify_all();
   }
-  for (std::thread& thread : threads_) thread.join();
+  for (std::thread& thread : threads) thread.join();
+}
+
+void Workers::start(Lanes lanes) {
+  threads_.emplace_back([this, lanes = std::move(lanes)] { work(lanes); });
 }
 
 bool Workers::run(Lane lane, uint64_t client, Task task) {
@@ -77,6 +89,9 @@ void Workers::go_on(Lane lane, uint64_t client, Task task) {
 
 bool Workers::put(Lane lane, uint64_t client, Task task, bool refusable) {
   MutexLock lock(mutex_);
+  if (lane == Lane::kPasswords && !std::exchange(has_password_threads_, true)) {
+    for (size_t i = 0; i < password_count_; ++i) start({Lane::kPasswords});
+  }
   TaskQueue& to = queue(lane);
   if (refusable && !to.takes(client)) return false;
   to.push(client, std::move(task));
@@ -92,7 +107,7 @@ void Workers::wait_idle() {
 }
 
 void Workers::work(const Lanes& lanes) {
-  const bool is_background = lanes.front() == Lane::kBackground;
+  const bool is_background = lanes.front() == Lane::kBackground || lanes.front() == Lane::kPasswords;
   if (is_background) stand_back();
   const auto reader = domain_.register_thread();
   Residency::Faults faults;

@@ -1,11 +1,13 @@
 // rpc/workers.h: threads for work that would delay an io thread: long index walks, large answers, pages that are not in
 // memory, hashes, snapshots.
 //
-// There are three lanes, so that short work does not wait behind long work:
+// There are four lanes, so that short work does not wait behind long work:
 //
 //     short       about a millisecond: a cold key, the next slice of an answer; one thread is always free for them
 //     long        opening a list that is sorted, filtered or at an old revision
 //     background  hashes and snapshots, on a thread that the scheduler puts behind the others
+//     passwords   tens of milliseconds each, on threads that are put behind the others, too, and are few, however many
+//                 authenticate at once; none before the first
 //
 // Clients of a lane take turns: one task of each connection runs before the second of any. A new task is refused when
 // its lane is full or its connection has used its share. The next slice of a task that has begun is never refused; each
@@ -53,11 +55,13 @@ class TaskQueue {
 class Workers {
  public:
   using Task = TaskQueue::Task;
-  enum class Lane : uint8_t { kShort, kLong, kBackground };
+  enum class Lane : uint8_t { kShort, kLong, kBackground, kPasswords };
   struct Options {
     size_t reader_count = 2;         // threads for the short lane and the long one
     size_t reader_tasks_max = 1000;  // that wait, in each of the two
     size_t background_tasks_max = 100;
+    size_t password_count = 0;  // threads for them; 0: half of the processors, at least one and at most four
+    size_t password_tasks_max = 1000;
   };
 
   Workers(member::PublishedDomain& domain, Residency& residency, Options options);
@@ -76,17 +80,20 @@ class Workers {
 
   TaskQueue& queue(Lane lane) CAIRN_REQUIRES(mutex_) { return queues_[static_cast<size_t>(lane)]; }
   bool put(Lane lane, uint64_t client, Task task, bool refusable);
+  void start(Lanes lanes) CAIRN_REQUIRES(mutex_);
   void work(const Lanes& lanes);
 
   member::PublishedDomain& domain_;
   Residency& residency_;
   Mutex mutex_;
   Condition wake_;
-  std::array<TaskQueue, 3> queues_ CAIRN_GUARDED_BY(mutex_);
+  const size_t password_count_;
+  std::array<TaskQueue, 4> queues_ CAIRN_GUARDED_BY(mutex_);
   bool stop_ CAIRN_GUARDED_BY(mutex_) = false;
   size_t under_way_ CAIRN_GUARDED_BY(mutex_) = 0;  // tasks that wait or run
   Condition idle_;
-  std::vector<std::thread> threads_;
+  bool has_password_threads_ CAIRN_GUARDED_BY(mutex_) = false;
+  std::vector<std::thread> threads_ CAIRN_GUARDED_BY(mutex_);
 };
 
 }  // namespace cairn::rpc

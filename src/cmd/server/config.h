@@ -63,6 +63,11 @@ struct Config {
   std::string auto_compaction_mode = "periodic";  // or "revision"
   std::string auto_compaction_retention = "0";    // read by parse_compaction_retention()
 
+  // Who may do what
+  std::string auth_token = "simple";
+  uint64_t auth_token_ttl_s = 300;  // of a simple token; 0: the default
+  uint32_t bcrypt_cost = 10;        // outside 4 to 31: 10
+
   // Requests
   uint32_t max_request_bytes = 1'572'864;
   uint32_t max_txn_ops = 128;

@@ -14,6 +14,9 @@
 
 #include <google/protobuf/stubs/logging.h>
 
+#include "auth/jwt.h"
+#include "auth/password.h"
+#include "auth/tokens.h"
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/go_duration.h"
@@ -139,6 +142,40 @@ member::NodeOptions node_options(const cmd::Config& config) {
   options.slow_apply_ns = config.warning_apply.count();
   options.fail_stop = fail_stop;
   return options;
+}
+
+Result<std::shared_ptr<auth::Tokens>> make_tokens(const cmd::Config& config, const env::Clock& clock) {
+  constexpr int64_t kSecondNs = 1'000'000'000;
+  constexpr uint64_t kTtlMaxS = INT64_MAX / kSecondNs / 2;
+  constexpr uint64_t kTtlDefaultS = 300;
+  CAIRN_TRY(const auth::TokenOptions options, auth::parse_token_options(config.auth_token));
+  if (options.kind == auth::TokenOptions::Kind::kNone) return std::make_shared<auth::NoTokens>();
+  if (options.kind == auth::TokenOptions::Kind::kSimple) {
+    log::warn("simple token is not cryptographically signed");
+    const uint64_t ttl_s = config.auth_token_ttl_s == 0 ? kTtlDefaultS : std::min(config.auth_token_ttl_s, kTtlMaxS);
+    return std::make_shared<auth::SimpleTokens>(clock, static_cast<int64_t>(ttl_s) * kSecondNs);
+  }
+  for (const std::string& name : options.unknown) log::warn("unknown JWT options", {{"keys", name}});
+  auth::JwtOptions jwt{.sign_method = options.sign_method, .ttl_ns = options.ttl_ns};
+  const auto read = [](const std::string& file, std::string& out) -> Status {
+    if (file.empty()) return {};
+    CAIRN_TRY(out, env::read_file(env::posix_fs(), file));
+    return {};
+  };
+  CAIRN_CHECK(read(options.public_key_file, jwt.public_key));
+  CAIRN_CHECK(read(options.private_key_file, jwt.private_key));
+  return auth::make_jwt_tokens(jwt, clock);
+}
+
+int bcrypt_cost(const cmd::Config& config) {
+  const int64_t wanted = config.bcrypt_cost;
+  if (wanted >= auth::kBcryptCostMin && wanted <= auth::kBcryptCostMax) return static_cast<int>(wanted);
+  log::warn("use default bcrypt cost instead of the invalid given cost",
+            {{"min-cost", auth::kBcryptCostMin},
+             {"max-cost", auth::kBcryptCostMax},
+             {"default-cost", auth::kBcryptCostDefault},
+             {"given-cost", wanted}});
+  return auth::kBcryptCostDefault;
 }
 
 net::ServerOptions server_options(const cmd::Config& config) {
@@ -383,6 +420,12 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   options.auto_compaction = {config.auto_compaction_mode == "revision" ? member::AutoCompaction::Mode::kRevision
                                                                        : member::AutoCompaction::Mode::kPeriodic,
                              *retention};
+  auto tokens = make_tokens(config, clock);
+  if (!tokens) {
+    log::error("failed to create token provider", {{"error", tokens.error().message}});
+    return refuse(tokens.error());
+  }
+  options.apply.tokens = *std::move(tokens);
   if (const Status status = check_founding(config, options.bootstrap); !status) {
     log::error("bootstrap failed", {{"error", status.error().message}});
     return refuse(status.error());
@@ -400,6 +443,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   rpc::Limits limits;
   limits.request_bytes_max = config.max_request_bytes;
   limits.txn_ops_max = config.max_txn_ops;
+  limits.bcrypt_cost = bcrypt_cost(config);
   limits.quota_bytes = config.quota_bytes > 0 ? static_cast<uint64_t>(config.quota_bytes) : 0;
   limits.quota_configured = config.quota_bytes;
   limits.request_timeout_ns = config.request_timeout().count();

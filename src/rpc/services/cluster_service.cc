@@ -23,6 +23,7 @@ class MemberListHandler final : public OneRequestHandler {
   }
 
   void run(net::Call& call) {
+    if (!admit_known(call)) return;
     const auto state = context_.enter();
     etcdserverpb::MemberListResponse response;
     for (const auto& [id, member] : state->members->members) {

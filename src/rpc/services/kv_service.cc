@@ -64,9 +64,12 @@ class RangeHandler final : public OneRequestHandler {
   }
 
   void run(net::Call& call, const mvcc::RangeRequest& request, std::string_view message) {
+    const auto state = context_.enter();
+    auto who = admit_read(call, *state, request);
+    if (!who) return;
+    who_ = *std::move(who);
     context_.begin_range();
     if (!streams() && is_single_key(request)) return run_single_key(call, request, message);
-    const auto state = context_.enter();
     const uint64_t visits = mvcc::opening_visits(state->kv, request);
     const bool careful = context_.careful();
     if (visits <= kInlineVisitsMax && (request.count_only || !careful)) {
@@ -129,12 +132,14 @@ class RangeHandler final : public OneRequestHandler {
       OpenRange range;  // when it streams
       MadeAnswer made;
     };
-    const auto open = [streams = streams(), &node = context_.node(), whole_max = whole_bytes_max(call),
+    const auto open = [streams = streams(), &node = context_.node(), whole_max = whole_bytes_max(call), who = who_,
                        bytes = std::string(message)](const Context::Slice& slice) -> Result<Opened> {
       const auto state = slice.reader.enter();
+      const auto request = mvcc::decode_range(bytes);
+      CAIRN_CHECK(member::check_access(*state->auth, who, *request));  // it is read at a later state
       const auto wanted = [&] { return slice.wanted.load(std::memory_order_relaxed); };
       Opened opened;
-      CAIRN_TRY(opened.range, open_range(state, node, *mvcc::decode_range(bytes), wanted));
+      CAIRN_TRY(opened.range, open_range(state, node, *request, wanted));
       if (streams) return opened;
       CAIRN_TRY(opened.made, make_answer(state, std::move(opened.range), whole_max));
       return opened;
@@ -163,6 +168,7 @@ class RangeHandler final : public OneRequestHandler {
     if (streamer_->pump(call, context_, [this](net::Call& later) { pump(later); })) streamer_.reset();
   }
 
+  auth::Identity who_;
   int64_t began_ns_ = 0;  // when it began to wait; 0: it is answered in the turn it came in
   std::optional<RangeStreamer> streamer_;
 };
@@ -201,8 +207,10 @@ class PutHandler final : public OneRequestHandler {
     const uint64_t cost = member::put_cost(request->key.size(), request->value.size());
     if (!within_quota(call, context_, cost)) return;
     if (const auto checked = mvcc::check_put(*request); !checked) return finish_with(call, checked.error());
+    auto who = admit_write(call, *state, *request);
+    if (!who) return;
     if (request->prev_kv && !admit_answer(call, context_, 0)) return;
-    context_.propose(call, member::RequestKind::kPut, message, {.space = cost});
+    context_.propose(call, member::RequestKind::kPut, message, {.space = cost, .who = *std::move(who)});
   }
 };
 
@@ -216,12 +224,14 @@ class DeleteRangeHandler final : public OneRequestHandler {
     if (!request) return reject_with(call, unmarshal_error());
     if (const auto checked = mvcc::check_delete_range(*request); !checked) return finish_with(call, checked.error());
     const auto state = context_.enter();
+    auto who = admit_write(call, *state, *request);
+    if (!who) return;
     const mvcc::KeyInterval interval = mvcc::KeyInterval::of(request->key, request->range_end);
     if (!interval.single && !context_.node().admit_deletes(mvcc::count_deletes(state->kv.root, interval))) {
       return finish_with(call, errors::no_space());
     }
     if (request->prev_kv && !admit_answer(call, context_, mvcc::tally(state->kv.root, interval).framed_bytes)) return;
-    context_.propose(call, member::RequestKind::kDeleteRange, message);
+    context_.propose(call, member::RequestKind::kDeleteRange, message, {.who = *std::move(who)});
   }
 };
 
@@ -233,8 +243,10 @@ class CompactHandler final : public OneRequestHandler {
   void on_request(net::Call& call, std::string_view message) override {
     const auto request = mvcc::decode_compaction(message);
     if (!request) return reject_with(call, unmarshal_error());
+    auto who = admit_root(call);
+    if (!who) return;
     context_.propose(call, member::RequestKind::kCompaction, message,
-                     {.until = request->physical ? AskWait::kLonger : AskWait::kApplied});
+                     {.until = request->physical ? AskWait::kLonger : AskWait::kApplied, .who = *std::move(who)});
   }
 };
 
@@ -267,28 +279,35 @@ class TxnHandler final : public OneRequestHandler {
 
   void write(net::Call& call, const mvcc::TxnRequest& request, std::string_view body, uint64_t space) {
     const auto state = context_.enter();
+    auto who = admit_write(call, *state, request);
+    if (!who) return;
     if (!context_.node().admit_deletes(count_deletes(state->kv.root, request))) {
       return finish_with(call, errors::no_space());
     }
     const mvcc::AnswerCost cost = mvcc::answer_cost(state->kv, request);
     if (cost.shown > 0 && !admit_answer(call, context_, cost.bytes)) return;
-    context_.propose(call, member::RequestKind::kTxn, body, {.space = space});
+    context_.propose(call, member::RequestKind::kTxn, body, {.space = space, .who = *std::move(who)});
   }
 
   void read(net::Call& call, const mvcc::TxnRequest& request, std::string_view body) {
     const auto state = context_.enter();
+    auto who = admit_read(call, *state, request);
+    if (!who) return;
     const mvcc::AnswerCost cost = mvcc::answer_cost(state->kv, request);
     const bool careful = context_.careful();
     if (!careful && cost.visits <= kInlineVisitsMax) {
       return answer(call, open_read(state, context_.node(), request, whole_bytes_max(call), {}));
     }
     if (!context_.admit(call, cost.sorting_bytes)) return;
-    const auto open = [&node = context_.node(), whole_max = whole_bytes_max(call),
-                       bytes = std::string(body)](const Context::Slice& slice) {
+    const auto open = [&node = context_.node(), whole_max = whole_bytes_max(call), who = *std::move(who),
+                       bytes = std::string(body)](const Context::Slice& slice) -> Opened {
       mvcc::TxnRequest again;
       decode_again(bytes, again);
-      return open_read(slice.reader.enter(), node, again, whole_max,
-                       [&] { return slice.wanted.load(std::memory_order_relaxed); });
+      const auto now = slice.reader.enter();  // a later state
+      if (Status allowed = member::check_access(*now->auth, who, again); !allowed) {
+        return {std::unexpected(std::move(allowed).error())};
+      }
+      return open_read(now, node, again, whole_max, [&] { return slice.wanted.load(std::memory_order_relaxed); });
     };
     context_.offload(
         call, lane_of(cost.visits, careful),

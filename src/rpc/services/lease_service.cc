@@ -28,11 +28,16 @@ constexpr size_t kSortedInline = 10'000;
 constexpr size_t kRenewalsUnderWayMax = 1000;  // of a stream; then it is read no further
 constexpr uint64_t kStatusBytesMax = 14;       // of one LeaseStatus in its list
 constexpr uint64_t kKeyOverheadMax = 5;        // of one key in LeaseTimeToLiveResponse
+constexpr uint32_t kKeysField = 5;             // of LeaseTimeToLiveResponse
 
 member::LeaseKeyCount read_key_count(const CoreAnswer& answer) {
   member::LeaseKeyCount count;
   std::memcpy(&count, answer.text.data(), sizeof count);
   return count;
+}
+
+[[nodiscard]] Status may_see(const auth::Rules& rules, const auth::Identity& who, std::string_view key) {
+  return rules.permits(who, auth::Wants::kRead, {key, {}});
 }
 
 class GrantHandler final : public OneRequestHandler {
@@ -44,10 +49,12 @@ class GrantHandler final : public OneRequestHandler {
     etcdserverpb::LeaseGrantRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
     if (!within_quota(call, context_, member::kLeaseCost)) return;
+    auto who = admit_known(call);
+    if (!who) return;
     member::LeaseGrantBody body{.id = request.id(), .ttl = request.ttl()};
     while (body.id == 0) body.id = static_cast<int64_t>(context_.node().next_request_id() & INT64_MAX);
     context_.propose(call, member::RequestKind::kLeaseGrant, member::encode_lease_grant(body),
-                     {.space = member::kLeaseCost});
+                     {.space = member::kLeaseCost, .who = *std::move(who)});
   }
 };
 
@@ -60,6 +67,9 @@ class RevokeHandler final : public OneRequestHandler {
     etcdserverpb::LeaseRevokeRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
     const int64_t id = request.id();
+    auto who = admit_known(call);
+    if (!who) return;
+    who_ = *std::move(who);
     if (!context_.enter()->has_large_lease) return revoke(call, id);
     // As a delete of many keys: what it writes must fit into the db.
     context_.ask_leases(call, {.kind = LeaseRequest::Kind::kCountKeys, .id = id},
@@ -72,8 +82,10 @@ class RevokeHandler final : public OneRequestHandler {
   }
 
   void revoke(net::Call& call, int64_t id) {
-    context_.propose(call, member::RequestKind::kLeaseRevoke, member::encode_lease_revoke(id));
+    context_.propose(call, member::RequestKind::kLeaseRevoke, member::encode_lease_revoke(id), {.who = who_});
   }
+
+  auth::Identity who_;
 };
 
 // Answers in the order of the requests: one that waits for a revoke holds up those behind it, as with etcd, which asks
@@ -88,13 +100,18 @@ class KeepAliveHandler final : public Handler {
     if (failed_) return;
     etcdserverpb::LeaseKeepAliveRequest request;
     if (const Status parsed = unmarshal(message, request, Answer::kStream); !parsed) {
-      ++next_;
-      waiting_.push_back({true, parsed.error().code, parsed.error().message});
-      return go_on(call);
+      return refuse(call, parsed.error());
+    }
+    std::shared_ptr<const auth::Identity> renewer;
+    if (const auto state = context_.enter(); state->auth->enabled()) {
+      auto who = identify(call, *state);
+      if (!who) return refuse(call, who.error());
+      if (const Status known = state->auth->check_known(*who); !known) return refuse(call, known.error());
+      renewer = std::make_shared<const auth::Identity>(*std::move(who));
     }
     waiting_.emplace_back();
     context_.ask_leases(
-        call, {.kind = LeaseRequest::Kind::kRenew, .id = request.id()},
+        call, {.kind = LeaseRequest::Kind::kRenew, .id = request.id(), .who = std::move(renewer)},
         [this, number = next_++](net::Call& later, const CoreAnswer& answer) { take(later, number, answer); });
   }
 
@@ -109,6 +126,13 @@ class KeepAliveHandler final : public Handler {
     Code code = Code::kOk;
     std::string text;
   };
+
+  // In its turn.
+  void refuse(net::Call& call, const Error& error) {
+    ++next_;
+    waiting_.push_back({true, error.code, error.message});
+    go_on(call);
+  }
 
   void take(net::Call& call, uint64_t number, const CoreAnswer& answer) {
     if (failed_) return;
@@ -150,13 +174,19 @@ class TimeToLiveHandler final : public OneRequestHandler {
     etcdserverpb::LeaseTimeToLiveRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
     const int64_t id = request.id();
+    auto who = admit_known(call);
+    if (!who) return;
+    who_ = *std::move(who);
     context_.ask_leases(call, {.kind = LeaseRequest::Kind::kTimeToLive, .wants_keys = request.keys(), .id = id},
                         [this, id](net::Call& later, const CoreAnswer& answer) {
                           if (answer.code != Code::kOk) return later.finish(answer.code, answer.text);
                           const auto to_come = static_cast<member::LeaseKeysToCome>(answer.text.front());
                           const std::string_view response = answer.text.substr(1);
-                          if (to_come == member::LeaseKeysToCome::kNone) return later.reply(response);
-                          make_room(later, id, std::string(response));
+                          if (to_come == member::LeaseKeysToCome::kInIndex) {
+                            return make_room(later, id, std::string(response));
+                          }
+                          const Status allowed = check_keys(*context_.enter()->auth, response);
+                          allowed ? later.reply(response) : finish_with(later, allowed.error());
                         });
   }
 
@@ -170,21 +200,33 @@ class TimeToLiveHandler final : public OneRequestHandler {
                         });
   }
 
+  // CVE-2023-32082: the names of keys are for those who may read the keys. What is shown is what is checked.
+  [[nodiscard]] Status check_keys(const auth::Rules& rules, std::string_view response) const {
+    if (!rules.enabled() || rules.is_root(who_)) return {};
+    wire::Reader in(response);
+    while (in.next()) {
+      if (in.field() == kKeysField) CAIRN_CHECK(may_see(rules, who_, in.bytes()));
+    }
+    return {};
+  }
+
   // Of a lease with many keys: all that name it, in one state of the index. On a worker, since all keys are looked at.
   void find_keys(net::Call& call, int64_t id, std::string response) {
     struct Walk {
       int64_t id;
       std::string response;
+      auth::Identity who;
       std::optional<mvcc::IndexRoot> root{};
       member::PublishedDomain::Pin pin{};
       std::string last{};  // looked at
     };
-    auto walk = std::make_shared<Walk>(Walk{id, std::move(response)});
+    auto walk = std::make_shared<Walk>(Walk{id, std::move(response), who_});
     context_.offload(
         call, Workers::Lane::kLong,
-        [walk](const Context::Slice& slice) -> std::optional<std::string> {
+        [walk](const Context::Slice& slice) -> std::optional<Result<std::string>> {
           const auto state = slice.reader.enter();
           const bool is_first = !walk->root;
+          const bool is_checked = state->auth->enabled() && !state->auth->is_root(walk->who);
           if (is_first) {
             walk->root = state->kv.root;
             walk->pin = state.pin(state->kv.revision);
@@ -192,7 +234,11 @@ class TimeToLiveHandler final : public OneRequestHandler {
           mvcc::IndexCursor cursor(*walk->root, {});
           is_first ? cursor.seek_first() : cursor.seek_after(walk->last);
           for (uint64_t left = kKeysInSlice; cursor.valid(); cursor.next()) {
-            if (cursor.at().lease == walk->id) wire::append_bytes_field(walk->response, 5, cursor.key());
+            if (cursor.at().lease == walk->id) {
+              const Status allowed = is_checked ? may_see(*state->auth, walk->who, cursor.key()) : Status();
+              if (!allowed) return std::unexpected(allowed.error());
+              wire::append_bytes_field(walk->response, kKeysField, cursor.key());
+            }
             if (--left > 0) continue;
             walk->last = cursor.key();
             return std::nullopt;
@@ -200,8 +246,12 @@ class TimeToLiveHandler final : public OneRequestHandler {
           walk->pin.release();
           return std::move(walk->response);
         },
-        [](net::Call& later, const std::string& whole) { later.reply(whole); });
+        [](net::Call& later, const Result<std::string>& whole) {
+          whole ? later.reply(*whole) : finish_with(later, whole.error());
+        });
   }
+
+  auth::Identity who_;
 };
 
 class LeasesHandler final : public OneRequestHandler {
@@ -212,6 +262,9 @@ class LeasesHandler final : public OneRequestHandler {
   void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::LeaseLeasesRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
+    auto who = admit_known(call);
+    if (!who) return;
+    who_ = *std::move(who);
     context_.lease_lists().wait(call, [this](net::Call& later) {
       has_turn_ = true;
       ask(later, 0);
@@ -246,6 +299,49 @@ class LeasesHandler final : public OneRequestHandler {
     if (next != 0) return ask(call, next);
     give_turn_back();
     const auto state = context_.enter();
+    if (!state->auth->enabled() || state->auth->is_root(who_)) return answer(call);
+    check_keys(call);
+  }
+
+  // A list of leases is for those who may read all keys that are attached to any. As of one state of the index, which is
+  // newer than the list.
+  void check_keys(net::Call& call) {
+    struct Walk {
+      auth::Identity who;
+      std::optional<mvcc::IndexRoot> root{};
+      member::PublishedDomain::Pin pin{};
+      std::string last{};  // looked at
+    };
+    auto walk = std::make_shared<Walk>(Walk{who_});
+    context_.offload(
+        call, Workers::Lane::kLong,
+        [walk](const Context::Slice& slice) -> std::optional<Status> {
+          const auto state = slice.reader.enter();
+          const bool is_first = !walk->root;
+          if (is_first) {
+            walk->root = state->kv.root;
+            walk->pin = state.pin(state->kv.revision);
+          }
+          mvcc::IndexCursor cursor(*walk->root, {});
+          is_first ? cursor.seek_first() : cursor.seek_after(walk->last);
+          for (uint64_t left = kKeysInSlice; cursor.valid(); cursor.next()) {
+            if (cursor.at().lease != 0 && state->auth->enabled()) {
+              Status allowed = may_see(*state->auth, walk->who, cursor.key());
+              if (!allowed) return allowed;
+            }
+            if (--left > 0) continue;
+            walk->last = cursor.key();
+            return std::nullopt;
+          }
+          return Status{};
+        },
+        [this](net::Call& later, const Status& allowed) {
+          allowed ? answer(later) : finish_with(later, allowed.error());
+        });
+  }
+
+  void answer(net::Call& call) {
+    const auto state = context_.enter();
     const mvcc::HeaderValues header = response_header(*state, context_.node(), state->kv.revision);
     if (found_.size() <= kSortedInline) return call.reply(response(header, found_));
     context_.offload(
@@ -278,6 +374,7 @@ class LeasesHandler final : public OneRequestHandler {
     return out;
   }
 
+  auth::Identity who_;
   bool has_turn_ = false;
   std::vector<LeaseListed::One> found_;
 };

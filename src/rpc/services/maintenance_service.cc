@@ -29,6 +29,7 @@ class StatusHandler final : public OneRequestHandler {
   void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::StatusRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
+    if (!admit_known(call)) return;
     const auto state = context_.enter();
     etcdserverpb::StatusResponse response;
     response.set_version(std::string(cluster::kEtcdVersion));
@@ -60,8 +61,11 @@ class AlarmHandler final : public OneRequestHandler {
     if (const Status parsed = unmarshal(message, *request.mutable_alarm()); !parsed) {
       return reject_with(call, parsed.error());
     }
+    const bool asks = request.alarm().action() == etcdserverpb::AlarmRequest::GET;
+    const auto who = asks ? admit_known(call) : admit_root(call);
+    if (!who) return;
     request.DiscardUnknownFields();  // etcd up to 3.6 ends when the log holds a known one of another wire type
-    request.mutable_header()->set_id(context_.node().next_request_id());
+    set_header(request, *who);
     context_.propose_other(call, request.SerializeAsString());
   }
 };

@@ -103,6 +103,7 @@ class HashKvHandler final : public JobHandler {
   void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::HashKVRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
+    if (!admit_root(call)) return;
     start(call, std::make_shared<HashKvJob>(context_.node(), request.revision(), context_.metrics()));
   }
 };
@@ -163,6 +164,7 @@ class HashHandler final : public JobHandler {
   void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::HashRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
+    if (!admit_root(call)) return;
     context_.when_committed(call, [this](net::Call& later, const Error* error) {
       if (error != nullptr) return finish_with(later, *error);
       start(later, std::make_shared<HashJob>(context_.node(), context_.metrics()));
@@ -255,6 +257,7 @@ class SnapshotHandler final : public OneRequestHandler {
     if (const Status parsed = unmarshal(message, request, Answer::kStream); !parsed) {
       return reject_with(call, parsed.error());
     }
+    if (!admit_root(call)) return;
     context_.when_committed(call, [this](net::Call& later, const Error* error) {
       if (error != nullptr) return finish_with(later, *error);
       job_ = std::make_shared<SnapshotJob>(context_.node(), context_.metrics());

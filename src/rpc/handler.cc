@@ -1,0 +1,32 @@
+#include "rpc/handler.h"
+
+#include "proto/raft_internal.pb.h"
+
+namespace cairn::rpc {
+
+Result<auth::Identity> Handler::identify(const net::Call& call, const member::Published& state) {
+  if (!state.auth->enabled()) return auth::Identity{};
+  auth::Credentials shown{.token = call.metadata("token"), .common_name = caller_.common_name};
+  if (!shown.token) shown.token = call.metadata("authorization");
+  shown.is_through_gateway = call.metadata("grpcgateway-accept").has_value();
+  return auth::identify(shown, *state.auth, context_.sessions());
+}
+
+std::optional<auth::Identity> Handler::admit_known(net::Call& call) {
+  const auto state = context_.enter();
+  return admit(call, *state, [&](const auth::Identity& who) { return state->auth->check_known(who); });
+}
+
+std::optional<auth::Identity> Handler::admit_root(net::Call& call) {
+  const auto state = context_.enter();
+  return admit(call, *state, [&](const auth::Identity& who) { return state->auth->check_root(who); });
+}
+
+void Handler::set_header(etcdserverpb::InternalRaftRequest& request, const auth::Identity& who) {
+  auto* const header = request.mutable_header();
+  header->set_id(context_.node().next_request_id());
+  header->set_username(who.user);
+  header->set_auth_revision(who.revision);
+}
+
+}  // namespace cairn::rpc
