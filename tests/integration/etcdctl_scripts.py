@@ -183,3 +183,43 @@ LEASES = [
     # Records name the leases of their keys, whose ids are random: without them the hashes are the same.
     ["@compact"], ["endpoint", "hashkv"],
 ]
+
+# Users, roles, and who may do what. "@37" marks what only the client of 3.7 has.
+ROOT, ALICE = ["--user", "root:rootpw"], ["--user", "alice:alicepw"]
+AUTH = [
+    ["user", "list"], ["role", "list"], ["@37", "auth", "status"], ["auth", "enable"],
+    ["user", "add", "root:rootpw"], ["user", "add", "root:again"], ["user", "add", "alice:alicepw", "-w", "json"],
+    ["user", "add", "nopw", "--no-password"], ["user", "add", ":x"], ["auth", "disable"],
+    ["auth", "enable"], ["user", "grant-role", "root", "root"], ["user", "get", "root"],
+    ["role", "add", "r"], ["role", "add", "r"], ["role", "add", "gone", "-w", "json"], ["role", "get", "r"],
+    ["role", "grant-permission", "r", "read", "a"], ["role", "grant-permission", "r", "readwrite", "b", "d"],
+    ["role", "grant-permission", "r", "write", "k/", "--prefix"], ["role", "grant-permission", "r", "read", "z", "--from-key"],
+    ["role", "grant-permission", "r", "sideways", "a"], ["role", "grant-permission", "none", "read", "a"],
+    ["role", "get", "r"], ["role", "get", "r", "-w", "json"], ["role", "get", "none"], ["role", "list"],
+    ["role", "revoke-permission", "r", "z", "--from-key"], ["role", "revoke-permission", "r", "none"], ["role", "get", "r"],
+    ["user", "grant-role", "alice", "r"], ["user", "grant-role", "alice", "none"], ["user", "grant-role", "none", "r"],
+    ["user", "grant-role", "alice", "r"], ["user", "get", "alice"], ["user", "get", "alice", "--detail"],
+    ["user", "get", "none"], ["user", "list", "-w", "json"],
+    ["put", "a", "1"], ["put", "secret", "2"], ["get", "a", *ALICE],
+    ["auth", "enable", "-w", "json"], ["auth", "enable", *ROOT], ["@37", "auth", "status", *ROOT],
+    ["get", "a"], ["put", "a", "1"], ["get", "a", *ALICE], ["get", "secret", *ALICE], ["get", "a", "--user", "alice:wrong"],
+    ["get", "a", "--user", "nobody:x"], ["get", "a", "--user", "nopw:x"], ["put", "a", "x", *ALICE],
+    ["put", "b", "x", *ALICE], ["put", "c", "x", "--prev-kv", *ALICE], ["put", "k/1", "x", *ALICE],
+    ["put", "k/1", "x", "--prev-kv", *ALICE], ["get", "b", "d", *ALICE], ["get", "b", "e", *ALICE],
+    ["get", "", "--prefix", *ALICE], ["get", "", "--prefix", "--keys-only", *ROOT], ["del", "b", *ALICE],
+    ["del", "k/", "--prefix", *ALICE], ["del", "k/", "--prefix", "--prev-kv", *ALICE],
+    (["txn", *ALICE], '\nget a\nput b 1\n\n\n'), (["txn", *ALICE], '\nget a\n\nput secret 1\n\n'),
+    (["txn", *ALICE], 'value("secret") = "2"\n\nget a\n\n\n'),
+    ["lease", "grant", "1000"], ["lease", "list"], ["lease", "list", *ALICE], ["member", "list"], ["compaction", "2"],
+    ["compaction", "2", *ALICE], ["compaction", "2", *ROOT], ["endpoint", "hashkv"], ["endpoint", "hashkv", *ALICE],
+    ["alarm", "list", *ALICE], ["alarm", "disarm", *ALICE], ["user", "list", *ALICE], ["user", "get", "alice", *ALICE],
+    ["user", "get", "root", *ALICE], ["role", "get", "r", *ALICE], ["role", "get", "gone", *ALICE],
+    ["user", "add", "x:y", *ALICE], ["auth", "disable"], ["auth", "disable", *ALICE],
+    ["user", "delete", "root", *ROOT], ["role", "delete", "root", *ROOT], ["user", "revoke-role", "root", "root", *ROOT],
+    (["user", "passwd", "alice", "--interactive=false", *ROOT], "changed\n"), ["get", "a", *ALICE],
+    ["get", "a", "--user", "alice:changed"], ["user", "revoke-role", "alice", "r", *ROOT],
+    ["user", "revoke-role", "alice", "r", *ROOT], ["get", "a", "--user", "alice:changed"],
+    ["role", "delete", "gone", *ROOT], ["role", "delete", "gone", *ROOT], ["user", "delete", "alice", *ROOT],
+    ["user", "delete", "alice", *ROOT], ["user", "list", *ROOT], ["auth", "disable", *ROOT], ["auth", "disable"],
+    ["get", "secret"], ["get", "secret", *ROOT], ["user", "delete", "root"], ["auth", "enable"], ["role", "list"],
+]

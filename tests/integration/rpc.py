@@ -381,6 +381,7 @@ class Client:
 
     def __init__(self, port, **options):
         self.connection = Connection(port, **options)
+        self.metadata = ()  # of each call
 
     def close(self):
         self.connection.close()
@@ -392,6 +393,7 @@ class Client:
         self.close()
 
     def call(self, service, method, message=b"", **how):
+        how.setdefault("metadata", self.metadata)
         return dec(self.connection.unary(f"/etcdserverpb.{service}/{method}", message, **how))
 
     # KV
@@ -495,6 +497,12 @@ class Client:
 
     def authenticate(self, user, password):
         return first(self.call("Auth", "Authenticate", enc((1, user), (2, password))), 2, b"")
+
+    def login(self, user, password):
+        """Further calls are made by this user."""
+        self.metadata = ()
+        self.metadata = (("token", self.authenticate(user, password).decode()),)
+        return self
 
     # Maintenance and cluster
 
