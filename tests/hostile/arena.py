@@ -154,11 +154,11 @@ class Target:
         return *outcome, time.monotonic() - began
 
     @contextlib.contextmanager
-    def bystanders(self, clients="get,put,dial"):
+    def bystanders(self, clients="get,put,dial", token=""):
         """Bystanders watch what happens inside."""
         process = subprocess.Popen(
             [sys.executable, str(HERE / "bystanders.py"), "--port", str(self.port),
-             "--pid", str(self.server.process.pid), "--clients", clients],
+             "--pid", str(self.server.process.pid), "--clients", clients, "--token", token],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=harness.die_with_parent)
         try:
             if process.stdout.readline() != "ready\n":

@@ -40,6 +40,7 @@ def page(client, _number):
 def dial(client, _number):
     """A newcomer: connects, asks once, leaves."""
     with rpc.Client(client.connection.port, timeout=CALL_SECONDS_MAX) as newcomer:
+        newcomer.metadata = client.metadata
         newcomer.range(b"bystander/get")
 
 
@@ -48,10 +49,11 @@ CLIENTS = {"get": (get, 0.01), "put": (put, 0.01), "page": (page, 0.05), "dial":
 
 
 class Bystander(threading.Thread):
-    def __init__(self, name, port, stop):
+    def __init__(self, name, port, token, stop):
         super().__init__(daemon=True)
         self.question, self.period = CLIENTS[name]
         self.port, self.stop = port, stop
+        self.metadata = (("token", token),) if token else ()
         self.served = threading.Event()
         self.seconds, self.failures = [], []
         self.began = None  # the question that has no answer yet
@@ -64,6 +66,7 @@ class Bystander(threading.Thread):
             try:
                 if client is None:
                     client = rpc.Client(self.port, timeout=CALL_SECONDS_MAX)
+                    client.metadata = self.metadata
                 number += 1
                 self.question(client, number)
                 self.served.set()
@@ -121,9 +124,10 @@ def main():
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--pid", type=int, required=True)
     parser.add_argument("--clients", default="get,put")
+    parser.add_argument("--token", default="")
     options = parser.parse_args()
     stop = threading.Event()
-    clients = {name: Bystander(name, options.port, stop) for name in options.clients.split(",")}
+    clients = {name: Bystander(name, options.port, options.token, stop) for name in options.clients.split(",")}
     memory = MemoryWatch(options.pid, stop)
     for thread in (memory, *clients.values()):
         thread.start()
