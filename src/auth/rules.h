@@ -27,8 +27,8 @@ inline constexpr std::string_view kRoot = "root";  // the user and the role
 struct Identity {
   bool is_known = false;
   std::string user;
-  // Of the rules that the identity goes back to. A request is refused when they have changed since: permissions may have
-  // been taken away. 0: nobody.
+  // Of the rules that the identity goes back to. A request is refused when they have changed since, because permissions
+  // may have been taken away. 0: nobody.
   uint64_t revision = 0;
 };
 

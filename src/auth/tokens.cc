@@ -7,6 +7,7 @@
 
 #include "base/errors.h"
 #include "base/go_duration.h"
+#include "base/utf8.h"
 
 namespace cairn::auth {
 namespace {
@@ -146,7 +147,9 @@ Result<Identity> identify(const Credentials& shown, const Rules& rules, SessionM
     if (session == nullptr) return std::unexpected(errors::invalid_auth_token());
     return session->identity(rules.revision());
   }
-  if (shown.common_name.empty() || shown.is_through_gateway) return Identity{};
+  // The name goes into log entries, whose strings are UTF-8 or cannot be read.
+  const bool is_name = !shown.common_name.empty() && is_utf8(shown.common_name);
+  if (!is_name || shown.is_through_gateway) return Identity{};
   return Identity{.is_known = true, .user = std::string(shown.common_name), .revision = rules.revision()};
 }
 

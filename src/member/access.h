@@ -1,6 +1,6 @@
-// member/access.h: whether a user may make a request: what it touches (mvcc/kv/visit.h) is held against what the rules
-// permit (auth/rules.h). The one place where both meet; reads are checked with the state that they read, writes with the
-// state that they change.
+// member/access.h: whether a user may make a request. What it touches (mvcc/kv/visit.h) is held against what the rules
+// permit (auth/rules.h). Both meet here alone. Reads are checked with the state that they read, writes with the state
+// that they change.
 #pragma once
 
 #include <cstdint>

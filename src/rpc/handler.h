@@ -61,8 +61,8 @@ class Handler : public net::CallHandler {
       return member::check_access(*state.auth, who, request);
     });
   }
-  // Somebody whose write may be proposed. Whether it may be done is for the log to say; but what this member knows to be
-  // refused there is refused here, and takes no room in it.
+  // Somebody whose write may be proposed. Whether it may be done is decided when it is applied; but what this member
+  // knows to be refused then is refused here, and takes no room in the log.
   template <class Request>
   [[nodiscard]] std::optional<auth::Identity> admit_write(net::Call& call, const member::Published& state,
                                                           const Request& request) {

@@ -14,7 +14,7 @@ namespace cairn::rpc {
 class Context;
 struct Method;
 
-// Who calls, as far as the connection tells; it stays so for the whole call. A token comes with the call's metadata, and
+// Who calls, as far as the connection tells; it stays so for the whole call. A token comes with the call's metadata and
 // is looked at for each request (Handler::identify).
 struct Caller {
   uint64_t connection = 0;

@@ -9,7 +9,6 @@ namespace cairn::rpc {
 namespace {
 
 constexpr int kBackgroundNice = 10;
-constexpr size_t kShareOfAClient = 4;  // a quarter
 
 size_t password_threads(size_t wanted) {
   return wanted > 0 ? wanted : std::clamp<size_t>(std::thread::hardware_concurrency() / 2, 1, 4);
@@ -23,7 +22,7 @@ void stand_back() { (void)::setpriority(PRIO_PROCESS, 0, kBackgroundNice); }
 bool TaskQueue::takes(uint64_t client) const {
   if (count_ >= tasks_max_) return false;
   const auto found = tasks_.find(client);
-  return found == tasks_.end() || found->second.size() < std::max<size_t>(1, tasks_max_ / kShareOfAClient);
+  return found == tasks_.end() || found->second.size() < client_tasks_max_;
 }
 
 void TaskQueue::push(uint64_t client, Task task) {
@@ -53,7 +52,8 @@ Workers::Workers(member::PublishedDomain& domain, Residency& residency, Options 
       residency_(residency),
       password_count_(password_threads(options.password_count)),
       queues_{TaskQueue(options.reader_tasks_max), TaskQueue(options.reader_tasks_max),
-              TaskQueue(options.background_tasks_max), TaskQueue(options.password_tasks_max)} {
+              TaskQueue(options.background_tasks_max),
+              TaskQueue(options.password_tasks_max, options.passwords_of_client_max)} {
   MutexLock lock(mutex_);
   start({Lane::kBackground});
   for (size_t i = 0; i < options.reader_count; ++i) {

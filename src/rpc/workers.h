@@ -16,6 +16,7 @@
 // Threads: run() and go_on() from any; a task runs on a worker, with that worker's registration as a reader.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <deque>
@@ -36,10 +37,11 @@ class TaskQueue {
  public:
   using Task = std::function<void(member::PublishedDomain::Reader& reader)>;
 
-  explicit TaskQueue(size_t tasks_max) : tasks_max_(tasks_max) {}
+  explicit TaskQueue(size_t tasks_max) : TaskQueue(tasks_max, std::max<size_t>(1, tasks_max / 4)) {}
+  TaskQueue(size_t tasks_max, size_t client_tasks_max) : tasks_max_(tasks_max), client_tasks_max_(client_tasks_max) {}
 
   [[nodiscard]] bool empty() const { return turns_.empty(); }
-  // Whether one more of `client` may begin: a client may have a quarter of the tasks.
+  // Whether one more of `client` may begin: a client may have `client_tasks_max`, else a quarter of the tasks.
   [[nodiscard]] bool takes(uint64_t client) const;
   void push(uint64_t client, Task task);
   // needs: !empty()
@@ -47,6 +49,7 @@ class TaskQueue {
 
  private:
   size_t tasks_max_;
+  size_t client_tasks_max_;
   size_t count_ = 0;
   std::deque<uint64_t> turns_;  // clients that have tasks, the next one first
   std::unordered_map<uint64_t, std::deque<Task>> tasks_;
@@ -62,6 +65,7 @@ class Workers {
     size_t background_tasks_max = 100;
     size_t password_count = 0;  // threads for them; 0: half of the processors, at least one and at most four
     size_t password_tasks_max = 1000;
+    size_t passwords_of_client_max = 16;  // they take so long that few may fill the lane
   };
 
   Workers(member::PublishedDomain& domain, Residency& residency, Options options);

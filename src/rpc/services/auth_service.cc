@@ -136,11 +136,12 @@ class AuthenticateHandler final : public OneRequestHandler {
     entry.mutable_authenticate()->set_name(user_);
     entry.mutable_authenticate()->set_simple_token(*std::move(prefix));
     set_header(entry, {});
-    context_.propose_other(call, entry.SerializeAsString(), {.then = [this, revision](net::Call& later, const CoreAnswer& answer) {
+    const auto finish = [this, revision](net::Call& later, const CoreAnswer& answer) {
       if (answer.code != Code::kOk) return later.finish(answer.code, answer.text);
       if (context_.enter()->auth->revision() != revision) return check(later);
       context_.tokens().signs() ? sign(later, revision, std::string(answer.text)) : later.reply(answer.text);
-    }});
+    };
+    context_.propose_other(call, entry.SerializeAsString(), {.then = finish});
   }
 
   // `response`: without the token.

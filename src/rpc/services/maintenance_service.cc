@@ -79,6 +79,7 @@ class DefragmentHandler final : public OneRequestHandler {
   void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::DefragmentRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
+    if (!admit_root(call)) return;
     log::info("starting defragment");
     began_ns_ = context_.clock().monotonic_ns();
     in_flight_.emplace(context_.node().metrics().defrag_inflight);
