@@ -267,6 +267,10 @@ void LeaseDuty::serve_renewal(const LeaseRequest& request, Index floor, const Sc
     return answer(request, scene, "", [&](std::string& out) { append_id_and_ttl(out, request.id, 0); });
   }
   if (const Status allowed = scene.apply.check_renewal(request.who.get(), lease->id); !allowed) {
+    // Its end may have been put off for this renewal, which was allowed when it came.
+    if (deadlines_.find(lease->id) == kNever && !clearing_count_.contains(lease->id)) {
+      deadlines_.set(lease->id, later(scene.now_ns, lease->rest()));
+    }
     return scene.answers.add(request.tag, allowed.error().code, allowed.error().message);
   }
   if (deadlines_.is_taken(lease->id)) return for_revoke_[lease->id].push_back(request);

@@ -29,7 +29,8 @@ TEST_F(AuthTest, EveryMethodAsksForAName) {
   enable();
   const std::string key = "\x0a\x01" "a";
   const std::map<std::string_view, std::string> requests = {
-      {"Range", key}, {"RangeStream", key}, {"Put", key}, {"DeleteRange", key}, {"Txn", "\x12\x05\x12\x03" + key}};
+      {"Range", key},       {"RangeStream", key}, {"Put", key},
+      {"DeleteRange", key}, {"UserGet", key},     {"Txn", "\x12\x05\x12\x03" + key}};
   for (const Method& method : methods()) {
     const bool is_asked = method.make != kUnimplemented && method.allowed != Method::Allowed::kAnyone;
     if (!is_asked || method.name == "Watch") continue;
