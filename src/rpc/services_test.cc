@@ -31,8 +31,14 @@ TEST_F(ServicesTest, BytesThatAreNoMessageAreAnsweredAsGoDoes) {
 }
 
 TEST_F(ServicesTest, AStringThatIsNoUtf8IsNamedAsSuch) {
-  EXPECT_EQ(error("/grpc.health.v1.Health/Check", "\x0a\x01\xff"),
-            "13 grpc: error unmarshalling request: string field contains invalid UTF-8");
+  const std::string broken = "13 grpc: error unmarshalling request: proto: cannot parse invalid wire-format data";
+  const std::string not_utf8 = "13 grpc: error unmarshalling request: string field contains invalid UTF-8";
+  EXPECT_EQ(error("/grpc.health.v1.Health/Check", "\x0a\x01\xff"), not_utf8);
+  const std::string user_add = "/etcdserverpb.Auth/UserAdd";
+  EXPECT_EQ(error(user_add, "\x0a\x01\xff"), not_utf8);
+  EXPECT_EQ(error(user_add, "\x1a\x02\x61\xd4"), broken) << "in the options, where there are no strings";
+  EXPECT_EQ(error(user_add, "\x0a\x01\xff\x1a\x02\x61\xd4"), not_utf8) << "what comes first is named";
+  EXPECT_EQ(error(user_add, "\x1a\x02\x61\xd4\x0a\x01\xff"), broken);
 }
 
 // It would be a label of /metrics, which is UTF-8.

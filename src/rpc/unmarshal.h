@@ -10,7 +10,7 @@
 #include "base/error.h"
 
 namespace google::protobuf {
-class MessageLite;
+class Message;
 }  // namespace google::protobuf
 
 namespace cairn::rpc {
@@ -19,9 +19,7 @@ enum class Answer : uint8_t { kOne, kStream };  // what the method's client gets
 
 [[nodiscard]] Error unmarshal_error(Answer answer = Answer::kOne);
 
-// For messages without messages in them but such that hold no strings: a string is looked for at the top level only.
-//   errors: unmarshal_error(), or a string is not UTF-8
-[[nodiscard]] Status unmarshal(std::string_view bytes, google::protobuf::MessageLite& out,
-                               Answer answer = Answer::kOne);
+//   errors: unmarshal_error(), or a string is not UTF-8: whichever comes first in the bytes
+[[nodiscard]] Status unmarshal(std::string_view bytes, google::protobuf::Message& out, Answer answer = Answer::kOne);
 
 }  // namespace cairn::rpc

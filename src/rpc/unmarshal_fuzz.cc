@@ -24,17 +24,17 @@
 namespace {
 
 using namespace cairn;
-using google::protobuf::MessageLite;
+using google::protobuf::Message;
 
 template <class... Messages>
-std::vector<std::unique_ptr<MessageLite>> make() {
-  std::vector<std::unique_ptr<MessageLite>> all;
+std::vector<std::unique_ptr<Message>> make() {
+  std::vector<std::unique_ptr<Message>> all;
   (all.push_back(std::make_unique<Messages>()), ...);
   return all;
 }
 
 // Of every method.
-std::vector<std::unique_ptr<MessageLite>> requests() {
+std::vector<std::unique_ptr<Message>> requests() {
   using namespace etcdserverpb;
   auto all =
       make<RangeRequest, PutRequest, DeleteRangeRequest, TxnRequest, CompactionRequest, WatchRequest, LeaseGrantRequest,
@@ -61,15 +61,15 @@ bool is_wire_format(std::string_view bytes) {
   return in.ok();
 }
 
-void check_stable(const MessageLite& kind, std::string_view bytes) {
-  const std::unique_ptr<MessageLite> read(kind.New());
+void check_stable(const Message& kind, std::string_view bytes) {
+  const std::unique_ptr<Message> read(kind.New());
   const Status parsed = rpc::unmarshal(bytes, *read);
   CAIRN_ASSERT(parsed || parsed.error().code == Code::kInternal);
   CAIRN_ASSERT(rpc::unmarshal(bytes, *read, rpc::Answer::kStream).has_value() == parsed.has_value());
   CAIRN_ASSERT(!parsed || is_wire_format(bytes));
   if (!parsed) return;
   const std::string written = read->SerializeAsString();
-  const std::unique_ptr<MessageLite> again(kind.New());
+  const std::unique_ptr<Message> again(kind.New());
   CAIRN_ASSERT(rpc::unmarshal(written, *again));
   CAIRN_ASSERT(again->SerializeAsString() == written);
 }
