@@ -185,8 +185,8 @@ Reply Model::answer_auth(const etcdserverpb::InternalRaftRequest& request, bool&
   if (request.has_auth_role_get()) {
     const std::string& name = request.auth_role_get().role();
     const auto sender = users_.find(sender_);
-    const bool holds = sender != users_.end() && std::count(sender->second.roles().begin(),
-                                                            sender->second.roles().end(), name) > 0;
+    const bool holds =
+        sender != users_.end() && std::count(sender->second.roles().begin(), sender->second.roles().end(), name) > 0;
     if (const auto error = not_root(); error && !holds) return refused(*error);
     const auto role = roles_.find(name);
     if (role == roles_.end()) return refused(errors::role_not_found());

@@ -4,12 +4,12 @@
 // and in effect with the next change of users or roles: a request with an older revision is refused.
 //
 // Threads: any.
-// Source:  RFC 7515, 7518, 8037; etcd's auth/jwt.go with golang-jwt v5.
+// Source:  RFC 7515, 7518, 8037; etcd's JWT provider, with golang-jwt v5.
 #pragma once
 
 #include <memory>
-#include <string>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "auth/tokens.h"

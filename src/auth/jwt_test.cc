@@ -93,8 +93,9 @@ TEST_P(JwtMethod, RefusesWhatWasChanged) {
   const auto part = [](const std::string& of, int which) {
     const size_t first = of.find('.');
     const size_t second = of.find('.', first + 1);
-    return which == 0 ? of.substr(0, first)
-                      : which == 1 ? of.substr(first + 1, second - first - 1) : of.substr(second + 1);
+    return which == 0   ? of.substr(0, first)
+           : which == 1 ? of.substr(first + 1, second - first - 1)
+                        : of.substr(second + 1);
   };
   EXPECT_FALSE(is_good(*tokens, part(token, 0) + "." + part(other, 1) + "." + part(token, 2)));
   EXPECT_FALSE(is_good(*tokens, part(token, 0) + "." + part(token, 1) + "." + part(other, 2)));

@@ -22,14 +22,18 @@ TEST(Password, IsRecognised) {
 TEST(Password, OfGoIsRecognised) {
   EXPECT_TRUE(is_password("allmine", "$2a$10$XajjQvNhvvRt5GSeFk1xFeyqRrsxkhBkUiQeg0dt.wU1qD4aFDcga"));
   EXPECT_FALSE(is_password("allmin", "$2a$10$XajjQvNhvvRt5GSeFk1xFeyqRrsxkhBkUiQeg0dt.wU1qD4aFDcga"));
-  EXPECT_TRUE(is_password("\xff\xa3" "345", "$2a$04$nSrxL8R9G1sOqRz5ZmApeOErws5KpNcoE1uY8BTns/QUGoxcfU73u"));
+  EXPECT_TRUE(
+      is_password("\xff\xa3"
+                  "345",
+                  "$2a$04$nSrxL8R9G1sOqRz5ZmApeOErws5KpNcoE1uY8BTns/QUGoxcfU73u"));
   EXPECT_TRUE(is_password("\xff\xff\xa3", "$2a$04$Tsfp7HrPAYAJGC2fGvVKN.iwBPhw4HsAOfJVe3a4j0RccDaI1CxAS"));
   EXPECT_TRUE(is_password("p\xc3\xa4ss", "$2a$04$WWB9hWNFmJL8DmJONtfUBOr8OgggGB/1SxCQpyJ5y8V1.uj6wjEI6"));
   EXPECT_TRUE(is_password("", "$2a$04$MTC4ozJmTB8gM55r54x/9Og7DKyv/VEEK7uEqw8Y7qo7ZIQk2WjvW"));
 }
 
 TEST(Password, OfNoTextIsRight) {
-  for (const char* const text : {"", "secret", "$2a$", "$1$abcdefgh$0123456789012345678901234567890123456789012345678"}) {
+  for (const char* const text :
+       {"", "secret", "$2a$", "$1$abcdefgh$0123456789012345678901234567890123456789012345678"}) {
     EXPECT_FALSE(is_password("secret", text)) << text;
     EXPECT_FALSE(is_password("", text)) << text;
   }

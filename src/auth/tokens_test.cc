@@ -37,10 +37,10 @@ TEST_F(SimpleToken, NamesItsUser) {
 
 TEST_F(SimpleToken, OfOthersIsNotGood) {
   tokens_.assign("alice", "abcdefghijklmnop", 12);
-  for (const char* const forged : {"", ".", ".12", "abcdefghijklmnop", "abcdefghijklmnop.", "abcdefghijklmnop.13",
-                                   "abcdefghijklmnoq.12", "abcdefghijklmno.12", "abcdefghijklmnop.012",
-                                   "abcdefghijklmnop.12.", "abcdefghijklmnop.+12", "abcdefghijklmnop.-12",
-                                   "abcdefghijklmnop.12 ", "abcdefghijklmnop.18446744073709551628", "12"}) {
+  for (const char* const forged :
+       {"", ".", ".12", "abcdefghijklmnop", "abcdefghijklmnop.", "abcdefghijklmnop.13", "abcdefghijklmnoq.12",
+        "abcdefghijklmno.12", "abcdefghijklmnop.012", "abcdefghijklmnop.12.", "abcdefghijklmnop.+12",
+        "abcdefghijklmnop.-12", "abcdefghijklmnop.12 ", "abcdefghijklmnop.18446744073709551628", "12"}) {
     EXPECT_FALSE(is_good(forged)) << forged;
   }
   EXPECT_TRUE(is_good("abcdefghijklmnop.12"));
@@ -175,7 +175,8 @@ TEST(TokenOptions, AreThoseOfEtcd) {
   EXPECT_EQ(jwt->ttl_ns, 600'000'000'000);
   EXPECT_EQ(jwt->unknown, std::vector<std::string>{"else"});
   EXPECT_EQ(parse_token_options("jwt,sign-method=RS256")->ttl_ns, 300'000'000'000);
-  for (const char* const text : {"simples", "jwt,", "jwt,ttl", "jwt,ttl=x", "jwt,a=b=c", "jwt,ttl=1s,ttl=2s", "Simple"}) {
+  for (const char* const text :
+       {"simples", "jwt,", "jwt,ttl", "jwt,ttl=x", "jwt,a=b=c", "jwt,ttl=1s,ttl=2s", "Simple"}) {
     const auto parsed = parse_token_options(text);
     ASSERT_FALSE(parsed) << text;
     EXPECT_EQ(parsed.error().message, "auth: invalid auth options");

@@ -27,10 +27,12 @@ class AuthTest : public ServicesTest {
 // Whoever adds a method adds its check, or fails here.
 TEST_F(AuthTest, EveryMethodAsksForAName) {
   enable();
-  const std::string key = "\x0a\x01" "a";
-  const std::map<std::string_view, std::string> requests = {
-      {"Range", key},       {"RangeStream", key}, {"Put", key},
-      {"DeleteRange", key}, {"UserGet", key},     {"Txn", "\x12\x05\x12\x03" + key}};
+  const std::string key =
+      "\x0a\x01"
+      "a";
+  const std::map<std::string_view, std::string> requests = {{"Range", key},   {"RangeStream", key},
+                                                            {"Put", key},     {"DeleteRange", key},
+                                                            {"UserGet", key}, {"Txn", "\x12\x05\x12\x03" + key}};
   for (const Method& method : methods()) {
     const bool is_asked = method.make != kUnimplemented && method.allowed != Method::Allowed::kAnyone;
     if (!is_asked || method.name == "Watch") continue;
@@ -52,8 +54,8 @@ TEST_F(AuthTest, EveryMethodAsksForAName) {
 
 TEST_F(AuthTest, SomeAskForNobody) {
   enable();
-  const auto status = answer<etcdserverpb::AuthStatusResponse>(std::string(kAuth) + "AuthStatus",
-                                                               etcdserverpb::AuthStatusRequest());
+  const auto status =
+      answer<etcdserverpb::AuthStatusResponse>(std::string(kAuth) + "AuthStatus", etcdserverpb::AuthStatusRequest());
   EXPECT_TRUE(status.enabled());
   EXPECT_EQ(error_of<etcdserverpb::AuthenticateRequest>(std::string(kAuth) + "Authenticate", R"(name: "nobody")"),
             text_of(errors::auth_failed()));

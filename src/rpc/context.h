@@ -71,9 +71,9 @@ struct Shared {
 enum class AskWait : uint8_t { kApplied, kLonger };
 struct Ask {
   AskWait until = AskWait::kApplied;
-  uint64_t space = 0;  // bytes that it adds to the db; above 0 it is refused while there is no space
+  uint64_t space = 0;       // bytes that it adds to the db; above 0 it is refused while there is no space
   auth::Identity who = {};  // whose request it is; checked when it is applied
-  OnAnswer then = {};  // empty: the answer ends the call, which is unary
+  OnAnswer then = {};       // empty: the answer ends the call, which is unary
 };
 
 class Context {

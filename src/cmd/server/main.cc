@@ -170,11 +170,10 @@ Result<std::shared_ptr<auth::Tokens>> make_tokens(const cmd::Config& config, con
 int bcrypt_cost(const cmd::Config& config) {
   const int64_t wanted = config.bcrypt_cost;
   if (wanted >= auth::kBcryptCostMin && wanted <= auth::kBcryptCostMax) return static_cast<int>(wanted);
-  log::warn("use default bcrypt cost instead of the invalid given cost",
-            {{"min-cost", auth::kBcryptCostMin},
-             {"max-cost", auth::kBcryptCostMax},
-             {"default-cost", auth::kBcryptCostDefault},
-             {"given-cost", wanted}});
+  log::warn("use default bcrypt cost instead of the invalid given cost", {{"min-cost", auth::kBcryptCostMin},
+                                                                          {"max-cost", auth::kBcryptCostMax},
+                                                                          {"default-cost", auth::kBcryptCostDefault},
+                                                                          {"given-cost", wanted}});
   return auth::kBcryptCostDefault;
 }
 

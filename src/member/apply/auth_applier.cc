@@ -41,8 +41,7 @@ Status AuthApplier::check_lease(const auth::Identity& who, int64_t id) const {
   const auto memo = may_write_.find(id);
   if (memo != may_write_.end() && memo->second.rules == rules && memo->second.user == who.user) return {};
   bool may_all = true;
-  lease->keys.for_each(
-      [&](std::string_view key) { may_all = may_all && user->may(auth::Wants::kWrite, {key, {}}); });
+  lease->keys.for_each([&](std::string_view key) { may_all = may_all && user->may(auth::Wants::kWrite, {key, {}}); });
   if (!may_all) return std::unexpected(errors::permission_denied());
   if (lease->keys.size() >= kKeysOfMemo) {
     if (may_write_.size() >= kMemosMax) may_write_.clear();

@@ -39,9 +39,7 @@ class AuthApplier {
     return check_access(*store_.rules(), sender_, request, [&](int64_t lease) { return check_lease(lease); });
   }
   // Whether it may write all keys that are attached to a lease.
-  [[nodiscard]] Status check_lease(int64_t id) const {
-    return store_.enabled() ? check_lease(sender_, id) : Status();
-  }
+  [[nodiscard]] Status check_lease(int64_t id) const { return store_.enabled() ? check_lease(sender_, id) : Status(); }
   [[nodiscard]] Status check_lease(const auth::Identity& who, int64_t id) const;
   // The entry has attached a key to the lease; it was allowed to.
   void note_attached(int64_t lease) {

@@ -139,7 +139,8 @@ TEST_F(AuthApply, ALeaseIsWrittenWithAllItsKeys) {
   const std::string denied = errors::permission_denied().message;
   EXPECT_EQ(as("alice", R"(put { key: "a" value: "1" lease: 7 })"), denied);
   EXPECT_EQ(as("alice", R"(txn { success { request_put { key: "a" lease: 7 } } })"), denied);
-  EXPECT_EQ(as("alice", R"(txn { failure { request_txn { success { request_put { key: "a" lease: 7 } } } } })"), denied);
+  EXPECT_EQ(as("alice", R"(txn { failure { request_txn { success { request_put { key: "a" lease: 7 } } } } })"),
+            denied);
   EXPECT_EQ(as("alice", "lease_revoke { ID: 7 }"), denied);
   EXPECT_EQ(as("", "lease_revoke { ID: 7 }"), errors::user_empty().message);
   const auth::Identity alice{true, "alice", core_->auth().revision()};
@@ -233,7 +234,9 @@ class AuthApplyProperty : public AuthApply {
     }
   };
 
-  std::string key() { return std::string(1, static_cast<char>('a' + random_.below(8))) + (random_.one_in(3) ? "x" : ""); }
+  std::string key() {
+    return std::string(1, static_cast<char>('a' + random_.below(8))) + (random_.one_in(3) ? "x" : "");
+  }
   std::string end() { return random_.one_in(2) ? "" : random_.one_in(4) ? std::string(1, '\0') : key(); }
   void fill(etcdserverpb::PutRequest& put) {
     put.set_key(key());
@@ -289,7 +292,8 @@ class AuthApplyProperty : public AuthApply {
 
 TEST_F(AuthApplyProperty, WhatAnAnswerShowsOrChangesIsGranted) {
   enable();
-  do_all({"lease_grant { ID: 1 TTL: 100 }", "lease_grant { ID: 2 TTL: 100 }", "lease_grant { ID: 3 TTL: 100 }"}, "root");
+  do_all({"lease_grant { ID: 1 TTL: 100 }", "lease_grant { ID: 2 TTL: 100 }", "lease_grant { ID: 3 TTL: 100 }"},
+         "root");
   const uint64_t first = testing::first_seed(1);
   uint64_t allowed = 0;
   uint64_t denied = 0;

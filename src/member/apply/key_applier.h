@@ -19,8 +19,7 @@ namespace cairn::member {
 
 class KeyApplier {
  public:
-  KeyApplier(Workbench& bench, AlarmApplier& alarms, AuthApplier& auth, lease::Lessor& lessor,
-             CompactionPass& pass)
+  KeyApplier(Workbench& bench, AlarmApplier& alarms, AuthApplier& auth, lease::Lessor& lessor, CompactionPass& pass)
       : bench_(bench), alarms_(alarms), auth_(auth), lessor_(lessor), pass_(pass) {}
 
   // `request` is of one of the kinds that are about keys.

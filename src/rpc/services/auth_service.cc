@@ -166,9 +166,10 @@ class AuthenticateHandler final : public OneRequestHandler {
 
 }  // namespace
 
-#define CAIRN_AUTH_MAKER(maker, handler, request, field)                                                               \
-  std::unique_ptr<net::CallHandler> maker(Context& context, const Method& method, const Caller& caller) {              \
-    return make_handler<handler<etcdserverpb::request, &InternalRaftRequest::mutable_##field>>(context, method, caller); \
+#define CAIRN_AUTH_MAKER(maker, handler, request, field)                                                        \
+  std::unique_ptr<net::CallHandler> maker(Context& context, const Method& method, const Caller& caller) {       \
+    return make_handler<handler<etcdserverpb::request, &InternalRaftRequest::mutable_##field>>(context, method, \
+                                                                                               caller);         \
   }
 CAIRN_AUTH_MAKER(make_auth_enable, EntryHandler, AuthEnableRequest, auth_enable)
 CAIRN_AUTH_MAKER(make_auth_disable, EntryHandler, AuthDisableRequest, auth_disable)

@@ -303,8 +303,8 @@ class LeasesHandler final : public OneRequestHandler {
     check_keys(call);
   }
 
-  // A list of leases is for those who may read all keys that are attached to any. One state of the index says which these
-  // are; it is newer than the list.
+  // A list of leases is for those who may read all keys that are attached to any. One state of the index says which
+  // these are; it is newer than the list.
   void check_keys(net::Call& call) {
     struct Walk {
       auth::Identity who;
