@@ -8,7 +8,7 @@ Result<auth::Identity> Handler::identify(const net::Call& call, const member::Pu
   if (!state.auth->enabled()) return auth::Identity{};
   auth::Credentials shown{.token = call.metadata("token"), .common_name = caller_.common_name};
   if (!shown.token) shown.token = call.metadata("authorization");
-  shown.is_through_gateway = call.metadata("grpcgateway-accept").has_value();
+  shown.is_through_gateway = call.metadata(kGatewayMark).has_value();
   return auth::identify(shown, *state.auth, context_.sessions());
 }
 

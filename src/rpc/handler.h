@@ -16,6 +16,9 @@ class InternalRaftRequest;
 
 namespace cairn::rpc {
 
+// Metadata of a call that comes through the JSON gateway: the certificate is the gateway's then, and names nobody.
+inline constexpr std::string_view kGatewayMark = "grpcgateway-accept";
+
 class Handler : public net::CallHandler {
  public:
   Handler(Context& context, const Method& method, const Caller& caller)

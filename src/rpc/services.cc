@@ -44,7 +44,8 @@ std::unique_ptr<net::CallHandler> Services::route(std::string_view path, net::Ca
   // compat: calls whose request cannot be read count too, and versions beyond a hundred count as "other".
   context.count_call(call, streams);
   if (!context.leaders().admit(call, streams)) return nullptr;
-  return method->make(context, *method, Caller{.connection = call.connection()});
+  return method->make(context, *method,
+                      {.connection = call.connection(), .common_name = common_name_ ? common_name_(call) : ""});
 }
 
 bool Services::has_service(std::string_view service) const { return rpc::has_service(service); }

@@ -3,7 +3,9 @@
 // Methods of etcd that this build does not have are answered UNIMPLEMENTED like unknown ones.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -20,6 +22,10 @@ class Services final : public net::Router {
 
   // After the net::Server was made and before it starts: one Context a loop.
   void attach(std::span<net::EventLoop* const> loops);
+  // Where names from certificates come in: the common name of the subject of the client's certificate, which was
+  // verified; "": there is none. To be set with --client-cert-auth, and not without it; before the server starts.
+  using CommonName = std::function<std::string(const net::Call& call)>;
+  void set_common_name(CommonName of) { common_name_ = std::move(of); }
   // The node's answers, on any thread.
   void deliver(unsigned loop, member::AnswerBatch batch);
   // The node has published a revision; on any thread.
@@ -35,6 +41,7 @@ class Services final : public net::Router {
 
  private:
   Shared shared_;
+  CommonName common_name_;
   std::vector<std::unique_ptr<Context>> contexts_;  // by loop index
 };
 

@@ -6,7 +6,7 @@ namespace cairn::rpc {
 namespace {
 
 // What says who calls.
-constexpr std::array<std::string_view, 2> kIdentity = {"token", "authorization"};
+constexpr std::array<std::string_view, 3> kIdentity = {"token", "authorization", kGatewayMark};
 
 // What an inner call's failure is for the outer call's client. etcd makes such calls with its own Go client, whose
 // errors have a text and no gRPC status where they are etcd's own.

@@ -39,6 +39,7 @@ class ServicesTest : public ::testing::Test {
     member_ = std::make_unique<member::testing::Member>(nullptr, fs);
     metrics_ = std::make_unique<Metrics>(member_->registry);
     services_ = std::make_unique<Services>(*member_->node, clock_, limits, *metrics_);
+    services_->set_common_name(common_name_);
     net::ServerOptions options;
     options.listen.push_back({.address = "127.0.0.1:0"});
     options.answers = answer_limits_;
@@ -96,6 +97,7 @@ class ServicesTest : public ::testing::Test {
 
   cairn::testing::StoppableClock clock_;  // of the services
   // Of the server that open() makes next.
+  Services::CommonName common_name_;
   net::AnswerLimits answer_limits_;
   int64_t reader_stall_ns_ = net::ServerOptions{}.reader_stall_ns;
   uint32_t reader_rate_min_ = net::ServerOptions{}.reader_rate_min;
