@@ -74,6 +74,7 @@ class MembersTest : public ::testing::Test {
       storage::WriteBuffer tables;
       tables.put(Table::kMeta, "consistent_index", number(applied));
       if (schema >= Schema::k3_5) tables.put(Table::kMeta, "term", number(1));
+      if (schema == Schema::k3_5) tables.put(Table::kCluster, "clusterVersion", "3.5.0");
       if (schema >= Schema::k3_6) {
         tables.put(Table::kMeta, "storageVersion", "3.6.0");
         tables.put(Table::kMembers, hex_id(kSelf.value), cluster::member_json(member(kSelf, false)));
