@@ -40,7 +40,7 @@ bool any_write(const Effects& effects, Has has) {
   return std::any_of(effects.wal.begin(), effects.wal.end(), has);
 }
 
-// Messages of and to peers are missing: a life has one member.
+// Messages of and to peers and changes of the members are missing: a life has one member.
 constexpr Kind<Events> kEvents[] = {
     {"event: nothing but time", [](const Events& in) { return in.empty(); }},
     {"event: proposals", [](const Events& in) { return !in.proposals.empty(); }},
@@ -104,7 +104,8 @@ constexpr Kind<Effects> kEffects[] = {
 
 // Does not compile once there is a new field: it needs a kind above.
 [[maybe_unused]] void all_fields(const Events& events, const Effects& effects) {
-  [[maybe_unused]] const auto& [proposals, controls, leases, wal, commit, alarms, disk_is_low, stop, messages] = events;
+  [[maybe_unused]] const auto& [proposals, conf_changes, controls, leases, wal, commit, alarms, disk_is_low, stop,
+                                messages] = events;
   [[maybe_unused]] const auto& [writes, answers, refused, changes, job, prepare, give_back, remove, checkpoint, rest,
                                 look, reserve, full, news, ready, wake, ending, failed, sent] = effects;
 }

@@ -53,6 +53,7 @@ MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64
   out.leases.extension_ns = int64_t{options.election_ms} * 1'000'000;
   out.leases.checkpoints = options.lease_checkpoints;
   out.auto_compaction = options.auto_compaction;
+  out.versions = options.versions;
   out.no_space = options.no_space;
   out.announcement = {options.bootstrap.name, options.client_urls, options.cluster_version};
   out.first_request_id = request_id;
@@ -167,6 +168,11 @@ void Node::propose(std::vector<Proposal> proposals) {
     return deliver_refused(refused);
   }
   events_.put([&](Events& events) { append(events.proposals, proposals); });
+}
+
+void Node::propose_conf_change(Proposal change) {
+  pending_.fetch_add(1, std::memory_order_relaxed);
+  events_.put([&](Events& events) { events.conf_changes.push_back(std::move(change)); });
 }
 
 void Node::control(std::vector<ControlRequest> requests) {

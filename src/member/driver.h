@@ -4,7 +4,8 @@
 // line, since a hand-over costs more than it wins; the file is written by the commit thread; spare WAL segments, looks
 // at the disk and index checkpoints are the housekeeper's.
 //
-// Threads: propose(), control(), ask_leases(), raise_alarm(), admit_deletes(), next_request_id() and published() may be
+// Threads: propose(), propose_conf_change(), control(), ask_leases(), raise_alarm(), admit_deletes(), next_request_id()
+// and published() may be
 //          used by any thread; answers are handed to the sink on the core thread, and refusals for want of room in the
 //          queue by propose() itself.
 // Failure: what a stage cannot go on with ends the process: see fail_stop.
@@ -42,6 +43,7 @@ struct NodeOptions {
   uint32_t election_ms = 1000;
   bool pre_vote = true;
   AutoCompaction auto_compaction;
+  VersionOptions versions;
   NoSpaceOptions no_space;
   bool lease_checkpoints = false;
   std::string cluster_version = std::string(cluster::kClusterVersion);  // what a new cluster gets
@@ -77,6 +79,8 @@ class Node {
   std::optional<int64_t> run();
 
   void propose(std::vector<Proposal> proposals);
+  // A raft::ConfChangeV1. What is accepted is answered with nothing: the published state shows it.
+  void propose_conf_change(Proposal change);
   void control(std::vector<ControlRequest> requests);
   void ask_leases(std::vector<LeaseRequest> requests);
   // Proposes this member's alarm; repeated calls until it is applied do nothing more.

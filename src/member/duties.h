@@ -1,4 +1,5 @@
-// member/duties.h: what only a leader does, at its own times: it announces itself, looks after leases and compacts.
+// member/duties.h: what only a leader does, at its own times: it announces itself, looks after leases, compacts and
+// decides the cluster version.
 //
 // A duty is a value in MemberCore. It is told when this member begins and ceases to lead, sees what is applied, brings
 // a time at which it wants to be asked, and proposes entries that are appended in the leader's term or dropped, never
@@ -15,16 +16,18 @@
 #include "member/announcement.h"
 #include "member/compaction_duty.h"
 #include "member/lease_duty.h"
+#include "member/version_duty.h"
 
 namespace cairn::member {
 
 class Duties {
  public:
   Duties(Announcement::Options announcement, const LeaseOptions& leases, const AutoCompaction& compaction,
-         const LeaseDuty::NextRequestId& next_request_id)
+         const VersionOptions& versions, const LeaseDuty::NextRequestId& next_request_id)
       : announcement_(std::move(announcement)),
         leases_(leases, next_request_id),
-        compaction_(compaction, next_request_id) {}
+        compaction_(compaction, next_request_id),
+        versions_(versions, next_request_id) {}
 
   // Whether this member leads, and everything of the terms before `term` is applied.
   void set_leadership(bool leads, Term term, const LeaseDuty::Scene& scene) {
@@ -42,11 +45,13 @@ class Duties {
   [[nodiscard]] const LeaseDuty& leases() const { return leases_; }
   [[nodiscard]] CompactionDuty& compaction() { return compaction_; }
   [[nodiscard]] const CompactionDuty& compaction() const { return compaction_; }
+  [[nodiscard]] VersionDuty& versions() { return versions_; }
 
  private:
   Announcement announcement_;
   LeaseDuty leases_;
   CompactionDuty compaction_;
+  VersionDuty versions_;
   Term term_;
 };
 

@@ -20,6 +20,7 @@ constexpr uint64_t kDutyBytes = 1 << 20;  // of a leader's own entries, beyond t
 
 void Events::clear() {
   proposals.clear();
+  conf_changes.clear();
   controls.clear();
   leases.clear();
   wal.clear();
@@ -48,7 +49,8 @@ MemberCore::MemberCore(const MemberOptions& options, RaftLog log, const raft::St
       observer_(observer),
       replication_(options_.replication, std::move(log), start),
       apply_(options_.apply, std::move(state), effects_.answers, now_ns),
-      duties_(options_.announcement, options_.leases, options_.auto_compaction, [this] { return next_request_id(); }),
+      duties_(options_.announcement, options_.leases, options_.auto_compaction, options_.versions,
+              [this] { return next_request_id(); }),
       no_space_(options_.no_space),
       request_id_(options_.first_request_id),
       now_ns_(now_ns),
@@ -71,6 +73,7 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
   if (events.disk_is_low) take_look(*events.disk_is_low);
   for (const uint32_t type : events.alarms) raise_alarm(type);
   if (!events.proposals.empty()) take_proposals(events.proposals);
+  for (Proposal& change : events.conf_changes) take_conf_change(std::move(change));
   for (const ControlRequest& request : events.controls) replication_.control(request);
   for (const LeaseRequest& request : events.leases) duties_.leases().ask(request, scene());
   events.clear();
@@ -198,6 +201,11 @@ void MemberCore::take_proposals(std::vector<Proposal>& proposals) {
     waiting_.insert(waiting_.end(), std::make_move_iterator(proposals.begin()),
                     std::make_move_iterator(proposals.end()));
   }
+}
+
+void MemberCore::take_conf_change(Proposal change) {
+  if (phase_ == Phase::kRuns) return replication_.propose_conf_change(std::move(change));
+  effects_.refused.push_back({change->tag, errors::stopped()});
 }
 
 // compat: etcd refuses at once what comes when so many entries wait; we do when they have waited for a while.
@@ -364,6 +372,9 @@ void MemberCore::do_duties(bool may_ask) {
                                          .term = duties_.term(),
                                          .now_ns = now_ns_};
   if (duties_.compaction().act(compaction, propose)) pump();
+  const VersionDuty::Scene versions{
+      .members = newest.members, .applied = apply_.applied(), .term = duties_.term(), .now_ns = now_ns_};
+  if (is_announced_ && duties_.versions().act(versions, propose)) pump();
   consider_alarm();
 }
 
@@ -488,6 +499,7 @@ void MemberCore::plan_wake_up() {
   if (const auto duty_ns = duties_.leases().next_ns(now_ns_); duty_ns && phase_ == Phase::kRuns) at(*duty_ns);
   if (const auto duty_ns = duties_.compaction().next_ns(apply_.applied()); duty_ns && phase_ == Phase::kRuns)
     at(*duty_ns);
+  if (const auto duty_ns = duties_.versions().next_ns(); duty_ns && phase_ == Phase::kRuns) at(*duty_ns);
   if (const auto duty_ns = no_space_.next_ns(); duty_ns && phase_ == Phase::kRuns) at(*duty_ns);
   if (rested_ != busy_index_ && phase_ == Phase::kRuns && !db_is_full_) at(busy_at_ns_ + options_.rest_after_ns);
   const bool waits_for_tail = rested_ == busy_index_ && !segment_.has_given_tail_back && now_ns_ < tail_due_ns();

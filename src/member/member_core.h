@@ -40,6 +40,7 @@ struct MemberOptions {
   Announcement::Options announcement;
   LeaseOptions leases;
   AutoCompaction auto_compaction;
+  VersionOptions versions;
   NoSpaceOptions no_space;
   uint64_t first_request_id = 1;
   int64_t raft_tick_ns = 10'000'000;
@@ -60,7 +61,8 @@ struct MemberOptions {
 
 // What has happened since the last step. The buffers are used again: step() leaves them empty.
 struct Events {
-  std::vector<Proposal> proposals;  // each admitted before: see MemberCore::admit
+  std::vector<Proposal> proposals;     // each admitted before: see MemberCore::admit
+  std::vector<Proposal> conf_changes;  // each becomes an entry when those before it are decided
   std::vector<ControlRequest> controls;
   std::vector<LeaseRequest> leases;
   std::vector<WalDone> wal;  // in the order of the writes
@@ -71,8 +73,8 @@ struct Events {
   std::vector<raft::Message> messages;  // of peers, in the order of arrival
 
   [[nodiscard]] bool empty() const {
-    return proposals.empty() && controls.empty() && leases.empty() && wal.empty() && !commit && alarms.empty() &&
-           !disk_is_low && !stop && messages.empty();
+    return proposals.empty() && conf_changes.empty() && controls.empty() && leases.empty() && wal.empty() && !commit &&
+           alarms.empty() && !disk_is_low && !stop && messages.empty();
   }
   void clear();
 };
@@ -158,6 +160,7 @@ class MemberCore {
   void take_commit_done(const CommitDone& done);
   void take_look(bool disk_is_low);
   void take_proposals(std::vector<Proposal>& proposals);
+  void take_conf_change(Proposal change);
   void take_ticks();
   void consider_rest();
   void consider_spare(const WalDone& done);

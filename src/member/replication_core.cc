@@ -59,6 +59,35 @@ void ReplicationCore::propose_held() {
   refuse_what_is_too_much();
 }
 
+void ReplicationCore::propose_conf_change(Proposal change) {
+  if (held_conf_changes_.size() >= options_.held_conf_changes_max) {
+    pending_.refused.push_back({change->tag, errors::request_too_many_requests()});
+    return;
+  }
+  held_conf_changes_.push_back(std::move(change));
+  propose_held_conf_changes();
+}
+
+// compat: what comes while another change is under way becomes an empty entry with etcd, and its client waits until
+// time is up. Here it waits for its turn.
+void ReplicationCore::propose_held_conf_changes() {
+  while (!held_conf_changes_.empty()) {
+    const raft::PayloadPtr& first = held_conf_changes_.front();
+    switch (core_.propose_conf_change(raft::EntryType::kConfChange, first).outcome) {
+      case raft::ProposeOutcome::kAppended:
+      case raft::ProposeOutcome::kForwarded: break;
+      case raft::ProposeOutcome::kNotMember: pending_.refused.push_back({first->tag, errors::stopped()}); break;
+      case raft::ProposeOutcome::kConfRefused:
+        // It waits for another one, or it cannot be at all: that is known when there is nothing to wait for.
+        if (core_.applied() < core_.last_index()) return;
+        pending_.refused.push_back({first->tag, errors::unhealthy()});
+        break;
+      default: return;
+    }
+    held_conf_changes_.pop_front();
+  }
+}
+
 // The latest.
 void ReplicationCore::refuse_what_is_too_much() {
   while (held_.size() > options_.held_proposals_max || held_bytes_ > options_.held_bytes_max) {
@@ -70,18 +99,20 @@ void ReplicationCore::refuse_what_is_too_much() {
 
 void ReplicationCore::refuse_held(const Error& error) {
   for (const Proposal& proposal : held_) pending_.refused.push_back({proposal->tag, error});
+  for (const Proposal& change : held_conf_changes_) pending_.refused.push_back({change->tag, error});
   for (const ControlRequest& read : waiting_reads_) pending_.refused.push_back({read.tag, error});
   for (const ReadRound& round : asked_reads_) {
     for (const ControlRequest& read : round.reads) pending_.refused.push_back({read.tag, error});
   }
   held_.clear();
   held_bytes_ = 0;
+  held_conf_changes_.clear();
   waiting_reads_.clear();
   asked_reads_.clear();
 }
 
 size_t ReplicationCore::held_count() const {
-  size_t count = held_.size() + waiting_reads_.size();
+  size_t count = held_.size() + held_conf_changes_.size() + waiting_reads_.size();
   for (const ReadRound& round : asked_reads_) count += round.reads.size();
   return count;
 }
@@ -172,6 +203,7 @@ void ReplicationCore::applied(AppliedNotice notice) {
     core_.applied_to(notice.applied);
     log_.applied_to(notice.applied);
   }
+  propose_held_conf_changes();
   wanted_durable_ = std::max(wanted_durable_, notice.need_durable_commit);
   if (notice.snapshot || notice.release_below != Index{}) {
     WalWrite write;
@@ -219,7 +251,10 @@ void ReplicationCore::note_leadership() {
 void ReplicationCore::take_ready(ReplicationOutput& out) {
   raft::Ready ready = core_.take_ready();
   note_leadership();
-  if (ready.soft_state) propose_held();
+  if (ready.soft_state) {
+    propose_held();
+    propose_held_conf_changes();
+  }
   if (core_.is_leader()) CAIRN_FAULT("raftBeforeLeaderSend");
   out.messages.insert(out.messages.end(), std::make_move_iterator(ready.messages.begin()),
                       std::make_move_iterator(ready.messages.end()));

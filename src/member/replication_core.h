@@ -40,6 +40,7 @@ class ReplicationCore {
     uint64_t start_epoch = 0;            // another one at each start of this member
     size_t held_proposals_max = 10'000;  // without a leader; more are refused
     uint64_t held_bytes_max = 64 << 20;  // as well
+    size_t held_conf_changes_max = 100;  // that wait for those before them; more are refused
   };
   // `log` holds what the WAL held, from start.applied's successor on at least.
   ReplicationCore(const Options& options, RaftLog log, const raft::StartState& start);
@@ -47,6 +48,9 @@ class ReplicationCore {
   void propose(std::vector<Proposal> proposals);
   // In this term or never. The index of the last entry; nullopt: none was appended.
   std::optional<Index> propose_as_leader(Term term, std::vector<Proposal> proposals);
+  // One at a time, as raft wants it: the next one when the one before is applied or refused. `change` is a
+  // raft::ConfChangeV1.
+  void propose_conf_change(Proposal change);
   void control(ControlRequest request);
   void step(raft::Message message);
   void tick();
@@ -76,6 +80,7 @@ class ReplicationCore {
   };
 
   void propose_held();
+  void propose_held_conf_changes();
   void refuse_what_is_too_much();
   [[nodiscard]] bool may_ask_read_index() const;
   void ask_read_index();
@@ -92,6 +97,7 @@ class ReplicationCore {
   raft::Core core_;
   std::vector<raft::PayloadPtr> held_;  // proposals for a leader to come, or for room
   uint64_t held_bytes_ = 0;
+  std::deque<raft::PayloadPtr> held_conf_changes_;
   std::vector<ControlRequest> waiting_reads_;  // for which no read index was asked yet
   std::vector<ReadRound> asked_reads_;         // a few, oldest first
   uint64_t read_number_ = 0;

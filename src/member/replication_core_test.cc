@@ -271,6 +271,45 @@ TEST(ReplicationCore, AVerdictThatASnapshotOvertookIsDropped) {
   EXPECT_EQ(member.core.raft().conf(), voters({1, 2, 3, 4}));
 }
 
+TEST(ReplicationCore, ConfigurationChangesAreProposedOneAfterTheOther) {
+  Replication member({.conf = voters({1})});
+  member.core.campaign();
+  member.settle();
+  const auto apply_next = [&] {
+    AppliedNotice notice;
+    notice.applied = member.applied.back().index;
+    if (member.applied.back().type == raft::EntryType::kConfChange)
+      notice.conf_verdict = ConfVerdict{notice.applied, true};
+    member.core.applied(std::move(notice));
+    member.settle();
+  };
+  const auto propose = [&](raft::ConfChangeType type, uint64_t node) {
+    member.core.propose_conf_change(
+        Replication::payload(raft::encode(raft::ConfChangeV1{.type = type, .node = NodeId(node)})));
+  };
+  apply_next();
+  member.applied.clear();
+  propose(raft::ConfChangeType::kUpdateNode, 1);
+  propose(raft::ConfChangeType::kUpdateNode, 7);
+  propose(raft::ConfChangeType::kRemoveNode, 1);
+  propose(raft::ConfChangeType::kAddLearnerNode, 5);
+  member.settle();
+  EXPECT_EQ(member.applied.size(), 1u) << "the next one waits for the verdict";
+  apply_next();
+  EXPECT_EQ(member.applied.size(), 2u);
+  EXPECT_EQ(member.refused, 0u);
+  apply_next();
+  EXPECT_EQ(member.refused, 1u) << "no voter would be left";
+  ASSERT_EQ(member.applied.size(), 3u);
+  apply_next();
+  EXPECT_EQ(member.core.raft().conf().learners, std::vector<NodeId>{NodeId(5)});
+  propose(raft::ConfChangeType::kUpdateNode, 1);
+  propose(raft::ConfChangeType::kUpdateNode, 1);
+  member.core.refuse_held({});
+  member.settle();
+  EXPECT_EQ(member.refused, 2u) << "the one that waited";
+}
+
 TEST(ReplicationCore, ProposalsWaitForTheDiskInsteadOfPilingUp) {
   Replication member({.conf = voters({1}), .unstable_bytes_max = 300});
   member.core.campaign();

@@ -69,6 +69,13 @@ void Context::propose_entry(net::Call& call, std::string entry_bytes, Ask ask, s
       std::make_shared<const raft::Payload>(raft::Payload{.bytes = std::move(entry_bytes), .tag = tag}));
 }
 
+void Context::propose_conf_change(net::Call& call, std::string entry_bytes, OnAnswer then) {
+  if (pending_.full()) return finish_with(call, errors::request_too_many_requests());
+  const member::Tag tag = expect(call, AskWait::kApplied, std::move(then), PendingAnswers::kNoRequest);
+  node().propose_conf_change(
+      std::make_shared<const raft::Payload>(raft::Payload{.bytes = std::move(entry_bytes), .tag = tag}));
+}
+
 void Context::when_linearizable(net::Call& call, Continuation then) {
   if (enter()->reads_alone) return then(call, nullptr);
   wait(call, member::Control::kLinearizable, std::move(then));

@@ -122,6 +122,8 @@ class Context {
   // Becomes a log entry; answered with what applying it gives, or by the request timeout.
   void propose(net::Call& call, member::RequestKind kind, std::string_view body, Ask ask = {});
   void propose_other(net::Call& call, std::string entry_bytes, Ask ask = {});
+  // The same for a change of the members: the answer says nothing, and the published state shows it.
+  void propose_conf_change(net::Call& call, std::string entry_bytes, OnAnswer then);
   // Calls `then` when the published state contains everything that was acknowledged before now, or when that failed.
   void when_linearizable(net::Call& call, Continuation then);
   void when_committed(net::Call& call, Continuation then);

@@ -59,6 +59,12 @@ struct Metrics {
       registry.histogram("etcd_debugging_server_watch_send_loop_progress_duration_seconds",
                          "Duration of sending a stream's progress notifications.", metrics::kDiskBuckets);
 
+  // Reasons are few and ours.
+  metrics::Counter& promote_failed(std::string_view reason) {
+    return registry.counter("etcd_server_learner_promote_failures", "Promotions of learners that failed.",
+                            {{"Reason", std::string(reason)}});
+  }
+
   // The series of etcd_server_request_duration_seconds; keep the reference.
   metrics::Histogram& request(std::string_view type, bool success) {
     return registry.histogram("etcd_server_request_duration_seconds", "Duration of a request, by its kind.",

@@ -139,6 +139,7 @@ member::NodeOptions node_options(const cmd::Config& config) {
   options.lease_checkpoints = cmd::gate_is_on(config.feature_gates, "LeaseCheckpoint");
   options.apply.lease_checkpoint_persist = cmd::gate_is_on(config.feature_gates, "LeaseCheckpointPersist");
   set_intervals(config, options.apply);
+  options.versions.downgrade_check_ns = std::max<int64_t>(0, config.downgrade_check.count());
   options.slow_apply_ns = config.warning_apply.count();
   options.fail_stop = fail_stop;
   return options;

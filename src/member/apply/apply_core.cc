@@ -147,7 +147,10 @@ Status ApplyCore::apply_other(std::string_view bytes, Tag tag) {
     leases_.checkpoint(request.lease_checkpoint(), members_.schema());
   } else if (request.has_alarm()) {
     alarms_.apply(request.alarm(), tag);
-  } else if (!members_.apply(request)) {
+  } else if (members_.apply(request)) {
+    if (members_.take_fall()) planner_.settle();
+    bench_.answer(tag, Code::kOk, "");
+  } else {
     CAIRN_TRY(const bool is_auth, auth_.apply(request, tag));
     if (!is_auth) return fail(Code::kDataLoss, "server: a request of a kind that is not known");
   }

@@ -1,6 +1,7 @@
 #include "member/apply/membership_applier.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -14,6 +15,25 @@ namespace cairn::member {
 namespace {
 
 using storage::Table;
+
+void log_change(const cluster::Membership& cluster, uint64_t self, const cluster::MemberChange& change) {
+  struct Words {
+    std::string_view message;
+    std::string_view id_key;
+    std::string_view urls_key;
+  };
+  static constexpr Words kWords[] = {
+      {"added member", "added-peer-id", "added-peer-peer-urls"},
+      {"promote member", "promoted-member-id", "promoted-member-urls"},
+      {"updated member", "updated-remote-peer-id", "updated-remote-peer-urls"},
+      {"removed member", "removed-remote-peer-id", "removed-remote-peer-urls"},
+  };
+  const Words& words = kWords[static_cast<size_t>(change.kind)];
+  log::info(words.message, {{"cluster-id", hex_id(cluster.cluster_id)},
+                            {"local-member-id", hex_id(self)},
+                            {words.id_key, hex_id(change.member.id.value)},
+                            {words.urls_key, change.member.peer_urls}});
+}
 
 }  // namespace
 
@@ -70,8 +90,11 @@ Result<ConfVerdict> MembershipApplier::apply_conf_change(const raft::Entry& entr
       verdict.accepted = true;
       store_member(single.node);
       store_conf_state();
+      log_change(*members_, bench_.options.member_id, *decoded);
+      bench_.answer(entry.tag(), Code::kOk, "");
     } else {
-      log::warn("refused a configuration change", {{"index", entry.index.value}, {"error", allowed.error().message}});
+      log::error("Validation on configuration change failed",
+                 {{"index", entry.index.value}, {"error", allowed.error().message}});
       bench_.answer_error(entry.tag(), allowed.error());
     }
   }
@@ -90,18 +113,42 @@ Status MembershipApplier::apply_v2(std::string_view bytes) {
 
 void MembershipApplier::set_version(const std::string& version) {
   auto members = std::make_shared<cluster::Membership>(*members_);
-  log::info(members->version.empty() ? "set initial cluster version" : "updated cluster version",
-            {{"cluster-id", hex_id(members->cluster_id)},
-             {"local-member-id", hex_id(bench_.options.member_id)},
-             {"cluster-version", version}});
-  members->version = version;
+  const std::string before = std::exchange(members->version, version);
+  const auto ids = std::to_array<log::Field>(
+      {{"cluster-id", hex_id(members->cluster_id)}, {"local-member-id", hex_id(bench_.options.member_id)}});
+  if (before.empty()) {
+    log::info("set initial cluster version", {ids[0], ids[1], {"cluster-version", cluster::short_version(version)}});
+  } else {
+    log::info("updated cluster version",
+              {ids[0], ids[1], {"from", cluster::short_version(before)}, {"to", cluster::short_version(version)}});
+  }
   members_ = std::move(members);
   bench_.tables().put(Table::kCluster, "clusterVersion", version);
-  if (cluster::at_least_3_6(version)) {
-    storage_version_ = version;
-    bench_.tables().put(Table::kMeta, "storageVersion", version);
-    schema_ = std::max(schema_, Schema::k3_6);
+  const auto was = cluster::parse_version(before);
+  const auto is = cluster::parse_version(version);
+  if (was && is && *is < *was) {
+    log::info("Cluster version downgrade detected, forcing snapshot",
+              {{"prev-cluster-version", before}, {"new-cluster-version", version}});
+    has_fallen_ = true;
   }
+  if (cluster::at_least_3_6(version)) set_storage_version(version);
+}
+
+// As etcd's migration of the schema from and to 3.6 and 3.7, between which only this field changes. etcd waits until
+// the log holds nothing that the older version does not know; nothing in ours is above 3.5.
+void MembershipApplier::set_storage_version(const std::string& version) {
+  if (!storage_version_.empty() && storage_version_ != version) {
+    log::info("cluster version differs from storage version.",
+              {{"cluster-version", version}, {"storage-version", storage_version_}});
+    log::info("updated storage version", {{"new-storage-version", version}});
+    if (members_->downgrade.enabled) {
+      log::info("The server is ready to downgrade", {{"target-version", members_->downgrade.target_version},
+                                                     {"server-version", std::string(cluster::kEtcdVersion)}});
+    }
+  }
+  storage_version_ = version;
+  bench_.tables().put(Table::kMeta, "storageVersion", version);
+  schema_ = std::max(schema_, Schema::k3_6);
 }
 
 void MembershipApplier::set_attributes(NodeId id, std::string name, std::vector<std::string> client_urls) {

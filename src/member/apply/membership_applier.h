@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cluster/membership.h"
@@ -29,6 +30,7 @@ class MembershipApplier {
   // Refused is an outcome: the entry is without effect then.
   //   errors: kDataLoss
   Result<ConfVerdict> apply_conf_change(const raft::Entry& entry);
+  // Whoever has proposed one that is accepted gets an empty answer: the published state shows the rest.
   // False: the request is not about members or versions.
   bool apply(const etcdserverpb::InternalRaftRequest& request);
   //   errors: kDataLoss
@@ -38,9 +40,12 @@ class MembershipApplier {
   [[nodiscard]] const raft::ConfState& conf() const { return conf_; }
   [[nodiscard]] const std::string& storage_version() const { return storage_version_; }
   [[nodiscard]] Schema schema() const { return schema_; }
+  // The cluster version has fallen since the last call: the older etcd is to find a snapshot.
+  [[nodiscard]] bool take_fall() { return std::exchange(has_fallen_, false); }
 
  private:
   void set_version(const std::string& version);
+  void set_storage_version(const std::string& version);
   void set_attributes(NodeId id, std::string name, std::vector<std::string> client_urls);
   void set_downgrade(bool enabled, const std::string& version);
   void store_member(NodeId id);
@@ -51,6 +56,7 @@ class MembershipApplier {
   raft::ConfState conf_;
   std::string storage_version_;
   Schema schema_;
+  bool has_fallen_ = false;
 };
 
 }  // namespace cairn::member

@@ -1,6 +1,10 @@
 #include "rpc/services/maintenance_service.h"
 
+#include <chrono>
+
+#include "base/bytes.h"
 #include "base/errors.h"
+#include "base/go_duration.h"
 #include "base/log.h"
 #include "cluster/versions.h"
 #include "member/quota.h"
@@ -99,6 +103,128 @@ class DefragmentHandler final : public OneRequestHandler {
   std::optional<metrics::Held> in_flight_;
 };
 
+// A member that is alone can only be told to lead, which it does.
+class MoveLeaderHandler final : public OneRequestHandler {
+ public:
+  using OneRequestHandler::OneRequestHandler;
+
+ private:
+  void on_request(net::Call& call, std::string_view message) override {
+    etcdserverpb::MoveLeaderRequest request;
+    if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
+    if (!admit_root(call)) return;
+    const auto state = context_.enter();
+    const NodeId self(context_.node().member_id());
+    if (state->leader.leader != self) return finish_with(call, errors::not_leader());
+    const NodeId target(request.targetid());
+    const cluster::Member* const member = state->members->find(target);
+    if (member == nullptr || member->is_learner || target != self) {
+      return finish_with(call, errors::bad_leader_transferee());
+    }
+    const std::string id = hex_id(self.value);
+    log::info("leadership transfer starting",
+              {{"local-member-id", id}, {"current-leader-member-id", id}, {"transferee-member-id", id}});
+    log::info("leadership transfer finished", {{"local-member-id", id},
+                                               {"old-leader-member-id", id},
+                                               {"new-leader-member-id", id},
+                                               {"took", go_duration(std::chrono::nanoseconds(0))}});
+    call.reply("");  // etcd's has no header
+  }
+};
+
+class DowngradeHandler final : public OneRequestHandler {
+ public:
+  using OneRequestHandler::OneRequestHandler;
+
+ private:
+  void on_request(net::Call& call, std::string_view message) override {
+    etcdserverpb::DowngradeRequest request;
+    if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
+    if (!admit_root(call)) return;
+    switch (request.action()) {
+      case etcdserverpb::DowngradeRequest::VALIDATE:
+        return check(call, request.version(), [this](net::Call& later, const Error* error) {
+          error != nullptr ? finish_with(later, *error) : answer(later);
+        });
+      case etcdserverpb::DowngradeRequest::ENABLE:
+        return check(call, request.version(), [this](net::Call& later, const Error* error) {
+          error != nullptr ? reject(later, *error) : set(later, target_.text());
+        });
+      case etcdserverpb::DowngradeRequest::CANCEL: return cancel(call);
+      default: call.finish(Code::kUnknown, "etcdserver: unknown method");
+    }
+  }
+
+  // compat: etcd also enables a downgrade of a cluster of an older version by one more. It never comes about, since the
+  // servers are too new for it.
+  void check(net::Call& call, const std::string& version, Context::Continuation then) {
+    const auto target = cluster::parse_target_version(version);
+    if (!target) {
+      const Error error = errors::wrong_downgrade_version_format();
+      return then(call, &error);
+    }
+    target_ = *target;
+    context_.when_linearizable(call, [this, then = std::move(then)](net::Call& later, const Error* error) {
+      if (error != nullptr) return then(later, error);
+      const auto refused = refusal();
+      then(later, refused ? &*refused : nullptr);
+    });
+  }
+
+  std::optional<Error> refusal() {
+    const auto state = context_.enter();
+    const auto version = cluster::parse_version(state->members->version);
+    if (!version) return errors::cluster_version_unavailable();
+    if (target_ != version->one_lower() || target_ != cluster::kOwnVersion.one_lower()) {
+      return errors::invalid_downgrade_target_version();
+    }
+    if (state->members->downgrade.enabled) return errors::downgrade_in_process();
+    return std::nullopt;
+  }
+
+  static void reject(net::Call& call, const Error& error) {
+    log::warn("reject downgrade request", {{"error", error.message}});
+    finish_with(call, error);
+  }
+
+  // An empty `version` ends the downgrade.
+  void set(net::Call& call, const std::string& version) {
+    etcdserverpb::InternalRaftRequest request;
+    request.mutable_header()->set_id(context_.node().next_request_id());
+    request.mutable_downgrade_info_set()->set_enabled(!version.empty());
+    request.mutable_downgrade_info_set()->set_ver(version);
+    const bool cancels = version.empty();
+    context_.propose_other(call, request.SerializeAsString(),
+                           {.then = [this, cancels](net::Call& later, const CoreAnswer& outcome) {
+                             if (outcome.code == Code::kOk) return answer(later);
+                             const Error error{outcome.code, std::string(outcome.text)};
+                             cancels ? pass_over(later, error) : reject(later, error);
+                           }});
+  }
+
+  // As etcd: a cancellation never fails.
+  void cancel(net::Call& call) {
+    context_.when_linearizable(call, [this](net::Call& later, const Error* error) {
+      if (error != nullptr) return pass_over(later, *error);
+      if (!context_.enter()->members->downgrade.enabled) return pass_over(later, errors::no_inflight_downgrade());
+      set(later, "");
+    });
+  }
+  void pass_over(net::Call& call, const Error& error) {
+    log::warn("failed to cancel downgrade", {{"error", error.message}});
+    answer(call);
+  }
+
+  void answer(net::Call& call) {
+    const auto state = context_.enter();
+    etcdserverpb::DowngradeResponse response;
+    response.set_version(cluster::short_version(state->members->version));
+    call.reply(with_header(response_header(*state, context_.node(), state->kv.revision), response));
+  }
+
+  cluster::MinorVersion target_;
+};
+
 }  // namespace
 
 std::unique_ptr<net::CallHandler> make_status(Context& context, const Method& method, const Caller& caller) {
@@ -110,6 +236,12 @@ std::unique_ptr<net::CallHandler> make_alarm(Context& context, const Method& met
 
 std::unique_ptr<net::CallHandler> make_defragment(Context& context, const Method& method, const Caller& caller) {
   return make_handler<DefragmentHandler>(context, method, caller);
+}
+std::unique_ptr<net::CallHandler> make_move_leader(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<MoveLeaderHandler>(context, method, caller);
+}
+std::unique_ptr<net::CallHandler> make_downgrade(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<DowngradeHandler>(context, method, caller);
 }
 
 }  // namespace cairn::rpc
