@@ -49,6 +49,7 @@ class NoClient final : public MemberClient {
   void on_commit_done(const member::CommitJob&) override { ++commits; }
   void on_commit_without_space(const Error&) override {}
   void on_checkpoint() override { ++checkpoints; }
+  void on_compaction_hash(const member::HashOrder&, uint32_t) override {}
 
   int commits = 0;
   int checkpoints = 0;

@@ -361,6 +361,14 @@ void Life::on_checkpoint() {
   note("an index checkpoint");
 }
 
+void Life::on_compaction_hash(const member::HashOrder& order, uint32_t hash) {
+  coverage_.hit("hashes of compactions");
+  const uint32_t expected = model_.hash(order.revision, order.compacted, /*of_compaction=*/true);
+  if (hash == expected) return;
+  violation(fmt::format("the hash of the compaction at {} after the one at {} is {} and should be {}", order.revision,
+                        order.compacted, hash, expected));
+}
+
 // --- a life
 
 const std::string& Life::run() {

@@ -153,6 +153,7 @@ class Life final : private MemberClient {
   void on_commit_done(const member::CommitJob& job) override;
   void on_commit_without_space(const Error& error) override;
   void on_checkpoint() override;
+  void on_compaction_hash(const member::HashOrder& order, uint32_t hash) override;
 
   Options options_;
   Random chance_;

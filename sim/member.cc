@@ -38,14 +38,17 @@ Member::Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, Mem
       commit_to_core_(schedule, chance_.fork(), options_.delay_mean_ns),
       core_to_client_(schedule, chance_.fork(), options_.delay_mean_ns),
       core_to_house_(schedule, chance_.fork(), options_.delay_mean_ns * 4),
-      house_to_core_(schedule, chance_.fork(), options_.delay_mean_ns) {
+      house_to_core_(schedule, chance_.fork(), options_.delay_mean_ns),
+      hash_lane_(schedule, chance_.fork(), options_.delay_mean_ns * 4) {
   options_.core.replication.raft.id = NodeId(member_id_);
   options_.core.replication.raft.seed = chance_.next();
   options_.core.replication.start_epoch = chance_.next();
   options_.core.apply.member_id = member_id_;
+  options_.core.apply.hash_compactions = true;
   member_core_ = std::make_unique<member::MemberCore>(options_.core, std::move(state.raft_log), state.start,
                                                       std::move(state.state), schedule_.now_ns(), &client_);
   commit_reader_ = published().register_thread();
+  hash_reader_ = published().register_thread();
   commit_stage_ = std::make_unique<member::CommitStage>(std::move(state.engine), *commit_reader_);
   options_.checkpoint.directory = state.checkpoint_directory;
   options_.disk.directory = state.checkpoint_directory;
@@ -147,6 +150,7 @@ void Member::carry_out(member::Effects& effects) {
     core_to_commit_.send(
         [this, job = *std::move(effects.commit)] { committer_.run([this, job] { run_commit(job); }); });
   }
+  if (effects.hash) hash_lane_.send([this, order = *effects.hash] { begin_hash(order); });
   const member::Housekeeper::Orders orders = member::Housekeeper::Orders::of(effects);
   if (!orders.empty()) {
     core_to_house_.send([this, orders] {
@@ -244,6 +248,24 @@ void Member::run_commit(member::CommitJob job) {
   }
   tell_core(commit_to_core_,
             [done = std::move(done)](member::Events& events) mutable { events.commit = std::move(done); });
+}
+
+// --- hashes of compactions
+
+void Member::begin_hash(const member::HashOrder& order) {
+  if (failure_ || ending_ != member::Ending::kNone) return;
+  hasher_ = std::make_unique<member::CompactionHasher>(order, *hash_reader_);
+  go_on_with_hash(order);
+}
+
+void Member::go_on_with_hash(const member::HashOrder& order) {
+  if (failure_ || ending_ != member::Ending::kNone) return hasher_.reset();
+  const auto done = hasher_->step(chance_.between(1, 200));
+  if (done && !*done) return hash_lane_.send([this, order] { go_on_with_hash(order); });
+  const member::HashDone result = done ? hasher_->result() : member::HashDone{order.revision, std::nullopt};
+  hasher_.reset();
+  if (result.hash) client_.on_compaction_hash(order, *result.hash);
+  tell_core(hash_lane_, [result](member::Events& events) { events.hash = result; });
 }
 
 // --- housekeeping

@@ -15,6 +15,7 @@
 
 #include "base/random.h"
 #include "member/commit_stage.h"
+#include "member/compaction_hasher.h"
 #include "member/housekeeper.h"
 #include "member/member_core.h"
 #include "member/recovery/bootstrap.h"
@@ -55,6 +56,8 @@ class MemberClient : public member::MemberObserver {
   virtual void on_commit_done(const member::CommitJob& job) = 0;
   virtual void on_commit_without_space(const Error& error) = 0;
   virtual void on_checkpoint() = 0;
+  // What a compaction covers was hashed.
+  virtual void on_compaction_hash(const member::HashOrder& order, uint32_t hash) = 0;
 };
 
 class Member {
@@ -104,6 +107,8 @@ class Member {
   std::optional<member::WalDone> run_wal(member::WalWrite write);
   void run_commit(member::CommitJob job);
   void keep_house();
+  void begin_hash(const member::HashOrder& order);
+  void go_on_with_hash(const member::HashOrder& order);
   void plan_step(std::optional<int64_t> wake_at_ns);
   void finish_stop();
 
@@ -121,6 +126,8 @@ class Member {
   std::unique_ptr<member::CommitStage> commit_stage_;
   std::unique_ptr<member::PublishedDomain::Reader> housekeeper_reader_;
   std::unique_ptr<member::Housekeeper> housekeeper_;
+  std::unique_ptr<member::PublishedDomain::Reader> hash_reader_;
+  std::unique_ptr<member::CompactionHasher> hasher_;  // while one is under way
 
   Worker core_;
   Worker wal_;
@@ -134,6 +141,7 @@ class Member {
   Lane core_to_client_;
   Lane core_to_house_;
   Lane house_to_core_;
+  Lane hash_lane_;  // to who hashes, from slice to slice, and back
 
   member::Events arrived_;  // while the core was busy; its next step takes all of it, as the driver's does
   member::Events events_;

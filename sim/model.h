@@ -89,7 +89,8 @@ class Model {
   [[nodiscard]] std::string range(const etcdserverpb::RangeRequest& request, int64_t revision, int64_t header_revision,
                                   uint64_t term) const;
   [[nodiscard]] const Version* find(const std::string& key, int64_t revision) const;  // null: not alive
-  [[nodiscard]] uint32_t hash(int64_t revision, int64_t compacted) const;
+  // `of_compaction`: as it is taken for a compaction at `revision`, the one before having been at `compacted`.
+  [[nodiscard]] uint32_t hash(int64_t revision, int64_t compacted, bool of_compaction = false) const;
   [[nodiscard]] const std::vector<Record>& records() const { return records_; }
   // Records with a main revision at or below.
   [[nodiscard]] size_t record_count(int64_t revision) const;

@@ -335,16 +335,21 @@ bool Model::superseded(const Record& record, int64_t compacted) const {
   return record.dead && record.revision.main < compacted;
 }
 
-uint32_t Model::hash(int64_t revision, int64_t compacted) const {
+uint32_t Model::hash(int64_t revision, int64_t compacted, bool of_compaction) const {
   // As etcd, where no key is kept nothing is filtered; and a key that the transaction of this very revision has deleted
   // and put again is not kept (unless the compaction was there: then it must count, as the pass keeps it).
-  const bool nothing_kept = std::none_of(keys_.begin(), keys_.end(), [&](const auto& entry) {
+  bool nothing_kept = std::none_of(keys_.begin(), keys_.end(), [&](const auto& entry) {
     const Version* const newest = find(entry.first, revision);
     if (newest == nullptr) return false;
     if (newest->mod.main < revision || revision == compacted) return true;
     return std::none_of(entry.second.begin(), entry.second.end(),
                         [&](const Version& version) { return version.dead && version.mod.main == revision; });
   });
+  if (of_compaction) {  // what was deleted at the revision itself is kept
+    nothing_kept = nothing_kept && std::none_of(records_.begin(), records_.end(), [&](const Record& record) {
+                     return record.dead && record.revision.main == revision;
+                   });
+  }
   uint32_t crc = crc32c(0, "key");
   for (const Record& record : records_) {
     if (record.revision.main > revision) break;

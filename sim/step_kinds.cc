@@ -57,6 +57,7 @@ constexpr Kind<Events> kEvents[] = {
     {"event: commit without space", [](const Events& in) { return in.commit && lacks_space(*in.commit); }},
     {"event: commit failed",
      [](const Events& in) { return in.commit && !in.commit->status && !lacks_space(*in.commit); }},
+    {"event: a compaction is hashed", [](const Events& in) { return in.hash && in.hash->hash; }},
     {"event: alarm to raise", [](const Events& in) { return !in.alarms.empty(); }},
     {"event: disk is low", [](const Events& in) { return in.disk_is_low == true; }},
     {"event: disk is low no more", [](const Events& in) { return in.disk_is_low == false; }},
@@ -83,6 +84,7 @@ constexpr Kind<Effects> kEffects[] = {
     {"effect: answers", [](const Effects& out) { return out.answers.loops != 0; }},
     {"effect: refusals", [](const Effects& out) { return !out.refused.empty(); }},
     {"effect: commit", [](const Effects& out) { return out.commit.has_value(); }},
+    {"effect: hash a compaction", [](const Effects& out) { return out.hash.has_value(); }},
     {"effect: commit with a part of a pass", [](const Effects& out) { return out.commit && out.commit->reclaim; }},
     {"effect: commit that gives all back",
      [](const Effects& out) { return out.commit && out.commit->give_back == storage::GiveBack::kAll; }},
@@ -104,10 +106,10 @@ constexpr Kind<Effects> kEffects[] = {
 
 // Does not compile once there is a new field: it needs a kind above.
 [[maybe_unused]] void all_fields(const Events& events, const Effects& effects) {
-  [[maybe_unused]] const auto& [proposals, conf_changes, controls, leases, wal, commit, alarms, disk_is_low, stop,
-                                messages] = events;
-  [[maybe_unused]] const auto& [writes, answers, refused, changes, job, prepare, give_back, remove, checkpoint, rest,
-                                look, reserve, full, news, ready, wake, ending, failed, sent] = effects;
+  [[maybe_unused]] const auto& [proposals, conf_changes, controls, leases, wal, commit, hashed, alarms, disk_is_low,
+                                stop, messages] = events;
+  [[maybe_unused]] const auto& [writes, answers, refused, changes, job, hash, prepare, give_back, remove, checkpoint,
+                                rest, look, reserve, full, news, ready, wake, ending, failed, sent] = effects;
 }
 
 template <class Step, size_t N>

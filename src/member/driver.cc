@@ -14,6 +14,8 @@ namespace cairn::member {
 namespace {
 
 constexpr int64_t kCheckpointAtStopNs = 300'000'000;
+constexpr uint64_t kHashSliceRecords = 2000;
+constexpr int64_t kHashPauseNsMax = 10'000'000;
 
 // Unique per member and start: 16 bits of the member, 40 of milliseconds, 8 of count.
 uint64_t first_request_id(uint64_t member_id, int64_t wall_ns) {
@@ -50,6 +52,7 @@ MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64
   raft.pre_vote = options.pre_vote;
   out.apply = options.apply;
   out.apply.member_id = member_id;
+  out.apply.hash_compactions = true;
   out.leases.extension_ns = int64_t{options.election_ms} * 1'000'000;
   out.leases.checkpoints = options.lease_checkpoints;
   out.auto_compaction = options.auto_compaction;
@@ -85,7 +88,8 @@ Node::Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, Me
       page_roots_(std::make_unique<PageRoots>(clock_)),
       commit_reader_(core_->published().register_thread()),
       commit_stage_(std::make_unique<CommitStage>(std::move(state.engine), *commit_reader_)),
-      housekeeper_reader_(core_->published().register_thread()) {
+      housekeeper_reader_(core_->published().register_thread()),
+      hash_reader_(core_->published().register_thread()) {
   options_.apply.member_id = member_id_;
   const DiskGuard::Options defaults;
   housekeeper_ = std::make_unique<Housekeeper>(
@@ -110,6 +114,7 @@ void Node::start(AnswerSink sink, std::function<void()> news) {
   news_ = std::move(news);
   commit_thread_ = std::thread([this] { run_commit(); });
   housekeeper_thread_ = std::thread([this] { run_housekeeper(); });
+  hash_thread_ = std::thread([this] { run_hasher(); });
   core_thread_ = std::thread([this] { run_core(); });
 }
 
@@ -123,12 +128,15 @@ bool Node::wait_ready(int64_t timeout_ns) {
 }
 
 void Node::stop() {
+  ends_ = true;
   events_.put([](Events& events) { events.stop = true; });
   core_thread_.join();
   commit_orders_.put([](CommitOrders& orders) { orders.end = true; });
   housekeeper_orders_.put([](Housekeeper::Orders& orders) { orders.end = true; });
+  hash_orders_.put([](HashOrders& orders) { orders.end = true; });
   commit_thread_.join();
   housekeeper_thread_.join();
+  hash_thread_.join();
   if (ending_ != Ending::kSaved) return;
   const int64_t deadline_ns = clock_.monotonic_ns() + kCheckpointAtStopNs;
   housekeeper_->save_at_stop([&] { return clock_.monotonic_ns() >= deadline_ns; });
@@ -150,6 +158,11 @@ std::optional<int64_t> Node::run() {
     if (orders.job) {
       CommitDone done = commit(*orders.job);
       events_.put([&](Events& next) { next.commit = std::move(done); });
+    }
+    HashOrders hash_orders;
+    hash_orders_.take(hash_orders, 0);
+    if (hash_orders.order) {
+      events_.put([done = hash(*hash_orders.order)](Events& next) { next.hash = done; });
     }
     events_.take(events, 0);
     if (events.empty() && !(wake_at_ns && *wake_at_ns <= clock_.monotonic_ns())) return wake_at_ns;
@@ -234,6 +247,7 @@ Ending Node::carry_out(Effects& effects, Events& next) {
       orders.job = std::move(effects.commit);
     });
   }
+  if (effects.hash) hash_orders_.put([&](HashOrders& orders) { orders.order = effects.hash; });
   order_housekeeping(effects);
   if (effects.is_ready) {
     const MutexLock lock(ready_mutex_);
@@ -406,6 +420,34 @@ void Node::note_pass(const CommitDone& done, int64_t began_ns) {
   if (done.result.reclaim_done) {
     metrics_.compaction_total.observe(static_cast<uint64_t>(now_ns - std::exchange(pass_began_ns_, 0)));
   }
+}
+
+void Node::run_hasher() {
+  HashOrders orders;
+  while (true) {
+    hash_orders_.take(orders, std::nullopt);
+    if (orders.end) return;
+    events_.put([done = hash(*orders.order)](Events& events) { events.hash = done; });
+  }
+}
+
+// At most half of the time: a compaction is in no hurry, and clients are.
+HashDone Node::hash(const HashOrder& order) {
+  CompactionHasher hasher(order, *hash_reader_);
+  while (!ends_) {
+    const int64_t began_ns = clock_.monotonic_ns();
+    const auto done = hasher.step(kHashSliceRecords);
+    if (!done) {
+      log::error("what a compaction covers cannot be hashed",
+                 {{"compact-revision", order.revision}, {"error", done.error().message}});
+      break;
+    }
+    if (*done) return hasher.result();
+    if (!hash_thread_.joinable()) continue;  // in a test: nobody else runs
+    const int64_t took_ns = std::min(clock_.monotonic_ns() - began_ns, kHashPauseNsMax);
+    std::this_thread::sleep_for(std::chrono::nanoseconds(took_ns));
+  }
+  return {order.revision, std::nullopt};
 }
 
 void Node::run_housekeeper() {

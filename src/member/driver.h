@@ -2,7 +2,7 @@
 //
 // This is one arrangement, for a member that decides alone: the core thread steps MemberCore and writes the WAL in
 // line, since a hand-over costs more than it wins; the file is written by the commit thread; spare WAL segments, looks
-// at the disk and index checkpoints are the housekeeper's.
+// at the disk and index checkpoints are the housekeeper's; what compactions cover is hashed by a thread of its own.
 //
 // Threads: propose(), propose_conf_change(), control(), ask_leases(), raise_alarm(), admit_deletes(), next_request_id()
 // and published() may be
@@ -23,6 +23,7 @@
 #include "env/clock.h"
 #include "env/fs.h"
 #include "member/commit_stage.h"
+#include "member/compaction_hasher.h"
 #include "member/housekeeper.h"
 #include "member/mailbox.h"
 #include "member/member_core.h"
@@ -113,6 +114,13 @@ class Node {
     void clear() { *this = {}; }
   };
 
+  struct HashOrders {
+    std::optional<HashOrder> order;
+    bool end = false;
+    [[nodiscard]] bool empty() const { return !order && !end; }
+    void clear() { *this = {}; }
+  };
+
   Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, Metrics& metrics, Bootstrapped state);
 
   // The core thread's.
@@ -129,6 +137,8 @@ class Node {
   void run_commit();
   CommitDone commit(const CommitJob& job);
   void run_housekeeper();
+  void run_hasher();
+  HashDone hash(const HashOrder& order);
   void deliver(Answers& answers);
   void deliver_refused(const std::vector<Refused>& refused);
   void no_longer_pending(uint64_t count);
@@ -165,7 +175,11 @@ class Node {
   std::unique_ptr<Housekeeper> housekeeper_;
 
   Mailbox<Events> events_;
+  std::unique_ptr<PublishedDomain::Reader> hash_reader_;
+  std::atomic<bool> ends_{false};  // what only takes time is given up
+
   Mailbox<CommitOrders> commit_orders_;
+  Mailbox<HashOrders> hash_orders_;
   Mailbox<Housekeeper::Orders> housekeeper_orders_;
   Mutex ready_mutex_;
   Condition ready_;
@@ -174,6 +188,7 @@ class Node {
   std::thread core_thread_;
   std::thread commit_thread_;
   std::thread housekeeper_thread_;
+  std::thread hash_thread_;
 };
 
 }  // namespace cairn::member

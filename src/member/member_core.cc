@@ -25,6 +25,7 @@ void Events::clear() {
   leases.clear();
   wal.clear();
   commit.reset();
+  hash.reset();
   alarms.clear();
   disk_is_low.reset();
   stop = false;
@@ -37,6 +38,7 @@ void Effects::clear() {
   refused.clear();
   leases.clear();
   commit.reset();
+  hash.reset();
   prepare_spare = give_spare_back = remove_released = step_checkpoint = is_at_rest = look_at_disk = give_up_reserve =
       is_ready = false;
   wake_at_ns.reset();
@@ -70,6 +72,7 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
   for (WalDone& done : events.wal) take_wal_done(std::move(done));
   for (raft::Message& message : events.messages) replication_.step(std::move(message));
   if (events.commit) take_commit_done(*events.commit);
+  if (events.hash) apply_.hash_done(*events.hash, now_ns_);
   if (events.disk_is_low) take_look(*events.disk_is_low);
   for (const uint32_t type : events.alarms) raise_alarm(type);
   if (!events.proposals.empty()) take_proposals(events.proposals);
@@ -290,6 +293,7 @@ bool MemberCore::move_apply() {
     running_job_ = *output.commit;
     effects_.commit = *std::move(output.commit);
   }
+  if (output.hash) effects_.hash = output.hash;
   if (!output.proposals.empty()) {
     if (observer_ != nullptr) {
       for (const Proposal& one : output.proposals) observer_->on_own_proposal(one);

@@ -67,13 +67,14 @@ struct Events {
   std::vector<LeaseRequest> leases;
   std::vector<WalDone> wal;  // in the order of the writes
   std::optional<CommitDone> commit;
+  std::optional<HashDone> hash;
   std::vector<uint32_t> alarms;     // this member's, to be raised: etcdserverpb.AlarmType
   std::optional<bool> disk_is_low;  // what a look at the disk found
   bool stop = false;
   std::vector<raft::Message> messages;  // of peers, in the order of arrival
 
   [[nodiscard]] bool empty() const {
-    return proposals.empty() && conf_changes.empty() && controls.empty() && leases.empty() && wal.empty() && !commit &&
+    return proposals.empty() && conf_changes.empty() && controls.empty() && leases.empty() && wal.empty() && !commit && !hash &&
            alarms.empty() && !disk_is_low && !stop && messages.empty();
   }
   void clear();
@@ -93,6 +94,7 @@ struct Effects {
   std::vector<Refused> refused;     // answered, too: these will never be entries
   std::vector<LeaseChange> leases;  // what was applied, for who counts
   std::optional<CommitJob> commit;  // reported as a CommitDone
+  std::optional<HashOrder> hash;    // reported as a HashDone
   bool prepare_spare = false;
   bool give_spare_back = false;  // it is of no use for a while
   bool remove_released = false;  // WAL segments that nobody needs: to be removed, or to become the spare

@@ -34,6 +34,7 @@ struct Published {
   bool reads_alone = false;
   std::shared_ptr<const cluster::Membership> members;
   std::shared_ptr<const std::vector<Alarm>> alarms;
+  std::shared_ptr<const std::vector<CompactionHash>> compaction_hashes;  // the newest, by revision
   std::shared_ptr<const auth::Rules> auth;  // who may do what
   std::string storage_version;              // "" below 3.6
   bool has_large_lease = false;             // lease::Lessor::has_large()

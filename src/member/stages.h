@@ -224,6 +224,25 @@ struct AppliedNotice {
   }
 };
 
+// --- apply <-> who hashes ------------------------------------------------------------------------------------
+
+// What a compaction covers is to be hashed before its pass deletes anything: apply/compaction_hashes.h.
+struct HashOrder {
+  int64_t revision = 0;   // of the compaction
+  int64_t compacted = 0;  // of the one before
+};
+struct HashDone {
+  int64_t revision = 0;
+  std::optional<uint32_t> hash;  // empty: it could not be taken
+};
+// As HashKV answers at exactly this revision.
+struct CompactionHash {
+  uint32_t hash = 0;
+  int64_t revision = 0;
+  int64_t compact_revision = 0;
+  friend bool operator==(const CompactionHash&, const CompactionHash&) = default;
+};
+
 // --- apply <-> commit ---------------------------------------------------------------------------------------
 
 struct ReclaimPart {

@@ -29,6 +29,7 @@
 #include "rpc/pending_answers.h"
 #include "rpc/reader_watch.h"
 #include "rpc/residency.h"
+#include "rpc/serving_status.h"
 #include "rpc/turns.h"
 #include "rpc/watch_loop.h"
 #include "rpc/workers.h"
@@ -43,6 +44,7 @@ struct Limits {
   int64_t quota_configured = int64_t{2} << 30;  // as Status shows it; below 0: no quota
   int64_t request_timeout_ns = 7'000'000'000;
   int64_t watch_progress_interval_ns = 600'000'000'000;
+  bool stops_serving_on_defragment = false;     // the gate StopGRPCServiceOnDefrag
   ReaderLimits readers;
   Workers::Options workers;
 };
@@ -55,7 +57,8 @@ struct Shared {
         limits(wanted),
         metrics(counts),
         residency(time),
-        workers(member.published(), residency, wanted.workers) {}
+        workers(member.published(), residency, wanted.workers),
+        serving(wanted.stops_serving_on_defragment) {}
 
   member::Node& node;
   const env::Clock& clock;
@@ -64,6 +67,7 @@ struct Shared {
   Residency residency;
   Workers workers;
   OldestReader oldest_reader;
+  ServingStatus serving;
 };
 
 // How long a request to the core waits. A request that waits for more than its entry being applied (a physical
@@ -93,6 +97,8 @@ class Context {
   [[nodiscard]] auth::Tokens& tokens() { return *shared_.node.options().apply.tokens; }
   [[nodiscard]] auth::SessionMemo& sessions() { return sessions_; }
   [[nodiscard]] LeaderWatch& leaders() { return leaders_; }
+  [[nodiscard]] ServingStatus& serving() { return shared_.serving; }
+  [[nodiscard]] HealthWatches& health_watches() { return health_watches_; }
   // For lists of leases: the core gives each part of them between two of its steps.
   [[nodiscard]] Turns& lease_lists() { return lease_lists_; }
   [[nodiscard]] const env::Clock& clock() const { return shared_.clock; }
@@ -197,6 +203,7 @@ class Context {
   WatchLoop watches_{*this};
   auth::SessionMemo sessions_;
   LeaderWatch leaders_{*this};
+  HealthWatches health_watches_{shared_.serving, loop_};
   Turns lease_lists_{loop_, /*max=*/4};
   mvcc::TxnRequest scratch_txn_;
 };

@@ -14,6 +14,11 @@ void Services::attach(std::span<net::EventLoop* const> loops) {
     contexts_.push_back(std::make_unique<Context>(shared_, *loop));
     loop->set_turn_end([context = contexts_.back().get()] { context->flush(); });
   }
+  shared_.serving.set_tell([this] {
+    for (const auto& context : contexts_) {
+      context->loop().post([&watches = context->health_watches()] { watches.tell(); });
+    }
+  });
 }
 
 void Services::deliver(unsigned loop, member::AnswerBatch batch) {
@@ -30,6 +35,11 @@ void Services::end_streams() {
   for (const auto& context : contexts_) {
     context->loop().post([&watches = context->watches()] { watches.stop(); });
   }
+}
+
+void Services::check_corruption(const CorruptionChecks::Options& options) {
+  if (options.periodic_ns <= 0 && options.compact_hash_ns <= 0) return;
+  corruption_checks_ = std::make_unique<CorruptionChecks>(shared_, contexts_.front()->loop(), options);
 }
 
 std::unique_ptr<net::CallHandler> Services::route(std::string_view path, net::Call& call) {

@@ -11,6 +11,7 @@
 
 #include "net/http2/grpc.h"
 #include "rpc/context.h"
+#include "rpc/corruption_checks.h"
 #include "rpc/residency.h"
 #include "rpc/workers.h"
 
@@ -30,6 +31,8 @@ class Services final : public net::Router {
   void deliver(unsigned loop, member::AnswerBatch batch);
   // The node has published a revision; on any thread.
   void tell();
+  // After attach(): the checks that go on while the member serves.
+  void check_corruption(const CorruptionChecks::Options& options);
   // Ends the streams that would last for ever; on any thread, before the server stops.
   void end_streams();
 
@@ -43,6 +46,7 @@ class Services final : public net::Router {
   Shared shared_;
   CommonName common_name_;
   std::vector<std::unique_ptr<Context>> contexts_;  // by loop index
+  std::unique_ptr<CorruptionChecks> corruption_checks_;
 };
 
 }  // namespace cairn::rpc

@@ -75,6 +75,8 @@ struct Config {
   Nanoseconds keepalive_min_time = std::chrono::seconds(5);
   Nanoseconds keepalive_interval = std::chrono::hours(2);  // 0: off
   Nanoseconds keepalive_timeout = std::chrono::seconds(20);
+  Nanoseconds corrupt_check{0};                              // 0: never
+  Nanoseconds compact_hash_check = std::chrono::minutes(1);  // with the gate CompactHashCheck
   Nanoseconds downgrade_check = std::chrono::seconds(5);
   Nanoseconds warning_apply = std::chrono::milliseconds(100);
   Nanoseconds watch_progress_interval{0};  // 0: the default; below the minimum: that

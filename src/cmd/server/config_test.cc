@@ -525,11 +525,8 @@ TEST(Legacy, FlagsAreTakenWithAWarning) {
   EXPECT_EQ(outcome.config.name, "x");
 }
 
-TEST(FeatureGates, ThatProtectAreRefused) {
-  EXPECT_THAT(refusal({"--feature-gates=InitialCorruptCheck=true"}),
-              StartsWith("--feature-gates=InitialCorruptCheck is not built yet"));
-  EXPECT_THAT(refusal({"--feature-gates=AllAlpha=true"}),
-              StartsWith("--feature-gates=CompactHashCheck is not built yet"));
+TEST(FeatureGates, AreRead) {
+  EXPECT_TRUE(parse({"--feature-gates=AllAlpha=true"}).run);
   EXPECT_TRUE(parse({"--feature-gates=InitialCorruptCheck=false, CompactHashCheck=f"}).run);
   EXPECT_TRUE(parse({"--feature-gates=LeaseCheckpoint=true,LeaseCheckpointPersist=true"}).run);
 }

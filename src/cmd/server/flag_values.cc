@@ -22,14 +22,14 @@ using enum FlagClass;
 constexpr auto kGateTable = std::to_array<GateSpec>({
     {"AllAlpha", false, "ALPHA", kSupported},
     {"AllBeta", false, "BETA", kSupported},
-    {"CompactHashCheck", false, "ALPHA", kProtects},
+    {"CompactHashCheck", false, "ALPHA", kSupported},
     {"FastLeaseKeepAlive", true, "BETA", kComfort},
-    {"InitialCorruptCheck", false, "ALPHA", kProtects},
+    {"InitialCorruptCheck", false, "ALPHA", kSupported},
     {"LeaseCheckpoint", false, "ALPHA", kSupported},
     {"LeaseCheckpointPersist", false, "ALPHA", kSupported},
     {"PriorityRequest", false, "ALPHA", kComfort},
     {"SetMemberLocalAddr", false, "ALPHA", kComfort},
-    {"StopGRPCServiceOnDefrag", false, "ALPHA", kComfort},
+    {"StopGRPCServiceOnDefrag", false, "ALPHA", kSupported},
     {"TxnModeWriteWithSharedBuffer", true, "BETA", kComfort},
 });
 static_assert(std::ranges::is_sorted(kGateTable, {}, &GateSpec::name));

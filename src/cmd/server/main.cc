@@ -39,6 +39,7 @@
 #include "net/listener.h"
 #include "net/server.h"
 #include "rpc/methods.h"
+#include "rpc/corruption_checks.h"
 #include "rpc/services.h"
 
 extern char** environ;
@@ -198,6 +199,12 @@ net::ServerOptions server_options(const cmd::Config& config) {
   options.keepalive = {config.keepalive_min_time.count(), config.keepalive_interval.count(),
                        config.keepalive_timeout.count()};
   return options;
+}
+
+rpc::CorruptionChecks::Options corruption_checks(const cmd::Config& config) {
+  const bool compares = cmd::gate_is_on(config.feature_gates, "CompactHashCheck");
+  return {.periodic_ns = config.corrupt_check.count(),
+          .compact_hash_ns = compares ? config.compact_hash_check.count() : 0};
 }
 
 metrics::Identity identity(const cmd::Config& config, const member::Node& node) {
@@ -446,6 +453,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   limits.bcrypt_cost = bcrypt_cost(config);
   limits.quota_bytes = config.quota_bytes > 0 ? static_cast<uint64_t>(config.quota_bytes) : 0;
   limits.quota_configured = config.quota_bytes;
+  limits.stops_serving_on_defragment = cmd::gate_is_on(config.feature_gates, "StopGRPCServiceOnDefrag");
   limits.request_timeout_ns = config.request_timeout().count();
   if (const int64_t interval_ns = config.watch_progress_interval.count(); interval_ns > 0) {
     if (interval_ns < kWatchProgressMinNs) {
@@ -476,6 +484,15 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
     if (!wait_ready(*node)) {
       fail_stop({Code::kUnavailable, "within a minute nothing of the log could be applied"});
     }
+    if (cmd::gate_is_on(config.feature_gates, "InitialCorruptCheck")) {
+      if (const Status checked = rpc::check_at_start(*node, limits.request_timeout_ns); !checked) {
+        log::error("checkInitialHashKV failed", {{"error", checked.error().message}});
+        const int code = refuse(checked.error());
+        node->stop();
+        leave(code);
+      }
+    }
+    services->check_corruption(corruption_checks(config));
     signals_at_start.reset();
     const auto bound = server.start();
     if (!bound) {

@@ -58,6 +58,7 @@ struct ApplyOptions {
   size_t learner_count_max = 1;
   bool lease_checkpoint_persist = false;     // also before 3.6, from which on it is always done
   uint64_t quota_bytes = uint64_t{2} << 30;  // 0: no quota
+  bool hash_compactions = false;             // as CompactionHashes does: somebody carries its orders out
   uint64_t bootstrap_defrag_bytes = 0;       // so much is free in the db at the start: it is defragmented; 0: never
   std::shared_ptr<auth::Tokens> tokens = std::make_shared<auth::NoTokens>();
 };

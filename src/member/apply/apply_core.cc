@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/fault.h"
+#include "base/log.h"
 #include "cluster/codec.h"
 #include "member/requests.h"
 #include "proto/raft_internal.pb.h"
@@ -20,17 +21,22 @@ uint64_t entry_bytes(const raft::Entry& entry) { return entry.bytes().size() + 3
 ApplyCore::ApplyCore(const ApplyOptions& options, AppliedState state, Answers& answers, int64_t now_ns)
     : bench_(options, state, answers),
       lessor_(std::move(state.lessor)),
+      hashes_(options.hash_compactions),
       alarms_(bench_, std::move(state.alarms)),
       auth_(bench_, lessor_, std::move(state.auth)),
-      keys_(bench_, alarms_, auth_, lessor_, pass_),
+      keys_(bench_, alarms_, auth_, lessor_, pass_, hashes_),
       leases_(bench_, alarms_, auth_, lessor_, keys_),
       members_(bench_, state),
       published_(first_state(state)),
-      planner_(bench_, members_, pass_, published_, state.snapshot_index, now_ns),
+      planner_(bench_, members_, pass_, hashes_, published_, state.snapshot_index, now_ns),
       last_tick_ns_(now_ns) {
   if (state.unfinished_compaction > 0) {
     const bool wrong = CAIRN_MUTANT("server.compaction_resumed_at_wrong_revision");
     pass_.schedule(wrong ? bench_.store.revision() : state.unfinished_compaction, 0);
+    if (options.hash_compactions) {
+      log::info("previous compaction was interrupted, skip storing compaction hash value",
+                {{"compact-revision", state.unfinished_compaction}});
+    }
   }
   planner_.defragment_at_start(now_ns);
   consider_commit(now_ns);
@@ -90,10 +96,32 @@ Status ApplyCore::apply(ApplyBatch batch, int64_t now_ns, bool beyond_buffers) {
     }
   }
   answer_controls();
+  order_hash();
   tidy();
   consider_commit(now_ns);
   planner_.consider_snapshot(now_ns);
   return {};
+}
+
+// What is ordered is published: it can be seen by whoever hashes.
+void ApplyCore::order_hash() {
+  const auto order = hashes_.take_order();
+  if (!order) return;
+  bench_.output.hash = order;
+  bench_.has_output = true;
+}
+
+void ApplyCore::hash_done(const HashDone& done, int64_t now_ns) {
+  hashes_.done(done);
+  for (const CompactionHash& one : *hashes_.list()) {
+    if (one.revision != done.revision) continue;
+    log::info("storing new hash",
+              {{"hash", one.hash}, {"revision", one.revision}, {"compact-revision", one.compact_revision}});
+  }
+  publish();
+  order_hash();
+  tidy();
+  consider_commit(now_ns);
 }
 
 Status ApplyCore::apply_entry(const raft::Entry& entry) {
@@ -176,6 +204,7 @@ Published ApplyCore::state() const {
   out.members = members_.members();
   out.alarms = alarms_.list();
   out.auth = auth_.store().rules();
+  out.compaction_hashes = hashes_.list();
   out.storage_version = members_.storage_version();
   out.has_large_lease = lessor_.has_large();
   const uint64_t buffered = bench_.store.buffered_bytes();

@@ -18,6 +18,7 @@
 #include "member/apply/applied_state.h"
 #include "member/apply/auth_applier.h"
 #include "member/apply/commit_planner.h"
+#include "member/apply/compaction_hashes.h"
 #include "member/apply/compaction_pass.h"
 #include "member/apply/key_applier.h"
 #include "member/apply/lease_applier.h"
@@ -41,6 +42,8 @@ class ApplyCore {
   void note_durable_commit(Index index) { planner_.note_durable_commit(index); }
   //   errors: a commit that failed for good; the member must end
   Status commit_done(const CommitDone& done, int64_t now_ns);
+  // The order of ApplyOutput::hash is carried out.
+  void hash_done(const HashDone& done, int64_t now_ns);
   // Time passed: commits that are due begin.
   void tick(int64_t now_ns);
   // When tick() should be called next; nullopt: nothing is pending.
@@ -93,10 +96,12 @@ class ApplyCore {
   void tidy();
   void consider_commit(int64_t now_ns);
   void begin_commit(int64_t now_ns);
+  void order_hash();
 
   Workbench bench_;
   lease::Lessor lessor_;
   CompactionPass pass_;
+  CompactionHashes hashes_;
   AlarmApplier alarms_;
   AuthApplier auth_;
   KeyApplier keys_;

@@ -31,10 +31,12 @@ std::string humane_bytes(uint64_t bytes) {
 }  // namespace
 
 CommitPlanner::CommitPlanner(Workbench& bench, const MembershipApplier& members, CompactionPass& pass,
-                             const Publication& published, Index snapshot_index, int64_t now_ns)
+                             const CompactionHashes& hashes, const Publication& published, Index snapshot_index,
+                             int64_t now_ns)
     : bench_(bench),
       members_(members),
       pass_(pass),
+      hashes_(hashes),
       published_(published),
       last_commit_ns_(now_ns),
       views_(bench.store.file()),
@@ -222,9 +224,30 @@ void CommitPlanner::commit_done(const CommitDone& done, int64_t now_ns) {
   }
   const int64_t compact_revision = pass_.revision();
   const auto ended = pass_.commit_done(done.result);
+  note_pass(done, compact_revision, ended.has_value(), now_ns);
   if (!ended) return;
-  log::info("finished scheduled compaction", {{"compact-revision", compact_revision}});
   for (const Tag tag : *ended) bench_.reply(tag);
+}
+
+void CommitPlanner::note_pass(const CommitDone& done, int64_t compact_revision, bool has_ended, int64_t now_ns) {
+  if (compact_revision == 0) return;
+  if (pass_began_ns_ == 0) pass_began_ns_ = now_ns;
+  pass_records_ += done.result.reclaimed_entries;
+  if (!has_ended) return;
+  uint32_t hash = 0;
+  for (const CompactionHash& one : *hashes_.list()) {
+    if (one.revision == compact_revision) hash = one.hash;
+  }
+  const storage::Space& space = bench_.space;
+  log::info("finished scheduled compaction",
+            {{"compact-revision", compact_revision},
+             {"took", go_duration(std::chrono::nanoseconds(now_ns - std::exchange(pass_began_ns_, 0)))},
+             {"number-of-keys-compacted", std::exchange(pass_records_, 0)},
+             {"hash", hash},
+             {"current-db-size-bytes", space.high_water_bytes},
+             {"current-db-size", humane_bytes(space.high_water_bytes)},
+             {"current-db-size-in-use-bytes", space.in_use_bytes},
+             {"current-db-size-in-use", humane_bytes(space.in_use_bytes)}});
 }
 
 void CommitPlanner::retire() {
@@ -265,7 +288,8 @@ void CommitPlanner::free_buffers(std::vector<uint64_t>& scratch) {
 }
 
 int64_t CommitPlanner::lowest_asked_revision() const {
-  return published_.lowest_asked_revision(bench_.store.compact_revision());
+  const int64_t asked = published_.lowest_asked_revision(bench_.store.compact_revision());
+  return CAIRN_MUTANT("server.pass_before_hash") ? asked : std::min(asked, hashes_.floor());
 }
 
 // compat: a pass rewrites pages, and as long as a snapshot holds the old ones, the new ones come on top: the pass waits

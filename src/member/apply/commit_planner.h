@@ -14,6 +14,7 @@
 #include <optional>
 #include <vector>
 
+#include "member/apply/compaction_hashes.h"
 #include "member/apply/compaction_pass.h"
 #include "member/apply/membership_applier.h"
 #include "member/apply/open_views.h"
@@ -25,8 +26,8 @@ namespace cairn::member {
 
 class CommitPlanner {
  public:
-  CommitPlanner(Workbench& bench, const MembershipApplier& members, CompactionPass& pass, const Publication& published,
-                Index snapshot_index, int64_t now_ns);
+  CommitPlanner(Workbench& bench, const MembershipApplier& members, CompactionPass& pass,
+                const CompactionHashes& hashes, const Publication& published, Index snapshot_index, int64_t now_ns);
 
   // An entry was applied; its bytes count against what the WAL must keep.
   void note_entry(uint64_t bytes);
@@ -79,11 +80,13 @@ class CommitPlanner {
   [[nodiscard]] bool pass_may_go() const;
   [[nodiscard]] bool gives_back_more() const { return gives_all_back_ || gives_more_back_; }
   void end_defragment(int64_t now_ns);
+  void note_pass(const CommitDone& done, int64_t compact_revision, bool has_ended, int64_t now_ns);
   [[nodiscard]] int64_t lowest_asked_revision() const;
 
   Workbench& bench_;
   const MembershipApplier& members_;
   CompactionPass& pass_;
+  const CompactionHashes& hashes_;
   const Publication& published_;
 
   // since the last freeze
@@ -100,6 +103,10 @@ class CommitPlanner {
   std::vector<Tag> defragment_waiters_;
   int64_t defragment_began_ns_ = 0;
   storage::Space before_defragment_;
+
+  // the running pass, for the log
+  int64_t pass_began_ns_ = 0;  // 0: no part of it is done
+  uint64_t pass_records_ = 0;  // that it has deleted
 
   // the running commit
   storage::GiveBack committing_give_back_ = storage::GiveBack::kNone;

@@ -151,6 +151,7 @@ Status KeyApplier::compact(std::string_view bytes, Tag tag) {
     return {};
   }
   bench_.store.counts().add_reads(1);  // etcd reads a key for the revision in its answer
+  hashes_.want(request->revision, bench_.store.compact_revision());
   bench_.store.compact(request->revision);
   bench_.tables().put(storage::Table::kMeta, "scheduledCompactRev", storage::revision_key({request->revision, 0}));
   CAIRN_FAULT("compactBeforeCommitScheduledCompact");

@@ -10,6 +10,7 @@
 #include "lease/lessor.h"
 #include "member/apply/alarm_applier.h"
 #include "member/apply/auth_applier.h"
+#include "member/apply/compaction_hashes.h"
 #include "member/apply/compaction_pass.h"
 #include "member/apply/workbench.h"
 #include "member/requests.h"
@@ -19,8 +20,9 @@ namespace cairn::member {
 
 class KeyApplier {
  public:
-  KeyApplier(Workbench& bench, AlarmApplier& alarms, AuthApplier& auth, lease::Lessor& lessor, CompactionPass& pass)
-      : bench_(bench), alarms_(alarms), auth_(auth), lessor_(lessor), pass_(pass) {}
+  KeyApplier(Workbench& bench, AlarmApplier& alarms, AuthApplier& auth, lease::Lessor& lessor, CompactionPass& pass,
+             CompactionHashes& hashes)
+      : bench_(bench), alarms_(alarms), auth_(auth), lessor_(lessor), pass_(pass), hashes_(hashes) {}
 
   // `request` is of one of the kinds that are about keys.
   //   errors: kDataLoss: the request, or what it needs of the store, cannot be read
@@ -41,6 +43,7 @@ class KeyApplier {
   AuthApplier& auth_;
   lease::Lessor& lessor_;
   CompactionPass& pass_;
+  CompactionHashes& hashes_;
   mvcc::TxnRequest txn_;  // the one that is applied: kept for its memory
 };
 

@@ -24,6 +24,7 @@ struct ApplyOutput {
   std::optional<CommitJob> commit;
   std::vector<Proposal> proposals;  // of this member itself: alarms
   std::vector<LeaseChange> leases;  // in the order of the entries
+  std::optional<HashOrder> hash;    // one at a time
 };
 
 // What was applied since the start, for metrics.

@@ -9,10 +9,11 @@
 
 namespace cairn::mvcc {
 
-KvHasher::KvHasher(IndexRoot root, int64_t revision, int64_t compact_revision)
+KvHasher::KvHasher(IndexRoot root, int64_t revision, int64_t compact_revision, For purpose)
     : root_(root),
       revision_(revision),
       compact_revision_(compact_revision),
+      purpose_(purpose),
       next_key_(storage::revision_key({0, 0})),
       hash_(crc32c(0, "key")) {}
 
@@ -26,6 +27,8 @@ Status KvHasher::decide_keep(const RecordView& records) {
     if (cursor.at().mod.main != revision_ || revision_ == compact_revision_) return {};
     ++living;
   }
+  // A compaction keeps what was deleted at its own revision, and so has kept something.
+  const bool of_compaction = purpose_ == For::kCompaction;
   std::set<std::string> deleted;
   const auto look = [&](std::string_view key, std::string_view value) {
     const auto decoded = storage::decode_record_key(key);
@@ -34,16 +37,20 @@ Status KvHasher::decide_keep(const RecordView& records) {
     if (decoded->tombstone && kv) deleted.emplace(kv->key);
     return true;
   };
-  if (living > 0 && revision_ <= records.file_revision) {
+  if ((living > 0 || of_compaction) && revision_ <= records.file_revision) {
     const auto table = records.file->cursor(storage::Table::kKey);
     CAIRN_CHECK(table->seek(storage::revision_key({revision_, 0})));
     while (table->valid() && look(table->key(), table->value())) CAIRN_CHECK(table->next());
-  } else if (living > 0) {
+  } else if (living > 0 || of_compaction) {
     for (const storage::RunView* run : {&records.frozen, &records.live}) {
       for (size_t i = run->lower_bound({revision_, 0}); i < run->count; ++i) {
         if (!look(run->records[i].key(), run->records[i].value())) break;
       }
     }
+  }
+  if (of_compaction) {
+    keep_is_empty_ = living == 0 && deleted.empty();
+    return {};
   }
   for (const std::string& key : deleted) living -= root_.find(key, at) ? 1 : 0;
   keep_is_empty_ = living == 0;

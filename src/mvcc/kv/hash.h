@@ -24,8 +24,12 @@ namespace cairn::mvcc {
 // Goes through the records in slices, each over the newest view, so that no view is held for long.
 class KvHasher {
  public:
+  // kCompaction: the hash that etcd takes while it compacts at `revision`, the compaction before having been at
+  // `compact_revision`. It differs from a question's where no key is alive, but one was deleted at the very revision.
+  enum class For : uint8_t { kQuestion, kCompaction };
+
   // `root` stays held and the store uncompacted above `compact_revision` while it runs.
-  KvHasher(IndexRoot root, int64_t revision, int64_t compact_revision);
+  KvHasher(IndexRoot root, int64_t revision, int64_t compact_revision, For purpose = For::kQuestion);
 
   // Looks at about `records_max` more records; true when done.
   //   errors: kDataLoss
@@ -43,6 +47,7 @@ class KvHasher {
   IndexRoot root_;
   int64_t revision_;
   int64_t compact_revision_;
+  For purpose_;
   bool keep_is_decided_ = false;
   bool keep_is_empty_ = false;  // no key is alive at the revision, as far as was seen
   std::string next_key_;        // the record to go on with

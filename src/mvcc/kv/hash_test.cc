@@ -47,6 +47,48 @@ TEST(HashKv, IsTheSameBeforeAndAfterAPass) {
   }
 }
 
+// What etcd hashes while it compacts: everything above the compaction before, and of the rest what that one keeps.
+TEST(HashKv, OfACompactionIsOverWhatItCovers) {
+  TestStore store;
+  store.put("a", "1");  // 2
+  store.put("b", "1");  // 3
+  store.put("a", "2");  // 4
+  const uint32_t never_compacted = store.hash(4);
+  store.compact(4);
+  EXPECT_EQ(store.hash_of_compaction(4, kNeverCompacted), never_compacted);
+  const uint32_t question = store.hash(4);
+  EXPECT_NE(question, never_compacted);
+  store.put("a", "3");  // 5
+  store.put("b", "2");  // 6
+  store.commit();
+  const uint32_t before = store.hash_of_compaction(6, 4);
+  EXPECT_EQ(before, store.hash(6)) << "with the one before, a question before the compaction asks for the same";
+  EXPECT_EQ(store.hash(4), question);
+  store.commit(4);
+  EXPECT_EQ(store.hash_of_compaction(6, 4), before) << "however far the pass of the one before has come";
+}
+
+// A compaction keeps a deletion at its own revision, so it filters although no key is alive. A question does not.
+TEST(HashKv, OfACompactionCountsADeletionAtItsRevision) {
+  const std::string all("\0", 1);
+  for (const bool committed : {false, true}) {
+    TestStore store;
+    store.put("a", "1");  // 2
+    store.put("b", "1");  // 3
+    store.compact(3);
+    store.remove(all, all);  // 4
+    if (committed) store.commit();
+    EXPECT_NE(store.hash_of_compaction(4, 3), store.hash(4));
+    uint32_t expected = crc32c(0, "key");
+    for (const auto& [sub, key] : {std::pair{0, "a"}, std::pair{1, "b"}}) {
+      std::string bytes(encoded_size({.key = key}), '\0');
+      encode({.key = key}, bytes.data());
+      expected = crc32c(crc32c(expected, storage::revision_key({4, sub}) + "t"), bytes);
+    }
+    EXPECT_EQ(store.hash_of_compaction(4, 3), expected);
+  }
+}
+
 // etcd does not see a key that was deleted and put again at the revision itself, and when it sees none, filters none.
 TEST(HashKv, AKeyRenewedAtTheRevisionItselfDoesNotCount) {
   TestStore store;

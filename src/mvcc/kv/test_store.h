@@ -161,19 +161,23 @@ class TestStore {
     ASSERT_TRUE(store_->check_compaction(at));
     store_->compact(at);
   }
-  uint32_t hash(int64_t at) {
+  uint32_t hash(int64_t at) { return hash(at, view().compact_revision, KvHasher::For::kQuestion); }
+  // Of the compaction at `at`, which may be to come, after the one at `compacted`.
+  uint32_t hash_of_compaction(int64_t at, int64_t compacted) { return hash(at, compacted, KvHasher::For::kCompaction); }
+  uint32_t hash() { return hash(revision()); }
+
+ private:
+  uint32_t hash(int64_t at, int64_t compacted, KvHasher::For purpose) {
     (void)store_->publish();
     const StoreView now = view();
-    KvHasher hasher(now.root, at, now.compact_revision);
+    KvHasher hasher(now.root, at, compacted, purpose);
     while (true) {
       const auto done = hasher.step(now.records, 3);
       EXPECT_TRUE(done);
       if (!done || *done) return hasher.hash();
     }
   }
-  uint32_t hash() { return hash(revision()); }
 
- private:
   std::unique_ptr<storage::Engine> engine_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<storage::WriteBuffer> retired_;

@@ -7,10 +7,22 @@
 namespace cairn::rpc {
 namespace {
 
-// grpc.health.v1: the server as a whole ("") serves from the start; nothing else is known.
+grpc::health::v1::HealthCheckResponse response_of(bool serving) {
+  grpc::health::v1::HealthCheckResponse response;
+  response.set_status(serving ? grpc::health::v1::HealthCheckResponse::SERVING
+                              : grpc::health::v1::HealthCheckResponse::NOT_SERVING);
+  return response;
+}
+
+// grpc.health.v1: the server as a whole ("") is known; nothing else is.
 class HealthHandler final : public OneRequestHandler {
  public:
   using OneRequestHandler::OneRequestHandler;
+
+  void on_end(net::Call& call) override {
+    context_.health_watches().remove(call.id());
+    OneRequestHandler::on_end(call);
+  }
 
  private:
   void on_request(net::Call& call, std::string_view message) override {
@@ -19,15 +31,20 @@ class HealthHandler final : public OneRequestHandler {
     if (const Status parsed = unmarshal(message, request, watches ? Answer::kStream : Answer::kOne); !parsed) {
       return reject_with(call, parsed.error());
     }
-    grpc::health::v1::HealthCheckResponse response;
-    if (request.service().empty()) {
-      response.set_status(grpc::health::v1::HealthCheckResponse::SERVING);
+    const bool is_known = request.service().empty();
+    if (watches && is_known) {
+      context_.health_watches().add(call, [](net::Call& watcher, bool serving) {
+        watcher.send(response_of(serving).SerializeAsString());
+      });
     } else if (watches) {
-      response.set_status(grpc::health::v1::HealthCheckResponse::SERVICE_UNKNOWN);
+      grpc::health::v1::HealthCheckResponse unknown;
+      unknown.set_status(grpc::health::v1::HealthCheckResponse::SERVICE_UNKNOWN);
+      call.send(unknown.SerializeAsString());
+    } else if (is_known) {
+      call.reply(response_of(context_.serving().is_serving()).SerializeAsString());
     } else {
-      return call.finish(Code::kNotFound, "unknown service");
+      call.finish(Code::kNotFound, "unknown service");
     }
-    watches ? call.send(response.SerializeAsString()) : call.reply(response.SerializeAsString());
   }
 };
 
@@ -40,7 +57,7 @@ class HealthListHandler final : public OneRequestHandler {
     grpc::health::v1::HealthListRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
     grpc::health::v1::HealthListResponse response;
-    (*response.mutable_statuses())[""].set_status(grpc::health::v1::HealthCheckResponse::SERVING);
+    (*response.mutable_statuses())[""] = response_of(context_.serving().is_serving());
     call.reply(response.SerializeAsString());
   }
 };

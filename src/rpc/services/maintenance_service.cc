@@ -87,7 +87,9 @@ class DefragmentHandler final : public OneRequestHandler {
     log::info("starting defragment");
     began_ns_ = context_.clock().monotonic_ns();
     in_flight_.emplace(context_.node().metrics().defrag_inflight);
+    serving_.emplace(context_.serving());
     context_.when_defragmented(call, [this](net::Call& later, const Error* error) {
+      serving_.reset();
       if (error != nullptr) {
         log::warn("failed to defragment", {{"error", error->message}});
         return finish_with(later, *error);
@@ -100,7 +102,18 @@ class DefragmentHandler final : public OneRequestHandler {
   }
 
   int64_t began_ns_ = 0;
+  // Until the answer, or until the caller stops waiting.
+  struct NotServing {
+    explicit NotServing(ServingStatus& status) : status_(status) { status_.defragment_began(); }
+    ~NotServing() { status_.defragment_ended(); }
+    NotServing(const NotServing&) = delete;
+    NotServing& operator=(const NotServing&) = delete;
+
+   private:
+    ServingStatus& status_;
+  };
   std::optional<metrics::Held> in_flight_;
+  std::optional<NotServing> serving_;
 };
 
 // A member that is alone can only be told to lead, which it does.

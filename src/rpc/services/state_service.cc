@@ -62,7 +62,10 @@ class HashKvJob final : public Job {
 
   Result<std::optional<std::string>> step(Reader& reader) override {
     const auto state = reader.enter();
-    if (!hasher_) CAIRN_CHECK(begin(state));
+    if (!hasher_) {
+      CAIRN_TRY(const bool is_known, begin(state));
+      if (is_known) return with_header(header_, response_);
+    }
     CAIRN_TRY(const bool done, hasher_->step(state->kv.records, kHashSliceRecords));
     if (!done) return std::optional<std::string>{};
     response_.set_hash(hasher_->hash());
@@ -70,7 +73,16 @@ class HashKvJob final : public Job {
   }
 
  private:
-  Status begin(const member::PublishedDomain::Guard& state) {
+  // True: it is a compaction's hash, and known.
+  Result<bool> begin(const member::PublishedDomain::Guard& state) {
+    header_ = response_header(*state, node_, state->kv.revision);
+    for (const member::CompactionHash& known : *state->compaction_hashes) {
+      if (known.revision != revision_wanted_) continue;
+      response_.set_hash(known.hash);
+      response_.set_compact_revision(known.compact_revision);
+      response_.set_hash_revision(known.revision);
+      return true;
+    }
     const int64_t revision = revision_wanted_ == 0 ? state->kv.revision : revision_wanted_;
     if (revision_wanted_ > 0 && revision_wanted_ < state->kv.compact_revision) {
       return std::unexpected(errors::compacted());
@@ -81,8 +93,7 @@ class HashKvJob final : public Job {
     pin_ = state.pin(std::max<int64_t>(state->kv.compact_revision, 0));
     response_.set_compact_revision(state->kv.compact_revision);
     response_.set_hash_revision(revision);
-    header_ = response_header(*state, node_, state->kv.revision);
-    return {};
+    return false;
   }
 
   const member::Node& node_;
