@@ -75,11 +75,13 @@ void append_family(std::string& out, const std::string& name, const Family& fami
 
 Histogram::Histogram(Buckets buckets, double unit) : unit_(unit), shards_(std::make_unique<Shard[]>(kShardCount)) {
   CAIRN_ASSERT(buckets.count <= kBucketCountMax);
+  CAIRN_ASSERT(buckets.bounds.size() <= kBucketCountMax);
+  exposed_bounds_.assign(buckets.bounds.begin(), buckets.bounds.end());
   double bound = buckets.start;
-  for (size_t i = 0; i < buckets.count; ++i, bound *= buckets.factor) {
+  for (size_t i = 0; i < buckets.count && buckets.bounds.empty(); ++i, bound *= buckets.factor) {
     exposed_bounds_.push_back(bound);
-    bounds_.push_back(static_cast<uint64_t>(std::llround(bound / unit)));
   }
+  for (const double one : exposed_bounds_) bounds_.push_back(static_cast<uint64_t>(std::llround(one / unit)));
 }
 
 Histogram::Snapshot Histogram::snapshot() const {

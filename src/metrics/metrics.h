@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -74,11 +75,16 @@ struct Buckets {
   double start = 0.001;
   double factor = 2;
   size_t count = 14;
+  std::span<const double> bounds = {};  // these in place of the others, ascending
 };
 
 // etcd's buckets, for operations that wait for a disk and for those that do not.
 inline constexpr Buckets kDiskBuckets{0.001, 2, 14};    // 1 ms to 8 s
 inline constexpr Buckets kQuickBuckets{0.0001, 2, 20};  // 0.1 ms to 52 s
+
+// Those of Prometheus' client libraries.
+inline constexpr double kDefaultBounds[] = {.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10};
+inline constexpr Buckets kDefaultBuckets{.count = 0, .bounds = kDefaultBounds};
 
 inline constexpr double kSeconds = 1e-9;  // nanoseconds are observed, seconds exposed
 inline constexpr double kMilliseconds = 1e-6;

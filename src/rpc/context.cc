@@ -138,7 +138,7 @@ void Context::flush() {
     metrics().range.observe(took_ns / count, count);
     request_times_.observe(kRangeRequest, true, took_ns / count, count);
   }
-  ranges_began_ns_ = requests_began_ns_ = 0;
+  ranges_began_ns_ = requests_began_ns_ = turn_ns_ = 0;
   drop_unwanted();
   if (!outstanding_.empty() && timer_ == nullptr) timer_ = loop_.after(kExpireIntervalNs, [this] { expire(); });
   if (!proposals_.empty()) node().propose(std::exchange(proposals_, {}));

@@ -8,6 +8,7 @@
 // Threads: each Context belongs to its loop's thread; deliver() is called there.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <deque>
 #include <functional>
@@ -25,6 +26,7 @@
 #include "net/event_loop.h"
 #include "net/http2/grpc.h"
 #include "rpc/leader_watch.h"
+#include "rpc/methods.h"
 #include "rpc/metrics.h"
 #include "rpc/pending_answers.h"
 #include "rpc/reader_watch.h"
@@ -43,6 +45,8 @@ struct Limits {
   uint64_t quota_bytes = uint64_t{2} << 30;     // 0: no quota
   int64_t quota_configured = int64_t{2} << 30;  // as Status shows it; below 0: no quota
   int64_t request_timeout_ns = 7'000'000'000;
+  int64_t warning_unary_ns = 300'000'000;  // a unary call that takes longer is logged
+  bool times_calls = false;                // --metrics=extensive
   int64_t watch_progress_interval_ns = 600'000'000'000;
   bool stops_serving_on_defragment = false;     // the gate StopGRPCServiceOnDefrag
   ReaderLimits readers;
@@ -68,6 +72,7 @@ struct Shared {
   Workers workers;
   OldestReader oldest_reader;
   ServingStatus serving;
+  std::vector<metrics::Histogram*> handling;  // by the place in methods(); empty: calls are not timed
 };
 
 // How long a request to the core waits. A request that waits for more than its entry being applied (a physical
@@ -102,6 +107,17 @@ class Context {
   // For lists of leases: the core gives each part of them between two of its steps.
   [[nodiscard]] Turns& lease_lists() { return lease_lists_; }
   [[nodiscard]] const env::Clock& clock() const { return shared_.clock; }
+  // The time of the loop's turn: calls that are short need not look at the clock.
+  [[nodiscard]] int64_t turn_ns() {
+    if (turn_ns_ == 0) turn_ns_ = clock().monotonic_ns();
+    return turn_ns_;
+  }
+  // A call was answered, or has failed.
+  void time_call(const Method& method, int64_t took_ns) {
+    if (shared_.handling.empty()) return;
+    metrics::Histogram* const times = shared_.handling[static_cast<size_t>(&method - methods().data())];
+    if (times != nullptr) times->observe(static_cast<uint64_t>(std::max<int64_t>(0, took_ns)));
+  }
   // Whether a record must be known to be in memory before this thread reads it. Called before each read: at the end of
   // the turn the thread checks whether it waited for the disk all the same.
   [[nodiscard]] bool careful() {
@@ -182,6 +198,7 @@ class Context {
   net::EventLoop& loop_;
   ClientRequests client_requests_{shared_.metrics};
   RequestTimes request_times_{shared_.metrics};
+  int64_t turn_ns_ = 0;            // of this turn; 0: nobody has asked
   uint64_t ranges_ = 0;            // of this turn
   int64_t ranges_began_ns_ = 0;    // 0: none in this turn
   int64_t requests_began_ns_ = 0;  // the same of requests to the core

@@ -9,6 +9,7 @@
 #include "net/http2/grpc.h"
 #include "rpc/context.h"
 #include "rpc/methods.h"
+#include "rpc/request_stats.h"
 
 namespace etcdserverpb {
 class InternalRaftRequest;
@@ -22,7 +23,7 @@ inline constexpr std::string_view kGatewayMark = "grpcgateway-accept";
 class Handler : public net::CallHandler {
  public:
   Handler(Context& context, const Method& method, const Caller& caller)
-      : context_(context), method_(method), caller_(caller) {}
+      : context_(context), method_(method), caller_(caller), began_ns_(context.turn_ns()) {}
 
   Takes takes() const final {
     switch (method_.kind) {
@@ -32,9 +33,31 @@ class Handler : public net::CallHandler {
     }
     return Takes::kOne;
   }
+  void on_handled(net::Call& call, Code code, std::string_view answer) final {
+    is_handled_ = true;
+    const int64_t took_ns = context_.turn_ns() - began_ns_;
+    context_.time_call(method_, took_ns);
+    if (method_.kind != Method::Kind::kUnary) return;
+    const bool is_slow = took_ns > context_.limits().warning_unary_ns;
+    if (!is_slow && !log::enabled(log::Level::kDebug)) return;
+    log_request_stats(log::enabled(log::Level::kDebug) ? log::Level::kDebug : log::Level::kWarn,
+                      {.method = method_,
+                       .began_wall_ns = context_.clock().wall_ns() - took_ns,
+                       .took_ns = took_ns,
+                       .remote = call.peer_address(),
+                       .request = kept_request(),
+                       .request_bytes = request_bytes_,
+                       .code = code,
+                       .answer = answer});
+  }
   void on_end(net::Call& call) override { context_.forget(call.id()); }
 
  protected:
+  // Of a call that is not handled at once, for the line in the log.
+  [[nodiscard]] virtual std::string_view kept_request() const { return {}; }
+  [[nodiscard]] bool is_handled() const { return is_handled_; }
+  void note_request_bytes(uint64_t bytes) { request_bytes_ = bytes; }
+
   [[nodiscard]] const Method& method() const { return method_; }
   [[nodiscard]] const Caller& caller() const { return caller_; }
 
@@ -84,6 +107,9 @@ class Handler : public net::CallHandler {
  private:
   const Method& method_;
   Caller caller_;
+  int64_t began_ns_;
+  uint64_t request_bytes_ = 0;
+  bool is_handled_ = false;
 };
 
 // A method that takes one request, whatever it answers with. As Go's server: a method that answers with a stream is
@@ -93,7 +119,13 @@ class OneRequestHandler : public Handler {
   using Handler::Handler;
 
   void on_message(net::Call& call, std::string_view message) final {
-    if (method().kind == Method::Kind::kUnary) return on_request(call, message);
+    if (method().kind == Method::Kind::kUnary) {
+      const bool tells_all = log::enabled(log::Level::kDebug);
+      if (tells_all) keep(message);
+      on_request(call, message);
+      if (!tells_all && !is_handled()) keep(message);
+      return;
+    }
     if (request_) {
       return call.finish(Code::kInternal,
                          "cardinality violation: received multiple request messages for non-client-streaming RPC");
@@ -108,7 +140,15 @@ class OneRequestHandler : public Handler {
   virtual void on_request(net::Call& call, std::string_view message) = 0;
 
  private:
-  std::optional<std::string> request_;  // when it answers with a stream
+  [[nodiscard]] std::string_view kept_request() const final {
+    return request_ ? std::string_view(*request_) : std::string_view();
+  }
+  void keep(std::string_view message) {
+    note_request_bytes(message.size());
+    if (message.size() <= kKeptRequestBytesMax) request_ = message;
+  }
+
+  std::optional<std::string> request_;  // when it answers with a stream, or for the log
 };
 
 // A Maker for a handler class.

@@ -10,6 +10,7 @@
 #include "base/mutex.h"
 #include "member/requests.h"
 #include "metrics/metrics.h"
+#include "rpc/methods.h"
 
 namespace cairn::rpc {
 
@@ -63,6 +64,15 @@ struct Metrics {
   metrics::Counter& promote_failed(std::string_view reason) {
     return registry.counter("etcd_server_learner_promote_failures", "Promotions of learners that failed.",
                             {{"Reason", std::string(reason)}});
+  }
+
+  // The series of grpc_server_handling_seconds; keep the reference.
+  metrics::Histogram& handling(const Method& method) {
+    return registry.histogram("grpc_server_handling_seconds", "Duration of RPCs until they are answered.",
+                              metrics::kDefaultBuckets, metrics::kSeconds,
+                              {{"grpc_method", std::string(method.name)},
+                               {"grpc_service", std::string(method.service)},
+                               {"grpc_type", std::string(name_of(method.kind))}});
   }
 
   // The series of etcd_server_request_duration_seconds; keep the reference.

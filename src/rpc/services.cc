@@ -7,7 +7,13 @@
 namespace cairn::rpc {
 
 Services::Services(member::Node& node, const env::Clock& clock, const Limits& limits, Metrics& metrics)
-    : shared_(node, clock, limits, metrics) {}
+    : shared_(node, clock, limits, metrics) {
+  if (!limits.times_calls) return;
+  for (const Method& method : methods()) {
+    // As for grpc_server_handled_total: not of the client that is part of the server.
+    shared_.handling.push_back(method.service.starts_with("v3") ? nullptr : &metrics.handling(method));
+  }
+}
 
 void Services::attach(std::span<net::EventLoop* const> loops) {
   for (net::EventLoop* loop : loops) {

@@ -46,7 +46,9 @@ TEST(CompactionHashes, OfManyThatWaitTheOldestIsDropped) {
   for (const bool under_way : {false, true}) {
     CompactionHashes hashes(true);
     hashes.want(1, -1);
-    if (under_way) EXPECT_EQ(hashes.take_order()->revision, 1);
+    if (under_way) {
+      EXPECT_EQ(hashes.take_order()->revision, 1);
+    }
     for (int64_t revision = 2; revision <= 30; ++revision) hashes.want(revision, revision - 1);
     if (under_way) hashes.done({1, 1});
     std::vector<int64_t> done;

@@ -63,6 +63,9 @@ class CallHandler {
   [[nodiscard]] virtual bool ends_when_stalled() const { return true; }
   // All bytes handed to send() so far have gone to the transport: a stream may produce more.
   virtual void on_writable(Call&) {}
+  // The call was answered or has failed: what it came to is known. `answer`: all of it, if it was given at once. Called
+  // from inside functions of Call, which must not be called here; not for a request that could not be read.
+  virtual void on_handled(Call& /*call*/, Code /*code*/, std::string_view /*answer*/) {}
   // The call is over: answered and its last byte given to the transport, reset by the client, past its deadline, or
   // its connection is gone. Last event; never called from inside a function of Call.
   virtual void on_end(Call&) {}

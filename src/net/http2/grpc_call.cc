@@ -277,10 +277,11 @@ void GrpcCall::count_sent(uint64_t bytes) {
   counters_->bytes_sent.add(bytes);
 }
 
-void GrpcCall::count_handled(Code code) {
+void GrpcCall::count_handled(Code code, std::string_view answer) {
   if (!is_counted_) return;
   if (is_unary_) counters_->messages_sent.add();
   counters_->handled[static_cast<size_t>(code)].add();
+  if (handler_ != nullptr) handler_->on_handled(*this, code, answer);
 }
 
 // As grpc-go, whose limit etcd raises to the largest there is.
@@ -354,7 +355,7 @@ void GrpcCall::resume() {
 void GrpcCall::reply(std::string_view message) {
   if (is_finished() || ended_ || refuse_too_large(message.size()) || refuse_over_budget(message.size())) return;
   count_sent(message.size());
-  count_handled(Code::kOk);
+  count_handled(Code::kOk, message);
   queue_.push(message);
   send_on(true);
 }

@@ -109,7 +109,7 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   void count_received(uint64_t bytes);
   void count_failed_receive();
   void count_sent(uint64_t bytes);
-  void count_handled(Code code);
+  void count_handled(Code code, std::string_view answer = {});
   // The queue has grown; `finished`: and it is whole.
   void send_on(bool finished);
   void submit_head();
