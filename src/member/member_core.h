@@ -74,8 +74,8 @@ struct Events {
   std::vector<raft::Message> messages;  // of peers, in the order of arrival
 
   [[nodiscard]] bool empty() const {
-    return proposals.empty() && conf_changes.empty() && controls.empty() && leases.empty() && wal.empty() && !commit && !hash &&
-           alarms.empty() && !disk_is_low && !stop && messages.empty();
+    return proposals.empty() && conf_changes.empty() && controls.empty() && leases.empty() && wal.empty() && !commit &&
+           !hash && alarms.empty() && !disk_is_low && !stop && messages.empty();
   }
   void clear();
 };

@@ -48,7 +48,7 @@ struct Limits {
   int64_t warning_unary_ns = 300'000'000;  // a unary call that takes longer is logged
   bool times_calls = false;                // --metrics=extensive
   int64_t watch_progress_interval_ns = 600'000'000'000;
-  bool stops_serving_on_defragment = false;     // the gate StopGRPCServiceOnDefrag
+  bool stops_serving_on_defragment = false;  // the gate StopGRPCServiceOnDefrag
   ReaderLimits readers;
   Workers::Options workers;
 };

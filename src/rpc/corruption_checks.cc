@@ -93,8 +93,8 @@ void CorruptionChecks::check_compactions() {
 void CorruptionChecks::hash(Then then) {
   auto walk = std::make_shared<Walk>();
   walk->then = std::move(then);
-  const bool is_taken = shared_.workers.run(Workers::Lane::kBackground, kNoClient,
-                                            [this, walk](auto& reader) { step(walk, reader); });
+  const bool is_taken =
+      shared_.workers.run(Workers::Lane::kBackground, kNoClient, [this, walk](auto& reader) { step(walk, reader); });
   if (!is_taken) walk->then(std::unexpected(errors::request_too_many_requests()));
 }
 
@@ -108,8 +108,7 @@ void CorruptionChecks::step(const std::shared_ptr<Walk>& walk, member::Published
   }
   const auto done = walk->hasher->step(state->kv.records, kSliceRecords);
   if (done && !*done) {
-    return shared_.workers.go_on(Workers::Lane::kBackground, kNoClient,
-                                 [this, walk](auto& next) { step(walk, next); });
+    return shared_.workers.go_on(Workers::Lane::kBackground, kNoClient, [this, walk](auto& next) { step(walk, next); });
   }
   walk->pin.release();
   Result<KvHash> result = walk->hash;

@@ -34,7 +34,8 @@ std::string without_value(etcdserverpb::PutRequest put) {
 
 void hide_values(etcdserverpb::TxnRequest& txn) {
   const auto hide = [](etcdserverpb::RequestOp& op) {
-    if (op.has_request_put()) op.mutable_request_put()->set_value(fmt::format("<{} bytes>", op.request_put().value().size()));
+    if (op.has_request_put())
+      op.mutable_request_put()->set_value(fmt::format("<{} bytes>", op.request_put().value().size()));
     if (op.has_request_txn()) hide_values(*op.mutable_request_txn());
   };
   for (auto& compare : *txn.mutable_compare()) {

@@ -1,5 +1,5 @@
-// rpc/request_stats.h: the line "request stats" about a unary call that has taken long, as etcd's interceptor writes it.
-// At level debug there is one about each call.
+// rpc/request_stats.h: the line "request stats" about a unary call that has taken long, as etcd's interceptor writes
+// it. At level debug there is one about each call.
 //
 // Values are left out of requests. A request that is too long to be kept for the line is told by its size alone.
 //

@@ -11,15 +11,17 @@ namespace {
 using RequestStatsTest = ServicesTest;
 
 TEST(RequestStats, LeaveValuesOut) {
-  EXPECT_EQ(loggable_request("Put", message<etcdserverpb::PutRequest>("key: 'k' value: 'secret' lease: 7").SerializeAsString()),
+  EXPECT_EQ(loggable_request(
+                "Put", message<etcdserverpb::PutRequest>("key: 'k' value: 'secret' lease: 7").SerializeAsString()),
             "key: \"k\" lease: 7 value_size: 6");
   EXPECT_EQ(loggable_request("Range", message<etcdserverpb::RangeRequest>("key: 'k' limit: 3").SerializeAsString()),
             "key: \"k\" limit: 3");
   const std::string txn = loggable_request(
-      "Txn", message<etcdserverpb::TxnRequest>(
-                 "compare { key: 'k' target: VALUE value: 'secret' } success { request_put { key: 'k' value: 'secret' } }"
-                 "failure { request_txn { success { request_put { key: 'n' value: 'secret' } } } }")
-                 .SerializeAsString());
+      "Txn",
+      message<etcdserverpb::TxnRequest>(
+          "compare { key: 'k' target: VALUE value: 'secret' } success { request_put { key: 'k' value: 'secret' } }"
+          "failure { request_txn { success { request_put { key: 'n' value: 'secret' } } } }")
+          .SerializeAsString());
   EXPECT_EQ(txn.find("secret"), std::string::npos) << txn;
   EXPECT_NE(txn.find("key: \"n\" value: \"<6 bytes>\""), std::string::npos) << txn;
   EXPECT_EQ(loggable_request("Put", "\xff"), "");
@@ -62,7 +64,9 @@ TEST_F(RequestStatsTest, TellOfCallsThatTakeTooLong) {
   const auto lines = Lines::taken();
   log::set_sink(nullptr, log::Level::kWarn);
   ASSERT_EQ(lines.size(), 3u);
-  const auto has = [&](size_t at, const std::string& text) { EXPECT_NE(lines[at].find(text), std::string::npos) << lines[at]; };
+  const auto has = [&](size_t at, const std::string& text) {
+    EXPECT_NE(lines[at].find(text), std::string::npos) << lines[at];
+  };
   has(0, "warn start time=20");
   has(0, "response type=/etcdserverpb.KV/Put request count=1 request size=12 response count=0");
   has(0, "request content=key: \"key\" value_size: 5");

@@ -13,8 +13,8 @@
 
 namespace cairn::rpc {
 
-// It serves from the start on. With the gate StopGRPCServiceOnDefrag it says otherwise while a Defragment runs. As etcd:
-// the end of any Defragment ends that.
+// It serves from the start on. With the gate StopGRPCServiceOnDefrag it says otherwise while a Defragment runs. As
+// etcd: the end of any Defragment ends that.
 class ServingStatus {
  public:
   explicit ServingStatus(bool stops_on_defragment) : stops_on_defragment_(stops_on_defragment) {}

@@ -38,8 +38,8 @@
 #include "metrics/identity.h"
 #include "net/listener.h"
 #include "net/server.h"
-#include "rpc/methods.h"
 #include "rpc/corruption_checks.h"
+#include "rpc/methods.h"
 #include "rpc/services.h"
 
 extern char** environ;

@@ -33,9 +33,8 @@ class HealthHandler final : public OneRequestHandler {
     }
     const bool is_known = request.service().empty();
     if (watches && is_known) {
-      context_.health_watches().add(call, [](net::Call& watcher, bool serving) {
-        watcher.send(response_of(serving).SerializeAsString());
-      });
+      context_.health_watches().add(
+          call, [](net::Call& watcher, bool serving) { watcher.send(response_of(serving).SerializeAsString()); });
     } else if (watches) {
       grpc::health::v1::HealthCheckResponse unknown;
       unknown.set_status(grpc::health::v1::HealthCheckResponse::SERVICE_UNKNOWN);
