@@ -17,7 +17,8 @@ Gateway::Gateway(member::Node& node, metrics::Registry& registry, const Options&
       registry_(registry),
       hosts_(options.hosts),
       metrics_page_(registry),
-      health_(node, registry, options.request_timeout_ns) {}
+      health_(node, registry, options.request_timeout_ns),
+      debug_(node, options.profiles) {}
 
 void Gateway::attach(std::span<net::EventLoop* const> loops) {
   for (size_t i = 0; i < loops.size(); ++i) readers_.push_back(node_.published().register_thread());
@@ -45,6 +46,10 @@ void Gateway::handle(net::HttpRequest request, net::EventLoop& loop, net::HttpRe
     return respond_to_browsers(std::move(response));
   }
   if (request.path == "/version") return respond_to_browsers(version(request, loop));
+  if (request.path.starts_with("/debug") &&
+      debug_.handle(request, *readers_[loop.index()]->enter(), respond_to_browsers)) {
+    return;
+  }
   probe(request, loop, respond_to_browsers);
 }
 

@@ -1,6 +1,7 @@
-// gateway/gateway.h: plain HTTP beside gRPC on the client port: /health, /livez, /readyz, /version, /metrics.
+// gateway/gateway.h: plain HTTP beside gRPC on the client port: /health, /livez, /readyz, /version, /metrics,
+// /debug.
 //
-// Paths of etcd that this build does not have (the JSON gateway under /v3, /debug) are answered 404 like unknown ones.
+// Paths of etcd that this build does not have (the JSON gateway under /v3) are answered 404 like unknown ones.
 #pragma once
 
 #include <memory>
@@ -8,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "gateway/debug_pages.h"
 #include "gateway/health.h"
 #include "gateway/metrics_page.h"
 #include "member/driver.h"
@@ -22,6 +24,7 @@ class Gateway final : public net::WholeBodyHandler {
   struct Options {
     int64_t request_timeout_ns = 7'000'000'000;  // of a linearizable read
     std::vector<std::string> hosts = {"*"};      // that clients may ask for; "*": any
+    bool profiles = false;                       // --enable-pprof
   };
   Gateway(member::Node& node, metrics::Registry& registry, const Options& options);
 
@@ -62,6 +65,7 @@ class Gateway final : public net::WholeBodyHandler {
       registry_.gauge("promhttp_metric_handler_requests_in_flight", "Scrapes being served.");
   MetricsPage metrics_page_;
   Health health_;
+  DebugPages debug_;
   Probes probes_{*this};
   std::vector<std::unique_ptr<member::PublishedDomain::Reader>> readers_;  // by loop index
 };

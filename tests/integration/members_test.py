@@ -1,7 +1,6 @@
 """Members, leadership and downgrades of a member that is alone: what clients get, and what the older etcd finds."""
 
 import json
-import time
 
 import harness
 import rpc
@@ -22,14 +21,6 @@ def versions(server):
     return {key: value for key, value in json.loads(server.http("/version")[2]).items() if key != "etcdserver"}
 
 
-def wait_until(condition, seconds_max=60):
-    deadline = time.monotonic() + seconds_max
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError("it did not become true")
-        time.sleep(0.05)
-
-
 class Downgrade(harness.Case):
     """The server is told to make the directory one of 3.6, says so as etcd does, and the older etcd goes on with it."""
 
@@ -44,7 +35,7 @@ class Downgrade(harness.Case):
         self.assertEqual(downgrade(client, VALIDATE, "3.6"), "3.7")
         self.assertEqual(downgrade(client, ENABLE, "3.6.0"), "3.7")
         self.assertEqual(downgrade_info(client), (True, "3.6.0"))
-        wait_until(lambda: versions(server) == {"etcdcluster": "3.6.0", "storage": "3.6.0"})
+        harness.until(lambda: versions(server) == {"etcdcluster": "3.6.0", "storage": "3.6.0"})
         for line in ("updating cluster version using v3 API", "updated cluster version",
                      "Cluster version downgrade detected, forcing snapshot",
                      "cluster version differs from storage version.", "updated storage version",
@@ -66,7 +57,7 @@ class Downgrade(harness.Case):
                 server = self.server("cairn", data, ports=ports).start()
                 before = self.enable(server)
                 if how == "kill":  # once what it had to write is written
-                    wait_until(lambda: list((data / "member/snap").glob("*.snap")))
+                    harness.until(lambda: list((data / "member/snap").glob("*.snap")))
                 getattr(server, how)()
                 old = self.server("etcd36", data, ports=ports).start()
                 client = old.client()
@@ -75,7 +66,7 @@ class Downgrade(harness.Case):
                 client.put(b"by-36", b"x")
                 self.assertEqual(versions(old), {"etcdcluster": "3.6.0", "storage": "3.6.0"})
                 old.wait_logged("the cluster has been downgraded")  # it ends the job by itself
-                wait_until(lambda: not downgrade_info(client)[0])
+                harness.until(lambda: not downgrade_info(client)[0])
                 old.stop()
                 again = self.server("cairn", data, ports=ports).start()
                 self.assertEqual(again.client().get(b"by-36").value, b"x")
@@ -98,7 +89,7 @@ class Downgrade(harness.Case):
                 self.assertEqual(downgrade_info(client), (True, "3.6.0"))
                 # It is not wanted any more: the version rises again, in both.
                 self.assertEqual(downgrade(client, CANCEL), "3.6")
-                wait_until(lambda: versions(other) == {"etcdcluster": "3.7.0", "storage": "3.7.0"})
+                harness.until(lambda: versions(other) == {"etcdcluster": "3.7.0", "storage": "3.7.0"})
                 self.assertEqual(downgrade_info(client), (False, ""))
                 other.stop()
 

@@ -154,6 +154,29 @@ class Written(harness.Case):
         self.assertEqual({name: shapes["cairn"].get(name) for name in shapes["etcd37"]}, shapes["etcd37"])
 
 
+@harness.needs("etcd37")
+class Extensive(harness.Case):
+    def test_durations_of_calls(self):
+        """--metrics=extensive: the series, their bounds, and one more for a put."""
+        found = {}
+        for kind in ("etcd37", "cairn"):
+            server = self.server(kind, self.dir / kind, flags=["--metrics", "extensive"]).start()
+            server.client().put(b"a", b"b")
+
+            def lines():
+                page = server.http("/metrics")[2].splitlines()
+                return [line for line in page if line.startswith("grpc_server_handling_seconds")]
+
+            put = 'grpc_server_handling_seconds_count{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1'
+            harness.until(lambda: put in lines())
+            found[kind] = sorted(line.rsplit(" ", 1)[0] for line in lines())
+            server.stop()
+        self.assertEqual(set(found["etcd37"]) - set(found["cairn"]), set())
+
+    def test_not_otherwise(self):
+        self.assertNotIn("grpc_server_handling_seconds", self.server("cairn").start().http("/metrics")[2])
+
+
 # Series whose values differ between two members that were asked the same, and why.
 DIFFERENT = {
     r"(go|process|os_fd|cairn)_.*": "the process",

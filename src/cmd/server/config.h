@@ -83,6 +83,7 @@ struct Config {
   Nanoseconds warning_unary_request = std::chrono::milliseconds(300);
   std::string metrics = "basic";  // or "extensive"
   bool enable_grpc_gateway = true;
+  bool enable_pprof = false;
   std::vector<std::string> host_whitelist = {"*"};
 
   // Log

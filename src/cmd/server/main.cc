@@ -438,6 +438,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
     return refuse(status.error());
   }
   check_permissions(config.data_dir);
+  if (config.enable_pprof) log::info("pprof is enabled", {{"path", "/debug/pprof"}});
   auto signals_at_start = std::make_unique<SignalsAtStart>(signals);
   auto opened = open_node(options, clock, metrics, signals);
   if (!opened) {
@@ -467,7 +468,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   {
     auto services = std::make_unique<rpc::Services>(*node, clock, limits, rpc_metrics);
     gateway::Gateway gateway(*node, registry,
-                             {.request_timeout_ns = limits.request_timeout_ns, .hosts = config.host_whitelist});
+                             {.request_timeout_ns = limits.request_timeout_ns, .hosts = config.host_whitelist, .profiles = config.enable_pprof});
     const std::span listens = serving.listen;
     for (net::Listen& probed : listens.last(config.listen_metrics_urls.size())) probed.http_handler = &gateway.probes();
     net::Server server(serving, services.get(), &gateway);

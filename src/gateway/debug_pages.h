@@ -1,0 +1,43 @@
+// gateway/debug_pages.h: /debug/vars and /debug/pprof: what of Go's pages has a meaning here.
+//
+// A processor profile is taken by a thread of its own, one at a time, and answered when it is done. Of what a Go runtime
+// alone has (goroutines, its heap) the page says what to look at instead.
+//
+// Threads: handle() on any loop.
+#pragma once
+
+#include <cstdint>
+#include <thread>
+
+#include "base/mutex.h"
+#include "member/driver.h"
+#include "net/http.h"
+
+namespace cairn::gateway {
+
+class DebugPages {
+ public:
+  // `with_profiles`: --enable-pprof.
+  DebugPages(member::Node& node, bool with_profiles) : node_(node), with_profiles_(with_profiles) {}
+  ~DebugPages();  // who waits for a profile gets no answer
+  DebugPages(const DebugPages&) = delete;
+  DebugPages& operator=(const DebugPages&) = delete;
+
+  // False: no page of these.
+  bool handle(const net::HttpRequest& request, const member::Published& state, const net::HttpRespond& respond);
+
+ private:
+  [[nodiscard]] net::HttpResponse vars(const member::Published& state) const;
+  void profile(const net::HttpRequest& request, const net::HttpRespond& respond);
+  void take(int64_t seconds, const net::HttpRespond& respond);
+
+  member::Node& node_;
+  const bool with_profiles_;
+  Mutex mutex_;
+  Condition wake_;
+  bool stop_ CAIRN_GUARDED_BY(mutex_) = false;
+  bool is_busy_ CAIRN_GUARDED_BY(mutex_) = false;
+  std::thread profiler_ CAIRN_GUARDED_BY(mutex_);
+};
+
+}  // namespace cairn::gateway
