@@ -77,7 +77,7 @@ class Beside(etcdctl.Beside):
         self.check_in_turn(scripts.AUTH, QUICK)
 
     def test_members_say_the_same(self):
-        self.need_served("Cluster/MemberAdd", "Cluster/MemberUpdate", "Cluster/MemberPromote", "Cluster/MemberRemove")
+        self.need_served("Cluster/MemberAdd of a member", "Cluster/MemberUpdate", "Cluster/MemberPromote", "Cluster/MemberRemove")
         self.check_in_turn(scripts.MEMBERS)
 
     def test_moves_say_the_same(self):
