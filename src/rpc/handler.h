@@ -143,9 +143,11 @@ class OneRequestHandler : public Handler {
   [[nodiscard]] std::string_view kept_request() const final {
     return request_ ? std::string_view(*request_) : std::string_view();
   }
+  // Only what is about keys is told: others may hold passwords.
   void keep(std::string_view message) {
     note_request_bytes(message.size());
-    if (message.size() <= kKeptRequestBytesMax) request_ = message;
+    const bool is_about_keys = method().touches == Method::Touches::kKeys;
+    if (is_about_keys && message.size() <= kKeptRequestBytesMax) request_ = message;
   }
 
   std::optional<std::string> request_;  // when it answers with a stream, or for the log
