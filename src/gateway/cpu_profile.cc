@@ -72,7 +72,7 @@ void take_sample(int, siginfo_t*, void* context) {
     while (depth < kDepthMax && frame != 0 && frame % sizeof(uintptr_t) == 0 && read_frame(frame, found) &&
            found.return_address != 0) {
       sample.addresses[depth++] = found.return_address - 1;  // within the call
-      if (found.caller_frame <= frame) break;  // stacks grow down
+      if (found.caller_frame <= frame) break;                // stacks grow down
       frame = found.caller_frame;
     }
     sample.depth = depth;
@@ -160,7 +160,7 @@ class Symbols {
     ElfW(Ehdr) head;
     if (file.size() < sizeof head) return;
     std::memcpy(&head, file.data(), sizeof head);
-    const auto section = [&](size_t at, ElfW(Shdr)& out) {
+    const auto section = [&](size_t at, ElfW(Shdr) & out) {
       const size_t from = head.e_shoff + at * sizeof out;
       if (from > file.size() || file.size() - from < sizeof out) return false;
       std::memcpy(&out, file.data() + from, sizeof out);
@@ -173,7 +173,8 @@ class Symbols {
       for (size_t at = 0; at + sizeof(ElfW(Sym)) <= table.sh_size; at += sizeof(ElfW(Sym))) {
         ElfW(Sym) symbol;
         std::memcpy(&symbol, file.data() + table.sh_offset + at, sizeof symbol);
-        if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC || symbol.st_value == 0 || symbol.st_name >= names.sh_size) continue;
+        if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC || symbol.st_value == 0 || symbol.st_name >= names.sh_size)
+          continue;
         functions_[symbol.st_value] = {symbol.st_size, file.c_str() + names.sh_offset + symbol.st_name};
       }
     }
@@ -205,7 +206,8 @@ std::string symbol_name(uint64_t address) { return Symbols().name(address); }
 Result<std::unique_ptr<CpuProfile>> CpuProfile::begin() {
   if (is_running.exchange(true)) return fail(Code::kFailedPrecondition, "cpu profiling already in use");
   if (samples.load() == nullptr) samples.store(static_cast<Sample*>(std::calloc(kSamplesMax, sizeof(Sample))));
-  for (size_t i = 0; samples.load() != nullptr && i < std::min(taken.load(), kSamplesMax); ++i) samples.load()[i].depth = 0;
+  for (size_t i = 0; samples.load() != nullptr && i < std::min(taken.load(), kSamplesMax); ++i)
+    samples.load()[i].depth = 0;
   taken.store(0);
   struct sigaction action{};
   action.sa_sigaction = take_sample;

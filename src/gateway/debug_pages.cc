@@ -3,8 +3,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <charconv>
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <fstream>
 #include <sstream>
@@ -70,7 +70,8 @@ net::HttpResponse index() {
   out.headers.emplace_back("X-Content-Type-Options", "nosniff");
   out.body =
       "<html>\n<head><title>/debug/pprof/</title></head>\n<body>\n/debug/pprof/\n<ul>\n"
-      "<li><a href=\"profile?seconds=30\">profile</a>: processor time, for go tool pprof; ?seconds= says how long</li>\n"
+      "<li><a href=\"profile?seconds=30\">profile</a>: processor time, for go tool pprof; ?seconds= says how "
+      "long</li>\n"
       "<li><a href=\"cmdline\">cmdline</a>: the command line</li>\n"
       "<li><a href=\"symbol\">symbol</a>: names of functions by address</li>\n"
       "</ul>\nMemory by purpose is in <a href=\"/metrics\">/metrics</a>.\n</body>\n</html>\n";
@@ -132,8 +133,9 @@ bool DebugPages::handle(const net::HttpRequest& request, const member::Published
   } else if (name == "profile") {
     profile(request, respond);
   } else if (name == "heap" || name == "allocs") {
-    respond(text_answer(404, "no profile of the heap here: /metrics has memory by purpose (cairn_memory_bytes) and by "
-                             "kind (cairn_resident_memory_bytes)\n"));
+    respond(text_answer(404,
+                        "no profile of the heap here: /metrics has memory by purpose (cairn_memory_bytes) and by "
+                        "kind (cairn_resident_memory_bytes)\n"));
   } else if (name == "goroutine" || name == "threadcreate" || name == "block" || name == "mutex" || name == "trace") {
     respond(text_answer(404, "only a Go program has this profile; /debug/pprof/profile has the processor time\n"));
   } else {

@@ -1,7 +1,7 @@
 // gateway/debug_pages.h: /debug/vars and /debug/pprof: what of Go's pages has a meaning here.
 //
-// A processor profile is taken by a thread of its own, one at a time, and answered when it is done. Of what a Go runtime
-// alone has (goroutines, its heap) the page says what to look at instead.
+// A processor profile is taken by a thread of its own, one at a time, and answered when it is done. Of what a Go
+// runtime alone has (goroutines, its heap) the page says what to look at instead.
 //
 // Threads: handle() on any loop.
 #pragma once

@@ -35,9 +35,9 @@ struct Published {
   std::shared_ptr<const cluster::Membership> members;
   std::shared_ptr<const std::vector<Alarm>> alarms;
   std::shared_ptr<const std::vector<CompactionHash>> compaction_hashes;  // the newest, by revision
-  std::shared_ptr<const auth::Rules> auth;  // who may do what
-  std::string storage_version;              // "" below 3.6
-  bool has_large_lease = false;             // lease::Lessor::has_large()
+  std::shared_ptr<const auth::Rules> auth;                               // who may do what
+  std::string storage_version;                                           // "" below 3.6
+  bool has_large_lease = false;                                          // lease::Lessor::has_large()
   uint64_t db_total_bytes = 0;
   uint64_t db_in_use_bytes = 0;
   uint64_t db_high_water_bytes = 0;  // what etcd would count against the quota

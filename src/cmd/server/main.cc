@@ -468,7 +468,9 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   {
     auto services = std::make_unique<rpc::Services>(*node, clock, limits, rpc_metrics);
     gateway::Gateway gateway(*node, registry,
-                             {.request_timeout_ns = limits.request_timeout_ns, .hosts = config.host_whitelist, .profiles = config.enable_pprof});
+                             {.request_timeout_ns = limits.request_timeout_ns,
+                              .hosts = config.host_whitelist,
+                              .profiles = config.enable_pprof});
     const std::span listens = serving.listen;
     for (net::Listen& probed : listens.last(config.listen_metrics_urls.size())) probed.http_handler = &gateway.probes();
     net::Server server(serving, services.get(), &gateway);
