@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "net/event_loop.h"
+#include "net/gathered_bytes.h"
 #include "net/loop.h"
 
 namespace cairn::net {
@@ -15,19 +16,16 @@ class Gathering final : public ExchangeHandler {
       : handler_(handler),
         request_(exchange.request()),
         wants_body_(handler.wants_body(request_)),
-        loop_(static_cast<Loop&>(exchange.loop())),
+        gathered_(exchange),
         timer_(exchange.loop().after(exchange.limits().whole_body_timeout_ns, [&exchange] {
           if (!exchange.is_answered())
             respond_whole(exchange, {.status = 408, .headers = {}, .body = "408 Request Timeout"});
         })) {}
 
-  ~Gathering() override { let_go(); }
-
   void on_body(Exchange& exchange, std::string_view bytes) override {
     if (!wants_body_) return;
     keep(bytes);
-    loop_.counters().request_bytes_held.add(bytes.size());
-    if (loop_.sum_everywhere(&LoopCounters::request_bytes_held) <= exchange.limits().gathered_bytes_max) return;
+    if (gathered_.add(bytes.size())) return;
     let_go();
     timer_ = nullptr;
     respond_whole(exchange, {.status = 503, .headers = {}, .body = "503 too many unfinished requests"});
@@ -35,7 +33,7 @@ class Gathering final : public ExchangeHandler {
 
   void on_body_end(Exchange& exchange) override {
     timer_ = nullptr;
-    request_.body.reserve(body_bytes_);
+    request_.body.reserve(gathered_.bytes());
     for (const std::string& piece : pieces_) request_.body.append(piece);
     let_go();
     handler_.handle(std::move(request_), exchange.loop(), responder(exchange));
@@ -46,7 +44,6 @@ class Gathering final : public ExchangeHandler {
   static constexpr size_t kPieceBytes = 64 * 1024;
 
   void keep(std::string_view bytes) {
-    body_bytes_ += bytes.size();
     while (!bytes.empty()) {
       if (pieces_.empty() || pieces_.back().size() == kPieceBytes) pieces_.emplace_back();
       const size_t taken = std::min(kPieceBytes - pieces_.back().size(), bytes.size());
@@ -56,7 +53,7 @@ class Gathering final : public ExchangeHandler {
   }
 
   void let_go() {
-    loop_.counters().request_bytes_held.sub(std::exchange(body_bytes_, 0));
+    gathered_.let_go();
     pieces_ = {};
   }
 
@@ -64,8 +61,7 @@ class Gathering final : public ExchangeHandler {
   HttpRequest request_;
   const bool wants_body_;
   std::vector<std::string> pieces_;
-  uint64_t body_bytes_ = 0;
-  Loop& loop_;
+  GatheredBytes gathered_;
   std::unique_ptr<EventLoop::Timer> timer_;
 };
 

@@ -68,6 +68,8 @@ class Exchange {
   [[nodiscard]] virtual const HttpLimits& limits() const = 0;
   // "127.0.0.1:50000"
   [[nodiscard]] virtual std::string peer_address() const = 0;
+  // Names the connection among those that live, calls of gRPC included: Call::connection().
+  [[nodiscard]] virtual uint64_t connection() const = 0;
 
   // It has an answer, begun at least, or has been given up: respond() is not for it any more.
   [[nodiscard]] virtual bool is_answered() const = 0;
@@ -85,6 +87,15 @@ class Exchange {
   // True: on_body() is not called until hold_body(false); flow control slows the client down. on_body_end() still comes
   // when no bytes are held back.
   virtual void hold_body(bool hold) = 0;
+  // The body is as long as the client likes: the handler bounds what it keeps of it. Within HttpHandler::begin().
+  // A length that is told beforehand has the bound of any other body.
+  virtual void stream_body() = 0;
+
+  // Whether the connection can become another protocol's: it is one of HTTP/1.1.
+  [[nodiscard]] virtual bool can_switch_protocols() const = 0;
+  // Answers 101. From here on on_body() and write() are about the connection's bytes as they are; finish() closes it.
+  // Within HttpHandler::begin(), if can_switch_protocols().
+  virtual void switch_protocols(const HttpFields& headers) = 0;
 };
 
 // What a handler does with one exchange. Destroyed after on_end().

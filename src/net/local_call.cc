@@ -70,6 +70,7 @@ class CallOnLoop final : public LocalCall, private Call {
   // LocalCall
   Call& call() override { return *this; }
   void set_owner(Owner& owner) override { owner_ = &owner; }
+  void count_as(std::string_view path) override;
   void begin(std::unique_ptr<CallHandler> handler) override;
   void send_message(std::string_view message) override;
   void half_close() override;
@@ -119,6 +120,7 @@ class CallOnLoop final : public LocalCall, private Call {
   const std::unique_ptr<Origin> origin_;
   const CallId id_;
   std::unique_ptr<CallHandler> handler_;
+  MethodCounters* counters_ = nullptr;  // null: not counted
   State state_ = State::kOpen;
   bool has_news_ = false;     // for the owner
   bool is_writable_ = false;  // for the handler
@@ -149,8 +151,18 @@ void CallOnLoop::begin(std::unique_ptr<CallHandler> handler) {
   handler_->on_begin(*this);
 }
 
+void CallOnLoop::count_as(std::string_view path) {
+  counters_ = &loop_.method_counters(path);
+  counters_->started.add();
+}
+
 void CallOnLoop::send_message(std::string_view message) {
-  if (is_open()) handler_->on_message(*this, message);
+  if (!is_open()) return;
+  if (counters_ != nullptr) {
+    counters_->messages_received.add();
+    counters_->bytes_received.add(message.size());
+  }
+  handler_->on_message(*this, message);
 }
 
 void CallOnLoop::half_close() {
@@ -191,6 +203,10 @@ LocalCall::News CallOnLoop::take(std::string& message) {
   takes_piece_ = false;
   message = std::exchange(piece_, {});
   sent_bytes_ += message.size();
+  if (counters_ != nullptr) {
+    counters_->messages_sent.add();
+    counters_->bytes_sent.add(message.size());
+  }
   if (!queue_.has_producer()) produced_bytes_ = 0;
   account();
   if (queue_.empty() && is_open()) {
@@ -323,6 +339,7 @@ void CallOnLoop::end() {
   if (state_ == State::kEnded) return;
   if (is_open()) status_ = {Code::kCancelled, "context canceled"};
   state_ = State::kEnded;
+  if (counters_ != nullptr) counters_->handled.at(static_cast<size_t>(status_.code)).add();
   loop_.timers().remove(deadline_);
   loop_.calls().retire(id_);
   reserved_bytes_ = 0;

@@ -11,7 +11,8 @@
 // Always true: the owner hears on_news() from the loop, never from inside a function of the handler. Answers that the
 //              owner has not taken count against the answer budget (net/answer_budget.h), and a message that is made
 //              while it is sent counts whole, because the owner gets it whole.
-// Counted:     not among the server's calls, as with etcd, whose own client goes past its gRPC server.
+// Counted:     among the server's calls if count_as() says so. etcd's JSON gateway is a client of its gRPC server; the
+//              client within its lock and election services goes past that.
 // Threads:     those of the loop that made it.
 #pragma once
 
@@ -55,6 +56,8 @@ class LocalCall {
   // What the handler gets, and what a Router is asked with.
   [[nodiscard]] virtual Call& call() = 0;
   virtual void set_owner(Owner& owner) = 0;
+  // As a call of this method, from here on.
+  virtual void count_as(std::string_view path) = 0;
 
   // The client's side, as of a gRPC call. begin() comes first, once. Null: there is no such method; the call ends with
   // UNIMPLEMENTED, unless it was finished before.

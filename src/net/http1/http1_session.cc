@@ -99,6 +99,11 @@ void Http1Session::parse() {
   if (parsing_) return;  // a handler's doing: the loop below goes on by itself
   parsing_ = true;
   while (in_offset_ < in_.size() && may_parse()) {
+    if (is_raw_) {
+      const std::string_view bytes = std::string_view(in_).substr(std::exchange(in_offset_, in_.size()));
+      if (exchange_ != nullptr) exchange_->on_body(*this, bytes);
+      continue;
+    }
     if (parser_ == nullptr) {
       parser_ = std::make_unique<RequestParser>(limits_, [this](std::string_view bytes) {
         if (exchange_ != nullptr && answer_ != Answer::kFinished) exchange_->on_body(*this, bytes);
@@ -117,7 +122,7 @@ void Http1Session::parse() {
       break;
     }
     if (request_ == Request::kHead && parser_->has_head()) begin_exchange();
-    if (request_ == Request::kBody && parser_->is_done()) {
+    if (request_ == Request::kBody && parser_->is_done() && !is_raw_) {
       request_ = Request::kWhole;
       if (exchange_ != nullptr && answer_ != Answer::kFinished) exchange_->on_body_end(*this);
       break;
@@ -193,21 +198,33 @@ void Http1Session::respond(const HttpResponse& head, std::optional<uint64_t> len
   out_.push(std::to_string(head.status));
   out_.push(" ");
   out_.push(reason_of(head.status));
-  const auto add = [&](std::string_view name, std::string_view value) {
-    out_.push("\r\n");
-    out_.push(name);
-    out_.push(": ");
-    // A line break inside a value would begin a header of somebody else's.
-    std::string clean(value);
-    std::replace_if(clean.begin(), clean.end(), [](char c) { return c == '\r' || c == '\n'; }, ' ');
-    out_.push(clean);
-  };
-  if (has_body && !head.content_type.empty()) add("Content-Type", head.content_type);
-  for (const auto& [name, value] : head.headers) add(name, value);
-  add("Date", http_date());
-  if (has_body && length) add("Content-Length", std::to_string(*length));
-  if (in_chunks) add("Transfer-Encoding", "chunked");
-  if (keep_alive_ == parser_->is_http10()) add("Connection", keep_alive_ ? "keep-alive" : "close");
+  if (has_body && !head.content_type.empty()) push_header("Content-Type", head.content_type);
+  for (const auto& [name, value] : head.headers) push_header(name, value);
+  push_header("Date", http_date());
+  if (has_body && length) push_header("Content-Length", std::to_string(*length));
+  if (in_chunks) push_header("Transfer-Encoding", "chunked");
+  if (keep_alive_ == parser_->is_http10()) push_header("Connection", keep_alive_ ? "keep-alive" : "close");
+  out_.push("\r\n\r\n");
+  host_.wake();
+}
+
+void Http1Session::push_header(std::string_view name, std::string_view value) {
+  out_.push("\r\n");
+  out_.push(name);
+  out_.push(": ");
+  // A line break inside a value would begin a header of somebody else's.
+  std::string clean(value);
+  std::replace_if(clean.begin(), clean.end(), [](char c) { return c == '\r' || c == '\n'; }, ' ');
+  out_.push(clean);
+}
+
+void Http1Session::switch_protocols(const HttpFields& headers) {
+  CAIRN_ASSERT(answer_ == Answer::kNone && id_.value != 0 && request_ == Request::kBody);
+  answer_ = Answer::kBegun;
+  keep_alive_ = false;
+  is_raw_ = true;
+  out_.push("HTTP/1.1 101 Switching Protocols");
+  for (const auto& [name, value] : headers) push_header(name, value);
   out_.push("\r\n\r\n");
   host_.wake();
 }

@@ -44,6 +44,7 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   const HttpRequest& request() const override { return parser_->request(); }
   const HttpLimits& limits() const override { return limits_; }
   std::string peer_address() const override { return host_.peer_address(); }
+  uint64_t connection() const override { return reinterpret_cast<uintptr_t>(this); }
   bool is_answered() const override { return answer_ != Answer::kNone || closing_; }
   void respond(const HttpResponse& head, std::optional<uint64_t> length) override;
   void write(std::string_view bytes) override;
@@ -51,6 +52,9 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   void abort() override;
   uint64_t queued_bytes() const override { return out_.size(); }
   void hold_body(bool hold) override;
+  void stream_body() override { parser_->lift_body_limit(); }
+  bool can_switch_protocols() const override { return !parser_->is_http10(); }
+  void switch_protocols(const HttpFields& headers) override;
 
  private:
   enum class Request : uint8_t { kHead, kBody, kWhole };              // what of it has come
@@ -59,6 +63,7 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   [[nodiscard]] bool may_parse() const;
   void parse();
   void begin_exchange();
+  void push_header(std::string_view name, std::string_view value);
   void end_exchange();
   // And close. `why`: more than the status says.
   void refuse(int status, std::string_view why = {});
@@ -81,6 +86,7 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   bool sends_body_ = true;  // no: the answer to a HEAD, or one of a status without
   bool keep_alive_ = true;
   bool holds_body_ = false;
+  bool is_raw_ = false;  // the connection speaks another protocol now
   bool parsing_ = false;
   bool is_first_ = true;  // no request has come yet
   bool draining_ = false;

@@ -138,6 +138,7 @@ RequestParser::Progress RequestParser::put(std::string_view bytes) {
   return progress;
 }
 
+void RequestParser::lift_body_limit() { impl_->body_limit(boost::none); }
 bool RequestParser::has_head() const { return impl_->is_header_done(); }
 bool RequestParser::is_done() const { return impl_->is_done(); }
 HttpRequest& RequestParser::request() { return impl_->head; }

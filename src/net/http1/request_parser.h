@@ -33,6 +33,8 @@ class RequestParser {
   // Stops behind the head, so that it can be looked at before the body comes.
   Progress put(std::string_view bytes);
 
+  // Of a body whose length is not told beforehand. When the head is there.
+  void lift_body_limit();
   [[nodiscard]] bool has_head() const;
   [[nodiscard]] bool is_done() const;
   // From here on the head has come.

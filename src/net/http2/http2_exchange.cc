@@ -108,11 +108,15 @@ void Http2Exchange::hold_body(bool hold) {
   });
 }
 
+void Http2Exchange::switch_protocols(const HttpFields&) { CAIRN_ASSERT(false); }
+
 void Http2Exchange::on_body(std::string_view bytes) {
   if (handler_ == nullptr || is_over()) return session_.give_back(*this, bytes.size());
-  body_bytes_ += bytes.size();
-  session_.note_body(static_cast<int64_t>(bytes.size()));
-  if (session_.open_body_bytes() > session_.limits().body_bytes_max) {
+  if (!streams_body_) {
+    body_bytes_ += bytes.size();
+    session_.note_body(static_cast<int64_t>(bytes.size()));
+  }
+  if (!streams_body_ && session_.open_body_bytes() > session_.limits().body_bytes_max) {
     session_.loop().exchanges().remove(id_);
     if (answer_ == Answer::kNone) {
       respond_whole(*this, {.status = 413, .headers = {}, .body = "413 Payload Too Large"});

@@ -30,6 +30,7 @@ class Http2Exchange final : public Exchange, public Http2Stream {
   const HttpRequest& request() const override { return request_; }
   const HttpLimits& limits() const override;
   std::string peer_address() const override;
+  uint64_t connection() const override { return reinterpret_cast<uintptr_t>(&session_); }
   bool is_answered() const override { return answer_ != Answer::kNone; }
   void respond(const HttpResponse& head, std::optional<uint64_t> length) override;
   void write(std::string_view bytes) override;
@@ -37,6 +38,9 @@ class Http2Exchange final : public Exchange, public Http2Stream {
   void abort() override;
   uint64_t queued_bytes() const override { return out_.size(); }
   void hold_body(bool hold) override;
+  void stream_body() override { streams_body_ = true; }
+  bool can_switch_protocols() const override { return false; }
+  void switch_protocols(const HttpFields& headers) override;
 
   // Http2Stream
   void on_body(std::string_view bytes) override;
@@ -64,6 +68,7 @@ class Http2Exchange final : public Exchange, public Http2Stream {
   Answer answer_ = Answer::kNone;
   bool sends_body_ = true;
   bool holds_body_ = false;
+  bool streams_body_ = false;
 };
 
 }  // namespace cairn::net
