@@ -11,6 +11,26 @@
 #include "gateway/answers.h"
 
 namespace cairn::gateway {
+namespace {
+
+// Whatever is answered to a browser's script.
+const net::HttpFields& browser_headers() {
+  static const net::HttpFields headers = {
+      {"Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE"},
+      {"Access-Control-Allow-Origin", "*"},
+      {"Access-Control-Allow-Headers", "accept, content-type, authorization"},
+  };
+  return headers;
+}
+
+// A path under the name that it had before etcd 3.4.
+std::string current_path(std::string_view path) {
+  constexpr std::string_view kBefore = "/v3beta/";
+  if (!path.starts_with(kBefore)) return std::string(path);
+  return "/v3/" + std::string(path.substr(kBefore.size()));
+}
+
+}  // namespace
 
 Gateway::Gateway(member::Node& node, metrics::Registry& registry, const Options& options)
     : node_(node),
@@ -18,7 +38,11 @@ Gateway::Gateway(member::Node& node, metrics::Registry& registry, const Options&
       hosts_(options.hosts),
       metrics_page_(registry),
       health_(node, registry, options.request_timeout_ns),
-      debug_(node, options.profiles) {}
+      debug_(node, options.profiles) {
+  if (options.router == nullptr) return;
+  json_ = std::make_unique<v3::JsonApi>(*options.router,
+                                        v3::JsonApi::Options{.message_bytes_max = options.message_bytes_max});
+}
 
 void Gateway::attach(std::span<net::EventLoop* const> loops) {
   for (size_t i = 0; i < loops.size(); ++i) readers_.push_back(node_.published().register_thread());
@@ -29,15 +53,24 @@ bool Gateway::is_allowed(std::string_view host) const {
   return std::ranges::any_of(hosts_, [&](const std::string& one) { return one == "*" || one == host; });
 }
 
-void Gateway::handle(net::HttpRequest request, net::EventLoop& loop, net::HttpRespond respond) {
+std::unique_ptr<net::ExchangeHandler> Gateway::begin(net::Exchange& exchange) {
+  const net::HttpRequest& request = exchange.request();
+  if (json_ != nullptr && request.path.starts_with("/v3") && request.method != "OPTIONS" &&
+      is_allowed(cluster::host_name(request.header("host")))) {
+    const std::string path = current_path(request.path);
+    if (path.starts_with("/v3/") && path == clean_path(path)) return json_->begin(exchange, path, browser_headers());
+  }
+  return pages_.begin(exchange);
+}
+
+void Gateway::answer(net::HttpRequest request, net::EventLoop& loop, const net::HttpRespond& respond) {
   if (const std::string host = cluster::host_name(request.header("host")); !is_allowed(host)) {
     log::warn("rejecting HTTP request to prevent DNS rebinding attacks", {{"host", host}});
     return respond(unknown_host(host));
   }
-  const auto respond_to_browsers = [respond = std::move(respond)](net::HttpResponse response) {
-    response.headers.emplace_back("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE");
-    response.headers.emplace_back("Access-Control-Allow-Origin", "*");
-    response.headers.emplace_back("Access-Control-Allow-Headers", "accept, content-type, authorization");
+  request.path = current_path(request.path);
+  const auto respond_to_browsers = [respond](net::HttpResponse response) {
+    response.headers.insert(response.headers.end(), browser_headers().begin(), browser_headers().end());
     respond(std::move(response));
   };
   if (request.method == "OPTIONS") {
@@ -45,6 +78,7 @@ void Gateway::handle(net::HttpRequest request, net::EventLoop& loop, net::HttpRe
     response.content_type.clear();  // whatever the path: a browser asks before it sends
     return respond_to_browsers(std::move(response));
   }
+  if (request.path == "/v3" && json_ != nullptr) return respond_to_browsers(redirect(request, "/v3/"));
   if (request.path == "/version") return respond_to_browsers(version(request, loop));
   if (request.path.starts_with("/debug") &&
       debug_.handle(request, *readers_[loop.index()]->enter(), respond_to_browsers)) {

@@ -1,7 +1,7 @@
-// gateway/gateway.h: plain HTTP beside gRPC on the client port: /health, /livez, /readyz, /version, /metrics,
-// /debug.
+// gateway/gateway.h: plain HTTP beside gRPC on the client port: /health, /livez, /readyz, /version, /metrics, /debug,
+// and the API as JSON under /v3 (gateway/v3/json_api.h).
 //
-// Paths of etcd that this build does not have (the JSON gateway under /v3) are answered 404 like unknown ones.
+// Paths of etcd that this build does not have are answered 404 like unknown ones.
 #pragma once
 
 #include <memory>
@@ -12,6 +12,7 @@
 #include "gateway/debug_pages.h"
 #include "gateway/health.h"
 #include "gateway/metrics_page.h"
+#include "gateway/v3/json_api.h"
 #include "member/driver.h"
 #include "metrics/metrics.h"
 #include "net/event_loop.h"
@@ -19,12 +20,14 @@
 
 namespace cairn::gateway {
 
-class Gateway final : public net::WholeBodyHandler {
+class Gateway final : public net::HttpHandler {
  public:
   struct Options {
     int64_t request_timeout_ns = 7'000'000'000;  // of a linearizable read
     std::vector<std::string> hosts = {"*"};      // that clients may ask for; "*": any
     bool profiles = false;                       // --enable-pprof
+    net::Router* router = nullptr;               // where calls in JSON go; null: there are none
+    uint32_t message_bytes_max = 2 << 20;        // of their requests, as over gRPC
   };
   Gateway(member::Node& node, metrics::Registry& registry, const Options& options);
 
@@ -32,13 +35,24 @@ class Gateway final : public net::WholeBodyHandler {
   void attach(std::span<net::EventLoop* const> loops);
   // The member's answers for Health::kAnswersTo, on any thread.
   void deliver(const member::AnswerBatch& batch) { health_.deliver(batch); }
-  void handle(net::HttpRequest request, net::EventLoop& loop, net::HttpRespond respond) override;
-  bool wants_body(const net::HttpRequest&) const override { return false; }  // nothing here looks at one
+  [[nodiscard]] std::unique_ptr<net::ExchangeHandler> begin(net::Exchange& exchange) override;
 
   // For --listen-metrics-urls: only /metrics and what says how the member is.
   [[nodiscard]] net::HttpHandler& probes() { return probes_; }
 
  private:
+  // What does not look at a request's body.
+  class Pages final : public net::WholeBodyHandler {
+   public:
+    explicit Pages(Gateway& gateway) : gateway_(gateway) {}
+    void handle(net::HttpRequest request, net::EventLoop& loop, net::HttpRespond respond) override {
+      gateway_.answer(std::move(request), loop, respond);
+    }
+    bool wants_body(const net::HttpRequest&) const override { return false; }
+
+   private:
+    Gateway& gateway_;
+  };
   class Probes final : public net::WholeBodyHandler {
    public:
     explicit Probes(Gateway& gateway) : gateway_(gateway) {}
@@ -51,6 +65,7 @@ class Gateway final : public net::WholeBodyHandler {
     Gateway& gateway_;
   };
   [[nodiscard]] bool is_allowed(std::string_view host) const;
+  void answer(net::HttpRequest request, net::EventLoop& loop, const net::HttpRespond& respond);
   void probe(const net::HttpRequest& request, net::EventLoop& loop, const net::HttpRespond& respond);
   net::HttpResponse version(const net::HttpRequest& request, const net::EventLoop& loop) const;
 
@@ -66,7 +81,9 @@ class Gateway final : public net::WholeBodyHandler {
   MetricsPage metrics_page_;
   Health health_;
   DebugPages debug_;
+  Pages pages_{*this};
   Probes probes_{*this};
+  std::unique_ptr<v3::JsonApi> json_;                                      // null: not served
   std::vector<std::unique_ptr<member::PublishedDomain::Reader>> readers_;  // by loop index
 };
 

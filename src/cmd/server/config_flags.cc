@@ -84,7 +84,7 @@ constexpr auto kFlags = std::to_array<FlagSpec>({
     {"election-timeout", kUint, kSupported, "1000", "Time without a leader before an election, in milliseconds.",
      milliseconds<&Config::election_ms>()},
     {"enable-distributed-tracing", kBool, kComfort, "false", "Tracing over OTLP."},
-    {"enable-grpc-gateway", kBool, kChecked, "true", "Serve the API as JSON too; not built yet.",
+    {"enable-grpc-gateway", kBool, kSupported, "true", "Serve the API as JSON too, under /v3/.",
      field<&Config::enable_grpc_gateway>()},
     {"enable-log-rotation", kBool, kComfort, "false", "Rotate the log's file."},
     {"enable-pprof", kBool, kSupported, "false", "Serve profiles under /debug/pprof/.", field<&Config::enable_pprof>()},

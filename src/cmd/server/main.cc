@@ -470,7 +470,9 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
     gateway::Gateway gateway(*node, registry,
                              {.request_timeout_ns = limits.request_timeout_ns,
                               .hosts = config.host_whitelist,
-                              .profiles = config.enable_pprof});
+                              .profiles = config.enable_pprof,
+                              .router = config.enable_grpc_gateway ? services.get() : nullptr,
+                              .message_bytes_max = serving.max_request_message_bytes});
     const std::span listens = serving.listen;
     for (net::Listen& probed : listens.last(config.listen_metrics_urls.size())) probed.http_handler = &gateway.probes();
     net::Server server(serving, services.get(), &gateway);

@@ -28,6 +28,7 @@ var allProfiles = []profile{
 	{name: "alarm", weight: 3, length: 200, begin: (*gen).alarmBegin, next: (*gen).alarmedStep, end: (*gen).alarmEnd},
 	{name: "raw", weight: 10, length: 1000, next: (*gen).rawStep},
 	{name: "http", weight: 6, length: 500, next: (*gen).httpStep},
+	{name: "gateway", weight: 6, length: 500, next: (*gen).gatewayStep, end: (*gen).leaseEnd},
 	{name: "grpc", weight: 3, length: 200, next: (*gen).grpcStep},
 	{name: "lock", weight: 4, length: 200, begin: (*gen).lockBegin, next: (*gen).lockStep, end: (*gen).leaseEnd},
 	{name: "expiry", weight: 1, begin: (*gen).expirySteps},
