@@ -8,8 +8,11 @@ and one of two kinds of space behind "proto:", as its build has it.
 import base64
 import http.client
 import json
+import os
 import re
 import shutil
+import socket
+import struct
 import subprocess
 
 import harness
@@ -76,6 +79,57 @@ class Asker:
         answer = connection.getresponse()
         self.told.append(((path, body), answer.status, [readable(answer.readline()) for _ in range(count)]))
         connection.close()
+
+
+class WebSocket:
+    """A client by hand, so that it can be a bad one."""
+
+    def __init__(self, asker, path, headers=(), method="GET", version="13", key=None):
+        self.asker, self.got = asker, b""
+        self.socket = socket.create_connection(("127.0.0.1", asker.server.client_port), timeout=60)
+        key = base64.b64encode(os.urandom(16)).decode() if key is None else key
+        lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: Upgrade", "Upgrade: websocket",
+                 f"Sec-WebSocket-Version: {version}", f"Sec-WebSocket-Key: {key}", *headers, "", ""]
+        self.socket.sendall("\r\n".join(lines).encode())
+        while b"\r\n\r\n" not in self.got:
+            self.read()
+        head, self.got = self.got.split(b"\r\n\r\n", 1)
+        names = ("HTTP", "Sec-WebSocket-Protocol", "Sec-Websocket-Version", "Upgrade", "Connection", "Content-Type")
+        asker.tell((path, headers, [line for line in head.decode().split("\r\n") if line.startswith(names)]))
+
+    def read(self):
+        try:
+            piece = self.socket.recv(65536)
+        except ConnectionError:
+            piece = b""
+        self.got += piece
+        return bool(piece)
+
+    def say(self, payload, first=0x81, mask=b"\1\2\3\4"):
+        payload = payload.encode() if isinstance(payload, str) else payload
+        masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload)) if mask else payload
+        length = bytes([len(payload)]) if len(payload) < 126 else b"\x7e" + struct.pack(">H", len(payload))
+        self.socket.sendall(bytes([first, length[0] | (0x80 if mask else 0)]) + length[1:] + mask + masked)
+
+    # So many frames, or those until the server closes.
+    def hear(self, count):
+        for _ in range(count):
+            while True:
+                size = 2
+                if len(self.got) >= 4:
+                    told = self.got[1]
+                    size = 4 + struct.unpack(">H", self.got[2:4])[0] if told == 126 else 2 + told
+                if len(self.got) >= size and len(self.got) > 1 and (len(self.got) >= 4 or self.got[1] <= 2):
+                    break
+                if not self.read():
+                    self.asker.tell("closed")
+                    return
+            start = 4 if self.got[1] == 126 else 2
+            self.asker.tell((hex(self.got[0]), readable(self.got[start:size])))
+            self.got = self.got[size:]
+
+    def close(self):
+        self.socket.close()
 
 
 @harness.needs("etcd37")
@@ -207,7 +261,7 @@ class BesideEtcd(harness.Case):
             for value in ("GET", "PUT", "post", "POST", ""):
                 asker.ask("/v3/kv/range", '{"key":"YQ=="}', headers={**form, "X-HTTP-Method-Override": value})
                 asker.ask("/v3/kv/range", '{"key":"YQ=="}', headers={"X-HTTP-Method-Override": value})
-            for timeout in ("1x", "x", "", "10S", "1H", "-1S", "0S", "+5S", "1.5S", "99999999999999999999S", "n", "1n"):
+            for timeout in ("1x", "x", "", "10S", "1H", "-1S", "0S", "+5S", "1.5S", "99999999999999999999S", "n", "1n", "\xff"):
                 asker.ask("/v3/kv/range", '{"key":"YQ=="}', headers={"Grpc-Timeout": timeout})
             for headers in ({"Authorization": "nobody"}, {"Grpc-Metadata-Token": "nobody"}, {"Grpc-Metadata-hasleader": "true"},
                             {"Grpc-Metadata-Client-Api-Version": "\xff"}, {"Origin": "http://elsewhere"}, {"Host": "elsewhere"}):
@@ -267,6 +321,54 @@ class BesideEtcd(harness.Case):
             status, _ = asker.ask("/v3/lease/grant", '{"TTL":1000,"ID":88}')
             asker.ask("/v3/election/campaign", '{"name":"ZQ==","lease":"88","value":"dg=="}')
             asker.lines("/v3/election/observe", '{"name":"ZQ=="}', 1)
+        self.alike(case)
+
+
+    def test_websockets(self):
+        def case(asker):
+            watch = WebSocket(asker, "/v3/watch")
+            watch.say('{"create_request":{"key":"YQ==","watch_id":"1"}}')
+            watch.hear(1)
+            asker.ask("/v3/kv/put", '{"key":"YQ==","value":"PCY+"}')
+            watch.hear(1)
+            watch.say('{"create_request":{"key":"Yg==","watch_id":2}} {"cancel_request":{"watch_id":"1"}}')
+            watch.hear(2)
+            watch.say('{"cancel_', 0x01)
+            watch.say("are you there?", 0x89)
+            watch.hear(1)
+            watch.say('request":{"watch_id":', 0x00)
+            watch.say("2}}", 0x80)
+            watch.hear(1)
+            watch.say(b"\x03\xe8bye", 0x88)
+            watch.hear(2)
+            watch.close()
+            for first, payload, mask in ((0x81, "x", b""), (0xc1, "x", b"1234"), (0x83, "x", b"1234"), (0x80, "x", b"1234"),
+                                         (0x09, "x", b"1234"), (0x89, "x" * 126, b"1234"), (0x88, b"\x03\xee", b"1234"),
+                                         (0x88, b"\x03\xe8\xff", b"1234"), (0x88, b"", b"1234"), (0x88, b"\x0b\xb8", b"1234")):
+                bad = WebSocket(asker, "/v3/watch")
+                bad.say(payload, first, mask)
+                bad.hear(2)
+                bad.close()
+            renewals = WebSocket(asker, "/v3/lease/keepalive", ["Sec-WebSocket-Protocol: Bearer, nobody"])
+            renewals.say('{"ID":"5"}')
+            renewals.hear(1)
+            renewals.say('{"ID":6}{"ID":', 0x82)
+            renewals.hear(1)
+            renewals.say("7}")
+            renewals.hear(1)
+            renewals.say("x")  # the requests end there, and with them the renewals
+            renewals.hear(1)
+            renewals.close()
+            for path in ("/v3/nothing", "/v3/"):
+                nothing = WebSocket(asker, path)
+                nothing.hear(2)
+                nothing.close()
+            bad = WebSocket(asker, "/v3/kv/range", ["Sec-WebSocket-Protocol: other"])
+            bad.say("x")
+            bad.hear(2)
+            bad.close()
+            for changes in ({"method": "POST"}, {"version": "12"}, {"key": "short"}, {"key": "dGhlIHNhbXBsZSBub25jZQ"}):
+                WebSocket(asker, "/v3/watch", **changes).close()
         self.alike(case)
 
 

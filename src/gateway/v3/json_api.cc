@@ -7,7 +7,10 @@
 #include <string>
 #include <utility>
 
+#include "gateway/answers.h"
 #include "gateway/v3/json_call.h"
+#include "gateway/v3/websocket.h"
+#include "gateway/v3/websocket_call.h"
 
 namespace cairn::gateway::v3 {
 namespace {
@@ -146,9 +149,19 @@ class FormCall final : public net::ExchangeHandler {
 std::unique_ptr<net::ExchangeHandler> JsonApi::begin(net::Exchange& exchange, std::string_view path,
                                                      const net::HttpFields& headers) const {
   const net::HttpRequest& request = exchange.request();
+  if (exchange.can_switch_protocols() && is_websocket_upgrade(request)) {
+    const auto refusal = websocket_refusal(request);
+    if (!refusal) return begin_websocket(exchange, paths_.find(path), router_, options_.message_bytes_max);
+    net::HttpResponse response = text_answer(*refusal, *refusal == 405 ? "Method Not Allowed\n" : "Bad Request\n");
+    response.headers.insert(response.headers.end(), headers.begin(), headers.end());
+    response.headers.emplace_back("Sec-Websocket-Version", "13");
+    net::respond_whole(exchange, response);
+    return nullptr;
+  }
   const auto refuse = [&](Code code, std::string_view text) {
-    net::HttpResponse response = head_of(http_status_of(code), true, headers, {});
-    response.body = error_json({code, std::string(text)}, JsonEscape::kPlain);
+    ErrorAnswer told = error_answer({code, std::string(text)});
+    net::HttpResponse response = head_of(told.status, true, headers, {});
+    response.body = std::move(told.json);
     net::respond_whole(exchange, response);
     return nullptr;
   };

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "gateway/v3/websocket.h"
 #include "net/testing/test_client.h"
 #include "net/testing/test_server.h"
 #include "proto/rpc.pb.h"
@@ -206,7 +207,7 @@ TEST_F(JsonApiTest, AStreamBothWays) {
   EXPECT_THAT(second_fails, StartsWith("HTTP/1.1 200 "));
   EXPECT_THAT(second_fails, HasSubstr("{\"result\":{\"ID\":\"12\"}}"));
   EXPECT_THAT(second_fails, HasSubstr("{\"error\":{\"code\":5,"));
-  EXPECT_THAT(second_fails, Not(HasSubstr("14")));
+  EXPECT_THAT(second_fails, Not(HasSubstr("\"ID\":\"14\"")));
 }
 
 TEST_F(JsonApiTest, AStreamAnswersWhileItsRequestsCome) {
@@ -280,6 +281,190 @@ TEST_F(JsonApiTest, NobodyIsAskedOnceTheClientIsGone) {
   began.get_future().get();
   ::close(fd);
   ended.get_future().get();
+}
+
+// --- over a WebSocket
+
+class WebSocketTest : public JsonApiTest {
+ protected:
+  void TearDown() override {
+    if (fd_ >= 0) ::close(fd_);
+    JsonApiTest::TearDown();
+  }
+  // What it is answered.
+  std::string open(const std::string& path, const std::string& headers = {}) {
+    fd_ = net::connect_to(address_);
+    send(fd_, "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+                  "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + headers + "\r\n");
+    const std::string got = net::read_until(fd_, [](const std::string& all) { return all.contains("\r\n\r\n"); });
+    const size_t end = got.find("\r\n\r\n");
+    got_ = got.substr(std::min(got.size(), end + 4));
+    return got.substr(0, end);
+  }
+  // Masked with zeros.
+  void say(unsigned first, std::string_view payload) {
+    std::string frame = websocket_frame(WebSocketFrame::kText, true, payload);
+    frame[0] = static_cast<char>(first);
+    frame[1] = static_cast<char>(static_cast<uint8_t>(frame[1]) | 0x80u);
+    send(fd_, frame.insert(frame.size() - payload.size(), std::string(4, '\0')));
+  }
+  // The next frame, of a payload below 126 bytes, with its first byte in hexadecimal. "": the connection is closed.
+  std::string hear() {
+    const auto is_whole = [&](const std::string& more) {
+      const std::string all = got_ + more;
+      return all.size() >= 2 && all.size() >= 2u + static_cast<uint8_t>(all[1]);
+    };
+    got_ += net::read_until(fd_, is_whole);
+    if (!is_whole("")) return got_;
+    const size_t length = static_cast<uint8_t>(got_[1]);
+    std::string frame = fmt::format("{:02x} ", static_cast<uint8_t>(got_[0])) + got_.substr(2, length);
+    got_.erase(0, 2 + length);
+    return frame;
+  }
+  void serve_renewals() {
+    router_.add("/etcdserverpb.Lease/LeaseKeepAlive", [](LambdaHandler& handler, Call&) {
+      handler.message = [](Call& call, std::string_view bytes) {
+        etcdserverpb::LeaseKeepAliveRequest request;
+        ASSERT_TRUE(request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())));
+        if (request.id() == 13) return call.finish(Code::kNotFound, "13");
+        etcdserverpb::LeaseKeepAliveResponse response;
+        response.set_id(request.id());
+        call.send(response.SerializeAsString());
+      };
+    });
+  }
+
+  int fd_ = -1;
+  std::string got_;
+};
+
+TEST_F(WebSocketTest, EachLineOfTheAnswerIsAMessage) {
+  serve_renewals();
+  start();
+  EXPECT_EQ(open("/v3/lease/keepalive"),
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+  say(0x81, R"({"ID":1} {"ID":2})");
+  EXPECT_EQ(hear(), R"(81 {"result":{"ID":"1"}})");
+  EXPECT_EQ(hear(), R"(81 {"result":{"ID":"2"}})");
+  say(0x01, R"({"I)");
+  say(0x89, "ping");
+  say(0x80, R"(D":3})");
+  EXPECT_EQ(hear(), "8a ping");
+  EXPECT_EQ(hear(), R"(81 {"result":{"ID":"3"}})");
+  say(0x82, R"({"ID":)");
+  say(0x82, "4}");
+  EXPECT_EQ(hear(), R"(81 {"result":{"ID":"4"}})") << "messages are a stream";
+  say(0x81, R"({"ID":13})");
+  EXPECT_EQ(hear(), R"(81 {"error":{"code":5,"message":"13"}})");
+  EXPECT_EQ(hear(), "");
+}
+
+TEST_F(WebSocketTest, IsClosedByEither) {
+  std::promise<void> ended;
+  router_.add("/etcdserverpb.Watch/Watch",
+              [&](LambdaHandler& handler, Call&) { handler.end = [&](Call&) { ended.set_value(); }; });
+  serve_renewals();
+  start();
+  open("/v3/watch");
+  say(0x88, "\x03\xe8 bye");
+  EXPECT_EQ(hear(), "88 \x03\xe8");
+  EXPECT_EQ(hear(), "");
+  ended.get_future().get();
+  ::close(fd_);
+  open("/v3/lease/keepalive");
+  send(fd_, "\x81\x01x");
+  EXPECT_EQ(hear(),
+            "88 \x03\xea"
+            "bad MASK");
+  EXPECT_EQ(hear(), "");
+}
+
+TEST_F(WebSocketTest, AMethodThatTakesOneRequestIsCalledOnceItHasCome) {
+  router_.add("/etcdserverpb.KV/Range", [](LambdaHandler& handler, Call&) {
+    handler.message = [](Call& call, std::string_view) {
+      etcdserverpb::RangeResponse response;
+      response.set_count(7);
+      call.reply(response.SerializeAsString());
+    };
+  });
+  start();
+  open("/v3/kv/range");
+  say(0x81, "{}");
+  EXPECT_EQ(hear(), R"(81 {"count":"7"})");
+  EXPECT_EQ(hear(), "");
+  ::close(fd_);
+  open("/v3/kv/range");
+  say(0x81, "x");
+  EXPECT_THAT(hear(), HasSubstr("looking for beginning of value"));
+  EXPECT_EQ(hear(), "");
+  ::close(fd_);
+  open("/v3/nothing");
+  EXPECT_EQ(hear(), R"(81 {"code":5,"message":"Not Found"})");
+  EXPECT_EQ(hear(), "");
+}
+
+TEST_F(WebSocketTest, TheTokenIsInTheSubprotocolsOrInACookie) {
+  std::vector<std::string> tokens;
+  router_.add("/etcdserverpb.KV/Range", [&](LambdaHandler& handler, Call& call) {
+    tokens.emplace_back(call.metadata("authorization").value_or("-"));
+    handler.message = [](Call& answered, std::string_view) { answered.reply({}); };
+  });
+  start();
+  const auto ask_with = [&](const std::string& headers) {
+    const std::string answer = open("/v3/kv/range", headers);
+    say(0x81, "{}");
+    EXPECT_EQ(hear(), "81 {}");
+    ::close(std::exchange(fd_, -1));
+    return answer;
+  };
+  EXPECT_THAT(ask_with("Sec-WebSocket-Protocol: Bearer, t1\r\n"), EndsWith("\r\nSec-WebSocket-Protocol: Bearer"));
+  ask_with("Sec-WebSocket-Protocol: Bearer,t2 \r\nAuthorization: t0\r\n");
+  EXPECT_THAT(ask_with("Sec-WebSocket-Protocol: chat\r\n"), Not(HasSubstr("Sec-WebSocket-Protocol")));
+  ask_with("Cookie: a=b; token=t3\r\nSec-WebSocket-Protocol: Bearer, t4\r\n");
+  ask_with("Authorization: t5\r\n");
+  EXPECT_THAT(tokens, ::testing::ElementsAre("Bearer t1", "Bearer t2", "", "Bearer t3", "-"));
+}
+
+TEST_F(WebSocketTest, AHandshakeThatIsNoneIsRefused) {
+  start();
+  const std::string ask_upgrade = "Connection: Upgrade, close\r\nUpgrade: websocket\r\n";
+  const std::string no_version = ask("GET /v3/watch HTTP/1.1\r\nHost: x\r\n" + ask_upgrade + "\r\n");
+  EXPECT_THAT(no_version, StartsWith("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"));
+  EXPECT_THAT(no_version, HasSubstr("\r\nSec-Websocket-Version: 13\r\n"));
+  EXPECT_THAT(no_version, EndsWith("\r\n\r\nBad Request\n"));
+  EXPECT_THAT(post("/v3/watch", "", ask_upgrade), StartsWith("HTTP/1.1 405 "));
+}
+
+TEST_F(WebSocketTest, ALongLineComesInSeveralFrames) {
+  router_.add("/etcdserverpb.Maintenance/Snapshot", [](LambdaHandler& handler, Call&) {
+    handler.half_close = [](Call& call) {
+      etcdserverpb::SnapshotResponse response;
+      response.set_blob(std::string(300'000, 'b'));
+      call.send(response.SerializeAsString());
+      call.finish();
+    };
+  });
+  start();
+  open("/v3/maintenance/snapshot");
+  say(0x81, "{}");
+  got_ += net::read_until(fd_, [](const std::string&) { return false; });
+  std::string line;
+  std::string kinds;
+  for (std::string_view rest = got_; rest.size() > 4;) {
+    kinds += fmt::format("{:02x} ", static_cast<uint8_t>(rest[0]));
+    const unsigned told = static_cast<uint8_t>(rest[1]);
+    const size_t head = told == 127 ? 10 : told == 126 ? 4 : 2;
+    size_t length = told < 126 ? told : 0;
+    for (size_t i = 2; i < head; ++i) length = length << 8 | static_cast<uint8_t>(rest[i]);
+    line += rest.substr(head, length);
+    rest.remove_prefix(std::min(rest.size(), head + length));
+  }
+  EXPECT_THAT(kinds, StartsWith("01 00 "));
+  EXPECT_THAT(kinds, EndsWith("80 "));
+  EXPECT_THAT(line, StartsWith("{\"result\":{\"blob\":\"YmJi"));
+  EXPECT_THAT(line, EndsWith("\"}}"));
+  EXPECT_EQ(line.size(), 400'000u + 22);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "base/utf8.h"
 #include "gateway/v3/from_json.h"
 
 namespace cairn::gateway::v3 {
@@ -34,6 +35,11 @@ int http_status_of(Code code) {
     case Code::kDataLoss: break;
   }
   return 500;
+}
+
+ErrorAnswer error_answer(const Error& error) {
+  if (!is_utf8(error.message)) return {500, R"({"code": 13, "message": "failed to marshal error message"})"};
+  return {http_status_of(error.code), error_json(error, JsonEscape::kPlain)};
 }
 
 JsonCall::JsonCall(const Method& method, net::Exchange& exchange, Client& client, net::Router& router,
@@ -153,7 +159,15 @@ void JsonCall::end_requests() {
 void JsonCall::open_call() {
   call_ = exchange_.loop().local_call(*this, std::move(origin_));
   auto handler = router_.route(method_.rpc, call_->call());
-  if (handler != nullptr) call_->count_as(method_.rpc);
+  if (handler != nullptr) {
+    call_->count_as(method_.rpc);
+  } else {
+    // Unless it was refused otherwise.
+    const std::string_view name = std::string_view(method_.rpc).substr(1);
+    call_->call().finish(Code::kUnimplemented,
+                         fmt::format("unknown method {} for service {}", name.substr(name.find('/') + 1),
+                                     name.substr(0, name.find('/'))));
+  }
   call_->begin(std::move(handler));
 }
 
@@ -239,7 +253,8 @@ void JsonCall::fail(const Error& error) {
     answer_ = Answer::kOver;
     net::HttpFields headers;
     if (error.code == Code::kUnauthenticated) headers.emplace_back("WWW-Authenticate", error.message);
-    return client_.answer(http_status_of(error.code), std::move(headers), error_json(error, JsonEscape::kPlain));
+    const ErrorAnswer told = error_answer(error);
+    return client_.answer(told.status, std::move(headers), told.json);
   }
   if (answer_ == Answer::kNone) begin_answer(http_status_of(error.code), true);
   answer_ = Answer::kOver;

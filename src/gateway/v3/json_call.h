@@ -28,6 +28,13 @@ namespace cairn::gateway::v3 {
 
 [[nodiscard]] int http_status_of(Code code);
 
+// An answer that is not a stream's: its status and its body.
+struct ErrorAnswer {
+  int status = 500;
+  std::string json;
+};
+[[nodiscard]] ErrorAnswer error_answer(const Error& error);
+
 class JsonCall final : private net::LocalCall::Owner {
  public:
   // Who asked, and is answered.
