@@ -144,6 +144,14 @@ class Bench:
         self.need_small()
         return self.load_figures(self.generate("txn", "--seconds", self.seconds, "--branch", "get"))
 
+    def row_json_put(self):
+        self.need_small()
+        return self.load_figures(self.generate("json-put", "--seconds", self.seconds))
+
+    def row_json_get(self):
+        self.need_small()
+        return self.load_figures(self.generate("json-get", "--seconds", self.seconds))
+
     def row_one_put(self):
         self.need_small()
         return self.load_figures(
@@ -458,7 +466,7 @@ class Bench:
 
 
 # In the order in which one server goes through them: what needs few keys, then what needs many.
-ROWS = ["empty", "put", "get", "get_serializable", "txn_put", "txn_get", "one_put", "one_get", "watch_1k", "watch_10k",
+ROWS = ["empty", "put", "get", "get_serializable", "txn_put", "txn_get", "json_put", "json_get", "one_put", "one_get", "watch_1k", "watch_10k",
         "watch_keys", "watch_100k", "watch_prefix", "load", "disk_at_rest", "get_many", "get_many_serializable",
         "range_limited", "count", "list", "pages", "restart_clean", "restart_killed_idle", "restart_killed_busy",
         "compact", "lease_grant", "lease_keepalive", "lease_put", "lease_restart", "lease_expire", "defragment",

@@ -11,6 +11,8 @@ TITLES = {
     "get_serializable": "serializable get, one key",
     "txn_put": "txn: compare, put",
     "txn_get": "txn: compare, get",
+    "json_put": "put, one key, as JSON over HTTP/1.1, 200 connections",
+    "json_get": "linearizable get, one key, as JSON over HTTP/1.1, 200 connections",
     "one_put": "one client, one put at a time",
     "one_get": "one client, one linearizable get at a time",
     "watch_1k": "1,000 watchers of one key",

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "loadgen/fsync_probe.h"
+#include "loadgen/json_run.h"
 #include "loadgen/runner.h"
 #include "loadgen/watch_run.h"
 
@@ -87,7 +88,7 @@ int main(int count, char** args) {
     fmt::print("{}\n", to_json(**figures));
     return 0;
   }
-  const auto figures = run(*options);
+  const auto figures = options->workload.starts_with("json-") ? run_json(*options) : run(*options);
   if (!figures) return fail_with(figures.error());
   fmt::print("{}\n", to_json(*options, **figures));
   return (*figures)->good > 0 && (*figures)->errors.empty() ? 0 : 1;

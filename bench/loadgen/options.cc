@@ -21,6 +21,8 @@ workloads
   keepalive a stream with one renewal each, of leases 1 to K in the order of the keys
   compact   --revision R (0: the newest) [--physical]
   defragment
+  json-put  of one key, as JSON over HTTP/1.1: --connections times --streams connections with one request at a time
+  json-get  [--serializable] the same
   watch     --watchers W over all streams, of the --keys K in turn or each of the --watch-prefix [--prev-kv];
             one writer puts in turn, each time when all watchers have the last one, or at --rate.
             --server-pid P tells that process's CPU per event and its memory
@@ -125,6 +127,9 @@ Result<LoadOptions> parse_options(int count, char** args) {
       return fail(Code::kInvalidArgument, "loadgen: {} needs a value", name);
     }
     CAIRN_CHECK(set_option(name, value, out));
+  }
+  if (out.workload.starts_with("json-") && out.workload != "json-put" && out.workload != "json-get") {
+    return fail(Code::kInvalidArgument, "loadgen: unknown workload {}", out.workload);
   }
   if (out.workload.empty()) return fail(Code::kInvalidArgument, "loadgen: no workload given");
   if (out.connections == 0 || out.streams == 0 || out.keys == 0) {
