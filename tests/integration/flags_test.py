@@ -101,6 +101,39 @@ class Effects(harness.Case):
                 self.assertEqual(connection.settings.get(3), expected)
             cairn.stop()
 
+    def test_log_rotation(self):
+        log = self.dir / "logs/cairn.log"
+        log.parent.mkdir()
+        log.write_text("x" * (1 << 20))  # full: the first line begins a new one
+        cairn = self.start("--enable-log-rotation", f"--log-outputs=stderr,{log}",
+                           '--log-rotation-config-json={"maxsize":1,"compress":true}')
+        cairn.client().put(b"a", b"b")
+        cairn.stop()
+        self.assertIn('"msg":"closed etcd server"', log.read_text())
+        self.assertNotIn("xxx", log.read_text())
+        deadline = time.monotonic() + 60
+        while True:
+            names = [path.name for path in log.parent.iterdir() if path != log]
+            if len(names) == 1 and re.fullmatch(r"cairn-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}\.log(\.gz)?", names[0]):
+                break
+            self.assertLess(time.monotonic(), deadline, names)
+            time.sleep(0.05)
+
+    def test_the_init_system_is_told(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as init:
+            init.bind(str(self.dir / "init"))
+            init.settimeout(120)
+            cairn = self.server("cairn").start(environment={"NOTIFY_SOCKET": str(self.dir / "init")})
+            self.assertEqual(init.recv(100), b"READY=1")
+            cairn.wait_logged('"msg":"successfully notified init daemon"')
+            cairn.stop()
+            self.assertEqual(init.recv(100), b"STOPPING=1")
+
+    def test_the_log_has_the_zone_of_the_machine(self):
+        cairn = self.server("cairn").start(environment={"TZ": "XXX-5:30"})
+        first = json.loads(cairn.log_text().splitlines()[0])
+        self.assertRegex(first["ts"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+0530$")
+
     def test_io_threads(self):
         for count in (1, 3):
             cairn = self.start("--io-threads", str(count))

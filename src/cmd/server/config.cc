@@ -328,6 +328,16 @@ std::optional<Stop> check_logging(const Config& config, const Given& given) {
     if (files > 1 || (files == 0 && config.log_outputs.size() == 1)) {
       return refuse("--log-outputs requires a single file path when --log-rotate-config-json is defined");
     }
+    if (const auto rotation = parse_rotation(config.log_rotation_json); !rotation) return refuse(rotation.error());
+  }
+  const bool to_journal = std::ranges::find(config.log_outputs, "systemd/journal") != config.log_outputs.end();
+  if (to_journal && config.log_outputs.size() > 1) {
+    std::string outputs;
+    for (const std::string& output : config.log_outputs) outputs += (outputs.empty() ? "" : " ") + quoted(output);
+    return refuse(
+        fmt::format("running with systemd/journal but other '--log-outputs' values ([{}]) are configured with "
+                    "'default'; override 'default' value with something else",
+                    outputs));
   }
   return std::nullopt;
 }

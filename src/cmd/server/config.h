@@ -90,6 +90,8 @@ struct Config {
   std::string log_level = "info";
   std::string log_format = "json";
   std::vector<std::string> log_outputs = {"default"};
+  bool log_rotation = false;
+  std::string log_rotation_json;  // read by parse_rotation()
 
   std::string feature_gates;  // Name=bool,...
 

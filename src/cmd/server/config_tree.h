@@ -34,5 +34,7 @@ struct Tree {
 [[nodiscard]] Result<Tree> tree_of_yaml(std::string_view text);
 // errors: kInvalidArgument; "error reading TOML: " and the reason with its line
 [[nodiscard]] Result<Tree> tree_of_toml(std::string_view text);
+// JSON alone. errors: kInvalidArgument; encoding/json's words
+[[nodiscard]] Result<Tree> tree_of_json(std::string_view text);
 
 }  // namespace cairn::cmd

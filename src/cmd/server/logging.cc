@@ -4,14 +4,18 @@
 #include <array>
 #include <atomic>
 #include <cmath>
+#include <ctime>
 #include <memory>
+#include <mutex>
+#include <set>
 
 #include <spdlog/logger.h>
 #include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
 #include "base/json_text.h"
+#include "cmd/server/log_journal.h"
 
 namespace cairn::cmd {
 namespace {
@@ -41,6 +45,72 @@ class Sampler {
   std::array<Slot, 1024> slots_;
 };
 
+// "server/config.cc" of "/x/src/cmd/server/config.cc": the folder and the file.
+std::string_view short_path(std::string_view path) {
+  const size_t file = path.rfind('/');
+  if (file != std::string_view::npos && file > 0) {
+    const size_t folder = path.rfind('/', file - 1);
+    if (folder != std::string_view::npos) path.remove_prefix(folder + 1);
+  }
+  return path;
+}
+
+class FileSink final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  explicit FileSink(std::unique_ptr<LogFile> file) : file_(std::move(file)) {}
+
+ private:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    file_->write({line.data(), line.size()});
+  }
+  void flush_() override {}
+
+  std::unique_ptr<LogFile> file_;
+};
+
+spdlog::level::level_enum spdlog_level(log::Level level) {
+  switch (level) {
+    case log::Level::kDebug: return spdlog::level::debug;
+    case log::Level::kInfo: return spdlog::level::info;
+    case log::Level::kWarn: return spdlog::level::warn;
+    case log::Level::kError: return spdlog::level::err;
+    case log::Level::kPanic:
+    case log::Level::kFatal: return spdlog::level::critical;
+  }
+  return spdlog::level::critical;
+}
+
+log::Level level_from(spdlog::level::level_enum level) {
+  switch (level) {
+    case spdlog::level::debug: return log::Level::kDebug;
+    case spdlog::level::info: return log::Level::kInfo;
+    case spdlog::level::warn: return log::Level::kWarn;
+    case spdlog::level::err: return log::Level::kError;
+    default: return log::Level::kFatal;
+  }
+}
+
+// What the journal does not take goes to stderr, as in etcd.
+class JournalSink final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  explicit JournalSink(Journal journal) : journal_(std::move(journal)) {}
+
+ private:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    const std::string_view text(line.data(), line.size());
+    const std::string_view path = short_path(message.source.filename != nullptr ? message.source.filename : "");
+    const std::string_view package = path.substr(0, path.rfind('/'));
+    if (!journal_.write(level_from(message.level), package, text)) std::fwrite(text.data(), 1, text.size(), stderr);
+  }
+  void flush_() override {}
+
+  Journal journal_;
+};
+
 struct Output {
   std::unique_ptr<spdlog::logger> logger;
   bool is_console = false;
@@ -55,43 +125,51 @@ void write_entry(const log::Entry& entry) {
   Output* output = active_output.load(std::memory_order_acquire);
   const auto now = std::chrono::duration_cast<microseconds>(std::chrono::system_clock::now().time_since_epoch());
   if (!output->sampler.admits(entry, now.count() / 1'000'000)) return;
-  output->logger->log(spdlog::level::critical,
-                      output->is_console ? format_console(entry, now) : format_json(entry, now));
+  const spdlog::source_loc where(entry.where.file_name(), static_cast<int>(entry.where.line()), "");
+  output->logger->log(where, spdlog_level(entry.level),
+                      spdlog::string_view_t(output->is_console ? format_console(entry, now) : format_json(entry, now)));
   if (entry.level >= log::Level::kPanic) output->logger->flush();
 }
 
-Result<spdlog::sink_ptr> open_output(const std::string& name) {
-  // Under systemd, stderr is the journal.
-  if (name == "default" || name == "stderr" || name == "systemd/journal") {
-    return std::make_shared<spdlog::sinks::stderr_sink_mt>();
-  }
+// etcd's rules: default is stderr, each output is written to once, and /dev/null among them means none at all.
+std::set<std::string> distinct(const std::vector<std::string>& outputs) {
+  std::set<std::string> out;
+  for (const std::string& name : outputs) out.insert(name == "default" ? "stderr" : name);
+  if (out.contains("/dev/null")) return {"/dev/null"};
+  return out;
+}
+
+Result<spdlog::sink_ptr> open_output(const std::string& name, const LogOptions& options) {
+  if (name == "stderr") return std::make_shared<spdlog::sinks::stderr_sink_mt>();
   if (name == "stdout") return std::make_shared<spdlog::sinks::stdout_sink_mt>();
-  try {
-    return std::make_shared<spdlog::sinks::basic_file_sink_mt>(name);
-  } catch (const spdlog::spdlog_ex& error) {
-    return fail(Code::kUnknown, "log: cannot open {}: {}", name, error.what());
+  if (name == "systemd/journal") {
+    CAIRN_TRY(Journal journal, Journal::open(options.journal_socket));
+    return std::make_shared<JournalSink>(std::move(journal));
   }
+  if (options.rotation) return std::make_shared<FileSink>(std::make_unique<LogFile>(name, *options.rotation));
+  CAIRN_TRY(auto file, LogFile::open(name));
+  return std::make_shared<FileSink>(std::move(file));
 }
 
-// compat: always UTC, where etcd takes the machine's zone.
+// In the machine's zone: "Z", or hours and minutes as in "+0200".
 void append_time(std::string& out, microseconds time) {
-  const auto days = std::chrono::floor<std::chrono::days>(time);
-  const std::chrono::year_month_day date{std::chrono::sys_days(days)};
-  const std::chrono::hh_mm_ss clock(time - days);
-  fmt::format_to(std::back_inserter(out), "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z", static_cast<int>(date.year()),
-                 static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()), clock.hours().count(),
-                 clock.minutes().count(), clock.seconds().count(), clock.subseconds().count());
+  const auto second = std::chrono::floor<std::chrono::seconds>(time);
+  const std::time_t seconds = second.count();
+  std::tm parts{};
+  ::localtime_r(&seconds, &parts);
+  fmt::format_to(std::back_inserter(out), "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}", parts.tm_year + 1900,
+                 parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec, (time - second).count());
+  const long minutes = parts.tm_gmtoff / 60;
+  if (minutes == 0) {
+    out += 'Z';
+  } else {
+    fmt::format_to(std::back_inserter(out), "{}{:02}{:02}", minutes < 0 ? '-' : '+', std::abs(minutes) / 60,
+                   std::abs(minutes) % 60);
+  }
 }
 
-// "cmd/server/config.cc:12": the folder, the file and the line.
 void append_caller(std::string& out, const std::source_location& where) {
-  std::string_view path = where.file_name();
-  const size_t file = path.rfind('/');
-  if (file != std::string_view::npos && file > 0) {
-    const size_t folder = path.rfind('/', file - 1);
-    if (folder != std::string_view::npos) path.remove_prefix(folder + 1);
-  }
-  fmt::format_to(std::back_inserter(out), "{}:{}", path, where.line());
+  fmt::format_to(std::back_inserter(out), "{}:{}", short_path(where.file_name()), where.line());
 }
 
 void append_value(std::string& out, const log::Value& value) {
@@ -179,14 +257,15 @@ Status start_logging(const LogOptions& options) {
     return fail(Code::kInvalidArgument, "unknown log format: {}, supported values json, console", options.format);
   }
   std::vector<spdlog::sink_ptr> sinks;
-  for (const std::string& name : options.outputs) {
-    CAIRN_TRY(auto sink, open_output(name));
+  for (const std::string& name : distinct(options.outputs)) {
+    CAIRN_TRY(auto sink, open_output(name, options));
     sinks.push_back(std::move(sink));
   }
   auto output = std::make_unique<Output>();
   output->logger = std::make_unique<spdlog::logger>("cairn", sinks.begin(), sinks.end());
   output->logger->set_formatter(
       std::make_unique<spdlog::pattern_formatter>("%v", spdlog::pattern_time_type::local, "\n"));
+  output->logger->set_level(spdlog::level::trace);  // what is below the level does not get here
   // Tools wait for lines: each goes out as it is written.
   output->logger->flush_on(spdlog::level::trace);
   output->is_console = options.format == "console";

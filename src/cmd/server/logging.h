@@ -3,19 +3,25 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cmd/server/log_file.h"
+#include "cmd/server/log_journal.h"
 
 namespace cairn::cmd {
 
 struct LogOptions {
-  std::string level = "info";                      // see level_of()
-  std::string format = "json";                     // json, console
-  std::vector<std::string> outputs = {"default"};  // default and stderr, stdout, or paths of files
+  std::string level = "info";   // see level_of()
+  std::string format = "json";  // json, console
+  // default and stderr, stdout, systemd/journal, or paths of files
+  std::vector<std::string> outputs = {"default"};
+  std::optional<Rotation> rotation = std::nullopt;  // of the files
+  std::string journal_socket{kJournalSocket};
 };
 
 // As zap reads a level: in any case, "" is info, "warning" is warn. "dpanic" is panic here, where nothing is less.

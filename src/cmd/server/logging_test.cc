@@ -23,7 +23,27 @@ log::Entry entry_of(log::Level level, std::string_view message, const std::vecto
   return log::Entry{level, message, fields.data(), fields.size(), where};
 }
 
+// The zone of the tests, whatever the machine's is.
+class Zone {
+ public:
+  explicit Zone(const char* name) {
+    if (const char* before = ::getenv("TZ")) before_ = before;
+    ::setenv("TZ", name, 1);
+    ::tzset();
+  }
+  ~Zone() {
+    before_ ? ::setenv("TZ", before_->c_str(), 1) : ::unsetenv("TZ");
+    ::tzset();
+  }
+  Zone(const Zone&) = delete;
+  Zone& operator=(const Zone&) = delete;
+
+ private:
+  std::optional<std::string> before_;
+};
+
 TEST(FormatJson, HasTheShapeOfZap) {
+  const Zone zone("UTC");
   const std::vector<log::Field> fields = {{"took", "1.5s"},
                                           {"count", 3},
                                           {"id", uint64_t{18446744073709551615u}},
@@ -41,7 +61,14 @@ TEST(FormatJson, HasTheShapeOfZap) {
                   R"("nan":"NaN","ok":true,"urls":["http://a:1","b\"c"],"none":[],"text":"a<b>\n\\"})");
 }
 
+TEST(FormatJson, TakesTheZoneOfTheMachine) {
+  const Zone zone("XXX-5:30");
+  EXPECT_THAT(format_json(entry_of(log::Level::kInfo, "m", {}), kTime),
+              ::testing::HasSubstr(R"("ts":"2026-11-21T07:05:11.008113+0530")"));
+}
+
 TEST(FormatConsole, IsSeparatedByTabs) {
+  const Zone zone("UTC");
   std::string line = format_console(entry_of(log::Level::kInfo, "ready", {}), kTime);
   line = std::regex_replace(line, std::regex(":[0-9]+\tready"), ":LINE\tready");
   EXPECT_EQ(line, "2026-11-21T01:35:11.008113Z\tINFO\tserver/logging_test.cc:LINE\tready");
@@ -50,7 +77,7 @@ TEST(FormatConsole, IsSeparatedByTabs) {
               ::testing::EndsWith("\tm\t{\"a\":1,\"b\":\"x\"}"));
 }
 
-class LogFile : public ::testing::Test {
+class LogFileTest : public ::testing::Test {
  protected:
   void TearDown() override { log::set_sink(nullptr, log::Level::kWarn); }
   std::vector<std::string> lines(const std::string& file) const {
@@ -63,7 +90,7 @@ class LogFile : public ::testing::Test {
   const cairn::testing::TempDir folder_;
 };
 
-TEST_F(LogFile, GetsTheLinesOfItsLevel) {
+TEST_F(LogFileTest, GetsTheLinesOfItsLevel) {
   ASSERT_TRUE(start_logging({.level = "info", .outputs = {folder_ / "a.log", folder_ / "b.log"}}));
   log::debug("hidden");
   log::info("shown", {{"k", "v"}});
@@ -77,7 +104,7 @@ TEST_F(LogFile, GetsTheLinesOfItsLevel) {
   }
 }
 
-TEST_F(LogFile, LinesOfManyThreadsStayWhole) {
+TEST_F(LogFileTest, LinesOfManyThreadsStayWhole) {
   ASSERT_TRUE(start_logging({.level = "debug", .outputs = {folder_ / "a.log"}}));
   constexpr int kThreads = 8;
   constexpr int kLines = 50;
@@ -95,7 +122,7 @@ TEST_F(LogFile, LinesOfManyThreadsStayWhole) {
   }
 }
 
-TEST_F(LogFile, AFloodOfOneMessageIsSampled) {
+TEST_F(LogFileTest, AFloodOfOneMessageIsSampled) {
   ASSERT_TRUE(start_logging({.outputs = {folder_ / "a.log"}}));
   for (int i = 0; i < 10'000; ++i) log::info("again");
   const size_t count = lines("a.log").size();
@@ -112,10 +139,19 @@ TEST(LogLevel, IsReadAsZapReadsIt) {
   EXPECT_EQ(level_of("INFORM").error().message, "unrecognized level: \"INFORM\"");
 }
 
-TEST_F(LogFile, BadOptionsAreRefused) {
+TEST_F(LogFileTest, BadOptionsAreRefused) {
   EXPECT_EQ(start_logging({.level = "loud"}).error().message, "unrecognized level: \"loud\"");
   EXPECT_FALSE(start_logging({.format = "xml"}));
   EXPECT_FALSE(start_logging({.outputs = {folder_.path()}})) << "a folder";
+}
+
+TEST_F(LogFileTest, IsWrittenOnceHoweverOftenNamedAndNotBesideNothing) {
+  ASSERT_TRUE(start_logging({.outputs = {folder_ / "a.log", folder_ / "a.log"}}));
+  log::info("one");
+  EXPECT_EQ(lines("a.log").size(), 1u);
+  ASSERT_TRUE(start_logging({.outputs = {folder_ / "a.log", "/dev/null"}}));
+  log::info("two");
+  EXPECT_EQ(lines("a.log").size(), 1u);
 }
 
 }  // namespace

@@ -24,6 +24,7 @@
 #include "cmd/server/config.h"
 #include "cmd/server/flag_values.h"
 #include "cmd/server/logging.h"
+#include "cmd/server/notify.h"
 #include "env/clock.h"
 #include "env/entropy.h"
 #include "env/failpoints.h"
@@ -338,6 +339,16 @@ class SignalsAtStart {
   std::thread thread_;  // the last: it uses the rest
 };
 
+void tell_init(std::string_view state) {
+  const bool is_ready = state == "READY=1";
+  if (is_ready) log::info("notifying init daemon");
+  if (const Status told = cmd::notify_init(std::getenv("NOTIFY_SOCKET"), state); !told) {
+    log::error("failed to notify systemd for readiness", {{"error", told.error().message}});
+  } else if (is_ready) {
+    log::info("successfully notified init daemon");
+  }
+}
+
 // Waits for SIGTERM or SIGINT, which all threads have blocked.
 int wait_for_signal(const sigset_t& signals) {
   int number = 0;
@@ -376,13 +387,17 @@ Result<FaultPoints> fault_points(const char* terms, const char* address) {
 }
 
 int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultPoints& faults) {
-  if (const auto logging = cmd::start_logging({config.log_level, config.log_format, config.log_outputs}); !logging) {
+  cmd::LogOptions log_options{config.log_level, config.log_format, config.log_outputs};
+  if (config.log_rotation) {
+    if (const auto rotation = cmd::parse_rotation(config.log_rotation_json)) log_options.rotation = *rotation;
+  }
+  if (const auto logging = cmd::start_logging(log_options); !logging) {
     if (!parsed.err.empty()) return parsed.exit_code;  // that has said why
+    CAIRN_ASSERT(cmd::start_logging({}));              // the log is what is wrong: the default one says so
     if (parsed.run) {
-      std::fprintf(stderr, "%s\n", logging.error().message.c_str());
+      log::warn("failed to verify flags", {{"error", logging.error().message}});
       return 1;
     }
-    CAIRN_ASSERT(cmd::start_logging({}));  // the log is what is wrong: the default one says so
   }
   log_notices(parsed);
   if (!parsed.run) return parsed.exit_code;  // the last notice has said why
@@ -511,10 +526,12 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
       log::info("serving client traffic insecurely; this is strongly discouraged!", {{"address", address}});
     }
     log::info("ready to serve client requests");
+    tell_init("READY=1");
     cmd::flush_log();
 
     const int number = wait_for_signal(signals);
     log::info("received signal; shutting down", {{"signal", signal_name(number)}});
+    tell_init("STOPPING=1");
     log::info("closing etcd server", {{"name", config.name}, {"data-dir", config.data_dir}});
     services->end_streams();
     server.stop(kGraceNs);
