@@ -52,6 +52,7 @@ struct Config {
   uint32_t max_snapshots = 5;
   uint32_t max_wals = 5;
   bool unsafe_no_fsync = false;
+  bool force_new_cluster = false;
 
   // Storage
   int64_t quota_bytes = 2'147'483'648;  // < 0: no quota

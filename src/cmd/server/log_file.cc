@@ -229,7 +229,8 @@ void LogFile::write(std::string_view line) {
 bool LogFile::open_or_rotate(size_t line_size) {
   struct stat found{};
   if (::stat(path_.c_str(), &found) == 0) {
-    if (found.st_size + static_cast<int64_t>(line_size) >= rotation_.size_bytes_max) return rotate();
+    rotates_ = S_ISREG(found.st_mode);  // compat: lumberjack would rename /dev/null
+    if (rotates_ && found.st_size + static_cast<int64_t>(line_size) >= rotation_.size_bytes_max) return rotate();
     wake_tidier();
     fd_ = ::open(path_.c_str(), O_APPEND | O_WRONLY | O_CLOEXEC);
     size_ = found.st_size;

@@ -131,11 +131,12 @@ void write_entry(const log::Entry& entry) {
   if (entry.level >= log::Level::kPanic) output->logger->flush();
 }
 
-// etcd's rules: default is stderr, each output is written to once, and /dev/null among them means none at all.
-std::set<std::string> distinct(const std::vector<std::string>& outputs) {
+// etcd's rules: default is stderr, each output is written to once, and /dev/null among them means none at all, unless
+// files are rotated.
+std::set<std::string> distinct(const LogOptions& options) {
   std::set<std::string> out;
-  for (const std::string& name : outputs) out.insert(name == "default" ? "stderr" : name);
-  if (out.contains("/dev/null")) return {"/dev/null"};
+  for (const std::string& name : options.outputs) out.insert(name == "default" ? "stderr" : name);
+  if (out.contains("/dev/null") && !options.rotation) return {"/dev/null"};
   return out;
 }
 
@@ -257,7 +258,7 @@ Status start_logging(const LogOptions& options) {
     return fail(Code::kInvalidArgument, "unknown log format: {}, supported values json, console", options.format);
   }
   std::vector<spdlog::sink_ptr> sinks;
-  for (const std::string& name : distinct(options.outputs)) {
+  for (const std::string& name : distinct(options)) {
     CAIRN_TRY(auto sink, open_output(name, options));
     sinks.push_back(std::move(sink));
   }

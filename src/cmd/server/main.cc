@@ -127,6 +127,7 @@ member::NodeOptions node_options(const cmd::Config& config) {
   options.bootstrap.opening = env::random_number() | 1;  // 0: none
   options.bootstrap.wal.sync = !config.unsafe_no_fsync;
   options.bootstrap.sync = !config.unsafe_no_fsync;
+  options.bootstrap.force_new_cluster = config.force_new_cluster;
   options.bootstrap.lease_ttl_min = config.lease_ttl_min();
   options.apply.quota_bytes = config.quota_bytes > 0 ? static_cast<uint64_t>(config.quota_bytes) : 0;
   options.bootstrap.quota_bytes = options.apply.quota_bytes;

@@ -245,6 +245,39 @@ Status found_again(const BootstrapOptions& options, const Bootstrapped& found, w
   return {};
 }
 
+// Ends the log with entries that remove the other members, or with an empty one where only uncommitted entries go. All
+// of them count as committed.
+Status force_new_cluster(const ForcedCluster& forced, const Bootstrapped& found, wal::HardState& hard_state) {
+  const Index last = found.log->last_index();
+  if (last > forced.commit) {
+    log::info("discarding uncommitted WAL entries",
+              {{"entry-index", forced.commit.value + 1},
+               {"commit-index-from-wal", forced.commit.value},
+               {"number-of-discarded-entries", last.value - forced.commit.value}});
+  }
+  const Term term = std::max(hard_state.term, found.state.applied_term);
+  std::vector<std::string> data;
+  for (const NodeId id : forced.others) {
+    data.push_back(
+        raft::encode(raft::ConfChangeV1{.type = raft::ConfChangeType::kRemoveNode, .node = id, .context = {}}));
+  }
+  std::vector<wal::Entry> entries;
+  for (size_t i = 0; i < data.size(); ++i) {
+    entries.push_back({static_cast<uint8_t>(raft::EntryType::kConfChange), term, forced.commit + (i + 1), data[i]});
+  }
+  if (entries.empty() && last > forced.commit) {
+    entries.push_back({static_cast<uint8_t>(raft::EntryType::kNormal), term, forced.commit + 1, {}});
+  }
+  const Index old_commit{hard_state.commit};
+  hard_state = {term, hard_state.vote, forced.commit + entries.size()};
+  CAIRN_CHECK(found.log->save(entries, hard_state, true));
+  log::info("forcing restart member", {{"cluster-id", hex_id(found.cluster_id)},
+                                       {"local-member-id", hex_id(found.member_id)},
+                                       {"wal-commit-index", old_commit.value},
+                                       {"commit-index", forced.commit.value + entries.size()}});
+  return {};
+}
+
 }  // namespace
 
 bool holds_member(env::FileSystem& fs, const BootstrapOptions& options) { return has_log(fs, paths_of(options).wal); }
@@ -284,11 +317,17 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
                       .cluster_id = out.cluster_id,
                       .lease_ttl_min = options.lease_ttl_min,
                       .learner_count_max = options.learner_count_max,
-                      .new_directory = out.new_directory};
+                      .new_directory = out.new_directory,
+                      .force_new_cluster = options.force_new_cluster && !out.new_directory};
   CAIRN_TRY(Recovered recovered, recover(input));
   out.state = std::move(recovered.state);
   out.state.space = out.engine->space();
   out.snapshot_index = recovered.snapshot_index;
+  if (input.force_new_cluster) {
+    CAIRN_CHECK(settle(fs, paths, out.state.applied, *out.log));
+    CAIRN_CHECK(take_over(fs, paths, *out.log));
+    CAIRN_CHECK(force_new_cluster(recovered.forced, out, opened.hard_state));
+  }
   CAIRN_TRY(out.raft_log, load_log(*out.log, out.state.applied, out.state.applied_term, options.raft_log));
   // The log was synced through what the db holds before the db held it. The disk is at work while the index is read.
   if (!out.log->taken_over()) CAIRN_CHECK(settle(fs, paths, out.state.applied, *out.log));

@@ -38,7 +38,10 @@ struct BootstrapOptions {
   uint64_t opening = 0;
   uint64_t quota_bytes = 0;
   storage::Metrics* storage_metrics = nullptr;
-  bool sync = true;           // false: --unsafe-no-fsync
+  bool sync = true;  // false: --unsafe-no-fsync
+  // Of a found directory: drops what is not committed, and removes all other members by entries of its log, as etcd
+  // does. Nothing is changed before the directory is known to be usable otherwise.
+  bool force_new_cluster = false;
   int64_t lease_ttl_min = 2;  // seconds
   size_t learner_count_max = 1;
   wal::Options wal;

@@ -292,6 +292,34 @@ Status check_alone(const RecoveryInput& input, const AppliedState& state) {
               std::max(count(), count_committed));
 }
 
+// Whom --force-new-cluster removes: all others, after what is known to be committed.
+Result<ForcedCluster> plan_forced_cluster(const RecoveryInput& input, const AppliedState& state) {
+  const NodeId self = input.log.metadata().node_id;
+  ForcedCluster out{.commit = std::max(Index{input.hard_state.commit}, state.applied), .others = {}};
+  cluster::Membership members = state.members;
+  raft::ConfState conf = state.conf;
+  const size_t learner_limit = learner_count_max(state.schema, input.learner_count_max);
+  Status failed;
+  const Index from = std::max(state.applied + 1, input.log.first_index());
+  if (from <= out.commit) {
+    CAIRN_CHECK(input.log.index()->read(from, out.commit + 1, UINT64_MAX, [&](const wal::Entry& entry) {
+      if (failed && entry.type != 0) failed = replay_membership(entry, learner_limit, members, conf);
+    }));
+  }
+  CAIRN_CHECK(failed);
+  if (!conf.voters_outgoing.empty() || std::ranges::find(conf.voters, self) == conf.voters.end()) {
+    return fail(
+        Code::kFailedPrecondition,
+        "server: --force-new-cluster needs a voting member, and this one, {}, is a learner, was removed, or is in "
+        "the middle of a change of the cluster",
+        hex_id(self.value));
+  }
+  for (const NodeId id : all_members(conf)) {
+    if (id != self) out.others.push_back(id);
+  }
+  return out;
+}
+
 Status load_tables(const storage::View& view, AppliedState& state) {
   CAIRN_CHECK(for_each(view, Table::kLease,
                        [&](std::string_view key, std::string_view value) { return state.lessor.load(key, value); }));
@@ -399,7 +427,11 @@ Result<Recovered> recover(const RecoveryInput& input) {
   }
   state.members.cluster_id = input.cluster_id;
   CAIRN_CHECK(check_self(input, state));
-  CAIRN_CHECK(check_alone(input, state));
+  if (input.force_new_cluster) {
+    CAIRN_TRY(out.forced, plan_forced_cluster(input, state));
+  } else {
+    CAIRN_CHECK(check_alone(input, state));
+  }
   state.storage_version = meta.storage_version;
   state.new_directory = input.new_directory || meta.consistent_index == Index{};
 

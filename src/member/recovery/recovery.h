@@ -27,11 +27,20 @@ struct RecoveryInput {
   int64_t lease_ttl_min = 2;
   size_t learner_count_max = 1;
   bool new_directory = false;
+  bool force_new_cluster = false;  // other members are no reason to refuse
+};
+
+// What --force-new-cluster makes of a log: what is behind `commit` goes, and the entries that remove `others` follow
+// it.
+struct ForcedCluster {
+  Index commit;  // the higher one of the last hard state's and of what the db holds
+  std::vector<NodeId> others;
 };
 
 struct Recovered {
   AppliedState state;    // without the index, for which see adopt_index
   Index snapshot_index;  // where the log may begin
+  ForcedCluster forced;  // with force_new_cluster
 };
 
 //   errors: kDataLoss: WAL, .snap and db do not fit each other, or a table is damaged; kFailedPrecondition: the

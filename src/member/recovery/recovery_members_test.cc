@@ -63,7 +63,7 @@ class MembersTest : public ::testing::Test {
       for (const auto& [type, data] : entries_) {
         entries.push_back({static_cast<uint8_t>(type), Term(1), Index(entries.size() + 1), data});
       }
-      EXPECT_TRUE((*log)->save(entries, {Term(1), NodeId(), Index(entries.size())}, true));
+      EXPECT_TRUE((*log)->save(entries, {Term(1), NodeId(), Index(entries.size() - uncommitted_)}, true));
     }
     {
       const auto number = [](uint64_t value) {
@@ -90,6 +90,7 @@ class MembersTest : public ::testing::Test {
     options.sync = false;
     options.wal = wal;
     options.learner_count_max = 3;
+    options.force_new_cluster = forces_;
     auto opened = bootstrap(env::posix_fs(), options);
     if (opened) {
       EXPECT_EQ(opened->state.schema, schema);
@@ -100,6 +101,8 @@ class MembersTest : public ::testing::Test {
   const cairn::testing::TempDir folder_;
   const std::string path_ = folder_.path();
   std::vector<std::pair<raft::EntryType, std::string>> entries_;
+  size_t uncommitted_ = 0;  // at the log's end
+  bool forces_ = false;
 };
 
 // Up to 3.5 one learner was the limit, and the second one's entry stands in the log all the same.
@@ -153,6 +156,68 @@ TEST_F(MembersTest, RequestsAboutMembersAndVersionsAreReadFromALogOf35) {
   EXPECT_EQ(members.find(kSelf)->client_urls, std::vector<std::string>{"http://renamed:2379"});
   EXPECT_EQ(members.version, "3.5.0");
   EXPECT_EQ(members.downgrade, (cluster::Downgrade{.target_version = "3.4.0", .enabled = true}));
+}
+
+// The removals that a log ends with, from `from` on.
+std::vector<NodeId> removals(const wal::Log& log, Index from) {
+  std::vector<NodeId> out;
+  EXPECT_TRUE(log.index()->read(from, log.last_index() + 1, UINT64_MAX, [&](const wal::Entry& entry) {
+    const auto change = raft::decode_conf_change(static_cast<raft::EntryType>(entry.type), entry.data);
+    ASSERT_TRUE(change);
+    EXPECT_EQ(change->changes.front().type, raft::ConfChangeType::kRemoveNode);
+    out.push_back(change->changes.front().node);
+  }));
+  return out;
+}
+
+TEST_F(MembersTest, AForcedClusterRemovesAllOthersBehindWhatIsCommitted) {
+  change({cluster::ChangeKind::kAdd, member(kFirst, false)});
+  change({cluster::ChangeKind::kAdd, member(kSecond, true)});
+  request({});
+  forces_ = true;
+  uncommitted_ = 1;
+  const auto opened = open(1, Schema::k3_6);
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(removals(*opened->log, Index(4)), (std::vector{kFirst, kSecond}));
+  EXPECT_EQ(opened->log->last_index(), Index(5)) << "what was not committed is gone";
+  EXPECT_EQ(opened->start.hard.commit, Index(5));
+  EXPECT_EQ(opened->log->hard_state().commit, Index(5)) << "a start without the flag finds it alone";
+}
+
+TEST_F(MembersTest, AForcedClusterOfWhatTheDbHoldsCountsAsCommitted) {
+  change({cluster::ChangeKind::kAdd, member(kFirst, false)});
+  forces_ = true;
+  uncommitted_ = 1;
+  const auto opened = open(entries_.size(), Schema::k3_4);  // the db has applied more than the hard state says
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(removals(*opened->log, Index(3)), std::vector{kFirst});
+}
+
+TEST_F(MembersTest, AForcedClusterOfOneLosesOnlyWhatIsNotCommitted) {
+  change({cluster::ChangeKind::kAdd, member(kFirst, false)});
+  uncommitted_ = 1;
+  forces_ = true;
+  const auto opened = open(1, Schema::k3_6);
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(opened->log->last_index(), Index(2));
+  EXPECT_EQ(opened->state.members.voters(), std::vector{kSelf});
+  EXPECT_EQ(opened->log->hard_state().commit, Index(2));
+}
+
+TEST_F(MembersTest, ALearnerIsNoForcedCluster) {
+  entries_.clear();
+  change({cluster::ChangeKind::kAdd, member(kFirst, false)});
+  change({cluster::ChangeKind::kAdd, member(kSelf, true)});
+  forces_ = true;
+  const auto opened = open(entries_.size(), Schema::k3_4);
+  ASSERT_FALSE(opened);
+  EXPECT_NE(opened.error().message.find("--force-new-cluster needs a voting member"), std::string::npos)
+      << opened.error().message;
+  wal::Options wal;
+  wal.sync = false;
+  const auto log = wal::Log::open(env::posix_fs(), path_ + "/member/wal", wal);
+  ASSERT_TRUE(log);
+  EXPECT_EQ(log->log->last_index(), Index(2)) << "nothing was changed";
 }
 
 }  // namespace
