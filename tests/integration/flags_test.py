@@ -101,6 +101,26 @@ class Effects(harness.Case):
                 self.assertEqual(connection.settings.get(3), expected)
             cairn.stop()
 
+    def test_in_memory(self):
+        cairn = self.start("--in-memory")
+        self.assertIn("ALL DATA IS LOST", cairn.log_text())
+        client = cairn.client()
+        for i in range(300):  # more than a segment of the log
+            client.put(b"k%d" % (i % 50), b"v" * 20_000 + b"%d" % i)
+        client.compact(client.revision(), physical=True)
+        client.defragment()
+        self.assertEqual(len(client.all()), 50)
+        self.assertTrue(client.get(b"k49").value.endswith(b"v299"))
+        self.assertLess(client.status()["db_bytes"], 10_000_000, "50 values are left")
+        self.assertFalse(cairn.data_dir.exists())
+        files = [os.readlink(fd) for fd in pathlib.Path(f"/proc/{cairn.process.pid}/fd").iterdir() if fd.exists()
+                 or fd.is_symlink()]
+        self.assertTrue(any(name.startswith("/memfd:db") for name in files), files)
+        cairn.stop()
+        again = self.start("--in-memory")
+        self.assertEqual(again.client().all(), [])
+        self.assertFalse(again.data_dir.exists())
+
     def test_log_rotation(self):
         log = self.dir / "logs/cairn.log"
         log.parent.mkdir()

@@ -40,6 +40,7 @@ struct Stop {
   std::string err;
   std::optional<Notice> notice = std::nullopt;
   std::string failure = "";
+  bool of_log = false;  // so the default log tells it
 };
 
 // exit 1, as the log tells it
@@ -344,7 +345,10 @@ std::optional<Stop> check_logging(const Config& config, const Given& given) {
 
 // The checks of etcd's configuration, in its order and with its texts.
 std::optional<Stop> check_values(const Config& config, const Given& given) {
-  if (auto stop = check_logging(config, given)) return stop;
+  if (auto stop = check_logging(config, given)) {
+    stop->of_log = true;
+    return stop;
+  }
   for (const auto* urls : {&config.listen_peer_urls, &config.listen_client_urls, &config.listen_client_http_urls,
                            &config.listen_metrics_urls}) {
     if (const Status status = cluster::check_bind_urls(*urls); !status) return refuse(status.error());
@@ -477,6 +481,11 @@ void add_hints(const Config& config, const Given& given, std::vector<Notice>& no
                        {{"max-request-bytes", config.max_request_bytes},
                         {"recommended-request-bytes", kRequestBytesRecommendedMax}}});
   }
+  if (config.in_memory) {
+    notices.push_back({log::Level::kWarn,
+                       "--in-memory: ALL DATA IS LOST when this process ends; nothing is written to a disk",
+                       {{"data-dir", config.data_dir}}});
+  }
   if (config.unsafe_no_fsync) {
     notices.push_back({log::Level::kWarn, "--unsafe-no-fsync: data is lost when the machine stops", {}});
   }
@@ -582,6 +591,7 @@ ParseOutcome parse_config(const std::vector<std::string>& arguments, const std::
     outcome.out = std::move(stop->out);
     outcome.err = std::move(stop->err);
     outcome.failure = std::move(stop->failure);
+    outcome.default_log = stop->of_log;
     if (stop->notice) outcome.notices.push_back(*std::move(stop->notice));
   }
   return outcome;

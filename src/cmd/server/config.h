@@ -53,6 +53,7 @@ struct Config {
   uint32_t max_wals = 5;
   bool unsafe_no_fsync = false;
   bool force_new_cluster = false;
+  bool in_memory = false;  // nothing is on a disk
 
   // Storage
   int64_t quota_bytes = 2'147'483'648;  // < 0: no quota
@@ -124,9 +125,10 @@ struct Notice {
 struct ParseOutcome {
   bool run = false;
   int exit_code = 0;
-  std::string out;      // for stdout
-  std::string err;      // for stderr
-  std::string failure;  // why the start is refused; the last notice says it too
+  std::string out;           // for stdout
+  std::string err;           // for stderr
+  std::string failure;       // why the start is refused; the last notice says it too
+  bool default_log = false;  // the notices go to the default log: the one that is asked for is what is wrong
   Config config;
   std::vector<Notice> notices;
 };

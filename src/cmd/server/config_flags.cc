@@ -103,6 +103,8 @@ constexpr auto kFlags = std::to_array<FlagSpec>({
      milliseconds<&Config::heartbeat_ms>()},
     {"host-whitelist", kSet, kSupported, "*", "Host names that plain HTTP requests may ask for.",
      field<&Config::host_whitelist>()},
+    {"in-memory", kBool, kSupported, "false",
+     "Keep data and log in memory: all is lost when the server ends. Only in cairn.", field<&Config::in_memory>()},
     {"initial-advertise-peer-urls", kUrls, kSupported, "http://localhost:2380",
      "URLs at which peers reach this member.", field<&Config::initial_advertise_peer_urls>()},
     {"initial-cluster", kText, kSupported, "default=http://localhost:2380", "Founding members: name=URL,...",

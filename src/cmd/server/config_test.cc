@@ -157,6 +157,7 @@ TEST(Config, EverySupportedFlagArrives) {
                                       "--max-learners=3",
                                       "--io-threads=4",
                                       "--nospace-auto-clear=false",
+                                      "--in-memory",
                                       "--initial-election-tick-advance=0",
                                       "--enable-grpc-gateway=false"});
   ASSERT_TRUE(outcome.run) << outcome.failure << outcome.err;
@@ -198,6 +199,7 @@ TEST(Config, EverySupportedFlagArrives) {
   EXPECT_EQ(config.learner_count_max, 3u);
   EXPECT_EQ(config.io_threads, 4u);
   EXPECT_FALSE(config.nospace_auto_clear);
+  EXPECT_TRUE(config.in_memory);
   EXPECT_FALSE(config.initial_election_tick_advance);
   EXPECT_FALSE(config.enable_grpc_gateway);
 }
@@ -315,11 +317,11 @@ std::string other_value(const FlagSpec& spec) {
   return "";
 }
 
-TEST(Flags, AreThoseOfEtcdAndTwoOfOurs) {
-  std::set<std::string> wanted = {"io-threads", "nospace-auto-clear"};
+TEST(Flags, AreThoseOfEtcdAndThreeOfOurs) {
+  std::set<std::string> wanted = {"in-memory", "io-threads", "nospace-auto-clear"};
   std::ifstream in("src/cmd/server/testdata/flags.txt");
   for (std::string name; std::getline(in, name);) wanted.insert(name);
-  ASSERT_EQ(wanted.size(), 130u);
+  ASSERT_EQ(wanted.size(), 131u);
   std::set<std::string> have;
   for (const FlagSpec& spec : all_flags()) have.emplace(spec.name);
   EXPECT_EQ(have, wanted);

@@ -62,8 +62,8 @@ class LogFile {
 
   Mutex tidier_lock_;
   Condition tidier_wakes_;
-  bool is_due_ CAIRN_TS(guarded_by(tidier_lock_)) = false;
-  bool is_over_ CAIRN_TS(guarded_by(tidier_lock_)) = false;
+  bool is_due_ CAIRN_GUARDED_BY(tidier_lock_) = false;
+  bool is_over_ CAIRN_GUARDED_BY(tidier_lock_) = false;
   std::thread tidier_;  // started by the first rotation or line
 };
 

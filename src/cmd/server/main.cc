@@ -30,6 +30,7 @@
 #include "env/failpoints.h"
 #include "env/fs.h"
 #include "env/lost_page.h"
+#include "env/memory_fs.h"
 #include "gateway/failpoint_server.h"
 #include "gateway/gateway.h"
 #include "gateway/server_metrics.h"
@@ -56,6 +57,8 @@ namespace {
 // What a message may have beside the request in it, as in etcd.
 constexpr uint32_t kRequestOverheadBytes = 512 << 10;
 static_assert(cmd::kIoThreadsMax <= gateway::Health::kAnswersTo);
+// Of the WAL with --in-memory: what a segment holds is memory until the whole segment is released.
+constexpr uint64_t kMemorySegmentBytes = 4'000'000;
 constexpr int64_t kReadyTimeoutNs = 60'000'000'000;
 constexpr int64_t kGraceNs = 7'000'000'000;
 constexpr int64_t kWatchProgressMinNs = 100'000'000;
@@ -103,8 +106,8 @@ void set_intervals(const cmd::Config& config, member::ApplyOptions& apply) {
 }
 
 // What a member without data needs, before anything is written for it.
-Status check_founding(const cmd::Config& config, const member::BootstrapOptions& options) {
-  if (member::holds_member(env::posix_fs(), options)) return {};
+Status check_founding(const cmd::Config& config, env::FileSystem& fs, const member::BootstrapOptions& options) {
+  if (member::holds_member(fs, options)) return {};
   CAIRN_CHECK(cmd::verify_bootstrap(config));
   if (!config.is_new_cluster()) {
     return fail(Code::kFailedPrecondition, "--initial-cluster-state existing is not built yet: cairn joins no cluster");
@@ -127,6 +130,7 @@ member::NodeOptions node_options(const cmd::Config& config) {
   options.bootstrap.opening = env::random_number() | 1;  // 0: none
   options.bootstrap.wal.sync = !config.unsafe_no_fsync;
   options.bootstrap.sync = !config.unsafe_no_fsync;
+  if (config.in_memory) options.bootstrap.wal.segment_bytes = kMemorySegmentBytes;
   options.bootstrap.force_new_cluster = config.force_new_cluster;
   options.bootstrap.lease_ttl_min = config.lease_ttl_min();
   options.apply.quota_bytes = config.quota_bytes > 0 ? static_cast<uint64_t>(config.quota_bytes) : 0;
@@ -275,13 +279,14 @@ void die_of(int number) {
 std::string signal_name(int number) { return number == SIGINT ? "interrupt" : "terminated"; }
 
 // Opens the member; waits, as etcd does, while another process holds its db.
-Result<std::unique_ptr<member::Node>> open_node(const member::NodeOptions& options, const env::Clock& clock,
-                                                member::Metrics& metrics, const sigset_t& signals) {
+Result<std::unique_ptr<member::Node>> open_node(const member::NodeOptions& options, env::FileSystem& fs,
+                                                const env::Clock& clock, member::Metrics& metrics,
+                                                const sigset_t& signals) {
   const int64_t began_ns = clock.monotonic_ns();
   bool is_told = false;
   bool is_reported = false;
   while (true) {
-    auto opened = member::Node::open(options, env::posix_fs(), clock, metrics);
+    auto opened = member::Node::open(options, fs, clock, metrics);
     if (opened || opened.error().code != Code::kUnavailable) return opened;
     if (!std::exchange(is_told, true)) {
       log::info("waiting for another process to leave the directory", {{"error", opened.error().message}});
@@ -392,6 +397,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   if (config.log_rotation) {
     if (const auto rotation = cmd::parse_rotation(config.log_rotation_json)) log_options.rotation = *rotation;
   }
+  if (parsed.default_log) log_options = {};
   if (const auto logging = cmd::start_logging(log_options); !logging) {
     if (!parsed.err.empty()) return parsed.exit_code;  // that has said why
     CAIRN_ASSERT(cmd::start_logging({}));              // the log is what is wrong: the default one says so
@@ -434,6 +440,8 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   net::ServerOptions serving = server_options(config);
   serving.connections_max = net::connections_within(file_limit);
   if (const Status status = listen(serving); !status) return refuse(status.error());
+  env::MemoryFs memory;
+  env::FileSystem& fs = config.in_memory ? static_cast<env::FileSystem&>(memory) : env::posix_fs();
   member::NodeOptions options = node_options(config);
   options.bootstrap.wal.metrics = &wal_metrics;
   options.bootstrap.storage_metrics = &storage_metrics;
@@ -449,14 +457,14 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
     return refuse(tokens.error());
   }
   options.apply.tokens = *std::move(tokens);
-  if (const Status status = check_founding(config, options.bootstrap); !status) {
+  if (const Status status = check_founding(config, fs, options.bootstrap); !status) {
     log::error("bootstrap failed", {{"error", status.error().message}});
     return refuse(status.error());
   }
-  check_permissions(config.data_dir);
   if (config.enable_pprof) log::info("pprof is enabled", {{"path", "/debug/pprof"}});
+  if (!config.in_memory) check_permissions(config.data_dir);
   auto signals_at_start = std::make_unique<SignalsAtStart>(signals);
-  auto opened = open_node(options, clock, metrics, signals);
+  auto opened = open_node(options, fs, clock, metrics, signals);
   if (!opened) {
     log::error("bootstrap failed", {{"error", opened.error().message}});
     return refuse(opened.error());
