@@ -103,7 +103,7 @@ void LeaseDuty::end_term() {
   under_way_.clear();
   for_revoke_.clear();
   clearing_.clear();
-  clearing_count_.clear();
+  clearings_.clear();
   revokes_under_way_ = 0;
   checkpoints_under_way_.clear();
   piled_up_since_ns_.reset();
@@ -160,6 +160,7 @@ void LeaseDuty::take(std::span<const LeaseChange> changes, const Scene& scene) {
       if (deadlines_.is_taken(change.id)) ++expired_;
       deadlines_.erase(change.id);
       checkpoints_.erase(change.id);
+      if (const auto at = clearings_.find(change.id); at != clearings_.end()) at->second.deadline_ns = kNever;
       release(change.id, scene);
       continue;
     }
@@ -201,8 +202,10 @@ void LeaseDuty::decide(const Scene& scene) {
       if (at != checkpoints_under_way_.end() && at->second == done.last) checkpoints_under_way_.erase(at);
     }
     for (const LeaseRequest& request : done.renewals) {
-      const auto count = clearing_count_.find(request.id);
-      if (--count->second == 0) clearing_count_.erase(count);
+      const auto at = clearings_.find(request.id);
+      if (--at->second.count > 0) continue;
+      if (deadlines_.find(request.id) == kNever) deadlines_.set(request.id, at->second.deadline_ns);
+      clearings_.erase(at);
     }
     for (const LeaseRequest& request : done.renewals) serve_one(request, Index{}, scene);
   }
@@ -267,10 +270,6 @@ void LeaseDuty::serve_renewal(const LeaseRequest& request, Index floor, const Sc
     return answer(request, scene, "", [&](std::string& out) { append_id_and_ttl(out, request.id, 0); });
   }
   if (const Status allowed = scene.apply.check_renewal(request.who.get(), lease->id); !allowed) {
-    // Its end may have been put off for this renewal, which was allowed when it came.
-    if (deadlines_.find(lease->id) == kNever && !clearing_count_.contains(lease->id)) {
-      deadlines_.set(lease->id, later(scene.now_ns, lease->rest()));
-    }
     return scene.answers.add(request.tag, allowed.error().code, allowed.error().message);
   }
   if (deadlines_.is_taken(lease->id)) return for_revoke_[lease->id].push_back(request);
@@ -278,8 +277,11 @@ void LeaseDuty::serve_renewal(const LeaseRequest& request, Index floor, const Sc
   // A checkpoint that is under way does not know of this renewal: its rest is cleared as well.
   const bool has_rest = lease->remaining_ttl > 0 || checkpoints_under_way_.contains(lease->id);
   if (has_rest && !CAIRN_MUTANT("lease.rest_not_cleared")) {
+    Clearing& clearing = clearings_[lease->id];
+    ++clearing.count;
+    const int64_t deadline_ns = deadlines_.find(lease->id).value_or(scene.now_ns);
+    if (deadline_ns != kNever) clearing.deadline_ns = deadline_ns;
     deadlines_.set(lease->id, kNever);  // it came in time, however slow the log is
-    ++clearing_count_[lease->id];
     return clearing_.push_back(request);
   }
   renew(request, *lease, scene);
@@ -288,7 +290,7 @@ void LeaseDuty::serve_renewal(const LeaseRequest& request, Index floor, const Sc
 void LeaseDuty::renew(const LeaseRequest& request, const Lease& lease, const Scene& scene) {
   ++renewed_;
   // What waits may be of a lease that had this id before.
-  const bool has_no_end = clearing_count_.contains(lease.id) && deadlines_.find(lease.id) == kNever;
+  const bool has_no_end = clearings_.contains(lease.id) && deadlines_.find(lease.id) == kNever;
   const bool counts = !has_no_end && !CAIRN_MUTANT("lease.renewal_not_counted");
   if (counts) deadlines_.set(lease.id, later(scene.now_ns, lease.ttl));
   answer(request, scene, "", [&](std::string& out) { append_id_and_ttl(out, lease.id, lease.ttl); });

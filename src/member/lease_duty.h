@@ -159,8 +159,13 @@ class LeaseDuty {
   std::deque<Behind> behind_;
   std::unordered_map<lease::LeaseId, std::vector<LeaseRequest>> for_revoke_;
   std::vector<LeaseRequest> clearing_;  // renewals of leases with a rest, which is cleared first
-  // How many renewals of a lease wait for that, in clearing_ or under way. Until the last is decided it does not end.
-  std::unordered_map<lease::LeaseId, size_t> clearing_count_;
+  // Renewals of a lease that wait for that, in clearing_ or under way. Until the last is decided it does not end; if
+  // all of them are refused then, it ends when it would have ended without them.
+  struct Clearing {
+    size_t count = 0;
+    int64_t deadline_ns = INT64_MAX;
+  };
+  std::unordered_map<lease::LeaseId, Clearing> clearings_;
 
   // what is due
   std::deque<UnderWay> under_way_;

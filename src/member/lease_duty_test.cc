@@ -1,6 +1,7 @@
 // Leases in a member of its own, over a simulated disk: whose time is counted, who is renewed, who ends and when.
 #include "member/lease_duty.h"
 
+#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -60,6 +61,15 @@ class LeaseDutyTest : public ::testing::Test {
     point->set_id(id);
     point->set_remaining_ttl(remaining);
     member_->propose({std::make_shared<const raft::Payload>(raft::Payload{.bytes = request.SerializeAsString()})});
+  }
+  void propose_as(const std::string& user, const std::string& text) {
+    etcdserverpb::InternalRaftRequest request;
+    ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &request)) << text;
+    request.mutable_header()->set_id(++request_id_);
+    request.mutable_header()->set_username(user);
+    request.mutable_header()->set_auth_revision(member_->apply().auth().revision());
+    member_->propose(
+        {std::make_shared<const raft::Payload>(raft::Payload{.bytes = request.SerializeAsString(), .tag = kTag})});
   }
   // The TTL of the answer; nullopt: none yet.
   std::optional<int64_t> renew(int64_t id) {
@@ -281,6 +291,43 @@ TEST_F(LeaseDutyTest, ALeaseDoesNotEndWhileItsRenewalWaitsForTheLog) {
   EXPECT_EQ(renewed(), 10);
   wait(10 * kSecond - 1);
   EXPECT_TRUE(lives(5));
+}
+
+// Whoever has lost the permission while the renewal waited has not kept the lease alive.
+TEST_F(LeaseDutyTest, ARenewalThatIsRefusedInTheEndLeavesItsLeaseTheEndItHad) {
+  start();
+  grant(5, 10);
+  put("a", 5);
+  checkpoint(5, 5);
+  for (const char* const text :
+       {R"(auth_user_add { name: "root" options { no_password: true } })",
+        R"(auth_user_grant_role { user: "root" role: "root" })", R"(auth_role_add { name: "r" })",
+        R"(auth_role_grant_permission { name: "r" perm { permType: WRITE key: "a" } })",
+        R"(auth_user_add { name: "alice" options { no_password: true } })",
+        R"(auth_user_grant_role { user: "alice" role: "r" })", "auth_enable {}"}) {
+    propose_as("", text);
+  }
+  start_again();
+  ASSERT_TRUE(member_->apply().auth().enabled());
+  EXPECT_EQ(time_to_live(5).ttl(), 6) << "the rest, and an election timeout";
+  member_->log_takes_ = 0;
+  propose_as("root", R"(auth_role_revoke_permission { role: "r" key: "a" })");
+  member_->answered_.clear();
+  const auth::Identity alice{true, "alice", member_->apply().auth().revision()};
+  member_->ask(
+      {.kind = LeaseRequest::Kind::kRenew, .id = 5, .tag = kTag, .who = std::make_shared<const auth::Identity>(alice)});
+  EXPECT_TRUE(member_->answered_.empty()) << "she may, and the rest is to be cleared first";
+  EXPECT_EQ(time_to_live(5).ttl(), 10);
+  wait(2 * kSecond);
+  member_->log_takes_ = UINT64_MAX;
+  member_->pump();
+  ASSERT_FALSE(member_->answered_.empty());
+  EXPECT_EQ(member_->answered_.back().message, errors::auth_old_revision().message);
+  EXPECT_EQ(time_to_live(5).ttl(), 4);
+  wait(4 * kSecond - 1);
+  EXPECT_TRUE(lives(5));
+  wait(kLate + 1);
+  EXPECT_FALSE(lives(5));
 }
 
 TEST_F(LeaseDutyTest, ARenewalCountsThoughOneOfALeaseWithTheSameIdWaits) {
