@@ -1,7 +1,10 @@
 #include "sim/watches.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
+
+#include "member/access.h"
 
 namespace cairn::sim {
 namespace {
@@ -229,7 +232,7 @@ void Watches::begin_new(Loop& loop) {
   const std::string& other_key = history_[chance_.below(history_.size())].key;
   const bool is_range = chance_.one_in(2) && some_key < other_key;
   const std::string end = is_range ? other_key : chance_.one_in(2) ? std::string(1, '\0') : "";
-  target.interval = mvcc::OwnedInterval(mvcc::KeyInterval::of(some_key, end));
+  if (!admit(some_key, end, target)) return read_news(loop);
   target.prev_kv = chance_.one_in(2);
   target.no_put = chance_.one_in(8);
   target.no_delete = chance_.one_in(8);
@@ -241,6 +244,30 @@ void Watches::begin_new(Loop& loop) {
                 : start > now   ? "watchers from now on"
                                 : "watchers from the past");
   begin(clients_.back(), loop);
+}
+
+bool Watches::admit(const std::string& key, const std::string& range_end, mvcc::WatchTarget& target) {
+  const std::shared_ptr<const auth::Rules> rules = member_->published().newest().auth;
+  auth::Identity who;
+  if (rules->enabled()) {
+    constexpr std::array<const char*, 4> kUsers = {"ann", "bob", "eve", "root"};
+    who = {.is_known = true, .user = kUsers[chance_.below(kUsers.size())], .revision = rules->revision()};
+  }
+  const auto interval = member::admit_watch(*rules, who, key, range_end);
+  if (!interval) {
+    coverage_.hit("watches that are denied");
+    return false;
+  }
+  target.interval = mvcc::OwnedInterval(*interval);
+  if (!rules->enabled()) return true;
+  coverage_.hit("watches by users");
+  const auth::User& user = *rules->find(who.user);
+  for (const auto& [one, record] : alive_) {
+    if (interval->contains(one) && !user.may(auth::Wants::kRead, {one, {}})) {
+      violation_(fmt::format("{} is let watch the key {}", who.user, one));
+    }
+  }
+  return true;
 }
 
 void Watches::cancel_one(Loop& loop) {

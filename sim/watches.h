@@ -53,6 +53,8 @@ class Watches {
   void turn();
   void begin(Client& client, Loop& loop);
   void begin_new(Loop& loop);
+  // Whether somebody may watch these keys; checks that all of them may be read then. While auth is off: yes.
+  [[nodiscard]] bool admit(const std::string& key, const std::string& range_end, mvcc::WatchTarget& target);
   void cancel_one(Loop& loop);
   void stall_one(Loop& loop);
   void ask_for_progress(Loop& loop);

@@ -20,6 +20,11 @@ Status Rules::check_root(const Identity& who) const {
   return {};
 }
 
+Status Rules::check_current(const Identity& who) const {
+  if (is_enabled_ && who.revision > revision_) return std::unexpected(errors::auth_old_revision());
+  return {};
+}
+
 Result<const User*> Rules::admit(const Identity& who) const {
   if (who.revision == 0) return std::unexpected(errors::user_empty());
   if (who.revision < revision_ && !CAIRN_MUTANT("auth.old_revision_believed")) {

@@ -72,6 +72,9 @@ class Rules {
   //   errors: user_empty, user_not_found, permission_denied
   [[nodiscard]] Status check_root(const Identity& who) const;
   [[nodiscard]] bool is_root(const Identity& who) const { return check_root(who).has_value(); }
+  // Somebody who has read at these rules is not of later ones.
+  //   errors: auth_old_revision
+  [[nodiscard]] Status check_current(const Identity& who) const;
   // The user, whose may() says the rest. needs: enabled()
   //   errors: user_empty, auth_old_revision, permission_denied
   [[nodiscard]] Result<const User*> admit(const Identity& who) const;

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include <string_view>
+
 #include "auth/rules.h"
 #include "mvcc/kv/visit.h"
 
@@ -32,5 +34,18 @@ template <class Request>
 [[nodiscard]] Status check_access(const auth::Rules& rules, const auth::Identity& who, const Request& request) {
   return check_access(rules, who, request, [](int64_t) -> Status { return {}; });
 }
+
+// Of a read: as in etcd, a token whose revision has not been yet is good for writes alone.
+//   errors: user_empty, auth_old_revision, permission_denied
+template <class Request>
+[[nodiscard]] Status check_read(const auth::Rules& rules, const auth::Identity& who, const Request& request) {
+  CAIRN_CHECK(check_access(rules, who, request));
+  return rules.check_current(who);
+}
+
+// The interval of a watch that somebody asks for; the same interval is checked and watched. It views the arguments.
+//   errors: user_empty, auth_old_revision, permission_denied
+[[nodiscard]] Result<mvcc::KeyInterval> admit_watch(const auth::Rules& rules, const auth::Identity& who,
+                                                    std::string_view key, std::string_view range_end);
 
 }  // namespace cairn::member

@@ -83,8 +83,7 @@ class Handler : public net::CallHandler {
   template <class Request>
   [[nodiscard]] std::optional<auth::Identity> admit_read(net::Call& call, const member::Published& state,
                                                          const Request& request) {
-    return admit(call, state,
-                 [&](const auth::Identity& who) { return member::check_access(*state.auth, who, request); });
+    return admit(call, state, [&](const auth::Identity& who) { return member::check_read(*state.auth, who, request); });
   }
   // Somebody whose write may be proposed. Whether it may be done is decided when it is applied; but what this member
   // knows to be refused then is refused here, and takes no room in the log.

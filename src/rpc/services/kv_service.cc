@@ -136,7 +136,7 @@ class RangeHandler final : public OneRequestHandler {
                        bytes = std::string(message)](const Context::Slice& slice) -> Result<Opened> {
       const auto state = slice.reader.enter();
       const auto request = mvcc::decode_range(bytes);
-      CAIRN_CHECK(member::check_access(*state->auth, who, *request));  // it is read at a later state
+      CAIRN_CHECK(member::check_read(*state->auth, who, *request));  // it is read at a later state
       const auto wanted = [&] { return slice.wanted.load(std::memory_order_relaxed); };
       Opened opened;
       CAIRN_TRY(opened.range, open_range(state, node, *request, wanted));
@@ -304,7 +304,7 @@ class TxnHandler final : public OneRequestHandler {
       mvcc::TxnRequest again;
       decode_again(bytes, again);
       const auto now = slice.reader.enter();  // a later state
-      if (Status allowed = member::check_access(*now->auth, who, again); !allowed) {
+      if (Status allowed = member::check_read(*now->auth, who, again); !allowed) {
         return {std::unexpected(std::move(allowed).error())};
       }
       return open_read(now, node, again, whole_max, [&] { return slice.wanted.load(std::memory_order_relaxed); });

@@ -80,11 +80,10 @@ class WatchHandler final : public Handler, private WatchLoop::Stream {
     watches().refresh();
     const int64_t revision = watches().hub().seen();
     if (request.start_revision() < 0) return refuse(revision, errors::compacted());
-    const std::string_view key = request.key().empty() ? std::string_view("\0", 1) : request.key();
+    const auto interval = admit_watch(request);
+    if (!interval) return refuse(revision, as_go_shows(interval.error()));
     mvcc::WatchHub::Wanted wanted;
-    const mvcc::KeyInterval interval = mvcc::KeyInterval::of(key, request.range_end());
-    if (const Status allowed = may_watch(interval); !allowed) return refuse(revision, as_go_shows(allowed.error()));
-    wanted.target.interval = mvcc::OwnedInterval(interval);
+    wanted.target.interval = mvcc::OwnedInterval(*interval);
     for (const int filter : request.filters()) {
       if (filter == etcdserverpb::WatchCreateRequest::NOPUT) wanted.target.no_put = true;
       if (filter == etcdserverpb::WatchCreateRequest::NODELETE) wanted.target.no_delete = true;
@@ -102,12 +101,10 @@ class WatchHandler final : public Handler, private WatchLoop::Stream {
     call_->send(out);
     watches().catch_up();
   }
-  // What is asked for is what is watched: of GHSA-xg4h-6gfc-h4m8 the two were different intervals.
-  [[nodiscard]] Status may_watch(const mvcc::KeyInterval& interval) {
+  [[nodiscard]] Result<mvcc::KeyInterval> admit_watch(const etcdserverpb::WatchCreateRequest& request) {
     const auto state = context_.enter();
-    if (!state->auth->enabled()) return {};
     CAIRN_TRY(const auth::Identity who, identify(*call_, *state));
-    return member::check_touch(*state->auth, who, {interval, mvcc::Access::kRead});
+    return member::admit_watch(*state->auth, who, request.key(), request.range_end());
   }
   // A reason for a cancel is the text of an error as Go prints it.
   [[nodiscard]] static Error as_go_shows(const Error& error) {
