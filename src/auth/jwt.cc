@@ -21,6 +21,7 @@
 
 #include <boost/json.hpp>
 
+#include "auth/base64.h"
 #include "base/errors.h"
 #include "base/json_text.h"
 
@@ -64,45 +65,6 @@ constexpr auto kMethods = std::to_array<Method>({
     {"HS512", Method::Family::kHmac, EVP_sha512},
     {"EdDSA", Method::Family::kEd, nullptr},
 });
-
-// --- base64url without padding
-
-std::string encode_url(std::string_view bytes) {
-  std::string out((bytes.size() + 2) / 3 * 4 + 1, '\0');
-  const int size =
-      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                      reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
-  out.resize(static_cast<size_t>(size));
-  while (!out.empty() && out.back() == '=') out.pop_back();
-  std::replace(out.begin(), out.end(), '+', '-');
-  std::replace(out.begin(), out.end(), '/', '_');
-  return out;
-}
-
-std::optional<std::string> decode_url(std::string_view text) {
-  const auto value_of = [](char c) -> int {
-    if (c >= 'A' && c <= 'Z') return c - 'A';
-    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-    if (c >= '0' && c <= '9') return c - '0' + 52;
-    return c == '-' ? 62 : c == '_' ? 63 : -1;
-  };
-  if (text.size() % 4 == 1) return std::nullopt;
-  std::string out;
-  out.reserve(text.size() * 3 / 4);
-  uint32_t bits = 0;
-  int count = 0;
-  for (const char c : text) {
-    const int value = value_of(c);
-    if (value < 0) return std::nullopt;
-    bits = bits << 6 | static_cast<uint32_t>(value);
-    count += 6;
-    if (count >= 8) {
-      count -= 8;
-      out += static_cast<char>(bits >> count & 0xff);
-    }
-  }
-  return out;
-}
 
 // --- JSON
 
@@ -228,9 +190,9 @@ class JwtTokens final : public Tokens {
     const size_t first = token.find('.');
     const size_t second = first == std::string_view::npos ? first : token.find('.', first + 1);
     if (second == std::string_view::npos || token.find('.', second + 1) != std::string_view::npos) return nullptr;
-    const auto header_text = decode_url(token.substr(0, first));
-    const auto claims_text = decode_url(token.substr(first + 1, second - first - 1));
-    const auto signature = decode_url(token.substr(second + 1));
+    const auto header_text = decode_base64_url(token.substr(0, first));
+    const auto claims_text = decode_base64_url(token.substr(first + 1, second - first - 1));
+    const auto signature = decode_base64_url(token.substr(second + 1));
     if (!header_text || !claims_text || !signature) return nullptr;
     const auto header = parse_object(*header_text);
     const auto* const alg = header ? header->if_contains("alg") : nullptr;
@@ -261,10 +223,10 @@ class JwtTokens final : public Tokens {
     append_json_text(claims, user);
     claims += '}';
     const std::string header = fmt::format(R"({{"alg":"{}","typ":"JWT"}})", method_.name);
-    std::string token = encode_url(header) + '.' + encode_url(claims);
+    std::string token = encode_base64_url(header) + '.' + encode_base64_url(claims);
     const auto signature = signature_of(token);
     if (!signature) return fail(Code::kUnknown, "auth: a token cannot be signed");
-    return token + '.' + encode_url(*signature);
+    return token + '.' + encode_base64_url(*signature);
   }
 
  private:

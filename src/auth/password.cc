@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 
+#include "auth/base64.h"
 #include "base/errors.h"
 
 namespace cairn::auth {
@@ -46,18 +47,6 @@ Result<std::string> with_salt(std::string_view password, int cost, const unsigne
   return *std::move(text);
 }
 
-std::optional<std::string> decode_base64(std::string_view text) {
-  if (text.size() % 4 != 0) return std::nullopt;
-  std::string out(text.size() / 4 * 3, '\0');
-  const int size = EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                                   reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
-  if (size < 0) return std::nullopt;
-  size_t padding = 0;
-  while (padding < 2 && padding < text.size() && text[text.size() - 1 - padding] == '=') ++padding;
-  out.resize(static_cast<size_t>(size) - padding);
-  return out;
-}
-
 }  // namespace
 
 Result<std::string> hash_password(std::string_view password, int cost) {
@@ -82,15 +71,6 @@ bool is_password(std::string_view password, std::string_view hashed) {
   // The salt's last bits have no meaning, and may be written differently: only the hash is compared.
   return text &&
          CRYPTO_memcmp(text->data() + kPrefixBytes, hashed.data() + kPrefixBytes, kTextBytes - kPrefixBytes) == 0;
-}
-
-std::string encode_base64(std::string_view bytes) {
-  std::string out((bytes.size() + 2) / 3 * 4 + 1, '\0');
-  const int size =
-      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                      reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
-  out.resize(static_cast<size_t>(size));
-  return out;
 }
 
 Result<std::string> password_text(std::string_view password, std::string_view hashed, int cost) {

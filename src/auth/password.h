@@ -22,8 +22,6 @@ inline constexpr int kBcryptCostDefault = 10;
 // False also when `hashed` is no bcrypt text.
 [[nodiscard]] bool is_password(std::string_view password, std::string_view hashed);
 
-[[nodiscard]] std::string encode_base64(std::string_view bytes);
-
 // The text of an entry. An entry carries it as base64 in `hashed`. Old releases sent `password` in the clear; for their
 // entries the text is computed, with a fixed salt made from the password's bytes, so that replaying an entry gives the
 // same table. Without both there is no text, and no password is the right one.

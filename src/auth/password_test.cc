@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "auth/base64.h"
 #include "base/errors.h"
 
 namespace cairn::auth {

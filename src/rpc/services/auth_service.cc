@@ -2,6 +2,7 @@
 
 #include <openssl/crypto.h>
 
+#include "auth/base64.h"
 #include "auth/password.h"
 #include "base/errors.h"
 #include "base/log.h"
