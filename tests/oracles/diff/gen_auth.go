@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 
 	"go.etcd.io/etcd/api/v3/authpb"
@@ -71,20 +73,67 @@ func (g *gen) authStep() step {
 		if name == "root" && !g.oneIn(10) {
 			name = "both"
 		}
-		return g.auth("RoleDelete", &pb.AuthRoleDeleteRequest{Role: name}, &pb.AuthRoleDeleteResponse{})
+		return g.deleteRole(name)
 	case 12, 13:
-		request := &pb.AuthRoleGrantPermissionRequest{Name: g.roleName()}
-		if !g.oneIn(12) {
-			request.Perm = &authpb.Permission{PermType: authpb.Permission_Type(g.random.Intn(3))}
-			request.Perm.Key, request.Perm.RangeEnd = g.keyRange()
+		role := g.roleName()
+		if len(g.granted[role]) >= permissionsMax {
+			return g.revokePermission(role, pickOf(g, g.granted[role]...))
 		}
-		return g.auth("RoleGrantPermission", request, &pb.AuthRoleGrantPermissionResponse{})
+		if g.oneIn(12) {
+			return g.auth("RoleGrantPermission", &pb.AuthRoleGrantPermissionRequest{Name: role}, &pb.AuthRoleGrantPermissionResponse{})
+		}
+		perm := &authpb.Permission{PermType: authpb.Permission_Type(g.random.Intn(3))}
+		perm.Key, perm.RangeEnd = g.keyRange()
+		return g.grantPermission(role, perm)
 	case 14:
-		request := &pb.AuthRoleRevokePermissionRequest{Role: g.roleName()}
-		request.Key, request.RangeEnd = g.keyRange()
-		return g.auth("RoleRevokePermission", request, &pb.AuthRoleRevokePermissionResponse{})
+		role := g.roleName()
+		if g.oneIn(2) && len(g.granted[role]) > 0 {
+			return g.revokePermission(role, pickOf(g, g.granted[role]...))
+		}
+		var held permission
+		key, end := g.keyRange()
+		held.key, held.end = string(key), string(end)
+		return g.revokePermission(role, held)
 	}
 	return g.auth("AuthStatus", &pb.AuthStatusRequest{}, &pb.AuthStatusResponse{})
+}
+
+// A permission of a role, by what names it.
+type permission struct{ key, end string }
+
+// Go sorts the permissions of a role with more than 12 in an order of its own where their keys are equal, and etcd looks
+// at the first of these only: such roles are not made.
+const permissionsMax = 12
+
+func (g *gen) grantPermission(role string, perm *authpb.Permission) step {
+	s := g.auth("RoleGrantPermission", &pb.AuthRoleGrantPermissionRequest{Name: role, Perm: perm}, &pb.AuthRoleGrantPermissionResponse{})
+	s.after = func(a, _ *outcome) {
+		if a.code == 0 {
+			g.granted[role] = append(g.granted[role], permission{string(perm.Key), string(perm.RangeEnd)})
+		}
+	}
+	return s
+}
+
+func (g *gen) revokePermission(role string, held permission) step {
+	request := &pb.AuthRoleRevokePermissionRequest{Role: role, Key: []byte(held.key), RangeEnd: []byte(held.end)}
+	s := g.auth("RoleRevokePermission", request, &pb.AuthRoleRevokePermissionResponse{})
+	s.after = func(a, _ *outcome) {
+		if a.code == 0 {
+			g.granted[role] = slices.DeleteFunc(g.granted[role], func(p permission) bool { return p == held })
+		}
+	}
+	return s
+}
+
+func (g *gen) deleteRole(role string) step {
+	s := g.auth("RoleDelete", &pb.AuthRoleDeleteRequest{Role: role}, &pb.AuthRoleDeleteResponse{})
+	s.after = func(a, _ *outcome) {
+		if a.code == 0 {
+			delete(g.granted, role)
+		}
+	}
+	return s
 }
 
 func (g *gen) authenticate(name, password string) step {
@@ -99,9 +148,15 @@ func (g *gen) authenticate(name, password string) step {
 	return s
 }
 
-// Users and roles so that requests by others than root succeed and fail.
-func (g *gen) authBegin() []step {
-	g.user = ""
+// With auth on in all episodes: mostly somebody who may.
+func (g *gen) someUser() string {
+	return pickOf(g, "root", "root", "root", "root", "root", "root", "root", "bob", "bob", "alice", "", "stranger")
+}
+
+// Users and roles so that requests by others than root succeed and fail. As `user`, where auth is on already.
+func (g *gen) authBegin(user string) []step {
+	g.user = user
+	defer func() { g.user = "" }()
 	steps := []step{
 		g.auth("UserDelete", &pb.AuthUserDeleteRequest{Name: "root"}, &pb.AuthUserDeleteResponse{}),
 		g.auth("AuthEnable", &pb.AuthEnableRequest{}, &pb.AuthEnableResponse{}), // there is no root
@@ -117,14 +172,12 @@ func (g *gen) authBegin() []step {
 	}
 	for role, kind := range map[string]authpb.Permission_Type{"reader": authpb.READ} {
 		steps = append(steps, g.auth("RoleAdd", &pb.AuthRoleAddRequest{Name: role}, &pb.AuthRoleAddResponse{}),
-			g.auth("RoleGrantPermission", &pb.AuthRoleGrantPermissionRequest{Name: role,
-				Perm: &authpb.Permission{PermType: kind, Key: []byte("a"), RangeEnd: []byte("k")}}, &pb.AuthRoleGrantPermissionResponse{}),
+			g.grantPermission(role, &authpb.Permission{PermType: kind, Key: []byte("a"), RangeEnd: []byte("k")}),
 			g.auth("UserGrantRole", &pb.AuthUserGrantRoleRequest{User: "alice", Role: role}, &pb.AuthUserGrantRoleResponse{}))
 	}
 	steps = append(steps,
 		g.auth("RoleAdd", &pb.AuthRoleAddRequest{Name: "both"}, &pb.AuthRoleAddResponse{}),
-		g.auth("RoleGrantPermission", &pb.AuthRoleGrantPermissionRequest{Name: "both",
-			Perm: &authpb.Permission{PermType: authpb.READWRITE, Key: []byte("a"), RangeEnd: []byte{0}}}, &pb.AuthRoleGrantPermissionResponse{}),
+		g.grantPermission("both", &authpb.Permission{PermType: authpb.READWRITE, Key: []byte("a"), RangeEnd: []byte{0}}),
 		g.auth("UserGrantRole", &pb.AuthUserGrantRoleRequest{User: "bob", Role: "both"}, &pb.AuthUserGrantRoleResponse{}),
 		g.auth("AuthEnable", &pb.AuthEnableRequest{}, &pb.AuthEnableResponse{}),
 		g.auth("AuthEnable", &pb.AuthEnableRequest{}, &pb.AuthEnableResponse{}),

@@ -203,6 +203,9 @@ func (o *outcome) httpAnswer() string {
 			texts = append(texts, text)
 		}
 	}
+	if len(texts) == 0 { // of no HTTP request
+		return ""
+	}
 	sort.Strings(texts[1:])
 	return strings.Join(texts, " ")
 }

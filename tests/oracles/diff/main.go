@@ -30,6 +30,7 @@ type settings struct {
 	known          string
 	unserved       string
 	profiles, skip string
+	auth           bool
 	coverage       bool
 	verbose        bool
 	a, b           string
@@ -51,6 +52,7 @@ func command() int {
 	flag.StringVar(&s.unserved, "unserved", "tests/compat/unserved", "the rpcs that B does not serve yet; empty: none")
 	flag.StringVar(&s.profiles, "profiles", "", "comma separated, of: "+strings.Join(profileNames(), ", ")+"; empty: all")
 	flag.StringVar(&s.skip, "skip", "", "comma separated rpcs that are not sent: KV/RangeStream,Watch/Watch")
+	flag.BoolVar(&s.auth, "auth", false, "auth is on from the beginning to the end: all profiles but those of auth itself")
 	flag.BoolVar(&s.coverage, "coverage", true, "print what was seen")
 	flag.BoolVar(&s.verbose, "v", false, "print every request")
 	flag.StringVar(&s.a, "a", "", "endpoint of the first, HOST:PORT")
@@ -119,7 +121,7 @@ func (s *settings) compare(ctx context.Context) (int, error) {
 	for _, name := range sortedKeys(run.byProfile) {
 		fmt.Printf("diff: %7d of profile %s\n", run.byProfile[name], name)
 	}
-	fmt.Printf("diff: HashKV was the same at the end of %d episodes\n", run.hashes)
+	fmt.Printf("diff: HashKV was the same at the end of %d episodes, and so were users and roles unless said above\n", run.hashes)
 	fmt.Printf("diff: %d requests in %.1f s (%.0f/s): %d with differences, %d with known differences only\n", run.sent,
 		took.Seconds(), float64(run.sent)/took.Seconds(), run.different, run.knownOnly)
 	if ctx.Err() != nil {

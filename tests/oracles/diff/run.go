@@ -40,7 +40,7 @@ type run struct {
 	sent      int // requests that went out
 	profile   string
 	byProfile map[string]int // of those that went out
-	hashes    int            // ends of episodes with the same hash
+	hashes    int            // ends of episodes with the same hash, and with the same users and roles
 	different int
 	knownOnly int
 	spent     map[string]time.Duration // by rpc
@@ -60,7 +60,7 @@ type profile struct {
 func newRun(s *settings, targets [2]*target, known []*knownDifference, unserved *unserved) (*run, error) {
 	r := &run{settings: s, targets: targets, known: known, unserved: unserved, coverage: coverage{}, spent: map[string]time.Duration{},
 		byProfile: map[string]int{}}
-	r.gen = &gen{random: rand.New(rand.NewSource(s.seed)), revision: 1, targets: targets, compactions: map[int64]bool{}, renewals: map[int64]bool{}}
+	r.gen = &gen{random: rand.New(rand.NewSource(s.seed)), revision: 1, targets: targets, compactions: map[int64]bool{}, renewals: map[int64]bool{}, granted: map[string][]permission{}}
 	wanted := map[string]bool{}
 	for _, name := range strings.Split(s.profiles, ",") {
 		if name != "" {
@@ -76,6 +76,12 @@ func newRun(s *settings, targets [2]*target, known []*knownDifference, unserved 
 	}
 	for name := range wanted {
 		return nil, fmt.Errorf("no profile %q", name)
+	}
+	if s.auth { // those that turn it on and off themselves are not meant
+		r.profiles = slices.DeleteFunc(r.profiles, func(p profile) bool { return strings.HasPrefix(p.name, "auth-") })
+	}
+	if len(r.profiles) == 0 {
+		return nil, fmt.Errorf("no profile is left")
 	}
 	return r, nil
 }
@@ -93,6 +99,10 @@ func (r *run) all(ctx context.Context) {
 		p := r.pick(first)
 		first = false
 		r.profile = p.name
+		if r.settings.auth {
+			r.sequence(ctx, r.gen.authBegin(r.gen.everyone))
+			r.gen.everyone, r.gen.user = "root", "root"
+		}
 		if p.begin != nil {
 			r.sequence(ctx, p.begin(r.gen))
 		}
@@ -102,13 +112,17 @@ func (r *run) all(ctx context.Context) {
 				if !r.going(ctx) {
 					break
 				}
+				if r.settings.auth {
+					r.gen.user = r.gen.someUser()
+				}
 				r.step(ctx, p.next(r.gen))
 			}
+			r.gen.user = r.gen.everyone
 		}
 		if p.end != nil {
 			r.sequence(ctx, p.end(r.gen))
 		}
-		r.sequence(ctx, []step{r.hash()})
+		r.sequence(ctx, []step{r.hash(), r.gen.authTables()})
 	}
 }
 
@@ -253,7 +267,9 @@ type gen struct {
 	compactions map[int64]bool
 	// Revisions that are not compacted at, see noteRenewal.
 	renewals map[int64]bool
-	user     string // who sends, in episodes with auth on
+	granted  map[string][]permission // by role: at least those that it has
+	user     string                  // who sends, in episodes with auth on
+	everyone string                  // who sends where nothing else is said: root in a run with auth on
 }
 
 func (g *gen) learn(o *outcome) {

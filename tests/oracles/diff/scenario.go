@@ -22,7 +22,7 @@ var allProfiles = []profile{
 	{name: "lease", weight: 12, length: 1500, next: (*gen).leaseAndKvStep, end: (*gen).leaseEnd},
 	{name: "watch", weight: 4, length: 60, next: (*gen).watchStep},
 	{name: "auth-off", weight: 3, length: 500, next: (*gen).authStep},
-	{name: "auth-on", weight: 8, length: 1500, begin: (*gen).authBegin, next: (*gen).authOnStep, end: (*gen).authEnd},
+	{name: "auth-on", weight: 8, length: 1500, begin: func(g *gen) []step { return g.authBegin("") }, next: (*gen).authOnStep, end: (*gen).authEnd},
 	{name: "cluster", weight: 4, length: 300, next: (*gen).clusterStep},
 	{name: "members", weight: 1, begin: (*gen).memberSteps},
 	{name: "alarm", weight: 3, length: 200, begin: (*gen).alarmBegin, next: (*gen).alarmedStep, end: (*gen).alarmEnd},
