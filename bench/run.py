@@ -23,6 +23,9 @@ import servers
 import table
 
 ROOT = servers.ROOT
+sys.path.insert(0, str(ROOT / "tests/integration"))
+
+import rpc  # noqa: E402
 GENERATOR_SHARE_MAX = 0.90
 
 
@@ -41,11 +44,12 @@ class Bench:
         self.seconds = options.seconds
         self.loaded = False
         self.has_leases = False
+        self.token = ()  # of a user, as an option of the generator
 
     # Tools.
 
     def generator_command(self, workload, *args):
-        return [str(self.options.loadgen), workload, "--endpoint", self.server.endpoint, *map(str, args)]
+        return [str(self.options.loadgen), workload, "--endpoint", self.server.endpoint, *self.token, *map(str, args)]
 
     def generate(self, workload, *args):
         """Runs the generator; its figures and the server's CPU meanwhile."""
@@ -68,9 +72,9 @@ class Bench:
             "generator_cpu_us": result["cpu_us_per_op"],
         }
 
-    def start_fresh(self):
+    def start_fresh(self, flags=()):
         self.drop()
-        self.server = servers.Server(self.kind, self.options.binaries[self.kind], self.options.dir)
+        self.server = servers.Server(self.kind, self.options.binaries[self.kind], self.options.dir, flags)
         return self.start_and_wait()
 
     def start_and_wait(self):
@@ -93,10 +97,11 @@ class Bench:
         self.server = None
         self.loaded = False
         self.has_leases = False
+        self.token = ()
 
     def need_small(self):
         """A server with one key."""
-        if self.server is None or self.loaded or self.has_leases:
+        if self.server is None or self.loaded or self.has_leases or self.token:
             self.start_fresh()
         self.generate("put", "--requests", 200)
 
@@ -161,6 +166,49 @@ class Bench:
         self.need_small()
         return self.load_figures(
             self.generate("get", "--seconds", self.seconds, "--connections", 1, "--streams", 1))
+
+    def need_auth(self, kind):
+        """A server with auth on, and a token of a user who may read and write the keys of the generator."""
+        flags = ["--auth-token-ttl", "3600"]
+        if kind == "jwt":
+            flags += ["--auth-token", f"jwt,priv-key={self.jwt_key()},sign-method=RS256,ttl=2h"]
+        if self.server is not None and self.token and self.server.flags == flags:
+            return
+        self.start_fresh(flags)
+        with rpc.Client(self.server.client_port) as root:
+            root.user_add("root", "rootpw")
+            root.role_add("root")
+            root.user_grant("root", "root")
+            root.role_add("bench")
+            root.role_grant("bench", 2, b"/bench/", b"/bench0")
+            root.user_add("bench", "benchpw")
+            root.user_grant("bench", "bench")
+            root.auth_enable()
+            self.token = ("--token", root.authenticate("bench", "benchpw").decode())
+        self.generate("put", "--requests", 200)
+
+    def jwt_key(self):
+        path = pathlib.Path(self.options.dir) / "bench-jwt.key"
+        if not path.exists():
+            command = ["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", path]
+            subprocess.run(command, check=True, capture_output=True)
+        return path
+
+    def row_auth_put(self):
+        self.need_auth("simple")
+        return self.load_figures(self.generate("put", "--seconds", self.seconds))
+
+    def row_auth_get(self):
+        self.need_auth("simple")
+        return self.load_figures(self.generate("get", "--seconds", self.seconds))
+
+    def row_jwt_put(self):
+        self.need_auth("jwt")
+        return self.load_figures(self.generate("put", "--seconds", self.seconds))
+
+    def row_jwt_get(self):
+        self.need_auth("jwt")
+        return self.load_figures(self.generate("get", "--seconds", self.seconds))
 
     def watch(self, watchers, *args):
         """Watchers on connections of their own, and a writer; the generator reads the server's CPU and memory."""
@@ -466,7 +514,8 @@ class Bench:
 
 
 # In the order in which one server goes through them: what needs few keys, then what needs many.
-ROWS = ["empty", "put", "get", "get_serializable", "txn_put", "txn_get", "json_put", "json_get", "one_put", "one_get", "watch_1k", "watch_10k",
+ROWS = ["empty", "put", "get", "get_serializable", "txn_put", "txn_get", "json_put", "json_get", "one_put", "one_get", "auth_put",
+        "auth_get", "jwt_put", "jwt_get", "watch_1k", "watch_10k",
         "watch_keys", "watch_100k", "watch_prefix", "load", "disk_at_rest", "get_many", "get_many_serializable",
         "range_limited", "count", "list", "pages", "restart_clean", "restart_killed_idle", "restart_killed_busy",
         "compact", "lease_grant", "lease_keepalive", "lease_put", "lease_restart", "lease_expire", "defragment",

@@ -36,8 +36,9 @@ def free_ports(count):
 class Server:
     """One member of one, with a data directory that outlives restarts and is removed by close()."""
 
-    def __init__(self, kind, binary, parent_dir):
+    def __init__(self, kind, binary, parent_dir, flags=()):
         self.kind = kind
+        self.flags = list(flags)
         self.binary = str(binary)
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix=f"bench-{kind}-", dir=parent_dir))
         self.process = None
@@ -57,7 +58,7 @@ class Server:
             self.binary, "--name", "bench", "--data-dir", str(self.data_dir),
             "--listen-client-urls", client, "--advertise-client-urls", client,
             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-            "--initial-cluster", f"bench={peer}", "--quota-backend-bytes", str(16 << 30),
+            "--initial-cluster", f"bench={peer}", "--quota-backend-bytes", str(16 << 30), *self.flags,
         ]
         with open(self.dir / "log", "ab") as log:
             self.process = subprocess.Popen(

@@ -34,6 +34,7 @@ options
   --requests N           end after so many
   --seconds S            end after so long
   --rate R               requests a second at fixed times; latency counts from the time planned
+  --token TEXT           of the user who asks, where auth is on
   --prefix TEXT          /bench/, a key is the prefix and ten digits
   --leased               key number n has lease n + 1, which was granted before
   --first N              number of the first request, for --order sequential and permutation
@@ -80,6 +81,7 @@ Status set_option(std::string_view name, std::string_view value, LoadOptions& ou
   if (name == "--watchers") return parse_number(name, value, out.watchers);
   if (name == "--server-pid") return parse_number(name, value, out.server_pid);
   if (name == "--ttl") return parse_number(name, value, out.ttl);
+  if (name == "--token") return out.token = value, Status{};
   if (name == "--prefix") return out.prefix = value, Status{};
   if (name == "--order") return out.order = value, Status{};
   if (name == "--branch") return out.branch = value, Status{};

@@ -49,10 +49,11 @@ Status Runner::connect_all(int epoll_fd) {
   const bool is_ipv6 = options_.host.find(':') != std::string::npos;
   const std::string address =
       fmt::format("{}{}{}:{}", is_ipv6 ? "[" : "", options_.host, is_ipv6 ? "]" : "", options_.port);
+  net::Http2Channel::Options options{
+      .address = address, .streams_max = options_.streams, .window_bytes = options_.window_bytes};
+  if (!options_.token.empty()) options.metadata.emplace_back("token", options_.token);
   for (Connection& connection : connections_) {
-    CAIRN_TRY(connection.client,
-              net::Http2Channel::connect(
-                  {.address = address, .streams_max = options_.streams, .window_bytes = options_.window_bytes}));
+    CAIRN_TRY(connection.client, net::Http2Channel::connect(options));
     connection.calls.resize(options_.streams);
     for (uint32_t slot = 0; slot < options_.streams; ++slot) connection.free_calls.push_back(slot);
     epoll_event event{.events = EPOLLIN, .data = {.ptr = &connection}};

@@ -80,6 +80,25 @@ TEST(Http2Channel, CallsOfAllSizesAndOutcomes) {
   EXPECT_GT(failed, 100);
 }
 
+TEST(Http2Channel, MetadataGoesWithEachCall) {
+  TestServer server;
+  for (const char* const path : {"/test.Svc/One", "/test.Svc/Other"}) {
+    server.router.add(path, [](LambdaHandler& handler, Call&) {
+      handler.message = [](Call& call, std::string_view) { call.reply(call.metadata("token").value_or("none")); };
+    });
+  }
+  const std::string token(500, 't');
+  auto channel = Http2Channel::connect({.address = server.start(), .streams_max = 10, .metadata = {{"token", token}}});
+  ASSERT_TRUE(channel);
+  Answers answers;
+  for (uint32_t slot = 0; slot < 6; ++slot) {
+    (*channel)->call(slot, slot % 2 == 0 ? "/test.Svc/One" : "/test.Svc/Other", framed(""));
+    ASSERT_TRUE(run(**channel, answers, slot + 1));
+    EXPECT_EQ(answers.data[slot], framed(token)) << slot;
+    EXPECT_EQ(answers.status[slot], 0) << slot;
+  }
+}
+
 TEST(Http2Channel, TheEndOfTheServerIsAnError) {
   TestServer server;
   auto channel = Http2Channel::connect({.address = server.start()});

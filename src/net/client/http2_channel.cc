@@ -113,6 +113,7 @@ Http2Channel::Http2Channel(int fd, const Options& options)
   if (window_bytes_ > 65535) window_update(0, window_bytes_ - 65535);
   sent_fields_ = {
       {":authority", authority_}, {"content-type", "application/grpc"}, {"user-agent", "cairn"}, {"te", "trailers"}};
+  sent_fields_.insert(sent_fields_.end(), options.metadata.begin(), options.metadata.end());
 }
 
 Http2Channel::~Http2Channel() {

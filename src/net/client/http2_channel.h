@@ -40,6 +40,8 @@ class Http2Channel {
     std::string address;  // "host:port"
     uint32_t streams_max = 1;
     uint32_t window_bytes = 16u << 20;  // flow control, of each stream and of the connection
+    // Sent with each call: names in lower case. All fields together fit into 3 KB.
+    std::vector<std::pair<std::string, std::string>> metadata = {};
   };
 
   // Connects (waiting) and queues the preface.
