@@ -3,6 +3,9 @@
 What a test asks of Cairn it asks of etcd 3.7, too: an expectation that etcd does not meet would be an invention.
 """
 
+import base64
+import hmac
+import json
 import shutil
 import subprocess
 import tempfile
@@ -216,6 +219,143 @@ class Advisories(AuthCase):
             self.refused(NOBODY, nobody.range, b"a/1")
 
 
+class Fixes(AuthCase):
+    """What etcd's changelogs say was mended, each under the number of the change."""
+
+    def test_10907_a_role_without_a_name(self):
+        """A role without a name ended the server."""
+        for server in self.each():
+            root = self.user(server, "root")
+            self.refused((3, "etcdserver: role name is empty"), root.role_add, "")
+            self.refused((3, "etcdserver: user name is empty"), root.user_add, "", "pw")
+
+    def test_13086_a_grant_of_nothing(self):
+        """A grant without a permission ended the server."""
+        for server in self.each():
+            root = self.user(server, "root")
+            self.refused((3, "etcdserver: permission not given"), root.call, "Auth", "RoleGrantPermission", rpc.enc((1, "r")))
+
+    def test_15619_permissions_of_no_keys(self):
+        """A permission without a key was one of all keys."""
+        for server in self.each():
+            root, carol = self.user(server, "root"), self.user(server, "carol")
+            root.role_add("none")
+            for key, end in ((b"", b""), (b"", b"\0"), (b"b", b"a"), (b"b", b"b")):
+                self.refused(NO_MGMT, root.role_grant, "none", READWRITE, key, end)
+            root.user_grant("carol", "none")
+            self.refused(DENIED, carol.range, b"b")
+            self.refused(DENIED, carol.range, b"\0", b"\0")
+            root.role_grant("none", READ, b"b", b"\0")
+            self.assertEqual(carol.get(b"secret").value, b"hidden")
+
+    def test_13205_13946_14409_after_a_restart(self):
+        """A start with auth enabled ended the server, or knew no permissions, or ended no leases."""
+        for kind in self.kinds:
+            if harness.missing(kind):
+                continue
+            with self.subTest(kind):
+                ports, data = (harness.free_port(), harness.free_port()), self.dir / kind
+                server = self.server(kind, data, ports=ports, flags=["--bcrypt-cost", "4"]).start()
+                self.fill(server.client())
+                root = self.user(server, "root")
+                root.lease_grant(7, 2)
+                root.put(b"a/leased", b"x", lease=7)
+                server.kill()
+                server = self.server(kind, data, ports=ports, flags=["--bcrypt-cost", "4"]).start()
+                alice = self.user(server, "alice")
+                self.assertEqual(alice.get(b"b").value, b"seen")
+                self.refused(DENIED, alice.range, b"secret")
+                ends = time.monotonic() + 60
+                while alice.range(b"a/leased").get(2) and time.monotonic() < ends:
+                    time.sleep(0.1)
+                self.assertEqual(alice.range(b"a/leased").get(2, []), [])
+                server.kill()
+
+    def test_14547_a_watch_with_a_token_that_is_over(self):
+        """A watch that is made on an old stream, with the token of then."""
+        for server in self.each():
+            root, alice = self.user(server, "root"), self.user(server, "alice")
+            self.assertEqual(self.watched(alice, b"b", None), "")
+            root.call("Auth", "UserChangePassword", rpc.enc((1, "alice"), (2, "new")))
+            self.assertEqual(self.watched(alice, b"b", None),
+                             "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token")
+            alice.metadata = ()
+            self.assertEqual(self.watched(alice, b"b", None),
+                             "rpc error: code = InvalidArgument desc = etcdserver: user name is empty")
+
+    def test_15676_claims_that_are_missing(self):
+        """A JWT without a name or a revision ended the server."""
+        secret = b"a secret that both know"
+        key = self.dir / "hs.key"
+        key.write_bytes(secret)
+        now = int(time.time())
+        none = object()
+        for server in self.each(["--auth-token", f"jwt,priv-key={key},sign-method=HS256,ttl=10m"]):
+            root = self.user(server, "root")
+            # The revision of now, which root's token has.
+            middle = root.metadata[0][1].split(".")[1]
+            revision = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))["revision"]
+            good = {"username": "alice", "revision": revision, "exp": now + 600}
+            for changed, reads, writes in (
+                    ({}, None, None), ({"exp": none}, None, None), ({"exp": 0}, None, None),
+                    ({"username": none}, BAD_TOKEN, BAD_TOKEN), ({"revision": none}, BAD_TOKEN, BAD_TOKEN),
+                    ({"username": 1}, BAD_TOKEN, BAD_TOKEN), ({"revision": "1"}, BAD_TOKEN, BAD_TOKEN),
+                    ({"username": None}, BAD_TOKEN, BAD_TOKEN), ({"revision": None}, BAD_TOKEN, BAD_TOKEN),
+                    ({"exp": now - 5}, BAD_TOKEN, BAD_TOKEN), ({"exp": "soon"}, BAD_TOKEN, BAD_TOKEN),
+                    ({"exp": None}, BAD_TOKEN, BAD_TOKEN), ({"nbf": now + 600}, BAD_TOKEN, BAD_TOKEN),
+                    ({"nbf": now - 600, "iat": now + 600}, None, None), ({"username": "nobody"}, DENIED, DENIED),
+                    ({"username": ""}, DENIED, DENIED), ({"revision": 0}, NOBODY, NOBODY),
+                    ({"revision": revision - 1}, OLD, OLD), ({"revision": revision + 0.9}, None, None),
+                    # A revision that has not been: a read finds that it is not the one of now.
+                    ({"revision": revision + 1}, OLD, None), ({"revision": 2 ** 60}, OLD, None)):
+                claims = {name: value for name, value in (good | changed).items() if value is not none}
+                with self.subTest(claims=changed):
+                    alice = server.client()
+                    alice.metadata = (("token", self.signed(claims, secret)),)
+                    for expected, call in ((reads, lambda: alice.range(b"b")), (writes, lambda: alice.put(b"a/1", b"x")),
+                                           (reads, lambda: alice.call("KV", "Txn", txn_of([op(1, rpc.enc((1, b"b")))])))):
+                        self.refused(expected, call) if expected else call()
+            for header in ({"alg": "none", "typ": "JWT"}, {"alg": "HS512"}, {"typ": "JWT"}, {"alg": None}):
+                alice.metadata = (("token", self.signed(good, secret, header)),)
+                self.refused(BAD_TOKEN, alice.range, b"b")
+
+    @staticmethod
+    def signed(claims, secret, header=None):
+        def part(data):
+            return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+        header = {"alg": "HS256", "typ": "JWT"} if header is None else header
+        text = part(json.dumps(header).encode()) + b"." + part(json.dumps(claims).encode())
+        return (text + b"." + part(hmac.digest(secret, text, "sha256"))).decode()
+
+    def test_21993_tokens_in_the_printed_log(self):
+        """A JWT that could not be read was printed."""
+        key = self.dir / "hs.key"
+        key.write_bytes(b"a secret")
+        for flag in ("simple", f"jwt,priv-key={key},sign-method=HS256"):
+            server = self.with_auth("cairn", ["--auth-token", flag, "--log-level", "debug"])
+            client = self.user(server, "alice")
+            good = client.metadata[0][1]
+            client.get(b"b")
+            client.metadata = (("token", good + "forged"),)
+            self.refused(BAD_TOKEN, client.range, b"b")
+            server.stop()
+            for part in good.split(".")[::2]:
+                self.assertNotIn(part if len(part) > 8 else good, server.log_text())
+
+    def test_ghsa_vjg6_93fv_qv64_who_tried_is_in_the_log(self):
+        """Attempts with passwords of users that have none were not printed."""
+        for server in self.each():
+            self.user(server, "root").user_add("nopw", "", no_password=True)
+            for user in ("alice", "nopw", "someone"):
+                with self.assertRaises(rpc.GrpcError):
+                    server.client().authenticate(user, "wrong")
+            server.stop()
+            for user in ("alice", "nopw", "someone"):
+                self.assertTrue([line for line in server.log_text().splitlines()
+                                 if "invalid authentication was requested" in line and user in line], user)
+
+
 class Tokens(AuthCase):
     def test_what_is_no_token_is_refused(self):
         for server in self.each():
@@ -292,6 +432,21 @@ class Tokens(AuthCase):
             self.refused(DENIED, alice.range, b"b")
             root.user_grant("alice", "r")
             self.assertEqual(alice.get(b"b").value, b"seen")
+
+    def test_a_watch_goes_on_without_the_permission(self):
+        """As in etcd: who may watch is asked when the watch is made."""
+        for server in self.each():
+            root, alice = self.user(server, "root"), self.user(server, "alice")
+            stream = alice.connection.start("/etcdserverpb.Watch/Watch", rpc.enc((1, [rpc.enc((1, b"b"))])), end=False,
+                                            metadata=alice.metadata)
+            while not stream.messages:
+                alice.connection.read_frame()
+            root.call("Auth", "UserRevokeRole", rpc.enc((1, "alice"), (2, "r")))
+            self.refused(DENIED, self.user(server, "alice").range, b"b")
+            root.put(b"b", b"afterwards")
+            while len(stream.messages) < 2:
+                alice.connection.read_frame()
+            self.assertIn(b"afterwards", bytes(stream.messages[1]))
 
     def test_many_leases_end_while_auth_is_on(self):
         for server in self.each():
