@@ -13,16 +13,6 @@
 namespace cairn::gateway {
 namespace {
 
-// Whatever is answered to a browser's script.
-const net::HttpFields& browser_headers() {
-  static const net::HttpFields headers = {
-      {"Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE"},
-      {"Access-Control-Allow-Origin", "*"},
-      {"Access-Control-Allow-Headers", "accept, content-type, authorization"},
-  };
-  return headers;
-}
-
 // A path under the name that it had before etcd 3.4.
 std::string current_path(std::string_view path) {
   constexpr std::string_view kBefore = "/v3beta/";
@@ -36,6 +26,7 @@ Gateway::Gateway(member::Node& node, metrics::Registry& registry, const Options&
     : node_(node),
       registry_(registry),
       hosts_(options.hosts),
+      origins_(options.origins),
       metrics_page_(registry),
       health_(node, registry, options.request_timeout_ns),
       debug_(node, options.profiles) {
@@ -49,28 +40,46 @@ void Gateway::attach(std::span<net::EventLoop* const> loops) {
   health_.attach(loops);
 }
 
-bool Gateway::is_allowed(std::string_view host) const {
+bool Gateway::may_ask(const net::HttpRequest& request) const {
+  // Over TLS a browser has checked the name already.
+  if (request.is_secure) return true;
+  const std::string host = cluster::host_name(request.header("host"));
   return std::ranges::any_of(hosts_, [&](const std::string& one) { return one == "*" || one == host; });
+}
+
+net::HttpFields Gateway::browser_headers(const net::HttpRequest& request) const {
+  std::string origin = "*";
+  if (!origins_.empty() && std::ranges::find(origins_, "*") == origins_.end()) {
+    origin = request.header("origin");
+    if (std::ranges::find(origins_, origin) == origins_.end()) return {};
+  }
+  return {
+      {"Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE"},
+      {"Access-Control-Allow-Origin", std::move(origin)},
+      {"Access-Control-Allow-Headers", "accept, content-type, authorization"},
+  };
 }
 
 std::unique_ptr<net::ExchangeHandler> Gateway::begin(net::Exchange& exchange) {
   const net::HttpRequest& request = exchange.request();
-  if (json_ != nullptr && request.path.starts_with("/v3") && request.method != "OPTIONS" &&
-      is_allowed(cluster::host_name(request.header("host")))) {
+  if (json_ != nullptr && request.path.starts_with("/v3") && request.method != "OPTIONS" && may_ask(request)) {
     const std::string path = current_path(request.path);
-    if (path.starts_with("/v3/") && path == clean_path(path)) return json_->begin(exchange, path, browser_headers());
+    if (path.starts_with("/v3/") && path == clean_path(path)) {
+      return json_->begin(exchange, path, browser_headers(request));
+    }
   }
   return pages_.begin(exchange);
 }
 
 void Gateway::answer(net::HttpRequest request, net::EventLoop& loop, const net::HttpRespond& respond) {
-  if (const std::string host = cluster::host_name(request.header("host")); !is_allowed(host)) {
+  if (!may_ask(request)) {
+    const std::string host = cluster::host_name(request.header("host"));
     log::warn("rejecting HTTP request to prevent DNS rebinding attacks", {{"host", host}});
     return respond(unknown_host(host));
   }
   request.path = current_path(request.path);
-  const auto respond_to_browsers = [respond](net::HttpResponse response) {
-    response.headers.insert(response.headers.end(), browser_headers().begin(), browser_headers().end());
+  const auto respond_to_browsers = [respond, headers = browser_headers(request)](net::HttpResponse response) {
+    response.headers.insert(response.headers.end(), headers.begin(), headers.end());
     respond(std::move(response));
   };
   if (request.method == "OPTIONS") {

@@ -24,10 +24,11 @@ class Gateway final : public net::HttpHandler {
  public:
   struct Options {
     int64_t request_timeout_ns = 7'000'000'000;  // of a linearizable read
-    std::vector<std::string> hosts = {"*"};      // that clients may ask for; "*": any
     bool profiles = false;                       // --enable-pprof
     net::Router* router = nullptr;               // where calls in JSON go; null: there are none
     uint32_t message_bytes_max = 2 << 20;        // of their requests, as over gRPC
+    std::vector<std::string> hosts = {"*"};      // that clients without TLS may ask for; "*": any
+    std::vector<std::string> origins = {"*"};    // from which browsers may come; "*": any, and so when it is empty
   };
   Gateway(member::Node& node, metrics::Registry& registry, const Options& options);
 
@@ -64,14 +65,18 @@ class Gateway final : public net::HttpHandler {
    private:
     Gateway& gateway_;
   };
-  [[nodiscard]] bool is_allowed(std::string_view host) const;
+  // As for the host it names.
+  [[nodiscard]] bool may_ask(const net::HttpRequest& request) const;
   void answer(net::HttpRequest request, net::EventLoop& loop, const net::HttpRespond& respond);
+  // What a browser is told of where requests may come from; empty: it came from somewhere else.
+  [[nodiscard]] net::HttpFields browser_headers(const net::HttpRequest& request) const;
   void probe(const net::HttpRequest& request, net::EventLoop& loop, const net::HttpRespond& respond);
   net::HttpResponse version(const net::HttpRequest& request, const net::EventLoop& loop) const;
 
   member::Node& node_;
   metrics::Registry& registry_;
   const std::vector<std::string> hosts_;
+  const std::vector<std::string> origins_;
   metrics::Counter& scrapes_ =
       registry_.counter("promhttp_metric_handler_requests_total", "Scrapes by HTTP status.", {{"code", "200"}});
   metrics::Counter& scrapes_refused_ =

@@ -40,7 +40,7 @@ bool Connection::start() {
   }
   descriptor_ = *std::move(watched);
   set_timer(services_.refuse ? kRefusalNs : services_.limits->header_timeout_ns);
-  descriptor_->wait_readable();
+  wait_to_read();
   return true;
 }
 
@@ -86,7 +86,7 @@ void Connection::on_timer() {
     case Phase::kOpen:
     case Phase::kGoodbye: {
       if (!blocked_) return;
-      const uint64_t taken_bytes = acknowledged_bytes() - mark_bytes_;
+      const uint64_t taken_bytes = transport_->taken_bytes() - mark_bytes_;
       if (taken_bytes < options_.reader_bytes_min()) {
         log::warn("closing a connection whose client does not take what is sent", {{"taken-bytes", taken_bytes}});
         loop_.close_later(*this);
@@ -100,14 +100,18 @@ void Connection::on_timer() {
 }
 
 void Connection::watch_progress() {
-  mark_bytes_ = acknowledged_bytes();
+  mark_bytes_ = transport_->taken_bytes();
   set_timer(options_.reader_stall_ns);
 }
 
 bool Connection::sniff(std::string_view bytes) {
-  const size_t compared = std::min(bytes.size(), kHttp2Start.size());
-  const bool http2 = bytes.substr(0, compared) == kHttp2Start.substr(0, compared);
-  if (http2 && compared < kHttp2Start.size()) return false;  // not told yet
+  const Transport::Spoken spoken = transport_->spoken();
+  bool http2 = spoken == Transport::Spoken::kHttp2;
+  if (spoken == Transport::Spoken::kUnsaid) {
+    const size_t compared = std::min(bytes.size(), kHttp2Start.size());
+    http2 = bytes.substr(0, compared) == kHttp2Start.substr(0, compared);
+    if (http2 && compared < kHttp2Start.size()) return false;  // not told yet
+  }
   loop_.timers().remove(*this);
   phase_ = Phase::kOpen;
   if (services_.refuse) {
@@ -186,7 +190,6 @@ bool Connection::write_some(std::string_view bytes, size_t& written) {
   loop_.counters().socket_writes.add();
   loop_.counters().socket_bytes_out.add(moved.bytes);
   written = moved.bytes;
-  written_bytes_ += moved.bytes;
   if (moved.outcome == Transport::Outcome::kClosed) {
     loop_.close_later(*this);
     return false;
@@ -249,7 +252,7 @@ void Connection::flush() {
 void Connection::wait_to_read() {
   descriptor_->wait_readable();
   // The socket does not speak of what the transport has already: the next turn's end reads it.
-  if (phase_ == Phase::kOpen && transport_->has_unread()) {
+  if ((phase_ == Phase::kUnknown || phase_ == Phase::kOpen) && transport_->has_unread()) {
     read_again_ = true;
     wake();
   }

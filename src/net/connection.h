@@ -50,7 +50,11 @@ class Connection final : public ProtocolHost, private Reactor::Handler, private 
   // ProtocolHost
   void wake() override;
   [[nodiscard]] bool is_blocked() const override { return blocked_; }
-  [[nodiscard]] std::string peer_address() const override { return transport_->peer().address; }
+  [[nodiscard]] std::string peer_address() const override { return transport_->peer_address(); }
+  [[nodiscard]] bool is_secure() const override { return transport_->is_secure(); }
+  [[nodiscard]] const std::shared_ptr<const PeerCertificate>& peer_certificate() const override {
+    return transport_->peer_certificate();
+  }
 
   // For the loop's list.
   [[nodiscard]] size_t place() const { return place_; }
@@ -80,7 +84,6 @@ class Connection final : public ProtocolHost, private Reactor::Handler, private 
   void close_write();
   void read_away();
   void watch_progress();
-  [[nodiscard]] uint64_t acknowledged_bytes() const { return written_bytes_ - transport_->unsent_bytes(); }
   void set_timer(int64_t delay_ns);
 
   Loop& loop_;
@@ -94,7 +97,6 @@ class Connection final : public ProtocolHost, private Reactor::Handler, private 
   std::string sniffed_;                 // the first bytes, as long as they do not tell
   std::string pending_;                 // what the socket did not take
   size_t pending_offset_ = 0;
-  uint64_t written_bytes_ = 0;
   uint64_t mark_bytes_ = 0;  // what the peer had taken when the timer was set
   size_t place_ = 0;
   Phase phase_ = Phase::kUnknown;

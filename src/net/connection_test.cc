@@ -53,9 +53,14 @@ class CrossedTransport final : public Transport {
     return socket_->write(bytes.substr(0, 5000));
   }
   bool has_unread() const override { return !unread_.empty(); }
-  uint64_t unsent_bytes() const override { return socket_->unsent_bytes(); }
+  uint64_t taken_bytes() const override { return socket_->taken_bytes(); }
   void close_write() override { socket_->close_write(); }
-  Peer peer() const override { return {.address = "somebody"}; }
+  Spoken spoken() const override { return socket_->spoken(); }
+  std::string peer_address() const override { return socket_->peer_address(); }
+  bool is_secure() const override { return socket_->is_secure(); }
+  const std::shared_ptr<const PeerCertificate>& peer_certificate() const override {
+    return socket_->peer_certificate();
+  }
 
  private:
   static constexpr size_t kReadAheadBytes = 3000;

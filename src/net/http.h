@@ -22,6 +22,7 @@
 namespace cairn::net {
 
 class EventLoop;
+struct PeerCertificate;
 
 [[nodiscard]] bool equal_ignoring_case(std::string_view a, std::string_view b);  // of ASCII letters
 
@@ -32,7 +33,9 @@ struct HttpRequest {
   std::string path;   // as sent, not decoded; without the query
   std::string query;  // the part behind '?'
   HttpFields headers;
-  std::string body;  // of a WholeBodyHandler's request only
+  std::string body;                                                   // of a WholeBodyHandler's request only
+  bool is_secure = false;                                             // came over TLS
+  std::shared_ptr<const PeerCertificate> peer_certificate = nullptr;  // null: the client was not asked for one
 
   [[nodiscard]] std::string_view header(std::string_view name) const;  // case-insensitive; "" when absent
 };

@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -26,11 +27,29 @@ constexpr int64_t kPauseNs = 50'000'000;
 constexpr int kTcpKeepaliveSeconds = 30;
 constexpr int kUnsentBytes = 256 * 1024;
 
-Result<int> bind_one(const addrinfo& info) {
+// Go's texts begin with a small letter.
+std::string error_text(int error) {
+  std::string why = std::strerror(error);
+  if (why[0] >= 'A' && why[0] <= 'Z') why[0] = static_cast<char>(why[0] - 'A' + 'a');
+  return why;
+}
+
+// The path of the unix socket that `fd` is; "" when it is none.
+std::string unix_path(int fd) {
+  sockaddr_un address{};
+  socklen_t length = sizeof address;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0 || address.sun_family != AF_UNIX)
+    return {};
+  return address.sun_path;
+}
+
+Result<int> bind_one(const addrinfo& info, SocketOptions options) {
   const int fd = ::socket(info.ai_family, info.ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, info.ai_protocol);
   if (fd < 0) return fail_errno(errno, "net: socket");
   const int on = 1;
+  // Always, as Go's listeners have it: --socket-reuse-address changes nothing there either.
   ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (options.reuse_port) ::setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
   if (info.ai_family == AF_INET6) {
     // "::" takes IPv4 as well, as Go's listener does.
     const int off = 0;
@@ -39,9 +58,7 @@ Result<int> bind_one(const addrinfo& info) {
   if (::bind(fd, info.ai_addr, info.ai_addrlen) != 0 || ::listen(fd, kBacklog) != 0) {
     const int error = errno;
     ::close(fd);
-    std::string why = std::strerror(error);  // Go's texts begin with a small letter
-    if (why[0] >= 'A' && why[0] <= 'Z') why[0] = static_cast<char>(why[0] - 'A' + 'a');
-    return fail(Code::kUnavailable, "bind: {}", why);
+    return fail(Code::kUnavailable, "bind: {}", error_text(error));
   }
   return fd;
 }
@@ -68,6 +85,10 @@ bool is_about_one_connection(int error) {
 }  // namespace
 
 std::string address_text(const sockaddr_storage& address) {
+  if (address.ss_family == AF_UNIX) {
+    const auto* local = reinterpret_cast<const sockaddr_un*>(&address);
+    return local->sun_path[0] == '\0' ? "@" : local->sun_path;
+  }
   char host[INET6_ADDRSTRLEN] = {};
   if (address.ss_family == AF_INET6) {
     const auto* v6 = reinterpret_cast<const sockaddr_in6*>(&address);
@@ -77,6 +98,13 @@ std::string address_text(const sockaddr_storage& address) {
   const auto* v4 = reinterpret_cast<const sockaddr_in*>(&address);
   inet_ntop(AF_INET, &v4->sin_addr, host, sizeof host);
   return fmt::format("{}:{}", host, ntohs(v4->sin_port));
+}
+
+std::string socket_address(int fd, bool own) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  const auto ask = own ? ::getsockname : ::getpeername;
+  return ask(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0 ? address_text(address) : "";
 }
 
 Result<HostPort> split_address(std::string_view address) {
@@ -95,7 +123,7 @@ Result<HostPort> split_address(std::string_view address) {
   return HostPort{.host = std::move(host), .port = std::move(port)};
 }
 
-Result<BoundSocket> listen_on(std::string_view address) {
+Result<BoundSocket> listen_on(std::string_view address, SocketOptions options) {
   CAIRN_TRY(const HostPort target, split_address(address));
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
@@ -114,7 +142,7 @@ Result<BoundSocket> listen_on(std::string_view address) {
   for (const bool wanted : {true, false}) {
     for (const addrinfo* info = found; info != nullptr; info = info->ai_next) {
       if ((info->ai_family == preferred) != wanted) continue;
-      auto fd = bind_one(*info);
+      auto fd = bind_one(*info, options);
       if (!fd) {
         why = fd.error().message;
         continue;
@@ -128,6 +156,26 @@ Result<BoundSocket> listen_on(std::string_view address) {
   return fail(Code::kUnavailable, "listen tcp {}: {}", address, why);
 }
 
+Result<BoundSocket> listen_on_unix(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof address.sun_path) {
+    return fail(Code::kUnavailable, "listen unix {}: bind: invalid argument", path);
+  }
+  path.copy(address.sun_path, path.size());
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+    return fail(Code::kUnavailable, "remove {}: {}", path, error_text(errno));
+  }
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return fail_errno(errno, "net: socket");
+  if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || ::listen(fd, kBacklog) != 0) {
+    const int error = errno;
+    ::close(fd);
+    return fail(Code::kUnavailable, "listen unix {}: bind: {}", path, error_text(error));
+  }
+  return BoundSocket{.fd = fd, .address = path};
+}
+
 // While descriptors have run out, accepting again at once would only fail again.
 struct Listener::Pause {
   std::unique_ptr<EventLoop::Timer> timer;
@@ -138,12 +186,15 @@ Listener::Listener(Loop& loop, OnAccept on_accept)
 
 Result<std::unique_ptr<Listener>> Listener::open(Loop& loop, int fd, OnAccept on_accept) {
   std::unique_ptr<Listener> listener(new Listener(loop, std::move(on_accept)));
+  listener->unix_path_ = unix_path(fd);
   CAIRN_TRY(listener->descriptor_, loop.reactor().watch(fd, *listener));
   listener->descriptor_->wait_readable();
   return listener;
 }
 
-Listener::~Listener() = default;
+Listener::~Listener() {
+  if (!unix_path_.empty()) ::unlink(unix_path_.c_str());
+}
 
 void Listener::on_readable() {
   for (unsigned accepts = 0; accepts < kAcceptsATurn; ++accepts) {

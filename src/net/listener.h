@@ -15,8 +15,10 @@ namespace cairn::net {
 
 class Loop;
 
-// "127.0.0.1:2379", "[::1]:2379"
+// "127.0.0.1:2379", "[::1]:2379"; "@" for a unix socket without a name
 [[nodiscard]] std::string address_text(const sockaddr_storage& address);
+// One end of a connected socket; "" when that is not known any more.
+[[nodiscard]] std::string socket_address(int fd, bool own);
 
 struct HostPort {
   std::string host;  // without brackets; "": every interface
@@ -28,17 +30,23 @@ Result<HostPort> split_address(std::string_view address);
 // A bound and listening non-blocking socket.
 struct BoundSocket {
   int fd = -1;
-  std::string address;  // "127.0.0.1:2379", "[::1]:2379"
+  std::string address;  // "127.0.0.1:2379", "[::1]:2379", or the path of a unix socket
+};
+struct SocketOptions {
+  bool reuse_port = false;  // other processes may listen there too
 };
 //   errors: kInvalidArgument when the text is no "host:port" or does not resolve, kUnavailable when binding fails
-Result<BoundSocket> listen_on(std::string_view address);
+Result<BoundSocket> listen_on(std::string_view address, SocketOptions options = {});
+// A unix socket. What stands at `path` is removed first, as etcd does.
+//   errors: kUnavailable
+Result<BoundSocket> listen_on_unix(const std::string& path);
 
 // Accepts on one loop and hands sockets on. When descriptors run out it waits a moment before each new try, and says so
 // once.
 class Listener final : private Reactor::Handler {
  public:
   using OnAccept = std::function<void(int fd)>;
-  // Owns `fd`.
+  // Owns `fd`. A unix socket's file goes with it.
   //   errors: kUnavailable when the socket cannot be watched
   static Result<std::unique_ptr<Listener>> open(Loop& loop, int fd, OnAccept on_accept);
   ~Listener() override;
@@ -50,6 +58,7 @@ class Listener final : private Reactor::Handler {
 
   Loop& loop_;
   OnAccept on_accept_;
+  std::string unix_path_;  // "": no unix socket
   std::unique_ptr<Reactor::Descriptor> descriptor_;
   struct Pause;
   std::unique_ptr<Pause> pause_;

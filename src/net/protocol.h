@@ -3,10 +3,12 @@
 // Threads: one loop.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 
 #include "net/output.h"
+#include "net/peer_certificate.h"
 
 namespace cairn::net {
 
@@ -20,6 +22,13 @@ class ProtocolHost {
   [[nodiscard]] virtual bool is_blocked() const = 0;
   // "127.0.0.1:50000"
   [[nodiscard]] virtual std::string peer_address() const = 0;
+  // Below is TLS.
+  [[nodiscard]] virtual bool is_secure() const { return false; }
+  // Who the peer has proved to be; null: it was not asked.
+  [[nodiscard]] virtual const std::shared_ptr<const PeerCertificate>& peer_certificate() const {
+    static const std::shared_ptr<const PeerCertificate> kNone;
+    return kNone;
+  }
 };
 
 class Protocol {

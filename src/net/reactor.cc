@@ -43,6 +43,11 @@ class WatchedDescriptor final : public Reactor::Descriptor {
 
   int fd() const override { return watched_->fd; }
 
+  int release() override {
+    watched_->handler = nullptr;
+    return watched_->stream.release();
+  }
+
   void wait_readable() override {
     if (std::exchange(watched_->waits_readable, true)) return;
     watched_->stream.async_wait(Stream::wait_read, [watched = watched_, &ready = ready_](const auto&) mutable {

@@ -32,6 +32,8 @@ class Reactor {
    public:
     virtual ~Descriptor() = default;
     [[nodiscard]] virtual int fd() const = 0;
+    // Watches no more, and gives the descriptor away. The object is good for nothing then.
+    [[nodiscard]] virtual int release() = 0;
     // Each asks for one event; asking again before it came changes nothing.
     virtual void wait_readable() = 0;
     virtual void wait_writable() = 0;

@@ -11,6 +11,7 @@
 #include "net/connection.h"
 #include "net/listener.h"
 #include "net/loop.h"
+#include "net/tls/handshakes.h"
 
 namespace cairn::net {
 namespace {
@@ -29,6 +30,7 @@ struct Server::Impl {
   std::vector<EventLoop*> loop_pointers;
   std::vector<std::unique_ptr<Listener>> listeners;  // belong to loop 0's thread once it runs
   std::vector<std::thread> threads;
+  std::unique_ptr<Handshakes> handshakes;  // null: no listener has TLS
   std::shared_ptr<Seats> seats;
   std::shared_ptr<Seats> refusal_seats = std::make_shared<Seats>(kRefusalsMax);
   size_t next_loop = 0;           // loop 0's thread
@@ -36,7 +38,7 @@ struct Server::Impl {
   bool running = false;
 
   // Loop 0's thread.
-  void accepted(int fd, Services services) {
+  void accepted(int fd, const Listen& listen, Services services) {
     Seat seat = seats->take();
     if (seat == nullptr) {
       note_refusal();
@@ -48,19 +50,33 @@ struct Server::Impl {
       }
     }
     const std::shared_ptr<Loop>& target = loops[next_loop++ % loops.size()];
-    if (target == loops.front()) {
+    if (listen.tls.context != nullptr) {
+      handshakes->begin(
+          fd, listen.tls, std::move(seat),
+          [this, loop = target.get(), services](int own, std::unique_ptr<Transport> transport, Seat held) {
+            hand_over(*loop, own, std::move(transport), std::move(held), services);
+          });
+    } else if (target == loops.front()) {
       target->adopt(std::make_unique<Connection>(*target, fd, clear_transport(fd), std::move(seat), options, services));
-      return;
+    } else {
+      hand_over(*target, fd, clear_transport(fd), std::move(seat), services);
     }
+  }
+
+  // From another thread than the loop's.
+  void hand_over(Loop& loop, int fd, std::unique_ptr<Transport> transport, Seat seat, Services services) {
     // The descriptor is closed also when the task never runs.
-    const auto guard = std::shared_ptr<int>(new int(fd), [](int* held) {
-      if (*held >= 0) ::close(*held);
-      delete held;
-    });
-    Loop* const loop = target.get();
-    target->post([this, loop, guard, seat, services] {
-      const int taken = std::exchange(*guard, -1);
-      loop->adopt(std::make_unique<Connection>(*loop, taken, clear_transport(taken), seat, options, services));
+    struct Held {
+      int fd;
+      std::unique_ptr<Transport> transport;
+      ~Held() {
+        if (fd >= 0) ::close(fd);
+      }
+    };
+    const auto held = std::make_shared<Held>(fd, std::move(transport));
+    loop.post([this, &loop, held, seat = std::move(seat), services] {
+      const int own = std::exchange(held->fd, -1);
+      loop.adopt(std::make_unique<Connection>(loop, own, std::move(held->transport), seat, options, services));
     });
   }
 
@@ -78,6 +94,10 @@ struct Server::Impl {
     return open;
   }
 };
+
+Result<BoundSocket> listen_at(const Listen& listen) {
+  return listen.is_unix ? listen_on_unix(listen.address) : listen_on(listen.address, {.reuse_port = listen.reuse_port});
+}
 
 Server::Server(ServerOptions options, Router* router, HttpHandler* http) : impl_(std::make_unique<Impl>()) {
   CAIRN_ASSERT(options.io_threads > 0);
@@ -108,19 +128,25 @@ Result<std::vector<std::string>> Server::start() {
   for (const Listen& listen : impl_->options.listen) {
     BoundSocket socket{.fd = listen.fd, .address = listen.address};
     if (socket.fd < 0) {
-      CAIRN_TRY(socket, listen_on(listen.address));
+      CAIRN_TRY(socket, listen_at(listen));
+    }
+    if (listen.tls.context != nullptr && impl_->handshakes == nullptr) {
+      impl_->handshakes = std::make_unique<Handshakes>(impl_->options.io_threads, Handshakes::Options{});
     }
     HttpHandler* const http = listen.http_handler != nullptr ? listen.http_handler : impl_->http;
     const Services services{.router = listen.grpc ? impl_->router : nullptr,
                             .http = listen.http ? http : nullptr,
                             .limits = &listen.http_limits};
-    CAIRN_TRY(auto listener, Listener::open(*impl_->loops.front(), socket.fd,
-                                            [impl = impl_.get(), services](int fd) { impl->accepted(fd, services); }));
+    CAIRN_TRY(auto listener,
+              Listener::open(*impl_->loops.front(), socket.fd, [impl = impl_.get(), &listen, services](int fd) {
+                impl->accepted(fd, listen, services);
+              }));
     listeners.push_back(std::move(listener));
     addresses.push_back(socket.address);
   }
   impl_->listeners = std::move(listeners);
   impl_->running = true;
+  if (impl_->handshakes != nullptr) impl_->handshakes->start();
   for (const auto& loop : impl_->loops) {
     impl_->threads.emplace_back([held = loop.get()] { held->run(); });
     pthread_setname_np(impl_->threads.back().native_handle(), fmt::format("cairn-io-{}", loop->index()).c_str());
@@ -138,6 +164,7 @@ void Server::stop(int64_t grace_ns) {
     listening.store(false);
   });
   while (listening.load()) std::this_thread::sleep_for(kDrainLook);
+  if (impl_->handshakes != nullptr) impl_->handshakes->stop();
   if (grace_ns > 0) {
     for (const auto& loop : impl_->loops) loop->post([held = loop.get()] { held->drain_connections(); });
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::nanoseconds(grace_ns);

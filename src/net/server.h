@@ -1,7 +1,8 @@
 // net/server.h: listens, owns the io threads, and tells gRPC from HTTP/1.1 on one port.
 //
-// Each connection is given to one io thread, in turn, and stays there. Its first bytes decide: the HTTP/2 preface
-// starts a gRPC session, anything else is HTTP/1.1.
+// Each connection is given to one io thread, in turn, and stays there; with TLS once its handshake is done, which has a
+// thread of its own. What the handshake agreed on decides, or the first bytes: the HTTP/2 preface starts a gRPC
+// session, anything else is HTTP/1.1.
 //
 // Threads: constructed, started and stopped by one thread; stats() from any.
 #pragma once
@@ -19,18 +20,25 @@
 #include "net/event_loop.h"
 #include "net/http.h"
 #include "net/http2/grpc.h"
+#include "net/listener.h"
 #include "net/stats.h"
+#include "net/tls/tls_listen.h"
 
 namespace cairn::net {
 
 // One listening address. At least one of `grpc` and `http` is true. Plain HTTP comes as HTTP/1.1 or as HTTP/2.
 struct Listen {
-  std::string address;  // "127.0.0.1:2379", "[::1]:0", "localhost:2379", ":2379" (every interface); port 0: any free
+  // "127.0.0.1:2379", "[::1]:0", "localhost:2379", ":2379" (every interface), port 0: any free; or a unix socket's
+  // path.
+  std::string address;
+  bool is_unix = false;
   bool grpc = true;
   bool http = true;
   HttpHandler* http_handler = nullptr;  // null: the server's own
   HttpLimits http_limits = {};
-  int fd = -1;  // a socket that listens there already (listen_on()), given to the server
+  TlsListen tls = {};
+  bool reuse_port = false;
+  int fd = -1;  // a socket that listens there already (listen_at()), given to the server
 };
 
 // As grpc-go: a client that pings an open call more often than `min_time`, or a connection without calls more often
@@ -65,6 +73,10 @@ inline constexpr size_t kReservedDescriptors = 150;
 [[nodiscard]] constexpr size_t connections_within(uint64_t limit) {
   return limit <= kReservedDescriptors ? 0 : static_cast<size_t>(limit - kReservedDescriptors);
 }
+
+// Binds: what start() does for addresses that have no socket yet.
+//   errors: kInvalidArgument for an address that is none, kUnavailable when it cannot be bound
+Result<BoundSocket> listen_at(const Listen& listen);
 
 class Server {
  public:

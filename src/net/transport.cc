@@ -1,6 +1,9 @@
 #include "net/transport.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <utility>
 
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
@@ -13,9 +16,15 @@ namespace {
 
 class ClearTransport final : public Transport {
  public:
-  explicit ClearTransport(int fd) : fd_(fd) {}
+  ClearTransport(int fd, std::string early) : fd_(fd), early_(std::move(early)) {}
 
   Moved read(std::span<char> into) override {
+    if (!early_.empty()) {
+      const size_t bytes = std::min(early_.size(), into.size());
+      std::memcpy(into.data(), early_.data(), bytes);
+      early_ = early_.substr(bytes);
+      return {.bytes = bytes};
+    }
     for (;;) {
       const ssize_t bytes = ::recv(fd_, into.data(), into.size(), 0);
       if (bytes > 0) return {.bytes = static_cast<size_t>(bytes)};
@@ -27,25 +36,31 @@ class ClearTransport final : public Transport {
   Moved write(std::string_view bytes) override {
     for (;;) {
       const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (sent >= 0) return {.bytes = static_cast<size_t>(sent)};
+      if (sent >= 0) {
+        sent_bytes_ += static_cast<uint64_t>(sent);
+        return {.bytes = static_cast<size_t>(sent)};
+      }
       if (errno != EINTR) return failed(Outcome::kWantsWritable);
     }
   }
 
-  bool has_unread() const override { return false; }
+  bool has_unread() const override { return !early_.empty(); }
 
-  uint64_t unsent_bytes() const override {
-    int bytes = 0;
-    return ::ioctl(fd_, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? static_cast<uint64_t>(bytes) : 0;
+  uint64_t taken_bytes() const override {
+    int waiting = 0;
+    const bool is_known = ::ioctl(fd_, SIOCOUTQ, &waiting) == 0 && waiting > 0;
+    return sent_bytes_ - (is_known ? static_cast<uint64_t>(waiting) : 0);
   }
 
   void close_write() override { ::shutdown(fd_, SHUT_WR); }
 
-  Peer peer() const override {
-    sockaddr_storage address{};
-    socklen_t length = sizeof address;
-    if (::getpeername(fd_, reinterpret_cast<sockaddr*>(&address), &length) != 0) return {};
-    return {.address = address_text(address)};
+  Spoken spoken() const override { return Spoken::kUnsaid; }
+
+  std::string peer_address() const override { return socket_address(fd_, false); }
+  bool is_secure() const override { return false; }
+  const std::shared_ptr<const PeerCertificate>& peer_certificate() const override {
+    static const std::shared_ptr<const PeerCertificate> kNone;
+    return kNone;
   }
 
  private:
@@ -53,11 +68,15 @@ class ClearTransport final : public Transport {
     return {.outcome = errno == EAGAIN || errno == EWOULDBLOCK ? blocked : Outcome::kClosed};
   }
 
-  int fd_;
+  const int fd_;
+  std::string early_;
+  uint64_t sent_bytes_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<Transport> clear_transport(int fd) { return std::make_unique<ClearTransport>(fd); }
+std::unique_ptr<Transport> clear_transport(int fd, std::string early) {
+  return std::make_unique<ClearTransport>(fd, std::move(early));
+}
 
 }  // namespace cairn::net

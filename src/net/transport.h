@@ -1,4 +1,4 @@
-// net/transport.h: a stream of bytes over one non-blocking socket. Clear text now; TLS is another Transport.
+// net/transport.h: a stream of bytes over one non-blocking socket: clear text here, TLS in tls/tls_transport.h.
 //
 // Which readiness of the socket it waits for is the transport's to say: TLS reads while it writes, and the other way
 // round. It may also hold bytes that were received and not yet read, of which the socket knows nothing.
@@ -12,6 +12,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+
+#include "net/peer_certificate.h"
 
 namespace cairn::net {
 
@@ -34,19 +36,23 @@ class Transport {
   virtual Moved write(std::string_view bytes) = 0;
   // Received and not read: reading again gives something although the socket is not readable.
   [[nodiscard]] virtual bool has_unread() const = 0;
-  // Written, and not yet acknowledged by the peer: what the kernel and the transport hold.
-  [[nodiscard]] virtual uint64_t unsent_bytes() const = 0;
+  // Of what went to the socket, as much as the peer has acknowledged. Compared with what it was earlier.
+  [[nodiscard]] virtual uint64_t taken_bytes() const = 0;
   // We send no more; reading goes on.
   virtual void close_write() = 0;
 
-  // Who is there. (The peer's certificate will stand here.)
-  struct Peer {
-    std::string address;  // "127.0.0.1:50000", "[::1]:50000"; "" when it has gone
-  };
-  [[nodiscard]] virtual Peer peer() const = 0;
+  // The protocol above, where the handshake has told it.
+  enum class Spoken : uint8_t { kUnsaid, kHttp1, kHttp2 };
+  [[nodiscard]] virtual Spoken spoken() const = 0;
+
+  // "127.0.0.1:50000", "[::1]:50000"; "@" over a unix socket, "" when the peer has gone.
+  [[nodiscard]] virtual std::string peer_address() const = 0;
+  [[nodiscard]] virtual bool is_secure() const = 0;
+  // Who the peer has proved to be; null: it was not asked.
+  [[nodiscard]] virtual const std::shared_ptr<const PeerCertificate>& peer_certificate() const = 0;
 };
 
-// Does not own `fd`.
-[[nodiscard]] std::unique_ptr<Transport> clear_transport(int fd);
+// Does not own `fd`. `early`: what was read from it already.
+[[nodiscard]] std::unique_ptr<Transport> clear_transport(int fd, std::string early = {});
 
 }  // namespace cairn::net

@@ -397,13 +397,12 @@ std::optional<Stop> check_values(const Config& config, const Given& given) {
   if (gate_is_on(gates, "LeaseCheckpointPersist") && !gate_is_on(gates, "LeaseCheckpoint")) {
     return refuse("enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint");
   }
-  for (const std::string_view flag : {"tls-min-version", "tls-max-version"}) {
-    const std::string_view version = given.text(flag);
-    if (version.empty() || version == "TLS1.2" || version == "TLS1.3") continue;
-    return refuse(fmt::format("unexpected TLS version {} (must be one of: TLS1.2, TLS1.3)", quoted(version)));
-  }
+  if (const Status status = net::check_versions(config.client_tls); !status) return refuse(status.error());
   if (given.has("cipher-suites") && given.text("cipher-suites").empty()) {
     return refuse("unexpected TLS cipher suite \"\"");
+  }
+  if (const Status status = net::check_cipher_suites(config.client_tls.cipher_suites); !status) {
+    return refuse(status.error());
   }
   if (given.text("max-learners").starts_with('-')) {
     return refuse("membership: too many learner members in cluster");
@@ -420,8 +419,6 @@ std::optional<Stop> check_built(const Config& config, const Given& given, std::v
   std::vector<std::string> without_effect;
   for (const FlagSpec& spec : all_flags()) {
     if (!given.has(spec.name) || given.is_default(spec)) continue;
-    const bool is_no_value = spec.name == "tls-min-version";
-    if (is_no_value && given.text(spec.name).empty()) continue;  // as etcd: the same as the default
     if (spec.kind == FlagClass::kProtects) {
       return refuse(fmt::format("--{} is not built yet: cairn does not start without what it asks for", spec.name));
     }
@@ -436,16 +433,8 @@ std::optional<Stop> check_built(const Config& config, const Given& given, std::v
     }
     if (gate.kind == FlagClass::kComfort) without_effect.push_back("feature-gates=" + std::string(gate.name));
   }
-  for (const auto& [flag, urls] : {std::pair("listen-peer-urls", &config.listen_peer_urls),
-                                   std::pair("listen-client-urls", &config.listen_client_urls),
-                                   std::pair("listen-client-http-urls", &config.listen_client_http_urls),
-                                   std::pair("listen-metrics-urls", &config.listen_metrics_urls)}) {
-    if (std::ranges::any_of(*urls, &cluster::Url::is_tls)) {
-      return refuse(fmt::format("--{} with TLS is not built yet", flag));
-    }
-    if (std::ranges::any_of(*urls, &cluster::Url::is_unix)) {
-      return refuse(fmt::format("--{} with a unix socket is not built yet", flag));
-    }
+  if (std::ranges::any_of(config.listen_peer_urls, &cluster::Url::is_unix)) {
+    return refuse("--listen-peer-urls with a unix socket is not built yet");
   }
   if (!without_effect.empty()) {
     notices.push_back({log::Level::kWarn, "flags without effect: not built yet", {{"flags", without_effect}}});
@@ -497,6 +486,9 @@ Config to_config(const Given& given) {
     if (spec.binding.read != nullptr) spec.binding.read(config, given.text(spec.name));
   }
   if (config.data_dir.empty()) config.data_dir = config.name + ".etcd";
+  config.peer_tls.cipher_suites = config.client_tls.cipher_suites;
+  config.peer_tls.version_min = config.client_tls.version_min;
+  config.peer_tls.version_max = config.client_tls.version_max;
   // A default address would be wrong for whoever chose another to listen on.
   if (!given.is_from_file && given.has("listen-client-urls") && !given.has("advertise-client-urls")) {
     config.advertise_client_urls.clear();

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cluster/urls.h"
+#include "net/tls/settings.h"
 
 namespace cairn::cmd {
 
@@ -87,6 +88,15 @@ struct Config {
   bool enable_grpc_gateway = true;
   bool enable_pprof = false;
   std::vector<std::string> host_whitelist = {"*"};
+  std::vector<std::string> cors = {"*"};  // origins of browsers; "*": all
+  bool socket_reuse_port = false;
+  bool socket_reuse_address = false;  // they always do
+
+  // TLS. Suites and versions are for both.
+  net::TlsSettings client_tls;
+  net::TlsSettings peer_tls;  // looked at, and without effect while there are no peers
+  bool auto_tls = false;
+  uint32_t self_signed_cert_validity = 1;  // years
 
   // Log
   std::string log_level = "info";

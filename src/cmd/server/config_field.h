@@ -55,6 +55,7 @@ inline void read_value(std::vector<cluster::Url>& field, std::string_view text) 
 }
 inline void read_value(std::vector<std::string>& field, std::string_view text) {
   field.clear();
+  if (text.empty()) return;
   for (size_t comma = 0; comma != std::string_view::npos;) {
     comma = text.find(',');
     field.emplace_back(text.substr(0, comma));
@@ -85,6 +86,18 @@ constexpr Binding shown() {
     out.value = shown_value(config.*Field);
     return out;
   }};
+}
+
+// A field of a struct in Config.
+template <auto Outer, auto Inner>
+constexpr Binding inner() {
+  return {.read = [](Config& config, std::string_view text) { read_value(config.*Outer.*Inner, text); },
+          .show =
+              [](const Config& config, std::string_view flag) {
+                log::Field out(flag, std::string());
+                out.value = shown_value(config.*Outer.*Inner);
+                return out;
+              }};
 }
 
 template <auto Field>

@@ -279,9 +279,49 @@ TEST(Config, AnInitialClusterOfSeveralIsTheStartsBusiness) {
   EXPECT_EQ(outcome.config.initial_cluster.size(), 2u);
 }
 
-TEST(Config, TlsIsRefusedByName) {
-  EXPECT_EQ(refusal({"--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://127.0.0.1:1"}),
-            "--listen-client-urls with TLS is not built yet");
+TEST(Config, TlsIsRead) {
+  const ParseOutcome outcome =
+      parse({"--listen-client-urls=https://127.0.0.1:1,unixs://a:1", "--advertise-client-urls=https://127.0.0.1:1",
+             "--cert-file=c", "--key-file=k", "--client-cert-auth", "--trusted-ca-file=t", "--client-crl-file=l",
+             "--client-cert-allowed-hostname=a,b", "--tls-min-version=", "--tls-max-version=TLS1.3",
+             "--cipher-suites=TLS_RSA_WITH_AES_128_CBC_SHA,TLS_AES_128_GCM_SHA256", "--cors=http://a:1,http://b:2"});
+  ASSERT_TRUE(outcome.run) << outcome.failure;
+  const net::TlsSettings& tls = outcome.config.client_tls;
+  EXPECT_EQ(tls.cert_file, "c");
+  EXPECT_EQ(tls.key_file, "k");
+  EXPECT_TRUE(tls.client_cert_auth);
+  EXPECT_EQ(tls.trusted_ca_file, "t");
+  EXPECT_EQ(tls.crl_file, "l");
+  EXPECT_EQ(tls.allowed_hostnames, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(tls.cipher_suites.size(), 2u);
+  EXPECT_EQ(outcome.config.peer_tls.version_max, "TLS1.3");
+  EXPECT_EQ(outcome.config.cors, (std::vector<std::string>{"http://a:1", "http://b:2"}));
+  EXPECT_TRUE(outcome.config.listen_client_urls.front().is_tls());
+}
+
+TEST(Config, TlsIsCheckedInEtcdsWords) {
+  EXPECT_EQ(refusal({"--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"}),
+            "min version (TLS1.3) is greater than max version (TLS1.2)");
+  EXPECT_EQ(refusal({"--tls-min-version=TLS1.3", "--cipher-suites=TLS_AES_128_GCM_SHA256"}),
+            "cipher suites cannot be configured when only TLS1.3 is enabled");
+  EXPECT_EQ(refusal({"--cipher-suites=x"}), "unexpected TLS cipher suite \"x\"");
+}
+
+// What kubeadm writes into etcd's manifest.
+TEST(Config, KubeadmsCommandLineIsTaken) {
+  const ParseOutcome outcome =
+      parse({"--advertise-client-urls=https://10.0.0.1:2379", "--cert-file=/etc/kubernetes/pki/etcd/server.crt",
+             "--client-cert-auth=true", "--data-dir=/var/lib/etcd", "--feature-gates=InitialCorruptCheck=true",
+             "--initial-advertise-peer-urls=https://10.0.0.1:2380", "--initial-cluster=node=https://10.0.0.1:2380",
+             "--key-file=/etc/kubernetes/pki/etcd/server.key",
+             "--listen-client-urls=https://127.0.0.1:2379,https://10.0.0.1:2379",
+             "--listen-metrics-urls=http://127.0.0.1:2381", "--listen-peer-urls=https://10.0.0.1:2380", "--name=node",
+             "--peer-cert-file=/etc/kubernetes/pki/etcd/peer.crt", "--peer-client-cert-auth=true",
+             "--peer-key-file=/etc/kubernetes/pki/etcd/peer.key",
+             "--peer-trusted-ca-file=/etc/kubernetes/pki/etcd/ca.crt", "--snapshot-count=10000",
+             "--trusted-ca-file=/etc/kubernetes/pki/etcd/ca.crt", "--watch-progress-notify-interval=5s"});
+  EXPECT_TRUE(outcome.run) << outcome.failure;
+  EXPECT_EQ(outcome.notices.size(), 0u) << messages(outcome).front();
 }
 
 TEST(Config, BootstrapChecksTheInitialCluster) {
@@ -361,6 +401,7 @@ TEST(Flags, EachDoesWhatItsClassSays) {
       {"discovery-endpoints", {"--discovery-token=x", "--discovery-endpoints=http://127.0.0.1:1"}},
       {"discovery-fallback", {"--discovery-fallback=exit"}},
       {"enable-log-rotation", {"--enable-log-rotation", "--log-outputs=/dev/null"}},
+      {"cipher-suites", {"--cipher-suites=TLS_AES_128_GCM_SHA256"}},
       {"tls-min-version", {"--tls-min-version=TLS1.3"}},
       {"tls-max-version", {"--tls-max-version=TLS1.3"}},
   };
@@ -584,9 +625,9 @@ TEST(DefaultHost, TakesThePlaceOfLocalhostForWhoListensEverywhere) {
   EXPECT_THAT(messages(lost), testing::Contains("failed to detect default host"));
 }
 
-TEST(UnixSockets, AreRefusedByName) {
-  EXPECT_EQ(refusal({"--listen-client-urls=unix://a:1", "--advertise-client-urls=http://h:1"}),
-            "--listen-client-urls with a unix socket is not built yet");
+TEST(UnixSockets, AreRefusedForPeersAlone) {
+  EXPECT_EQ(refusal({"--listen-peer-urls=unix://a:1"}), "--listen-peer-urls with a unix socket is not built yet");
+  EXPECT_TRUE(parse({"--listen-client-urls=unix://a:1", "--advertise-client-urls=http://h:1"}).run);
 }
 
 TEST(Describe, HasTheFieldsThatToolsScrape) {

@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "cmd/server/config.h"
 #include "cmd/server/flag_values.h"
+#include "cmd/server/listeners.h"
 #include "cmd/server/logging.h"
 #include "cmd/server/notify.h"
 #include "env/clock.h"
@@ -185,18 +186,9 @@ int bcrypt_cost(const cmd::Config& config) {
   return auth::kBcryptCostDefault;
 }
 
-net::ServerOptions server_options(const cmd::Config& config) {
+net::ServerOptions server_options(const cmd::Config& config, std::vector<net::Listen> listeners) {
   net::ServerOptions options;
-  const bool http_is_apart = !config.listen_client_http_urls.empty();
-  for (const cluster::Url& url : config.listen_client_urls) {
-    options.listen.push_back({.address = url.address, .http = !http_is_apart});
-  }
-  for (const cluster::Url& url : config.listen_client_http_urls) {
-    options.listen.push_back({.address = url.address, .grpc = false});
-  }
-  for (const cluster::Url& url : config.listen_metrics_urls) {
-    options.listen.push_back({.address = url.address, .grpc = false});
-  }
+  options.listen = std::move(listeners);
   const unsigned wanted = config.io_threads != 0 ? config.io_threads : std::thread::hardware_concurrency();
   options.io_threads = std::clamp(wanted, 1u, cmd::kIoThreadsMax);
   options.max_concurrent_streams = config.max_concurrent_streams;
@@ -227,7 +219,7 @@ metrics::Identity identity(const cmd::Config& config, const member::Node& node) 
 // once, and a client that comes early waits.
 Status listen(net::ServerOptions& options) {
   for (net::Listen& each : options.listen) {
-    CAIRN_TRY(const net::BoundSocket socket, net::listen_on(each.address));
+    CAIRN_TRY(const net::BoundSocket socket, net::listen_at(each));
     each.fd = socket.fd;
     each.address = socket.address;
   }
@@ -437,11 +429,15 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   wal::Metrics wal_metrics{registry};
   storage::Metrics storage_metrics{registry};
   rpc::Metrics rpc_metrics(registry);
-  net::ServerOptions serving = server_options(config);
+  if (const Status status = cmd::check_peer_listeners(config); !status) return refuse(status.error());
+  auto listeners = cmd::client_listeners(config);
+  if (!listeners) return refuse(listeners.error());
+  net::ServerOptions serving = server_options(config, *std::move(listeners));
   serving.connections_max = net::connections_within(file_limit);
   if (const Status status = listen(serving); !status) return refuse(status.error());
   env::MemoryFs memory;
   env::FileSystem& fs = config.in_memory ? static_cast<env::FileSystem&>(memory) : env::posix_fs();
+  if (const Status status = cmd::check_peer_files(config); !status) return refuse(status.error());
   member::NodeOptions options = node_options(config);
   options.bootstrap.wal.metrics = &wal_metrics;
   options.bootstrap.storage_metrics = &storage_metrics;
@@ -494,6 +490,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
     gateway::Gateway gateway(*node, registry,
                              {.request_timeout_ns = limits.request_timeout_ns,
                               .hosts = config.host_whitelist,
+                              .origins = config.cors,
                               .profiles = config.enable_pprof,
                               .router = config.enable_grpc_gateway ? services.get() : nullptr,
                               .message_bytes_max = serving.max_request_message_bytes});
@@ -531,9 +528,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
       node->stop();
       leave(code);
     }
-    for (const std::string& address : *bound) {
-      log::info("serving client traffic insecurely; this is strongly discouraged!", {{"address", address}});
-    }
+    cmd::log_serving(config, serving.listen);
     log::info("ready to serve client requests");
     tell_init("READY=1");
     cmd::flush_log();

@@ -94,10 +94,10 @@ net::HttpResponse head_of(int status, bool has_content, const net::HttpFields& c
 // A request over plain HTTP.
 class PlainCall final : public net::ExchangeHandler, private JsonCall::Client {
  public:
-  PlainCall(net::Exchange& exchange, const Method& method, net::Router& router, const net::HttpFields& headers,
+  PlainCall(net::Exchange& exchange, const Method& method, net::Router& router, net::HttpFields headers,
             const JsonCall::Options& options, std::unique_ptr<net::LocalCall::Origin> origin)
       : exchange_(exchange),
-        headers_(headers),
+        headers_(std::move(headers)),
         call_(std::make_unique<JsonCall>(method, exchange, static_cast<Client&>(*this), router, options,
                                          std::move(origin))) {
     call_->begin();
@@ -128,7 +128,7 @@ class PlainCall final : public net::ExchangeHandler, private JsonCall::Client {
   void hold_body(bool hold) override { exchange_.hold_body(hold); }
 
   net::Exchange& exchange_;
-  const net::HttpFields& headers_;
+  const net::HttpFields headers_;
   std::unique_ptr<JsonCall> call_;
 };
 
@@ -147,7 +147,7 @@ class FormCall final : public net::ExchangeHandler {
 }  // namespace
 
 std::unique_ptr<net::ExchangeHandler> JsonApi::begin(net::Exchange& exchange, std::string_view path,
-                                                     const net::HttpFields& headers) const {
+                                                     net::HttpFields headers) const {
   const net::HttpRequest& request = exchange.request();
   if (exchange.can_switch_protocols() && is_websocket_upgrade(request)) {
     const auto refusal = websocket_refusal(request);
@@ -180,7 +180,7 @@ std::unique_ptr<net::ExchangeHandler> JsonApi::begin(net::Exchange& exchange, st
     if (*timeout != 0) deadline_ns = now_ns() + *timeout;
   }
   if (method->kind == Method::Kind::kBidiStream) exchange.stream_body();
-  auto call = std::make_unique<PlainCall>(exchange, *method, router_, headers,
+  auto call = std::make_unique<PlainCall>(exchange, *method, router_, std::move(headers),
                                           JsonCall::Options{.message_bytes_max = options_.message_bytes_max},
                                           std::make_unique<RequestOrigin>(exchange, deadline_ns));
   if (is_form) return std::make_unique<FormCall>(std::move(call));

@@ -24,7 +24,7 @@ class JsonApi {
   // As HttpHandler::begin(). `path` begins with "/v3/"; the exchange's own may be an older one. `headers`: for each
   // answer.
   [[nodiscard]] std::unique_ptr<net::ExchangeHandler> begin(net::Exchange& exchange, std::string_view path,
-                                                            const net::HttpFields& headers) const;
+                                                            net::HttpFields headers) const;
 
  private:
   const Paths paths_;

@@ -166,6 +166,8 @@ void Http1Session::begin_exchange() {
   request_ = Request::kBody;
   answer_ = Answer::kNone;
   keep_alive_ = parser_->keeps_alive();
+  parser_->request().is_secure = host_.is_secure();
+  parser_->request().peer_certificate = host_.peer_certificate();
   sends_body_ = parser_->request().method != "HEAD";
   holds_body_ = false;
   id_ = loop_.exchanges().add(*this);

@@ -21,6 +21,7 @@ namespace cairn::net {
 
 class EventLoop;
 class Call;
+struct PeerCertificate;
 
 // Names a call for other threads: slot and generation in its loop's table. 0 names none.
 struct CallId {
@@ -82,6 +83,8 @@ class Call {
   [[nodiscard]] virtual EventLoop& loop() const = 0;
   // "127.0.0.1:50000"
   [[nodiscard]] virtual std::string peer_address() const = 0;
+  // Who the client has proved to be, by its certificate; null: it was not asked. Lives as long as the call.
+  [[nodiscard]] virtual const PeerCertificate* peer_certificate() const { return nullptr; }
   // Names the connection among those that live: whose turn it is, where connections take turns.
   [[nodiscard]] virtual uint64_t connection() const = 0;
   // Request metadata by lower-case name; nullopt when absent.

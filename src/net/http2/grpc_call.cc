@@ -53,6 +53,8 @@ void GrpcCall::clear() {
 
 EventLoop& GrpcCall::loop() const { return session_->loop(); }
 std::string GrpcCall::peer_address() const { return session_->host().peer_address(); }
+
+const PeerCertificate* GrpcCall::peer_certificate() const { return session_->host().peer_certificate().get(); }
 uint64_t GrpcCall::room_bytes() const { return session_->answer_budget().room_bytes(); }
 bool GrpcCall::is_room_scarce() const { return session_->answer_budget().is_scarce(); }
 

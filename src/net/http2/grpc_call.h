@@ -48,6 +48,7 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   CallId id() const override { return id_; }
   EventLoop& loop() const override;
   std::string peer_address() const override;
+  const PeerCertificate* peer_certificate() const override;
   std::optional<std::string_view> metadata(std::string_view name) const override { return head_.metadata(name); }
   uint64_t connection() const override { return reinterpret_cast<uintptr_t>(session_); }
   std::optional<int64_t> deadline_ns() const override {

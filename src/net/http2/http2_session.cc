@@ -328,7 +328,10 @@ void Http2Session::end_head(bool half_closed) {
   const int32_t stream_id = std::exchange(receiving_, 0);
   if (stream_id == 0) return;
   if (is_for_http()) {
-    auto* const exchange = new Http2Exchange(*this, head_.http_request());
+    HttpRequest request = head_.http_request();
+    request.is_secure = host_.is_secure();
+    request.peer_certificate = host_.peer_certificate();
+    auto* const exchange = new Http2Exchange(*this, std::move(request));
     adopt(*exchange, stream_id, half_closed);
     exchange->begin(*http_);
     return;

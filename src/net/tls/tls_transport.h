@@ -1,0 +1,69 @@
+// net/tls/tls_transport.h: a Transport over TLS: a handshake first, then bytes both ways.
+//
+// OpenSSL reads and writes through functions of ours, so the socket is used as for clear text, and bytes that came
+// before the session was made are not lost.
+//
+// Threads: one at a time: that of Handshakes until the handshake is done, then the connection's loop.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "net/peer_certificate.h"
+#include "net/tls/openssl.h"
+#include "net/transport.h"
+
+namespace cairn::net {
+
+class TlsTransport final : public Transport {
+ public:
+  // Does not own `fd`. `early`: what was read from it already.
+  TlsTransport(int fd, SslPtr session, std::string early);
+  ~TlsTransport() override;
+
+  // Goes on with the handshake. kDone: it is over. kClosed: it has failed, and failure() says why.
+  Outcome shake_hands();
+  // In Go's words. "EOF": the client has gone without a word.
+  [[nodiscard]] const std::string& failure() const { return failure_; }
+  // Of the certificates that the client has shown, its own first.
+  [[nodiscard]] const std::vector<std::string>& shown_serials() const { return shown_serials_; }
+  [[nodiscard]] std::string server_name() const;  // that the client asked for; ""
+
+  // Called while OpenSSL looks at what the client has sent; the first failure stays.
+  void note_failure(std::string text);
+  void note_versions(std::string text) { offered_versions_ = std::move(text); }
+
+  // Transport
+  Moved read(std::span<char> into) override;
+  Moved write(std::string_view bytes) override;
+  bool has_unread() const override { return may_have_unread_; }
+  uint64_t taken_bytes() const override;
+  void close_write() override;
+  Spoken spoken() const override;
+  std::string peer_address() const override;
+  bool is_secure() const override { return true; }
+  const std::shared_ptr<const PeerCertificate>& peer_certificate() const override { return certificate_; }
+
+ private:
+  friend struct TlsBio;
+  [[nodiscard]] Outcome outcome_of(int result) const;
+  [[nodiscard]] std::string handshake_error() const;
+  void note_certificates();
+
+  const int fd_;
+  SslPtr session_;
+  std::string early_;
+  size_t early_offset_ = 0;
+  uint64_t sent_bytes_ = 0;  // of the socket, not of the application
+  int socket_error_ = 0;
+  bool socket_ended_ = false;
+  bool may_have_unread_ = false;
+  std::string failure_;
+  std::string offered_versions_;
+  std::vector<std::string> shown_serials_;
+  std::shared_ptr<const PeerCertificate> certificate_;
+};
+
+}  // namespace cairn::net
