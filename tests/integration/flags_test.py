@@ -341,9 +341,9 @@ class Environment(harness.Case):
         self.assertIn("cannot set special environment variable", by_message)
 
     def test_protection_from_the_environment_is_refused_too(self):
-        code, lines = self.run_with([], {"ETCD_CLIENT_CERT_AUTH": "true"})
+        code, lines = self.run_with([], {"ETCD_PEER_AUTO_TLS": "true"})
         self.assertEqual(code, 1)
-        self.assertIn("client-cert-auth", lines[-1]["error"])
+        self.assertIn("peer-auto-tls", lines[-1]["error"])
 
 
 @harness.needs("etcd37")

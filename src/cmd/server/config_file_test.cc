@@ -301,6 +301,10 @@ TEST(Former, FlagsHaveTodaysEffect) {
   EXPECT_EQ(parse({"--experimental-compaction-batch-limit=x"}).exit_code, 2);
   EXPECT_THAT(messages(parse({"--ca-file=x"})),
               Contains("--ca-file is a flag of an older etcd. Use --trusted-ca-file instead."));
+  const ParseOutcome authority = parse({"--ca-file=x"});
+  ASSERT_TRUE(authority.run) << authority.failure;
+  EXPECT_EQ(authority.config.client_tls.trusted_ca_file, "x");
+  EXPECT_TRUE(authority.config.client_tls.client_cert_auth);
   EXPECT_EQ(parse({"--debug"}, {"ETCD_DEBUG=true"}).exit_code, 1) << "both";
 }
 

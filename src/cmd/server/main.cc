@@ -40,6 +40,7 @@
 #include "member/metrics.h"
 #include "metrics/identity.h"
 #include "net/listener.h"
+#include "net/peer_certificate.h"
 #include "net/server.h"
 #include "rpc/corruption_checks.h"
 #include "rpc/methods.h"
@@ -497,6 +498,11 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
     const std::span listens = serving.listen;
     for (net::Listen& probed : listens.last(config.listen_metrics_urls.size())) probed.http_handler = &gateway.probes();
     net::Server server(serving, services.get(), &gateway);
+    if (config.client_tls.client_cert_auth) {
+      services->set_common_name([](const net::Call& call) {
+        return call.peer_certificate() != nullptr ? call.peer_certificate()->common_name : std::string();
+      });
+    }
     services->attach(server.loops());
     gateway.attach(server.loops());
     metrics::add_identity(registry, identity(config, *node));
