@@ -22,7 +22,7 @@ struct LoadOptions {
   uint32_t interval_ms = 0;  // also report each such stretch of time
   double timeout_seconds = 120;
 
-  std::string token;         // of a user; "": none
+  std::string token;  // of a user; "": none
   std::string prefix = "/bench/";
   uint64_t keys = 1;   // how many distinct ones
   std::string order;   // one | sequential | random | permutation
