@@ -24,11 +24,11 @@ class Gateway final : public net::HttpHandler {
  public:
   struct Options {
     int64_t request_timeout_ns = 7'000'000'000;  // of a linearizable read
+    std::vector<std::string> hosts = {"*"};      // that clients without TLS may ask for; "*": any
+    std::vector<std::string> origins = {"*"};    // from which browsers may come; "*": any, and so when it is empty
     bool profiles = false;                       // --enable-pprof
     net::Router* router = nullptr;               // where calls in JSON go; null: there are none
     uint32_t message_bytes_max = 2 << 20;        // of their requests, as over gRPC
-    std::vector<std::string> hosts = {"*"};      // that clients without TLS may ask for; "*": any
-    std::vector<std::string> origins = {"*"};    // from which browsers may come; "*": any, and so when it is empty
   };
   Gateway(member::Node& node, metrics::Registry& registry, const Options& options);
 
