@@ -37,9 +37,11 @@ TEST_F(AuthTest, EveryMethodAsksForAName) {
   const std::string leader =
       message<v3electionpb::ProclaimRequest>(R"(leader { name: "a" key: "a/1" })").SerializeAsString();
   const std::map<std::string_view, std::string> requests = {
-      {"Range", key},       {"RangeStream", key}, {"Put", key},
-      {"DeleteRange", key}, {"UserGet", key},     {"Txn", "\x12\x05\x12\x03" + key},
-      {"Unlock", key},      {"Proclaim", leader}, {"Resign", leader}};
+      {"Range", key},     {"RangeStream", key},
+      {"Put", key},       {"DeleteRange", key},
+      {"UserGet", key},   {"Txn", "\x12\x05\x12\x03" + key},
+      {"Unlock", key},    {"Proclaim", leader},
+      {"Resign", leader}, {"MemberAdd", "\x0a\x12http://127.0.0.1:4"}};
   for (const Method& method : methods()) {
     if (method.make == kUnimplemented || method.allowed == Method::Allowed::kAnyone) continue;
     if (method.name == "Watch" || method.name == "Observe") continue;

@@ -139,17 +139,16 @@ class OneRequestHandler : public Handler {
   virtual void on_request(net::Call& call, std::string_view message) = 0;
 
  private:
-  [[nodiscard]] std::string_view kept_request() const final {
-    return request_ ? std::string_view(*request_) : std::string_view();
-  }
+  [[nodiscard]] std::string_view kept_request() const final { return kept_; }
   // Only what is about keys is told: others may hold passwords.
   void keep(std::string_view message) {
     note_request_bytes(message.size());
     const bool is_about_keys = method().touches == Method::Touches::kKeys;
-    if (is_about_keys && message.size() <= kKeptRequestBytesMax) request_ = message;
+    if (is_about_keys && message.size() <= kKeptRequestBytesMax) kept_ = message;
   }
 
-  std::optional<std::string> request_;  // when it answers with a stream, or for the log
+  std::optional<std::string> request_;  // when it answers with a stream
+  std::string kept_;                    // for the log
 };
 
 // A Maker for a handler class.

@@ -144,23 +144,6 @@ TEST_F(LeaseTest, ThousandsOfRenewalsAtOnceAreAllAnswered) {
   EXPECT_EQ(client_->stream(id).messages().size(), kCount);
 }
 
-// A frame whose flag is none ends the stream, behind the answers to what came before it.
-TEST_F(LeaseTest, AnswersBeforeABrokenFrameStillCome) {
-  grant(7, 100);
-  for (int round = 0; round < 20; ++round) {
-    const int32_t id = client_->start(path("LeaseKeepAlive"));
-    std::string bytes;
-    for (int i = 0; i < 5; ++i) bytes += net::framed(keep_alive(7));
-    bytes += std::string("\x05\x00\x00\x00\x01x", 6);
-    bytes += net::framed(keep_alive(7));  // not looked at
-    client_->send_bytes(id, bytes);
-    ASSERT_TRUE(client_->pump_until([&] { return client_->stream(id).closed; }));
-    EXPECT_EQ(client_->stream(id).messages().size(), 5u);
-    EXPECT_EQ(client_->stream(id).code(), 13);
-    EXPECT_EQ(client_->stream(id).message(), "grpc: received unexpected payload format 5");
-  }
-}
-
 TEST_F(LeaseTest, AnAnswerBeforeABrokenRenewalStillComes) {
   grant(7, 100);
   const int32_t id = client_->start(path("LeaseKeepAlive"));

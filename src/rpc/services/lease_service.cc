@@ -119,13 +119,6 @@ class KeepAliveHandler final : public Handler {
     has_ended_ = true;
     go_on(call);
   }
-  bool on_broken(net::Call& call, Code code, std::string_view message) override {
-    if (failed_) return true;
-    ++next_;
-    waiting_.push_back({true, code, std::string(message)});
-    go_on(call);
-    return true;
-  }
 
  private:
   struct Waiting {
