@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 
 namespace cairn::gateway::v3 {
 namespace {
@@ -19,6 +20,16 @@ constexpr Values values_of(std::string_view alphabet) {
   return values;
 }
 
+// The letters of each 12 bits.
+using Pairs = std::array<std::array<char, 2>, 4096>;
+
+constexpr Pairs pairs_of(std::string_view alphabet) {
+  Pairs pairs{};
+  for (size_t i = 0; i < pairs.size(); ++i) pairs[i] = {alphabet[i >> 6], alphabet[i & 63]};
+  return pairs;
+}
+
+constexpr Pairs kPairs = pairs_of(kStandard);
 constexpr Values kStandardValues = values_of(kStandard);
 constexpr Values kUrlValues = values_of(kForUrls);
 
@@ -35,7 +46,11 @@ void append_base64(std::string& out, std::string_view bytes) {
     for (unsigned i = 0; i < 4; ++i) *to++ = i < letters ? kStandard[group >> (18 - 6 * i) & 63] : '=';
   };
   size_t at = 0;
-  for (; at + 3 <= bytes.size(); at += 3) put(byte(at) << 16 | byte(at + 1) << 8 | byte(at + 2), 4);
+  for (; at + 3 <= bytes.size(); at += 3, to += 4) {
+    const uint32_t group = byte(at) << 16 | byte(at + 1) << 8 | byte(at + 2);
+    std::memcpy(to, kPairs[group >> 12].data(), 2);
+    std::memcpy(to + 2, kPairs[group & 4095].data(), 2);
+  }
   if (bytes.size() - at == 1) put(byte(at) << 16, 2);
   if (bytes.size() - at == 2) put(byte(at) << 16 | byte(at + 1) << 8, 3);
 }

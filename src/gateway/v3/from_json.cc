@@ -57,6 +57,16 @@ void append_utf8(std::string& out, unsigned rune) {
   byte(0x80 | (rune & 0x3f));
 }
 
+// A token in an error: as it is, unless it is very long.
+// compat: etcd repeats any.
+std::string shown(std::string_view raw) {
+  constexpr size_t kShownBytesMax = 4096;
+  if (raw.size() <= kShownBytesMax) return std::string(raw);
+  size_t end = kShownBytesMax;
+  while ((static_cast<uint8_t>(raw[end]) & 0xc0u) == 0x80) --end;  // not within a character
+  return std::string(raw.substr(0, end)) + "...";
+}
+
 std::unexpected<Error> bad(std::string_view text) {
   return std::unexpected(Error{Code::kInvalidArgument, fmt::format("proto: {}", text)});
 }
@@ -73,7 +83,7 @@ class Tokens {
   // "3:14", as protojson counts: lines, and characters of the line.
   [[nodiscard]] std::string position(size_t at) const;
   [[nodiscard]] std::unexpected<Error> unexpected(const Token& token) const {
-    return bad(fmt::format("syntax error (line {}): unexpected token {}", position(token.at), token.raw));
+    return bad(fmt::format("syntax error (line {}): unexpected token {}", position(token.at), shown(token.raw)));
   }
 
  private:
@@ -375,7 +385,7 @@ Status Reading::field(const Token& name) {
     return bad(fmt::format("(line {}): {}", tokens_.position(name.at), what));
   };
   const uint64_t bit = uint64_t{1} << here.type->index_of(*found);
-  if ((here.seen & bit) != 0) return told(fmt::format("duplicate field {}", name.raw));
+  if ((here.seen & bit) != 0) return told(fmt::format("duplicate field {}", shown(name.raw)));
   here.seen |= bit;
   if (tokens_.peek() == Kind::kNull) {
     CAIRN_TRY([[maybe_unused]] const Token null, tokens_.next());
@@ -385,7 +395,7 @@ Status Reading::field(const Token& name) {
   if (found->oneof >= 0) {
     const uint64_t of = uint64_t{1} << found->oneof;
     if ((here.seen_oneofs & of) != 0) {
-      return told(fmt::format("error parsing {}, oneof {} is already set", name.raw, found->oneof_name));
+      return told(fmt::format("error parsing {}, oneof {} is already set", shown(name.raw), found->oneof_name));
     }
     here.seen_oneofs |= of;
   }
@@ -440,7 +450,7 @@ Status Reading::open_message(const Field& field) {
 std::unexpected<Error> Reading::bad_value(const Field& field, const Token& token) const {
   constexpr std::string_view kKinds[] = {"bool", "int32", "int64", "uint32", "uint64", "enum", "string", "bytes"};
   return bad(fmt::format("(line {}): invalid value for {} field {}: {}", tokens_.position(token.at),
-                         kKinds[static_cast<size_t>(field.kind)], field.json_name, token.raw));
+                         kKinds[static_cast<size_t>(field.kind)], field.json_name, shown(token.raw)));
 }
 
 Status Reading::scalar(const Field& field, bool in_list) {

@@ -112,7 +112,12 @@ bool JsonCall::take(std::string_view& bytes) {
   }
   value_.append(bytes.substr(0, used));
   bytes.remove_prefix(used);
-  if (value_.size() > exchange_.limits().body_bytes_max || !gathered_.add(used)) {
+  if (value_.size() > value_bytes_max()) {
+    on_no_value(
+        {Code::kResourceExhausted, fmt::format("cairn: a value of more than {} bytes of JSON", value_bytes_max())});
+    return false;
+  }
+  if (!gathered_.add(used)) {
     on_no_value({Code::kResourceExhausted, "cairn: too many bytes of requests that are not whole"});
     return false;
   }

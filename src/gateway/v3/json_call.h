@@ -12,6 +12,7 @@
 // Source:      grpc-gateway v2, as etcd 3.7.1 sets it up.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -74,6 +75,9 @@ class JsonCall final : private net::LocalCall::Owner {
   enum class Answer : uint8_t { kNone, kBegun, kOver };
   static constexpr uint64_t kQueueBytesMax = 64 * 1024;
   static constexpr size_t kPieceBytes = 16 * 1024;
+  // JSON for each byte of the largest message: base64 takes 4 for 3, and what is left is for names.
+  static constexpr uint64_t kJsonBytesPerByte = 3;
+  static constexpr uint64_t kJsonBytesLeast = 64 * 1024;
 
   void on_news(net::LocalCall&) override;
 
@@ -81,6 +85,9 @@ class JsonCall final : private net::LocalCall::Owner {
   void read_on();
   // Takes bytes up to the end of a value, which is whole then: true.
   bool take(std::string_view& bytes);
+  [[nodiscard]] uint64_t value_bytes_max() const {
+    return std::max(options_.message_bytes_max * kJsonBytesPerByte, kJsonBytesLeast);
+  }
   void on_value();
   void on_no_value(Error error);
   void send(const std::string& message);

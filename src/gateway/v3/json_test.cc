@@ -209,6 +209,12 @@ TEST(FromJson, SaysWhatProtojsonSays) {
   for (const auto& [json, expected] : cases) EXPECT_EQ(read_range(json), expected) << json;
 }
 
+TEST(FromJson, ALongTokenIsNotRepeatedWhole) {
+  const std::string error =
+      read_range("{\"key\":\"" + std::string(4094, '!') + "\xc3\xa9" + std::string(100'000, '!') + "\"}");
+  EXPECT_EQ(error, "proto: (line 1:8): invalid value for bytes field key: \"" + std::string(4094, '!') + "...");
+}
+
 TEST(FromJson, MessagesWithinMessages) {
   const std::pair<std::string, std::string> cases[] = {
       {R"({"compare":[{"key":"YQ==","target":"VERSION","version":"0","result":"GREATER"}]})",
