@@ -30,6 +30,7 @@ constexpr unsigned char kAlertRecord = 21;
 constexpr unsigned char kHandshakeRecord = 22;
 constexpr unsigned char kSslV2Record = 0x80;
 constexpr unsigned kVersionBelow = 0x1000;
+constexpr std::string_view kVersionAlert{"\x15\3\1\0\2\2\x46", 7};  // fatal, protocol version
 constexpr size_t kLookupsMax = 256;
 constexpr int64_t kLeaveNs = 1'000'000'000;
 constexpr int kNiceness = 5;  // those who are served already come first
@@ -219,6 +220,9 @@ class Handshake final : private Reactor::Handler, private TimerHeap::Node {
       return false;
     }
     if (const std::string_view fault = fault_of(early_); !fault.empty()) {
+      if (static_cast<unsigned char>(early_.front()) == kSslV2Record) {
+        static_cast<void>(::send(descriptor_->fd(), kVersionAlert.data(), kVersionAlert.size(), MSG_NOSIGNAL));
+      }
       refuse(std::string(fault));
       return false;
     }

@@ -1,6 +1,8 @@
 #include "net/tls/tls_context.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -20,6 +22,7 @@ constexpr int kSecurityLevel = 1;
 constexpr const char* kGroups = "X25519:P-256:P-384:P-521";
 constexpr const char* kTls13Suites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 constexpr unsigned kVersionsExtension = 43;
+constexpr size_t kSuitesShownMax = 100;
 
 TlsTransport* transport_of(const SSL* ssl) { return static_cast<TlsTransport*>(SSL_get_app_data(ssl)); }
 
@@ -48,20 +51,27 @@ int choose_protocol(SSL* ssl, const unsigned char** chosen, unsigned char* chose
   return SSL_TLSEXT_ERR_OK;
 }
 
-// Which versions the client speaks, for the log, should it be none of ours.
-int note_versions(SSL* ssl, int*, void*) {
-  std::string shown;
-  const auto add = [&shown](unsigned version) {
-    fmt::format_to(std::back_inserter(shown), "{}{:x}", shown.empty() ? "" : " ", version);
+// What the client speaks, for the log, should it be nothing of ours.
+int note_offer(SSL* ssl, int*, void*) {
+  const auto add = [](std::string& shown, unsigned number) {
+    fmt::format_to(std::back_inserter(shown), "{}{:x}", shown.empty() ? "" : " ", number);
   };
+  std::string versions;
   const unsigned char* list = nullptr;
   size_t length = 0;
   if (SSL_client_hello_get0_ext(ssl, kVersionsExtension, &list, &length) == 1 && length > 0) {
-    for (size_t at = 1; at + 1 < length; at += 2) add(list[at] * 256u + list[at + 1]);
+    for (size_t at = 1; at + 1 < length; at += 2) add(versions, list[at] * 256u + list[at + 1]);
   } else {
-    for (unsigned version = SSL_client_hello_get0_legacy_version(ssl); version >= TLS1_VERSION; --version) add(version);
+    unsigned version = SSL_client_hello_get0_legacy_version(ssl);
+    for (version = std::min<unsigned>(version, TLS1_3_VERSION); version >= TLS1_VERSION; --version) {
+      add(versions, version);
+    }
   }
-  transport_of(ssl)->note_versions(std::move(shown));
+  std::string suites;
+  length = SSL_client_hello_get0_ciphers(ssl, &list);
+  length = std::min(length, kSuitesShownMax * 2);
+  for (size_t at = 0; at + 1 < length; at += 2) add(suites, list[at] * 256u + list[at + 1]);
+  transport_of(ssl)->note_offer(std::move(versions), std::move(suites));
   return SSL_CLIENT_HELLO_SUCCESS;
 }
 
@@ -205,7 +215,7 @@ Result<SslContextPtr> TlsContext::build() const {
   CAIRN_CHECK(set_versions_and_suites(*context, settings_));
   CAIRN_CHECK(set_key_pair(*context, pair));
   SSL_CTX_set_alpn_select_cb(context.get(), choose_protocol, nullptr);
-  SSL_CTX_set_client_hello_cb(context.get(), note_versions, nullptr);
+  SSL_CTX_set_client_hello_cb(context.get(), note_offer, nullptr);
   if (settings_.wants_client_certificates()) {
     if (settings_.trusted_ca_file.empty()) {
       SSL_CTX_set_default_verify_paths(context.get());

@@ -169,6 +169,7 @@ Transport::Outcome TlsTransport::shake_hands() {
   const int result = SSL_do_handshake(session_.get());
   if (result == 1) {
     note_certificates();
+    note_offer({}, {});
     // What came with the client's last words is here already, or in OpenSSL.
     may_have_unread_ = SSL_has_pending(session_.get()) == 1 || early_offset_ < early_.size();
     return Outcome::kDone;
@@ -199,7 +200,9 @@ std::string TlsTransport::handshake_error() const {
   switch (reason) {
     case SSL_R_UNEXPECTED_EOF_WHILE_READING: return "EOF";
     case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE: return "tls: client didn't provide a certificate";
-    case SSL_R_NO_SHARED_CIPHER: return "tls: no cipher suite supported by both client and server";
+    case SSL_R_NO_SHARED_CIPHER:
+      return fmt::format("tls: no cipher suite supported by both client and server; client offered: [{}]",
+                         offered_suites_);
     case SSL_R_UNSUPPORTED_PROTOCOL:
     case SSL_R_VERSION_TOO_LOW:
     case SSL_R_NO_PROTOCOLS_AVAILABLE:

@@ -33,7 +33,10 @@ class TlsTransport final : public Transport {
 
   // Called while OpenSSL looks at what the client has sent; the first failure stays.
   void note_failure(std::string text);
-  void note_versions(std::string text) { offered_versions_ = std::move(text); }
+  void note_offer(std::string versions, std::string suites) {
+    offered_versions_ = std::move(versions);
+    offered_suites_ = std::move(suites);
+  }
 
   // Transport
   Moved read(std::span<char> into) override;
@@ -61,7 +64,8 @@ class TlsTransport final : public Transport {
   bool socket_ended_ = false;
   bool may_have_unread_ = false;
   std::string failure_;
-  std::string offered_versions_;
+  std::string offered_versions_;  // by the client, as the log shows them; empty once they have agreed
+  std::string offered_suites_;
   std::vector<std::string> shown_serials_;
   std::shared_ptr<const PeerCertificate> certificate_;
 };
