@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <csignal>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -35,6 +36,7 @@ class TlsClient {
  public:
   TlsClient(const std::string& address, const TlsClientOptions& options = {})
       : fd_(connect_to(address)), context_(SSL_CTX_new(TLS_client_method())) {
+    std::signal(SIGPIPE, SIG_IGN);  // OpenSSL's own way to write does not ask for it
     SSL_CTX_set_max_proto_version(context_.get(), options.version_max);
     SSL_CTX_set_min_proto_version(context_.get(), TLS1_VERSION);
     SSL_CTX_set_security_level(context_.get(), 0);
