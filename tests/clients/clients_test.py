@@ -1,4 +1,5 @@
-"""Clients of other languages: the etcd3 packages for Python and for Node see in Cairn what they see in etcd 3.7.
+"""Clients of other languages see in Cairn what they see in etcd 3.7: the etcd3 packages for Python and for Node, and jetcd
+for Java.
 
 They are installed by ./dev setup --full and run by ./dev test --full.
 """
@@ -78,6 +79,14 @@ class Node(Clients):
     def test_it_sees_the_same(self):
         self.need_installed("node")
         self.compare(["node", HERE / "node/program.js"], self.PARTS, NODE_PATH=str(INSTALLED / "node/node_modules"))
+
+
+class Java(Clients):
+    PARTS = ["single_keys", "ranges", "transactions", "watches", "leases", "locks", "elections", "maintenance", "accounts"]
+
+    def test_it_sees_the_same(self):
+        self.need_installed("java")
+        self.compare(["java", "-cp", f"{INSTALLED / 'java/lib'}/*:{INSTALLED / 'java/classes'}", "Program"], self.PARTS)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,6 @@ AUTH = [
     [*ANN, "auth", "disable"], ["auth", "disable"], [*ROOT, "auth", "disable", "x"], [*ROOT, "auth", "disable"], [*ROOT, "auth", "disable"],
     ["get", "a"], ["user", "list"], ["role", "list"], ["user", "delete", "root"], ["role", "delete", "root", "-w", "fields"], ["role", "delete", "all", "-w", "table"],
     ["user", "delete", "bob", "-w", "fields"], ["user", "delete", "typed", "-w", "table"], ["auth", "enable"], ["auth", "status"],
-    ["endpoint", "hashkv"],
 ]
 
 # M1 is the learner that is added. With a voting member that does not exist one member would have no majority.
