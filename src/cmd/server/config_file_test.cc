@@ -95,6 +95,11 @@ TEST(ConfigFile, MayBeToml) {
   EXPECT_THAT(failure_of("name = ", "c.toml"), StartsWith("error reading TOML: line 1: "));
   EXPECT_THAT(failure_of("name = 2001-01-01", "c.toml"), HasSubstr("a date or a time"));
   EXPECT_THAT(failure_of("name = inf", "c.toml"), HasSubstr("error reading TOML"));
+  // Of the fuzzer: toml++ fails an assertion at them.
+  using std::string_literals::operator""s;
+  for (const std::string& text : {"name = 'm'\n[\0lient]\n"s, "[\x01"s, "name = '\xff'"s, "[\x7f]"s}) {
+    EXPECT_THAT(failure_of(text, "c.toml"), StartsWith("error reading TOML: ")) << text;
+  }
 }
 
 TEST(ConfigFile, ThatIsEmptyIsTheDefaults) {
