@@ -41,6 +41,7 @@ class Attack:
     flags: tuple
     limits: dict
     bounds: Bounds
+    tls: bool  # the port takes TLS beside clear text
 
     @property
     def name(self):
@@ -50,11 +51,11 @@ class Attack:
 ATTACKS = {}
 
 
-def attack(looks_for, held=True, data=None, flags=(), limits=None, bounds=Bounds()):
+def attack(looks_for, held=True, data=None, flags=(), limits=None, bounds=Bounds(), tls=False):
     """Registers the function as an attack. `data` is what the server holds at its start, see Datasets."""
 
     def register(function):
-        made = Attack(function, looks_for, held, data, tuple(flags), dict(limits or {}), bounds)
+        made = Attack(function, looks_for, held, data, tuple(flags), dict(limits or {}), bounds, tls)
         ATTACKS[made.name] = made
         return function
 
@@ -117,6 +118,16 @@ class Datasets:
             self.made[name] = server
         harness.copy_directory(self.made[name].data_dir, target)
         return self.made[name]
+
+
+class ServerWithTls(harness.Server):
+    """With a certificate of its own, on the port that takes clear text too."""
+
+    def arguments(self):
+        out = super().arguments()
+        at = out.index("--listen-client-urls") + 1
+        out[at] += "," + out[at].replace("http:", "https:")
+        return [*out, "--auto-tls"]
 
 
 class Target:
@@ -249,8 +260,9 @@ def carry_out_attack(one, kind, directory, datasets):
         ports = (harness.free_port(), source.peer_port)
     else:
         ports = None
-    server = harness.Server(kind, data_dir, ports=ports, flags=one.flags,
-                            limits={resource.RLIMIT_DATA: DATA_BYTES_MAX, **one.limits})
+    make = ServerWithTls if one.tls else harness.Server
+    server = make(kind, data_dir, ports=ports, flags=one.flags,
+                  limits={resource.RLIMIT_DATA: DATA_BYTES_MAX, **one.limits})
     try:
         target = Target(server.start())
         try:

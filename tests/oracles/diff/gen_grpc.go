@@ -201,8 +201,7 @@ func (g *gen) grpcStep() step {
 
 func (t *target) wire(ctx context.Context, c wireCall) *outcome {
 	out := &outcome{extra: map[string]string{"end": "none"}}
-	dialer := net.Dialer{Timeout: time.Second}
-	conn, err := dialer.DialContext(ctx, "tcp", t.endpoint)
+	conn, err := dialHTTP2(ctx, t.endpoint)
 	if err != nil {
 		out.code, out.text = 14, err.Error()
 		return out

@@ -125,13 +125,13 @@ func (t *target) http(ctx context.Context, r httpRequest) *outcome {
 	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
 	defer cancel()
 	out := &outcome{extra: map[string]string{}}
-	request, err := http.NewRequestWithContext(ctx, r.method, "http://"+t.endpoint+r.path, strings.NewReader(r.body))
+	request, err := http.NewRequestWithContext(ctx, r.method, scheme()+t.endpoint+r.path, strings.NewReader(r.body))
 	if err != nil {
 		out.broken = err.Error()
 		return out
 	}
 	request.Header.Set("Content-Type", r.contentType)
-	response, err := http.DefaultTransport.RoundTrip(request) // redirects are not followed
+	response, err := httpTransport().RoundTrip(request) // redirects are not followed
 	if err != nil {
 		out.code, out.text = 14, err.Error()
 		return out

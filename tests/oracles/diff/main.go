@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -61,7 +62,11 @@ func command() int {
 	flag.StringVar(&s.bBin, "b-binary", "", "start this as the second")
 	flag.StringVar(&s.aArgs, "a-args", "", "further arguments of the first, space separated")
 	flag.StringVar(&s.bArgs, "b-args", "", "further arguments of the second")
+	flag.BoolVar(&overTLS, "tls", false, "over TLS; servers that are started here make their own certificates; all profiles are then all but grpc")
 	flag.Parse()
+	if overTLS && s.profiles == "" {
+		s.profiles = strings.Join(slices.DeleteFunc(profileNames(), func(name string) bool { return name == "grpc" }), ",")
+	}
 	if flag.NArg() != 0 || (s.a == "") == (s.aBin == "") || (s.b == "") == (s.bBin == "") {
 		flag.Usage()
 		return 64

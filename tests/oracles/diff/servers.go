@@ -58,11 +58,14 @@ func launch(name, binary string, args []string) (*server, error) {
 		return nil, err
 	}
 	s.endpoint = "127.0.0.1:" + ports[0]
-	client, peer := "http://"+s.endpoint, "http://127.0.0.1:"+ports[1]
+	client, peer := scheme()+s.endpoint, "http://127.0.0.1:"+ports[1]
 	all := []string{
 		"--name", "m", "--data-dir", filepath.Join(dir, "data"),
 		"--listen-client-urls", client, "--advertise-client-urls", client,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "m=" + peer,
+	}
+	if overTLS {
+		all = append(all, "--auto-tls")
 	}
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
