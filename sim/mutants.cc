@@ -47,6 +47,7 @@ constexpr const char* kMutants[] = {
     "auth.prev_kv_is_no_read",
     "auth.nested_txn_not_looked_at",
     "auth.checked_when_proposed_only",
+    "auth.watch_checked_before_normalised",
     "mvcc.revision_reused_after_failed_txn",
     "server.stop_before_last_commit",
     "server.buffer_freed_under_view",

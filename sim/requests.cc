@@ -213,12 +213,7 @@ void Requests::fill_auth(etcdserverpb::InternalRaftRequest& request) {
     case 9: {
       auto* const grant = request.mutable_auth_role_grant_permission();
       grant->set_name(role);
-      grant->mutable_perm()->set_key(key());
-      if (chance_.one_in(3)) grant->mutable_perm()->set_range_end(std::string(1, '\0'));
-      if (const std::string end = key(); has_auth_ && chance_.one_in(3) && end > grant->perm().key()) {
-        grant->mutable_perm()->set_range_end(end);
-      }
-      grant->mutable_perm()->set_permtype(static_cast<authpb::Permission::Type>(chance_.below(3)));
+      fill_permission(*grant->mutable_perm());
       break;
     }
     default: {
@@ -227,6 +222,46 @@ void Requests::fill_auth(etcdserverpb::InternalRaftRequest& request) {
       revoke->set_key(key());
       break;
     }
+  }
+}
+
+void Requests::fill_permission(authpb::Permission& permission) {
+  permission.set_key(key());
+  if (chance_.one_in(3)) permission.set_range_end(std::string(1, '\0'));
+  if (const std::string end = key(); has_auth_ && chance_.one_in(3) && end > permission.key()) {
+    permission.set_range_end(end);
+  }
+  permission.set_permtype(static_cast<authpb::Permission::Type>(chance_.below(3)));
+}
+
+// What auth takes before it can be turned on, and somebody besides root who may do something then.
+void Requests::fill_setup(etcdserverpb::InternalRaftRequest& request) {
+  const std::string user = one_of({"ann", "bob", "eve"});
+  const std::string role = one_of({"reader", "writer"});
+  switch (chance_.below(8)) {
+    case 0:
+      request.mutable_auth_user_add()->set_name("root");
+      request.mutable_auth_user_add()->mutable_options()->set_no_password(true);
+      break;
+    case 1:
+      request.mutable_auth_user_grant_role()->set_user("root");
+      request.mutable_auth_user_grant_role()->set_role("root");
+      break;
+    case 2:
+      request.mutable_auth_user_add()->set_name(user);
+      request.mutable_auth_user_add()->mutable_options()->set_no_password(true);
+      break;
+    case 3: request.mutable_auth_role_add()->set_name(role); break;
+    case 4:
+      request.mutable_auth_user_grant_role()->set_user(user);
+      request.mutable_auth_user_grant_role()->set_role(role);
+      break;
+    case 5:
+    case 6:
+      request.mutable_auth_role_grant_permission()->set_name(role);
+      fill_permission(*request.mutable_auth_role_grant_permission()->mutable_perm());
+      break;
+    default: request.mutable_auth_enable(); break;
   }
 }
 
@@ -271,8 +306,8 @@ void Requests::sign(etcdserverpb::InternalRaftRequest& request, const Surroundin
 }
 
 void Requests::fill(etcdserverpb::InternalRaftRequest& request, const Surroundings& now) {
-  if (has_auth_ && chance_.one_in(now.auth_is_on ? 60 : 12)) {
-    now.auth_is_on ? void(request.mutable_auth_disable()) : void(request.mutable_auth_enable());
+  if (has_auth_ && chance_.one_in(now.auth_is_on ? 60 : 4)) {
+    now.auth_is_on ? void(request.mutable_auth_disable()) : fill_setup(request);
     return;
   }
   // An alarm must not silence the rest of the life.

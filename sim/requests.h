@@ -39,6 +39,8 @@ class Requests {
   void fill_txn(etcdserverpb::TxnRequest* txn, const Surroundings& now, int depth);
   void fill_compare(etcdserverpb::Compare* compare, const Surroundings& now);
   void fill_auth(etcdserverpb::InternalRaftRequest& request);
+  void fill_setup(etcdserverpb::InternalRaftRequest& request);
+  void fill_permission(authpb::Permission& permission);
   void fill_rare(etcdserverpb::InternalRaftRequest& request);
   void fill(etcdserverpb::InternalRaftRequest& request, const Surroundings& now);
   // Whose request it is, and by which rules.
