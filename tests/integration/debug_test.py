@@ -36,7 +36,7 @@ class Debug(harness.Case):
     def test_profiles(self):
         server = self.server("cairn", flags=["--enable-pprof"]).start()
         server.wait_logged("pprof is enabled")
-        self.assertEqual(server.http("/debug/pprof")[0], 301)
+        self.assertEqual(server.http("/debug/pprof")[0], 307)
         self.assertIn("profile?seconds=30", server.http("/debug/pprof/")[2])
         self.assertEqual(server.http("/debug/pprof/cmdline")[2].split("\0"), server.arguments())
         self.assertEqual(server.http("/debug/pprof/symbol")[2], "num_symbols: 1\n")
