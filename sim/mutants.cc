@@ -32,7 +32,6 @@ constexpr const char* kMutants[] = {
     "server.checkpoint_renamed_before_sync",
     "server.pass_before_compact_entry",
     "server.finished_compaction_early",
-    "server.pass_before_hash",
     "server.snapshot_record_before_file",
     "server.lease_attachment_lost",
     "server.compaction_resumed_at_wrong_revision",

@@ -289,7 +289,7 @@ void CommitPlanner::free_buffers(std::vector<uint64_t>& scratch) {
 
 int64_t CommitPlanner::lowest_asked_revision() const {
   const int64_t asked = published_.lowest_asked_revision(bench_.store.compact_revision());
-  return CAIRN_MUTANT("server.pass_before_hash") ? asked : std::min(asked, hashes_.floor());
+  return std::min(asked, hashes_.floor());
 }
 
 // compat: a pass rewrites pages, and as long as a snapshot holds the old ones, the new ones come on top: the pass waits
