@@ -54,9 +54,6 @@ class CallHandler {
   virtual void on_begin(Call&) {}
   // One whole request message, uncompressed; the bytes live only during the call.
   virtual void on_message(Call& call, std::string_view message) = 0;
-  // What the client has sent cannot be read, and nothing of it is looked at any more. True: the handler ends the call
-  // itself, with this error, once it has answered what came before. False: the call is ended at once.
-  virtual bool on_broken(Call& /*call*/, Code /*code*/, std::string_view /*message*/) { return false; }
   // False: the client is given no new window for what it sends until something was sent to it; what is on its way
   // still comes. For a stream whose requests wait.
   [[nodiscard]] virtual bool takes_more() const { return true; }

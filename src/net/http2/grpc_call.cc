@@ -150,7 +150,7 @@ void GrpcCall::account_pending() {
 }
 
 void GrpcCall::on_bytes(std::string_view bytes) {
-  while (!is_finished() && !ended_ && !is_broken_) {
+  while (!is_finished() && !ended_) {
     if (waiting_ != nullptr) {
       waiting_->behind.append(bytes);
       return;
@@ -231,8 +231,7 @@ void GrpcCall::on_message(std::string_view message) {
 
 void GrpcCall::fail_receive(Code code, std::string_view message) {
   count_failed_receive();
-  is_broken_ = true;
-  if (handler_ == nullptr || !handler_->on_broken(*this, code, message)) finish(code, message);
+  finish(code, message);
 }
 
 void GrpcCall::on_half_close() {
@@ -240,7 +239,7 @@ void GrpcCall::on_half_close() {
     waiting_->half_closed = true;
     return;
   }
-  if (ended_ || is_finished() || is_broken_ || handler_ == nullptr) return;
+  if (ended_ || is_finished() || handler_ == nullptr) return;
   const bool needs_one = handler_->takes() != CallHandler::Takes::kMany;
   if (deframer_.pending_bytes() != 0 || (needs_one && !has_message_)) return refuse_incomplete();
   if (!needs_one) count_failed_receive();

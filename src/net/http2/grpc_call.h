@@ -139,7 +139,6 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   bool ended_ = false;
   bool writable_noted_ = false;
   uint64_t sent_bytes_ = 0;
-  bool is_broken_ = false;     // what the client sends cannot be read any more
   size_t withheld_bytes_ = 0;  // received, but not given back to the client's window while it does not read
   uint64_t reserved_bytes_ = 0;
   uint64_t accounted_queued_ = 0;
