@@ -1,11 +1,14 @@
-"""Clients of other languages see in Cairn what they see in etcd 3.7: the etcd3 packages for Python and for Node, and jetcd
-for Java.
+"""Clients of other languages see in Cairn what they see in etcd 3.7: the etcd3 packages for Python and for Node, jetcd for
+Java, and etcd-client for Rust.
 
 They are installed by ./dev setup --full and run by ./dev test --full.
 """
 
+import concurrent.futures
+import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +16,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 import harness  # noqa: E402
+import isolation  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 BOTH = ("etcd37", "cairn")
@@ -87,6 +91,35 @@ class Java(Clients):
     def test_it_sees_the_same(self):
         self.need_installed("java")
         self.compare(["java", "-cp", f"{INSTALLED / 'java/lib'}/*:{INSTALLED / 'java/classes'}", "Program"], self.PARTS)
+
+
+class Rust(Clients):
+    """The tests of the package itself. They ask port 2379, so each server has a network of its own."""
+
+    LEFT_OUT = ["test_cluster", "test_move_leader"]  # they need several members
+
+    def run_suite(self, kind):
+        server = harness.Server(kind, self.dir / kind, ports=(2379, 2380))
+        arguments = server.arguments()
+        arguments[arguments.index("--name") - 1] = str(harness.program(kind).resolve())
+        script = self.dir / f"{kind}.json"
+        script.write_text(json.dumps({"server": arguments, "tests": [
+            [str(INSTALLED / "rust" / name), "--include-ignored", "--test-threads", "1", *[word for one in self.LEFT_OUT for word in ("--skip", one)]]
+            for name in ("client", "namespace")]}))
+        done = subprocess.run([*isolation.own_network(), sys.executable, HERE / "rust/beside_server.py", script], text=True, check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=SUITE_SECONDS_MAX)
+        results = re.findall(r"^test (\S+)(?: - should panic)? \.\.\. (?:.*?)(ok|FAILED|ignored)$", done.stdout, re.M | re.S)
+        return done.returncode, sorted(results), done.stdout
+
+    def test_its_own_tests(self):
+        self.need_installed("rust")
+        if not isolation.own_network():
+            raise unittest.SkipTest("no network namespaces here, and the tests ask port 2379")
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for kind, (code, results, output) in zip(BOTH, pool.map(self.run_suite, BOTH), strict=True):
+                print(kind, len(results), "tests", file=sys.stderr)
+                self.assertEqual(code, 0, f"{kind}: {output[-6000:]}")
+                self.assertGreater(len(results), 20)
 
 
 if __name__ == "__main__":
