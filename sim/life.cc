@@ -240,8 +240,10 @@ Life::Plan Life::plan_round(End end) {
     case End::kDeath:
       plan.fault = Fault::kCrash;
       if (end == End::kDeath && chance_.one_in(3)) {
-        // Every other one is of a meta page: the next start finds one that is not synced.
-        choose({{Op::kSync, "/db"}}, 6);
+        // Of the db every other one is of a meta page: the next start finds one that is not synced. Of the log it finds
+        // a segment whose name is not.
+        choose({{Op::kSync, "/db"}, {Op::kSync, "/db"}, {Op::kSyncDirectory, "/wal"}}, 6);
+        if (plan.op == Op::kSyncDirectory) plan.nth = (plan.nth + 2) / 3;
       } else if (chance_.one_in(3)) {
         plan.at_mutation = chance_.between(1, chance_.one_in(2) ? 40 : 400);
       } else if (!chance_.one_in(4)) {

@@ -7,6 +7,7 @@
 #include "base/crc32c.h"
 #include "base/keyed_hash.h"
 #include "base/random.h"
+#include "base/release.h"
 #include "base/strong.h"
 #include "base/utf8.h"
 #include "base/wire.h"
@@ -35,6 +36,13 @@ TEST(Bytes, HexIdsHaveNoPaddingAndFileNamesHave) {
   EXPECT_FALSE(parse_hex(""));
   EXPECT_FALSE(parse_hex("12345678123456789"));
   EXPECT_FALSE(parse_hex("xyz"));
+}
+
+TEST(Release, LeavesNoCapacity) {
+  std::string text(1 << 20, 'a');
+  release(text);
+  EXPECT_TRUE(text.empty());
+  EXPECT_EQ(text.capacity(), std::string().capacity());
 }
 
 TEST(Wire, ReadsWhatItWrote) {

@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/release.h"
+
 namespace cairn::net {
 
 class ByteQueue {
@@ -28,7 +30,7 @@ class ByteQueue {
     offset_ = 0;
   }
   void clear() {
-    bytes_ = {};
+    release(bytes_);
     offset_ = 0;
   }
 

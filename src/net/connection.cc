@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/release.h"
 #include "net/http1/http1_session.h"
 #include "net/http2/http2_session.h"
 #include "net/loop.h"
@@ -204,7 +205,7 @@ void Connection::write_pending() {
   if (!write_some(std::string_view(pending_).substr(pending_offset_), written)) return;
   pending_offset_ += written;
   if (blocked_) return;
-  pending_ = {};
+  release(pending_);
   pending_offset_ = 0;
 }
 

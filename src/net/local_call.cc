@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/release.h"
 #include "net/answer_budget.h"
 #include "net/http2/framing.h"
 #include "net/http2/send_queue.h"
@@ -324,7 +325,7 @@ void CallOnLoop::on_deadline() {
 
 void CallOnLoop::drop_queue() {
   queue_.reset();
-  piece_ = {};
+  release(piece_);
   takes_piece_ = false;
   produced_bytes_ = 0;
   account();

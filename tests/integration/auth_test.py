@@ -80,6 +80,20 @@ class AuthCase(harness.Case):
             call(*arguments, **how)
         self.assertEqual((caught.exception.code, caught.exception.message), expected)
 
+    def watched(self, client, key, end):
+        """Why a watch was refused; "": it was not."""
+        stream = client.connection.start("/etcdserverpb.Watch/Watch", rpc.enc((1, [rpc.enc((1, key), (2, end))])),
+                                         end=False, metadata=client.metadata)
+        while not stream.messages:
+            client.connection.read_frame()
+        answer = rpc.dec(stream.messages[0])
+        client.connection.reset(stream)
+        self.assertTrue(rpc.first(answer, 3))
+        if not rpc.first(answer, 4):
+            return ""
+        self.assertEqual(rpc.signed(rpc.first(answer, 2)), -1)
+        return rpc.first(answer, 6, b"").decode()
+
 
 class Advisories(AuthCase):
     """etcd's security advisories about who may do what, each under its number."""
@@ -127,20 +141,6 @@ class Advisories(AuthCase):
             for key, end in ((b"b", b"\0"), (b"a/", b"\0"), (b"a/", b"a1"), (b"", None), (b"", b"\0"), (b"b", b"c")):
                 self.assertEqual(self.watched(alice, key, end),
                                  "rpc error: code = PermissionDenied desc = etcdserver: permission denied", (key, end))
-
-    def watched(self, client, key, end):
-        """Why a watch was refused; "": it was not."""
-        stream = client.connection.start("/etcdserverpb.Watch/Watch", rpc.enc((1, [rpc.enc((1, key), (2, end))])),
-                                         end=False, metadata=client.metadata)
-        while not stream.messages:
-            client.connection.read_frame()
-        answer = rpc.dec(stream.messages[0])
-        client.connection.reset(stream)
-        self.assertTrue(rpc.first(answer, 3))
-        if not rpc.first(answer, 4):
-            return ""
-        self.assertEqual(rpc.signed(rpc.first(answer, 2)), -1)
-        return rpc.first(answer, 6, b"").decode()
 
     def test_ghsa_q8m4_xhhv_38mg_calls_without_a_name(self):
         """CVE-2026-33413: MemberList, Alarm, the Lease calls and Compact asked for nobody's name."""

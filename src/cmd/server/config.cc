@@ -485,6 +485,7 @@ Config to_config(const Given& given) {
   for (const FlagSpec& spec : all_flags()) {
     if (spec.binding.read != nullptr) spec.binding.read(config, given.text(spec.name));
   }
+  if (config.log_outputs.empty()) config.log_outputs = {""};  // a file without a name, which cannot be opened
   if (config.data_dir.empty()) config.data_dir = config.name + ".etcd";
   config.peer_tls.cipher_suites = config.client_tls.cipher_suites;
   config.peer_tls.version_min = config.client_tls.version_min;

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "base/release.h"
 #include "base/utf8.h"
 #include "gateway/v3/from_json.h"
 
@@ -94,7 +95,7 @@ void JsonCall::read_on() {
     if (take(rest)) on_value();
   }
   ahead_.erase(0, ahead_.size() - rest.size());
-  if (request_ != Request::kReading || call_ == nullptr) ahead_ = {};
+  if (request_ != Request::kReading || call_ == nullptr) release(ahead_);
   if (const bool hold = !ahead_.empty(); hold != holds_body_) client_.hold_body(holds_body_ = hold);
   if (!body_has_ended_ || !ahead_.empty() || request_ != Request::kReading) return;
   if (scan_.end() == JsonScan::Outcome::kValue) on_value();
@@ -147,7 +148,7 @@ void JsonCall::on_value() {
 void JsonCall::on_no_value(Error error) {
   body_timer_ = nullptr;
   request_ = Request::kOver;
-  value_ = {};
+  release(value_);
   gathered_.let_go();
   if (!takes_many()) return fail(error);
   if (call_ != nullptr) call_->half_close();
@@ -214,7 +215,7 @@ bool JsonCall::send_json() {
     send_piece(std::move(piece), is_whole);
   }
   json_.reset();
-  message_ = {};
+  release(message_);
   message_charge_ = nullptr;
   return true;
 }

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "base/log.h"
+#include "base/release.h"
 #include "member/recovery/index_recovery.h"
 
 namespace cairn::member {
@@ -290,7 +291,7 @@ Status CheckpointWriter::write_piece() {
   const bool more = work.saver->next(work.out, options_.keys_per_step);
   if (!more) {
     saver_scratch_ = work.saver->take_scratch();
-    if (saver_scratch_.capacity() > kScratchBytesMax) saver_scratch_ = {};
+    if (saver_scratch_.capacity() > kScratchBytesMax) release(saver_scratch_);
     work.saver.reset();
     work.pin.release();
   }

@@ -7,6 +7,7 @@
 #include <boost/beast/http/status.hpp>
 
 #include "base/check.h"
+#include "base/release.h"
 #include "net/loop.h"
 
 namespace cairn::net {
@@ -134,7 +135,7 @@ void Http1Session::parse() {
     }
   }
   in_.erase(0, std::exchange(in_offset_, 0));
-  if (in_.empty()) in_ = {};
+  if (in_.empty()) release(in_);
   parsing_ = false;
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/release.h"
 
 namespace cairn::net {
 namespace {
@@ -24,7 +25,7 @@ Deframer::Frame Deframer::next(std::string_view& chunk) {
   }
   if (delivered_bytes_ != 0) {
     if (partial_.capacity() > kKeptBytesMax) {
-      partial_ = {};
+      release(partial_);
     } else {
       partial_.clear();
     }
@@ -74,7 +75,7 @@ void Deframer::reset(uint32_t message_bytes_max) {
   failed_ = false;
   delivered_bytes_ = 0;
   if (partial_.capacity() > kKeptBytesMax) {
-    partial_ = {};
+    release(partial_);
   } else {
     partial_.clear();
   }

@@ -5,6 +5,8 @@
 
 #include <zlib.h>
 
+#include "base/release.h"
+
 namespace cairn::net {
 namespace {
 
@@ -60,7 +62,7 @@ Result<bool> Gunzip::step(size_t bytes) {
 void Gunzip::begin_again() {
   stream_.reset();
   read_bytes_ = 0;
-  content_ = {};
+  release(content_);
 }
 
 // What Go's reader would say, as far as it can be told.

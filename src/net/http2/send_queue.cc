@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/release.h"
 #include "net/http2/framing.h"
 
 namespace cairn::net {
@@ -127,7 +128,7 @@ void SendQueue::drop_front() {
   segment.offset = 0;
   segment.owner.reset();
   if (front_ + 1 < segments_.size()) {
-    segment.bytes = {};
+    release(segment.bytes);
     ++front_;
     if (front_ >= kDroppedMax && front_ >= segments_.size() / 2) {
       segments_.erase(segments_.begin(), segments_.begin() + static_cast<std::ptrdiff_t>(front_));
@@ -137,7 +138,7 @@ void SendQueue::drop_front() {
   }
   // The last one: start again at the first, with its buffer.
   segment.bytes.clear();
-  if (segment.bytes.capacity() > kKeptBytesMax) segment.bytes = {};
+  if (segment.bytes.capacity() > kKeptBytesMax) release(segment.bytes);
   if (front_ != 0) segments_.front() = std::move(segment);
   segments_.resize(1);
   front_ = 0;
@@ -153,7 +154,7 @@ void SendQueue::reset() {
     segment.left = 0;
     segment.offset = 0;
     segment.bytes.clear();
-    if (segment.bytes.capacity() > kKeptBytesMax) segment.bytes = {};
+    if (segment.bytes.capacity() > kKeptBytesMax) release(segment.bytes);
   }
   front_ = 0;
   queued_bytes_ = 0;

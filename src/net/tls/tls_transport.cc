@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 #include "base/check.h"
+#include "base/release.h"
 #include "net/listener.h"
 #include "net/tls/credentials.h"
 
@@ -52,7 +53,7 @@ struct TlsBio {
       std::memcpy(into, transport.early_.data() + transport.early_offset_, *got);
       transport.early_offset_ += *got;
       if (transport.early_offset_ == transport.early_.size()) {
-        transport.early_ = {};
+        release(transport.early_);
         transport.early_offset_ = 0;
       }
       return 1;
