@@ -564,6 +564,29 @@ class Directories(AuthCase):
     def test_37(self):
         self.check("etcd37")
 
+    @harness.needs("etcd34")
+    def test_what_a_killed_member_has_in_its_log_34_reads(self):
+        """Hashes of passwords it does not know: it gave such users the empty password. A question of the status made it
+        panic."""
+        ports = (harness.free_port(), harness.free_port())
+        flags = ["--backend-batch-interval", "1h", "--bcrypt-cost", "4"]
+        data = self.dir / "data"
+        server = self.server("etcd34", data, ports=ports, flags=flags).start()
+        server.stop()
+        server = self.server("cairn", data, ports=ports, flags=flags).start()
+        client = server.client()
+        self.fill(client)
+        root = self.user(server, "root")
+        root.call("Auth", "UserChangePassword", rpc.enc((1, "alice"), (2, "newpw")))
+        self.assertEqual(rpc.first(client.call("Auth", "AuthStatus"), 2), 1)
+        server.kill()
+        for kind in ("etcd34", "cairn"):
+            server = self.server(kind, data, ports=ports, flags=flags).start()
+            for name, right, wrong in (("root", "rootpw", ""), ("alice", "newpw", "alicepw"), ("carol", "carolpw", "")):
+                server.client().login(name, right)
+                self.refused(FAILED, server.client().login, name, wrong)
+            server.kill()
+
     def test_users_of_a_member_that_was_killed(self):
         """Enabled in the part of the log that the db does not have."""
         ports = (harness.free_port(), harness.free_port())

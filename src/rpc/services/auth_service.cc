@@ -6,9 +6,12 @@
 #include "auth/password.h"
 #include "base/errors.h"
 #include "base/log.h"
+#include "cluster/versions.h"
 #include "proto/raft_internal.pb.h"
 #include "proto/rpc.pb.h"
 #include "rpc/handler.h"
+#include "rpc/services/kv_service.h"
+#include "rpc/services/state_service.h"
 #include "rpc/unmarshal.h"
 
 namespace cairn::rpc {
@@ -51,7 +54,13 @@ class EntryHandler : public OneRequestHandler {
   }
 };
 
-// One with a password, of which the log holds the hash alone. A worker makes it.
+// etcd 3.4 knows no hashes in a log: it would give the user an empty password. The password goes with the hash then.
+bool etcd_34_may_read_the_log(const member::Published& state) {
+  const auto version = cluster::parse_version(state.members->version);
+  return version && *version < cluster::MinorVersion{3, 5};
+}
+
+// One with a password, of which the log holds the hash alone from 3.5 on. A worker makes it.
 template <class Request, Request* (InternalRaftRequest::*kField)()>
 class PasswordHandler final : public EntryHandler<Request, kField> {
  public:
@@ -72,12 +81,14 @@ class PasswordHandler final : public EntryHandler<Request, kField> {
     auto who = this->admit_entry(call);
     if (!who) return;
     if (!has_password(request)) return this->propose(call, std::move(*entry), *who);
+    const bool keeps_password = etcd_34_may_read_the_log(*this->context_.enter());
     this->context_.offload(
         call, Workers::Lane::kPasswords,
-        [entry, cost = this->context_.limits().bcrypt_cost](const Context::Slice&) -> std::optional<Status> {
+        [entry, keeps_password,
+         cost = this->context_.limits().bcrypt_cost](const Context::Slice&) -> std::optional<Status> {
           Request& in = *(*entry.*kField)();
           auto hashed = auth::hash_password(in.password(), cost);
-          wipe(*in.mutable_password());
+          if (!keeps_password) wipe(*in.mutable_password());
           if (!hashed) return std::unexpected(std::move(hashed).error());
           in.set_hashedpassword(auth::encode_base64(*hashed));
           return Status();
@@ -86,6 +97,29 @@ class PasswordHandler final : public EntryHandler<Request, kField> {
           if (!hashed) return finish_with(later, hashed.error());
           this->propose(later, std::move(*entry), who);
         });
+  }
+};
+
+// Not an entry, as etcd makes it: etcd 3.4 panics if its log has one.
+class StatusHandler final : public OneRequestHandler {
+ public:
+  using OneRequestHandler::OneRequestHandler;
+
+ private:
+  void on_request(net::Call& call, std::string_view message) override {
+    etcdserverpb::AuthStatusRequest request;
+    if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
+    if (!admit(call, *context_.enter(), [](const auth::Identity&) { return Status(); })) return;
+    context_.when_linearizable(call, [this](net::Call& later, const Error* error) {
+      error != nullptr ? finish_with(later, *error) : answer(later);
+    });
+  }
+  void answer(net::Call& call) {
+    const auto state = context_.enter();
+    etcdserverpb::AuthStatusResponse response;
+    response.set_enabled(state->auth->enabled());
+    response.set_authrevision(state->auth->revision());
+    call.reply(with_header(response_header(*state, context_.node(), state->kv.revision), response));
   }
 };
 
@@ -174,7 +208,6 @@ class AuthenticateHandler final : public OneRequestHandler {
   }
 CAIRN_AUTH_MAKER(make_auth_enable, EntryHandler, AuthEnableRequest, auth_enable)
 CAIRN_AUTH_MAKER(make_auth_disable, EntryHandler, AuthDisableRequest, auth_disable)
-CAIRN_AUTH_MAKER(make_auth_status, EntryHandler, AuthStatusRequest, auth_status)
 CAIRN_AUTH_MAKER(make_user_add, PasswordHandler, AuthUserAddRequest, auth_user_add)
 CAIRN_AUTH_MAKER(make_user_get, EntryHandler, AuthUserGetRequest, auth_user_get)
 CAIRN_AUTH_MAKER(make_user_list, EntryHandler, AuthUserListRequest, auth_user_list)
@@ -190,6 +223,10 @@ CAIRN_AUTH_MAKER(make_role_grant_permission, EntryHandler, AuthRoleGrantPermissi
 CAIRN_AUTH_MAKER(make_role_revoke_permission, EntryHandler, AuthRoleRevokePermissionRequest,
                  auth_role_revoke_permission)
 #undef CAIRN_AUTH_MAKER
+
+std::unique_ptr<net::CallHandler> make_auth_status(Context& context, const Method& method, const Caller& caller) {
+  return make_handler<StatusHandler>(context, method, caller);
+}
 
 std::unique_ptr<net::CallHandler> make_authenticate(Context& context, const Method& method, const Caller& caller) {
   return make_handler<AuthenticateHandler>(context, method, caller);
