@@ -18,7 +18,7 @@ namespace {
 
 using namespace cairn;
 
-constexpr uint64_t kSeedsMax = 2000;
+constexpr uint64_t kSeedsMax = 5000;
 constexpr uint64_t kSeedsUnharmed = 200;
 
 constexpr const char* kMutants[] = {

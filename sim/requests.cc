@@ -9,6 +9,7 @@ namespace {
 
 constexpr int kTxnDepthMax = 2;
 constexpr int kTriesMax = 20;
+constexpr size_t kGrantedMax = 8;
 
 // By the service.
 bool is_accepted(const etcdserverpb::TxnRequest& request) {
@@ -212,17 +213,28 @@ void Requests::fill_auth(etcdserverpb::InternalRaftRequest& request) {
     case 8:
     case 9: {
       auto* const grant = request.mutable_auth_role_grant_permission();
-      grant->set_name(role);
-      fill_permission(*grant->mutable_perm());
+      fill_grant(*grant, role);
       break;
     }
     default: {
       auto* const revoke = request.mutable_auth_role_revoke_permission();
       revoke->set_role(role);
       revoke->set_key(key());
+      // Mostly one that was given; a random one hardly ever meets any.
+      if (!granted_.empty() && !chance_.one_in(4)) *revoke = granted_[chance_.below(granted_.size())];
       break;
     }
   }
+}
+
+void Requests::fill_grant(etcdserverpb::AuthRoleGrantPermissionRequest& grant, const std::string& role) {
+  grant.set_name(role);
+  fill_permission(*grant.mutable_perm());
+  if (granted_.size() == kGrantedMax) granted_.erase(granted_.begin());
+  auto& taken_back = granted_.emplace_back();
+  taken_back.set_role(role);
+  taken_back.set_key(grant.perm().key());
+  taken_back.set_range_end(grant.perm().range_end());
 }
 
 void Requests::fill_permission(authpb::Permission& permission) {
@@ -257,10 +269,7 @@ void Requests::fill_setup(etcdserverpb::InternalRaftRequest& request) {
       request.mutable_auth_user_grant_role()->set_role(role);
       break;
     case 5:
-    case 6:
-      request.mutable_auth_role_grant_permission()->set_name(role);
-      fill_permission(*request.mutable_auth_role_grant_permission()->mutable_perm());
-      break;
+    case 6: fill_grant(*request.mutable_auth_role_grant_permission(), role); break;
     default: request.mutable_auth_enable(); break;
   }
 }

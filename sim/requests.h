@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/random.h"
 #include "proto/raft_internal.pb.h"
@@ -40,6 +41,7 @@ class Requests {
   void fill_compare(etcdserverpb::Compare* compare, const Surroundings& now);
   void fill_auth(etcdserverpb::InternalRaftRequest& request);
   void fill_setup(etcdserverpb::InternalRaftRequest& request);
+  void fill_grant(etcdserverpb::AuthRoleGrantPermissionRequest& grant, const std::string& role);
   void fill_permission(authpb::Permission& permission);
   void fill_rare(etcdserverpb::InternalRaftRequest& request);
   void fill(etcdserverpb::InternalRaftRequest& request, const Surroundings& now);
@@ -54,6 +56,7 @@ class Requests {
   uint64_t long_value_one_in_;
   uint64_t huge_value_one_in_;  // up to 1.5 MB; 0: none
   bool has_auth_;               // it is turned on and off, and several users send
+  std::vector<etcdserverpb::AuthRoleRevokePermissionRequest> granted_;  // what takes the latest permissions back
 };
 
 }  // namespace cairn::sim

@@ -97,6 +97,21 @@ TEST_F(AuthTest, ACertificateNamesTheCaller) {
   EXPECT_EQ(call_with(range, key, {}), text_of(errors::permission_denied()));
 }
 
+// As etcd, which asks who may write when an entry is applied, and what is too large never is.
+TEST_F(AuthTest, TooLargeIsSaidBeforeWhoMayDoIt) {
+  enable();
+  const std::string large(1'572'864, 'x');
+  etcdserverpb::PutRequest put;
+  put.set_key("big");
+  put.set_value(large);
+  EXPECT_EQ(error(std::string(kKv) + "Put", put.SerializeAsString()), text_of(errors::request_too_large()));
+  etcdserverpb::AuthRoleAddRequest role;
+  role.set_name(large);
+  EXPECT_EQ(error(std::string(kAuth) + "RoleAdd", role.SerializeAsString()), text_of(errors::request_too_large()));
+  put.set_value(std::string(1'500'000, 'x'));
+  EXPECT_EQ(error(std::string(kKv) + "Put", put.SerializeAsString()), text_of(errors::user_empty()));
+}
+
 TEST_F(AuthTest, SomeAskForNobody) {
   std::set<std::string> for_anyone;
   for (const Method& method : methods()) {

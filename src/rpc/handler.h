@@ -89,16 +89,19 @@ class Handler : public net::CallHandler {
   // knows to be refused then is refused here, and takes no room in the log.
   template <class Request>
   [[nodiscard]] std::optional<auth::Identity> admit_write(net::Call& call, const member::Published& state,
-                                                          const Request& request) {
+                                                          const Request& request, std::string_view body) {
     return admit(call, state, [&](const auth::Identity& who) {
-      return decides(state) ? member::check_access(*state.auth, who, request) : Status();
+      return decides(state, who, body) ? member::check_access(*state.auth, who, request) : Status();
     });
   }
   // Of an entry that is proposed for `who`.
   void set_header(etcdserverpb::InternalRaftRequest& request, const auth::Identity& who);
-  // Whether no member knows of a newer state, and the order in which etcd looks for errors is kept.
-  [[nodiscard]] static bool decides(const member::Published& state) {
-    return state.reads_alone && state.alarms->empty();
+  // Whether no member knows of a newer state, and the order in which etcd looks for errors is kept: what is too large
+  // for the log is said before it is known who may do it.
+  [[nodiscard]] bool decides(const member::Published& state, const auth::Identity& who, std::string_view body) const {
+    constexpr size_t kHeaderBytesMax = 128;  // but for the user's name
+    return state.reads_alone && state.alarms->empty() &&
+           body.size() + who.user.size() + kHeaderBytesMax <= context_.limits().request_bytes_max;
   }
 
   Context& context_;

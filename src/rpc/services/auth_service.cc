@@ -37,14 +37,14 @@ class EntryHandler : public OneRequestHandler {
       return reject_with(call, parsed.error());
     }
     entry.DiscardUnknownFields();
-    auto who = admit_entry(call);
+    auto who = admit_entry(call, message);
     if (who) propose(call, std::move(entry), *who);
   }
   // As for a write: what is refused later is refused now, where that is known.
-  std::optional<auth::Identity> admit_entry(net::Call& call) {
+  std::optional<auth::Identity> admit_entry(net::Call& call, std::string_view message) {
     const auto state = context_.enter();
     return admit(call, *state, [&](const auth::Identity& who) {
-      const bool looks = decides(*state) && method().allowed == Method::Allowed::kRoot;
+      const bool looks = decides(*state, who, message) && method().allowed == Method::Allowed::kRoot;
       return looks ? state->auth->check_root(who) : Status();
     });
   }
@@ -78,7 +78,7 @@ class PasswordHandler final : public EntryHandler<Request, kField> {
     Request& request = *(*entry.*kField)();
     if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
     entry->DiscardUnknownFields();
-    auto who = this->admit_entry(call);
+    auto who = this->admit_entry(call, message);
     if (!who) return;
     if (!has_password(request)) return this->propose(call, std::move(*entry), *who);
     const bool keeps_password = etcd_34_may_read_the_log(*this->context_.enter());

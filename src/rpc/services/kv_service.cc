@@ -207,7 +207,7 @@ class PutHandler final : public OneRequestHandler {
     const uint64_t cost = member::put_cost(request->key.size(), request->value.size());
     if (!within_quota(call, context_, cost)) return;
     if (const auto checked = mvcc::check_put(*request); !checked) return finish_with(call, checked.error());
-    auto who = admit_write(call, *state, *request);
+    auto who = admit_write(call, *state, *request, message);
     if (!who) return;
     if (request->prev_kv && !admit_answer(call, context_, 0)) return;
     context_.propose(call, member::RequestKind::kPut, message, {.space = cost, .who = *std::move(who)});
@@ -224,7 +224,7 @@ class DeleteRangeHandler final : public OneRequestHandler {
     if (!request) return reject_with(call, unmarshal_error());
     if (const auto checked = mvcc::check_delete_range(*request); !checked) return finish_with(call, checked.error());
     const auto state = context_.enter();
-    auto who = admit_write(call, *state, *request);
+    auto who = admit_write(call, *state, *request, message);
     if (!who) return;
     const mvcc::KeyInterval interval = mvcc::KeyInterval::of(request->key, request->range_end);
     if (!interval.single && !context_.node().admit_deletes(mvcc::count_deletes(state->kv.root, interval))) {
@@ -279,7 +279,7 @@ class TxnHandler final : public OneRequestHandler {
 
   void write(net::Call& call, const mvcc::TxnRequest& request, std::string_view body, uint64_t space) {
     const auto state = context_.enter();
-    auto who = admit_write(call, *state, request);
+    auto who = admit_write(call, *state, request, body);
     if (!who) return;
     if (!context_.node().admit_deletes(count_deletes(state->kv.root, request))) {
       return finish_with(call, errors::no_space());

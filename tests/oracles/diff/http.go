@@ -156,7 +156,11 @@ func (t *target) http(ctx context.Context, r httpRequest) *outcome {
 		if err := decoder.Decode(&tree); err == io.EOF && len(values) > 0 {
 			break
 		} else if err != nil {
-			out.extra["body"] = short(fmt.Sprintf("%q", body))
+			lines := strings.Split(string(body), "\n")
+			if strings.HasPrefix(r.path, "/livez") || strings.HasPrefix(r.path, "/readyz") {
+				sort.Strings(lines) // Go's map has no order
+			}
+			out.extra["body"] = short(fmt.Sprintf("%q", strings.Join(lines, "\n")))
 			return out
 		}
 		values = append(values, tree)
