@@ -51,6 +51,7 @@ class Connection final : public ProtocolHost, private Reactor::Handler, private 
   void wake() override;
   [[nodiscard]] bool is_blocked() const override { return blocked_; }
   [[nodiscard]] std::string peer_address() const override { return transport_->peer_address(); }
+  [[nodiscard]] std::string local_address() const override { return transport_->local_address(); }
   [[nodiscard]] bool is_secure() const override { return transport_->is_secure(); }
   [[nodiscard]] const std::shared_ptr<const PeerCertificate>& peer_certificate() const override {
     return transport_->peer_certificate();

@@ -57,6 +57,7 @@ class CrossedTransport final : public Transport {
   void close_write() override { socket_->close_write(); }
   Spoken spoken() const override { return socket_->spoken(); }
   std::string peer_address() const override { return socket_->peer_address(); }
+  std::string local_address() const override { return socket_->local_address(); }
   bool is_secure() const override { return socket_->is_secure(); }
   const std::shared_ptr<const PeerCertificate>& peer_certificate() const override {
     return socket_->peer_certificate();

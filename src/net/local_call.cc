@@ -347,6 +347,7 @@ void CallOnLoop::end() {
   account();
   if (handler_ != nullptr) {
     const std::unique_ptr<CallHandler> handler = std::move(handler_);
+    handler->on_status(*this, status_.code, status_.message);
     handler->on_end(*this);
   }
 }

@@ -22,6 +22,7 @@ class ProtocolHost {
   [[nodiscard]] virtual bool is_blocked() const = 0;
   // "127.0.0.1:50000"
   [[nodiscard]] virtual std::string peer_address() const = 0;
+  [[nodiscard]] virtual std::string local_address() const { return {}; }
   // Below is TLS.
   [[nodiscard]] virtual bool is_secure() const { return false; }
   // Who the peer has proved to be; null: it was not asked.

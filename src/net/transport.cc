@@ -57,6 +57,7 @@ class ClearTransport final : public Transport {
   Spoken spoken() const override { return Spoken::kUnsaid; }
 
   std::string peer_address() const override { return socket_address(fd_, false); }
+  std::string local_address() const override { return socket_address(fd_, true); }
   bool is_secure() const override { return false; }
   const std::shared_ptr<const PeerCertificate>& peer_certificate() const override {
     static const std::shared_ptr<const PeerCertificate> kNone;

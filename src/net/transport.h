@@ -47,6 +47,8 @@ class Transport {
 
   // "127.0.0.1:50000", "[::1]:50000"; "@" over a unix socket, "" when the peer has gone.
   [[nodiscard]] virtual std::string peer_address() const = 0;
+  // The same of our end; a unix socket's path.
+  [[nodiscard]] virtual std::string local_address() const = 0;
   [[nodiscard]] virtual bool is_secure() const = 0;
   // Who the peer has proved to be; null: it was not asked.
   [[nodiscard]] virtual const std::shared_ptr<const PeerCertificate>& peer_certificate() const = 0;

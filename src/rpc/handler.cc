@@ -1,8 +1,13 @@
 #include "rpc/handler.h"
 
 #include "proto/raft_internal.pb.h"
+#include "tracing/tracer.h"
 
 namespace cairn::rpc {
+
+void Handler::on_status(net::Call& /*call*/, Code code, std::string_view message) {
+  if (trace() != nullptr) trace()->end(code, message);
+}
 
 Result<auth::Identity> Handler::identify(const net::Call& call, const member::Published& state) {
   if (!state.auth->enabled()) return auth::Identity{};

@@ -50,6 +50,7 @@ class Handler : public net::CallHandler {
                        .code = code,
                        .answer = answer});
   }
+  void on_status(net::Call& call, Code code, std::string_view message) final;
   void on_end(net::Call& call) override { context_.forget(call.id()); }
 
  protected:
@@ -60,6 +61,8 @@ class Handler : public net::CallHandler {
 
   [[nodiscard]] const Method& method() const { return method_; }
   [[nodiscard]] const Caller& caller() const { return caller_; }
+  // Null: the call is not traced.
+  [[nodiscard]] tracing::CallTrace* trace() const { return caller_.trace.get(); }
 
   // --- who calls, and whether they may. Those that answer false or nullopt have ended the call.
 

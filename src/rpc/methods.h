@@ -9,6 +9,10 @@
 
 #include "net/http2/grpc.h"
 
+namespace cairn::tracing {
+class CallTrace;
+}  // namespace cairn::tracing
+
 namespace cairn::rpc {
 
 class Context;
@@ -20,6 +24,8 @@ struct Caller {
   uint64_t connection = 0;
   // The subject's common name in the client's certificate, verified under --client-cert-auth; "" without one.
   std::string common_name = {};
+  // Of the call; null: it is not traced.
+  std::shared_ptr<tracing::CallTrace> trace = {};
 };
 
 // Makes the handler of one call.

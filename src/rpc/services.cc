@@ -48,20 +48,35 @@ void Services::check_corruption(const CorruptionChecks::Options& options) {
   corruption_checks_ = std::make_unique<CorruptionChecks>(shared_, contexts_.front()->loop(), options);
 }
 
+std::shared_ptr<tracing::CallTrace> Services::begin_trace(std::string_view path, const net::Call& call) {
+  if (tracer_ == nullptr) return nullptr;
+  return tracer_->begin({.path = path,
+                         .traceparent = call.metadata("traceparent").value_or(""),
+                         .tracestate = call.metadata("tracestate").value_or("")},
+                        [&call] { return call.local_address(); });
+}
+
 std::unique_ptr<net::CallHandler> Services::route(std::string_view path, net::Call& call) {
   const Method* const method = find_method(path);
   if (method == nullptr || method->make == kUnimplemented) return nullptr;
   Context& context = *contexts_[call.loop().index()];
+  auto trace = begin_trace(path, call);
+  const auto refused = [&trace](const Error& error) {
+    if (trace != nullptr) trace->end(error.code, error.message);
+    return nullptr;
+  };
   const bool streams = method->kind != Method::Kind::kUnary;
   if (!is_utf8(call.metadata("client-api-version").value_or(""))) {  // it becomes a label of /metrics
     finish_with(call, errors::invalid_client_api_version());
-    return nullptr;
+    return refused(errors::invalid_client_api_version());
   }
   // compat: calls whose request cannot be read count too, and versions beyond a hundred count as "other".
   context.count_call(call, streams);
-  if (!context.leaders().admit(call, streams)) return nullptr;
+  if (!context.leaders().admit(call, streams)) return refused(errors::no_leader());
   return method->make(context, *method,
-                      {.connection = call.connection(), .common_name = common_name_ ? common_name_(call) : ""});
+                      {.connection = call.connection(),
+                       .common_name = common_name_ ? common_name_(call) : "",
+                       .trace = std::move(trace)});
 }
 
 bool Services::has_service(std::string_view service) const { return rpc::has_service(service); }

@@ -14,6 +14,7 @@
 #include "rpc/corruption_checks.h"
 #include "rpc/residency.h"
 #include "rpc/workers.h"
+#include "tracing/tracer.h"
 
 namespace cairn::rpc {
 
@@ -27,6 +28,8 @@ class Services final : public net::Router {
   // verified; "": there is none. To be set with --client-cert-auth, and not without it; before the server starts.
   using CommonName = std::function<std::string(const net::Call& call)>;
   void set_common_name(CommonName of) { common_name_ = std::move(of); }
+  // To be set before the server starts; outlives the services.
+  void set_tracer(tracing::Tracer& tracer) { tracer_ = &tracer; }
   // The node's answers, on any thread.
   void deliver(unsigned loop, member::AnswerBatch batch);
   // The node has published a revision; on any thread.
@@ -43,8 +46,12 @@ class Services final : public net::Router {
   [[nodiscard]] Workers& workers() { return shared_.workers; }
 
  private:
+  // Null: the call is not traced.
+  [[nodiscard]] std::shared_ptr<tracing::CallTrace> begin_trace(std::string_view path, const net::Call& call);
+
   Shared shared_;
   CommonName common_name_;
+  tracing::Tracer* tracer_ = nullptr;               // null: nothing is traced
   std::vector<std::unique_ptr<Context>> contexts_;  // by loop index
   std::unique_ptr<CorruptionChecks> corruption_checks_;
 };

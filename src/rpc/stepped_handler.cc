@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "tracing/tracer.h"
+
 namespace cairn::rpc {
 namespace {
 
@@ -22,7 +24,9 @@ std::unique_ptr<net::LocalCall> SteppedHandler::open(std::string_view path,
   const Method* const inner = find_method(path);
   CAIRN_ASSERT(inner != nullptr && inner->make != kUnimplemented);
   auto opened = context_.loop().local_call(*this, std::move(origin));
-  opened->begin(inner->make(context_, *inner, caller()));
+  Caller inner_caller = caller();
+  if (inner_caller.trace != nullptr) inner_caller.trace = inner_caller.trace->within();
+  opened->begin(inner->make(context_, *inner, inner_caller));
   return opened;
 }
 

@@ -64,6 +64,10 @@ def dec(data):
             size, at = read_varint(data, at)
             value = bytes(data[at:at + size])
             at += size
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+            value = int.from_bytes(data[at:at + size], "little")
+            at += size
         else:
             raise ValueError(f"wire type {kind}")
         out.setdefault(tag >> 3, []).append(value)

@@ -92,6 +92,13 @@ struct Config {
   bool socket_reuse_port = false;
   bool socket_reuse_address = false;  // they always do
 
+  // Tracing
+  bool tracing = false;
+  std::string tracing_address = "localhost:4317";
+  std::string tracing_service_name = "etcd";
+  std::string tracing_instance_id;
+  int64_t tracing_samples_per_million = 0;  // of requests whose caller does not say; checked if `tracing`
+
   // TLS. Suites and versions are for both.
   net::TlsSettings client_tls;
   net::TlsSettings peer_tls;  // looked at, and without effect while there are no peers

@@ -45,6 +45,8 @@
 #include "rpc/corruption_checks.h"
 #include "rpc/methods.h"
 #include "rpc/services.h"
+#include "tracing/exporter.h"
+#include "tracing/tracer.h"
 
 extern char** environ;
 
@@ -63,6 +65,7 @@ static_assert(cmd::kIoThreadsMax <= gateway::Health::kAnswersTo);
 constexpr uint64_t kMemorySegmentBytes = 4'000'000;
 constexpr int64_t kReadyTimeoutNs = 60'000'000'000;
 constexpr int64_t kGraceNs = 7'000'000'000;
+constexpr int64_t kTracingGraceNs = 3'000'000'000;
 constexpr int64_t kWatchProgressMinNs = 100'000'000;
 constexpr int64_t kLockLookNs = 100'000'000;
 constexpr int64_t kStartLookNs = 20'000'000;
@@ -365,6 +368,37 @@ std::vector<gateway::CountedMethod> counted_methods() {
   return counted;
 }
 
+// What sends spans to a collector.
+struct Tracing {
+  Tracing(const cmd::Config& config, const env::Clock& clock, metrics::Registry& registry)
+      : metrics(registry),
+        exporter(exporter_options(config), metrics),
+        tracer({.samples_per_million = static_cast<uint32_t>(config.tracing_samples_per_million),
+                .seed = env::random_number()},
+               clock, exporter) {
+    exporter.start();
+    log::debug("distributed tracing enabled", {{"address", config.tracing_address},
+                                               {"service-name", config.tracing_service_name},
+                                               {"service-instance-id", config.tracing_instance_id},
+                                               {"sampling-rate", config.tracing_samples_per_million}});
+    log::info("distributed tracing setup enabled");
+  }
+
+  static tracing::ExporterOptions exporter_options(const cmd::Config& config) {
+    const auto find = [](const char* name) -> const char* { return std::getenv(name); };
+    tracing::ExporterOptions options{.address = config.tracing_address};
+    tracing::Resource named = {{"service.name", config.tracing_service_name}};
+    if (!config.tracing_instance_id.empty()) named.emplace_back("service.instance.id", config.tracing_instance_id);
+    options.resource = tracing::merge_resource(find("OTEL_RESOURCE_ATTRIBUTES"), find("OTEL_SERVICE_NAME"), named);
+    tracing::read_environment(options, find);
+    return options;
+  }
+
+  tracing::ExporterMetrics metrics;
+  tracing::Exporter exporter;
+  tracing::Tracer tracer;
+};
+
 // What GOFAIL_FAILPOINTS and GOFAIL_HTTP ask for, read before the flags, as gofail does.
 struct FaultPoints {
   std::unique_ptr<env::Failpoints> points;           // null: neither is set
@@ -454,6 +488,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
     return refuse(tokens.error());
   }
   options.apply.tokens = *std::move(tokens);
+  const auto tracing = config.tracing ? std::make_unique<Tracing>(config, clock, registry) : nullptr;
   if (const Status status = check_founding(config, fs, options.bootstrap); !status) {
     log::error("bootstrap failed", {{"error", status.error().message}});
     return refuse(status.error());
@@ -503,6 +538,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
         return call.peer_certificate() != nullptr ? call.peer_certificate()->common_name : std::string();
       });
     }
+    if (tracing != nullptr) services->set_tracer(tracing->tracer);
     services->attach(server.loops());
     gateway.attach(server.loops());
     metrics::add_identity(registry, identity(config, *node));
@@ -546,6 +582,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
     services->end_streams();
     server.stop(kGraceNs);
     node->stop();
+    if (tracing != nullptr) tracing->exporter.stop(kTracingGraceNs);
     log::info("closed etcd server", {{"name", config.name}, {"data-dir", config.data_dir}});
     cmd::flush_log();
     services.reset();  // its workers may still look at the loops

@@ -67,6 +67,8 @@ class CallHandler {
   // The call was answered or has failed: what it came to is known. `answer`: all of it, if it was given at once. Called
   // from inside functions of Call, which must not be called here; not for a request that could not be read.
   virtual void on_handled(Call& /*call*/, Code /*code*/, std::string_view /*answer*/) {}
+  // What the call came to is known, whatever that is: once, before on_end(). As for on_handled().
+  virtual void on_status(Call& /*call*/, Code /*code*/, std::string_view /*message*/) {}
   // The call is over: answered and its last byte given to the transport, reset by the client, past its deadline, or
   // its connection is gone. Last event; never called from inside a function of Call.
   virtual void on_end(Call&) {}
@@ -80,6 +82,8 @@ class Call {
   [[nodiscard]] virtual EventLoop& loop() const = 0;
   // "127.0.0.1:50000"
   [[nodiscard]] virtual std::string peer_address() const = 0;
+  // Where it came in: "127.0.0.1:2379", or a unix socket's path; "" when that is not known.
+  [[nodiscard]] virtual std::string local_address() const { return {}; }
   // Who the client has proved to be, by its certificate; null: it was not asked. Lives as long as the call.
   [[nodiscard]] virtual const PeerCertificate* peer_certificate() const { return nullptr; }
   // Names the connection among those that live: whose turn it is, where connections take turns.

@@ -53,6 +53,7 @@ void GrpcCall::clear() {
 
 EventLoop& GrpcCall::loop() const { return session_->loop(); }
 std::string GrpcCall::peer_address() const { return session_->host().peer_address(); }
+std::string GrpcCall::local_address() const { return session_->host().local_address(); }
 
 const PeerCertificate* GrpcCall::peer_certificate() const { return session_->host().peer_certificate().get(); }
 uint64_t GrpcCall::room_bytes() const { return session_->answer_budget().room_bytes(); }
@@ -73,7 +74,7 @@ void GrpcCall::begin(Http2Session& session, RequestHead& head, Router& router) {
   is_unary_ = handler_->takes() == CallHandler::Takes::kOne;
   is_counted_ = !is_unary_;
   if (is_counted_) counters_->started.add();
-  if (is_finished()) return count_handled(code_);
+  if (is_finished()) return note_handled(code_, {});
   if (head_.encoding() == RequestHead::Encoding::kOther) {
     return finish(Code::kUnimplemented, fmt::format("grpc: Decompressor is not installed for grpc-encoding {}",
                                                     quoted(head_.encoding_name())));
@@ -279,6 +280,11 @@ void GrpcCall::count_sent(uint64_t bytes) {
   counters_->bytes_sent.add(bytes);
 }
 
+void GrpcCall::note_handled(Code code, std::string_view message, std::string_view answer) {
+  if (handler_ != nullptr) handler_->on_status(*this, code, message);
+  count_handled(code, answer);
+}
+
 void GrpcCall::count_handled(Code code, std::string_view answer) {
   if (!is_counted_) return;
   if (is_unary_) counters_->messages_sent.add();
@@ -357,7 +363,7 @@ void GrpcCall::resume() {
 void GrpcCall::reply(std::string_view message) {
   if (is_finished() || ended_ || refuse_too_large(message.size()) || refuse_over_budget(message.size())) return;
   count_sent(message.size());
-  count_handled(Code::kOk, message);
+  note_handled(Code::kOk, {}, message);
   queue_.push(message);
   send_on(true);
 }
@@ -365,7 +371,7 @@ void GrpcCall::reply(std::string_view message) {
 void GrpcCall::finish(Code code, std::string_view message) {
   if (is_finished() || ended_) return;
   code_ = code;
-  count_handled(code);
+  note_handled(code, message);
   if (answer_ == Answer::kNone) {
     answer_ = Answer::kFinished;
     submit_trailers_only("200", code, message);
@@ -389,7 +395,7 @@ void GrpcCall::abort(Code code, std::string_view message) {
 
 // Resets the stream with what is still queued.
 void GrpcCall::drop(Code code) {
-  if (!is_finished()) count_handled(code);
+  if (!is_finished()) note_handled(code, {});
   answer_ = Answer::kReset;
   session_->reset(*this, http2_error_of(code));
   queue_.reset();
@@ -489,7 +495,7 @@ void GrpcCall::end() {
   Loop& loop = session_->loop();
   loop.timers().remove(*this);
   loop.calls().retire(id_);
-  if (!is_finished()) count_handled(Code::kCancelled);
+  if (!is_finished()) note_handled(Code::kCancelled, "context canceled");
   (void)end_reservation();
   waiting_.reset();
   if (accounted_pending_ != 0) {

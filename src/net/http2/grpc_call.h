@@ -48,6 +48,7 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   CallId id() const override { return id_; }
   EventLoop& loop() const override;
   std::string peer_address() const override;
+  std::string local_address() const override;
   const PeerCertificate* peer_certificate() const override;
   std::optional<std::string_view> metadata(std::string_view name) const override { return head_.metadata(name); }
   uint64_t connection() const override { return reinterpret_cast<uintptr_t>(session_); }
@@ -110,7 +111,8 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   void count_received(uint64_t bytes);
   void count_failed_receive();
   void count_sent(uint64_t bytes);
-  void count_handled(Code code, std::string_view answer = {});
+  void note_handled(Code code, std::string_view message, std::string_view answer = {});
+  void count_handled(Code code, std::string_view answer);
   // The queue has grown; `finished`: and it is whole.
   void send_on(bool finished);
   void submit_head();

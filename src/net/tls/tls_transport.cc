@@ -286,5 +286,6 @@ Transport::Spoken TlsTransport::spoken() const {
 }
 
 std::string TlsTransport::peer_address() const { return socket_address(fd_, false); }
+std::string TlsTransport::local_address() const { return socket_address(fd_, true); }
 
 }  // namespace cairn::net

@@ -46,6 +46,7 @@ class TlsTransport final : public Transport {
   void close_write() override;
   Spoken spoken() const override;
   std::string peer_address() const override;
+  std::string local_address() const override;
   bool is_secure() const override { return true; }
   const std::shared_ptr<const PeerCertificate>& peer_certificate() const override { return certificate_; }
 

@@ -9,6 +9,7 @@
 #include "mvcc/kv/visit.h"
 #include "rpc/handler.h"
 #include "rpc/range_call.h"
+#include "rpc/spans.h"
 #include "rpc/unmarshal.h"
 
 namespace cairn::rpc {
@@ -36,6 +37,7 @@ class RangeHandler final : public OneRequestHandler {
     const auto request = mvcc::decode_range(message);
     if (!request) return reject_with(call, unmarshal_error(streams() ? Answer::kStream : Answer::kOne));
     if (const auto checked = check(*request); !checked) return finish_with(call, checked.error());
+    if (trace() != nullptr) open_span(*trace(), *request, streams());
     {
       const auto state = context_.enter();  // for what is read as well
       if (request->serializable || state->reads_alone) return run(call, *request, message);
@@ -207,6 +209,7 @@ class PutHandler final : public OneRequestHandler {
     const uint64_t cost = member::put_cost(request->key.size(), request->value.size());
     if (!within_quota(call, context_, cost)) return;
     if (const auto checked = mvcc::check_put(*request); !checked) return finish_with(call, checked.error());
+    if (trace() != nullptr) open_span(*trace(), *request);
     auto who = admit_write(call, *state, *request, message);
     if (!who) return;
     if (request->prev_kv && !admit_answer(call, context_, 0)) return;
@@ -223,6 +226,7 @@ class DeleteRangeHandler final : public OneRequestHandler {
     const auto request = mvcc::decode_delete_range(message);
     if (!request) return reject_with(call, unmarshal_error());
     if (const auto checked = mvcc::check_delete_range(*request); !checked) return finish_with(call, checked.error());
+    if (trace() != nullptr) open_span(*trace(), *request);
     const auto state = context_.enter();
     auto who = admit_write(call, *state, *request, message);
     if (!who) return;
@@ -243,6 +247,7 @@ class CompactHandler final : public OneRequestHandler {
   void on_request(net::Call& call, std::string_view message) override {
     const auto request = mvcc::decode_compaction(message);
     if (!request) return reject_with(call, unmarshal_error());
+    if (trace() != nullptr) open_span(*trace(), *request);
     auto who = admit_root(call);
     if (!who) return;
     context_.propose(call, member::RequestKind::kCompaction, message,
@@ -266,6 +271,7 @@ class TxnHandler final : public OneRequestHandler {
     if (const auto checked = mvcc::check_txn(request, context_.limits().txn_ops_max); !checked) {
       return finish_with(call, checked.error());
     }
+    if (trace() != nullptr) open_span(*trace(), request);
     if (!mvcc::is_read_only(request)) return write(call, request, *body, space);
     began_ns_ = context_.clock().monotonic_ns();
     if (mvcc::is_serializable(request) || state->reads_alone) return read(call, request, *body);

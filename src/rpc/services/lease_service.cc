@@ -16,6 +16,7 @@
 #include "rpc/handler.h"
 #include "rpc/services/kv_service.h"
 #include "rpc/unmarshal.h"
+#include "tracing/tracer.h"
 
 namespace cairn::rpc {
 namespace {
@@ -49,10 +50,11 @@ class GrantHandler final : public OneRequestHandler {
     etcdserverpb::LeaseGrantRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
     if (!within_quota(call, context_, member::kLeaseCost)) return;
-    auto who = admit_known(call);
-    if (!who) return;
     member::LeaseGrantBody body{.id = request.id(), .ttl = request.ttl()};
     while (body.id == 0) body.id = static_cast<int64_t>(context_.node().next_request_id() & INT64_MAX);
+    if (trace() != nullptr) trace()->open("lease_grant", {{"id", body.id}, {"ttl", body.ttl}});
+    auto who = admit_known(call);
+    if (!who) return;
     context_.propose(call, member::RequestKind::kLeaseGrant, member::encode_lease_grant(body),
                      {.space = member::kLeaseCost, .who = *std::move(who)});
   }
@@ -67,6 +69,7 @@ class RevokeHandler final : public OneRequestHandler {
     etcdserverpb::LeaseRevokeRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
     const int64_t id = request.id();
+    if (trace() != nullptr) trace()->open("lease_revoke", {{"id", id}});
     auto who = admit_known(call);
     if (!who) return;
     who_ = *std::move(who);
@@ -110,6 +113,7 @@ class KeepAliveHandler final : public Handler {
       renewer = std::make_shared<const auth::Identity>(*std::move(who));
     }
     waiting_.emplace_back();
+    if (trace() != nullptr) trace()->open("lease_renew", {{"id", int64_t{request.id()}}}, next_);
     context_.ask_leases(
         call, {.kind = LeaseRequest::Kind::kRenew, .id = request.id(), .who = std::move(renewer)},
         [this, number = next_++](net::Call& later, const CoreAnswer& answer) { take(later, number, answer); });
@@ -136,6 +140,7 @@ class KeepAliveHandler final : public Handler {
 
   void take(net::Call& call, uint64_t number, const CoreAnswer& answer) {
     if (failed_) return;
+    if (trace() != nullptr) trace()->close(number);
     const uint64_t first = next_ - waiting_.size();
     if (number == first && answer.code == Code::kOk) {  // nearly always
       call.send(answer.text);

@@ -11,6 +11,7 @@
 #include "rpc/handler.h"
 #include "rpc/unmarshal.h"
 #include "rpc/watch_loop.h"
+#include "tracing/tracer.h"
 
 namespace cairn::rpc {
 namespace {
@@ -74,6 +75,20 @@ class WatchHandler final : public Handler, private WatchLoop::Stream {
   }
   WatchLoop& watches() { return context_.watches(); }
 
+  // The watcher's: it lasts until the client cancels it, or the stream ends.
+  static void open_span(tracing::CallTrace& call, const etcdserverpb::WatchCreateRequest& request, int64_t id) {
+    const bool is_first = request.key().empty();  // as etcd shows it
+    const bool is_to_last = request.range_end() == std::string_view("\0", 1);
+    call.open("watch",
+              {{"key", is_first ? std::string(1, '\0') : request.key()},
+               {"range_end", is_to_last ? std::string() : request.range_end()},
+               {"start_rev", int64_t{request.start_revision()}},
+               {"progress_notify", request.progress_notify()},
+               {"prev_kv", request.prev_kv()},
+               {"fragment", request.fragment()}},
+              static_cast<uint64_t>(id));
+  }
+
   // --- requests
 
   void create(const etcdserverpb::WatchCreateRequest& request) {
@@ -95,6 +110,7 @@ class WatchHandler final : public Handler, private WatchLoop::Stream {
     if (!added) return refuse(revision, added.error());
     (*added)->fragment = request.fragment();
     (*added)->progress_notify = request.progress_notify();
+    if (trace() != nullptr) open_span(*trace(), request, (*added)->id());
     if (request.progress_notify()) begin_progress();
     std::string& out = response(revision, (*added)->id());
     wire::append_varint_field(out, 3, 1);
@@ -124,6 +140,7 @@ class WatchHandler final : public Handler, private WatchLoop::Stream {
   void cancel(int64_t id) {
     watches().refresh();
     if (!watches().hub().remove(*this, id)) return;
+    if (trace() != nullptr) trace()->close(static_cast<uint64_t>(id));
     std::string& out = response(watches().hub().seen(), id);
     wire::append_varint_field(out, 4, 1);
     call_->send(out);
