@@ -164,11 +164,14 @@ struct RangeStreamer::State {
   // The chunk in the making.
   std::string kvs;
   uint64_t keys_before = 0;
+  bool last_is_made = false;
   // A chunk that a worker has made.
   bool busy = false;
   std::optional<Result<std::string>> made;
 
-  // Goes on with the next message; nullopt: `visits_max` index entries gave too little, and more is to be done.
+  // Goes on with the next message; nullopt: `visits_max` index entries gave too little, and more is to be done. The
+  // last one has header, more and count beside its keys, as etcd's has: clients take a message without keys for an
+  // empty answer.
   std::optional<Result<std::string>> make(const mvcc::RecordView& records, uint64_t visits_max);
 
  private:
@@ -196,6 +199,11 @@ std::optional<Result<std::string>> RangeStreamer::State::make(const mvcc::Record
   }
   // It begins with few keys and comes to chunks of the bytes wanted. One value more is the most that a chunk has.
   if (kvs.size() < bytes_wanted / 2) keys_max *= 2;
+  if (reader.done()) {
+    kvs.insert(0, range.prefix);
+    kvs += mvcc::range_suffix(reader);
+    last_is_made = true;
+  }
   std::string message;
   message.reserve(kvs.size() + 8);
   wire::append_bytes_field(message, 1, kvs);
@@ -214,14 +222,6 @@ bool RangeStreamer::pump(net::Call& call, Context& context, const std::function<
   if (state.busy) return false;
   while (call.queued_bytes() < kQueuedBytesMax) {
     std::optional<Result<std::string>> message = std::exchange(state.made, std::nullopt);
-    if (!message && state.range.reader->done() && state.kvs.empty()) {
-      std::string last = state.range.prefix + mvcc::range_suffix(*state.range.reader);
-      std::string bytes;
-      wire::append_bytes_field(bytes, 1, last);
-      call.send(bytes);
-      call.finish();
-      return true;
-    }
     if (!message) CAIRN_FAULT("beforeRangeStreamChunk");
     if (!message && !state.sparse && !context.careful()) {
       message = state.make(context.enter()->kv.records, kPieceVisitsMax);
@@ -246,6 +246,10 @@ bool RangeStreamer::pump(net::Call& call, Context& context, const std::function<
       return true;
     }
     call.send(**message);
+    if (state.last_is_made) {
+      call.finish();
+      return true;
+    }
   }
   return false;
 }

@@ -52,7 +52,7 @@ struct MadeAnswer {
 // Sends it and ends the call.
 void send_answer(net::Call& call, Context& context, MadeAnswer made);
 
-// Sends a range as RangeStream does: chunks of keys, at the end the header, more and count.
+// Sends a range as RangeStream does: chunks of keys, in the last one also the header, more and count.
 class RangeStreamer {
  public:
   RangeStreamer(OpenRange range, uint64_t chunk_bytes_wanted);

@@ -114,6 +114,7 @@ TEST_F(ServicesTest, StreamedRangesAddUpToTheUnaryAnswer) {
       etcdserverpb::RangeStreamResponse part;
       ASSERT_TRUE(part.ParseFromString(messages[i]));
       EXPECT_EQ(part.range_response().has_header(), i + 1 == messages.size()) << "the header comes last";
+      EXPECT_TRUE(i == 0 || part.range_response().kvs_size() > 0) << "and with keys";
       whole.MergeFrom(part.range_response());
     }
     EXPECT_EQ(whole.SerializeAsString(), expected.SerializeAsString()) << text;
