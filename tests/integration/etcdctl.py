@@ -75,6 +75,13 @@ class Script:
     def environment(self, more=()):
         return {"PATH": os.environ["PATH"], "ETCDCTL_API": "3", **dict(more)}
 
+    def run_by_environment(self, variables, command):
+        """Flags from variables, the endpoint's too."""
+        environment = self.environment({"ETCDCTL_ENDPOINTS": self.server.endpoint, **variables})
+        done = subprocess.run([str(harness.program(self.client)), *command], input=b"", capture_output=True, timeout=PATIENCE_S,
+                              check=False, env=environment)
+        return done.returncode, done.stdout.decode(errors="backslashreplace"), done.stderr.decode(errors="backslashreplace")
+
     def arguments(self, command):
         return [str(harness.program(self.client)), "--endpoints", self.server.endpoint, *map(self.with_ids, command)]
 

@@ -145,9 +145,22 @@ ALONE = [
     ["check"], ["check", "nonsense"], ["check", "perf", "--load", "x"], ["check", "datascale", "--load", "x"],
     ["make-mirror"], ["make-mirror", "a", "b"],
     ["--command-timeout", "30s", "put", "a", "1"], ["--dial-timeout", "30s", "get", "a"], ["--keepalive-time", "11s", "get", "a"],
+    ["--keepalive-timeout", "7s", "get", "a"],
     ["--hex", "get", "a"], ["--write-out", "json", "get", "a"], ["-w", "nonsense", "get", "a"],
     ["--insecure-transport", "get", "a"], ["--insecure-skip-tls-verify", "get", "a"], ["--cacert", "/no/such/file", "get", "a"],
     ["defrag", "-w", "json"], ["defrag", "-w", "table"], ["alarm", "list", "-w", "table"],
     ["endpoint"], ["endpoint", "health", "--cluster"], ["endpoint", "status", "--cluster"], ["endpoint", "hashkv", "--cluster"],
     ["endpoint", "health", "-w", "fields"], ["endpoint", "nonsense"],
+]
+
+# Flags from the environment; the endpoints come from there, too.
+VARIABLES = [
+    ({}, ["put", "a", "1"]), ({"ETCDCTL_WRITE_OUT": "json"}, ["get", "a"]),
+    ({"ETCDCTL_HEX": "true"}, ["get", "a"]), ({"ETCDCTL_DIAL_TIMEOUT": "30s", "ETCDCTL_COMMAND_TIMEOUT": "30s"}, ["get", "a"]),
+    ({"ETCDCTL_DIAL_TIMEOUT": "x"}, ["get", "a"]), ({"ETCDCTL_CACERT": "/no/such/file"}, ["get", "a"]),
+    ({"ETCDCTL_INSECURE_TRANSPORT": "true", "ETCDCTL_KEEPALIVE_TIME": "11s", "ETCDCTL_KEEPALIVE_TIMEOUT": "7s"}, ["get", "a"]),
+    ({}, ["user", "add", "root:pw"]), ({}, ["user", "grant-role", "root", "root"]), ({}, ["auth", "enable"]), ({}, ["get", "a"]),
+    ({"ETCDCTL_USER": "root:pw"}, ["get", "a"]), ({"ETCDCTL_USER": "root", "ETCDCTL_PASSWORD": "pw"}, ["get", "a"]),
+    ({"ETCDCTL_USER": "root", "ETCDCTL_PASSWORD": "other"}, ["get", "a"]), ({"ETCDCTL_PASSWORD": "pw"}, ["get", "a"]),
+    ({"ETCDCTL_USER": "root:pw", "ETCDCTL_WRITE_OUT": "table"}, ["endpoint", "hashkv"]), ({"ETCDCTL_USER": "root:pw"}, ["auth", "disable"]),
 ]

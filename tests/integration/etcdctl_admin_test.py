@@ -18,6 +18,24 @@ WITHOUT_SCRIPT = {
     "snapshot restore": "reads a file: restore_test.py",
     "snapshot status": "reads a file: etcdctl_test.py",
 }
+# Flags without a script, and why: of all commands, or of one.
+FLAGS_WITHOUT_SCRIPT = {
+    "": {"--cert", "--key",  # tls_test.py
+         "--debug",  # adds the client's log
+         "--discovery-srv", "--discovery-srv-name", "--insecure-discovery",  # ask DNS, not a server
+         "--endpoints",  # in each command
+         "--help"},
+    "defrag": {"--data-dir"},  # reads a directory
+    "make-mirror": {"--dest-cacert", "--dest-cert", "--dest-key"},  # of etcdctl's own connection, as --cacert is
+}
+# What the functions below ask for.
+CHECK = ["--auto-compact", "--auto-defrag", "--prefix", "/checked", "--load", "s"]
+SAID_ELSEWHERE = [
+    ["make-mirror", "--prefix", "--dest-prefix", "--no-dest-prefix", "--max-txn-ops", "--rev", "--dest-user", "--dest-password",
+     "--dest-insecure-transport"],
+    ["check", "perf", *CHECK], ["check", "datascale", *CHECK],
+]
+SHORT = {"-i": "--interactive", "-w": "--write-out", "-l": "--listen"}
 # Servers that hash passwords quickly.
 QUICK = ["--bcrypt-cost", "4"]
 
@@ -91,35 +109,61 @@ class Beside(etcdctl.Beside):
     def test_what_needs_no_cluster_says_the_same(self):
         self.check_in_turn(scripts.ALONE)
 
+    def by_environment(self, kind, ports):
+        server = self.server(kind, self.dir / kind, ports=ports, flags=QUICK).start()
+        script = self.script(server)
+        out = []
+        for variables, command in scripts.VARIABLES:
+            code, text, errors = script.run_by_environment(variables, command)
+            out.append((str(variables) + " ".join(command), code, etcdctl.normalised(text, server),
+                        etcdctl.normalised(etcdctl.without_log(errors), server)))
+        self.assertEqual(server.stop(), -15)
+        return out
+
+    def test_what_variables_ask_for_says_the_same(self):
+        ports = (harness.free_port(), harness.free_port())
+        self.assert_same(*(self.by_environment(kind, ports) for kind in (self.etcd, "cairn")))
+
     # Mirrors
 
-    def mirrored(self, script, flags, before, after, awaited):
-        """What a mirror has, once the `awaited` keys are there."""
-        target = self.server(script.server.kind, self.dir / f"{script.server.kind}.{len(self.servers)}").start()
+    def mirrored(self, script, flags, before, after, awaited, as_root=False):
+        """What a mirror has, once the `awaited` keys are there. It may ask for a password."""
+        target = self.server(script.server.kind, self.dir / f"{script.server.kind}.{len(self.servers)}", flags=QUICK).start()
         mirror = self.script(target)
+        root = ["--user", "root:pw"] if as_root else []
+        for command in (["user", "add", "root:pw"], ["user", "grant-role", "root", "root"], ["auth", "enable"]) if as_root else ():
+            mirror.run(command, check=True)
         for command in before:
             script.run(command, check=True)
         running = script.start(["make-mirror", *flags, target.endpoint])
         for i, command in enumerate(after):
             if i == 1:  # the mirror has caught up with what was there
-                etcdctl.wait(lambda: mirror.run(["get", awaited[0]])[1])
+                etcdctl.wait(lambda: mirror.run(["get", awaited[0], *root])[1])
             script.run(command, check=True)
         for key in awaited:
-            etcdctl.wait(lambda: mirror.run(["get", key])[1])
+            etcdctl.wait(lambda: mirror.run(["get", key, *root])[1])
         code, text, errors = running.end(signal.SIGINT)
         self.assertEqual(target.http("/health")[0], 200)
-        out = mirror.run(["get", "", "--prefix"])[1]
+        out = mirror.run(["get", "", "--prefix", *root])[1]
         target.stop()
         return (flags, code, text, errors, out)
 
     def mirrors(self, script):
         put = [["put", f"m{i}", f"{i}"] for i in range(4)]
+        of_37 = [] if self.client == "etcdctl" else [
+            ([["put", "z", "again"]], ["--prefix", "m", "--max-txn-ops", "2"], [["put", "m1", "x"], ["del", "m3", "n"], ["put", "m5", "end"]],
+             ["m1", "m5"], False),  # one revision of several keys
+            ([], ["--prefix", "m", "--dest-prefix", "m", "--rev", "4"], [["put", "m4", "x"], ["put", "m3", "end"]], ["m4", "m3"], False),
+            ([], ["--prefix", "m", "--dest-user", "root", "--dest-password", "pw", "--dest-insecure-transport"],
+             [["put", "m4", "x"], ["put", "m3", "end"]], ["m4", "m3"], True),
+        ]
         return [
             self.mirrored(script, [], [["put", "z", "z"], *put], [["put", "m1", "new"], ["put", "m9", "9"], ["del", "m2"], ["put", "zz", "end"]],
                           ["m1", "m9", "zz"]),
             self.mirrored(script, ["--prefix", "m"], [], [["put", "m1", "newer"], ["put", "m8", "8"]], ["m1", "m8"]),
             self.mirrored(script, ["--prefix", "m", "--dest-prefix", "to/"], [], [["put", "m1", "newest"], ["put", "m7", "7"]], ["to/1", "to/7"]),
             self.mirrored(script, ["--prefix", "m", "--no-dest-prefix"], [], [["put", "m1", "last"], ["put", "m6", "6"]], ["1", "6"]),
+            *(self.mirrored(script, flags, before, after, awaited, as_root) for before, flags, after, awaited, as_root in of_37),
         ]
 
     def test_mirrors_are_the_same(self):
@@ -127,31 +171,47 @@ class Beside(etcdctl.Beside):
 
     # Every command
 
+    def below(self, words, begun=""):
+        """How a command can go on, as the client tells a shell."""
+        done = subprocess.run([str(harness.program(self.client)), "__complete", *words, begun], capture_output=True, text=True,
+                              env={"PATH": "/usr/bin:/bin", "ETCDCTL_API": "3"}, check=True)
+        return [line.split("\t")[0] for line in done.stdout.splitlines() if "\t" in line]
+
     def leaves(self):
-        """The commands that have no subcommands, as the client's help tells."""
-        program = str(harness.program(self.client))
-        environment = {"PATH": "/usr/bin:/bin", "ETCDCTL_API": "3"}
-
-        def below(words):
-            done = subprocess.run([program, "__complete", *words, ""], capture_output=True, text=True, env=environment, check=True)
-            return [line.split("\t")[0] for line in done.stdout.splitlines() if "\t" in line]
-
+        """The commands that have no subcommands."""
         leaves = []
-        for first in below([]):
-            seconds = below([first]) if first not in ("help", "completion") else []
+        for first in self.below([]):
+            seconds = self.below([first]) if first not in ("help", "completion") else []
             leaves += [f"{first} {second}" for second in seconds] or [first]
         return leaves
 
+    @staticmethod
+    def said():
+        """All commands, as lists of words."""
+        parts = (scripts.AUTH, scripts.MEMBERS, scripts.MOVES, scripts.DOWNGRADES, scripts.ALONE, etcdctl_scripts.COMMANDS,
+                 etcdctl_scripts.LEASES, etcdctl_scripts.AUTH)
+        return [*(list(command[0] if isinstance(command, tuple) else command) for part in parts for command in part),
+                *(watch.command for watch in etcdctl_scripts.WATCHES), *(command for _, command in scripts.VARIABLES), *SAID_ELSEWHERE]
+
     def test_each_command_has_a_script(self):
-        said = [" ".join(command[0] if isinstance(command, tuple) else command)
-                for part in (scripts.AUTH, scripts.MEMBERS, scripts.MOVES, scripts.DOWNGRADES, scripts.ALONE, etcdctl_scripts.COMMANDS,
-                             etcdctl_scripts.LEASES)
-                for command in part]
-        said += [" ".join(watch.command) for watch in etcdctl_scripts.WATCHES] + ["make-mirror", "check perf", "check datascale"]
+        said = [" ".join(command) for command in self.said()]
         leaves = self.leaves()
         self.assertGreater(len(leaves), 30, leaves)
         unsaid = [leaf for leaf in leaves if leaf not in WITHOUT_SCRIPT
                   and not any(re.search(rf"(^| ){re.escape(leaf)}( |$)", command) for command in said)]
+        self.assertEqual(unsaid, [])
+
+    def test_each_flag_has_a_script(self):
+        said, unsaid, count = self.said(), [], 0
+        everywhere = set(self.below([], "--"))
+        for leaf in [*(leaf for leaf in self.leaves() if leaf not in WITHOUT_SCRIPT), ""]:
+            asked = [command for command in said if leaf in " ".join(command)]
+            given = {SHORT.get(word.split("=")[0], word.split("=")[0]) for command in asked for word in command}
+            flags = set(self.below(leaf.split(), "--")) - (everywhere if leaf else set())
+            flags = {flag for flag in flags if flag.startswith("--")} - FLAGS_WITHOUT_SCRIPT[""] - FLAGS_WITHOUT_SCRIPT.get(leaf, set())
+            count += len(flags)
+            unsaid += [f"{leaf} {flag}" for flag in sorted(flags - given)]
+        self.assertGreater(count, 40)
         self.assertEqual(unsaid, [])
 
 
@@ -168,10 +228,10 @@ class Checks(harness.Case):
         script = etcdctl.Script(client, server)
         out = []
         for check in ("perf", "datascale"):
-            done = subprocess.run(script.arguments(["check", check, "--auto-compact", "--auto-defrag"]), capture_output=True, text=True,
+            done = subprocess.run(script.arguments(["check", check, *CHECK]), capture_output=True, text=True,
                                   env=script.environment(), timeout=500, check=False)
             out.append((client, check, done.returncode in (0, 1), self.SAID.findall(done.stdout)))
-        left = script.run(["get", "/etcdctl-check", "--prefix", "--count-only", "-w", "fields"])[1]
+        left = script.run(["get", "/checked", "--prefix", "--count-only", "-w", "fields"])[1]
         return [*out, '"Count" : 0' in left]
 
     def test_checks_run(self):

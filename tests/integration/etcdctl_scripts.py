@@ -38,8 +38,14 @@ COMMANDS = [
     ["get", "a", "--rev", "2"], ["get", "k", "--prefix", "--rev", "16", "-w", "json"], ["get", "a", "--rev", "1000"],
     ["get", "a", "--consistency", "s", "-w", "json"], ["get", "a", "--consistency", "l"],
     ["get", "a", "--consistency", "x"], ["get", "a", "--prefix", "--from-key"], ["get", "a", "b", "c"],
+    *[["get", "k", "--prefix", f"--{bound}-rev", "20", "-w", "json"]
+      for bound in ("min-mod", "max-mod", "min-create", "max-create")],
+    ["get", "k", "--prefix", "--min-mod-rev", "18", "--max-create-rev", "19", "--limit", "1", "-w", "fields"],
+    *[["get", "k", "--prefix", "--stream", "-w", form] for form in ("simple", "json", "fields")],
+    ["get", "k", "--prefix", "--stream", "--limit", "2", "-w", "json"], ["get", "none", "--stream", "-w", "json"],
+    ["get", "k", "--prefix", "--stream", "--keys-only"], ["get", "a", "--stream", "--order", "DESCEND"],
     # txn
-    (["txn"], TXN), (["txn"], TXN), (["txn", "-w", "json"], TXN), (["txn", "-w", "fields"], TXN),
+    (["txn", "-i"], TXN), (["txn", "--interactive", "-w", "json"], "\nget a\n\n\n"), (["txn"], TXN), (["txn"], TXN), (["txn", "-w", "json"], TXN), (["txn", "-w", "fields"], TXN),
     (["txn"], "\n\n\n"), (["txn"], '\nput x 1\nput x 2\n\n\n'), (["txn"], 'create("k1") != "0"\n\ndel k --prefix\n\n\n'),
     (["txn"], '\nget k --prefix\ndel k0\nput k9 back\n\n\n'), (["txn"], "nonsense\n\n\n\n"),
     (["txn"], "\n" + "".join(f"put many{i} x\n" for i in range(128)) + "\n\n"),
@@ -47,6 +53,7 @@ COMMANDS = [
     # del
     ["del", "a"], ["del", "a"], ["del", "binary", "-w", "json"], ["del", "new", "--prev-kv"],
     ["del", "t", "--prev-kv", "-w", "json"], ["del", "k2", "k4", "--prev-kv", "-w", "fields"], ["del", "k", "--prefix"],
+    *[["put", f"r{i}", "x"] for i in range(4)], ["del", "r1", "r3", "--range"], ["del", "r3", "--range"], ["del", "r", "s", "--range", "--prefix"],
     ["del", "many9", "--from-key", "--prev-kv"], ["del", ""], ["del"], ["put", "left", "over"],
     # the cluster
     *[["endpoint", "hashkv", "-w", form] for form in ("simple", "json", "fields", "table")],
@@ -61,6 +68,7 @@ COMMANDS = [
     *[["endpoint", "status", "--cluster", "-w", form] for form in ("json",)],
     *[["member", "list", "-w", form] for form in ("simple", "json", "fields", "table")],
     ["member", "list", "--hex", "-w", "json"],
+    *[["member", "list", "--consistency", one] for one in ("l", "s", "x")],
     ["alarm", "list"], ["alarm", "disarm"],
     ["defrag"], ["defrag", "--cluster"], ["get", "left"], ["endpoint", "hashkv"],
 ]
