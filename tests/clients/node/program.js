@@ -4,14 +4,33 @@
 //
 // The lines are the same for every server that behaves as etcd does. A line "@kill" or "@stop" asks
 // whoever runs the program to kill or to stop the server, to start it again, and to write a line when it serves.
+//
+// With TLS_DIRECTORY (ca.crt, client.crt, client.key) all of it goes over TLS. With AS_ROOT auth is enabled first, and the
+// parts are gone through as root.
 'use strict';
 
 const { ExponentialBackoff } = require('cockatiel');
 const { Etcd3, EtcdLockFailedError } = require('etcd3');
+const fs = require('fs');
+const path = require('path');
 const readline = require('readline');
+const accounts = require('./accounts.js');
 
 const PATIENCE_MS = 60_000;
 const port = process.argv[2];
+
+const AUTH = 'AS_ROOT' in process.env ? { username: 'root', password: 'pw' } : undefined;
+
+function connect(options) {
+  const faultHandling = { watchBackoff: new ExponentialBackoff({ initialDelay: 50, maxDelay: 500 }) };
+  const directory = process.env.TLS_DIRECTORY;
+  if (!directory) return new Etcd3({ hosts: `127.0.0.1:${port}`, faultHandling, ...options });
+  const [rootCertificate, certChain, privateKey] = ['ca.crt', 'client.crt', 'client.key'].map(name =>
+    fs.readFileSync(path.join(directory, name)),
+  );
+  const credentials = { rootCertificate, certChain, privateKey };
+  return new Etcd3({ hosts: `https://127.0.0.1:${port}`, credentials, faultHandling, ...options });
+}
 
 const say = (...words) => console.log(words.map(word => (typeof word === 'string' ? word : JSON.stringify(word))).join(' '));
 
@@ -206,7 +225,7 @@ async function restarted(etcd, how) {
   say(how);
   await serves;
   input.close();
-  const other = new Etcd3({ hosts: `127.0.0.1:${port}` });
+  const other = connect({ auth: AUTH });
   await until('it serves', () => other.put('r/b').value(`after ${how}`).then(() => true, () => false));
   other.close();
   await connected;
@@ -331,11 +350,68 @@ async function maintenance(etcd) {
   say('put', (await etcd.put('full').value('x')).header.revision);
 }
 
-const PARTS = { singleKeys, ranges, transactions, namespaces, watches, restart, leases, locks, stm, elections, maintenance };
+// The RPCs as they are.
+async function calls(etcd) {
+  const { kv, cluster, maintenance, leaseClient, watchClient } = etcd;
+  const put = await kv.put({ key: Buffer.from('c/a'), value: Buffer.from('1'), prev_kv: true });
+  say('put', Number(put.header.revision) > 0, put.prev_kv);
+  const range = { key: Buffer.from('c/'), range_end: Buffer.from('c0') };
+  say('range', (await kv.range({ ...range, sort_order: 'DESCEND', sort_target: 'MOD', keys_only: true })).kvs.map(text));
+  const txn = await kv.txn({
+    compare: [{ key: Buffer.from('c/a'), target: 'VERSION', result: 'EQUAL', version: '1' }],
+    success: [{ request_txn: { compare: [], success: [{ request_range: range }], failure: [] } }, { request_delete_range: range }],
+    failure: [],
+  });
+  say('txn', txn.succeeded, txn.responses.map(one => one.response));
+  say('delete', (await kv.deleteRange(range)).deleted, await failure(kv.range({ ...range, revision: '1000000' })));
+
+  const lease = await leaseClient.leaseGrant({ TTL: 50, ID: '4242' });
+  say('lease', lease.ID, lease.TTL, await failure(leaseClient.leaseGrant({ TTL: 50, ID: '4242' })));
+  const renewals = await leaseClient.leaseKeepAlive();
+  const renewed = event(renewals, 'data');
+  renewals.write({ ID: '4242' });
+  say('renewed', (await renewed).TTL);
+  renewals.end();
+  say('revoked', Object.keys(await leaseClient.leaseRevoke({ ID: '4242' })));
+
+  const stream = await watchClient.watch();
+  const created = event(stream, 'data');
+  stream.write({ create_request: { key: Buffer.from('c/w'), progress_notify: true, prev_kv: true } });
+  const { watch_id } = await created;
+  const told = event(stream, 'data');
+  await etcd.put('c/w').value('seen');
+  say('watch', watch_id, (await told).events.map(one => [one.type, text(one.kv), one.prev_kv]));
+  const progress = event(stream, 'data');
+  stream.write({ progress_request: {} });
+  say('progress', (await progress).watch_id, (await progress).events.length);
+  const cancelled = event(stream, 'data');
+  stream.write({ cancel_request: { watch_id } });
+  say('cancelled', (await cancelled).canceled);
+  stream.end();
+
+  const [own] = (await cluster.memberList({})).members;
+  const update = peerURLs => cluster.memberUpdate({ ID: own.ID, peerURLs });
+  say('update', (await update(['http://127.0.0.1:1'])).members.map(one => one.peerURLs));
+  say('update', (await update(own.peerURLs)).members[0].peerURLs.length);
+  const none = { ID: '4711', peerURLs: ['http://127.0.0.1:1'] };
+  say('none of them', await failure(cluster.memberUpdate(none)), await failure(cluster.memberRemove(none)),
+    await failure(cluster.memberPromote(none)));
+  say('move', await failure(maintenance.moveLeader({ targetID: '4711' })));
+  const downgrade = (action, version) => failure(maintenance.downgrade({ action, version }));
+  say('downgrade', await downgrade('VALIDATE', '3.6.0'), await downgrade('VALIDATE', '3.5.0'), await downgrade('CANCEL', ''));
+  await etcd.delete().prefix('c/');
+}
+
+const PARTS = { singleKeys, ranges, transactions, namespaces, watches, restart, leases, locks, stm, elections, maintenance,
+  calls, accounts: etcd => accounts.run(etcd, { connect, say, failure, text, event }) };
 
 async function main() {
-  const faultHandling = { watchBackoff: new ExponentialBackoff({ initialDelay: 50, maxDelay: 500 }) };
-  const etcd = new Etcd3({ hosts: `127.0.0.1:${port}`, faultHandling });
+  if (AUTH) {
+    const etcd = connect();
+    await accounts.enable(etcd);
+    etcd.close();
+  }
+  const etcd = connect({ auth: AUTH });
   for (const name of process.argv.slice(3)) {
     say('##', name);
     await PARTS[name](etcd);

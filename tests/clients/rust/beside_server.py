@@ -1,4 +1,5 @@
-"""beside_server.py FILE: starts the server that a JSON file names, runs its test programs, and stops the server."""
+"""beside_server.py FILE: starts the server that a JSON file names, runs what comes before the tests and the tests, and
+stops the server."""
 
 import json
 import subprocess
@@ -21,6 +22,8 @@ while True:
         server.kill()
         sys.exit("the server does not become ready: " + open(sys.argv[1] + ".log", encoding="utf-8").read()[-3000:])
     time.sleep(0.05)
+for command in plan["before"]:
+    subprocess.run(command, check=True)
 failed = [program[0] for program in plan["tests"] if subprocess.run(program, check=False).returncode != 0]
 server.terminate()
 server.wait(60)
