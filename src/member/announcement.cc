@@ -18,7 +18,8 @@ std::optional<std::string> Announcement::next(const cluster::Membership& members
       return std::nullopt;
     } else {
       phase_ = Phase::kAttributesProposed;
-      if (schema < Schema::k3_6) {
+      // 3.5 reads either form. A newer etcd, whose tool may have restored the directory, panics at v2 requests.
+      if (schema == Schema::k3_4) {
         return cluster::encode_v2_attributes(request_id, {self, options_.name, options_.client_urls});
       }
       etcdserverpb::InternalRaftRequest request;
@@ -36,12 +37,10 @@ std::optional<std::string> Announcement::next(const cluster::Membership& members
   }
   if (phase_ == Phase::kVersionProposed) return std::nullopt;
   phase_ = Phase::kVersionProposed;
-  if (schema < Schema::k3_6) {  // restored from a snapshot by a tool of that version
-    return cluster::encode_v2_version(request_id, schema == Schema::k3_4 ? "3.4.0" : "3.5.0");
-  }
+  if (schema == Schema::k3_4) return cluster::encode_v2_version(request_id, "3.4.0");
   etcdserverpb::InternalRaftRequest request;
   request.mutable_header()->set_id(request_id);
-  request.mutable_cluster_version_set()->set_ver(options_.cluster_version);
+  request.mutable_cluster_version_set()->set_ver(schema == Schema::k3_5 ? "3.5.0" : options_.cluster_version);
   return request.SerializeAsString();
 }
 

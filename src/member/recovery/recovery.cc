@@ -68,15 +68,16 @@ bool concerns_members(std::string_view request) {
 }
 
 // Of the etcd that wrote the log: the cluster's version if the log sets one. Else what a member of today brings, unless
-// members publish themselves in v2 requests, which ends with 3.5: then "". Who has published nothing has served nobody,
-// but for a directory that a tool restored.
+// a member has published itself in a v2 request, which ends with 3.5: then "". Who has published nothing has served
+// nobody, but for a directory that a tool restored.
 Result<std::string> version_in_log(const wal::Log& log) {
   std::string version;
-  bool is_v2 = log.newest_snapshot_index() != Index{};
+  bool has_v2 = false;
+  bool has_attributes = false;
   const auto look = [&](const wal::Entry& entry) {
     if (entry.type != 0 || entry.data.empty()) return;
     if (cluster::payload_kind(entry.data) == cluster::PayloadKind::kV2Request) {
-      is_v2 = true;
+      has_v2 = true;
       return;
     }
     if (!concerns_members(entry.data)) return;
@@ -84,10 +85,11 @@ Result<std::string> version_in_log(const wal::Log& log) {
     if (!request.ParseFromArray(entry.data.data(), static_cast<int>(entry.data.size())))
       return;  // refused when applied
     if (request.has_cluster_version_set()) version = request.cluster_version_set().ver();
-    if (request.has_cluster_member_attr_set()) is_v2 = false;
+    if (request.has_cluster_member_attr_set()) has_attributes = true;
   };
   CAIRN_CHECK(log.index()->read(log.first_index(), log.last_index() + 1, UINT64_MAX, look));
-  return version.empty() && !is_v2 ? std::string(cluster::kClusterVersion) : version;
+  const bool is_restored = log.newest_snapshot_index() != Index{} && !has_attributes;
+  return version.empty() && !has_v2 && !is_restored ? std::string(cluster::kClusterVersion) : version;
 }
 
 Result<Schema> schema_of_version(std::string_view version) {
