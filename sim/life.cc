@@ -413,6 +413,9 @@ void Life::run_round() {
   member_options_.seed = chance_.next();
   member_options_.bootstrap.opening = member_options_.seed;
   member_options_.core.first_request_id = (round_ << 40) + 1;  // what the member proposes is not what clients propose
+  // Of a member that is alone the flag takes nothing away.
+  member_options_.bootstrap.force_new_cluster = member_options_.seed % 5 == 0;
+  if (member_options_.bootstrap.force_new_cluster) coverage_.hit("starts with --force-new-cluster");
   if (plan_.other_program) {
     coverage_.hit("another program wrote to the db");
     if (chance_.one_in(2)) {

@@ -256,6 +256,7 @@ std::vector<std::string> never_reached(const Coverage& coverage) {
                            "stops under load",
                            "stops without room for the db",
                            "starts with a snapshot",
+                           "starts with --force-new-cluster",
                            "another program wrote to the db",
                            "another start on the directory",
                            "disk error in a list",

@@ -204,6 +204,28 @@ TEST_F(MembersTest, AForcedClusterOfOneLosesOnlyWhatIsNotCommitted) {
   EXPECT_EQ(opened->log->hard_state().commit, Index(2));
 }
 
+// The commit index reaches the disk after the answers.
+TEST_F(MembersTest, AForcedClusterOfOneKeepsWhatItMayHaveAcknowledged) {
+  etcdserverpb::InternalRaftRequest put;
+  put.mutable_put()->set_key("a");
+  request(put);
+  request(put);
+  change({cluster::ChangeKind::kAdd, member(kFirst, false)});
+  request(put);
+  uncommitted_ = 4;
+  forces_ = true;
+  const auto opened = open(1, Schema::k3_6);
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(opened->log->last_index(), Index(4)) << "the change of the cluster is gone, and what is behind it";
+  EXPECT_EQ(opened->log->hard_state().commit, Index(4));
+  std::vector<size_t> sizes;
+  ASSERT_TRUE(opened->log->index()->read(Index(2), Index(5), UINT64_MAX,
+                                         [&](const wal::Entry& entry) { sizes.push_back(entry.data.size()); }));
+  EXPECT_GT(sizes[0], 0U);
+  EXPECT_GT(sizes[1], 0U);
+  EXPECT_EQ(sizes[2], 0U) << "in its place";
+}
+
 TEST_F(MembersTest, ALearnerIsNoForcedCluster) {
   entries_.clear();
   change({cluster::ChangeKind::kAdd, member(kFirst, false)});
