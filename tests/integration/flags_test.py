@@ -121,6 +121,29 @@ class Effects(harness.Case):
         self.assertEqual(again.client().all(), [])
         self.assertFalse(again.data_dir.exists())
 
+    def test_in_memory_the_log_is_short(self):
+        """Its entries are memory, however few and large they are."""
+        cairn = self.start("--in-memory")
+        client = cairn.client()
+
+        def log_bytes():
+            out = 0
+            for fd in pathlib.Path(f"/proc/{cairn.process.pid}/fd").iterdir():
+                try:
+                    if os.readlink(fd).startswith("/memfd:") and not os.readlink(fd).startswith("/memfd:db"):
+                        out += fd.stat().st_blocks * 512
+                except FileNotFoundError:
+                    pass  # just closed
+            return out
+
+        most = 0
+        for _ in range(20):
+            client.put_many((b"k%d" % i, b"v" * 1_000_000) for i in range(15))
+            client.compact(client.revision(), physical=True)
+            most = max(most, log_bytes())
+        self.assertLess(most, 200_000_000, "of 300 MB that were written")
+        cairn.stop()
+
     def test_log_rotation(self):
         log = self.dir / "logs/cairn.log"
         log.parent.mkdir()

@@ -63,6 +63,8 @@ constexpr uint32_t kRequestOverheadBytes = 512 << 10;
 static_assert(cmd::kIoThreadsMax <= gateway::Health::kAnswersTo);
 // Of the WAL with --in-memory: what a segment holds is memory until the whole segment is released.
 constexpr uint64_t kMemorySegmentBytes = 4'000'000;
+constexpr uint64_t kMemorySnapshotEntries = 64;
+constexpr int64_t kMemorySnapshotNs = 100'000'000;
 constexpr int64_t kReadyTimeoutNs = 60'000'000'000;
 constexpr int64_t kGraceNs = 7'000'000'000;
 constexpr int64_t kTracingGraceNs = 3'000'000'000;
@@ -107,6 +109,10 @@ void set_intervals(const cmd::Config& config, member::ApplyOptions& apply) {
   if (config.snapshot_count != defaults.snapshot_count) {
     apply.snapshot_entries = std::max<uint64_t>(1, config.snapshot_count);
     apply.snapshot_interval_ns = 0;
+  }
+  if (config.in_memory) {  // the log's entries are memory, too: no more of them than commits leave
+    apply.snapshot_entries = std::min(apply.snapshot_entries, kMemorySnapshotEntries);
+    apply.snapshot_interval_ns = std::min(apply.snapshot_interval_ns, kMemorySnapshotNs);
   }
 }
 
