@@ -24,12 +24,13 @@
 #include "auth/base64.h"
 #include "base/errors.h"
 #include "base/json_text.h"
+#include "base/utf8.h"
 
 namespace cairn::auth {
 namespace {
 
 constexpr int64_t kSecondNs = 1'000'000'000;
-constexpr size_t kTokenBytesMax = 16 << 10;
+constexpr size_t kTokenBytesMax = 64 << 10;  // as metadata may have
 
 template <auto Free>
 struct Freed {
@@ -71,7 +72,8 @@ constexpr auto kMethods = std::to_array<Method>({
 std::optional<boost::json::object> parse_object(std::string_view text) {
   boost::json::error_code error;
   boost::json::parse_options options;
-  options.max_depth = 16;
+  options.max_depth = 100;
+  options.allow_invalid_utf8 = true;  // what is not read may be anything
   boost::json::value parsed = boost::json::parse({text.data(), text.size()}, error, {}, options);
   if (error || !parsed.is_object()) return std::nullopt;
   return std::move(parsed.as_object());
@@ -307,8 +309,11 @@ std::optional<JwtClaims> parse_jwt_claims(std::string_view json) {
   const auto number = number_of(*revision);
   if (!number || !(*number >= 0 && *number < 0x1p63)) return std::nullopt;
   claims.user = std::string_view(user->get_string());
+  if (!is_utf8(claims.user)) return std::nullopt;  // it goes into log entries
   claims.revision = static_cast<uint64_t>(*number);
   if (!read_date(*found, "exp", claims.ends_s) || !read_date(*found, "nbf", claims.begins_s)) return std::nullopt;
+  // As etcd: Go counts seconds since the year 1, and what overflows there is in the past.
+  if (claims.ends_s >= 0x1p63 - 62'135'596'800) return std::nullopt;
   return claims;
 }
 

@@ -146,6 +146,12 @@ TEST_F(Jwt, WithThePublicKeyAloneIsOnlyChecked) {
   EXPECT_EQ(checker->sign("alice", 1).error(), errors::verify_only());
 }
 
+TEST_F(Jwt, MayBeAsLongAsMetadata) {
+  const auto tokens = make("HS256", "a secret");
+  EXPECT_TRUE(is_good(*tokens, *tokens->sign(std::string(40'000, 'a'), 1)));
+  EXPECT_FALSE(is_good(*tokens, *tokens->sign(std::string(50'000, 'a'), 1)));
+}
+
 TEST_F(Jwt, WithoutFittingKeysDoesNotStart) {
   const KeyPair rsa = rsa_keys();
   const auto refused = [&](const char* method, const std::string& both, const std::string& open) {
@@ -174,8 +180,17 @@ TEST(JwtClaims, AreThoseThatEtcdAsksFor) {
        {"", "{", "[]", "null", "1", R"({"username":"a"})", R"({"revision":1})", R"({"revision":"1","username":"a"})",
         R"({"revision":1,"username":1})", R"({"revision":-1,"username":"a"})", R"({"revision":1e300,"username":"a"})",
         R"({"revision":1,"username":"a","exp":"soon"})", R"({"revision":1,"username":"a","nbf":"soon"})",
-        R"({"revision":1,"username":"a"}x)"}) {
+        R"({"revision":1,"username":"a"}x)", R"({"revision":1,"username":"a","exp":1e19})",
+        "{\"revision\":1,\"username\":\"\xff\"}"}) {
     EXPECT_FALSE(parse_jwt_claims(text)) << text;
+  }
+}
+
+// A token of somebody else's may say more than etcd asks for.
+TEST(JwtClaims, MaySayAnythingElse) {
+  const std::string nested = std::string(90, '[') + std::string(90, ']');
+  for (const std::string& more : {nested, std::string("\"\xff\""), '"' + std::string(50'000, 'x') + '"'}) {
+    EXPECT_TRUE(parse_jwt_claims(R"({"revision":1,"username":"a","more":)" + more + "}")) << more.substr(0, 99);
   }
 }
 

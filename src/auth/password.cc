@@ -49,10 +49,13 @@ Result<std::string> with_salt(std::string_view password, int cost, const unsigne
 
 }  // namespace
 
+Status check_password_length(std::string_view password) {
+  if (password.size() <= kPasswordBytesMax) return {};
+  return fail(Code::kUnknown, "bcrypt: password length exceeds {} bytes", kPasswordBytesMax);
+}
+
 Result<std::string> hash_password(std::string_view password, int cost) {
-  if (password.size() > kPasswordBytesMax) {
-    return fail(Code::kUnknown, "bcrypt: password length exceeds {} bytes", kPasswordBytesMax);
-  }
+  CAIRN_CHECK(check_password_length(password));
   // compat: etcd takes it. libcrypt would see only what stands before it.
   if (password.find('\0') != std::string_view::npos) {
     return fail(Code::kInvalidArgument, "cairn: a password cannot hold a zero byte");

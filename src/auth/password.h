@@ -15,8 +15,11 @@ inline constexpr int kBcryptCostMin = 4;
 inline constexpr int kBcryptCostMax = 31;
 inline constexpr int kBcryptCostDefault = 10;
 
+//   errors: kUnknown for more than 72 bytes, as etcd says it
+[[nodiscard]] Status check_password_length(std::string_view password);
+
 // "$2a$10$..." with a salt from outside.
-//   errors: kUnknown for more than 72 bytes, as etcd says it; kInvalidArgument for a zero byte
+//   errors: those of check_password_length(); kInvalidArgument for a zero byte
 [[nodiscard]] Result<std::string> hash_password(std::string_view password, int cost);
 
 // False also when `hashed` is no bcrypt text.

@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/errors.h"
+#include "base/log.h"
 #include "proto/auth.pb.h"
 #include "proto/rpc.pb.h"
 
@@ -22,6 +23,13 @@ std::unexpected<Error> error(Error e) { return std::unexpected(std::move(e)); }
 
 bool has_role(const authpb::User& user, std::string_view role) {
   return std::find(user.roles().begin(), user.roles().end(), role) != user.roles().end();
+}
+
+std::vector<std::string> roles_of(const authpb::User& user) { return {user.roles().begin(), user.roles().end()}; }
+
+std::unexpected<Error> refuse_for_root(std::string_view why, log::Fields who) {
+  log::error(why, who);
+  return error(errors::invalid_auth_mgmt());
 }
 
 // Empty: one key. "\0": open. Otherwise behind the key.
@@ -120,7 +128,7 @@ void Store::note_role(std::string_view role) {
 Result<std::vector<std::string>> Store::user_get(std::string_view name) const {
   const auto at = users_.find(name);
   if (at == users_.end()) return error(errors::user_not_found());
-  return std::vector<std::string>(at->second.roles().begin(), at->second.roles().end());
+  return roles_of(at->second);
 }
 
 bool Store::user_has_role(std::string_view user, std::string_view role) const {
@@ -171,7 +179,10 @@ void Store::store_role(const authpb::Role& role, WriteBuffer& tables) {
 }
 
 Status Store::enable(WriteBuffer& tables) {
-  if (enabled_) return {};
+  if (enabled_) {
+    log::info("authentication is already enabled; ignored auth enable request");
+    return {};
+  }
   const auto root = users_.find(kRoot);
   if (root == users_.end()) return error(errors::root_user_not_exist());
   if (!has_role(root->second, kRoot)) return error(errors::root_role_not_exist());
@@ -201,17 +212,20 @@ Status Store::user_add(const etcdserverpb::AuthUserAddRequest& request, WriteBuf
   store_user(user, tables);
   users_.emplace(request.name(), std::move(user));
   bump_revision(tables);
+  log::info("added a user", {{"user-name", request.name()}});
   return {};
 }
 
 Status Store::user_delete(std::string_view name, WriteBuffer& tables) {
-  if (enabled_ && name == kRoot) return error(errors::invalid_auth_mgmt());
+  if (enabled_ && name == kRoot) return refuse_for_root("cannot delete 'root' user", {{"user-name", name}});
   const auto at = users_.find(name);
   if (at == users_.end()) return error(errors::user_not_found());
+  std::vector<std::string> roles = roles_of(at->second);
   users_.erase(at);
   changed_users_.emplace(name);
   tables.erase(Table::kAuthUsers, name);
   bump_revision(tables);
+  log::info("deleted a user", {{"user-name", name}, {"user-roles", std::move(roles)}});
   return {};
 }
 
@@ -225,6 +239,7 @@ Status Store::user_change_password(const etcdserverpb::AuthUserChangePasswordReq
   }
   store_user(user, tables);
   bump_revision(tables);
+  log::info("changed a password of a user", {{"user-name", request.name()}, {"user-roles", roles_of(user)}});
   return {};
 }
 
@@ -233,24 +248,37 @@ Status Store::user_grant_role(std::string_view name, std::string_view role, Writ
   if (at == users_.end()) return error(errors::user_not_found());
   if (role != kRoot && !roles_.contains(role)) return error(errors::role_not_found());
   authpb::User& user = at->second;
-  if (has_role(user, role)) return {};  // as etcd: a success that changes nothing
+  if (has_role(user, role)) {  // as etcd: a success that changes nothing
+    log::warn("ignored grant role request to a user",
+              {{"user-name", name}, {"user-roles", roles_of(user)}, {"duplicate-role-name", role}});
+    return {};
+  }
   user.add_roles(std::string(role));
   std::sort(user.mutable_roles()->begin(), user.mutable_roles()->end());
   store_user(user, tables);
   bump_revision(tables);
+  log::info("granted a role to a user",
+            {{"user-name", name}, {"user-roles", roles_of(user)}, {"added-role-name", role}});
   return {};
 }
 
 Status Store::user_revoke_role(std::string_view name, std::string_view role, WriteBuffer& tables) {
-  if (enabled_ && name == kRoot && role == kRoot) return error(errors::invalid_auth_mgmt());
+  if (enabled_ && name == kRoot && role == kRoot) {
+    return refuse_for_root("'root' user cannot revoke 'root' role", {{"user-name", name}, {"role-name", role}});
+  }
   const auto at = users_.find(name);
   if (at == users_.end()) return error(errors::user_not_found());
   authpb::User& user = at->second;
   if (!has_role(user, role)) return error(errors::role_not_granted());
+  std::vector<std::string> old_roles = roles_of(user);
   auto* const roles = user.mutable_roles();
   roles->erase(std::remove(roles->begin(), roles->end(), role), roles->end());
   store_user(user, tables);
   bump_revision(tables);
+  log::info("revoked a role from a user", {{"user-name", name},
+                                           {"old-user-roles", std::move(old_roles)},
+                                           {"new-user-roles", roles_of(user)},
+                                           {"revoked-role-name", role}});
   return {};
 }
 
@@ -263,11 +291,12 @@ Status Store::role_add(std::string_view name, WriteBuffer& tables) {
   roles_.emplace(name, std::move(role));
   note_role(name);  // a user may have had it before: root's need not exist
   bump_revision(tables);
+  log::info("created a role", {{"role-name", name}});
   return {};
 }
 
 Status Store::role_delete(std::string_view name, WriteBuffer& tables) {
-  if (enabled_ && name == kRoot) return error(errors::invalid_auth_mgmt());
+  if (enabled_ && name == kRoot) return refuse_for_root("cannot delete 'root' role", {{"role-name", name}});
   const auto at = roles_.find(name);
   if (at == roles_.end()) return error(errors::role_not_found());
   roles_.erase(at);
@@ -279,6 +308,7 @@ Status Store::role_delete(std::string_view name, WriteBuffer& tables) {
     store_user(user, tables);
   }
   bump_revision(tables);
+  log::info("deleted a role", {{"role-name", name}});
   return {};
 }
 
@@ -306,6 +336,12 @@ Status Store::role_grant_permission(const etcdserverpb::AuthRoleGrantPermissionR
   store_role(at->second, tables);
   note_role(at->first);
   bump_revision(tables);
+  const authpb::Permission& granted = request.perm();
+  log::info("granted/updated a permission to a user",
+            {{"user-name", request.name()},  // as etcd calls it
+             {"permission-name", authpb::Permission::Type_Name(granted.permtype())},
+             {"key", granted.key()},
+             {"range-end", granted.range_end()}});
   return {};
 }
 
@@ -322,6 +358,8 @@ Status Store::role_revoke_permission(const etcdserverpb::AuthRoleRevokePermissio
   store_role(at->second, tables);
   note_role(at->first);
   bump_revision(tables);
+  log::info("revoked a permission on range",
+            {{"role-name", request.role()}, {"key", request.key()}, {"range-end", request.range_end()}});
   return {};
 }
 

@@ -1,10 +1,12 @@
 #include "auth/tokens.h"
 
 #include <openssl/crypto.h>
+#include <openssl/evp.h>
 #include <openssl/rand.h>
 
 #include <charconv>
 
+#include "base/bytes.h"
 #include "base/errors.h"
 #include "base/go_duration.h"
 #include "base/utf8.h"
@@ -38,6 +40,20 @@ std::unexpected<Error> invalid_options() { return fail(Code::kInvalidArgument, "
 }  // namespace
 
 std::string simple_token(std::string_view prefix, uint64_t index) { return fmt::format("{}.{}", prefix, index); }
+
+std::string fingerprint(std::string_view token) {
+  constexpr size_t kBytes = 6;
+  unsigned char hash[EVP_MAX_MD_SIZE] = {};
+  unsigned int size = 0;
+  if (EVP_Digest(token.data(), token.size(), hash, &size, EVP_sha256(), nullptr) != 1) return {};
+  return to_hex({reinterpret_cast<const char*>(hash), kBytes});
+}
+
+std::string_view without_bearer(std::string_view token) {
+  constexpr std::string_view kBearer = "Bearer ";
+  if (token.starts_with(kBearer)) token.remove_prefix(kBearer.size());
+  return token;
+}
 
 std::shared_ptr<Session> SimpleTokens::find(std::string_view token) {
   const auto index = index_of(token);
@@ -140,17 +156,14 @@ const Session* SessionMemo::find(std::string_view token) {
 Result<Identity> identify(const Credentials& shown, const Rules& rules, SessionMemo& sessions) {
   if (!rules.enabled()) return Identity{};
   if (shown.token) {
-    std::string_view token = *shown.token;
-    constexpr std::string_view kBearer = "Bearer ";
-    if (token.starts_with(kBearer)) token.remove_prefix(kBearer.size());
-    const Session* const session = sessions.find(token);
+    const Session* const session = sessions.find(without_bearer(*shown.token));
     if (session == nullptr) return std::unexpected(errors::invalid_auth_token());
     return session->identity(rules.revision());
   }
   // The name goes into log entries, whose strings are UTF-8 or cannot be read.
-  const bool is_name = !shown.common_name.empty() && is_utf8(shown.common_name);
+  const bool is_name = shown.common_name && is_utf8(*shown.common_name);
   if (!is_name || shown.is_through_gateway) return Identity{};
-  return Identity{.is_known = true, .user = std::string(shown.common_name), .revision = rules.revision()};
+  return Identity{.is_known = true, .user = std::string(*shown.common_name), .revision = rules.revision()};
 }
 
 Result<TokenOptions> parse_token_options(std::string_view text) {

@@ -66,6 +66,8 @@ class Tokens {
 };
 
 [[nodiscard]] std::string simple_token(std::string_view prefix, uint64_t index);
+// What the log says of a token: a part of its hash.
+[[nodiscard]] std::string fingerprint(std::string_view token);
 
 class SimpleTokens final : public Tokens {
  public:
@@ -124,12 +126,15 @@ class SessionMemo {
 
 // What a call shows of who makes it.
 struct Credentials {
-  std::optional<std::string_view> token = {};  // metadata "token", else "authorization"
-  // The subject's common name in the client's certificate, which was verified; "": none, or --client-cert-auth is off.
-  std::string_view common_name = {};
+  std::optional<std::string_view> token = {};  // metadata "token", else "authorization"; see without_bearer()
+  // The subject's common name in the client's certificate, which was verified; none without --client-cert-auth. An
+  // empty one is that of somebody who is known, and whom no permission names.
+  std::optional<std::string_view> common_name = {};
   // Through the JSON gateway: the certificate is the gateway's then (CVE-2018-16886).
   bool is_through_gateway = false;
 };
+// Without "Bearer " in front.
+[[nodiscard]] std::string_view without_bearer(std::string_view token);
 // Somebody who is not known is an Identity, too: what may be done without a name is for the rules to say.
 //   errors: invalid_auth_token
 [[nodiscard]] Result<Identity> identify(const Credentials& shown, const Rules& rules, SessionMemo& sessions);

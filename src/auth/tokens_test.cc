@@ -135,6 +135,8 @@ TEST_F(Identify, ByTheCommonNameOfACertificate) {
   EXPECT_EQ(who->user, "bob");
   EXPECT_EQ(who->revision, 9u);
   EXPECT_TRUE(who->is_known);
+  EXPECT_TRUE(of({.common_name = ""})->is_known) << "as in etcd, a certificate that names nobody";
+  EXPECT_FALSE(of({})->is_known);
   EXPECT_FALSE(of({.common_name = "b\xff"})->is_known) << "it could not stand in the log";
   EXPECT_EQ(of({.token = "a.1", .common_name = "bob"})->user, "alice") << "a token goes first";
   EXPECT_FALSE(of({.token = "a.2", .common_name = "bob"})) << "a bad token is not made good by a certificate";

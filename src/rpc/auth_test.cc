@@ -70,8 +70,11 @@ TEST_F(AuthTest, EveryMethodAsksForAName) {
 
 // A name from a certificate goes with every call of the connection, and into the calls that a call is made of.
 TEST_F(AuthTest, ACertificateNamesTheCaller) {
-  std::atomic<const char*> name{""};  // what the client's certificate says
-  common_name_ = [&](const net::Call&) { return std::string(name.load()); };
+  std::atomic<const char*> name{nullptr};  // what the client's certificate says
+  common_name_ = [&](const net::Call&) {
+    const char* const said = name.load();
+    return said != nullptr ? std::optional<std::string>(said) : std::nullopt;
+  };
   open({});
   enable();
   const auto call_with = [&](const std::string& path, const google::protobuf::MessageLite& request,
@@ -93,8 +96,12 @@ TEST_F(AuthTest, ACertificateNamesTheCaller) {
   // CVE-2018-16886: it is the gateway's certificate.
   EXPECT_EQ(call_with(range, key, {{"grpcgateway-accept", "application/json"}}), "3 " + nobody);
   EXPECT_EQ(call_with(lock, locks, {{"grpcgateway-accept", "application/json"}}), "2 " + nobody);
-  name = "somebody";
-  EXPECT_EQ(call_with(range, key, {}), text_of(errors::permission_denied()));
+  for (const char* const other : {"somebody", ""}) {
+    name = other;
+    EXPECT_EQ(call_with(range, key, {}), text_of(errors::permission_denied())) << other;
+    EXPECT_EQ(call_with("/etcdserverpb.Cluster/MemberList", etcdserverpb::MemberListRequest(), {}), "0 ") << other;
+  }
+  EXPECT_EQ(call_with(std::string(kAuth) + "UserList", etcdserverpb::AuthUserListRequest(), {}), "3 " + nobody);
 }
 
 // As etcd, which asks who may write when an entry is applied, and what is too large never is.
@@ -128,6 +135,22 @@ TEST_F(AuthTest, SomeAskForNobody) {
             text_of(errors::auth_failed()));
   EXPECT_EQ(error_of<etcdserverpb::AuthenticateRequest>(std::string(kAuth) + "Authenticate", R"(name: "root")"),
             text_of(errors::no_password_user()));
+}
+
+// As etcd, which asks who calls when it has the password's hash.
+TEST_F(AuthTest, APasswordIsTooLongWhoeverSendsIt) {
+  enable();
+  const std::string too_long = "2 bcrypt: password length exceeds 72 bytes";
+  for (const size_t bytes : {72, 73}) {
+    etcdserverpb::AuthUserAddRequest user;
+    user.set_name("somebody");
+    user.set_password(std::string(bytes, 'p'));
+    const std::string expected = bytes == 73 ? too_long : text_of(errors::user_empty());
+    EXPECT_EQ(error(std::string(kAuth) + "UserAdd", user.SerializeAsString()), expected);
+    EXPECT_EQ(error(std::string(kAuth) + "UserChangePassword", user.SerializeAsString()), expected);
+    user.mutable_options()->set_no_password(true);
+    EXPECT_EQ(error(std::string(kAuth) + "UserAdd", user.SerializeAsString()), text_of(errors::user_empty()));
+  }
 }
 
 TEST_F(AuthTest, WhileItIsOffNobodyAuthenticates) {

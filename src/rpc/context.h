@@ -112,6 +112,14 @@ class Context {
     if (turn_ns_ == 0) turn_ns_ = clock().monotonic_ns();
     return turn_ns_;
   }
+  // compat: etcd prints a line for each token that is not good. A client may show as many as it likes: here a second's
+  // first one is told.
+  [[nodiscard]] bool tells_of_token() {
+    constexpr int64_t kEveryNs = 1'000'000'000;
+    if (turn_ns() < next_token_line_ns_) return false;
+    next_token_line_ns_ = turn_ns() + kEveryNs;
+    return true;
+  }
   // A call was answered, or has failed.
   void time_call(const Method& method, int64_t took_ns) {
     if (shared_.handling.empty()) return;
@@ -198,6 +206,7 @@ class Context {
   net::EventLoop& loop_;
   ClientRequests client_requests_{shared_.metrics};
   RequestTimes request_times_{shared_.metrics};
+  int64_t next_token_line_ns_ = 0;
   int64_t turn_ns_ = 0;            // of this turn; 0: nobody has asked
   uint64_t ranges_ = 0;            // of this turn
   int64_t ranges_began_ns_ = 0;    // 0: none in this turn

@@ -1,5 +1,6 @@
 #include "rpc/handler.h"
 
+#include "base/log.h"
 #include "proto/raft_internal.pb.h"
 #include "tracing/tracer.h"
 
@@ -14,7 +15,11 @@ Result<auth::Identity> Handler::identify(const net::Call& call, const member::Pu
   auth::Credentials shown{.token = call.metadata("token"), .common_name = caller_.common_name};
   if (!shown.token) shown.token = call.metadata("authorization");
   shown.is_through_gateway = call.metadata(kGatewayMark).has_value();
-  return auth::identify(shown, *state.auth, context_.sessions());
+  auto who = auth::identify(shown, *state.auth, context_.sessions());
+  if (!who && shown.token && context_.tells_of_token()) {
+    log::warn("invalid auth token", {{"token-fingerprint", auth::fingerprint(auth::without_bearer(*shown.token))}});
+  }
+  return who;
 }
 
 std::optional<auth::Identity> Handler::admit_known(net::Call& call) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,8 +23,8 @@ struct Method;
 // is looked at for each request (Handler::identify).
 struct Caller {
   uint64_t connection = 0;
-  // The subject's common name in the client's certificate, verified under --client-cert-auth; "" without one.
-  std::string common_name = {};
+  // The subject's common name in the client's certificate, verified under --client-cert-auth.
+  std::optional<std::string> common_name = {};
   // Of the call; null: it is not traced.
   std::shared_ptr<tracing::CallTrace> trace = {};
 };

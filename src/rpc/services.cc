@@ -75,7 +75,7 @@ std::unique_ptr<net::CallHandler> Services::route(std::string_view path, net::Ca
   if (!context.leaders().admit(call, streams)) return refused(errors::no_leader());
   return method->make(context, *method,
                       {.connection = call.connection(),
-                       .common_name = common_name_ ? common_name_(call) : "",
+                       .common_name = common_name_ ? common_name_(call) : std::nullopt,
                        .trace = std::move(trace)});
 }
 

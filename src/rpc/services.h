@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,8 +26,8 @@ class Services final : public net::Router {
   // After the net::Server was made and before it starts: one Context a loop.
   void attach(std::span<net::EventLoop* const> loops);
   // Where names from certificates come in: the common name of the subject of the client's certificate, which was
-  // verified; "": there is none. To be set with --client-cert-auth, and not without it; before the server starts.
-  using CommonName = std::function<std::string(const net::Call& call)>;
+  // verified; nullopt: there is none. To be set with --client-cert-auth, and not without it; before the server starts.
+  using CommonName = std::function<std::optional<std::string>(const net::Call& call)>;
   void set_common_name(CommonName of) { common_name_ = std::move(of); }
   // To be set before the server starts; outlives the services.
   void set_tracer(tracing::Tracer& tracer) { tracer_ = &tracer; }

@@ -4,6 +4,7 @@ What a test asks of Cairn it asks of etcd 3.7, too: an expectation that etcd doe
 """
 
 import base64
+import hashlib
 import hmac
 import json
 import shutil
@@ -229,6 +230,13 @@ class Fixes(AuthCase):
             self.refused((3, "etcdserver: role name is empty"), root.role_add, "")
             self.refused((3, "etcdserver: user name is empty"), root.user_add, "", "pw")
 
+    def test_a_password_that_is_too_long_is_refused_before_it_is_known_who_calls(self):
+        for server in self.each():
+            for client in (server.client(), self.user(server, "carol"), self.user(server, "root")):
+                for method in ("UserAdd", "UserChangePassword"):
+                    self.refused((2, "bcrypt: password length exceeds 72 bytes"), client.call, "Auth", method,
+                                 rpc.enc((1, "alice"), (2, "p" * 73)))
+
     def test_13086_a_grant_of_nothing(self):
         """A grant without a permission ended the server."""
         for server in self.each():
@@ -340,6 +348,7 @@ class Fixes(AuthCase):
             client.metadata = (("token", good + "forged"),)
             self.refused(BAD_TOKEN, client.range, b"b")
             server.stop()
+            self.assertIn(hashlib.sha256(f"{good}forged".encode()).hexdigest()[:12], server.log_text())
             for part in good.split(".")[::2]:
                 self.assertNotIn(part if len(part) > 8 else good, server.log_text())
 
@@ -354,6 +363,54 @@ class Fixes(AuthCase):
             for user in ("alice", "nopw", "someone"):
                 self.assertTrue([line for line in server.log_text().splitlines()
                                  if "invalid authentication was requested" in line and user in line], user)
+
+
+class Log(AuthCase):
+    """What is done to users and roles, and tried, is in the log word for word as etcd has it."""
+
+    LINES = ("added a user", "deleted a user", "cannot delete 'root' user", "changed a password of a user",
+             "granted a role to a user", "ignored grant role request to a user", "revoked a role from a user",
+             "'root' user cannot revoke 'root' role", "created a role", "deleted a role", "cannot delete 'root' role",
+             "granted/updated a permission to a user", "revoked a permission on range", "enabled authentication",
+             "authentication is already enabled; ignored auth enable request", "disabled authentication",
+             "invalid password", "invalid authentication was requested", "invalid auth token")
+    # What a line has besides its message and its fields, and what depends on the build or the machine.
+    NOT_FIELDS = ("ts", "caller", "stacktrace")
+
+    @harness.needs("etcd37")
+    def test_lines(self):
+        told = {}
+        for server in self.each():
+            root = self.user(server, "root")
+            call = lambda method, *fields, by=root: by.call("Auth", method, rpc.enc(*fields))  # noqa: E731
+            refused = lambda *arguments, **how: self.assertRaises(rpc.GrpcError, call, *arguments, **how)  # noqa: E731
+            call("UserAdd", (1, "dave"), (2, "davepw"))
+            call("RoleAdd", (1, "some"))
+            for kind in (READ, WRITE, READWRITE, 9):
+                call("RoleGrantPermission", (1, "some"), (2, rpc.enc((1, kind), (2, b"k\0\"\xc3\xa9"), (3, b"l"))))
+            for role in ("some", "r", "some"):
+                call("UserGrantRole", (1, "dave"), (2, role))
+            call("UserChangePassword", (1, "dave"), (2, "other"))
+            call("UserRevokeRole", (1, "dave"), (2, "r"))
+            call("RoleRevokePermission", (1, "some"), (2, b"k\0\"\xc3\xa9"), (3, b"l"))
+            call("UserDelete", (1, "dave"))
+            call("RoleDelete", (1, "some"))
+            refused("UserDelete", (1, "root"))
+            refused("RoleDelete", (1, "root"))
+            refused("UserRevokeRole", (1, "root"), (2, "root"))
+            for name, password in (("alice", "wrong"), ("nobody", "x"), ("", "")):
+                refused("Authenticate", (1, name), (2, password), by=server.client())
+            stranger = server.client()
+            stranger.metadata = (("authorization", "Bearer x.1"),)
+            refused("AuthStatus", by=stranger)
+            call("AuthEnable")
+            call("AuthDisable")
+            server.stop()
+            lines = [json.loads(line) for line in server.log_text().splitlines() if line.startswith("{")]
+            told[server.kind] = [{name: value for name, value in line.items() if name not in self.NOT_FIELDS}
+                                 for line in lines if line["msg"] in self.LINES]
+        self.assertEqual({line["msg"] for line in told["etcd37"]}, set(self.LINES))
+        self.assertEqual(told["etcd37"], told["cairn"])
 
 
 class Tokens(AuthCase):

@@ -42,10 +42,11 @@ class Downgrade(harness.Case):
                      "The server is ready to downgrade"):
             server.wait_logged(line)
         self.assertEqual(client.status()["storage_version"], "3.6.0")
-        with self.assertRaises(rpc.GrpcError) as refused:
-            downgrade(client, ENABLE, "3.5.0")
-        if server.kind == "cairn":
-            self.assertEqual(refused.exception.code, 3)
+        for action in (VALIDATE, ENABLE):
+            with self.assertRaises(rpc.GrpcError) as refused:
+                downgrade(client, action, "3.5.0")
+            self.assertEqual((refused.exception.code, refused.exception.message),
+                             (9, "etcdserver: cluster has a downgrade job in progress"))
         return client.all(), client.hash_kv()
 
     @harness.needs("etcd36")

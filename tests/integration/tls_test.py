@@ -488,6 +488,7 @@ class Clients(Tls):
     @harness.needs("etcdctl")
     def test_the_certificates_name_is_the_users(self):
         root, bob = self.authority.issue("root"), self.authority.issue("bob")
+        nameless = self.authority.issue("nameless", common_name="")  # somebody, though nobody's permissions are theirs
         outcomes = []
         for server in self.pair(self.with_client_auth()):
             ctl = lambda *arguments, server=server, **options: self.ctl(server, *arguments, **options)  # noqa: E731
@@ -503,6 +504,8 @@ class Clients(Tls):
                     (["put", "a", "1"], self.client, None), (["put", "z", "1"], self.client, None),
                     (["put", "z", "1"], root, None), (["get", "a"], bob, None), (["put", "z", "2"], self.client, "root:root"),
                     (["user", "list"], self.client, None), (["user", "list"], root, None),
+                    (["get", "a"], nameless, None), (["lease", "list"], nameless, None),
+                    (["user", "list"], nameless, None), (["get", "a"], nameless, "alice:alice"),
                     (["get", "a"], self.client, "alice:wrong"), (["auth", "disable"], root, None)):
                 done = ctl(*arguments, cert=cert, user=user, check=False)
                 error = done.stderr.strip().splitlines()[-1:] or [""]

@@ -541,7 +541,8 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
     net::Server server(serving, services.get(), &gateway);
     if (config.client_tls.client_cert_auth) {
       services->set_common_name([](const net::Call& call) {
-        return call.peer_certificate() != nullptr ? call.peer_certificate()->common_name : std::string();
+        const auto* const shown = call.peer_certificate();
+        return shown != nullptr ? std::optional(shown->common_name) : std::nullopt;
       });
     }
     if (tracing != nullptr) services->set_tracer(tracing->tracer);

@@ -108,7 +108,7 @@ TEST_F(JsonApiTest, ErrorsHaveTheirStatus) {
   EXPECT_THAT(not_found, EndsWith("\r\n\r\n{\"code\":5,\"message\":\"no \\\"good\\\"\"}"));
   EXPECT_THAT(not_found, Not(HasSubstr("Grpc-Metadata")));
   EXPECT_THAT(outcome(Code::kUnauthenticated), HasSubstr("HTTP/1.1 401 Unauthorized\r\n"));
-  EXPECT_THAT(outcome(Code::kUnauthenticated), HasSubstr("\r\nWWW-Authenticate: no \"good\"\r\n"));
+  EXPECT_THAT(outcome(Code::kUnauthenticated), HasSubstr("\r\nWww-Authenticate: no \"good\"\r\n"));
   EXPECT_THAT(outcome(Code::kFailedPrecondition), StartsWith("HTTP/1.1 400 "));
   EXPECT_THAT(outcome(Code::kCancelled), StartsWith("HTTP/1.1 499 "));
   EXPECT_THAT(outcome(Code::kUnavailable), StartsWith("HTTP/1.1 503 "));

@@ -258,7 +258,7 @@ void JsonCall::fail(const Error& error) {
   if (!is_line) {
     answer_ = Answer::kOver;
     net::HttpFields headers;
-    if (error.code == Code::kUnauthenticated) headers.emplace_back("WWW-Authenticate", error.message);
+    if (error.code == Code::kUnauthenticated) headers.emplace_back("Www-Authenticate", error.message);
     const ErrorAnswer told = error_answer(error);
     return client_.answer(told.status, std::move(headers), told.json);
   }

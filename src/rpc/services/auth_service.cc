@@ -78,6 +78,11 @@ class PasswordHandler final : public EntryHandler<Request, kField> {
     Request& request = *(*entry.*kField)();
     if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
     entry->DiscardUnknownFields();
+    if (has_password(request)) {  // as etcd, which asks who calls when it has the hash
+      if (const Status length = auth::check_password_length(request.password()); !length) {
+        return finish_with(call, length.error());
+      }
+    }
     auto who = this->admit_entry(call, message);
     if (!who) return;
     if (!has_password(request)) return this->propose(call, std::move(*entry), *who);
@@ -156,11 +161,18 @@ class AuthenticateHandler final : public OneRequestHandler {
           return std::optional(is_right);
         },
         [this, revision = state->auth->revision()](net::Call& later, bool is_right) {
-          is_right ? propose(later, revision) : refuse(later, errors::auth_failed());
+          if (is_right) return propose(later, revision);
+          log::info("invalid password", {{"user-name", user_}});
+          refuse(later, errors::auth_failed());
         });
   }
   void refuse(net::Call& call, const Error& error) {
-    log::warn("invalid authentication was requested", {{"user", user_}, {"error", error.message}});
+    // The text that etcd has before it makes an answer of it.
+    std::string_view why = error.message;
+    constexpr std::string_view kOfAnswers = "etcdserver: ";
+    if (why.starts_with(kOfAnswers)) why.remove_prefix(kOfAnswers.size());
+    log::warn("invalid authentication was requested",
+              {{"user", user_}, {"error", fmt::format("{}{}", why.starts_with("auth: ") ? "" : "auth: ", why)}});
     finish_with(call, error);
   }
 

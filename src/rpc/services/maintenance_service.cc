@@ -168,8 +168,6 @@ class DowngradeHandler final : public OneRequestHandler {
     }
   }
 
-  // compat: etcd also enables a downgrade of a cluster of an older version by one more. It never comes about, since the
-  // servers are too new for it.
   void check(net::Call& call, const std::string& version, Context::Continuation then) {
     const auto target = cluster::parse_target_version(version);
     if (!target) {
@@ -188,10 +186,11 @@ class DowngradeHandler final : public OneRequestHandler {
     const auto state = context_.enter();
     const auto version = cluster::parse_version(state->members->version);
     if (!version) return errors::cluster_version_unavailable();
-    if (target_ != version->one_lower() || target_ != cluster::kOwnVersion.one_lower()) {
-      return errors::invalid_downgrade_target_version();
-    }
+    if (target_ != version->one_lower()) return errors::invalid_downgrade_target_version();
     if (state->members->downgrade.enabled) return errors::downgrade_in_process();
+    // compat: etcd also enables a downgrade of a cluster of an older version by one more. It never comes about, since
+    // the servers are too new for it.
+    if (target_ != cluster::kOwnVersion.one_lower()) return errors::invalid_downgrade_target_version();
     return std::nullopt;
   }
 
