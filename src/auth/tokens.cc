@@ -17,7 +17,9 @@ namespace {
 constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 constexpr size_t kPrefixLetters = 16;
 constexpr int64_t kSweepNs = 1'000'000'000;
-constexpr int64_t kNoticedNs = 1'000'000'000;  // a session's end moves by no less, so that threads need not share it
+// A session's end moves by no less, so that threads need not share it; a use that does not move it is made up for. etcd
+// looks once a second for those that are over, so they last as long there.
+constexpr int64_t kNoticedNs = 1'000'000'000;
 
 // The time does not depend on where they differ.
 bool are_equal(std::string_view a, std::string_view b) {
@@ -68,7 +70,8 @@ bool SimpleTokens::renew(Session& session) const {
   const int64_t now_ns = clock_.monotonic_ns();
   const int64_t ends_ns = session.ends_ns.load(std::memory_order_relaxed);
   if (session.is_over.load(std::memory_order_acquire) || now_ns >= ends_ns) return false;
-  if (now_ns + ttl_ns_ - ends_ns >= kNoticedNs) session.ends_ns.store(now_ns + ttl_ns_, std::memory_order_relaxed);
+  const int64_t new_end_ns = now_ns + ttl_ns_ + kNoticedNs;
+  if (new_end_ns - ends_ns >= kNoticedNs) session.ends_ns.store(new_end_ns, std::memory_order_relaxed);
   return true;
 }
 
@@ -111,7 +114,7 @@ std::string SimpleTokens::assign(std::string_view user, std::string_view prefix,
   auto session = std::make_shared<Session>();
   session->token = simple_token(prefix, index);
   session->user = user;
-  session->ends_ns = now_ns + ttl_ns_;
+  session->ends_ns = now_ns + ttl_ns_ + kNoticedNs;
   return sessions_.insert_or_assign(index, std::move(session)).first->second->token;
 }
 

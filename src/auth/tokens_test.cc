@@ -11,7 +11,8 @@
 namespace cairn::auth {
 namespace {
 
-constexpr int64_t kTtlNs = 300'000'000'000;
+constexpr int64_t kSecondNs = 1'000'000'000;
+constexpr int64_t kTtlNs = 300 * kSecondNs;
 
 class SimpleToken : public ::testing::Test {
  protected:
@@ -52,10 +53,25 @@ TEST_F(SimpleToken, LastsAsLongAsItIsUsed) {
     clock_.now_ns += kTtlNs - 1;
     EXPECT_TRUE(is_good("a.1"));
   }
-  clock_.now_ns += kTtlNs;
+  clock_.now_ns += kTtlNs + kSecondNs;
   EXPECT_FALSE(is_good("a.1"));
   tokens_.assign("bob", "b", 2);
   EXPECT_EQ(tokens_.size(), 1u) << "those that are over are let go";
+}
+
+TEST_F(SimpleToken, LastsAsLongAsItIsUsedThoughItsTimeIsShort) {
+  SimpleTokens tokens(clock_, kSecondNs);
+  tokens.enable();
+  tokens.assign("alice", "a", 1);
+  const auto session = tokens.find("a.1");
+  for (const int64_t part : {2, 3, 10, 1000}) {
+    for (int64_t i = 0; i < 4 * part; ++i) {
+      clock_.now_ns += kSecondNs / part;
+      ASSERT_TRUE(tokens.renew(*session)) << part << " uses a second";
+    }
+  }
+  clock_.now_ns += 2 * kSecondNs;
+  EXPECT_FALSE(tokens.renew(*session));
 }
 
 TEST_F(SimpleToken, EndsWithItsUser) {

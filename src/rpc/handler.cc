@@ -1,6 +1,5 @@
 #include "rpc/handler.h"
 
-#include "base/log.h"
 #include "proto/raft_internal.pb.h"
 #include "tracing/tracer.h"
 
