@@ -113,5 +113,54 @@ TEST(Connection, ATransportMayWaitForTheOtherDirectionAndHoldBytes) {
   ::close(fds[1]);
 }
 
+// What is done at the turn's end, proposals for example, has been done for every request when nothing is left to do:
+// the loop sleeps then. Requests are also read while answers are written, from what the session or the transport holds.
+TEST(Connection, NoRequestIsForgottenBehindTheTurnsEnd) {
+  for (const bool is_held : {false, true}) {
+    SCOPED_TRACE(is_held);
+    int fds[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    const auto loop = std::make_shared<Loop>(0);
+    const ServerOptions options;
+    const HttpLimits limits;
+    LambdaHttp http;
+    std::vector<HttpRespond> gathered;
+    http.on_request = [&](const HttpRequest&, EventLoop&, HttpRespond respond) {
+      gathered.push_back(std::move(respond));
+    };
+    loop->set_turn_end([&] {
+      for (HttpRespond& respond : std::exchange(gathered, {})) respond({.headers = {}, .body = "done"});
+    });
+    CrossedTransport::Counts counts;
+    std::unique_ptr<Transport> transport = clear_transport(fds[0]);
+    if (is_held) transport = std::make_unique<CrossedTransport>(fds[0], counts);
+    loop->adopt(std::make_unique<Connection>(*loop, fds[0], std::move(transport), nullptr, options,
+                                             Services{.http = &http, .limits = &limits}));
+    constexpr size_t kRequests = 20;
+    std::string out;
+    for (size_t i = 0; i < kRequests; ++i) out += "GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+    ASSERT_EQ(::send(fds[1], out.data(), out.size(), 0), static_cast<ssize_t>(out.size()));
+    std::string got;
+    int idle_turns = 0;
+    while (idle_turns < 3) {
+      if (loop->turn()) {
+        idle_turns = 0;
+      } else {
+        ++idle_turns;
+        ASSERT_TRUE(gathered.empty());
+      }
+      char buffer[4096];
+      const ssize_t bytes = ::recv(fds[1], buffer, sizeof buffer, 0);
+      if (bytes > 0) got.append(buffer, static_cast<size_t>(bytes));
+    }
+    size_t answers = 0;
+    for (size_t at = got.find("done"); at != std::string::npos; at = got.find("done", at + 1)) ++answers;
+    EXPECT_EQ(answers, kRequests);
+    ::close(fds[1]);
+    while (loop->turn()) {
+    }
+  }
+}
+
 }  // namespace
 }  // namespace cairn::net

@@ -26,8 +26,9 @@ class EventLoop {
                                                               std::unique_ptr<LocalCall::Origin> origin) = 0;
   // The call goes on without its owner until it is answered or the loop stops; the answer is dropped.
   virtual void detach(std::unique_ptr<LocalCall> call) = 0;
-  // Called once at the end of each turn in which anything happened, to hand on in one batch what the turn has gathered
-  // (proposals, for example). Set once, before the loop runs.
+  // Called at the end of each turn in which anything happened, to hand on in one batch what the turn has gathered
+  // (proposals, for example), and again when answers have been written, for what was asked for meanwhile. Set once,
+  // before the loop runs.
   virtual void set_turn_end(std::function<void()> hook) = 0;
   // Counts bytes that wait in memory for clients of this loop, until the handle is gone, which happens on its thread.
   [[nodiscard]] virtual std::shared_ptr<void> charge(uint64_t bytes) = 0;

@@ -126,11 +126,13 @@ void Loop::end_turn() {
   counters_.turns.add();
   if (turn_end_) turn_end_();
   flushing_.swap(to_flush_);
+  bool may_ask_again = !flushing_.empty();
   for (size_t i = 0; i < flushing_.size(); ++i) flushing_[i]->flush();
   flushing_.clear();
   // A closing connection's calls end, which may wake others; those are flushed in the next turn.
   std::vector<Connection*> closing;
   while (!to_close_.empty()) {
+    may_ask_again = true;
     closing.clear();
     closing.swap(to_close_);
     for (Connection* connection : closing) {
@@ -144,6 +146,9 @@ void Loop::end_turn() {
       counters_.connections_open.sub();
     }
   }
+  // Writing answers makes room for requests that wait in memory, and calls that end have asked for something, too. It
+  // is handed on now: nothing else may wake this loop.
+  if (may_ask_again && turn_end_) turn_end_();
 }
 
 void Loop::sleep() {
@@ -173,9 +178,7 @@ void Loop::run() {
     if (to_flush_.empty() && to_close_.empty() && inflating_.empty()) sleep();
   }
   for (const auto& connection : connections_) close_later(*connection);
-  end_turn();
-  // What the ends of those calls have asked for is still handed on; nobody waits for its answers.
-  if (turn_end_) turn_end_();
+  end_turn();  // what the ends of those calls have asked for is still handed on; nobody waits for its answers
   detached_.clear();
 }
 

@@ -238,7 +238,7 @@ func (r *run) report(s step, lines []string) {
 	}
 	r.different++
 	fmt.Printf("DIFFERENCE in request %d, revision %d: %s %s\n", r.count, r.gen.revision, s.rpc, s.say())
-	const linesMax = 12
+	const linesMax = 24
 	for i, line := range lines {
 		if i == linesMax {
 			fmt.Printf("    and %d more\n", len(lines)-linesMax)
