@@ -201,7 +201,14 @@ class Strings {
 
 }  // namespace
 
-std::string symbol_name(uint64_t address) { return Symbols().name(address); }
+std::vector<std::string> symbol_names(std::span<const uint64_t> addresses) {
+  std::vector<std::string> out;
+  if (addresses.empty()) return out;
+  const Symbols symbols;
+  out.reserve(addresses.size());
+  for (const uint64_t address : addresses) out.push_back(symbols.name(address));
+  return out;
+}
 
 Result<std::unique_ptr<CpuProfile>> CpuProfile::begin() {
   if (is_running.exchange(true)) return fail(Code::kFailedPrecondition, "cpu profiling already in use");

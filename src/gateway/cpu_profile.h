@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,8 +42,8 @@ struct ProfiledStack {
   std::vector<uint64_t> addresses;
   uint64_t times = 0;
 };
-// The function at an address of this process; empty: it has no name.
-[[nodiscard]] std::string symbol_name(uint64_t address);
+// The functions at addresses of this process; one without a name has "". Reads the program's file, once for all.
+[[nodiscard]] std::vector<std::string> symbol_names(std::span<const uint64_t> addresses);
 // As a Profile message.
 [[nodiscard]] std::string encode_profile(const std::vector<ProfiledStack>& stacks, int64_t began_wall_ns,
                                          int64_t took_ns);

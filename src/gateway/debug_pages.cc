@@ -24,6 +24,7 @@ namespace {
 constexpr std::string_view kPprof = "/debug/pprof/";
 constexpr int64_t kProfileSeconds = 30;  // as Go, unless the query says otherwise
 constexpr int64_t kProfileSecondsMax = 3600;
+constexpr auto kClientLookedAt = std::chrono::milliseconds(200);  // how often a profile looks whether it is wanted
 
 std::string command_line() {
   std::ifstream file("/proc/self/cmdline", std::ios::binary);
@@ -80,15 +81,21 @@ net::HttpResponse index() {
 
 // "num_symbols" says that there are names; then those of the addresses in the query, as in "0x1234+0x5678".
 net::HttpResponse symbols(std::string_view query) {
-  std::string body = "num_symbols: 1\n";
+  std::vector<uint64_t> addresses;
   while (!query.empty()) {
     const size_t plus = query.find('+');
     std::string_view one = query.substr(0, plus);
     query = plus == std::string_view::npos ? std::string_view() : query.substr(plus + 1);
     if (one.starts_with("0x")) one.remove_prefix(2);
     uint64_t address = 0;
-    if (std::from_chars(one.data(), one.data() + one.size(), address, 16).ec != std::errc()) continue;
-    if (const std::string name = symbol_name(address); !name.empty()) body += fmt::format("{:#x} {}\n", address, name);
+    if (std::from_chars(one.data(), one.data() + one.size(), address, 16).ec == std::errc()) {
+      addresses.push_back(address);
+    }
+  }
+  std::string body = "num_symbols: 1\n";
+  const std::vector<std::string> names = symbol_names(addresses);
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (!names[i].empty()) body += fmt::format("{:#x} {}\n", addresses[i], names[i]);
   }
   return plain(std::move(body));
 }
@@ -103,14 +110,17 @@ int64_t seconds_of(const net::HttpRequest& request) {
 }  // namespace
 
 DebugPages::~DebugPages() {
-  std::thread last;
+  std::thread last[2];
   {
     const MutexLock lock(mutex_);
     stop_ = true;
     wake_.notify_all();
-    last = std::move(profiler_);
+    last[0] = std::move(profiler_.thread);
+    last[1] = std::move(namer_.thread);
   }
-  if (last.joinable()) last.join();
+  for (std::thread& one : last) {
+    if (one.joinable()) one.join();
+  }
 }
 
 bool DebugPages::handle(const net::HttpRequest& request, const member::Published& state,
@@ -129,9 +139,15 @@ bool DebugPages::handle(const net::HttpRequest& request, const member::Published
   } else if (name == "cmdline") {
     respond(plain(command_line()));
   } else if (name == "symbol") {
-    respond(symbols(request.query));
+    const auto look_up = [query = request.query] { return symbols(query); };
+    if (!begin(namer_, look_up, respond)) respond(text_answer(503, "names are being looked up already\n"));
   } else if (name == "profile") {
-    profile(request, respond);
+    const auto take = [this, seconds = seconds_of(request), client = request.client] {
+      return take_profile(seconds, client);
+    };
+    if (!begin(profiler_, take, respond)) {
+      respond(text_answer(500, "Could not enable CPU profiling: cpu profiling already in use\n"));
+    }
   } else if (name == "heap" || name == "allocs") {
     respond(text_answer(404,
                         "no profile of the heap here: /metrics has memory by purpose (cairn_memory_bytes) and by "
@@ -166,51 +182,49 @@ net::HttpResponse DebugPages::vars(const member::Published& state) const {
   return out;
 }
 
-void DebugPages::profile(const net::HttpRequest& request, const net::HttpRespond& respond) {
-  const int64_t seconds = seconds_of(request);
+bool DebugPages::begin(Bench& bench, std::function<net::HttpResponse()> work, const net::HttpRespond& respond) {
   std::thread before;
   {
     const MutexLock lock(mutex_);
-    if (stop_ || is_busy_) {
-      return respond(text_answer(500, "Could not enable CPU profiling: cpu profiling already in use\n"));
-    }
-    is_busy_ = true;
-    before = std::move(profiler_);
-    profiler_ = std::thread([this, seconds, respond] { take(seconds, respond); });
+    if (stop_ || bench.is_busy) return false;
+    bench.is_busy = true;
+    before = std::move(bench.thread);
+    bench.thread = std::thread([this, &bench, respond, work = std::move(work)] {
+      net::HttpResponse made = work();
+      bool is_over = false;
+      {
+        const MutexLock held(mutex_);
+        bench.is_busy = false;
+        is_over = stop_;
+      }
+      if (!is_over) respond(std::move(made));
+    });
   }
   if (before.joinable()) before.join();  // it has answered
+  return true;
 }
 
-void DebugPages::take(int64_t seconds, const net::HttpRespond& respond) {
+net::HttpResponse DebugPages::take_profile(int64_t seconds, const std::weak_ptr<const void>& client) {
   const env::PosixClock clock;
   const int64_t began_ns = clock.monotonic_ns();
   const int64_t began_wall_ns = clock.wall_ns();
   auto running = CpuProfile::begin();
-  bool is_over = false;
-  if (running) {
+  if (!running) return text_answer(500, "Could not enable CPU profiling: " + running.error().message + "\n");
+  {
     const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
     MutexLock lock(mutex_);
-    while (!stop_ && wake_.wait_until(lock, until)) {
+    while (!stop_ && !client.expired() && std::chrono::steady_clock::now() < until) {
+      wake_.wait_until(lock, std::min(until, std::chrono::steady_clock::now() + kClientLookedAt));
     }
-    is_over = stop_;
   }
+  auto zipped = net::gzip((*running)->end(began_wall_ns, clock.monotonic_ns() - began_ns));
+  if (!zipped) return text_answer(500, zipped.error().message + "\n");
   net::HttpResponse out;
-  if (!running) {
-    out = text_answer(500, "Could not enable CPU profiling: " + running.error().message + "\n");
-  } else if (auto zipped = net::gzip((*running)->end(began_wall_ns, clock.monotonic_ns() - began_ns)); zipped) {
-    out.content_type = "application/octet-stream";
-    out.headers.emplace_back("Content-Disposition", "attachment; filename=\"profile\"");
-    out.headers.emplace_back("X-Content-Type-Options", "nosniff");
-    out.body = *std::move(zipped);
-  } else {
-    out = text_answer(500, zipped.error().message + "\n");
-  }
-  if (running) running->reset();
-  {
-    const MutexLock lock(mutex_);
-    is_busy_ = false;
-  }
-  if (!is_over) respond(std::move(out));
+  out.content_type = "application/octet-stream";
+  out.headers.emplace_back("Content-Disposition", "attachment; filename=\"profile\"");
+  out.headers.emplace_back("X-Content-Type-Options", "nosniff");
+  out.body = *std::move(zipped);
+  return out;
 }
 
 }  // namespace cairn::gateway

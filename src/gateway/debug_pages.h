@@ -1,12 +1,15 @@
 // gateway/debug_pages.h: /debug/vars and /debug/pprof: what of Go's pages has a meaning here.
 //
-// A processor profile is taken by a thread of its own, one at a time, and answered when it is done. Of what a Go
-// runtime alone has (goroutines, its heap) the page says what to look at instead.
+// A processor profile is taken by a thread of its own, one at a time, and answered when it is done; it ends early when
+// its client goes. Names of functions are looked up by another thread, one request at a time: the program's file is
+// read for them. Of what a Go runtime alone has (goroutines, its heap) the page says what to look at instead.
 //
 // Threads: handle() on any loop.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <thread>
 
 #include "base/mutex.h"
@@ -28,16 +31,22 @@ class DebugPages {
 
  private:
   [[nodiscard]] net::HttpResponse vars(const member::Published& state) const;
-  void profile(const net::HttpRequest& request, const net::HttpRespond& respond);
-  void take(int64_t seconds, const net::HttpRespond& respond);
+  // A thread that does one thing at a time.
+  struct Bench {
+    bool is_busy = false;
+    std::thread thread;
+  };
+  // False: it is busy, or the process ends. `work` gives the answer.
+  bool begin(Bench& bench, std::function<net::HttpResponse()> work, const net::HttpRespond& respond);
+  net::HttpResponse take_profile(int64_t seconds, const std::weak_ptr<const void>& client);
 
   member::Node& node_;
   const bool with_profiles_;
   Mutex mutex_;
   Condition wake_;
   bool stop_ CAIRN_GUARDED_BY(mutex_) = false;
-  bool is_busy_ CAIRN_GUARDED_BY(mutex_) = false;
-  std::thread profiler_ CAIRN_GUARDED_BY(mutex_);
+  Bench profiler_;  // under mutex_, as the other
+  Bench namer_;
 };
 
 }  // namespace cairn::gateway

@@ -28,9 +28,9 @@ class GatewayTest : public ::testing::Test {
   explicit GatewayTest(int64_t request_timeout_ns = 60'000'000'000) : request_timeout_ns_(request_timeout_ns) {}
 
   void SetUp() override {
-    gateway_ =
-        std::make_unique<Gateway>(*member_.node, member_.registry,
-                                  Gateway::Options{.request_timeout_ns = request_timeout_ns_, .hosts = {"x", "::1"}});
+    gateway_ = std::make_unique<Gateway>(
+        *member_.node, member_.registry,
+        Gateway::Options{.request_timeout_ns = request_timeout_ns_, .hosts = {"x", "::1"}, .profiles = true});
     net::ServerOptions options;
     options.listen.push_back({.address = "127.0.0.1:0"});
     options.listen.push_back({.address = "127.0.0.1:0", .grpc = false, .http_handler = &gateway_->probes()});
@@ -123,6 +123,10 @@ TEST_F(GatewayTest, HostsThatAreNotListedAreRefused) {
     EXPECT_THAT(answer, Not(HasSubstr("Access-Control"))) << host;
   }
   EXPECT_THAT(ask("GET", "/health", 1, "y"), StartsWith("HTTP/1.1 200 ")) << "as etcd, not on a metrics address";
+  // An absolute form names the host, whatever the header says.
+  EXPECT_THAT(ask("GET", "http://y/version"), StartsWith("HTTP/1.1 421 "));
+  EXPECT_THAT(ask("GET", "http://x@y/version"), StartsWith("HTTP/1.1 421 "));
+  EXPECT_THAT(ask("GET", "http://x:80/version", 0, "y"), StartsWith("HTTP/1.1 200 "));
 }
 
 TEST_F(GatewayTest, BodiesAreNotKept) {
@@ -295,6 +299,26 @@ TEST_F(GatewayTest, ManyScrapersAtOnceAllGetAPage) {
     EXPECT_THAT(net::read_until(fd, [](const std::string&) { return false; }), HasSubstr("etcd_server_has_leader 1"));
     ::close(fd);
   }
+}
+
+TEST_F(GatewayTest, AProfileEndsWhenItsClientGoes) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer delivers signals late";
+#endif
+  const int fd = net::connect_to(addresses_[0]);
+  constexpr std::string_view kRequest = "GET /debug/pprof/profile?seconds=1000000000 HTTP/1.1\r\nHost: x\r\n\r\n";
+  const auto another = [&] { return get("/debug/pprof/profile?seconds=1"); };
+  ASSERT_TRUE(wait_until([&] {
+    ::send(fd, kRequest.data(), kRequest.size(), MSG_NOSIGNAL);  // again, if the other one came first
+    return another().starts_with("HTTP/1.1 500 ");
+  }));
+  ::close(fd);
+  EXPECT_TRUE(wait_until([&] { return another().starts_with("HTTP/1.1 200 "); }));
+}
+
+TEST_F(GatewayTest, NamesOfFunctionsAreLookedUp) {
+  EXPECT_THAT(get("/debug/pprof/symbol"), EndsWith("\r\n\r\nnum_symbols: 1\n"));
+  EXPECT_THAT(get("/debug/pprof/symbol?0x1+2+none"), EndsWith("\r\n\r\nnum_symbols: 1\n"));
 }
 
 TEST_F(GatewayTest, TheSameOverHttp2) {

@@ -1,5 +1,7 @@
 #include "gateway/metrics_page.h"
 
+#include <memory>
+#include <string>
 #include <utility>
 
 #include <pthread.h>
@@ -47,7 +49,7 @@ void MetricsPage::run() {
     }
     net::HttpResponse page;
     page.content_type = "text/plain; version=0.0.4; charset=utf-8";
-    page.body = registry_.render();
+    page.shared_body = std::make_shared<const std::string>(registry_.render());
     for (const net::HttpRespond& respond : asked) respond(page);
   }
 }

@@ -33,6 +33,7 @@ class Gathering final : public ExchangeHandler {
 
   void on_body_end(Exchange& exchange) override {
     timer_ = nullptr;
+    request_.client = client_;
     request_.body.reserve(gathered_.bytes());
     for (const std::string& piece : pieces_) request_.body.append(piece);
     let_go();
@@ -63,6 +64,7 @@ class Gathering final : public ExchangeHandler {
   std::vector<std::string> pieces_;
   GatheredBytes gathered_;
   std::unique_ptr<EventLoop::Timer> timer_;
+  const std::shared_ptr<const bool> client_ = std::make_shared<bool>(true);
 };
 
 }  // namespace
@@ -80,8 +82,12 @@ std::string_view HttpRequest::header(std::string_view name) const {
 }
 
 void respond_whole(Exchange& exchange, const HttpResponse& response) {
-  exchange.respond(response, response.body.size());
-  exchange.write(response.body);
+  const std::string_view bytes = response.bytes();
+  if (!exchange.has_room(bytes.size())) {
+    return respond_whole(exchange, {.status = 503, .headers = {}, .body = "too many answers wait to be taken\n"});
+  }
+  exchange.respond(response, bytes.size());
+  exchange.write(bytes);
   exchange.finish();
 }
 

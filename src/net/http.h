@@ -36,6 +36,7 @@ struct HttpRequest {
   std::string body;                                                   // of a WholeBodyHandler's request only
   bool is_secure = false;                                             // came over TLS
   std::shared_ptr<const PeerCertificate> peer_certificate = nullptr;  // null: the client was not asked for one
+  std::weak_ptr<const void> client = {};  // expires when nobody waits any more; of a WholeBodyHandler's request only
 
   [[nodiscard]] std::string_view header(std::string_view name) const;  // case-insensitive; "" when absent
 };
@@ -45,6 +46,9 @@ struct HttpResponse {
   std::string content_type = "text/plain; charset=utf-8";  // "": none is sent
   HttpFields headers;
   std::string body;
+  std::shared_ptr<const std::string> shared_body = nullptr;  // instead, for an answer that many get
+
+  [[nodiscard]] std::string_view bytes() const { return shared_body != nullptr ? *shared_body : body; }
 };
 
 // What a listener allows of each request.
@@ -87,6 +91,10 @@ class Exchange {
   virtual void abort() = 0;
   // Written and not taken by the transport yet.
   [[nodiscard]] virtual uint64_t queued_bytes() const = 0;
+  // Whether an answer of so many bytes may be written at once: what waits for clients is bounded (net/answer_budget.h).
+  // A short one always may.
+  static constexpr uint64_t kShortBytes = 1024;
+  [[nodiscard]] virtual bool has_room(uint64_t bytes) const = 0;
   // True: on_body() is not called until hold_body(false); flow control slows the client down. on_body_end() still comes
   // when no bytes are held back.
   virtual void hold_body(bool hold) = 0;
@@ -124,7 +132,7 @@ class HttpHandler {
 // Answers one request, once, from any thread: what is sent after the connection has gone is dropped.
 using HttpRespond = std::function<void(HttpResponse)>;
 [[nodiscard]] HttpRespond responder(Exchange& exchange);
-// On the loop's thread: a whole answer.
+// On the loop's thread: a whole answer; 503 instead when too much waits for clients already.
 void respond_whole(Exchange& exchange, const HttpResponse& response);
 
 // For handlers that want the whole request.

@@ -139,9 +139,10 @@ class Client {
 
 class ServerExchange : public ::testing::TestWithParam<bool> {
  protected:
-  const std::string& start(HttpLimits limits = {}) {
+  const std::string& start(HttpLimits limits = {}, AnswerLimits answers = {}) {
     server_ = std::make_unique<Server>(
-        ServerOptions{.listen = {{.address = "127.0.0.1:0", .http_handler = &handler_, .http_limits = limits}}},
+        ServerOptions{.listen = {{.address = "127.0.0.1:0", .http_handler = &handler_, .http_limits = limits}},
+                      .answers = answers},
         &router_, nullptr);
     address_ = server_->start().value().front();
     return address_;
@@ -190,6 +191,39 @@ TEST_P(ServerExchange, PiecesGoBothWaysAndTheEndIsHeard) {
   client.end();
   EXPECT_EQ(client.answer(), "201 <piece1><piece2><piece3>end");
   wait_for(ends, 1);
+}
+
+TEST_P(ServerExchange, WholeAnswersThatNobodyTakesAreBounded) {
+  constexpr uint64_t kAnswerBytes = 20'000'000;  // more than the system's buffers take
+  constexpr uint64_t kBytesMax = 50'000'000;
+  std::atomic<int> asked{0};
+  std::atomic<int> refused{0};
+  handler_.make = [&](Exchange& exchange, LambdaExchange&) {
+    if (exchange.request().path == "/short") return respond_whole(exchange, {.headers = {}, .body = "short"});
+    if (!exchange.has_room(kAnswerBytes)) ++refused;
+    respond_whole(exchange, {.headers = {}, .shared_body = std::make_shared<std::string>(kAnswerBytes, 'x')});
+    ++asked;
+  };
+  start({}, {.bytes_max = kBytesMax});
+  std::vector<std::unique_ptr<Client>> clients;
+  constexpr int kClients = 12;
+  for (int i = 0; i < kClients; ++i) {
+    clients.push_back(
+        std::make_unique<Client>(address_, GetParam(), TestClient::Options{.receive_buffer_bytes = 4096}));
+    clients.back()->begin("GET", "/long", false);
+    wait_for(asked, i + 1);
+    EXPECT_LE(server_->stats().answer_bytes_held, kBytesMax);
+  }
+  EXPECT_GE(refused, 1);
+  EXPECT_EQ(clients.back()->answer(), "503 too many answers wait to be taken\n");
+  Client bystander(address_, GetParam());
+  bystander.begin("GET", "/short", false);
+  EXPECT_EQ(bystander.answer(), "200 short");
+  for (const auto& client : clients) client->leave();
+  EXPECT_TRUE(wait_until([&] { return server_->stats().answer_bytes_held == 0; }));
+  Client next(address_, GetParam());
+  next.begin("GET", "/long", false);
+  EXPECT_EQ(next.answer().size(), 4 + kAnswerBytes);
 }
 
 TEST_P(ServerExchange, ALongAnswerIsWrittenAsItIsTaken) {

@@ -57,7 +57,7 @@ bool status_has_body(int status) { return status >= 200 && status != 204 && stat
 }  // namespace
 
 Http1Session::Http1Session(Loop& loop, const HttpLimits& limits, HttpHandler& handler, ProtocolHost& host)
-    : loop_(loop), limits_(limits), handler_(handler), host_(host) {}
+    : loop_(loop), limits_(limits), handler_(handler), host_(host), answer_budget_(loop, loop.answer_limits()) {}
 
 Http1Session::~Http1Session() { on_closed(); }
 
@@ -238,6 +238,7 @@ void Http1Session::write(std::string_view bytes) {
   if (answer_ == Answer::kChunks) out_.push(fmt::format("{:x}\r\n", bytes.size()));
   out_.push(bytes);
   if (answer_ == Answer::kChunks) out_.push("\r\n");
+  account();
   host_.wake();
 }
 
@@ -252,6 +253,7 @@ void Http1Session::finish() {
 void Http1Session::abort() {
   loop_.exchanges().remove(id_);
   out_.clear();
+  account();
   closing_ = true;
   host_.wake();
 }
@@ -296,6 +298,7 @@ void Http1Session::output(Output& out) {
       out.append(bytes);
       out_.pop(bytes.size());
     }
+    account();
     if (!out_.empty() || closing_) return;
     if (id_.value == 0) {
       parse();  // what came behind the request before

@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 
+#include "net/answer_budget.h"
 #include "net/byte_queue.h"
 #include "net/http.h"
 #include "net/http1/head_lines.h"
@@ -51,6 +52,7 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   void finish() override;
   void abort() override;
   uint64_t queued_bytes() const override { return out_.size(); }
+  bool has_room(uint64_t bytes) const override { return bytes <= kShortBytes || answer_budget_.takes(bytes); }
   void hold_body(bool hold) override;
   void stream_body() override { parser_->lift_body_limit(); }
   bool can_switch_protocols() const override { return !parser_->is_http10(); }
@@ -69,6 +71,8 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   void refuse(int status, std::string_view why = {});
   [[nodiscard]] RequestParser::Progress feed(std::string_view bytes);
   void on_timer() override;  // the head took too long
+  // What is queued has changed.
+  void account() { answer_budget_.change(static_cast<int64_t>(out_.size() - answer_budget_.held_bytes())); }
 
   Loop& loop_;
   const HttpLimits& limits_;
@@ -81,6 +85,7 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   std::string in_;
   size_t in_offset_ = 0;
   ByteQueue out_;
+  AnswerBudget answer_budget_;
   Request request_ = Request::kHead;
   Answer answer_ = Answer::kNone;
   bool sends_body_ = true;  // no: the answer to a HEAD, or one of a status without

@@ -40,6 +40,9 @@ Http2Exchange::Http2Exchange(Http2Session& session, HttpRequest request)
 EventLoop& Http2Exchange::loop() const { return session_.loop(); }
 const HttpLimits& Http2Exchange::limits() const { return session_.limits(); }
 std::string Http2Exchange::peer_address() const { return session_.host().peer_address(); }
+bool Http2Exchange::has_room(uint64_t bytes) const {
+  return bytes <= kShortBytes || !sends_body_ || session_.answer_budget().takes(bytes);
+}
 
 void Http2Exchange::begin(HttpHandler& handler) {
   session_.loop().counters().http_requests.add();

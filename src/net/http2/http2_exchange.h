@@ -37,6 +37,7 @@ class Http2Exchange final : public Exchange, public Http2Stream {
   void finish() override;
   void abort() override;
   uint64_t queued_bytes() const override { return out_.size(); }
+  bool has_room(uint64_t bytes) const override;
   void hold_body(bool hold) override;
   void stream_body() override { streams_body_ = true; }
   bool can_switch_protocols() const override { return false; }
