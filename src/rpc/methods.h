@@ -27,6 +27,7 @@ struct Caller {
   std::optional<std::string> common_name = {};
   // Of the call; null: it is not traced.
   std::shared_ptr<tracing::CallTrace> trace = {};
+  bool is_step = false;  // of a call that was taken on already (SteppedHandler): not refused because others wait
 };
 
 // Makes the handler of one call.

@@ -25,6 +25,7 @@ std::unique_ptr<net::LocalCall> SteppedHandler::open(std::string_view path,
   CAIRN_ASSERT(inner != nullptr && inner->make != kUnimplemented);
   auto opened = context_.loop().local_call(*this, std::move(origin));
   Caller inner_caller = caller();
+  inner_caller.is_step = true;
   if (inner_caller.trace != nullptr) inner_caller.trace = inner_caller.trace->within();
   opened->begin(inner->make(context_, *inner, inner_caller));
   return opened;

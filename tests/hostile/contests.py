@@ -9,7 +9,6 @@ from arena import attack, carry_out
 GRANT, LOCK = "/etcdserverpb.Lease/LeaseGrant", "/v3lockpb.Lock/Lock"
 WAITING = 5000
 PIPES = 10
-WAVE = 250  # so many ask at once: each looks through the keys of all before it, and more than some wait for no worker
 HANDED_ON = 100
 
 
@@ -23,7 +22,7 @@ def wait_for_count(client, count, seconds=120.0):
         time.sleep(0.05)
 
 
-@attack(f"{WAITING} calls wait for one lock, which is handed on {HANDED_ON} times; then all of them are cut off")
+@attack(f"{WAITING} calls ask for one lock at once, and wait; it is handed on {HANDED_ON} times; then all of them are cut off")
 def waiting_locks(target):
     client = target.client()
     carry_out(client, ((GRANT, rpc.enc((1, 3600), (2, number))) for number in range(1, WAITING + 2)), 200)
@@ -31,13 +30,10 @@ def waiting_locks(target):
     pipes = [wire.Wire(target.port) for _ in range(PIPES)]
 
     with target.bystanders():
-        for wave in range(0, WAITING, WAVE):
-            for number in range(wave, wave + WAVE):
-                pipe = pipes[number % PIPES]
-                pipe.push(pipe.call(LOCK, rpc.enc((1, "turn"), (2, number + 2))))
-            found = wait_for_count(client, wave + WAVE + 1)
-            if found != wave + WAVE + 1:
-                break
+        for first, pipe in enumerate(pipes):
+            pipe.push(b"".join(pipe.call(LOCK, rpc.enc((1, "turn"), (2, number + 2)))
+                               for number in range(first, WAITING, PIPES)))
+        found = wait_for_count(client, WAITING + 1)
         target.check(found == WAITING + 1, f"{found} keys, not {WAITING + 1}")
         began = time.monotonic()
         for _ in range(HANDED_ON):
@@ -47,6 +43,8 @@ def waiting_locks(target):
             while sum(pipe.statuses[rpc.OK] for pipe in pipes) == before and time.monotonic() < began + 60:
                 for pipe in pipes:
                     pipe.listen(0.01, lambda: sum(one.statuses[rpc.OK] for one in pipes) > before)
+        refused = sum(sum(pipe.statuses.values()) - pipe.statuses[rpc.OK] for pipe in pipes)
+        target.check(refused == 0, f"{refused} are refused")
         target.note(f"handed on {HANDED_ON} times in {time.monotonic() - began:.1f} s")
         for pipe in pipes:
             pipe.close()

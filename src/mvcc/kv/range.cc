@@ -11,6 +11,7 @@ namespace {
 constexpr uint64_t kRememberedMax = 10'000;       // keys of a limited answer
 constexpr uint64_t kVisitsBetweenLooks = 10'000;  // whether a walk is still wanted: about a millisecond
 constexpr uint64_t kSortedKeyBytes = 64;          // of memory, while an answer is sorted
+constexpr int64_t kFewMax = 100;                  // keys whose places are found one by one
 
 bool is_filtered(const RangeRequest& r) {
   return r.min_mod_revision != 0 || r.max_mod_revision != 0 || r.min_create_revision != 0 || r.max_create_revision != 0;
@@ -25,6 +26,17 @@ bool passes(const RangeRequest& r, int64_t mod, int64_t create) {
 
 // In key order, in one direction, without a list.
 bool is_key_ordered(const RangeRequest& r) { return !is_filtered(r) && r.sort_target == SortTarget::kKey; }
+
+// compat: as etcd, without an order the limit counts in key order, before the sort; with one, after it.
+bool is_limit_first(const RangeRequest& r) {
+  return r.sort_order == SortOrder::kNone && !is_filtered(r) && r.limit > 0;
+}
+
+// The first few by a number, as whoever waits for a lock asks: they are kept during the walk, and nothing is sorted.
+bool wants_few(const RangeRequest& r) {
+  const bool is_by_number = r.sort_target != SortTarget::kKey && r.sort_target != SortTarget::kValue;
+  return is_by_number && r.limit > 0 && r.limit <= kFewMax && !is_limit_first(r);
+}
 
 Interval index_interval(const KeyInterval& interval) {
   return {interval.low, interval.to_end ? std::nullopt : std::optional(interval.high)};
@@ -121,7 +133,7 @@ uint64_t opening_visits(const StoreView& view, const RangeRequest& request) {
 }
 
 uint64_t sorting_bytes(const StoreView& view, const RangeRequest& request) {
-  if (request.range_end.empty() || request.count_only || is_key_ordered(request)) return 0;
+  if (request.range_end.empty() || request.count_only || is_key_ordered(request) || wants_few(request)) return 0;
   return kSortedKeyBytes * view.root.tally(index_interval(KeyInterval::of(request.key, request.range_end))).count;
 }
 
@@ -212,12 +224,12 @@ Result<uint32_t> RangeReader::sent_size(const RecordView& records, IndexCursor& 
 Status RangeReader::pick(const StoreView& view, const RangeRequest& request, const KeyInterval& interval,
                          const Wanted& wanted) {
   from_picked_ = true;
-  // compat: as etcd, without an order the limit counts in key order, before the sort; with one, after it.
-  const bool limit_first = request.sort_order == SortOrder::kNone && !is_filtered(request) && request.limit > 0;
+  const bool limit_first = is_limit_first(request);
   const bool by_value = request.sort_target == SortTarget::kValue;
   std::vector<Picked> picked;
   std::vector<std::string_view> values;  // in the records, which stay where they are while the range is opened
   IndexCursor cursor(root_, index_interval(interval), newest_ ? kNewest : revision_);
+  const bool few = wants_few(request);
   cursor.set_visits_left(kVisitsBetweenLooks);
   for (cursor.seek_first();; cursor.next()) {
     CAIRN_CHECK(settle(cursor, wanted));
@@ -234,7 +246,6 @@ Status RangeReader::pick(const StoreView& view, const RangeRequest& request, con
       if (by_value && passes(request, at.mod.main, create)) values.emplace_back(kv->value);
     }
     if (!passes(request, at.mod.main, create)) continue;
-    CAIRN_TRY(const uint32_t size, sent_size(view.records, cursor));
     int64_t sort_by = 0;
     switch (request.sort_target) {
       case SortTarget::kVersion: sort_by = version; break;
@@ -242,10 +253,23 @@ Status RangeReader::pick(const StoreView& view, const RangeRequest& request, con
       case SortTarget::kMod: sort_by = at.mod.main; break;
       default: break;
     }
+    if (few) {
+      const auto is_before = [&](int64_t a, int64_t b) {
+        return request.sort_order == SortOrder::kDescend ? b < a : a < b;
+      };
+      const auto place = std::ranges::upper_bound(picked, sort_by, is_before, &Picked::sort_by) - picked.begin();
+      more_ = picked.size() == static_cast<uint64_t>(request.limit);
+      if (more_ && place == request.limit) continue;
+      CAIRN_TRY(const uint32_t size, sent_size(view.records, cursor));
+      if (more_) picked.pop_back();
+      picked.insert(picked.begin() + place, {at.mod, size, sort_by});
+      continue;
+    }
+    CAIRN_TRY(const uint32_t size, sent_size(view.records, cursor));
     picked.push_back({at.mod, size, sort_by});
     if (limit_first && picked.size() > static_cast<uint64_t>(request.limit)) break;
   }
-  CAIRN_CHECK(sort(request, picked, values, wanted));
+  if (!few) CAIRN_CHECK(sort(request, picked, values, wanted));
   if (request.limit > 0 && picked.size() > static_cast<uint64_t>(request.limit)) {
     picked.resize(static_cast<size_t>(request.limit));
     more_ = true;

@@ -98,6 +98,46 @@ TEST_F(RangeTest, SortsByEachTarget) {
   EXPECT_EQ(store_.keys(all("sort_target: VERSION sort_order: DESCEND limit: 2")), "c a");
 }
 
+// Few are kept during the walk; one more than kFewMax are sorted. Both give the first of the whole list.
+TEST(RangeOfFew, IsTheBeginningOfTheWholeList) {
+  TestStore store;
+  Random random(0x71);
+  for (int i = 0; i < 600; ++i) store.put("k" + std::to_string(random.below(200)), "v");
+  const auto list = [&](const std::string& how, int64_t limit) {
+    return store.range(kAll + how + (limit > 0 ? " limit: " + std::to_string(limit) : ""));
+  };
+  for (const std::string target : {"VERSION", "CREATE", "MOD", "KEY"}) {
+    for (const std::string more : {" sort_order: ASCEND", " sort_order: DESCEND", " max_create_revision: 90",
+                                   " sort_order: DESCEND keys_only: true min_mod_revision: 120"}) {
+      const std::string how = "sort_target: " + target + more;
+      const auto whole = list(how, 0);
+      for (const int64_t limit : {1, 2, 7, 99, 100, 101, 1000}) {
+        const auto few = list(how, limit);
+        const int64_t wanted = std::min<int64_t>(limit, whole.kvs_size());
+        ASSERT_EQ(few.kvs_size(), wanted) << how;
+        EXPECT_EQ(few.more(), whole.kvs_size() > limit) << how << " limit " << limit;
+        for (int i = 0; i < few.kvs_size(); ++i) {
+          ASSERT_EQ(few.kvs(i).SerializeAsString(), whole.kvs(i).SerializeAsString()) << how << " limit " << limit;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(RangeTest, WhatIsNotSortedTakesNoMemoryForIt) {
+  const auto bytes = [&](const std::string& how) {
+    etcdserverpb::RangeRequest request;
+    EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(all(how), &request));
+    const std::string wire = request.SerializeAsString();
+    return sorting_bytes(store_.view(), *decode_range(wire));
+  };
+  EXPECT_EQ(bytes("sort_target: CREATE sort_order: DESCEND limit: 1"), 0u);
+  EXPECT_EQ(bytes("sort_target: MOD max_mod_revision: 9 limit: 100"), 0u);
+  EXPECT_GT(bytes("sort_target: CREATE sort_order: DESCEND limit: 101"), 0u);
+  EXPECT_GT(bytes("sort_target: CREATE sort_order: DESCEND"), 0u);
+  EXPECT_GT(bytes("sort_target: VALUE sort_order: DESCEND limit: 1"), 0u) << "values are compared where they are";
+}
+
 TEST_F(RangeTest, FiltersAreInclusive) {
   EXPECT_EQ(store_.keys(all("min_mod_revision: 5 max_mod_revision: 8")), "c d e");
   EXPECT_EQ(store_.keys(all("min_create_revision: 3 max_create_revision: 4")), "b c");

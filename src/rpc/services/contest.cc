@@ -15,9 +15,8 @@ std::string hexadecimal(int64_t value) {
 
 // Of the key interval that begins with `prefix`, which ends in '/'.
 etcdserverpb::RangeRequest one_of(std::string_view prefix, etcdserverpb::RangeRequest::SortOrder by_create_revision) {
-  etcdserverpb::RangeRequest range = single_key(prefix);
-  range.set_range_end(fmt::format("{}0", prefix.substr(0, prefix.size() - 1)));  // the letter behind '/'
-  range.set_limit(1);
+  etcdserverpb::RangeRequest range = any_key(prefix);
+  range.set_keys_only(false);
   range.set_sort_target(etcdserverpb::RangeRequest::CREATE);
   range.set_sort_order(by_create_revision);
   return range;
@@ -28,6 +27,14 @@ etcdserverpb::RangeRequest one_of(std::string_view prefix, etcdserverpb::RangeRe
 std::string contest_prefix(std::string_view name) { return fmt::format("{}/", name); }
 
 std::string contest_key(std::string_view name, int64_t lease) { return fmt::format("{}/{}", name, hexadecimal(lease)); }
+
+etcdserverpb::RangeRequest any_key(std::string_view prefix) {
+  etcdserverpb::RangeRequest range = single_key(prefix);
+  range.set_range_end(fmt::format("{}0", prefix.substr(0, prefix.size() - 1)));  // the letter behind '/'
+  range.set_limit(1);
+  range.set_keys_only(true);
+  return range;
+}
 
 etcdserverpb::RangeRequest first_created(std::string_view prefix) {
   return one_of(prefix, etcdserverpb::RangeRequest::ASCEND);
@@ -87,6 +94,7 @@ void ContestHandler::look() {
 }
 
 void ContestHandler::wait_for_deletion(const std::string& key, int64_t revision) {
+  has_waited_ = true;
   etcdserverpb::WatchCreateRequest create;
   create.set_key(key);
   create.set_start_revision(revision);

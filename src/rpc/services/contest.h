@@ -19,6 +19,8 @@ namespace cairn::rpc {
 [[nodiscard]] std::string contest_prefix(std::string_view name);
 [[nodiscard]] std::string contest_key(std::string_view name, int64_t lease);
 
+// One key of a contest, if there is any: for the right to read them all.
+[[nodiscard]] etcdserverpb::RangeRequest any_key(std::string_view prefix);
 // The key of the winner.
 [[nodiscard]] etcdserverpb::RangeRequest first_created(std::string_view prefix);
 [[nodiscard]] etcdserverpb::RangeRequest single_key(std::string_view key);
@@ -41,6 +43,8 @@ class ContestHandler : public SteppedHandler {
   // on_first(). on_refused() when that fails.
   void wait_for_earlier(std::string prefix, int64_t create_revision_max);
   virtual void on_first() {}
+  // No key was before its own when it came.
+  [[nodiscard]] bool is_first_at_once() const { return !has_waited_; }
 
  private:
   void look();
@@ -48,6 +52,7 @@ class ContestHandler : public SteppedHandler {
 
   std::string prefix_;
   int64_t create_revision_max_ = 0;
+  bool has_waited_ = false;
 };
 
 }  // namespace cairn::rpc

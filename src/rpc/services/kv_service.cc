@@ -152,7 +152,8 @@ class RangeHandler final : public OneRequestHandler {
           if (!opened) return fail_range(later, opened.error());
           context_.end_range(began_ns_, true);
           streams() ? stream(later, std::move(opened->range)) : send_answer(later, context_, std::move(opened->made));
-        });
+        },
+        turn());
   }
 
   void send(net::Call& call, const member::PublishedDomain::Guard& state, OpenRange range) {

@@ -41,14 +41,14 @@ class LockHandler final : public ContestHandler {
     add_created_at(txn, key_, 0);
     add_put(txn, key_, "", lease);
     *txn.add_failure()->mutable_request_range() = single_key(key_);
-    for (etcdserverpb::RequestOp* const owner : {txn.add_success(), txn.add_failure()}) {
-      *owner->mutable_request_range() = first_created(prefix);
-    }
+    // As in etcd, who may not read the others' keys puts none. Finding the owner here, too, would have all writes wait
+    // while so many keys as contend are looked at.
+    *txn.add_success()->mutable_request_range() = any_key(prefix);
+    *txn.add_failure()->mutable_request_range() = any_key(prefix);
     ask<etcdserverpb::TxnResponse>(kTxnPath, txn, [this, prefix](const etcdserverpb::TxnResponse& entered) {
       const auto& own = entered.responses(0).response_range().kvs();
       const int64_t revision = entered.succeeded() ? entered.header().revision() : own[0].create_revision();
-      const auto& owner = entered.responses(1).response_range().kvs();
-      if (owner.empty() || owner[0].create_revision() == revision) return hold(entered.header());
+      entered_ = entered.header();
       waits_ = true;
       wait_for_earlier(prefix, revision - 1);
     });
@@ -56,6 +56,7 @@ class LockHandler final : public ContestHandler {
 
   // The key may have gone with its lease while it waited.
   void on_first() override {
+    if (is_first_at_once()) return hold(entered_);
     ask<etcdserverpb::RangeResponse>(kRangePath, single_key(key_), [this](const etcdserverpb::RangeResponse& found) {
       if (!found.kvs().empty()) return hold(found.header());
       waits_ = false;
@@ -85,6 +86,7 @@ class LockHandler final : public ContestHandler {
   }
 
   std::string key_;
+  etcdserverpb::ResponseHeader entered_;
   bool waits_ = false;  // the key is there for nothing if the call ends
   std::optional<Error> failure_;
 };
