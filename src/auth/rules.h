@@ -34,16 +34,22 @@ struct Identity {
 
 enum class Wants : uint8_t { kRead, kWrite };
 
-// A user with the permissions of all roles.
+// What some roles permit together. Users of the same roles share it: both may be many.
+struct Permissions {
+  Ranges readable;
+  Ranges writable;
+};
+
 struct User {
   bool is_root = false;
   bool no_password = false;
-  std::string password;  // bcrypt's text
-  Ranges readable;
-  Ranges writable;
+  std::string password;                                      // bcrypt's text
+  std::shared_ptr<const Permissions> permissions = nullptr;  // of all roles; null: none
 
   [[nodiscard]] bool may(Wants wants, const KeyRange& range) const {
-    return is_root || (wants == Wants::kRead ? readable : writable).cover(range);
+    if (is_root) return true;
+    if (permissions == nullptr) return false;
+    return (wants == Wants::kRead ? permissions->readable : permissions->writable).cover(range);
   }
 };
 

@@ -8,12 +8,14 @@ namespace cairn::auth {
 namespace {
 
 Rules rules_of(int64_t permissions) {
-  User user;
+  Permissions granted;
   for (int64_t i = 0; i < permissions; ++i) {
     const std::string low = fmt::format("/registry/tenants/{:06}/", i * 2);
-    user.readable.add({low, low.substr(0, low.size() - 1) + "0"});
+    granted.readable.add({low, low.substr(0, low.size() - 1) + "0"});
   }
-  user.readable.finish();
+  granted.readable.finish();
+  User user;
+  user.permissions = std::make_shared<const Permissions>(std::move(granted));
   Rules::Users users;
   users.emplace("alice", std::make_shared<const User>(std::move(user)));
   return {true, 7, std::move(users)};

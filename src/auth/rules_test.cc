@@ -68,6 +68,31 @@ TEST_F(AuthRules, RefuseAnIdentityFromBeforeAChange) {
   EXPECT_TRUE(read(now("alice"), {"a", ""}));
 }
 
+// However many they are, and in whatever order they got the roles.
+TEST_F(AuthRules, UsersOfTheSameRolesShareWhatTheyPermit) {
+  const auto of = [&](const std::string& user) { return store_.rules()->find(user)->permissions; };
+  ASSERT_TRUE(store_.role_add("writer", tables_));
+  grant("writer", "a", "c", Permission::WRITE);
+  const auto alone = of("alice");
+  add_user("bob", "reader");
+  EXPECT_EQ(of("bob"), alone);
+  ASSERT_TRUE(store_.user_grant_role("bob", "writer", tables_));
+  EXPECT_NE(of("bob"), alone);
+  add_user("carol", "writer");
+  ASSERT_TRUE(store_.user_grant_role("carol", "reader", tables_));
+  EXPECT_EQ(of("bob"), of("carol"));
+  EXPECT_EQ(of("alice"), alone);
+  grant("writer", "x", "", Permission::WRITE);
+  EXPECT_EQ(of("bob"), of("carol"));
+  EXPECT_TRUE(write(now("bob"), {"x", ""}));
+  EXPECT_EQ(write(now("alice"), {"x", ""}).error(), errors::permission_denied());
+  ASSERT_TRUE(store_.user_revoke_role("bob", "writer", tables_));
+  EXPECT_EQ(of("bob"), of("alice"));
+  ASSERT_TRUE(store_.role_delete("writer", tables_));
+  EXPECT_EQ(of("carol"), of("alice"));
+  EXPECT_EQ(write(now("carol"), {"x", ""}).error(), errors::permission_denied());
+}
+
 TEST_F(AuthRules, ForgetWhatWasTakenAway) {
   etcdserverpb::AuthRoleRevokePermissionRequest request;
   request.set_role("reader");

@@ -80,18 +80,27 @@ User Store::compile(const authpb::User& user) const {
   out.is_root = has_role(user, kRoot);
   out.no_password = user.options().no_password();
   out.password = user.password();
+  out.permissions = permissions_of(user);
+  return out;
+}
+
+std::shared_ptr<const Permissions> Store::permissions_of(const authpb::User& user) const {
+  std::weak_ptr<const Permissions>& known = permissions_[{user.roles().begin(), user.roles().end()}];
+  if (auto found = known.lock()) return found;
+  auto made = std::make_shared<Permissions>();
   for (const std::string& name : user.roles()) {
     const auto role = roles_.find(name);
     if (role == roles_.end()) continue;
     for (const authpb::Permission& held : role->second.keypermission()) {
       const KeyRange range{held.key(), held.range_end()};
-      if (held.permtype() != authpb::Permission::WRITE) out.readable.add(range);
-      if (held.permtype() != authpb::Permission::READ) out.writable.add(range);
+      if (held.permtype() != authpb::Permission::WRITE) made->readable.add(range);
+      if (held.permtype() != authpb::Permission::READ) made->writable.add(range);
     }
   }
-  out.readable.finish();
-  out.writable.finish();
-  return out;
+  made->readable.finish();
+  made->writable.finish();
+  known = made;
+  return made;
 }
 
 const std::shared_ptr<const Rules>& Store::rules() const {
@@ -113,6 +122,9 @@ const std::shared_ptr<const Rules>& Store::rules() const {
   }
   changed_users_.clear();
   rules_ = std::make_shared<const Rules>(enabled_, revision_, std::move(users));
+  if (permissions_.size() > users_.size()) {
+    std::erase_if(permissions_, [](const auto& one) { return one.second.expired(); });
+  }
   return rules_;
 }
 
@@ -121,6 +133,7 @@ void Store::note_role(std::string_view role) {
   for (const auto& [name, user] : users_) {
     if (has_role(user, role)) changed_users_.insert(name);
   }
+  std::erase_if(permissions_, [&](const auto& one) { return std::ranges::find(one.first, role) != one.first.end(); });
 }
 
 // --- what it says

@@ -78,6 +78,7 @@ class Store {
 
  private:
   [[nodiscard]] User compile(const authpb::User& user) const;
+  [[nodiscard]] std::shared_ptr<const Permissions> permissions_of(const authpb::User& user) const;
   void note_role(std::string_view role);
   void bump_revision(storage::WriteBuffer& tables);
   void store_user(const authpb::User& user, storage::WriteBuffer& tables);
@@ -90,6 +91,8 @@ class Store {
   // Compiled when somebody asks.
   mutable std::shared_ptr<const Rules> rules_;
   mutable std::set<std::string, std::less<>> changed_users_;  // since rules_ was compiled
+  // By the roles, as long as a user has them.
+  mutable std::map<std::vector<std::string>, std::weak_ptr<const Permissions>> permissions_;
 };
 
 }  // namespace cairn::auth

@@ -139,7 +139,7 @@ TEST(Recovery, ADirectoryWithAuthOpens) {
   EXPECT_TRUE(rules->find("root")->is_root);
   ASSERT_NE(rules->find("alice"), nullptr);
   EXPECT_FALSE(rules->find("alice")->is_root);
-  EXPECT_FALSE(rules->find("alice")->readable.empty());
+  EXPECT_FALSE(rules->find("alice")->permissions->readable.empty());
 }
 
 TEST(Recovery, ARestoredDirectoryTakesItsMembersFromTheSnapFile) {
