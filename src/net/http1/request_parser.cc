@@ -1,6 +1,7 @@
 #include "net/http1/request_parser.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include <boost/asio/buffer.hpp>
@@ -63,13 +64,16 @@ struct RequestParser::Impl final : http::basic_parser<true> {
   int64_t chunk_excess = 0;
   bool is_http10 = false;
   std::string_view why;
+  std::optional<std::string> host;  // that an absolute form names
 
   void on_request_impl(http::verb, Text method, Text text, int version, ErrorCode& error) override {
     is_http10 = version < 11;
     head.method = view_of(method);
     std::string_view target = view_of(text);
-    // The absolute form names the host once more.
+    // The absolute form names the host, and what the header says does not count (RFC 9112, 3.2.2).
     if (const size_t scheme = target.find("://"); !target.starts_with('/') && scheme != std::string_view::npos) {
+      const std::string_view authority = target.substr(scheme + 3, target.find_first_of("/?", scheme + 3) - scheme - 3);
+      host = authority.substr(authority.rfind('@') + 1);
       const size_t slash = target.find('/', scheme + 3);
       target = slash == std::string_view::npos ? std::string_view("/") : target.substr(slash);
     }
@@ -100,6 +104,10 @@ struct RequestParser::Impl final : http::basic_parser<true> {
     if (hosts > 1) why = {};
     if (hosts == 0 && !is_http10) why = "missing required Host header";
     if (hosts > 1 || !why.empty()) error = http::error::bad_field;
+    if (host) {
+      std::erase_if(head.headers, [](const auto& field) { return equal_ignoring_case(field.first, "host"); });
+      head.headers.emplace_back("Host", *host);
+    }
   }
   void on_body_init_impl(const boost::optional<uint64_t>&, ErrorCode&) override {}
   size_t on_body_impl(Text body, ErrorCode&) override {

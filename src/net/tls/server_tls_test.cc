@@ -137,6 +137,27 @@ TEST(ServerTls, WaitsForAClientThatDoesNotRead) {
   EXPECT_EQ(client.ended(), "close notify");
 }
 
+// Each takes the server some arithmetic, and none asks for anything.
+TEST(ServerTls, AClientThatOnlyRenewsItsKeysIsClosed) {
+  const Fixture fixture;
+  TlsServer server(fixture.settings);
+  const std::string address = server.start();
+  const auto renew = [](TlsClient& client, int times) {
+    for (int i = 0; i < times; ++i) {
+      if (SSL_key_update(&client.ssl(), SSL_KEY_UPDATE_NOT_REQUESTED) != 1) return;
+      if (SSL_do_handshake(&client.ssl()) != 1) return;
+    }
+  };
+  TlsClient usual(address);
+  ASSERT_EQ(usual.shake_hands(), "");
+  renew(usual, 10);
+  EXPECT_EQ(get(usual), "secure");
+  TlsClient hostile(address);
+  ASSERT_EQ(hostile.shake_hands(), "");
+  renew(hostile, 5'000);
+  EXPECT_NE(get(hostile), "secure");
+}
+
 TEST(ServerTls, RefusesAnUnknownProtocol) {
   const Fixture fixture;
   TlsServer server(fixture.settings);

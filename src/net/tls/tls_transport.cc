@@ -19,6 +19,14 @@
 
 namespace cairn::net {
 
+namespace {
+
+// As Go: messages that bring nothing (new keys above all, each of which takes arithmetic) end a connection. OpenSSL
+// would go on with them, in one call, as long as they come.
+constexpr unsigned kIdleMessagesMax = 16;
+
+}  // namespace
+
 // The functions through which OpenSSL reads and writes: TlsTransport in another syntax.
 struct TlsBio {
   static TlsTransport& self(BIO* bio) { return *static_cast<TlsTransport*>(BIO_get_data(bio)); }
@@ -48,6 +56,10 @@ struct TlsBio {
     TlsTransport& transport = self(bio);
     BIO_clear_retry_flags(bio);
     *got = 0;
+    if (transport.idle_messages_ > kIdleMessagesMax) {
+      transport.socket_error_ = EPROTO;
+      return -1;
+    }
     if (const size_t early = transport.early_.size() - transport.early_offset_; early > 0) {
       *got = std::min(early, length);
       std::memcpy(into, transport.early_.data() + transport.early_offset_, *got);
@@ -153,6 +165,12 @@ TlsTransport::TlsTransport(int fd, SslPtr session, std::string early)
   SSL_set_bio(session_.get(), bio, bio);  // takes it
   SSL_set_app_data(session_.get(), this);
   SSL_set_accept_state(session_.get());
+  SSL_set_msg_callback(session_.get(), on_message);
+  SSL_set_msg_callback_arg(session_.get(), this);
+}
+
+void TlsTransport::on_message(int is_written, int, int type, const void*, size_t, SSL*, void* transport) {
+  if (is_written == 0 && type == SSL3_RT_HANDSHAKE) ++static_cast<TlsTransport*>(transport)->idle_messages_;
 }
 
 TlsTransport::~TlsTransport() = default;
@@ -169,6 +187,7 @@ Transport::Outcome TlsTransport::shake_hands() {
   ERR_clear_error();
   const int result = SSL_do_handshake(session_.get());
   if (result == 1) {
+    idle_messages_ = 0;
     note_certificates();
     note_offer({}, {});
     // What came with the client's last words is here already, or in OpenSSL.
@@ -246,6 +265,7 @@ Transport::Moved TlsTransport::read(std::span<char> into) {
       return {.outcome = outcome};
     }
     total += bytes;
+    idle_messages_ = 0;
     may_have_unread_ = SSL_has_pending(session_.get()) == 1;
     if (!may_have_unread_ || total == into.size()) return {.bytes = total};
   }

@@ -52,6 +52,7 @@ class TlsTransport final : public Transport {
 
  private:
   friend struct TlsBio;
+  static void on_message(int is_written, int version, int type, const void*, size_t, SSL*, void* transport);
   [[nodiscard]] Outcome outcome_of(int result) const;
   [[nodiscard]] std::string handshake_error() const;
   void note_certificates();
@@ -64,6 +65,7 @@ class TlsTransport final : public Transport {
   int socket_error_ = 0;
   bool socket_ended_ = false;
   bool may_have_unread_ = false;
+  unsigned idle_messages_ = 0;  // of TLS itself, in a row
   std::string failure_;
   std::string offered_versions_;  // by the client, as the log shows them; empty once they have agreed
   std::string offered_suites_;
