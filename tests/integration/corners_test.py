@@ -93,6 +93,14 @@ class Corners(harness.Case):
         self.assertEqual(shown.count(b"ready to serve client requests"), 1)
         self.assertIn(b"closed etcd server", shown)
 
+    def test_signals_that_go_programs_pass_over_end_nothing(self):
+        server = self.server("cairn").start()
+        for name in ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGIO", "SIGPWR", "SIGXCPU", "SIGWINCH", "SIGPIPE"):
+            server.process.send_signal(getattr(signal, name))
+        server.client().put(b"k", b"v")  # a signal that ended it would have come before
+        server.client().put(b"k", b"v")
+        server.stop()
+
     def test_a_second_signal_changes_nothing(self):
         cairn = self.server("cairn").start()
         client = cairn.client()
