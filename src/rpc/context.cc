@@ -210,6 +210,7 @@ std::shared_ptr<std::atomic<bool>> Context::wanted_of(net::CallId id) {
 
 void Context::begin_work(net::Call& call, Workers::Lane lane, Turn turn, Workers::Task task) {
   if (turn == Turn::kNext) return shared_.workers.go_on(lane, call.connection(), std::move(task));
+  if (turn == Turn::kStep) return shared_.workers.run_step(lane, call.connection(), std::move(task));
   if (shared_.workers.run(lane, call.connection(), std::move(task))) return;
   finish_with(call, errors::request_too_many_requests());
 }

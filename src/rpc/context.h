@@ -169,11 +169,11 @@ class Context {
     member::PublishedDomain::Reader& reader;
     const std::atomic<bool>& wanted;  // false: the call has ended, and the work may be given up
   };
-  enum class Turn : uint8_t { kFirst, kNext };
+  enum class Turn : uint8_t { kFirst, kNext, kStep };
   // Runs `work`, a std::optional<T>(const Slice&), on a worker: when it gives a T, `then`, a void(net::Call&, T), runs
   // here with the call, if the call still lives. When it gives nullopt it runs again after the others' turns. Work for
   // a call that has ended is given up. kFirst: new work; if too much waits, the call is refused. kNext: more work for
-  // the same call; it is never refused.
+  // the same call; it is never refused. kStep: new work of a call that was taken on before; neither is that.
   template <class Work, class Then>
   void offload(net::Call& call, Workers::Lane lane, Work work, Then then, Turn turn = Turn::kFirst);
 

@@ -64,7 +64,7 @@ class Handler : public net::CallHandler {
   // Null: the call is not traced.
   [[nodiscard]] tracing::CallTrace* trace() const { return caller_.trace.get(); }
   // For the first offload() of what was asked.
-  [[nodiscard]] Context::Turn turn() const { return caller_.is_step ? Context::Turn::kNext : Context::Turn::kFirst; }
+  [[nodiscard]] Context::Turn turn() const { return caller_.is_step ? Context::Turn::kStep : Context::Turn::kFirst; }
 
   // --- who calls, and whether they may. Those that answer false or nullopt have ended the call.
 

@@ -21,30 +21,33 @@ void stand_back() { (void)::setpriority(PRIO_PROCESS, 0, kBackgroundNice); }
 
 bool TaskQueue::takes(uint64_t client) const {
   if (count_ >= tasks_max_) return false;
-  const auto found = tasks_.find(client);
-  return found == tasks_.end() || found->second.size() < client_tasks_max_;
+  const auto found = clients_.find(client);
+  return found == clients_.end() || found->second.count < client_tasks_max_;
 }
 
-void TaskQueue::push(uint64_t client, Task task) {
-  std::deque<Task>& tasks = tasks_[client];
-  if (tasks.empty()) turns_.push_back(client);
-  tasks.push_back(std::move(task));
-  ++count_;
+void TaskQueue::push(uint64_t client, Task task, bool counts) {
+  Client& of = clients_[client];
+  if (of.tasks.empty()) turns_.push_back(client);
+  of.tasks.push_back({std::move(task), counts});
+  of.count += counts;
+  count_ += counts;
 }
 
 TaskQueue::Task TaskQueue::pop() {
   const uint64_t client = turns_.front();
   turns_.pop_front();
-  const auto found = tasks_.find(client);
-  Task task = std::move(found->second.front());
-  found->second.pop_front();
-  --count_;
-  if (found->second.empty()) {
-    tasks_.erase(found);
+  const auto found = clients_.find(client);
+  Client& of = found->second;
+  Entry next = std::move(of.tasks.front());
+  of.tasks.pop_front();
+  of.count -= next.counts;
+  count_ -= next.counts;
+  if (of.tasks.empty()) {
+    clients_.erase(found);
   } else {
     turns_.push_back(client);
   }
-  return task;
+  return std::move(next.task);
 }
 
 Workers::Workers(member::PublishedDomain& domain, Residency& residency, Options options)
@@ -80,21 +83,20 @@ void Workers::start(Lanes lanes) {
   threads_.emplace_back([this, lanes = std::move(lanes)] { work(lanes); });
 }
 
-bool Workers::run(Lane lane, uint64_t client, Task task) {
-  return put(lane, client, std::move(task), /*refusable=*/true);
-}
-void Workers::go_on(Lane lane, uint64_t client, Task task) {
-  (void)put(lane, client, std::move(task), /*refusable=*/false);
+bool Workers::run(Lane lane, uint64_t client, Task task) { return put(lane, client, std::move(task), Place::kNew); }
+void Workers::go_on(Lane lane, uint64_t client, Task task) { (void)put(lane, client, std::move(task), Place::kNext); }
+void Workers::run_step(Lane lane, uint64_t client, Task task) {
+  (void)put(lane, client, std::move(task), Place::kStep);
 }
 
-bool Workers::put(Lane lane, uint64_t client, Task task, bool refusable) {
+bool Workers::put(Lane lane, uint64_t client, Task task, Place place) {
   MutexLock lock(mutex_);
   if (lane == Lane::kPasswords && !std::exchange(has_password_threads_, true)) {
     for (size_t i = 0; i < password_count_; ++i) start({Lane::kPasswords});
   }
   TaskQueue& to = queue(lane);
-  if (refusable && !to.takes(client)) return false;
-  to.push(client, std::move(task));
+  if (place == Place::kNew && !to.takes(client)) return false;
+  to.push(client, std::move(task), place != Place::kStep);
   ++under_way_;
   // All: the thread that one notification would wake may not work on this lane.
   wake_.notify_all();

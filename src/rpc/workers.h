@@ -11,7 +11,7 @@
 //
 // Clients of a lane take turns: one task of each connection runs before the second of any. A new task is refused when
 // its lane is full or its connection has used its share. The next slice of a task that has begun is never refused; each
-// call has at most one.
+// call has at most one. Nor is a step of a call that was taken on before (a lock's), which takes no other task's place.
 //
 // Threads: run() and go_on() from any; a task runs on a worker, with that worker's registration as a reader.
 #pragma once
@@ -43,16 +43,25 @@ class TaskQueue {
   [[nodiscard]] bool empty() const { return turns_.empty(); }
   // Whether one more of `client` may begin: a client may have `client_tasks_max`, else a quarter of the tasks.
   [[nodiscard]] bool takes(uint64_t client) const;
-  void push(uint64_t client, Task task);
+  // `counts`: it takes one of the places.
+  void push(uint64_t client, Task task, bool counts = true);
   // needs: !empty()
   [[nodiscard]] Task pop();
 
  private:
   size_t tasks_max_;
   size_t client_tasks_max_;
+  struct Entry {
+    Task task;
+    bool counts;
+  };
+  struct Client {
+    std::deque<Entry> tasks;
+    size_t count = 0;
+  };
   size_t count_ = 0;
   std::deque<uint64_t> turns_;  // clients that have tasks, the next one first
-  std::unordered_map<uint64_t, std::deque<Task>> tasks_;
+  std::unordered_map<uint64_t, Client> clients_;
 };
 
 class Workers {
@@ -75,6 +84,8 @@ class Workers {
   [[nodiscard]] bool run(Lane lane, uint64_t client, Task task);
   // The next slice of what run() began.
   void go_on(Lane lane, uint64_t client, Task task);
+  // A step.
+  void run_step(Lane lane, uint64_t client, Task task);
   // Until no task waits or runs: for tests in which nobody else brings any.
   void wait_idle();
 
@@ -83,7 +94,8 @@ class Workers {
   using Lanes = std::vector<Lane>;
 
   TaskQueue& queue(Lane lane) CAIRN_REQUIRES(mutex_) { return queues_[static_cast<size_t>(lane)]; }
-  bool put(Lane lane, uint64_t client, Task task, bool refusable);
+  enum class Place : uint8_t { kNew, kNext, kStep };
+  bool put(Lane lane, uint64_t client, Task task, Place place);
   void start(Lanes lanes) CAIRN_REQUIRES(mutex_);
   void work(const Lanes& lanes);
 

@@ -56,6 +56,19 @@ TEST_F(TaskQueueTest, AConnectionMayHaveAQuarter) {
   EXPECT_FALSE(queue.takes(9)) << "full";
 }
 
+TEST_F(TaskQueueTest, AStepTakesNoPlace) {
+  TaskQueue queue(8);
+  for (int i = 0; i < 100; ++i) queue.push(1, [](member::PublishedDomain::Reader&) {}, /*counts=*/false);
+  EXPECT_TRUE(queue.takes(1));
+  push(queue, 1, "a1");
+  push(queue, 1, "a2");
+  EXPECT_FALSE(queue.takes(1));
+  EXPECT_TRUE(queue.takes(2));
+  push(queue, 2, "b1");
+  EXPECT_EQ(run_all(queue), "b1 a1 a2 ");
+  EXPECT_TRUE(queue.takes(1)) << "nothing is left behind";
+}
+
 // Threads that stand still in their tasks until they are let go.
 class WorkersTest : public ::testing::Test {
  protected:

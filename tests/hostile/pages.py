@@ -8,7 +8,7 @@ import rpc
 import wire
 from arena import attack
 
-PAGES = 2000  # of a connection
+PAGES = 1000  # of a connection
 
 
 @attack(f"`/metrics` asked for {5 * PAGES} times over HTTP/2 with a window of 0: what is whole and not taken is bounded")
