@@ -25,6 +25,7 @@ import table
 ROOT = servers.ROOT
 sys.path.insert(0, str(ROOT / "tests/integration"))
 
+import every_flag  # noqa: E402
 import rpc  # noqa: E402
 GENERATOR_SHARE_MAX = 0.90
 
@@ -128,6 +129,20 @@ class Bench:
             "idle_cpu_percent": (self.server.cpu_seconds() - cpu) * 10,
             "idle_written_kb": (self.server.written_bytes() - written) / 1024,
         }
+
+    def row_every_flag(self):
+        """A first start and a second one with every flag of etcd 3.7.1 at once."""
+        self.drop()
+        self.server = servers.Server(self.kind, self.options.binaries[self.kind], self.options.dir)
+        ports = [self.server.client_port, *servers.free_ports(3), self.server.peer_port]
+        every = every_flag.EveryFlag(self.server.dir / "every", ports)
+        self.server.command = every.arguments
+        first_ms = self.start_and_wait()
+        self.server.stop()
+        every.again()
+        again_ms = self.start_and_wait()
+        self.drop()
+        return {"start_ms": first_ms, "restart_ms": again_ms}
 
     def row_put(self):
         self.need_small()
@@ -514,7 +529,7 @@ class Bench:
 
 
 # In the order in which one server goes through them: what needs few keys, then what needs many.
-ROWS = ["empty", "put", "get", "get_serializable", "txn_put", "txn_get", "json_put", "json_get", "one_put", "one_get", "auth_put",
+ROWS = ["every_flag", "empty", "put", "get", "get_serializable", "txn_put", "txn_get", "json_put", "json_get", "one_put", "one_get", "auth_put",
         "auth_get", "jwt_put", "jwt_get", "watch_1k", "watch_10k",
         "watch_keys", "watch_100k", "watch_prefix", "load", "disk_at_rest", "get_many", "get_many_serializable",
         "range_limited", "count", "list", "pages", "restart_clean", "restart_killed_idle", "restart_killed_busy",

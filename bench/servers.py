@@ -41,6 +41,7 @@ class Server:
         self.flags = list(flags)
         self.binary = str(binary)
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix=f"bench-{kind}-", dir=parent_dir))
+        self.command = None  # gives all flags in place of the usual ones
         self.process = None
         self.client_port, self.peer_port = free_ports(2)
 
@@ -60,6 +61,8 @@ class Server:
             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
             "--initial-cluster", f"bench={peer}", "--quota-backend-bytes", str(16 << 30), *self.flags,
         ]
+        if self.command is not None:
+            args = [self.binary, *self.command()]
         with open(self.dir / "log", "ab") as log:
             self.process = subprocess.Popen(
                 args, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"PATH": os.environ["PATH"]})

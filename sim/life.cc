@@ -121,6 +121,9 @@ void Life::choose_options() {
   member_options_.core.no_space = {.clears = !own_chance.one_in(4),
                                    .after_ns = static_cast<int64_t>(own_chance.between(1'000'000, 3'000'000'000))};
   fs_.options().tells_holes = !own_chance.one_in(4);
+  if (own_chance.one_in(6)) bootstrap.wal.segments_kept = own_chance.one_in(3) ? UINT64_MAX : own_chance.between(1, 6);
+  if (own_chance.one_in(6)) apply.compaction_batch_limit = own_chance.between(1, 50);
+  if (own_chance.one_in(6)) apply.compaction_sleep_ns = static_cast<int64_t>(own_chance.between(0, 50'000'000));
   apply.quota_bytes = chance_.one_in(5) ? chance_.between(150'000, 600'000) : 0;
   bootstrap.quota_bytes = apply.quota_bytes;
 

@@ -46,6 +46,7 @@ CommitDone CommitStage::run(const CommitJob& job) {
     reclaim.keep = [root, compact](std::string_view key, std::string_view value) {
       return keep(root, key, value, compact);
     };
+    if (job.reclaim->entries_max != 0) reclaim.entries_max = job.reclaim->entries_max;
     commit.reclaim = &reclaim;
   }
   CAIRN_FAULT("afterStartDBTxn");

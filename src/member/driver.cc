@@ -82,7 +82,7 @@ Node::Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, Me
       metrics_(metrics),
       member_id_(state.member_id),
       cluster_id_(state.cluster_id),
-      wal_stage_(std::make_unique<WalStage>(fs, std::move(state.log), state.snap_directory)),
+      wal_stage_(std::make_unique<WalStage>(fs, std::move(state.log), state.snap_directory, options_.snapshots_kept)),
       core_(std::make_unique<MemberCore>(core_options(options_, member_id_, clock.wall_ns()), std::move(state.raft_log),
                                          state.start, std::move(state.state), clock.monotonic_ns())),
       page_roots_(std::make_unique<PageRoots>(clock_)),
@@ -91,6 +91,7 @@ Node::Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, Me
       housekeeper_reader_(core_->published().register_thread()),
       hash_reader_(core_->published().register_thread()) {
   options_.apply.member_id = member_id_;
+  committed_ = core_->replication().raft().committed().value;
   const DiskGuard::Options defaults;
   housekeeper_ = std::make_unique<Housekeeper>(
       fs,

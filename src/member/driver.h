@@ -49,6 +49,7 @@ struct NodeOptions {
   bool lease_checkpoints = false;
   std::string cluster_version = std::string(cluster::kClusterVersion);  // what a new cluster gets
   int64_t slow_apply_ns = 100'000'000;  // a batch of entries that takes longer to apply is logged
+  size_t snapshots_kept = WalStage::kSnapshotsKept;
   uint64_t unapplied_bytes_max = MemberOptions{}.unapplied_bytes_max;
   uint64_t waiting_bytes_max = MemberOptions{}.waiting_bytes_max;
   bool concurrent = true;  // a start reads on several threads

@@ -149,6 +149,28 @@ TEST_F(FaultPointsTest, OfACompaction) {
            "compactBeforeSetFinishedCompact", "compactAfterSetFinishedCompact", "afterCommit"}));
 }
 
+// --compaction-batch-limit and --compaction-sleep-interval.
+TEST_F(FaultPointsTest, OfACompactionInBatchesThatRest) {
+  options_.apply.compaction_batch_limit = 2;
+  options_.apply.compaction_sleep_ns = 10 * kSecond;
+  start();
+  for (int i = 0; i < 4; ++i) put();  // revisions 2 to 5
+  member_->wait(3600 * kSecond);
+  etcdserverpb::CompactionRequest request;
+  request.set_revision(5);
+  const auto parts = [&](auto act) { return std::ranges::count(during(act), "compactAfterAcquiredBatchTxLock"); };
+  EXPECT_EQ(parts([&] { propose(RequestKind::kCompaction, request); }), 1);
+  EXPECT_EQ(parts([&] { member_->wait(9 * kSecond); }), 0);
+  EXPECT_EQ(parts([&] { member_->wait(kSecond); }), 1);
+  EXPECT_EQ(parts([&] { member_->wait(9 * kSecond); }), 0);
+  // Both batches were full, so one more looks for what follows, as in etcd; the mark does not wait.
+  const Row last = during([&] { member_->wait(kSecond); });
+  EXPECT_EQ(
+      only(last, {"compact", "afterCommit"}),
+      (Row{"compactAfterAcquiredBatchTxLock", "compactBeforeCommitBatch", "afterCommit", "compactAfterCommitBatch",
+           "compactBeforeSetFinishedCompact", "compactAfterSetFinishedCompact", "afterCommit"}));
+}
+
 TEST_F(FaultPointsTest, OfADefragmentation) {
   start();
   put();
@@ -159,11 +181,32 @@ TEST_F(FaultPointsTest, OfADefragmentation) {
     for (int i = 0; i < 10; ++i) member_->wait(kSecond);
   });
   const Row points = only(row, {"defrag", "beforeCommit", "afterCommit", "[write db]"});
-  ASSERT_GE(points.size(), 5u);
-  EXPECT_EQ(Row(points.begin(), points.begin() + 3), (Row{"beforeCommit", "defragBeforeCopy", "[write db]"}));
+  ASSERT_GE(points.size(), 8u);
+  EXPECT_EQ(Row(points.begin(), points.begin() + 5),
+            (Row{"defragOpenFileError", "defragdbFail", "beforeCommit", "defragBeforeCopy", "[write db]"}));
   EXPECT_EQ(Row(points.end() - 3, points.end()), (Row{"[write db]", "defragBeforeRename", "afterCommit"}));
   EXPECT_EQ(std::count(points.begin(), points.end(), "defragBeforeCopy"), 1);
   EXPECT_EQ(std::count(points.begin(), points.end(), "defragBeforeRename"), 1);
+  EXPECT_EQ(member_->answered_.back().code, Code::kOk);
+}
+
+TEST_F(FaultPointsTest, ADefragmentationThatFailsChangesNothing) {
+  start();
+  put();
+  for (const std::string_view name : {"defragOpenFileError", "defragdbFail"}) {
+    fault::set_handler([&](fault::Point point) {
+      note(std::string(fault::kPoints[point].name));
+      return fault::kPoints[point].name == name ? std::optional<std::string>("no room") : std::nullopt;
+    });
+    const Row row = during([&] {
+      member_->events_.controls.push_back({.kind = Control::kDefragment, .tag = ++number_, .due = {}});
+      member_->pump();
+    });
+    EXPECT_EQ(only(row, {"defragBefore", "beforeCommit"}), Row{}) << name;
+    EXPECT_EQ(member_->answered_.back().code, Code::kUnknown) << name;
+    EXPECT_EQ(member_->answered_.back().message, "no room") << name;
+  }
+  put();
   EXPECT_EQ(member_->answered_.back().code, Code::kOk);
 }
 

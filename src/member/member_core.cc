@@ -339,7 +339,20 @@ bool MemberCore::campaign_alone() {
   return raft.role() != raft::Role::kFollower;
 }
 
+// In the words of etcd's raft.
+void MemberCore::tell_leader() {
+  const raft::Core& raft = replication_.raft();
+  if (raft.leader() == leader_told_ || raft.leader() == raft::kNoNode) return;
+  leader_told_ = raft.leader();
+  const std::string self = hex_id(options_.replication.raft.id.value);
+  const uint64_t term = raft.term().value;
+  if (raft.is_leader()) log::info(fmt::format("{} became leader at term {}", self, term), {{"logger", "raft"}});
+  log::info(fmt::format("raft.node: {} elected leader {} at term {}", self, hex_id(leader_told_.value), term),
+            {{"logger", "raft"}});
+}
+
 bool MemberCore::announce() {
+  tell_leader();
   const raft::Core& raft = replication_.raft();
   if (phase_ != Phase::kRuns || !raft.is_leader() || !raft.has_committed_in_term()) return false;
   if (apply_.applied() < raft.committed()) return false;  // nobody is to see a state from before the start
@@ -354,7 +367,10 @@ bool MemberCore::announce() {
   if (!duties_.announcement().is_done()) return false;
   is_announced_ = effects_.is_ready = true;
   log::info("published local member to cluster through raft",
-            {{"local-member-id", hex_id(self.value)}, {"cluster-id", hex_id(apply_.members().cluster_id)}});
+            {{"local-member-id", hex_id(self.value)},
+             {"local-member-attributes", fmt::format("{{Name:{} ClientURLs:[{}]}}", options_.announcement.name,
+                                                     fmt::join(options_.announcement.client_urls, " "))},
+             {"cluster-id", hex_id(apply_.members().cluster_id)}});
   return false;
 }
 
@@ -362,6 +378,7 @@ LeaseDuty::Scene MemberCore::scene() { return {apply_, replication_.raft(), effe
 
 // `may_ask`: all that has come is known, so nothing that was to keep a lease alive waits somewhere.
 void MemberCore::do_duties(bool may_ask) {
+  tell_leader();
   const raft::Core& raft = replication_.raft();
   const bool leads = raft.is_leader() && apply_.published().newest().applied_term == raft.term();
   duties_.set_leadership(leads, raft.term(), scene());

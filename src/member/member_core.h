@@ -177,6 +177,7 @@ class MemberCore {
   bool feed_log();
   bool campaign_alone();
   bool announce();
+  void tell_leader();
   void do_duties(bool may_ask);
   [[nodiscard]] std::optional<Index> propose_as_leader(std::vector<std::string> entries);
   [[nodiscard]] LeaseDuty::Scene scene();
@@ -226,6 +227,8 @@ class MemberCore {
   bool gives_db_up_ = false;  // no room, and no time to wait for it
   bool is_beyond_buffers_ = false;
   uint64_t applies_up_to_bytes_ = 0;  // while a db that was found full takes nothing; 0: as far as there are buffers
+
+  NodeId leader_told_ = raft::kNoNode;  // the log has its election
 
   // rest
   Index busy_index_;             // what was applied when something happened last

@@ -180,7 +180,7 @@ struct WalDone {
   uint64_t bytes = 0;                // of the WalWrite
   uint64_t segment_sequence = 0;     // of the segment in use, and what of it is
   uint64_t segment_used_bytes = 0;
-  uint64_t segment_count = 0;       // in use, not released
+  uint64_t segment_count = 0;       // in use, not released, without what is merely kept
   bool has_released_files = false;  // segments that wait to be used again or removed
 };
 
@@ -248,6 +248,7 @@ struct CompactionHash {
 struct ReclaimPart {
   std::string first;             // record key to begin at
   int64_t compact_revision = 0;  // the pass removes what this compaction supersedes
+  uint64_t entries_max = 0;      // storage::Reclaim::entries_max; 0: no such limit
 };
 
 struct CommitJob {

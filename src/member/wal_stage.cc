@@ -10,8 +10,9 @@
 
 namespace cairn::member {
 
-WalStage::WalStage(env::FileSystem& fs, std::unique_ptr<wal::Log> log, std::string snap_directory)
-    : fs_(fs), log_(std::move(log)), snap_directory_(std::move(snap_directory)) {}
+WalStage::WalStage(env::FileSystem& fs, std::unique_ptr<wal::Log> log, std::string snap_directory,
+                   size_t snapshots_kept)
+    : fs_(fs), log_(std::move(log)), snap_directory_(std::move(snap_directory)), snapshots_kept_(snapshots_kept) {}
 
 Result<WalDone> WalStage::run(WalWrite write) {
   WalDone done;
@@ -42,7 +43,7 @@ Result<WalDone> WalStage::run(WalWrite write) {
   done.bytes = write.bytes;
   done.segment_sequence = log_->segment_sequence();
   done.segment_used_bytes = log_->segment_used_bytes();
-  done.segment_count = log_->segment_count();
+  done.segment_count = log_->segment_count_beyond_kept();
   done.durable_commit = durable_commit_;
   done.entries = std::move(write.entries);
   if (done.number != 0) CAIRN_FAULT("raftBeforeAdvance");
@@ -64,7 +65,7 @@ Result<bool> WalStage::save_snapshot(const SnapshotPoint& point) {
   CAIRN_CHECK(written);
   CAIRN_FAULT("raftBeforeWALSaveSnaphot");
   if (!CAIRN_MUTANT("server.snapshot_record_before_file")) CAIRN_CHECK(log_->save_snapshot(record));
-  if (const auto purged = wal::purge_snapshot_files(fs_, snap_directory_); !purged) {
+  if (const auto purged = wal::purge_snapshot_files(fs_, snap_directory_, snapshots_kept_); !purged) {
     log::warn("failed to purge snapshot files", {{"error", purged.error().message}});
   }
   log::info("saved snapshot", {{"snapshot-index", point.index.value}});

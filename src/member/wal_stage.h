@@ -16,7 +16,11 @@ namespace cairn::member {
 
 class WalStage {
  public:
-  WalStage(env::FileSystem& fs, std::unique_ptr<wal::Log> log, std::string snap_directory);
+  static constexpr size_t kSnapshotsKept = 5;
+
+  // `snapshots_kept`: so many of the newest .snap files stay, at least one.
+  WalStage(env::FileSystem& fs, std::unique_ptr<wal::Log> log, std::string snap_directory,
+           size_t snapshots_kept = kSnapshotsKept);
 
   Result<WalDone> run(WalWrite write);
 
@@ -29,6 +33,7 @@ class WalStage {
   env::FileSystem& fs_;
   std::unique_ptr<wal::Log> log_;
   std::string snap_directory_;
+  size_t snapshots_kept_;
   std::vector<wal::Entry> views_;  // kept for its memory
   Index durable_commit_;
 };

@@ -116,6 +116,8 @@ struct Reclaim {
   std::function<bool(std::string_view key, std::string_view value)> keep;
   uint64_t dirty_bytes_max = 2 << 20;
   uint64_t visits_max = 100'000;
+  // Exact: the part ends behind so many entries, kept or not, and is not the last one even if nothing follows.
+  uint64_t entries_max = UINT64_MAX;
 };
 
 // How far a commit brings the file's free pages to its end, where they are cut.

@@ -100,6 +100,7 @@ class Life {
       reclaim.keep = [this](std::string_view key, std::string_view) { return kept(key); };
       reclaim.dirty_bytes_max = 1 + random_.below(200'000);
       reclaim.visits_max = 1 + random_.below(5000);
+      if (random_.one_in(3)) reclaim.entries_max = 1 + random_.below(200);
       commit.reclaim = &reclaim;
     }
     if (random_.one_in(30)) give_back_ = static_cast<GiveBack>(random_.below(3));

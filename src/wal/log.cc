@@ -288,11 +288,12 @@ size_t Log::release(Index index) {
   const SnapshotPlace* start = newest_snapshot(index);
   if (start == nullptr) return 0;
   size_t count = 0;
-  while (count + 1 < segments_.size()) {
+  while (count + 1 < segments_.size() && segments_.size() - count > options_.segments_kept) {
     const bool needed = segments_[count + 1]->name.first > index || segments_[count]->name.sequence >= start->sequence;
     if (needed && !CAIRN_MUTANT("wal.release_too_far")) break;
     ++count;
   }
+  if (options_.segments_kept == UINT64_MAX) left_over_.clear();
   for (const SegmentName& name : std::exchange(left_over_, {})) {
     spares_->give(std::make_shared<Segment>(Segment{name, directory_ + "/" + format_segment_name(name), nullptr}));
   }

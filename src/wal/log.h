@@ -18,6 +18,7 @@
 // Source:      etcd 3.7 server/storage/wal.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -42,6 +43,7 @@ struct Options {
   uint64_t zero_ahead_bytes = 128 * 1024;  // in a segment whose blocks are merely allocated
   bool sync = true;                        // false: --unsafe-no-fsync
   Metrics* metrics = nullptr;              // none: nothing is counted or timed
+  uint64_t segments_kept = 0;              // released ones stay while there are no more than so many in all
   bool take_over = true;                   // false: open() changes nothing; Log::take_over() is the caller's
 };
 
@@ -114,6 +116,7 @@ class Log {
   // Releases to spares() the segments that a start from the newest snapshot at or below `index` does not need. A
   // segment stays if it holds or follows that snapshot's record. It also stays if it is or follows the last segment
   // named with an index <= `index`: etcd starts there, although the one before may hold nothing above `index` either.
+  // And it stays while there are no more than Options::segments_kept.
   //   needs: index <= the newest snapshot record's
   //   returns the number released
   size_t release(Index index);
@@ -129,6 +132,11 @@ class Log {
   [[nodiscard]] Index last_synced_index() const { return synced_index_; }
   [[nodiscard]] Index newest_snapshot_index() const;  // of the records at or below the commit index
   [[nodiscard]] uint64_t segment_count() const { return segments_.size(); }
+  // As if those that only segments_kept keeps were not there.
+  [[nodiscard]] uint64_t segment_count_beyond_kept() const {
+    const uint64_t kept = options_.segments_kept == 0 ? 0 : options_.segments_kept - 1;
+    return segments_.size() - std::min<uint64_t>(segments_.size() - 1, kept);
+  }
   [[nodiscard]] uint64_t segment_sequence() const { return segments_.back()->name.sequence; }  // of the last one
   [[nodiscard]] uint64_t segment_used_bytes() const { return offset_; }
   [[nodiscard]] const std::string& directory() const { return directory_; }

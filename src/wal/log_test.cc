@@ -220,6 +220,45 @@ TEST_F(LogTest, CutsTakeTheSpareWhenItIsReady) {
   EXPECT_EQ(log->index()->read_entries(Index(1), Index(110), UINT64_MAX)->size(), 109u);
 }
 
+TEST_F(LogTest, ReleasedSegmentsStayUpToTheirNumber) {
+  Options options = small();
+  options.segments_kept = 4;
+  auto log = create(options);
+  fill(*log, 1, 300);
+  const size_t before = log->segment_count();
+  ASSERT_GT(before, 6u);
+  EXPECT_EQ(log->segment_count_beyond_kept(), before - 3);
+  ASSERT_TRUE(log->save_snapshot({Index(299), Term(1), ""}));
+  EXPECT_EQ(log->release(Index(299)), before - 4);
+  EXPECT_EQ(log->segment_count(), 4u);
+  EXPECT_EQ(log->segment_count_beyond_kept(), 1u);
+  EXPECT_EQ(log->release(Index(299)), 0u);
+  run_spares(*log);
+  EXPECT_EQ(segment_names().size(), 4u);
+  // The kept ones can be read, also by the next start, which releases them if it is to keep none.
+  const Index first = log->first_index();
+  EXPECT_LT(first, Index(290));
+  log.reset();
+  options.segments_kept = 0;
+  OpenedLog opened = open(options);
+  EXPECT_EQ(opened.log->first_index(), first);
+  EXPECT_TRUE(opened.log->check_start({Index(299), Term(1), {}}));
+  EXPECT_EQ(opened.log->release(Index(299)), 3u);
+}
+
+TEST_F(LogTest, AllSegmentsStayIfNoneIsToGo) {
+  Options options = small();
+  options.segments_kept = UINT64_MAX;
+  const auto log = create(options);
+  fill(*log, 1, 300);
+  const size_t before = log->segment_count();
+  ASSERT_TRUE(log->save_snapshot({Index(299), Term(1), ""}));
+  EXPECT_EQ(log->release(Index(299)), 0u);
+  EXPECT_EQ(log->segment_count(), before);
+  EXPECT_EQ(log->segment_count_beyond_kept(), 1u);
+  EXPECT_EQ(log->first_index(), Index(1));
+}
+
 TEST_F(LogTest, ReleasedSegmentsBecomeSparesOfZerosOrGo) {
   const Options options = small();
   const auto log = create(options);

@@ -5,6 +5,7 @@ a trigger.
 """
 
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import os
@@ -18,7 +19,7 @@ import rpc
 POINTS_PER_DIRECTORY = 12  # then a new one: what is proved grows with each
 SECONDS_MAX = 200
 VALUE_BYTES = 3000
-AT_START = {"beforePublishing", "mapError", "raftBeforeFollowerSend"}
+AT_START = {"beforePublishing", "mapError", "mlockError", "raftBeforeFollowerSend"}
 AT_FOUNDING = {"beforeApplyOneConfChange"}
 FLAGS = ["--snapshot-count", "100", "--backend-batch-interval", "50ms"]
 LONG = 'sleep("3600s")'
@@ -76,6 +77,9 @@ class Panic(Case):
                         client.compact(self.compacted)
                     elif point.startswith("defrag"):
                         client.defragment()
+                    elif point == "beforeCheckpointInLeaseRenew":
+                        stream = client.connection.start("/etcdserverpb.Lease/LeaseKeepAlive", rpc.enc((1, 1)))
+                        client.connection.finish(stream, 1)
                     elif point == "beforeRangeStreamChunk":
                         client.connection.unary("/etcdserverpb.KV/RangeStream", rpc.enc((1, b"\0"), (2, b"\0")))
                     elif point == "beforeSendWatchResponse":
@@ -119,7 +123,7 @@ class Panic(Case):
             if point in AT_START:
                 server.kill()
                 server.log_path.unlink()
-                server.launch(self.environment(f"{point}=panic"))
+                server.launch({**self.environment(f"{point}=panic"), "ETCD_MEMORY_MLOCK": str(point == "mlockError").lower()})
                 self.ends_by(point, server)
             else:
                 self.dies_at(point, server, journal)
@@ -260,14 +264,64 @@ class Return(Case):
     def test_a_meta_page_that_cannot_be_written_ends_the_member(self):
         server = self.server("cairn", flags=FLAGS).start(environment=self.environment())
         client = server.client()
-        self.set("beforeWriteMetaError", 'return("no meta page")')
         revision = client.put(b"a", b"1")
+        self.set("beforeWriteMetaError", 'return("no meta page")')
+        with contextlib.suppress(OSError, EOFError, rpc.GrpcError):  # its answer may come too late
+            client.put(b"b", b"1")
         self.assertEqual(server.wait(SECONDS_MAX), 2)
         server.close_clients()
         self.assertIn("no meta page", server.log_text())
         self.check_directory(server.data_dir)
         server.start()
         self.assertEqual(server.client().get(b"a").mod, revision)
+
+    def test_a_defragmentation_that_fails(self):
+        """As etcd's own TestDefragNoSpace."""
+        server = self.server("cairn").start(environment=self.environment())
+        client = server.client()
+        for point in ("defragOpenFileError", "defragdbFail"):
+            self.set(point, 'return("no room for it")')
+            with self.assertRaises(rpc.GrpcError) as caught:
+                client.defragment()
+            self.assertEqual((caught.exception.code, caught.exception.message), (2, "no room for it"))
+            client.put(b"a", b"b")
+            self.ask("DELETE", "/" + point)
+        client.defragment()
+        self.assertEqual(client.get(b"a").value, b"b")
+        self.assertEqual(server.stop(), -15)
+
+    def test_a_lease_that_is_revoked_while_it_is_renewed(self):
+        """As etcd's own TestLeaseRevokeDuringRenew."""
+        server = self.server("cairn").start(environment=self.environment())
+        client = server.client()
+        lease = 1234
+        client.lease_grant(lease, 600)
+        client.put(b"a", b"b", lease)
+        self.set("beforeCheckpointInLeaseRenew", LONG)
+        stream = client.connection.start("/etcdserverpb.Lease/LeaseKeepAlive", rpc.enc((1, lease)))
+        self.wait_reached("beforeCheckpointInLeaseRenew")
+        with rpc.Client(server.client_port) as other:  # nobody else waits for it
+            other.lease_revoke(lease)
+            self.assertIsNone(other.get(b"a"))
+        self.assertEqual(stream.messages, [])
+        server.kill()
+
+    def test_a_renewal_that_was_held_up(self):
+        server = self.server("cairn").start(environment=self.environment())
+        client = server.client()
+        lease = 1234
+        client.lease_grant(lease, 600)
+        self.set("beforeCheckpointInLeaseRenew", '2*sleep("1s")')
+        self.assertEqual(client.lease_keep_alive(lease), 600)
+        client.lease_revoke(lease)
+        self.assertEqual(client.lease_keep_alive(lease), 0, "as for a lease that is not there")
+        self.assertEqual(self.ask("GET", "/beforeCheckpointInLeaseRenew/count"), (200, "2"))
+
+    def test_a_db_that_cannot_be_locked_in_memory_refuses_the_start(self):
+        server = self.server("cairn", flags=["--memory-mlock"])
+        server.launch(self.environment('mlockError=return("mlock error: no such luck")'))
+        self.assertEqual(server.wait(SECONDS_MAX), 1)
+        self.assertIn("mlock error: no such luck", server.log_text())
 
     def test_a_db_that_cannot_be_mapped_refuses_the_start(self):
         server = self.server("cairn")

@@ -1,16 +1,19 @@
 """Flags and environment: what has an effect has it, and what is wrong is told as etcd tells it."""
 
 import contextlib
+import ctypes
 import json
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import subprocess
 import time
 
 import bolt
+import every_flag
 import harness
 import rpc
 
@@ -329,6 +332,102 @@ class Effects(harness.Case):
                 return
         self.fail("no commit after half a second")
 
+    def files(self, cairn, kind):
+        return sorted(path.name for path in (cairn.data_dir / "member" / kind).glob(f"*.{kind}"))
+
+    def test_max_snapshots(self):
+        for flags, most in ((["--max-snapshots", "2"], 2), ([], 5), (["--max-snapshots=0"], None)):
+            cairn = self.server("cairn", self.dir / f"data{most}", flags=["--snapshot-count", "10", *flags]).start()
+            saved = 0
+            for i in range(1000):  # a snapshot needs two commits
+                cairn.client().put_many((b"%d" % i, b"x") for _ in range(20))
+                saved = cairn.log_text().count('"msg":"saved snapshot"')
+                if saved > 6:
+                    break
+                time.sleep(0.2)
+            self.assertGreater(saved, 6)
+            cairn.stop()
+            count = len(self.files(cairn, "snap"))
+            self.assertEqual(count, most) if most else self.assertGreater(count, 6)
+
+    def test_max_wals(self):
+        """Files of the log that no start needs: 0 keeps all, a number so many in all; without the flag none."""
+        often = ["--snapshot-count", "1", "--unsafe-no-fsync", "--backend-batch-interval", "20ms"]
+
+        def start(*flags):
+            cairn = self.server("cairn", flags=[*often, *flags]).start()
+            return cairn, lambda: self.files(cairn, "wal")
+
+        def until_left(cairn, files, count):
+            def settle():
+                cairn.client().put(b"k", b"v")
+                return len(files()) == count
+            harness.until(settle, 120, lambda: f"{files()}\n{cairn.log_tail()}")
+
+        cairn, files = start("--max-wals=0")
+        for _ in range(0, 280_000_000, 1_400_000):
+            cairn.client().put(b"big", bytes(1_400_000))
+        self.assertEqual(len(files()), 5)
+        cairn.wait_logged('"msg":"saved snapshot"')
+        cairn.stop()
+        self.assertTrue(files()[0].startswith("0" * 16 + "-"), files())
+        cairn, files = start("--max-wals=3")
+        until_left(cairn, files, 3)
+        for _ in range(5):
+            cairn.client().put(b"k", b"v")
+        self.assertEqual(len(files()), 3)
+        cairn.stop()
+        cairn, files = start()
+        until_left(cairn, files, 1)
+        self.assertEqual(len(cairn.client().get(b"big").value), 1_400_000)
+
+    def locked_kb(self, cairn):
+        status = pathlib.Path(f"/proc/{cairn.process.pid}/status").read_text()
+        return int(re.search(r"^VmLck:\s+(\d+) kB", status, re.M)[1])
+
+    def test_memory_mlock(self):
+        cairn = self.server("cairn", flags=["--memory-mlock"]).launch()
+        with contextlib.suppress(AssertionError):
+            cairn.wait_ready()
+        if "mlock error" in cairn.log_text():
+            raise harness.unittest.SkipTest("this machine lets nobody lock memory")
+        cairn.client().put(b"a", b"b")
+        self.assertGreaterEqual(self.locked_kb(cairn), 16)
+        cairn.stop()
+        plain = self.server("cairn").start()
+        self.assertEqual(self.locked_kb(plain), 0)
+
+    def test_memory_mlock_that_is_not_allowed(self):
+        """The reason is told in etcd's words."""
+        def may_not_lock():
+            harness.die_with_parent()
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+            ctypes.CDLL(None).prctl(24, 14, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_IPC_LOCK: for root, who else may
+
+        for kind in ("cairn", "etcd37"):
+            if harness.missing(kind):
+                continue
+            server = self.server(kind, self.dir / kind, flags=["--memory-mlock"])
+            server._prepare_process = may_not_lock
+            server.launch()
+            self.assertNotEqual(server.wait(), 0)
+            self.assertIn("mlock error: operation not permitted", server.log_text())
+
+    def test_compaction_batch_limit_and_sleep_interval(self):
+        """As etcd's own TestReproduce19406: 21 batches of one revision, and a pause behind each."""
+        cairn = self.start("--compaction-batch-limit", "1", "--compaction-sleep-interval", "50ms")
+        client = cairn.client()
+        for i in range(21):
+            client.put(b"%d" % i, b"x")
+        client.compact(client.revision(), physical=True)
+        text = cairn.http("/metrics")[2]
+
+        def figure(name):
+            return float(re.search(rf"^etcd_debugging_mvcc_db_compaction_{name} (\S+)", text, re.M)[1])
+        total, paused = (figure(f"{what}_duration_milliseconds_sum") for what in ("total", "pause"))
+        self.assertGreaterEqual(total - paused, 21 * 50)
+        self.assertGreaterEqual(figure("pause_duration_milliseconds_count"), 22)
+
     def test_unsafe_no_fsync(self):
         def syncs(*flags):
             cairn = self.server("cairn", self.dir / f"data{len(flags)}", flags=flags).start()
@@ -338,6 +437,45 @@ class Effects(harness.Case):
             return float(re.search(r"^etcd_disk_wal_fsync_duration_seconds_count (\S+)", text, re.M)[1]), cairn
         self.assertGreater(syncs()[0], 0)
         self.assertIn("data is lost when the machine stops", syncs("--unsafe-no-fsync")[1].log_text())
+
+
+class EveryFlag(harness.Case):
+    """All flags of etcd 3.7.1 at once, at values that are not their defaults."""
+
+    def serves_and_stops(self, kind, every, port):
+        server = self.server(kind, every.data_dir, ports=(port, 0))
+        server.log_path = every.data_dir.with_suffix(f".{time.monotonic_ns()}.log")
+        server.arguments = lambda: [str(harness.program(kind)), *every.arguments()]
+        server.launch()
+        while "ready to serve client requests" not in server.log_text():
+            if server.process.poll() is not None and "mlock error" in server.log_text():  # as this machine has it
+                every.values.pop("memory-mlock")
+                server.launch()
+            self.assertIsNone(server.process.poll(), server.log_tail())
+            time.sleep(0.02)
+        client = server.client()
+        client.put(b"a", b"b")
+        self.assertEqual(client.get(b"a").value, b"b")
+        client.compact(client.revision(), physical=True)
+        self.assertEqual(server.stop(), -signal.SIGTERM)
+        return server.log_text()
+
+    def test_a_start_with_all_of_them(self):
+        for kind in ("cairn", "etcd37"):
+            if harness.missing(kind):
+                continue
+            ports = [harness.free_port() for _ in range(5)]
+            every = every_flag.EveryFlag(self.dir / kind, ports)
+            given = set(every.values)
+            first = self.serves_and_stops(kind, every, ports[0])
+            every.again()
+            again = self.serves_and_stops(kind, every, ports[0])
+            given |= set(every.values)
+            self.assertEqual(given, set(every_flag.FLAGS) - every_flag.LEFT_OUT)
+            self.assertIn("closed etcd server", every.log.read_text())
+            for text in (first, again) if kind == "cairn" else ():
+                self.assertNotIn("\terror\t", text.lower())
+                self.assertNotIn("is not built yet", text)
 
 
 class Environment(harness.Case):
@@ -364,9 +502,9 @@ class Environment(harness.Case):
         self.assertIn("cannot set special environment variable", by_message)
 
     def test_protection_from_the_environment_is_refused_too(self):
-        code, lines = self.run_with([], {"ETCD_PEER_AUTO_TLS": "true"})
+        code, lines = self.run_with([], {"ETCD_DISCOVERY_SRV": "example.org"})
         self.assertEqual(code, 1)
-        self.assertIn("peer-auto-tls", lines[-1]["error"])
+        self.assertIn("discovery-srv", lines[-1]["error"])
 
 
 @harness.needs("etcd37")

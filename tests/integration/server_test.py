@@ -244,7 +244,7 @@ class Operator(harness.Case):
             self.assertGreaterEqual(set(line), {"level", "ts", "caller", "msg"})
 
     def test_flags_that_protect_are_refused_by_name(self):
-        for flag in ("--peer-auto-tls", "--peer-crl-file=/x", "--peer-cert-allowed-cn=x", "--discovery-srv=example.org"):
+        for flag in ("--discovery-srv=example.org", "--discovery-srv-name=x"):
             with self.subTest(flag):
                 cairn = self.server("cairn", flags=[flag])
                 cairn.launch()

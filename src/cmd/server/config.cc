@@ -485,6 +485,7 @@ Config to_config(const Given& given) {
   for (const FlagSpec& spec : all_flags()) {
     if (spec.binding.read != nullptr) spec.binding.read(config, given.text(spec.name));
   }
+  config.max_wals_is_given = given.has("max-wals");
   if (config.log_outputs.empty()) config.log_outputs = {""};  // a file without a name, which cannot be opened
   if (config.data_dir.empty()) config.data_dir = config.name + ".etcd";
   config.peer_tls.cipher_suites = config.client_tls.cipher_suites;

@@ -52,9 +52,11 @@ struct Config {
   uint64_t snapshot_catchup_entries = 5'000;
   uint32_t max_snapshots = 5;
   uint32_t max_wals = 5;
+  bool max_wals_is_given = false;  // else Cairn keeps no file that it does not need
   bool unsafe_no_fsync = false;
   bool force_new_cluster = false;
   bool in_memory = false;  // nothing is on a disk
+  bool memory_mlock = false;
 
   // Storage
   int64_t quota_bytes = 2'147'483'648;  // < 0: no quota
@@ -103,6 +105,8 @@ struct Config {
   net::TlsSettings client_tls;
   net::TlsSettings peer_tls;  // looked at, and without effect while there are no peers
   bool auto_tls = false;
+  bool peer_auto_tls = false;
+  std::vector<std::string> peer_cert_allowed_cn;
   uint32_t self_signed_cert_validity = 1;  // years
 
   // Log

@@ -480,6 +480,10 @@ TEST(Flags, TheDocsListThemAsTheyAre) {
     for (const FlagSpec& spec : all_flags()) {
       if (spec.kind == kind) names.emplace(spec.name);
     }
+    if (names.empty()) {
+      EXPECT_EQ(page.find("\n" + text), std::string::npos) << text;
+      continue;
+    }
     EXPECT_EQ(documented(page, text), names) << text;
   }
 }

@@ -142,21 +142,62 @@ Result<std::vector<net::Listen>> client_listeners(const Config& config) {
   return out;
 }
 
-Status check_peer_listeners(const Config& config) {
+namespace {
+
+std::string go_list(const std::vector<std::string>& texts) {
+  std::string out;
+  for (const std::string& text : texts) out += fmt::format("{}\"{}\"", out.empty() ? "" : " ", text);
+  return "[" + out + "]";
+}
+
+// As etcd looks at them before it listens. It reads the list of revoked certificates at a handshake, and there is none.
+Status check_peer_tls(const Config& config, net::TlsSettings tls) {
+  tls.crl_file.clear();
+  if (!config.peer_cert_allowed_cn.empty() && !tls.allowed_hostnames.empty()) {
+    return fail(Code::kInvalidArgument, "AllowedCNs and AllowedHostnames are mutually exclusive (cns={}, hostnames={})",
+                go_list(config.peer_cert_allowed_cn), go_list(tls.allowed_hostnames));
+  }
+  CAIRN_CHECK(net::TlsContext::open(tls));
+  return {};
+}
+
+}  // namespace
+
+// Certificates for --peer-auto-tls, made where there are none yet.
+Result<net::TlsSettings> settings_of_peers(const Config& config) {
+  net::TlsSettings tls = config.peer_tls;
+  if (!config.peer_auto_tls) return tls;
+  if (!tls.empty()) {
+    log::warn("ignoring peer auto TLS since certs given");
+    return tls;
+  }
+  std::vector<std::string> hosts;
+  for (const cluster::Url& url : config.listen_peer_urls) hosts.push_back(url.host);
+  CAIRN_TRY(const net::SelfSigned made,
+            net::self_signed(config.data_dir + "/fixtures/peer", hosts, config.self_signed_cert_validity));
+  tls.cert_file = tls.client_cert_file = made.cert_file;
+  tls.key_file = tls.client_key_file = made.key_file;
+  return tls;
+}
+
+Status check_peer_listeners(const Config& config, const net::TlsSettings& tls) {
+  if (!tls.empty()) {
+    log::info("starting with peer TLS", {{"tls-info", tls_info(tls)}, {"cipher-suites", tls.cipher_suites}});
+  }
   for (const cluster::Url& url : config.listen_peer_urls) {
     if (url.is_tls()) {
-      if (config.peer_tls.empty()) {
+      if (tls.empty()) {
         return fail(Code::kInvalidArgument, "cannot listen on TLS for {}: KeyFile and CertFile are not presented",
                     url.address);
       }
-      CAIRN_CHECK(net::TlsContext::open(config.peer_tls));
+      CAIRN_CHECK(check_peer_tls(config, tls));
       continue;
     }
-    if (!config.peer_tls.empty()) {
+    if (!tls.empty()) {
       log::warn("scheme is HTTP while key and cert files are present; ignoring key and cert files",
                 {{"peer-url", url.text}});
     }
-    if (config.peer_tls.client_cert_auth) {
+    if (tls.client_cert_auth) {
       log::warn("scheme is HTTP while --peer-client-cert-auth is enabled; ignoring client cert auth for this URL",
                 {{"peer-url", url.text}});
     }
@@ -164,11 +205,10 @@ Status check_peer_listeners(const Config& config) {
   return {};
 }
 
-Status check_peer_files(const Config& config) {
-  const net::TlsSettings& tls = config.peer_tls;
+Status check_peer_files(const Config& config, const net::TlsSettings& tls) {
   if (tls.empty() && tls.trusted_ca_file.empty() && !tls.client_cert_auth) return {};
   if (!tls.empty()) {
-    CAIRN_CHECK(net::TlsContext::open(tls));
+    CAIRN_CHECK(check_peer_tls(config, tls));
   } else if (!tls.trusted_ca_file.empty()) {
     CAIRN_TRY(const std::string pem, net::read_whole_file(tls.trusted_ca_file));
     CAIRN_CHECK(net::parse_certificates(pem));

@@ -14,11 +14,13 @@ namespace cairn::cmd {
 //   errors: etcd's texts
 [[nodiscard]] Result<std::vector<net::Listen>> client_listeners(const Config& config);
 
-// TLS between peers is checked, where etcd would do so, and has no effect yet. The first is asked before clients'
-// addresses are bound, the second afterwards.
+// TLS between peers is checked, where etcd would do so, and has no effect yet. Its settings: with certificates that are
+// made for --peer-auto-tls where there are none. The first check is asked before clients' addresses are bound, the
+// second afterwards.
 //   errors: etcd's texts
-[[nodiscard]] Status check_peer_listeners(const Config& config);
-[[nodiscard]] Status check_peer_files(const Config& config);
+[[nodiscard]] Result<net::TlsSettings> settings_of_peers(const Config& config);
+[[nodiscard]] Status check_peer_listeners(const Config& config, const net::TlsSettings& tls);
+[[nodiscard]] Status check_peer_files(const Config& config, const net::TlsSettings& tls);
 
 // What etcd says once it serves.
 void log_serving(const Config& config, const std::vector<net::Listen>& listeners);

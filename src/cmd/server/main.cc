@@ -1,13 +1,17 @@
 // cairn: the server. Reads the configuration, opens the member, serves, and leaves as it was told to.
 #include <algorithm>
 #include <atomic>
+#include <cctype>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <thread>
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,6 +30,7 @@
 #include "cmd/server/listeners.h"
 #include "cmd/server/logging.h"
 #include "cmd/server/notify.h"
+#include "cmd/server/start_log.h"
 #include "env/clock.h"
 #include "env/entropy.h"
 #include "env/failpoints.h"
@@ -105,7 +110,10 @@ void set_intervals(const cmd::Config& config, member::ApplyOptions& apply) {
   const cmd::Config defaults;
   if (config.batch_interval != defaults.batch_interval) apply.commit_interval_ns = config.batch_interval.count();
   if (config.batch_limit != defaults.batch_limit) apply.buffer_entries_max = std::max<uint64_t>(1, config.batch_limit);
-  if (config.compaction_sleep != defaults.compaction_sleep) apply.reclaim_interval_ns = config.compaction_sleep.count();
+  if (config.compaction_batch_limit != defaults.compaction_batch_limit) {
+    apply.compaction_batch_limit = config.compaction_batch_limit;
+  }
+  if (config.compaction_sleep != defaults.compaction_sleep) apply.compaction_sleep_ns = config.compaction_sleep.count();
   if (config.snapshot_count != defaults.snapshot_count) {
     apply.snapshot_entries = std::max<uint64_t>(1, config.snapshot_count);
     apply.snapshot_interval_ns = 0;
@@ -131,6 +139,14 @@ Status check_founding(const cmd::Config& config, env::FileSystem& fs, const memb
   return {};
 }
 
+// The words are bbolt's.
+Status lock_in_memory(const char* from, uint64_t bytes) {
+  if (::mlock(from, bytes) == 0) return {};
+  std::string reason = std::strerror(errno);
+  reason[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(reason[0])));  // as Go has it
+  return fail(Code::kFailedPrecondition, "mlock error: {}", reason);
+}
+
 member::NodeOptions node_options(const cmd::Config& config) {
   member::NodeOptions options;
   options.bootstrap.name = config.name;
@@ -144,6 +160,10 @@ member::NodeOptions node_options(const cmd::Config& config) {
   if (config.in_memory) options.bootstrap.wal.segment_bytes = kMemorySegmentBytes;
   options.bootstrap.force_new_cluster = config.force_new_cluster;
   options.bootstrap.lease_ttl_min = config.lease_ttl_min();
+  if (config.max_wals_is_given)
+    options.bootstrap.wal.segments_kept = config.max_wals == 0 ? UINT64_MAX : config.max_wals;
+  options.snapshots_kept = config.max_snapshots == 0 ? SIZE_MAX : config.max_snapshots;
+  if (config.memory_mlock) options.bootstrap.keep_in_memory = lock_in_memory;
   options.apply.quota_bytes = config.quota_bytes > 0 ? static_cast<uint64_t>(config.quota_bytes) : 0;
   options.bootstrap.quota_bytes = options.apply.quota_bytes;
   options.apply.bootstrap_defrag_bytes = uint64_t{config.bootstrap_defrag_megabytes} << 20;
@@ -308,6 +328,17 @@ Result<std::unique_ptr<member::Node>> open_node(const member::NodeOptions& optio
   }
 }
 
+void log_member(const cmd::Config& config, member::Node& node, bool is_initialized) {
+  const auto reader = node.published().register_thread();
+  const auto state = reader->enter();
+  cmd::log_member(config, {.member_id = node.member_id(),
+                           .cluster_id = node.cluster_id(),
+                           .commit_index = node.committed().value,
+                           .revision = state->kv.revision,
+                           .members = *state->members,
+                           .is_initialized = is_initialized});
+}
+
 // Waits until the member serves. It first applies what its log holds beyond the db, which takes as long as the log is.
 // False: nothing was applied for a minute.
 bool wait_ready(member::Node& node) {
@@ -425,7 +456,8 @@ Result<FaultPoints> fault_points(const char* terms, const char* address) {
   return out;
 }
 
-int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultPoints& faults) {
+int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultPoints& faults,
+        std::vector<std::string> arguments) {
   cmd::LogOptions log_options{config.log_level, config.log_format, config.log_outputs};
   if (config.log_rotation) {
     if (const auto rotation = cmd::parse_rotation(config.log_rotation_json)) log_options.rotation = *rotation;
@@ -439,10 +471,14 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
       return 1;
     }
   }
+  cmd::log_command_line(std::move(arguments));
   log_notices(parsed);
   if (!parsed.run) return parsed.exit_code;  // the last notice has said why
-  const std::vector<log::Field> described = cmd::describe(config);
-  log::write(log::Level::kInfo, "starting an etcd server", std::span<const log::Field>(described));
+  env::MemoryFs memory;
+  env::FileSystem& fs = config.in_memory ? static_cast<env::FileSystem&>(memory) : env::posix_fs();
+  const bool is_initialized = fs.exists(config.data_dir + "/member");
+  cmd::log_directory(config, fs, is_initialized);
+  cmd::log_settings(config, is_initialized);
 
   sigset_t signals;
   sigemptyset(&signals);
@@ -472,15 +508,17 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   wal::Metrics wal_metrics{registry};
   storage::Metrics storage_metrics{registry};
   rpc::Metrics rpc_metrics(registry);
-  if (const Status status = cmd::check_peer_listeners(config); !status) return refuse(status.error());
+  log::info("configuring peer listeners", {{"listen-peer-urls", texts(config.listen_peer_urls)}});
+  const auto peer_tls = cmd::settings_of_peers(config);
+  if (!peer_tls) return refuse(peer_tls.error());
+  if (const Status status = cmd::check_peer_listeners(config, *peer_tls); !status) return refuse(status.error());
+  log::info("configuring client listeners", {{"listen-client-urls", texts(config.listen_client_urls)}});
   auto listeners = cmd::client_listeners(config);
   if (!listeners) return refuse(listeners.error());
   net::ServerOptions serving = server_options(config, *std::move(listeners));
   serving.connections_max = net::connections_within(file_limit);
   if (const Status status = listen(serving); !status) return refuse(status.error());
-  env::MemoryFs memory;
-  env::FileSystem& fs = config.in_memory ? static_cast<env::FileSystem&>(memory) : env::posix_fs();
-  if (const Status status = cmd::check_peer_files(config); !status) return refuse(status.error());
+  if (const Status status = cmd::check_peer_files(config, *peer_tls); !status) return refuse(status.error());
   member::NodeOptions options = node_options(config);
   options.bootstrap.wal.metrics = &wal_metrics;
   options.bootstrap.storage_metrics = &storage_metrics;
@@ -510,6 +548,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
     return refuse(opened.error());
   }
   const std::unique_ptr<member::Node> node = *std::move(opened);
+  log_member(config, *node, is_initialized);
   metrics.quota_backend_bytes.set(config.quota_bytes);
 
   rpc::Limits limits;
@@ -581,18 +620,19 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
     }
     cmd::log_serving(config, serving.listen);
     log::info("ready to serve client requests");
+    log::info("grpc service status changed", {{"service", ""}, {"status", "SERVING"}});
     tell_init("READY=1");
     cmd::flush_log();
 
     const int number = wait_for_signal(signals);
     log::info("received signal; shutting down", {{"signal", signal_name(number)}});
     tell_init("STOPPING=1");
-    log::info("closing etcd server", {{"name", config.name}, {"data-dir", config.data_dir}});
+    cmd::log_closing(config, node->member_id());
     services->end_streams();
     server.stop(kGraceNs);
     node->stop();
     if (tracing != nullptr) tracing->exporter.stop(kTracingGraceNs);
-    log::info("closed etcd server", {{"name", config.name}, {"data-dir", config.data_dir}});
+    cmd::log_closed(config);
     cmd::flush_log();
     services.reset();  // its workers may still look at the loops
     die_of(number);
@@ -613,5 +653,5 @@ int main(int argc, char** argv) {
   if (!parsed.out.empty()) std::fputs(parsed.out.c_str(), stdout);
   if (!parsed.err.empty()) std::fputs(parsed.err.c_str(), stderr);
   if (!parsed.run && parsed.notices.empty()) return parsed.exit_code;
-  return cairn::run(parsed.config, parsed, *faults);
+  return cairn::run(parsed.config, parsed, *faults, {argv, argv + argc});
 }

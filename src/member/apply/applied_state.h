@@ -53,6 +53,10 @@ struct ApplyOptions {
   uint64_t wal_bytes_max = 64 << 20;
   int64_t commit_interval_ns = 1'000'000'000;
   int64_t reclaim_interval_ns = 20'000'000;  // between commits that only carry on a compaction
+  // Of a compaction's pass, in place of our own rules, if they are given: how many records a part looks at; how long
+  // the next part waits, whatever else is committed meanwhile.
+  uint64_t compaction_batch_limit = 0;  // 0: not given
+  std::optional<int64_t> compaction_sleep_ns;
   int64_t snapshot_interval_ns = 1'000'000'000;
   uint64_t snapshot_entries = 10'000;
   size_t learner_count_max = 1;

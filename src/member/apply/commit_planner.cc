@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-
-#include <fmt/format.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/fault.h"
 #include "base/go_duration.h"
+#include "base/humane_bytes.h"
 #include "base/log.h"
 #include "cluster/v2_store.h"
 
@@ -17,16 +15,6 @@ namespace cairn::member {
 namespace {
 
 constexpr uint64_t kSlackBytes = 4 << 20;  // what a defragmentation may leave
-
-// "2.1 MB", as etcd's log has it.
-std::string humane_bytes(uint64_t bytes) {
-  static constexpr std::string_view kUnits[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
-  auto value = static_cast<double>(bytes);
-  size_t unit = 0;
-  for (; value >= 1000 && unit + 1 < std::size(kUnits); ++unit) value /= 1000;
-  value = std::floor(value * 10 + 0.5) / 10;
-  return fmt::format("{:.{}f} {}", value, unit > 0 && value < 10 ? 1 : 0, kUnits[unit]);
-}
 
 }  // namespace
 
@@ -59,8 +47,17 @@ void CommitPlanner::ask_for_commit(Tag waiter) {
   commit_now_ = true;
 }
 
+// The points of etcd at which its copy of the db fails: nothing has changed then.
+std::optional<std::string> CommitPlanner::defragment_fault() {
+  const auto at = [](bool is_armed, fault::Point point) { return is_armed ? fault::reach(point) : std::nullopt; };
+  auto failed = at(CAIRN_FAULT_IS_ARMED("defragOpenFileError"), fault::named("defragOpenFileError"));
+  if (!failed) failed = at(CAIRN_FAULT_IS_ARMED("defragdbFail"), fault::named("defragdbFail"));
+  return failed;
+}
+
 // compat: etcd stops reads and writes, copies the file and renames the copy over it. Here commits move pages.
 void CommitPlanner::defragment(Tag waiter, int64_t now_ns) {
+  if (const auto failed = defragment_fault()) return bench_.answer(waiter, Code::kUnknown, *failed);
   if (is_defragmented_ && is_clean()) return bench_.answer(waiter, Code::kOk, "");
   defragment_waiters_.push_back(waiter);
   if (std::exchange(gives_all_back_, true)) return;
@@ -133,8 +130,14 @@ bool CommitPlanner::is_due(int64_t now_ns) {
   const ApplyOptions& options = bench_.options;
   return commit_now_ || settles || (changed_at_ns_ && now_ns - *changed_at_ns_ >= options.commit_interval_ns) ||
          is_live_full() || wal_bytes_since_ >= options.wal_bytes_max ||
-         (now_ns - last_commit_ns_ >= options.reclaim_interval_ns &&
-          ((pass_.in_progress() && (pass_.is_deleted() || pass_may_go())) || (gives_back_more() && !views_.has_old())));
+         (pass_.in_progress() && now_ns >= pass_due_ns() && (pass_.is_deleted() || pass_may_go())) ||
+         (now_ns - last_commit_ns_ >= options.reclaim_interval_ns && gives_back_more() && !views_.has_old());
+}
+
+// When a commit that only carries the pass on is due.
+int64_t CommitPlanner::pass_due_ns() const {
+  if (bench_.options.compaction_sleep_ns && pass_.has_more()) return pass_sleeps_until_ns_;
+  return last_commit_ns_ + bench_.options.reclaim_interval_ns;
 }
 
 std::optional<int64_t> CommitPlanner::due_at_ns(int64_t held_up_ns) const {
@@ -143,7 +146,7 @@ std::optional<int64_t> CommitPlanner::due_at_ns(int64_t held_up_ns) const {
   if (changed_at_ns_) next = *changed_at_ns_ + bench_.options.commit_interval_ns;
   if (pass_.in_progress()) {
     const bool is_held_up = pass_.has_more() && !pass_may_go();
-    const int64_t part_ns = std::max(last_commit_ns_ + bench_.options.reclaim_interval_ns, is_held_up ? held_up_ns : 0);
+    const int64_t part_ns = std::max(pass_due_ns(), is_held_up ? held_up_ns : 0);
     next = std::min(next.value_or(INT64_MAX), part_ns);
   }
   if (gives_back_more()) {
@@ -179,7 +182,10 @@ void CommitPlanner::freeze(int64_t now_ns) {
   job.consistent_index = bench_.applied;
   job.term = bench_.applied_term;
   job.revision = bench_.store.revision();
-  if (pass_.has_more() && pass_may_go()) job.reclaim = pass_.begin_part();
+  if (pass_.has_more() && pass_may_go() && now_ns >= pass_sleeps_until_ns_) {
+    job.reclaim = pass_.begin_part();
+    job.reclaim->entries_max = bench_.options.compaction_batch_limit;
+  }
   job.open_views = views_.txids();
   // What a snapshot holds does not come free, so moving only adds to it.
   if (!views_.has_old()) job.give_back = gives_all_back_ ? storage::GiveBack::kAll : storage::GiveBack::kDue;
@@ -223,6 +229,7 @@ void CommitPlanner::commit_done(const CommitDone& done, int64_t now_ns) {
     end_defragment(now_ns);
   }
   const int64_t compact_revision = pass_.revision();
+  if (pass_.is_part_under_way()) pass_sleeps_until_ns_ = now_ns + bench_.options.compaction_sleep_ns.value_or(0);
   const auto ended = pass_.commit_done(done.result);
   note_pass(done, compact_revision, ended.has_value(), now_ns);
   if (!ended) return;

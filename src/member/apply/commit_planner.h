@@ -77,7 +77,9 @@ class CommitPlanner {
   };
 
   void release_job();
+  [[nodiscard]] static std::optional<std::string> defragment_fault();
   [[nodiscard]] bool pass_may_go() const;
+  [[nodiscard]] int64_t pass_due_ns() const;
   [[nodiscard]] bool gives_back_more() const { return gives_all_back_ || gives_more_back_; }
   void end_defragment(int64_t now_ns);
   void note_pass(const CommitDone& done, int64_t compact_revision, bool has_ended, int64_t now_ns);
@@ -107,6 +109,7 @@ class CommitPlanner {
   // the running pass, for the log
   int64_t pass_began_ns_ = 0;  // 0: no part of it is done
   uint64_t pass_records_ = 0;  // that it has deleted
+  int64_t pass_sleeps_until_ns_ = 0;
 
   // the running commit
   storage::GiveBack committing_give_back_ = storage::GiveBack::kNone;

@@ -25,6 +25,7 @@ class CompactionPass {
   [[nodiscard]] bool in_progress() const { return phase_ != Phase::kNone; }
   [[nodiscard]] int64_t revision() const { return revision_; }  // of the compaction; 0: no pass
   [[nodiscard]] bool has_more() const { return phase_ == Phase::kDeletes || phase_ == Phase::kPartUnderWay; }
+  [[nodiscard]] bool is_part_under_way() const { return phase_ == Phase::kPartUnderWay; }
   // All is deleted: the next commit says so.
   [[nodiscard]] bool is_deleted() const { return phase_ == Phase::kDeleted; }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -29,10 +30,13 @@ void log_change(const cluster::Membership& cluster, uint64_t self, const cluster
       {"removed member", "removed-remote-peer-id", "removed-remote-peer-urls"},
   };
   const Words& words = kWords[static_cast<size_t>(change.kind)];
-  log::info(words.message, {{"cluster-id", hex_id(cluster.cluster_id)},
-                            {"local-member-id", hex_id(self)},
-                            {words.id_key, hex_id(change.member.id.value)},
-                            {words.urls_key, change.member.peer_urls}});
+  const auto fields = std::to_array<log::Field>({{"cluster-id", hex_id(cluster.cluster_id)},
+                                                 {"local-member-id", hex_id(self)},
+                                                 {words.id_key, hex_id(change.member.id.value)},
+                                                 {words.urls_key, change.member.peer_urls},
+                                                 {"added-peer-is-learner", change.member.is_learner}});
+  const bool is_added = change.kind == cluster::ChangeKind::kAdd;
+  log::write(log::Level::kInfo, words.message, std::span(fields).first(is_added ? 5 : 4));
 }
 
 }  // namespace
@@ -121,6 +125,9 @@ void MembershipApplier::set_version(const std::string& version) {
   } else {
     log::info("updated cluster version",
               {ids[0], ids[1], {"from", cluster::short_version(before)}, {"to", cluster::short_version(version)}});
+  }
+  if (before != version) {
+    log::info("enabled capabilities for version", {{"cluster-version", cluster::short_version(version)}});
   }
   members_ = std::move(members);
   bench_.tables().put(Table::kCluster, "clusterVersion", version);

@@ -60,6 +60,7 @@ Result<std::unique_ptr<storage::Engine>> open_engine(env::FileSystem& fs, const 
   bolt.opening = options.opening;
   bolt.quota_bytes = options.quota_bytes;
   bolt.metrics = options.storage_metrics;
+  bolt.keep_in_memory = options.keep_in_memory;
   bolt.reserved_bytes = options.mapping_reserved_bytes;
   bolt.page_bytes = options.page_bytes;
   bolt.freelist_bytes_max = options.freelist_bytes_max;

@@ -38,7 +38,8 @@ struct BootstrapOptions {
   uint64_t opening = 0;
   uint64_t quota_bytes = 0;
   storage::Metrics* storage_metrics = nullptr;
-  bool sync = true;  // false: --unsafe-no-fsync
+  std::function<Status(const char* from, uint64_t bytes)> keep_in_memory;  // of BoltOptions
+  bool sync = true;                                                        // false: --unsafe-no-fsync
   // Of a found directory: drops what is not committed, and removes all other members by entries of its log, as etcd
   // does. Nothing is changed before the directory is known to be usable otherwise.
   bool force_new_cluster = false;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/errors.h"
+#include "base/fault.h"
 #include "member/quota.h"
 #include "member/requests.h"
 #include "member/stages.h"
@@ -114,9 +115,10 @@ class KeepAliveHandler final : public Handler {
     }
     waiting_.emplace_back();
     if (trace() != nullptr) trace()->open("lease_renew", {{"id", int64_t{request.id()}}}, next_);
-    context_.ask_leases(
-        call, {.kind = LeaseRequest::Kind::kRenew, .id = request.id(), .who = std::move(renewer)},
-        [this, number = next_++](net::Call& later, const CoreAnswer& answer) { take(later, number, answer); });
+    LeaseRequest renewal{.kind = LeaseRequest::Kind::kRenew, .id = request.id(), .who = std::move(renewer)};
+    if (CAIRN_FAULT_IS_ARMED("beforeCheckpointInLeaseRenew"))
+      return renew_after_fault(call, std::move(renewal), next_++);
+    renew(call, std::move(renewal), next_++);
   }
 
   void on_half_close(net::Call& call) override {
@@ -130,6 +132,22 @@ class KeepAliveHandler final : public Handler {
     Code code = Code::kOk;
     std::string text;
   };
+
+  void renew(net::Call& call, LeaseRequest renewal, uint64_t number) {
+    context_.ask_leases(call, std::move(renewal),
+                        [this, number](net::Call& later, const CoreAnswer& answer) { take(later, number, answer); });
+  }
+
+  // A sleep there holds up this renewal alone, as in etcd, and not the requests of others.
+  void renew_after_fault(net::Call& call, LeaseRequest renewal, uint64_t number) {
+    const auto reach = [](const Context::Slice&) -> std::optional<bool> {
+      CAIRN_FAULT("beforeCheckpointInLeaseRenew");
+      return true;
+    };
+    context_.offload(
+        call, Workers::Lane::kBackground, reach,
+        [this, renewal = std::move(renewal), number](net::Call& later, bool) { renew(later, renewal, number); });
+  }
 
   // In its turn.
   void refuse(net::Call& call, const Error& error) {

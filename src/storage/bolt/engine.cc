@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <utility>
 
 #include "base/check.h"
 #include "base/fault.h"
@@ -160,6 +161,7 @@ class BoltEngine final : public Engine {
   Status unite_metas();
   Status warm(uint64_t bytes);
   Status map_at_least(uint64_t bytes);
+  Status keep_in_memory();
 
   Status plan_commit(const Commit& commit, bool write_freelist, Planned& planned);
   Status plan_table(Table table, std::span<const Change> changes, Planned& planned);
@@ -193,6 +195,7 @@ class BoltEngine final : public Engine {
   std::unique_ptr<env::File> file_;
   std::shared_ptr<const env::Mapping> mapping_;
   Blocks blocks_;
+  uint64_t kept_bytes_ = 0;  // of the mapping, by BoltOptions::keep_in_memory
   Mover mover_;
   int meta_slot_ = 0;          // where the newest meta lies
   uint64_t txid_ = 0;          // of the newest meta
@@ -232,6 +235,7 @@ Status BoltEngine::open(bool made) {
   older_txid_ = marks_.front().txid;
   CAIRN_CHECK(blocks_.open(bytes));
   CAIRN_CHECK(map_at_least(bytes));
+  CAIRN_CHECK(keep_in_memory());
   CAIRN_TRY(view_, BoltView::open(mapping_, meta, metas.lineage));
   return load_freelist(metas);
 }
@@ -314,12 +318,21 @@ Status BoltEngine::map_at_least(uint64_t bytes) {
     if (mapping) {
       // Views that were made with the old mapping keep it.
       mapping_ = *std::move(mapping);
+      kept_bytes_ = 0;
       return {};
     }
     // An address space limit: ask for less, as long as it is enough.
     if (reserve / 2 < bytes) return std::unexpected(std::move(mapping).error());
     reserve /= 2;
   }
+}
+
+// What the file has beyond what is kept in memory already.
+Status BoltEngine::keep_in_memory() {
+  if (options_.keep_in_memory == nullptr || blocks_.file_bytes() <= kept_bytes_) return {};
+  const uint64_t from = std::exchange(kept_bytes_, blocks_.file_bytes());
+  CAIRN_FAULT_FAILS("mlockError", kFailedPrecondition);
+  return options_.keep_in_memory(mapping_->base() + from, kept_bytes_ - from);
 }
 
 // --- Planning
@@ -486,6 +499,11 @@ Status BoltEngine::reserve(const Planned& planned) {
   if (grows) CAIRN_FAULT_FAILS("lackOfDiskSpace", kResourceExhausted);
   CAIRN_CHECK(map_at_least(needed));
   CAIRN_CHECK(blocks_.reserve(needed));
+  // compat: etcd ends when the system allows it no more locked memory. Here the new part is not kept.
+  if (const Status kept = keep_in_memory(); !kept) {
+    log::warn("the part that the db has grown by is not kept in memory",
+              {{"path", path_}, {"error", kept.error().message}});
+  }
   return blocks_.fill(freelist_.taken_holes(), planned.meta.page_bytes);
 }
 

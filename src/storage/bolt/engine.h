@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -48,6 +49,9 @@ struct BoltOptions {
   // sealed.
   uint64_t opening = 0;
   Metrics* metrics = nullptr;  // none: nothing is counted or timed
+  // Keeps [from, from + bytes) of the mapping in memory, as --memory-mlock asks for; none: nobody asks. A failure
+  // refuses the start; later, when the file has grown, it only means that the new part is not kept.
+  std::function<Status(const char* from, uint64_t bytes)> keep_in_memory;
   // For tests: free pages are overwritten with 0xDD at the moment from which they may be reused.
   bool poison_free_pages = false;
 };

@@ -6,6 +6,7 @@
 #include "storage/bolt/check.h"
 #include "storage/bolt/engine_testing.h"
 #include "storage/bolt/format.h"
+#include "storage/memory/engine.h"
 #include "storage/memory/file_system.h"
 #include "storage/test_support.h"
 
@@ -295,6 +296,62 @@ TEST(BoltEngine, DoesNotGrowWhenPagesAreReused) {
   }
   EXPECT_LE(engine->space().high_water_bytes, after_ten + 4096);
   expect_sound(fs, path);
+}
+
+TEST(BoltEngine, ReclaimCountsEntriesExactly) {
+  const TempDir directory;
+  for (const bool is_memory : {false, true}) {
+    auto engine = is_memory ? *open_memory({}) : open(env::posix_fs(), directory / "db");
+    Batch batch;
+    for (uint64_t i = 1; i <= 9; ++i) batch.put(Table::kKey, revision_key(i), "value");
+    ASSERT_TRUE(engine->commit(batch.commit()));
+    Reclaim reclaim;
+    reclaim.end = revision_key(7);
+    reclaim.entries_max = 3;
+    reclaim.keep = [](std::string_view key, std::string_view) { return load_be64(key.data()) % 2 == 0; };
+    std::vector<uint64_t> removed;
+    for (bool done = false; !done;) {
+      ASSERT_LT(removed.size(), 5u);
+      Commit commit;
+      commit.reclaim = &reclaim;
+      const auto result = engine->commit(commit);
+      ASSERT_TRUE(result) << result.error().message;
+      done = result->reclaim_done;
+      removed.push_back(result->reclaimed_entries);
+      reclaim.first = result->reclaim_position;
+    }
+    // 1 2 3, 4 5 6, and one that finds nothing more.
+    EXPECT_EQ(removed, (std::vector<uint64_t>{2, 1, 0})) << is_memory;
+  }
+}
+
+TEST(BoltEngine, KeepsInMemoryWhatTheFileHas) {
+  const TempDir directory;
+  std::vector<std::pair<const char*, uint64_t>> kept;
+  bool is_allowed = true;
+  BoltOptions options;
+  options.keep_in_memory = [&](const char* from, uint64_t bytes) -> Status {
+    if (!is_allowed) return fail(Code::kFailedPrecondition, "mlock error: not allowed");
+    kept.emplace_back(from, bytes);
+    return {};
+  };
+  {
+    const auto engine = *open_bolt(env::posix_fs(), directory / "db", options);
+    ASSERT_EQ(kept.size(), 1u) << "at the start";
+    for (uint64_t i = 1; i <= 3; ++i) {
+      Batch batch;
+      batch.put(Table::kKey, revision_key(i), std::string(40 << 20, 'x'));
+      ASSERT_TRUE(engine->commit(batch.commit()));
+      is_allowed = i != 1;  // a failure is only told
+    }
+    ASSERT_GE(kept.size(), 3u) << "when it grows";
+    for (size_t i = 1; i < kept.size(); ++i) EXPECT_GE(kept[i].first, kept[i - 1].first + kept[i - 1].second);
+    ASSERT_TRUE(engine->close());
+  }
+  is_allowed = false;
+  const auto refused = open_bolt(env::posix_fs(), directory / "db", options);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message, "mlock error: not allowed");
 }
 
 TEST(BoltEngine, ReclaimRemovesInPartsWhatIsNotKept) {

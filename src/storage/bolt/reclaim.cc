@@ -38,9 +38,15 @@ Result<ReclaimPart> plan_reclaim(const BoltView& view, const Reclaim& reclaim, s
       if (!leaf_is_dirty) dirty_bytes += cursor.leaf_bytes();
       leaf_is_dirty = true;
     }
+    if (visits >= reclaim.entries_max) {
+      part.position = std::string(cursor.key()) + '\0';
+      break;
+    }
     CAIRN_CHECK(cursor.next());
   }
-  if (cursor.valid() && compare(cursor.key(), end) < 0) {
+  if (!part.position.empty()) {
+    // as counted
+  } else if (cursor.valid() && compare(cursor.key(), end) < 0) {
     part.position = cursor.key();
   } else if (end != pass_end) {
     part.position = end;

@@ -153,10 +153,15 @@ class MemoryEngine final : public Engine {
         result.reclaim_position = it.node()->key();
         return;
       }
-      if (reclaim.keep(it.node()->key(), it.node()->value())) continue;
-      tree.erase(it.node()->key(), batch_);
-      dirty_bytes += kLeafBytes;
-      ++result.reclaimed_entries;
+      if (!reclaim.keep(it.node()->key(), it.node()->value())) {
+        tree.erase(it.node()->key(), batch_);
+        dirty_bytes += kLeafBytes;
+        ++result.reclaimed_entries;
+      }
+      if (visits >= reclaim.entries_max) {
+        result.reclaim_position = std::string(it.node()->key()) + '\0';
+        return;
+      }
     }
     result.reclaim_done = end == std::string_view(reclaim.end);
     if (!result.reclaim_done) result.reclaim_position = end;
