@@ -348,8 +348,9 @@ void Node::note_step(int64_t took_ns) {
   log::warn("apply request took too long",
             {{"took", go_duration(std::chrono::nanoseconds(took_ns))},
              {"expected-duration", go_duration(std::chrono::nanoseconds(options_.slow_apply_ns))},
-             {"entries", counted_applied_ - before},
-             {"last-index", counted_applied_.value}});
+             {"prefix", ""},
+             {"request", fmt::format("entries:{} last-index:{}", counted_applied_ - before, counted_applied_.value)},
+             {"response", ""}});
 }
 
 void Node::update_metrics() {

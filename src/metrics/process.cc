@@ -117,6 +117,8 @@ void add_process(Registry& registry) {
       [] { return network_bytes("InOctets"); });
   add(registry, "process_network_transmit_bytes_total", "Bytes sent over the network.", Kind::kCounter,
       [] { return network_bytes("OutOctets"); });
+  // Go's name, which dashboards of etcd show.
+  add(registry, "go_threads", "Threads of the process.", Kind::kGauge, [] { return stat_field(20); });
   add(registry, "os_fd_used", "Open file descriptors.", Kind::kGauge, open_fds);
   add(registry, "os_fd_limit", "Limit of open file descriptors.", Kind::kGauge, [] { return limit(RLIMIT_NOFILE); });
 }

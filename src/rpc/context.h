@@ -46,6 +46,7 @@ struct Limits {
   int64_t quota_configured = int64_t{2} << 30;  // as Status shows it; below 0: no quota
   int64_t request_timeout_ns = 7'000'000'000;
   int64_t warning_unary_ns = 300'000'000;  // a unary call that takes longer is logged
+  int64_t warning_apply_ns = 100'000'000;  // a request that only reads keys and takes longer is logged
   bool times_calls = false;                // --metrics=extensive
   int64_t watch_progress_interval_ns = 600'000'000'000;
   bool stops_serving_on_defragment = false;  // the gate StopGRPCServiceOnDefrag

@@ -1,6 +1,7 @@
 // rpc/handler.h: what the handlers of all methods share.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,6 +11,7 @@
 #include "rpc/context.h"
 #include "rpc/methods.h"
 #include "rpc/request_stats.h"
+#include "rpc/request_trace.h"
 
 namespace etcdserverpb {
 class InternalRaftRequest;
@@ -38,17 +40,9 @@ class Handler : public net::CallHandler {
     const int64_t took_ns = context_.turn_ns() - began_ns_;
     context_.time_call(method_, took_ns);
     if (method_.kind != Method::Kind::kUnary) return;
-    const bool is_slow = took_ns > context_.limits().warning_unary_ns;
-    if (!is_slow && !log::enabled(log::Level::kDebug)) return;
-    log_request_stats(log::enabled(log::Level::kDebug) ? log::Level::kDebug : log::Level::kWarn,
-                      {.method = method_,
-                       .began_wall_ns = context_.clock().wall_ns() - took_ns,
-                       .took_ns = took_ns,
-                       .remote = call.peer_address(),
-                       .request = kept_request(),
-                       .request_bytes = request_bytes_,
-                       .code = code,
-                       .answer = answer});
+    const Limits& limits = context_.limits();
+    const int64_t quick_ns = std::min({limits.warning_unary_ns, limits.warning_apply_ns, kTraceThresholdNs});
+    if (took_ns > quick_ns || log::enabled(log::Level::kDebug)) tell_of(call, took_ns, code, answer);
   }
   void on_status(net::Call& call, Code code, std::string_view message) final;
   void on_end(net::Call& call) override { context_.forget(call.id()); }
@@ -58,6 +52,9 @@ class Handler : public net::CallHandler {
   [[nodiscard]] virtual std::string_view kept_request() const { return {}; }
   [[nodiscard]] bool is_handled() const { return is_handled_; }
   void note_request_bytes(uint64_t bytes) { request_bytes_ = bytes; }
+  // For the log: the request is no entry of it; nobody knows of a newer state.
+  void note_read() { reads_ = true; }
+  void note_agreement() { agreed_ns_ = context_.turn_ns() - began_ns_; }
 
   [[nodiscard]] const Method& method() const { return method_; }
   [[nodiscard]] const Caller& caller() const { return caller_; }
@@ -112,11 +109,16 @@ class Handler : public net::CallHandler {
   Context& context_;
 
  private:
+  // Lines of the log about a call that took long, and about each at level debug.
+  void tell_of(const net::Call& call, int64_t took_ns, Code code, std::string_view told);
+
   const Method& method_;
   Caller caller_;
   int64_t began_ns_;
+  int64_t agreed_ns_ = 0;
   uint64_t request_bytes_ = 0;
   bool is_handled_ = false;
+  bool reads_ = false;
 };
 
 // A method that takes one request, whatever it answers with. As Go's server: a method that answers with a stream is

@@ -37,6 +37,9 @@ struct Metrics {
   // Lists are not among them: between two pieces they hold no view.
   metrics::Gauge& open_reads =
       registry.gauge("etcd_mvcc_db_open_read_transactions", "Views of the storage that snapshots and hashes hold.");
+  // Shared with member::Metrics, which counts the writes.
+  metrics::Counter& slow_apply = registry.counter(
+      "etcd_server_slow_apply_total", "Batches of entries that took longer to apply than the warning limit.");
   metrics::Counter& read_indexes_failed =
       registry.counter("etcd_server_read_indexes_failed_total", "Linearizable reads that came to no read index.");
 

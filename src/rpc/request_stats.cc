@@ -11,16 +11,6 @@
 namespace cairn::rpc {
 namespace {
 
-// As the log's own times.
-std::string time_text(int64_t wall_ns) {
-  const std::time_t seconds = wall_ns / 1'000'000'000;
-  std::tm broken{};
-  gmtime_r(&seconds, &broken);
-  char text[32];
-  const size_t length = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &broken);
-  return fmt::format("{}.{:06}Z", std::string_view(text, length), wall_ns % 1'000'000'000 / 1000);
-}
-
 template <class Message>
 bool parse(std::string_view bytes, Message& out) {
   return out.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
@@ -79,6 +69,15 @@ Counts counts_of(const RequestStats& stats) {
 }
 
 }  // namespace
+
+std::string time_text(int64_t wall_ns) {
+  const std::time_t seconds = wall_ns / 1'000'000'000;
+  std::tm broken{};
+  gmtime_r(&seconds, &broken);
+  char text[32];
+  const size_t length = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &broken);
+  return fmt::format("{}.{:06}Z", std::string_view(text, length), wall_ns % 1'000'000'000 / 1000);
+}
 
 std::string loggable_request(std::string_view method, std::string_view bytes) {
   if (method == "Range") {

@@ -29,6 +29,9 @@ struct RequestStats {
   std::string_view answer;  // empty: it was sent in pieces, or is an error
 };
 
+// As the log's own times.
+[[nodiscard]] std::string time_text(int64_t wall_ns);
+
 void log_request_stats(log::Level level, const RequestStats& stats);
 
 // What the line says of the request's content: without values.

@@ -1,10 +1,12 @@
 #include "wal/log.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "base/check.h"
 #include "base/fault.h"
+#include "base/go_duration.h"
 #include "base/log.h"
 #include "wal/codec.h"
 
@@ -26,6 +28,28 @@ Status check_replaceable(env::FileSystem& fs, const std::string& directory) {
   }
   return {};
 }
+
+// Times a sync for its lifetime, and names a slow one in the log. Without metrics nobody reads the clock.
+class SyncWatch {
+ public:
+  explicit SyncWatch(Metrics* into) : into_(into) {
+    if (into_ != nullptr) began_ = std::chrono::steady_clock::now();
+  }
+  ~SyncWatch() {
+    if (into_ == nullptr) return;
+    const std::chrono::nanoseconds took = std::chrono::steady_clock::now() - began_;
+    into_->fsync.observe(static_cast<uint64_t>(took.count()));
+    if (took.count() <= into_->slow_sync_ns) return;
+    log::warn("slow fdatasync", {{"took", go_duration(took)},
+                                 {"expected-duration", go_duration(std::chrono::nanoseconds(into_->slow_sync_ns))}});
+  }
+  SyncWatch(const SyncWatch&) = delete;
+  SyncWatch& operator=(const SyncWatch&) = delete;
+
+ private:
+  Metrics* into_;
+  std::chrono::steady_clock::time_point began_;
+};
 
 }  // namespace
 
@@ -175,7 +199,7 @@ void Log::publish() {
 
 Status Log::sync_file() {
   if (options_.sync && dirty_) {
-    const metrics::StopWatch watch(options_.metrics != nullptr ? &options_.metrics->fsync : nullptr);
+    const SyncWatch watch(options_.metrics);
     CAIRN_CHECK(segments_.back()->file->fdatasync());
   }
   dirty_ = false;

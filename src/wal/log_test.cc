@@ -8,8 +8,10 @@
 #include <filesystem>
 #include <thread>
 
+#include "base/log.h"
 #include "testing/file_systems.h"
 #include "wal/codec.h"
+#include "wal/metrics.h"
 #include "wal/scan.h"
 #include "wal/testing.h"
 
@@ -95,6 +97,29 @@ TEST_F(LogTest, CreateTakesOverWhatAnInterruptedOneLeftAndNothingElse) {
   write_all(other + "/letter.txt", "dear");
   EXPECT_EQ(Log::create(fs_, other, kMetadata).error().code, Code::kFailedPrecondition);
   EXPECT_EQ(read_all(other + "/letter.txt"), "dear");
+}
+
+TEST_F(LogTest, ASlowSyncIsNamedInTheLog) {
+  static std::vector<std::string> lines;
+  const auto save_with = [this](int64_t slow_sync_ns) {
+    metrics::Registry registry;
+    Metrics metrics{registry};
+    metrics.slow_sync_ns = slow_sync_ns;
+    std::filesystem::remove_all(wal_);
+    const auto log = create({.metrics = &metrics});
+    lines.clear();
+    log::set_sink(
+        [](const log::Entry& entry) {
+          lines.emplace_back(entry.message);
+          for (size_t i = 0; i < entry.field_count; ++i) lines.back() += fmt::format(" {}", entry.fields[i].key);
+        },
+        log::Level::kWarn);
+    fill(*log, 1, 2);
+    log::set_sink(nullptr, log::Level::kWarn);
+    return lines;
+  };
+  EXPECT_EQ(save_with(INT64_MAX), std::vector<std::string>{});
+  EXPECT_EQ(save_with(-1), std::vector<std::string>{"slow fdatasync took expected-duration"});  // any is too slow
 }
 
 TEST_F(LogTest, WhatWasSavedIsThereAgain) {

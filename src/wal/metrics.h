@@ -1,6 +1,8 @@
 // wal/metrics.h: what the log and .snap files count. Names are etcd's.
 #pragma once
 
+#include <cstdint>
+
 #include "metrics/metrics.h"
 
 namespace cairn::wal {
@@ -18,6 +20,7 @@ struct Metrics {
                                                             "Of saving a .snap file: encoding.", metrics::kDiskBuckets);
   metrics::Histogram& snap_fsync = registry.histogram(
       "etcd_snap_fsync_duration_seconds", "Duration of writing and syncing a .snap file.", metrics::kDiskBuckets);
+  int64_t slow_sync_ns = 1'000'000'000;  // a sync of the WAL that takes longer is named in the log
 };
 
 }  // namespace cairn::wal

@@ -5,6 +5,7 @@ And beside etcd 3.7: what its page has, ours has, with the same types and labels
 
 import collections
 import json
+import pathlib
 import re
 import time
 
@@ -36,7 +37,7 @@ QUIET = {
 }
 # Of etcd's page, and not of ours.
 ETCDS_OWN = {
-    r"go_.*": "Go's runtime",
+    r"go_(?!threads$).*": "Go's runtime",
     r"grpc_server_handling_seconds": "only with --metrics=extensive",
     r"etcd_debugging_store_(reads|writes)_total": "what etcd does in its v2 store, which is not here",
     r"etcd_grpc_proxy_.*": "a proxy's",
@@ -113,7 +114,7 @@ class Written(harness.Case):
             client.put(b"a", b"b")
 
     def test_every_family_is_written_by_a_busy_run(self):
-        server = self.start("--snapshot-count", "50", "--backend-batch-limit", "20",
+        server = self.start("--snapshot-count", "50", "--backend-batch-limit", "20", "--warning-apply-duration", "1h",
                             "--watch-progress-notify-interval", "100ms")
         self.keep_busy(server)
         self.page(server)  # which counts what is scraped
@@ -128,6 +129,12 @@ class Written(harness.Case):
         self.assertGreater(self.page(server)["etcd_server_slow_apply_total"][1][""], 0)
         line = next(line for line in server.log_text().splitlines() if "apply request took too long" in line)
         self.assertEqual(json.loads(line)["expected-duration"], "1ns")
+
+    def test_the_threads_are_counted(self):
+        server = self.start()
+        threads = len(list(pathlib.Path(f"/proc/{server.process.pid}/task").iterdir()))
+        self.assertGreater(threads, 3)
+        self.assertGreater(self.page(server)["go_threads"][1][""], 3)
 
     def test_a_snapshot_that_is_read_holds_a_view(self):
         server = self.start()

@@ -1,5 +1,6 @@
 """Spans of requests: what a collector of OpenTelemetry is sent, beside etcd 3.7."""
 
+import json
 import os
 import socket
 
@@ -243,6 +244,65 @@ class Tracing(harness.Case):
             harness.until(lambda: any(each.attributes.get("key") == "b" for each in taker.taken()))
             self.assertEqual(taker.taken()[0].resource, {"service.name": "etcd", "host.name": "here"})
             server.stop()
+
+
+class SlowRequests(harness.Case):
+    """Lines of the log about requests that took long."""
+
+    def lines(self, server, message):
+        return [line for line in map(json.loads, server.log_text().splitlines()) if line["msg"] == message]
+
+    def test_a_put_that_waits_for_the_disk(self):
+        server = self.server("cairn").start(environment={**ENVIRONMENT,
+                                                         "GOFAIL_FAILPOINTS": "raftBeforeSave=sleep(400)"})
+        server.client().put("a", "secret")
+        server.wait_logged("process raft request")
+        line = self.lines(server, "trace")[-1]
+        self.assertEqual(line["level"], "info")
+        self.assertEqual(line["operation"], "put")
+        self.assertRegex(line["detail"], r"^\{key:a; req_size:11; response_revision:2; \}$")
+        self.assertEqual((len(line["steps"]), line["step_count"]), (1, 1))
+        self.assertRegex(line["steps"][0], r"^'process raft request'  \(duration: [0-9.]+m?s\)$")
+        self.assertEqual({"duration", "start", "end", "trace_id"} - set(line), set())
+        line = self.lines(server, "request stats")[-1]
+        self.assertEqual((line["level"], line["response type"]), ("warn", "/etcdserverpb.KV/Put"))
+        self.assertNotIn("secret", server.log_text())
+
+    def serve_many_keys(self, kind, *flags):
+        """A server with these flags over enough keys that a list of them is built elsewhere; etcd times any. The keys
+        come before, and few with etcd, which applies them again: a log that says much says only a part of it."""
+        directory = self.dir / f"data.{kind}"
+        server = self.server(kind, directory).start()
+        client = server.client()
+        client.put_many([(b"k/%05d" % k, b"x") for k in range(20000 if kind == "cairn" else 10)])
+        server.stop()
+        return self.server(kind, directory, flags=flags).start()
+
+    def test_a_read_beyond_the_limit(self):
+        server = self.serve_many_keys("cairn", "--warning-apply-duration", "1ns")
+        server.client().range("k", "l")
+        server.wait_logged("read-only range ")
+        line = next(each for each in self.lines(server, "apply request took too long") if each["prefix"])
+        self.assertEqual(line["level"], "warn")
+        self.assertEqual(line["prefix"], "read-only range ")
+        self.assertEqual(line["expected-duration"], "1ns")
+
+    @harness.needs("etcd37")
+    def test_the_fields_are_those_of_etcd(self):
+        fields = {}
+        for kind in ("etcd37", "cairn"):
+            server = self.serve_many_keys(kind, "--warning-apply-duration", "1ns", "--warning-unary-request-duration",
+                                          "1ns")
+            server.client().range("k", "l")
+            for text in ("read-only range ", "request stats", "enabled capabilities for version"):
+                server.wait_logged(text)
+            server.stop()
+            told = fields[kind] = {}
+            for message in ("apply request took too long", "request stats", "enabled capabilities for version"):
+                found = self.lines(server, message)
+                names = set().union(*(set(each) for each in found))
+                told[message] = (found[-1]["level"], names - {"error", "caller"})
+        self.assertEqual(fields["cairn"], fields["etcd37"])
 
 
 if __name__ == "__main__":

@@ -560,6 +560,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   limits.stops_serving_on_defragment = cmd::gate_is_on(config.feature_gates, "StopGRPCServiceOnDefrag");
   limits.request_timeout_ns = config.request_timeout().count();
   limits.warning_unary_ns = config.warning_unary_request.count();
+  limits.warning_apply_ns = config.warning_apply.count();
   limits.times_calls = config.metrics == "extensive";
   if (const int64_t interval_ns = config.watch_progress_interval.count(); interval_ns > 0) {
     if (interval_ns < kWatchProgressMinNs) {

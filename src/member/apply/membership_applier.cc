@@ -17,6 +17,11 @@ namespace {
 
 using storage::Table;
 
+// etcd's words, for which its tests wait. What is served does not depend on the version.
+void log_capabilities(const std::string& version) {
+  log::info("enabled capabilities for version", {{"cluster-version", cluster::short_version(version)}});
+}
+
 void log_change(const cluster::Membership& cluster, uint64_t self, const cluster::MemberChange& change) {
   struct Words {
     std::string_view message;
@@ -46,7 +51,9 @@ MembershipApplier::MembershipApplier(Workbench& bench, AppliedState& state)
       members_(std::make_shared<const cluster::Membership>(std::move(state.members))),
       conf_(std::move(state.conf)),
       storage_version_(std::move(state.storage_version)),
-      schema_(state.schema) {}
+      schema_(state.schema) {
+  if (!members_->version.empty()) log_capabilities(members_->version);
+}
 
 void MembershipApplier::store_first() {
   if (schema_ < Schema::k3_6 || !storage_version_.empty()) return;
@@ -130,6 +137,7 @@ void MembershipApplier::set_version(const std::string& version) {
     log::info("enabled capabilities for version", {{"cluster-version", cluster::short_version(version)}});
   }
   members_ = std::move(members);
+  log_capabilities(version);
   bench_.tables().put(Table::kCluster, "clusterVersion", version);
   const auto was = cluster::parse_version(before);
   const auto is = cluster::parse_version(version);

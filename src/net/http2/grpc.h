@@ -64,8 +64,9 @@ class CallHandler {
   [[nodiscard]] virtual bool ends_when_stalled() const { return true; }
   // All bytes handed to send() so far have gone to the transport: a stream may produce more.
   virtual void on_writable(Call&) {}
-  // The call was answered or has failed: what it came to is known. `answer`: all of it, if it was given at once. Called
-  // from inside functions of Call, which must not be called here; not for a request that could not be read.
+  // The call was answered or has failed: what it came to is known. `answer`: all of it, if it was given at once; of a
+  // failure its text. Called from inside functions of Call, which must not be called here; not for a request that could
+  // not be read.
   virtual void on_handled(Call& /*call*/, Code /*code*/, std::string_view /*answer*/) {}
   // What the call came to is known, whatever that is: once, before on_end(). As for on_handled().
   virtual void on_status(Call& /*call*/, Code /*code*/, std::string_view /*message*/) {}

@@ -282,14 +282,14 @@ void GrpcCall::count_sent(uint64_t bytes) {
 
 void GrpcCall::note_handled(Code code, std::string_view message, std::string_view answer) {
   if (handler_ != nullptr) handler_->on_status(*this, code, message);
-  count_handled(code, answer);
+  count_handled(code, code == Code::kOk ? answer : message);
 }
 
-void GrpcCall::count_handled(Code code, std::string_view answer) {
+void GrpcCall::count_handled(Code code, std::string_view told) {
   if (!is_counted_) return;
   if (is_unary_) counters_->messages_sent.add();
   counters_->handled[static_cast<size_t>(code)].add();
-  if (handler_ != nullptr) handler_->on_handled(*this, code, answer);
+  if (handler_ != nullptr) handler_->on_handled(*this, code, told);
 }
 
 // As grpc-go, whose limit etcd raises to the largest there is.

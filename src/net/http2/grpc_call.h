@@ -112,7 +112,7 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   void count_failed_receive();
   void count_sent(uint64_t bytes);
   void note_handled(Code code, std::string_view message, std::string_view answer = {});
-  void count_handled(Code code, std::string_view answer);
+  void count_handled(Code code, std::string_view told);
   // The queue has grown; `finished`: and it is whole.
   void send_on(bool finished);
   void submit_head();

@@ -38,12 +38,14 @@ class RangeHandler final : public OneRequestHandler {
     if (!request) return reject_with(call, unmarshal_error(streams() ? Answer::kStream : Answer::kOne));
     if (const auto checked = check(*request); !checked) return finish_with(call, checked.error());
     if (trace() != nullptr) open_span(*trace(), *request, streams());
+    note_read();
     {
       const auto state = context_.enter();  // for what is read as well
       if (request->serializable || state->reads_alone) return run(call, *request, message);
     }
     began_ns_ = context_.clock().monotonic_ns();
     context_.when_linearizable(call, [this, bytes = std::string(message)](net::Call& later, const Error* error) {
+      note_agreement();
       error != nullptr ? fail_range(later, *error) : run(later, *mvcc::decode_range(bytes), bytes);
     });
   }
@@ -274,9 +276,11 @@ class TxnHandler final : public OneRequestHandler {
     }
     if (trace() != nullptr) open_span(*trace(), request);
     if (!mvcc::is_read_only(request)) return write(call, request, *body, space);
+    note_read();
     began_ns_ = context_.clock().monotonic_ns();
     if (mvcc::is_serializable(request) || state->reads_alone) return read(call, request, *body);
     context_.when_linearizable(call, [this, bytes = std::string(*body)](net::Call& later, const Error* error) {
+      note_agreement();
       if (error != nullptr) return finish_with(later, *error);
       mvcc::TxnRequest& again = context_.scratch_txn();
       decode_again(bytes, again);
