@@ -16,6 +16,7 @@ import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -26,7 +27,9 @@ ROOT = servers.ROOT
 sys.path.insert(0, str(ROOT / "tests/integration"))
 
 import every_flag  # noqa: E402
+import pki  # noqa: E402
 import rpc  # noqa: E402
+
 GENERATOR_SHARE_MAX = 0.90
 
 
@@ -46,11 +49,14 @@ class Bench:
         self.loaded = False
         self.has_leases = False
         self.token = ()  # of a user, as an option of the generator
+        self.pair = None  # of the servers that serve over TLS
 
     # Tools.
 
     def generator_command(self, workload, *args):
-        return [str(self.options.loadgen), workload, "--endpoint", self.server.endpoint, *self.token, *map(str, args)]
+        secure = ["--tls"] if self.server.pair else []
+        return [str(self.options.loadgen), workload, "--endpoint", self.server.endpoint, *secure, *self.token,
+                *map(str, args)]
 
     def generate(self, workload, *args):
         """Runs the generator; its figures and the server's CPU meanwhile."""
@@ -73,9 +79,9 @@ class Bench:
             "generator_cpu_us": result["cpu_us_per_op"],
         }
 
-    def start_fresh(self, flags=()):
+    def start_fresh(self, flags=(), pair=None):
         self.drop()
-        self.server = servers.Server(self.kind, self.options.binaries[self.kind], self.options.dir, flags)
+        self.server = servers.Server(self.kind, self.options.binaries[self.kind], self.options.dir, flags, pair)
         return self.start_and_wait()
 
     def start_and_wait(self):
@@ -100,10 +106,10 @@ class Bench:
         self.has_leases = False
         self.token = ()
 
-    def need_small(self):
+    def need_small(self, pair=None):
         """A server with one key."""
-        if self.server is None or self.loaded or self.has_leases or self.token:
-            self.start_fresh()
+        if self.server is None or self.loaded or self.has_leases or self.token or self.server.pair != pair:
+            self.start_fresh(pair=pair)
         self.generate("put", "--requests", 200)
 
     def need_loaded(self):
@@ -181,6 +187,68 @@ class Bench:
         self.need_small()
         return self.load_figures(
             self.generate("get", "--seconds", self.seconds, "--connections", 1, "--streams", 1))
+
+    def need_tls(self):
+        """The same for clients over TLS. The key is RSA's of 2048 bits, as kubeadm makes it."""
+        if self.pair is None:
+            self.pki_dir = tempfile.TemporaryDirectory(prefix="bench-pki-", dir=self.options.dir)
+            self.pair = pki.Authority(self.pki_dir.name, kind="rsa").issue("server", kind="rsa")
+        self.need_small(self.pair)
+
+    def row_tls_put(self):
+        self.need_tls()
+        return self.load_figures(self.generate("put", "--seconds", self.seconds))
+
+    def row_tls_get(self):
+        self.need_tls()
+        return self.load_figures(self.generate("get", "--seconds", self.seconds))
+
+    def row_tls_list(self):
+        """An answer of 10 MB: what its bytes cost."""
+        self.need_tls()
+        self.generate("put", "--prefix", "/list/", "--keys", 10_000, "--requests", 10_000, "--order", "permutation",
+                      "--value-size", 1000)
+        return self.repeated("list", "--prefix", "/list/")[1]
+
+    def row_tls_json_put(self):
+        self.need_tls()
+        return self.load_figures(self.generate("json-put", "--seconds", self.seconds))
+
+    def row_tls_json_get(self):
+        self.need_tls()
+        return self.load_figures(self.generate("json-get", "--seconds", self.seconds))
+
+    def handshakes(self, *args):
+        self.need_tls()
+        result = self.generate("handshake", "--connections", 20, "--seconds", self.seconds, *args)
+        return self.load_figures(result) | {"resumed": result["resumed"] / result["ops"]}
+
+    def row_tls_handshakes(self):
+        figures = self.handshakes()
+        if figures["resumed"] > 0:
+            raise Failed(f"{figures['resumed']:.0%} of the handshakes took up a session")
+        return figures
+
+    def row_tls_resumed(self):
+        return self.handshakes("--resume")
+
+    def row_tls_storm(self):
+        """Gets at a steady rate, alone and while others shake hands as fast as they can."""
+        self.need_tls()
+        load = ("get", "--rate", self.options.compact_rate, "--connections", 4)
+        calm = self.generate(*load, "--seconds", 2)
+        storm = subprocess.Popen(self.generator_command("handshake", "--connections", 20, "--seconds", self.seconds + 2),
+                                 stdout=subprocess.PIPE, text=True)
+        try:
+            time.sleep(1)
+            busy = self.generate(*load, "--seconds", self.seconds)
+            handshakes = json.loads(storm.communicate()[0])
+        finally:
+            storm.kill()
+            storm.wait()
+        return {"storm_per_s": handshakes["ops_per_s"], "calm_p50_us": calm["latency_us"]["p50"],
+                "calm_p99_us": calm["latency_us"]["p99"], "p50_us": busy["latency_us"]["p50"],
+                "p99_us": busy["latency_us"]["p99"], "max_us": busy["latency_us"]["max"]}
 
     def need_auth(self, kind):
         """A server with auth on, and a token of a user who may read and write the keys of the generator."""
@@ -529,7 +597,8 @@ class Bench:
 
 
 # In the order in which one server goes through them: what needs few keys, then what needs many.
-ROWS = ["every_flag", "empty", "put", "get", "get_serializable", "txn_put", "txn_get", "json_put", "json_get", "one_put", "one_get", "auth_put",
+ROWS = ["every_flag", "empty", "put", "get", "get_serializable", "txn_put", "txn_get", "json_put", "json_get", "one_put", "one_get", "tls_put", "tls_get",
+        "tls_list", "tls_json_put", "tls_json_get", "tls_handshakes", "tls_resumed", "tls_storm", "auth_put",
         "auth_get", "jwt_put", "jwt_get", "watch_1k", "watch_10k",
         "watch_keys", "watch_100k", "watch_prefix", "load", "disk_at_rest", "get_many", "get_many_serializable",
         "range_limited", "count", "list", "pages", "restart_clean", "restart_killed_idle", "restart_killed_busy",

@@ -36,9 +36,10 @@ def free_ports(count):
 class Server:
     """One member of one, with a data directory that outlives restarts and is removed by close()."""
 
-    def __init__(self, kind, binary, parent_dir, flags=()):
+    def __init__(self, kind, binary, parent_dir, flags=(), pair=None):
         self.kind = kind
         self.flags = list(flags)
+        self.pair = pair  # certificate and key, shown to clients that come over TLS; None: they come in clear
         self.binary = str(binary)
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix=f"bench-{kind}-", dir=parent_dir))
         self.command = None  # gives all flags in place of the usual ones
@@ -54,13 +55,15 @@ class Server:
         return self.dir / "data"
 
     def start(self):
-        client, peer = f"http://{self.endpoint}", f"http://127.0.0.1:{self.peer_port}"
+        client, peer = f"{'https' if self.pair else 'http'}://{self.endpoint}", f"http://127.0.0.1:{self.peer_port}"
         args = [
             self.binary, "--name", "bench", "--data-dir", str(self.data_dir),
             "--listen-client-urls", client, "--advertise-client-urls", client,
             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
             "--initial-cluster", f"bench={peer}", "--quota-backend-bytes", str(16 << 30), *self.flags,
         ]
+        if self.pair:
+            args += ["--cert-file", str(self.pair.cert), "--key-file", str(self.pair.key)]
         if self.command is not None:
             args = [self.binary, *self.command()]
         with open(self.dir / "log", "ab") as log:

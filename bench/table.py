@@ -16,6 +16,14 @@ TITLES = {
     "json_get": "linearizable get, one key, as JSON over HTTP/1.1, 200 connections",
     "one_put": "one client, one put at a time",
     "one_get": "one client, one linearizable get at a time",
+    "tls_put": "put, one key, over TLS",
+    "tls_get": "linearizable get, one key, over TLS",
+    "tls_list": "list of 10,000 keys x 1000 bytes over TLS",
+    "tls_json_put": "put, one key, as JSON over HTTP/1.1 and TLS, 200 connections",
+    "tls_json_get": "linearizable get, one key, as JSON over HTTP/1.1 and TLS, 200 connections",
+    "tls_handshakes": "new connections with TLS 1.3 (RSA 2048) and one request each, 20 at a time",
+    "tls_resumed": "the same by clients that offer an older session",
+    "tls_storm": "linearizable gets over TLS at a steady rate while others connect, 20 at a time",
     "watch_1k": "1,000 watchers of one key",
     "watch_10k": "10,000 watchers of one key",
     "watch_keys": "10,000 watchers, a key each",
@@ -86,6 +94,11 @@ def cell(row, figures, generator_share_max):
         if row.startswith("one_"):
             out.append(f"p50 {microseconds(figures['p50_us'])}, p99 {microseconds(figures['p99_us'])}")
             out.append(f"{number(figures['cpu_us'])} us CPU")
+        elif row in ("tls_handshakes", "tls_resumed"):
+            out.append(f"{number(figures['ops_per_s'])} /s, {number(figures['cpu_us'])} us CPU, "
+                       f"p50 {microseconds(figures['p50_us'])}, p99 {microseconds(figures['p99_us'])}")
+            if row == "tls_resumed":
+                out.append(f"{figures['resumed'] * 100:.0f} % resumed")
         else:
             out.append(f"{number(figures['ops_per_s'] / 1000)} k/s, {number(figures['cpu_us'])} us CPU, "
                        f"p99 {microseconds(figures['p99_us'])}")
@@ -108,7 +121,11 @@ def cell(row, figures, generator_share_max):
                    f"wal {number(figures['wal_mb'])})")
     if "idle_cpu_percent" in figures:
         out.append(f"{figures['idle_cpu_percent']:.2f} % of a core, {number(figures['idle_written_kb'])} KB written")
-    if "calm_p99_us" in figures:
+    if "storm_per_s" in figures:
+        out.append(f"get p50 {microseconds(figures['p50_us'])}, p99 {microseconds(figures['p99_us'])}, max "
+                   f"{microseconds(figures['max_us'])} (before: p50 {microseconds(figures['calm_p50_us'])}, p99 "
+                   f"{microseconds(figures['calm_p99_us'])}), beside {number(figures['storm_per_s'])} connections a second")
+    elif "calm_p99_us" in figures:
         out.append(f"put p99 {microseconds(figures['p99_us'])}, max {microseconds(figures['max_us'])} "
                    f"(before: p99 {microseconds(figures['calm_p99_us'])})")
     if "after_mb" in figures:

@@ -5,12 +5,13 @@
 #include <string_view>
 #include <vector>
 
+#include <cerrno>
+
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "net/client/dial.h"
+#include "loadgen/endpoint.h"
 
 namespace cairn::bench {
 namespace {
@@ -62,8 +63,8 @@ uint64_t cpu_ns() {
 }
 
 struct Connection {
-  int fd = -1;
-  std::string in;
+  net::ClientSocket socket;
+  std::string in = {};
   uint64_t begin_ns = 0;
 };
 
@@ -72,7 +73,7 @@ class Run {
   explicit Run(const LoadOptions& options)
       : options_(options), request_(request_of(options)), figures_(std::make_unique<Figures>()) {}
   ~Run() {
-    for (const Connection& connection : connections_) ::close(connection.fd);
+    connections_.clear();
     if (epoll_fd_ >= 0) ::close(epoll_fd_);
   }
   Run(const Run&) = delete;
@@ -96,13 +97,14 @@ class Run {
 
  private:
   Status connect_all() {
+    CAIRN_TRY(tls_, client_tls(options_, "http/1.1"));
     epoll_fd_ = ::epoll_create1(EPOLL_CLOEXEC);
     connections_.reserve(size_t{options_.connections} * options_.streams);
     for (uint32_t i = 0; i < options_.connections * options_.streams; ++i) {
-      CAIRN_TRY(const int fd, net::dial(fmt::format("{}:{}", options_.host, options_.port)));
-      connections_.push_back({.fd = fd});
+      CAIRN_TRY(net::ClientSocket socket, net::connect_socket(address_of(options_), tls_.get(), false));
       epoll_event event{.events = EPOLLIN, .data = {.u32 = i}};
-      ::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event);
+      ::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, socket.fd(), &event);
+      connections_.push_back({.socket = std::move(socket)});
     }
     return {};
   }
@@ -119,20 +121,18 @@ class Run {
     ++open_;
     connection.begin_ns = now_ns();
     // A request is far shorter than a socket's buffer.
-    if (::send(connection.fd, request_.data(), request_.size(), MSG_NOSIGNAL) ==
-        static_cast<ssize_t>(request_.size())) {
-      return {};
-    }
+    if (connection.socket.write(request_) == static_cast<ssize_t>(request_.size())) return {};
     return fail(Code::kUnavailable, "loadgen: the connection takes no request");
   }
 
   Status read(Connection& connection) {
     static char buffer[kReadBytes];
-    const ssize_t bytes = ::recv(connection.fd, buffer, sizeof buffer, 0);
+    const ssize_t bytes = connection.socket.read(buffer, sizeof buffer);
+    if (bytes < 0 && errno == EAGAIN) return {};  // a part of a record, or a ticket
     if (bytes <= 0) return fail(Code::kUnavailable, "loadgen: the connection was closed");
     connection.in.append(buffer, static_cast<size_t>(bytes));
     CAIRN_TRY(const size_t whole, answer_bytes(connection.in));
-    if (whole == 0) return {};
+    if (whole == 0) return connection.socket.has_unread() ? read(connection) : Status{};
     const uint64_t now = now_ns();
     --open_;
     if (connection.in.starts_with("HTTP/1.1 200 ")) {
@@ -151,6 +151,7 @@ class Run {
   const LoadOptions& options_;
   const std::string request_;
   std::unique_ptr<Figures> figures_;
+  std::unique_ptr<net::ClientTls> tls_;
   std::vector<Connection> connections_;
   int epoll_fd_ = -1;
   uint64_t begun_ = 0;

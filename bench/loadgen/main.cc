@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "loadgen/fsync_probe.h"
+#include "loadgen/handshake_run.h"
 #include "loadgen/json_run.h"
 #include "loadgen/runner.h"
 #include "loadgen/watch_run.h"
@@ -29,12 +30,12 @@ std::string to_json(const LoadOptions& options, const Figures& figures) {
   }
   std::string out = fmt::format(
       R"({{"workload":"{}","connections":{},"streams":{},"seconds":{:.6f},"ops":{},"ops_per_s":{:.1f},)"
-      R"("lists":{},"latency_us":{},"cpu_us_per_op":{:.3f},"cpu_share":{:.3f},"body_bytes":{},"keys_seen":{},)"
+      R"("lists":{},"latency_us":{},"cpu_us_per_op":{:.3f},"cpu_share":{:.3f},"body_bytes":{},"keys_seen":{},"resumed":{},)"
       R"("begin_ns":{},"end_ns":{},"first_good_ns":{},"errors":{{{}}})",
       options.workload, options.connections, options.streams, seconds, figures.good, seconds > 0 ? good / seconds : 0,
       figures.lists, latency_json(figures.latency_us), good > 0 ? cpu_seconds * 1e6 / good : 0,
-      seconds > 0 ? cpu_seconds / seconds : 0, figures.body_bytes, figures.keys_seen, figures.begin_ns, figures.end_ns,
-      figures.first_good_ns, errors);
+      seconds > 0 ? cpu_seconds / seconds : 0, figures.body_bytes, figures.keys_seen, figures.resumed, figures.begin_ns,
+      figures.end_ns, figures.first_good_ns, errors);
   if (options.interval_ms != 0) {
     out += ",\"intervals\":[";
     for (size_t i = 0; i < figures.intervals.size(); ++i) {
@@ -88,7 +89,9 @@ int main(int count, char** args) {
     fmt::print("{}\n", to_json(**figures));
     return 0;
   }
-  const auto figures = options->workload.starts_with("json-") ? run_json(*options) : run(*options);
+  const auto figures = options->workload.starts_with("json-") ? run_json(*options)
+                       : options->workload == "handshake"     ? run_handshakes(*options)
+                                                              : run(*options);
   if (!figures) return fail_with(figures.error());
   fmt::print("{}\n", to_json(*options, **figures));
   return (*figures)->good > 0 && (*figures)->errors.empty() ? 0 : 1;

@@ -23,6 +23,8 @@ workloads
   defragment
   json-put  of one key, as JSON over HTTP/1.1: --connections times --streams connections with one request at a time
   json-get  [--serializable] the same
+  handshake connections made one after the other, --connections at a time, each with one request for /version
+            [--resume]: they offer the session of an older one
   watch     --watchers W over all streams, of the --keys K in turn or each of the --watch-prefix [--prev-kv];
             one writer puts in turn, each time when all watchers have the last one, or at --rate.
             --server-pid P tells that process's CPU per event and its memory
@@ -34,6 +36,8 @@ options
   --requests N           end after so many
   --seconds S            end after so long
   --rate R               requests a second at fixed times; latency counts from the time planned
+  --tls                  the server's certificate is not looked at
+  --cert FILE --key FILE shown over TLS to a server that asks
   --token TEXT           of the user who asks, where auth is on
   --prefix TEXT          /bench/, a key is the prefix and ten digits
   --leased               key number n has lease n + 1, which was granted before
@@ -81,6 +85,8 @@ Status set_option(std::string_view name, std::string_view value, LoadOptions& ou
   if (name == "--watchers") return parse_number(name, value, out.watchers);
   if (name == "--server-pid") return parse_number(name, value, out.server_pid);
   if (name == "--ttl") return parse_number(name, value, out.ttl);
+  if (name == "--cert") return out.cert_file = value, Status{};
+  if (name == "--key") return out.key_file = value, Status{};
   if (name == "--token") return out.token = value, Status{};
   if (name == "--prefix") return out.prefix = value, Status{};
   if (name == "--order") return out.order = value, Status{};
@@ -97,6 +103,14 @@ Result<LoadOptions> parse_options(int count, char** args) {
     if (!name.starts_with("--")) {
       if (!out.workload.empty()) return fail(Code::kInvalidArgument, "loadgen: unexpected {}", name);
       out.workload = name;
+      continue;
+    }
+    if (name == "--tls") {
+      out.tls = true;
+      continue;
+    }
+    if (name == "--resume") {
+      out.resumes = true;
       continue;
     }
     if (name == "--serializable") {

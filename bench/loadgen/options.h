@@ -22,6 +22,11 @@ struct LoadOptions {
   uint32_t interval_ms = 0;  // also report each such stretch of time
   double timeout_seconds = 120;
 
+  bool tls = false;
+  std::string cert_file;  // shown over TLS to a server that asks; "": none
+  std::string key_file;
+  bool resumes = false;  // a handshake offers an older connection's session
+
   std::string token;  // of a user; "": none
   std::string prefix = "/bench/";
   uint64_t keys = 1;   // how many distinct ones

@@ -12,6 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "loadgen/endpoint.h"
 
 namespace cairn::bench {
 namespace {
@@ -46,11 +47,11 @@ uint64_t now_ns() {
 
 Status Runner::connect_all(int epoll_fd) {
   connections_.resize(options_.connections);
-  const bool is_ipv6 = options_.host.find(':') != std::string::npos;
-  const std::string address =
-      fmt::format("{}{}{}:{}", is_ipv6 ? "[" : "", options_.host, is_ipv6 ? "]" : "", options_.port);
-  net::Http2Channel::Options options{
-      .address = address, .streams_max = options_.streams, .window_bytes = options_.window_bytes};
+  CAIRN_TRY(tls_, client_tls(options_, "h2"));
+  net::Http2Channel::Options options{.address = address_of(options_),
+                                     .streams_max = options_.streams,
+                                     .window_bytes = options_.window_bytes,
+                                     .tls = tls_.get()};
   if (!options_.token.empty()) options.metadata.emplace_back("token", options_.token);
   for (Connection& connection : connections_) {
     CAIRN_TRY(connection.client, net::Http2Channel::connect(options));

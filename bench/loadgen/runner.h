@@ -32,6 +32,7 @@ struct Figures {
   std::map<int, uint64_t> errors;  // by grpc-status, kNoStatus among them
   uint64_t body_bytes = 0;
   uint64_t keys_seen = 0;
+  uint64_t resumed = 0;  // handshakes that took up an older connection's session
   uint64_t cpu_ns = 0;
   Histogram latency_us;
   std::vector<std::unique_ptr<Interval>> intervals;
@@ -72,6 +73,7 @@ class Runner : private net::ResponseSink {
 
   const LoadOptions& options_;
   Workload& workload_;
+  std::unique_ptr<net::ClientTls> tls_;
   std::vector<Connection> connections_;
   Connection* current_ = nullptr;  // whose answers are being read
   std::unique_ptr<Figures> figures_;

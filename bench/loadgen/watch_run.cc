@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/wire.h"
+#include "loadgen/endpoint.h"
 #include "loadgen/runner.h"
 #include "net/http2/framing.h"
 
@@ -109,14 +110,15 @@ class WatchRun : private net::ResponseSink {
   // The last connection is the writer's.
   Status connect_all() {
     connections_.resize(options_.connections + 1);
+    CAIRN_TRY(tls_, client_tls(options_, "h2"));
     uint64_t watcher = 0;
     for (size_t i = 0; i < connections_.size(); ++i) {
       Connection& connection = connections_[i];
       const bool writes = i + 1 == connections_.size();
-      CAIRN_TRY(connection.client,
-                net::Http2Channel::connect({.address = fmt::format("{}:{}", options_.host, options_.port),
-                                            .streams_max = options_.streams,
-                                            .window_bytes = options_.window_bytes}));
+      CAIRN_TRY(connection.client, net::Http2Channel::connect({.address = address_of(options_),
+                                                               .streams_max = options_.streams,
+                                                               .window_bytes = options_.window_bytes,
+                                                               .tls = tls_.get()}));
       connection.deframers.resize(options_.streams, net::Deframer(UINT32_MAX));
       epoll_event event{.events = EPOLLIN, .data = {.u64 = i}};
       CAIRN_ASSERT(epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, connection.client->fd(), &event) == 0);
@@ -253,6 +255,7 @@ class WatchRun : private net::ResponseSink {
 
   const LoadOptions& options_;
   int epoll_fd_ = -1;
+  std::unique_ptr<net::ClientTls> tls_;
   std::vector<Connection> connections_;
   Connection* current_ = nullptr;  // whose answers are being read
   std::unique_ptr<WatchFigures> figures_;

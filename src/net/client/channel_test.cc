@@ -5,12 +5,16 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 
+#include "net/client/client_socket.h"
 #include "net/client/dial.h"
 #include "net/client/http1_channel.h"
 #include "net/client/http2_channel.h"
 #include "net/http2/framing.h"
+#include "net/testing/certificates.h"
 #include "net/testing/test_client.h"
 #include "net/testing/test_server.h"
+#include "net/tls/tls_context.h"
+#include "testing/temp_dir.h"
 
 namespace cairn::net {
 namespace {
@@ -97,6 +101,59 @@ TEST(Http2Channel, MetadataGoesWithEachCall) {
     EXPECT_EQ(answers.data[slot], framed(token)) << slot;
     EXPECT_EQ(answers.status[slot], 0) << slot;
   }
+}
+
+// A server that asks for a certificate and takes any; its key pair is in `directory`.
+ServerOptions over_tls(const cairn::testing::TempDir& directory, Authority& authority) {
+  const Issued pair = authority.issue({.common_name = "server"});
+  const std::string cert = directory / "cert";
+  const std::string key = directory / "key";
+  const std::string authorities = directory / "ca";
+  write_file(cert, pair.certificate_pem);
+  write_file(key, pair.key_pem);
+  write_file(authorities, authority.pem());
+  auto context = TlsContext::open({.cert_file = cert, .key_file = key, .trusted_ca_file = authorities});
+  CAIRN_ASSERT(context.has_value());
+  ServerOptions out;
+  out.listen.push_back({.address = "127.0.0.1:0", .tls = {.context = *std::move(context)}});
+  return out;
+}
+
+TEST(Http2Channel, CallsOverTls) {
+  const cairn::testing::TempDir directory;
+  Authority authority;
+  TestServer server(over_tls(directory, authority));
+  server.router.add("/test.Svc/Who", [](LambdaHandler& handler, Call&) {
+    handler.message = [](Call& call, std::string_view) { call.reply(call.peer_certificate()->common_name); };
+  });
+  const std::string address = server.start();
+  const auto tls = ClientTls::make({.cert_file = directory / "cert", .key_file = directory / "key"});
+  ASSERT_TRUE(tls);
+  auto channel = Http2Channel::connect({.address = address, .streams_max = 40, .tls = tls->get()});
+  ASSERT_TRUE(channel);
+  Answers answers;
+  // Bodies of many records, in both directions at a time.
+  std::map<uint32_t, std::string> sent;
+  for (uint32_t slot = 0; slot < 30; ++slot) {
+    sent[slot] = framed(std::string(slot * 2000, static_cast<char>('a' + slot % 26)));
+    while (!(*channel)->can_send(sent[slot].size())) ASSERT_TRUE(run(**channel, answers, answers.status.size() + 1));
+    (*channel)->call(slot, "/test.Svc/Echo", sent[slot]);
+  }
+  ASSERT_TRUE(run(**channel, answers, 30));
+  for (const auto& [slot, body] : sent) EXPECT_EQ(answers.data[slot], body) << slot;
+  (*channel)->call(30, "/test.Svc/Who", framed(""));
+  ASSERT_TRUE(run(**channel, answers, 31));
+  EXPECT_EQ(answers.data[30], framed("server"));
+}
+
+TEST(ClientSocket, SaysWhyNotOverTls) {
+  EXPECT_EQ(ClientTls::make({.cert_file = "/nowhere", .key_file = "/nowhere"}).error().code, Code::kInvalidArgument);
+  TestServer server;
+  const auto tls = ClientTls::make({});
+  const auto refused = connect_socket(server.start(), tls->get(), true);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kUnavailable);
+  EXPECT_NE(refused.error().message.find("net: TLS with 127.0.0.1:"), std::string::npos) << refused.error().message;
 }
 
 TEST(Http2Channel, TheEndOfTheServerIsAnError) {

@@ -3,12 +3,8 @@
 #include <cerrno>
 #include <cstring>
 
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include "base/bytes.h"
 #include "base/check.h"
-#include "net/client/dial.h"
 
 namespace cairn::net {
 namespace {
@@ -86,12 +82,12 @@ struct Http2Channel::Frame {
 };
 
 Result<std::unique_ptr<Http2Channel>> Http2Channel::connect(const Options& options) {
-  CAIRN_TRY(const int fd, dial(options.address, {.blocking = false}));
-  return std::unique_ptr<Http2Channel>(new Http2Channel(fd, options));
+  CAIRN_TRY(ClientSocket socket, connect_socket(options.address, options.tls, false));
+  return std::unique_ptr<Http2Channel>(new Http2Channel(std::move(socket), options));
 }
 
-Http2Channel::Http2Channel(int fd, const Options& options)
-    : fd_(fd),
+Http2Channel::Http2Channel(ClientSocket socket, const Options& options)
+    : socket_(std::move(socket)),
       authority_(options.address),
       window_bytes_(options.window_bytes),
       in_(kReadBytes + kFrameHeaderBytes + kFrameBytesMax) {
@@ -116,15 +112,15 @@ Http2Channel::Http2Channel(int fd, const Options& options)
   sent_fields_.insert(sent_fields_.end(), options.metadata.begin(), options.metadata.end());
 }
 
-Http2Channel::~Http2Channel() {
-  nghttp2_hd_inflate_del(inflater_);
-  close(fd_);
-}
+Http2Channel::~Http2Channel() { nghttp2_hd_inflate_del(inflater_); }
 
 Http2Channel::Stream* Http2Channel::find(uint32_t id) {
   Stream& stream = streams_[(id >> 1) & (streams_.size() - 1)];
   return stream.id == id && id != 0 ? &stream : nullptr;
 }
+
+// :method POST, and :scheme https or http.
+std::string_view Http2Channel::pseudo_fields() const { return socket_.is_secure() ? "\x83\x87" : "\x83\x86"; }
 
 // The block of a path that was used before: indexed fields alone. A new path is announced with literals once, which
 // moves the indexes of the others.
@@ -133,7 +129,7 @@ const std::string& Http2Channel::header_block(std::string_view path) {
     if (known == path) return block;
   }
   static thread_local std::string first;
-  first = "\x83\x86";  // :method POST, :scheme http
+  first = pseudo_fields();
   append_literal(first, ":path", path);
   const auto index = [&](size_t at) {
     return kDynamicTableStart + static_cast<uint32_t>(sent_fields_.size() - 1 - at);
@@ -156,7 +152,7 @@ const std::string& Http2Channel::header_block(std::string_view path) {
 
 void Http2Channel::rebuild_blocks() {
   for (auto& [path, block] : blocks_) {
-    block = "\x83\x86";
+    block = pseudo_fields();
     for (const bool want_path : {true, false}) {  // pseudo-header fields come first (:authority is among the rest's)
       for (size_t i = 0; i < sent_fields_.size(); ++i) {
         const auto& [name, value] = sent_fields_[i];
@@ -209,7 +205,7 @@ void Http2Channel::call(uint32_t slot, std::string_view path, std::string_view b
 
 Result<bool> Http2Channel::flush() {
   while (out_written_ < out_.size()) {
-    const ssize_t written = send(fd_, out_.data() + out_written_, out_.size() - out_written_, MSG_NOSIGNAL);
+    const ssize_t written = socket_.write(std::string_view(out_).substr(out_written_));
     if (written < 0) {
       if (errno == EAGAIN) return true;
       if (errno == EINTR) continue;
@@ -225,7 +221,7 @@ Result<bool> Http2Channel::flush() {
 Status Http2Channel::receive(ResponseSink& sink) {
   while (true) {
     const size_t room = in_.size() - in_size_;
-    const ssize_t got = recv(fd_, in_.data() + in_size_, room, 0);
+    const ssize_t got = socket_.read(in_.data() + in_size_, room);
     if (got == 0) return fail(Code::kUnavailable, "net: the server closed the connection");
     if (got < 0) {
       if (errno == EINTR) continue;
@@ -248,7 +244,8 @@ Status Http2Channel::receive(ResponseSink& sink) {
     }
     if (at > 0 && at < in_size_) std::memmove(in_.data(), in_.data() + at, in_size_ - at);
     in_size_ -= at;
-    if (static_cast<size_t>(got) < room) return {};  // epoll is level-triggered: the rest reports itself
+    // epoll is level-triggered: the rest reports itself.
+    if (static_cast<size_t>(got) < room && !socket_.has_unread()) return {};
   }
 }
 

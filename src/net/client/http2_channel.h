@@ -1,4 +1,4 @@
-// net/client/http2_channel.h: one clear-text HTTP/2 connection that carries unary gRPC calls at little CPU.
+// net/client/http2_channel.h: one HTTP/2 connection that carries unary gRPC calls at little CPU.
 //
 // The client's side: load generators and tests use it. It must cost less than what it measures, so frames are read and
 // written by hand: a request is seven bytes of indexed header fields and its body. Header compression of the responses
@@ -20,6 +20,7 @@
 #include <nghttp2/nghttp2.h>
 
 #include "base/error.h"
+#include "net/client/client_socket.h"
 
 namespace cairn::net {
 
@@ -42,17 +43,18 @@ class Http2Channel {
     uint32_t window_bytes = 16u << 20;  // flow control, of each stream and of the connection
     // Sent with each call: names in lower case. All fields together fit into 3 KB.
     std::vector<std::pair<std::string, std::string>> metadata = {};
+    const ClientTls* tls = nullptr;  // null: clear text. Outlives the channel
   };
 
-  // Connects (waiting) and queues the preface.
-  //   errors: kUnavailable when nothing listens there
+  // Connects (waiting, for the handshake too) and queues the preface.
+  //   errors: kUnavailable when nothing listens there, or the handshake fails
   static Result<std::unique_ptr<Http2Channel>> connect(const Options& options);
 
   ~Http2Channel();
   Http2Channel(const Http2Channel&) = delete;
   Http2Channel& operator=(const Http2Channel&) = delete;
 
-  [[nodiscard]] int fd() const { return fd_; }
+  [[nodiscard]] int fd() const { return socket_.fd(); }
 
   // Whether flow control lets a body of so many bytes (prefix included) go out now.
   [[nodiscard]] bool can_send(size_t body_bytes) const {
@@ -80,9 +82,10 @@ class Http2Channel {
   };
   struct Frame;
 
-  Http2Channel(int fd, const Options& options);
+  Http2Channel(ClientSocket socket, const Options& options);
 
   Stream* find(uint32_t id);
+  [[nodiscard]] std::string_view pseudo_fields() const;
   const std::string& header_block(std::string_view path);
   void rebuild_blocks();
   void frame_header(size_t size, uint8_t type, uint8_t flags, uint32_t stream);
@@ -95,7 +98,7 @@ class Http2Channel {
   Result<int> inflate(std::string_view block);
   void end(Stream& stream, ResponseSink& sink);
 
-  int fd_;
+  ClientSocket socket_;
   std::string authority_;
   uint32_t window_bytes_;
   int64_t send_window_ = 65535;
