@@ -490,6 +490,30 @@ TEST(ServerExchangeLimits, OpenRequestsOfAConnectionShareTheirBound) {
   EXPECT_EQ(status(third), "200");
 }
 
+// curl of Debian 12 takes a reset that comes before it has sent its body for an error.
+TEST(ServerExchangeLimits, WhoIsAnsweredByItsHeadHasAMomentToEndItsSide) {
+  LambdaExchanges at_once;
+  at_once.make = [](Exchange& exchange, LambdaExchange&) { respond_whole(exchange, {.headers = {}, .body = "no"}); };
+  TestServer server({.listen = {{.address = "127.0.0.1:0", .http_handler = &at_once}}});
+  const std::string address = server.start();
+  EXPECT_TRUE(cairn::testing::succeeds_unless_held_up(std::chrono::seconds(1), [&](cairn::testing::Pauses&) {
+    TestClient client(address);
+    const int32_t id = client.start("/", {}, false, "text/plain");
+    if (!client.pump_until([&] { return client.stream(id).data == "no"; })) return false;
+    // A reset would have come before the answer to what is asked next.
+    const int32_t next = client.start("/", {}, true, "", "GET");
+    if (!client.pump_until([&] { return client.stream(next).closed; })) return false;
+    if (client.stream(id).closed) return false;
+    client.half_close(id);
+    return client.pump_until([&] { return client.stream(id).closed; }) && client.stream(id).error == NGHTTP2_NO_ERROR;
+  }));
+  TestClient silent(address);
+  const int32_t id = silent.start("/", {}, false, "text/plain");
+  EXPECT_TRUE(silent.pump_until([&] { return silent.stream(id).closed; })) << "it is reset after a moment";
+  EXPECT_EQ(silent.stream(id).error, NGHTTP2_NO_ERROR);
+  EXPECT_EQ(silent.stream(id).headers[":status"], "200");
+}
+
 TEST(ServerExchangeLimits, HttpTakesTurnsWithGrpcOnOneConnection) {
   TestServer server;
   server.http.on_request = [](HttpRequest request, EventLoop&, HttpRespond respond) {

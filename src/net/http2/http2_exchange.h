@@ -46,6 +46,7 @@ class Http2Exchange final : public Exchange, public Http2Stream {
   // Http2Stream
   void on_body(std::string_view bytes) override;
   void on_half_close() override;
+  bool may_end_soon() const override { return body_bytes_ == 0; }
   Filled fill(std::span<char> out) override;
   void on_writable() override;
   bool waits_for_client() const override { return !out_.empty() && !link.deferred; }

@@ -27,6 +27,8 @@ constexpr size_t kStatusTextBytesMax = 60 * 1024;
 constexpr size_t kOtherHeadersBytes = 512;  // of an answer, as SETTINGS_MAX_HEADER_LIST_SIZE counts
 constexpr uint64_t kResetsMax = 100'000;
 constexpr uint64_t kResetsASecond = 20'000;
+constexpr int64_t kLingerNs = 1'000'000'000;
+constexpr size_t kLingeringMax = 1000;
 constexpr size_t kQueuedFramesMax = 1000;                    // with the socket blocked: read no more
 constexpr int64_t kStallLooks = 4;                           // in the time that a client may stand still
 constexpr std::string_view kGracefulStop = "graceful_stop";  // grpc-go's text
@@ -167,6 +169,7 @@ Http2Session::Http2Session(Loop& loop, const ServerOptions& options, const HttpL
       http_(http),
       host_(host),
       answer_budget_(loop, options.answers),
+      linger_timer_(*this, &Http2Session::reset_lingering),
       stall_timer_(*this, &Http2Session::watch_streams),
       pings_(options.keepalive.min_time_ns),
       keepalive_timer_(*this, &Http2Session::on_keepalive) {
@@ -195,6 +198,7 @@ void Http2Session::on_closed() {
   phase_ = Phase::kClosed;
   loop_.timers().remove(keepalive_timer_);
   loop_.timers().remove(stall_timer_);
+  loop_.timers().remove(linger_timer_);
   while (first_ != nullptr) close(*first_);
   nghttp2_session_del(session_);
   session_ = nullptr;
@@ -398,11 +402,32 @@ void Http2Session::on_stream_closed(int32_t stream_id) {
   if (Http2Stream* const stream = stream_of(stream_id)) close(*stream);
 }
 
-// To a client that has not ended its side: it need not go on.
+// To a client that has not ended its side: it need not go on. But where the end is only on its way (a request whose
+// body does not matter was answered by its head), a reset would come to some clients as an error in place of the
+// answer: curl of Debian 12 is one. They get a moment.
 void Http2Session::on_answer_sent(int32_t stream_id) {
   const Http2Stream* const stream = stream_of(stream_id);
   if (stream == nullptr || stream->link.half_closed) return;
+  if (!stream->may_end_soon()) {
+    nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream_id, NGHTTP2_NO_ERROR);
+    return;
+  }
+  if (lingering_.size() == kLingeringMax) reset_first_lingering();
+  lingering_.push_back({stream_id, loop_.now_ns() + kLingerNs});
+  if (!linger_timer_.is_set()) loop_.timers().add(linger_timer_, lingering_.front().until_ns);
+}
+
+void Http2Session::reset_first_lingering() {
+  const int32_t stream_id = lingering_.front().stream_id;
+  lingering_.pop_front();
+  if (stream_of(stream_id) == nullptr) return;  // it has ended by itself
   nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream_id, NGHTTP2_NO_ERROR);
+  host_.wake();
+}
+
+void Http2Session::reset_lingering() {
+  while (!lingering_.empty() && lingering_.front().until_ns <= loop_.now_ns()) reset_first_lingering();
+  if (!lingering_.empty()) loop_.timers().add(linger_timer_, lingering_.front().until_ns);
 }
 
 void Http2Session::submit_head(Http2Stream& stream, std::span<const nghttp2_nv> fields, Body body) {

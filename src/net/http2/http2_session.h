@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -95,6 +96,8 @@ class Http2Session final : public Protocol {
   void on_end_stream(int32_t stream_id);
   void on_stream_closed(int32_t stream_id);
   void on_answer_sent(int32_t stream_id);
+  void reset_lingering();
+  void reset_first_lingering();
   void on_ping(const uint8_t* opaque, bool ack);
 
   void adopt(Http2Stream& stream, int32_t stream_id, bool half_closed);
@@ -133,6 +136,13 @@ class Http2Session final : public Protocol {
   InflateTurns::Client inflating_;
   std::vector<int32_t> writable_;
   std::vector<int32_t> firing_;
+  // Answered before the client had ended its side; each with the time at which it is reset.
+  struct Lingering {
+    int32_t stream_id = 0;
+    int64_t until_ns = 0;
+  };
+  std::deque<Lingering> lingering_;
+  MemberTimer<Http2Session> linger_timer_;
   MemberTimer<Http2Session> stall_timer_;
   int64_t stall_look_due_ns_ = 0;
 

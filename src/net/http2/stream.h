@@ -24,6 +24,10 @@ class Http2Stream {
   virtual void on_body(std::string_view bytes) = 0;
   virtual void on_half_close() = 0;
 
+  // The answer is whole and the client's side is not: whether its end may be on its way. Then the stream is not reset
+  // at once. What comes meanwhile is passed over.
+  [[nodiscard]] virtual bool may_end_soon() const { return false; }
+
   // Ours. The transport wants up to out.size() bytes of the body.
   enum class Next : uint8_t {
     kMore,      // ask again
