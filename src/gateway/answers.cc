@@ -109,6 +109,11 @@ net::HttpResponse json_answer(std::string body) {
 
 net::HttpResponse not_found() { return text_answer(404, "404 page not found\n"); }
 
+net::HttpResponse name_refused() {
+  return text_answer(
+      400, "CommonName of client sending a request against gateway will be ignored and not used as expected\n");
+}
+
 net::HttpResponse unknown_host(std::string_view host) {
   return text_answer(421, fmt::format(R"(
 etcd received your request, but the Host header was unrecognized.

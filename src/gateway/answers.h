@@ -20,6 +20,8 @@ namespace cairn::gateway {
 [[nodiscard]] net::HttpResponse json_answer(std::string body);
 [[nodiscard]] net::HttpResponse not_found();
 [[nodiscard]] net::HttpResponse only_get();
+// To a call in JSON whose client relies on the name in its certificate.
+[[nodiscard]] net::HttpResponse name_refused();
 [[nodiscard]] net::HttpResponse unknown_host(std::string_view host);
 // To another path of this server, with the query that was asked.
 [[nodiscard]] net::HttpResponse redirect(const net::HttpRequest& request, const std::string& path);

@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "cluster/urls.h"
 #include "cluster/versions.h"
-#include "gateway/answers.h"
+#include "net/peer_certificate.h"
 
 namespace cairn::gateway {
 namespace {
@@ -29,7 +29,8 @@ Gateway::Gateway(member::Node& node, metrics::Registry& registry, const Options&
       origins_(options.origins),
       metrics_page_(registry),
       health_(node, registry, options.request_timeout_ns),
-      debug_(node, options.profiles) {
+      debug_(node, options.profiles),
+      certificates_name_users_(options.certificates_name_users) {
   if (options.router == nullptr) return;
   json_ = std::make_unique<v3::JsonApi>(*options.router,
                                         v3::JsonApi::Options{.message_bytes_max = options.message_bytes_max});
@@ -47,6 +48,12 @@ bool Gateway::may_ask(const net::HttpRequest& request) const {
   return std::ranges::any_of(hosts_, [&](const std::string& one) { return one == "*" || one == host; });
 }
 
+bool Gateway::has_useless_name(const net::HttpRequest& request, std::string_view path,
+                               const net::EventLoop& loop) const {
+  return certificates_name_users_ && path.starts_with("/v3/") && request.peer_certificate != nullptr &&
+         !request.peer_certificate->common_name.empty() && readers_[loop.index()]->enter()->auth->enabled();
+}
+
 net::HttpFields Gateway::browser_headers(const net::HttpRequest& request) const {
   std::string origin = "*";
   if (!origins_.empty() && std::ranges::find(origins_, "*") == origins_.end()) {
@@ -62,9 +69,10 @@ net::HttpFields Gateway::browser_headers(const net::HttpRequest& request) const 
 
 std::unique_ptr<net::ExchangeHandler> Gateway::begin(net::Exchange& exchange) {
   const net::HttpRequest& request = exchange.request();
-  if (json_ != nullptr && request.path.starts_with("/v3") && request.method != "OPTIONS" && may_ask(request)) {
+  if (json_ != nullptr && request.path.starts_with("/v3") && may_ask(request)) {
     const std::string path = current_path(request.path);
-    if (path.starts_with("/v3/") && path == clean_path(path)) {
+    if (has_useless_name(request, path, exchange.loop())) return name_refusal_.begin(exchange);
+    if (request.method != "OPTIONS" && path.starts_with("/v3/") && path == clean_path(path)) {
       return json_->begin(exchange, path, browser_headers(request));
     }
   }

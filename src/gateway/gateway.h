@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "gateway/answers.h"
 #include "gateway/debug_pages.h"
 #include "gateway/health.h"
 #include "gateway/metrics_page.h"
@@ -29,6 +30,7 @@ class Gateway final : public net::HttpHandler {
     bool profiles = false;                       // --enable-pprof
     net::Router* router = nullptr;               // where calls in JSON go; null: there are none
     uint32_t message_bytes_max = 2 << 20;        // of their requests, as over gRPC
+    bool certificates_name_users = false;        // --client-cert-auth: over gRPC, that is, and not here
   };
   Gateway(member::Node& node, metrics::Registry& registry, const Options& options);
 
@@ -65,8 +67,18 @@ class Gateway final : public net::HttpHandler {
    private:
     Gateway& gateway_;
   };
+  // Tells those whose certificate has a name that it does not count here.
+  class NameRefusal final : public net::WholeBodyHandler {
+   public:
+    void handle(net::HttpRequest, net::EventLoop&, net::HttpRespond respond) override { respond(name_refused()); }
+    bool wants_body(const net::HttpRequest&) const override { return false; }
+  };
   // As for the host it names.
   [[nodiscard]] bool may_ask(const net::HttpRequest& request) const;
+  // As for the name in its certificate: with auth on, a call in JSON is made by who has the token, and a client that
+  // relies on its certificate must not be taken for nobody.
+  [[nodiscard]] bool has_useless_name(const net::HttpRequest& request, std::string_view path,
+                                      const net::EventLoop& loop) const;
   void answer(net::HttpRequest request, net::EventLoop& loop, const net::HttpRespond& respond);
   // What a browser is told of where requests may come from; empty: it came from somewhere else.
   [[nodiscard]] net::HttpFields browser_headers(const net::HttpRequest& request) const;
@@ -86,7 +98,9 @@ class Gateway final : public net::HttpHandler {
   MetricsPage metrics_page_;
   Health health_;
   DebugPages debug_;
+  const bool certificates_name_users_;
   Pages pages_{*this};
+  NameRefusal name_refusal_;
   Probes probes_{*this};
   std::unique_ptr<v3::JsonApi> json_;                                      // null: not served
   std::vector<std::unique_ptr<member::PublishedDomain::Reader>> readers_;  // by loop index

@@ -32,30 +32,56 @@ class Pair:
             new.rename(target)
 
 
+def new_key(kind):
+    """OpenSSL's words for a key: "ec", "rsa", "ed25519", or another size or curve: "rsa:4096", "secp521r1"."""
+    if kind.startswith("ed") or kind.startswith("rsa:"):
+        return [kind]
+    if kind == "rsa":
+        return ["rsa:2048"]
+    return ["ec", "-pkeyopt", f"ec_paramgen_curve:{'prime256v1' if kind == 'ec' else kind}"]
+
+
 class Authority:
-    def __init__(self, directory, name="ca"):
+    """Signs itself, or is signed by a `parent`."""
+
+    def __init__(self, directory, name="ca", kind="ec", parent=None):
         require()
         self.dir = pathlib.Path(directory) / name
         self.dir.mkdir(parents=True)
         self.cert, self.key = self.dir / "ca.crt", self.dir / "ca.key"
         self.last_serial = 0x1000
-        run("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN={name}",
-            "-days", "30", "-keyout", self.key, "-out", self.cert)
+        signer = ["-CA", parent.cert, "-CAkey", parent.key] if parent else []
+        run("req", "-x509", "-newkey", *new_key(kind), "-nodes", "-subj", f"/CN={name}", *signer, "-addext",
+            "basicConstraints=critical,CA:TRUE", "-days", "30", "-keyout", self.key, "-out", self.cert)
 
     def issue(self, name, common_name=None, names="IP:127.0.0.1,DNS:localhost", usage="serverAuth,clientAuth", days=30,
               kind="ec"):
         self.last_serial += 1
         pair = Pair(self.dir, name, self.last_serial)
-        key = ["rsa:2048"] if kind == "rsa" else ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
         subject = f"/CN={common_name}" if common_name is not None else f"/CN={name}"
         extensions = []
         if names:
             extensions += ["-addext", f"subjectAltName={names}"]
         if usage:
             extensions += ["-addext", f"extendedKeyUsage={usage}"]
-        run("req", "-x509", "-newkey", *key, "-nodes", "-subj", subject, "-CA", self.cert, "-CAkey", self.key,
+        run("req", "-x509", "-newkey", *new_key(kind), "-nodes", "-subj", subject, "-CA", self.cert, "-CAkey", self.key,
             "-set_serial", self.last_serial, "-days", days, "-addext", "basicConstraints=critical,CA:FALSE", *extensions,
             "-keyout", pair.key, "-out", pair.cert)
+        return pair
+
+    def expired(self, name, begins="20200101000000Z", ends="20200201000000Z"):
+        """A pair whose time is over, or has not come."""
+        self.last_serial += 1
+        pair = Pair(self.dir, name, self.last_serial)
+        run("req", "-new", "-newkey", *new_key("ec"), "-nodes", "-subj", f"/CN={name}", "-keyout", pair.key, "-out",
+            self.dir / "request")
+        (self.dir / "issued.txt").write_text("")
+        (self.dir / "serial").write_text(f"{pair.serial:X}\n")
+        (self.dir / "issue.cnf").write_text(
+            "[ca]\ndefault_ca=it\n[it]\ndatabase=issued.txt\nserial=serial\ndefault_md=sha256\nnew_certs_dir=.\n"
+            "policy=any\nx509_extensions=more\n[any]\ncommonName=supplied\n[more]\nsubjectAltName=IP:127.0.0.1\n")
+        run("ca", "-batch", "-notext", "-config", "issue.cnf", "-cert", self.cert, "-keyfile", self.key, "-startdate", begins,
+            "-enddate", ends, "-in", self.dir / "request", "-out", pair.cert, cwd=self.dir)
         return pair
 
     def revoke(self, pairs, path, der=True):

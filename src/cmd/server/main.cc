@@ -577,7 +577,8 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
                               .origins = config.cors,
                               .profiles = config.enable_pprof,
                               .router = config.enable_grpc_gateway ? services.get() : nullptr,
-                              .message_bytes_max = serving.max_request_message_bytes});
+                              .message_bytes_max = serving.max_request_message_bytes,
+                              .certificates_name_users = config.client_tls.client_cert_auth});
     const std::span listens = serving.listen;
     for (net::Listen& probed : listens.last(config.listen_metrics_urls.size())) probed.http_handler = &gateway.probes();
     net::Server server(serving, services.get(), &gateway);

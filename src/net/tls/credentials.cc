@@ -1,8 +1,10 @@
 #include "net/tls/credentials.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include <fcntl.h>
@@ -46,6 +48,16 @@ std::string types_of(const std::vector<PemBlock>& blocks) {
   return out + "]";
 }
 
+// Go reads no certificates with keys on other curves.
+bool is_on_foreign_curve(const X509& certificate) {
+  const EVP_PKEY* const key = X509_get0_pubkey(&certificate);
+  if (key == nullptr || EVP_PKEY_base_id(key) != EVP_PKEY_EC) return false;
+  char name[64] = "";
+  EVP_PKEY_get_group_name(key, name, sizeof name, nullptr);
+  constexpr std::string_view kCurves[] = {"secp224r1", "prime256v1", "secp384r1", "secp521r1"};
+  return std::ranges::find(kCurves, std::string_view(name)) == std::end(kCurves);
+}
+
 Result<X509Ptr> parse_certificate(std::string_view der) {
   const auto* at = reinterpret_cast<const unsigned char*>(der.data());
   X509Ptr out(d2i_X509(nullptr, &at, static_cast<long>(der.size())));
@@ -53,6 +65,8 @@ Result<X509Ptr> parse_certificate(std::string_view der) {
   if (out == nullptr || at != reinterpret_cast<const unsigned char*>(der.data()) + der.size()) {
     return fail(Code::kInvalidArgument, "x509: malformed certificate");
   }
+  if (is_on_foreign_curve(*out)) return fail(Code::kInvalidArgument, "x509: unsupported elliptic curve");
+  ERR_clear_error();
   return out;
 }
 
@@ -62,8 +76,10 @@ Result<KeyPtr> parse_key(std::string_view der) {
   ERR_clear_error();
   const int kind = out == nullptr ? EVP_PKEY_NONE : EVP_PKEY_base_id(out.get());
   if (kind == EVP_PKEY_RSA || kind == EVP_PKEY_EC || kind == EVP_PKEY_ED25519) return out;
-  if (out == nullptr) return fail(Code::kInvalidArgument, "tls: failed to parse private key");
-  return fail(Code::kInvalidArgument, "tls: found unknown private key type in PKCS#8 wrapping");
+  if (kind == EVP_PKEY_X25519) {
+    return fail(Code::kInvalidArgument, "tls: found unknown private key type in PKCS#8 wrapping");
+  }
+  return fail(Code::kInvalidArgument, "tls: failed to parse private key");
 }
 
 Result<std::vector<PemBlock>> certificate_blocks(std::string_view pem) {
@@ -140,13 +156,13 @@ std::string openssl_error() {
 }
 
 Result<std::string> read_whole_file(const std::string& path) {
-  const auto failed = [&path](int error) {
+  const auto failed = [&path](std::string_view what, int error) {
     std::string why = std::strerror(error);  // Go's texts begin with a small letter
     if (why[0] >= 'A' && why[0] <= 'Z') why[0] = static_cast<char>(why[0] - 'A' + 'a');
-    return fail(error == ENOENT ? Code::kNotFound : Code::kUnavailable, "open {}: {}", path, why);
+    return fail(error == ENOENT ? Code::kNotFound : Code::kUnavailable, "{} {}: {}", what, path, why);
   };
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not hold the thread
-  if (fd < 0) return failed(errno);
+  if (fd < 0) return failed("open", errno);
   std::string out;
   char buffer[16 * 1024];
   ssize_t bytes = 0;
@@ -155,7 +171,7 @@ Result<std::string> read_whole_file(const std::string& path) {
     if (bytes < 0) {
       const int error = errno;
       ::close(fd);
-      return failed(error);
+      return failed("read", error);
     }
     out.append(buffer, static_cast<size_t>(bytes));
   }

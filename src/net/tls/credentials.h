@@ -14,7 +14,7 @@
 
 namespace cairn::net {
 
-//   errors: kNotFound when there is no such file, kUnavailable else: "open PATH: why"
+//   errors: kNotFound when there is no such file, kUnavailable else: "open PATH: why" or "read PATH: why"
 [[nodiscard]] Result<std::string> read_whole_file(const std::string& path);
 
 // A certificate, those that lead to its authority, and its key.
