@@ -18,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integratio
 import harness  # noqa: E402
 import isolation  # noqa: E402
 import pki  # noqa: E402
-import tls_test  # noqa: E402
+import tls_case  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 BOTH = ("etcd37", "cairn")
@@ -65,8 +65,8 @@ class Clients(harness.Case):
         servers = [self.server(kind, self.dir / kind, flags=NO_AUTO_CLEAR.get(kind, ())).start() for kind in BOTH]
         self.transcripts(servers, command, parts, **environment)
 
-    def compare_over_tls(self, command, parts, **environment):
-        """With a certificate of the client: what users may do, then the parts as root."""
+    def servers_over_tls(self):
+        """They ask for the client's certificate, which is in the directory that comes with them."""
         authority = pki.Authority(self.dir)
         own = authority.issue("server")
         authority.issue("client")
@@ -74,10 +74,14 @@ class Clients(harness.Case):
                  "--client-cert-auth", "--bcrypt-cost", "4"]
         servers = []
         for kind in BOTH:
-            server = tls_test.TlsServer(kind, self.dir / kind, flags=[*flags, *NO_AUTO_CLEAR.get(kind, ())])
+            server = tls_case.TlsServer(kind, self.dir / kind, flags=[*flags, *NO_AUTO_CLEAR.get(kind, ())])
             self.servers.append(server)
             servers.append(server.start())
-        environment["TLS_DIRECTORY"] = str(authority.dir)
+        return servers, str(authority.dir)
+
+    def compare_over_tls(self, command, parts, **environment):
+        """With a certificate of the client: what users may do, then the parts as root."""
+        servers, environment["TLS_DIRECTORY"] = self.servers_over_tls()
         self.transcripts(servers, command, ["accounts"], **environment)
         self.transcripts(servers, command, parts, AS_ROOT="1", **environment)
 
@@ -144,8 +148,14 @@ class Java(Clients):
     language, full = "java", True
     PARTS = ["single_keys", "ranges", "transactions", "watches", "leases", "locks", "elections", "maintenance", "accounts"]
 
+    COMMAND = ["java", "-cp", f"{INSTALLED / 'java/lib'}/*:{INSTALLED / 'java/classes'}", "Program"]
+
     def test_it_sees_the_same(self):
-        self.compare(["java", "-cp", f"{INSTALLED / 'java/lib'}/*:{INSTALLED / 'java/classes'}", "Program"], self.PARTS)
+        self.compare(self.COMMAND, self.PARTS)
+
+    def test_it_sees_the_same_over_tls(self):
+        servers, directory = self.servers_over_tls()
+        self.transcripts(servers, self.COMMAND, self.PARTS, TLS_DIRECTORY=directory)
 
 
 class Rust(Clients):

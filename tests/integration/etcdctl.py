@@ -8,6 +8,8 @@ import threading
 import time
 
 import harness
+import pki
+import tls_case
 
 UNSERVED = harness.ROOT / "tests/compat/unserved"
 
@@ -68,6 +70,7 @@ class Script:
 
     def __init__(self, client, server):
         self.client, self.server = client, server
+        self.flags = []  # of each command
         self.leases, self.members = [], []
         self.running = []  # ended by the test, or at its end
         self.rpc = server.client()
@@ -83,7 +86,7 @@ class Script:
         return done.returncode, done.stdout.decode(errors="backslashreplace"), done.stderr.decode(errors="backslashreplace")
 
     def arguments(self, command):
-        return [str(harness.program(self.client)), "--endpoints", self.server.endpoint, *map(self.with_ids, command)]
+        return [str(harness.program(self.client)), "--endpoints", self.server.endpoint, *self.flags, *map(self.with_ids, command)]
 
     def with_ids(self, text):
         text = re.sub(r"\bL(\d)\b", lambda found: self.leases[int(found[1]) - 1], text)
@@ -117,7 +120,8 @@ class Script:
 
     def apart(self, text):
         """Text without what differs between servers at different addresses."""
-        text = self.named(normalised(text, self.server).replace(self.server.endpoint, "ENDPOINT"))
+        text = normalised(text, self.server).replace(self.server.endpoint, "ENDPOINT")
+        text = self.named(text.replace(f"127.0.0.1:{self.server.peer_port}", "PEER"))
         for pattern, replacement in VARYING_APART:
             text = re.sub(pattern, replacement, text)
         return text
@@ -204,3 +208,27 @@ class Beside(harness.Case):
         for expected, found in zip(etcd, cairn, strict=True):
             with self.subTest(expected[0]):
                 self.assertEqual(expected, found)
+
+
+class OverTls:
+    """In front of a class of tests: the same over TLS, where a client's certificate has the name of a user."""
+
+    common_name = "root"
+
+    def setUp(self):
+        super().setUp()
+        self.authority = pki.Authority(self.dir, "pki")
+        self.server_pair, self.shown = self.authority.issue("server"), self.authority.issue(self.common_name)
+
+    def server(self, kind, data_dir=None, flags=(), **options):
+        flags = [*flags, "--cert-file", str(self.server_pair.cert), "--key-file", str(self.server_pair.key), "--client-cert-auth",
+                 "--trusted-ca-file", str(self.authority.cert)]
+        server = tls_case.TlsServer(kind, data_dir or self.dir / "data", flags=flags, **options)
+        server.shown = self.shown
+        self.servers.append(server)
+        return server
+
+    def script(self, server):
+        script = super().script(server)
+        script.flags = ["--cacert", str(self.authority.cert), "--cert", str(self.shown.cert), "--key", str(self.shown.key)]
+        return script

@@ -255,6 +255,16 @@ class Beside37(Beside):
     client, etcd = "etcdctl37", "etcd37"
 
 
+@harness.needs("etcdctl37", "etcd37")
+class OverTls37(etcdctl.OverTls, Beside):
+    """Who shows no name and no password has the name in the certificate."""
+
+    client, etcd, common_name = "etcdctl37", "etcd37", "certified"
+    # These ask no server, or mirror to one in clear, or take all that the client is told from the environment.
+    test_each_command_has_a_script = test_each_flag_has_a_script = test_mirrors_are_the_same = None
+    test_what_variables_ask_for_says_the_same = None
+
+
 del Beside  # it is no test by itself
 
 

@@ -24,7 +24,7 @@ class Beside(etcdctl.Beside):
             out.append((" ".join(command), code, etcdctl.normalised(text, server), etcdctl.normalised(etcdctl.without_log(errors), server)))
         # With the scheme, which the client of 3.4 then also sends as :authority.
         for command in (["get", "left"], ["endpoint", "status"], ["endpoint", "hashkv"], ["endpoint", "health"]):
-            code, text, _ = script.run(["--endpoints", f"http://{server.endpoint}", *command])
+            code, text, _ = script.run(["--endpoints", server.url, *command])
             out.append((" ".join(command), code, sorted(etcdctl.normalised(text, server).splitlines())))
         snapshot = self.dir / f"{kind}.snapshot"
         script.run(["snapshot", "save", str(snapshot)], check=True)
@@ -192,6 +192,11 @@ class Beside34(Beside):
 
 @harness.needs("etcdctl37", "etcd37")
 class Beside37(Beside):
+    client, etcd = "etcdctl37", "etcd37"
+
+
+@harness.needs("etcdctl37", "etcd37")
+class OverTls37(etcdctl.OverTls, Beside):
     client, etcd = "etcdctl37", "etcd37"
 
 

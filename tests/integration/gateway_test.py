@@ -86,7 +86,7 @@ class WebSocket:
 
     def __init__(self, asker, path, headers=(), method="GET", version="13", key=None):
         self.asker, self.got = asker, b""
-        self.socket = socket.create_connection(("127.0.0.1", asker.server.client_port), timeout=60)
+        self.socket = self.connect(asker.server.client_port)
         key = base64.b64encode(os.urandom(16)).decode() if key is None else key
         lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: Upgrade", "Upgrade: websocket",
                  f"Sec-WebSocket-Version: {version}", f"Sec-WebSocket-Key: {key}", *headers, "", ""]
@@ -96,6 +96,9 @@ class WebSocket:
         head, self.got = self.got.split(b"\r\n\r\n", 1)
         names = ("HTTP", "Sec-WebSocket-Protocol", "Sec-Websocket-Version", "Upgrade", "Connection", "Content-Type")
         asker.tell((path, headers, [line for line in head.decode().split("\r\n") if line.startswith(names)]))
+
+    def connect(self, port):
+        return socket.create_connection(("127.0.0.1", port), timeout=60)
 
     def read(self):
         try:

@@ -159,8 +159,12 @@ class Server:
     def endpoint(self):
         return f"127.0.0.1:{self.client_port}"
 
+    @property
+    def url(self):
+        return f"http://{self.endpoint}"
+
     def arguments(self):
-        client, peer = f"http://{self.endpoint}", f"http://127.0.0.1:{self.peer_port}"
+        client, peer = self.url, f"http://127.0.0.1:{self.peer_port}"
         out = [str(program(self.kind)), "--name", self.name, "--data-dir", str(self.data_dir),
                "--listen-client-urls", client, "--advertise-client-urls", client,
                "--listen-peer-urls", f"http://127.0.0.1:{self.listen_peer_port}", "--initial-advertise-peer-urls", peer,
@@ -261,11 +265,14 @@ class Server:
     def log_tail(self, size=3000):
         return self.log_text()[-size:]
 
-    def http(self, path, method="GET"):
+    def http_connection(self):
+        return http.client.HTTPConnection("127.0.0.1", self.client_port, timeout=60)
+
+    def http(self, path, method="GET", body=None, headers=None):
         """(status, headers, body) of one HTTP/1.1 request."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.client_port, timeout=60)
+        connection = self.http_connection()
         try:
-            connection.request(method, path)
+            connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
             return answer.status, dict(answer.getheaders()), answer.read().decode()
         finally:

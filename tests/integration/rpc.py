@@ -224,16 +224,18 @@ def _unescape(text):
 
 
 class Connection:
-    """One HTTP/2 connection in clear. `stream_window` bytes of each answer may be under way unread; of all answers
-    together `receive_bytes`, where it is given, and what the server's socket takes."""
+    """One HTTP/2 connection, over TLS with the context `tls`. `stream_window` bytes of each answer may be under way
+    unread; of all answers together `receive_bytes`, where it is given, and what the server's socket takes."""
 
-    def __init__(self, port, stream_window=1 << 24, timeout=60.0, receive_bytes=None):
+    def __init__(self, port, stream_window=1 << 24, timeout=60.0, receive_bytes=None, tls=None):
         self.sock = socket.socket()
         if receive_bytes is not None:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.sock.settimeout(timeout)
         self.sock.connect(("127.0.0.1", port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self.sock = tls.wrap_socket(self.sock)
         self.port = port
         self.timeout = timeout
         self.inflater = Inflater()

@@ -3,10 +3,12 @@
 //     Program PORT PART...
 //
 // The lines are the same for every server that behaves as etcd does. A line "@kill" or "@stop" asks whoever runs the
-// program to kill or to stop the server, to start it again, and to write a line when it serves.
+// program to kill or to stop the server, to start it again, and to write a line when it serves. With TLS_DIRECTORY
+// (ca.crt, client.crt, client.key) it comes over TLS.
 
 import io.etcd.jetcd.ByteSequence;
 import io.etcd.jetcd.Client;
+import io.etcd.jetcd.ClientBuilder;
 import io.etcd.jetcd.Election;
 import io.etcd.jetcd.KeyValue;
 import io.etcd.jetcd.Watch;
@@ -26,9 +28,11 @@ import io.etcd.jetcd.options.PutOption;
 import io.etcd.jetcd.options.WatchOption;
 import io.etcd.jetcd.watch.WatchEvent;
 import io.etcd.jetcd.watch.WatchResponse;
+import io.grpc.netty.GrpcSslContexts;
 import io.grpc.stub.StreamObserver;
 import java.io.BufferedReader;
 import java.io.ByteArrayOutputStream;
+import java.io.File;
 import java.io.InputStreamReader;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
@@ -47,6 +51,14 @@ public class Program {
   static final long PATIENCE_S = 60;
   static String endpoint;
   static final BufferedReader input = new BufferedReader(new InputStreamReader(System.in));
+
+  static ClientBuilder builder() throws Exception {
+    ClientBuilder out = Client.builder().endpoints(endpoint);
+    String directory = System.getenv("TLS_DIRECTORY");
+    if (directory == null) return out;
+    return out.sslContext(GrpcSslContexts.forClient().trustManager(new File(directory, "ca.crt"))
+        .keyManager(new File(directory, "client.crt"), new File(directory, "client.key")).build());
+  }
 
   static ByteSequence bytes(String text) {
     return ByteSequence.from(text, StandardCharsets.UTF_8);
@@ -158,7 +170,7 @@ public class Program {
     say("compact again", failure(() -> kv.compact(revision)), failure(() -> kv.compact(revision + 100)));
     say("delete", await(kv.delete(bytes("k1"), DeleteOption.builder().withRange(bytes("k3")).build())).getDeleted(),
         await(kv.delete(bytes("k"), DeleteOption.builder().isPrefix(true).build())).getDeleted());
-    Client named = Client.builder().endpoints(endpoint).namespace(bytes("name/")).build();
+    Client named = builder().namespace(bytes("name/")).build();
     await(named.getKVClient().put(bytes("in"), bytes("1")));
     say("namespace", names(await(named.getKVClient().get(bytes("i"), GetOption.builder().isPrefix(true).build())).getKvs()),
         names(await(kv.get(bytes("name/"), GetOption.builder().isPrefix(true).build())).getKvs()));
@@ -364,9 +376,9 @@ public class Program {
         .map(one -> one.getPermType() + " " + one.getKey() + " " + one.getRangeEnd()).collect(Collectors.toList()));
     await(client.getKVClient().put(bytes("k1"), bytes("1")));
     await(auth.authEnable());
-    Client as_root = Client.builder().endpoints(endpoint).user(root).password(pw).build();
-    Client as_ann = Client.builder().endpoints(endpoint).user(ann).password(secret).build();
-    Client wrong = Client.builder().endpoints(endpoint).user(ann).password(pw).build();
+    Client as_root = builder().user(root).password(pw).build();
+    Client as_ann = builder().user(ann).password(secret).build();
+    Client wrong = builder().user(ann).password(pw).build();
     say("nobody", failure(() -> client.getKVClient().get(bytes("k1"))));
     say("wrong", failure(() -> wrong.getKVClient().get(bytes("k1"))));
     var kv = as_ann.getKVClient();
@@ -398,8 +410,8 @@ public class Program {
   }
 
   public static void main(String[] arguments) throws Exception {
-    endpoint = "http://127.0.0.1:" + arguments[0];
-    Client client = Client.builder().endpoints(endpoint).connectTimeout(Duration.ofSeconds(PATIENCE_S)).build();
+    endpoint = (System.getenv("TLS_DIRECTORY") == null ? "http" : "https") + "://127.0.0.1:" + arguments[0];
+    Client client = builder().connectTimeout(Duration.ofSeconds(PATIENCE_S)).build();
     for (int i = 1; i < arguments.length; i++) {
       say("#", arguments[i]);
       switch (arguments[i]) {
