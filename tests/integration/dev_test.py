@@ -121,7 +121,7 @@ class Commands(DevCase):
         self.make_program(self.home / "bin/ctest",
                           "echo full=$CAIRN_TEST_FULL >>calls; echo '100% tests passed, 0 tests failed out of 3'")
         output, calls = self.dev("test", CAIRN_TEST_QUICK="1")
-        self.assertIn("./dev test --full alone runs them: clients_java, clients_rust, suite_common, suite_e2e", output)
+        self.assertIn("./dev test --full alone runs them: clients_java, clients_rust, suite_clientv3, suite_common, suite_e2e", output)
         self.assertEqual([call for call in calls if call.startswith("install") or call == "full=1"], ["install python node"])
         output, calls = self.dev("test", "--full", CAIRN_TEST_QUICK="1")
         self.assertNotIn("./dev test --full alone", output)

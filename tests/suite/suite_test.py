@@ -3,7 +3,7 @@
 tests/suite/build builds them. Each test of theirs is a process of its own, in a network of its own, as their ports are
 fixed. tests/suite/not_yet lists those that are left out, and why. A test that fails is run once more by itself.
 
-    suite_test.py [--only REGEX] [--server etcd37] [--listed] [Common] [EndToEnd]
+    suite_test.py [--only REGEX] [--server etcd37] [--listed] [Common] [EndToEnd] [ClientLibrary]
 
 --server etcd37 runs them with etcd; --listed runs those that are listed as not yet, and says which of them pass now.
 """
@@ -41,19 +41,62 @@ def not_yet():
     return out
 
 
-class Suite(harness.Case):
+class Built(harness.Case):
+    """What tests/suite/build has built."""
+
+    def setUp(self):
+        if os.environ.get("CAIRN_TEST_FULL", "0") == "0":
+            raise unittest.SkipTest("etcd's own tests are run by ./dev test --full")
+        super().setUp()
+        if not (BUILT / "built").exists():
+            raise unittest.SkipTest("not on this machine: build/oracles/suite (./dev setup --full, with Go 1.26)")
+
+
+class ClientLibrary(Built):
+    """The examples of etcd's client library for Go, whose outputs are a part of them, and the tests of its package
+    concurrency. They run against Cairn and against etcd."""
+
+    # They want three members, or certificates at a fixed place.
+    LEFT_OUT = ["ExampleCluster_memberList", "ExampleCluster_memberAdd", "ExampleCluster_memberAddAsLearner", "ExampleConfig_withTLS"]
+    MIN = {"examples": 22, "concurrency": 10}
+
+    def run_package(self, package, server):
+        done = subprocess.run([BUILT / f"{package}.test", "-test.v", "-test.skip", "|".join(f"^{name}$" for name in self.LEFT_OUT)],
+                              cwd=self.dir, text=True, errors="replace", check=False, timeout=TEST_SECONDS_MAX,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env={"PATH": os.environ["PATH"], "CAIRN_ENDPOINT": server.endpoint})
+        return done.returncode, sorted(OUTCOME.findall(done.stdout)), done.stdout
+
+    def check_package(self, package):
+        harness.require("etcd37")
+
+        def run(kind):
+            server = self.server(kind, self.dir / kind, flags=["--watch-progress-notify-interval", "200ms", "--bcrypt-cost", "4"])
+            return self.run_package(package, server.start())
+
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            (_, of_etcd, said), (code, outcomes, output) = pool.map(run, ("etcd37", "cairn"))
+        print(f"{package}: {len(outcomes)} ran", file=sys.stderr)
+        self.assertEqual(of_etcd, outcomes, f"{said[-3000:]}\n{output[-3000:]}")
+        self.assertEqual(code, 0, output[-6000:])
+        self.assertGreaterEqual([outcome for outcome, _ in outcomes].count("PASS"), self.MIN[package])
+
+    def test_examples(self):
+        self.check_package("examples")
+
+    def test_concurrency(self):
+        self.check_package("concurrency")
+
+
+class Suite(Built):
     """One package of tests."""
 
     package = None
     only, server_kind, listed = None, "cairn", False
 
     def setUp(self):
-        if os.environ.get("CAIRN_TEST_FULL", "0") == "0":
-            raise unittest.SkipTest("etcd's own tests are run by ./dev test --full")
         super().setUp()
         self.only, self.server_kind, self.listed = self.options.only, self.options.server, self.options.listed
-        if not (BUILT / "built").exists():
-            raise unittest.SkipTest("not on this machine: build/oracles/suite (./dev setup --full, with Go 1.26)")
         harness.require(self.server_kind, "etcdctl37", "etcdutl37")
 
     def programs(self):
@@ -142,7 +185,7 @@ class EndToEnd(Suite):
     package = "e2e"
 
 
-del Suite  # it is no test by itself
+del Built, Suite  # they are no tests by themselves
 
 
 if __name__ == "__main__":
