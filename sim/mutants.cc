@@ -35,6 +35,7 @@ constexpr const char* kMutants[] = {
     "server.snapshot_record_before_file",
     "server.lease_attachment_lost",
     "server.compaction_resumed_at_wrong_revision",
+    "server.forced_start_gives_up_entries",
     "lease.early_after_restart",
     "lease.renewal_not_counted",
     "lease.rest_not_cleared",

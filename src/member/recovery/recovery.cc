@@ -321,7 +321,8 @@ Result<ForcedCluster> plan_forced_cluster(const RecoveryInput& input, const Appl
   }
   // compat: etcd gives up all that is behind the last commit index on disk. Who decides alone may have acknowledged it.
   const Index behind = std::max(out.commit + 1, input.log.first_index());
-  if (conf.voters.size() == 1 && behind <= input.log.last_index()) {
+  const bool is_alone = conf.voters.size() == 1 && !CAIRN_MUTANT("server.forced_start_gives_up_entries");
+  if (is_alone && behind <= input.log.last_index()) {
     bool decides_alone = true;
     CAIRN_CHECK(input.log.index()->read(behind, input.log.last_index() + 1, UINT64_MAX, [&](const wal::Entry& entry) {
       decides_alone = decides_alone && entry.type == 0;
