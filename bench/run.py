@@ -597,9 +597,9 @@ class Bench:
 
 
 # In the order in which one server goes through them: what needs few keys, then what needs many.
-ROWS = ["every_flag", "empty", "put", "get", "get_serializable", "txn_put", "txn_get", "json_put", "json_get", "one_put", "one_get", "tls_put", "tls_get",
-        "tls_list", "tls_json_put", "tls_json_get", "tls_handshakes", "tls_resumed", "tls_storm", "auth_put",
-        "auth_get", "jwt_put", "jwt_get", "watch_1k", "watch_10k",
+ROWS = ["every_flag", "empty", "put", "get", "get_serializable", "txn_put", "txn_get", "json_put", "json_get",
+        "one_put", "one_get", "tls_put", "tls_get", "tls_list", "tls_json_put", "tls_json_get", "tls_handshakes",
+        "tls_resumed", "tls_storm", "auth_put", "auth_get", "jwt_put", "jwt_get", "watch_1k", "watch_10k",
         "watch_keys", "watch_100k", "watch_prefix", "load", "disk_at_rest", "get_many", "get_many_serializable",
         "range_limited", "count", "list", "pages", "restart_clean", "restart_killed_idle", "restart_killed_busy",
         "compact", "lease_grant", "lease_keepalive", "lease_put", "lease_restart", "lease_expire", "defragment",
