@@ -6,15 +6,15 @@
 #include <cmath>
 #include <ctime>
 #include <memory>
-#include <mutex>
 #include <set>
 
 #include <spdlog/logger.h>
 #include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/base_sink.h>
+#include <spdlog/sinks/base_sink-inl.h>  // the library has it for std::mutex alone
 #include <spdlog/sinks/stdout_sinks.h>
 
 #include "base/json_text.h"
+#include "base/mutex.h"
 #include "cmd/server/log_journal.h"
 
 namespace cairn::cmd {
@@ -55,7 +55,7 @@ std::string_view short_path(std::string_view path) {
   return path;
 }
 
-class FileSink final : public spdlog::sinks::base_sink<std::mutex> {
+class FileSink final : public spdlog::sinks::base_sink<Mutex> {
  public:
   explicit FileSink(std::unique_ptr<LogFile> file) : file_(std::move(file)) {}
 
@@ -93,7 +93,7 @@ log::Level level_from(spdlog::level::level_enum level) {
 }
 
 // What the journal does not take goes to stderr, as in etcd.
-class JournalSink final : public spdlog::sinks::base_sink<std::mutex> {
+class JournalSink final : public spdlog::sinks::base_sink<Mutex> {
  public:
   explicit JournalSink(Journal journal) : journal_(std::move(journal)) {}
 
