@@ -74,10 +74,17 @@ func readAuthTables(messages []proto.Message) (map[string]string, error) {
 	return tables, err
 }
 
-// The stored user with zeros for bcrypt's text, which is 60 bytes long.
+// The stored user with zeros for bcrypt's text, which is 60 bytes long, and without the fields that are not known: etcd
+// stores those of the request, too.
 func withoutHash(stored []byte) []byte {
-	var user authpb.User
-	if proto.Unmarshal(stored, &user) != nil || len(user.Password) != 60 || !bytes.HasPrefix(user.Password, []byte("$2a$")) {
+	var whole, user authpb.User
+	if proto.Unmarshal(stored, &whole) != nil || (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(stored, &user) != nil {
+		return stored
+	}
+	if proto.Size(&user) != proto.Size(&whole) {
+		stored, _ = proto.Marshal(&user)
+	}
+	if len(user.Password) != 60 || !bytes.HasPrefix(user.Password, []byte("$2a$")) {
 		return stored
 	}
 	return bytes.Replace(stored, user.Password, make([]byte, len(user.Password)), 1)
