@@ -289,10 +289,16 @@ void LeaseDuty::serve_renewal(const LeaseRequest& request, Index floor, const Sc
 
 void LeaseDuty::renew(const LeaseRequest& request, const Lease& lease, const Scene& scene) {
   ++renewed_;
-  // What waits may be of a lease that had this id before.
-  const bool has_no_end = clearings_.contains(lease.id) && deadlines_.find(lease.id) == kNever;
-  const bool counts = !has_no_end && !CAIRN_MUTANT("lease.renewal_not_counted");
-  if (counts) deadlines_.set(lease.id, later(scene.now_ns, lease.ttl));
+  const int64_t deadline_ns = later(scene.now_ns, lease.ttl);
+  // What waits may be of a lease that had this id before. If it is of this one, the lease ends as said here only when
+  // all that waits is refused.
+  const auto waiting = clearings_.find(lease.id);
+  const bool has_no_end = waiting != clearings_.end() && deadlines_.find(lease.id) == kNever;
+  if (has_no_end) {
+    waiting->second.deadline_ns = deadline_ns;
+  } else if (!CAIRN_MUTANT("lease.renewal_not_counted")) {
+    deadlines_.set(lease.id, deadline_ns);
+  }
   answer(request, scene, "", [&](std::string& out) { append_id_and_ttl(out, lease.id, lease.ttl); });
 }
 

@@ -71,6 +71,30 @@ class LeaseDutyTest : public ::testing::Test {
     member_->propose(
         {std::make_shared<const raft::Payload>(raft::Payload{.bytes = request.SerializeAsString(), .tag = kTag})});
   }
+  // Lease 5 of 10 s with a rest of 5 and a key, and auth is on: alice may renew it.
+  void start_with_alice() {
+    start();
+    grant(5, 10);
+    put("a", 5);
+    checkpoint(5, 5);
+    for (const char* const text :
+         {R"(auth_user_add { name: "root" options { no_password: true } })",
+          R"(auth_user_grant_role { user: "root" role: "root" })", R"(auth_role_add { name: "r" })",
+          R"(auth_role_grant_permission { name: "r" perm { permType: WRITE key: "a" } })",
+          R"(auth_user_add { name: "alice" options { no_password: true } })",
+          R"(auth_user_grant_role { user: "alice" role: "r" })", "auth_enable {}"}) {
+      propose_as("", text);
+    }
+    start_again();
+    ASSERT_TRUE(member_->apply().auth().enabled());
+  }
+  void renew_as_alice() {
+    const auth::Identity alice{true, "alice", member_->apply().auth().revision()};
+    member_->ask({.kind = LeaseRequest::Kind::kRenew,
+                  .id = 5,
+                  .tag = kTag,
+                  .who = std::make_shared<const auth::Identity>(alice)});
+  }
   // The TTL of the answer; nullopt: none yet.
   std::optional<int64_t> renew(int64_t id) {
     member_->answered_.clear();
@@ -295,27 +319,12 @@ TEST_F(LeaseDutyTest, ALeaseDoesNotEndWhileItsRenewalWaitsForTheLog) {
 
 // Whoever has lost the permission while the renewal waited has not kept the lease alive.
 TEST_F(LeaseDutyTest, ARenewalThatIsRefusedInTheEndLeavesItsLeaseTheEndItHad) {
-  start();
-  grant(5, 10);
-  put("a", 5);
-  checkpoint(5, 5);
-  for (const char* const text :
-       {R"(auth_user_add { name: "root" options { no_password: true } })",
-        R"(auth_user_grant_role { user: "root" role: "root" })", R"(auth_role_add { name: "r" })",
-        R"(auth_role_grant_permission { name: "r" perm { permType: WRITE key: "a" } })",
-        R"(auth_user_add { name: "alice" options { no_password: true } })",
-        R"(auth_user_grant_role { user: "alice" role: "r" })", "auth_enable {}"}) {
-    propose_as("", text);
-  }
-  start_again();
-  ASSERT_TRUE(member_->apply().auth().enabled());
+  start_with_alice();
   EXPECT_EQ(time_to_live(5).ttl(), 6) << "the rest, and an election timeout";
   member_->log_takes_ = 0;
   propose_as("root", R"(auth_role_revoke_permission { role: "r" key: "a" })");
   member_->answered_.clear();
-  const auth::Identity alice{true, "alice", member_->apply().auth().revision()};
-  member_->ask(
-      {.kind = LeaseRequest::Kind::kRenew, .id = 5, .tag = kTag, .who = std::make_shared<const auth::Identity>(alice)});
+  renew_as_alice();
   EXPECT_TRUE(member_->answered_.empty()) << "she may, and the rest is to be cleared first";
   EXPECT_EQ(time_to_live(5).ttl(), 10);
   wait(2 * kSecond);
@@ -328,6 +337,25 @@ TEST_F(LeaseDutyTest, ARenewalThatIsRefusedInTheEndLeavesItsLeaseTheEndItHad) {
   EXPECT_TRUE(lives(5));
   wait(kLate + 1);
   EXPECT_FALSE(lives(5));
+}
+
+TEST_F(LeaseDutyTest, ARenewalThatIsRefusedTakesNothingFromTheOneBefore) {
+  start_with_alice();
+  member_->log_takes_ = 0;
+  renew_as_alice();
+  propose_as("root", R"(auth_role_revoke_permission { role: "r" key: "a" })");
+  renew_as_alice();
+  wait(2 * kSecond);
+  member_->answered_.clear();
+  member_->log_takes_ = 1;
+  member_->pump();
+  ASSERT_EQ(member_->answered_.size(), 1U);
+  EXPECT_EQ(member_->answered_.back().code, Code::kOk);
+  wait(kSecond);
+  member_->log_takes_ = UINT64_MAX;
+  member_->pump();
+  EXPECT_EQ(member_->answered_.back().message, errors::auth_old_revision().message);
+  EXPECT_EQ(time_to_live(5).ttl(), 9);
 }
 
 TEST_F(LeaseDutyTest, ARenewalCountsThoughOneOfALeaseWithTheSameIdWaits) {
