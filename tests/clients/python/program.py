@@ -360,7 +360,8 @@ def stubs(etcd):
     held.cancel()
     say("given up", failure(lambda: next(held)))
     short = watcher.Watch(iter(queue.Queue().get, None), timeout=0.2, metadata=etcd.metadata)
-    say("a deadline", failure(lambda: next(short)).split(":")[0])
+    # At a deadline Go's server sometimes resets the stream before the client has seen that time is over.
+    say("a deadline", failure(lambda: next(short)).split(":")[0] in ("DEADLINE_EXCEEDED", "CANCELLED"))
 
     lease = etcd.leasestub.LeaseGrant(rpc.LeaseGrantRequest(TTL=100), **options)
     renewed = list(etcd.leasestub.LeaseKeepAlive(iter([rpc.LeaseKeepAliveRequest(ID=lease.ID)] * 3), **options))
