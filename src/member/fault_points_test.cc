@@ -194,7 +194,7 @@ TEST_F(FaultPointsTest, ADefragmentationThatFailsChangesNothing) {
   start();
   put();
   for (const std::string_view name : {"defragOpenFileError", "defragdbFail"}) {
-    fault::set_handler([&](fault::Point point) {
+    fault::set_handler([this, name](fault::Point point) {
       note(std::string(fault::kPoints[point].name));
       return fault::kPoints[point].name == name ? std::optional<std::string>("no room") : std::nullopt;
     });
