@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include <bit>
 
 #include <algorithm>
 #include <atomic>
@@ -45,7 +46,7 @@ struct Frame {
 
 bool read_frame(uintptr_t at, Frame& out) {
   const iovec to{&out, sizeof out};
-  const iovec from{reinterpret_cast<void*>(at), sizeof out};
+  const iovec from{std::bit_cast<void*>(at), sizeof out};
   return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == static_cast<ssize_t>(sizeof out);
 }
 
@@ -135,7 +136,7 @@ class Symbols {
       if (address - base_ - begin < std::max<uint64_t>(function.size, 1)) return demangled(function.name);
     }
     Dl_info info{};
-    if (dladdr(reinterpret_cast<void*>(address), &info) != 0 && info.dli_sname != nullptr) {
+    if (dladdr(std::bit_cast<void*>(address), &info) != 0 && info.dli_sname != nullptr) {
       return demangled(info.dli_sname);
     }
     return "";

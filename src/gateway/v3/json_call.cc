@@ -145,7 +145,7 @@ void JsonCall::on_value() {
 }
 
 // What follows is not looked at. A stream of requests just ends there, as with etcd.
-void JsonCall::on_no_value(Error error) {
+void JsonCall::on_no_value(const Error& error) {
   body_timer_ = nullptr;
   request_ = Request::kOver;
   release(value_);

@@ -89,7 +89,7 @@ class JsonCall final : private net::LocalCall::Owner {
     return std::max(options_.message_bytes_max * kJsonBytesPerByte, kJsonBytesLeast);
   }
   void on_value();
-  void on_no_value(Error error);
+  void on_no_value(const Error& error);
   void send(const std::string& message);
   void end_requests();
 

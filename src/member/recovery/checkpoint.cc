@@ -254,7 +254,6 @@ Result<CheckpointWriter::Step> CheckpointWriter::consider(bool stopping) {
 
 Result<CheckpointWriter::Step> CheckpointWriter::go_on() {
   CheckpointHeader& header = work_->header;
-  Index db_index;
   std::optional<CheckpointMark> mark;
   {
     const PublishedDomain::Guard guard = reader_.enter();

@@ -213,11 +213,13 @@ class AuthenticateHandler final : public OneRequestHandler {
 
 }  // namespace
 
+// NOLINTBEGIN(bugprone-macro-parentheses): names of templates and types have none
 #define CAIRN_AUTH_MAKER(maker, handler, request, field)                                                        \
   std::unique_ptr<net::CallHandler> maker(Context& context, const Method& method, const Caller& caller) {       \
     return make_handler<handler<etcdserverpb::request, &InternalRaftRequest::mutable_##field>>(context, method, \
                                                                                                caller);         \
   }
+// NOLINTEND(bugprone-macro-parentheses)
 CAIRN_AUTH_MAKER(make_auth_enable, EntryHandler, AuthEnableRequest, auth_enable)
 CAIRN_AUTH_MAKER(make_auth_disable, EntryHandler, AuthDisableRequest, auth_disable)
 CAIRN_AUTH_MAKER(make_user_add, PasswordHandler, AuthUserAddRequest, auth_user_add)
