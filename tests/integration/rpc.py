@@ -419,9 +419,9 @@ class Client:
     def compact(self, revision, physical=False):
         self.call("KV", "Compact", enc((1, revision), (2, physical)))
 
-    def range(self, key, end=None, revision=0, limit=0, count_only=False, serializable=False, **how):
-        return self.call("KV", "Range", enc((1, key), (2, end), (3, limit), (4, revision), (7, serializable),
-                                            (9, count_only)), **how)
+    def range(self, key, end=None, revision=0, limit=0, count_only=False, serializable=False, order=0, target=0, **how):
+        return self.call("KV", "Range", enc((1, key), (2, end), (3, limit), (4, revision), (5, order), (6, target),
+                                            (7, serializable), (9, count_only)), **how)
 
     def get(self, key, revision=0):
         kvs = self.range(key, revision=revision).get(2, [])
