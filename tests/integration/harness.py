@@ -33,7 +33,8 @@ PROGRAMS = {
     "etcd34": pathlib.Path("/usr/bin/etcd"),
     "etcdctl": pathlib.Path("/usr/bin/etcdctl"),
 }
-ETCD = {"etcd34": "etcd 3.4 (Debian's etcd-server)", "etcd37": "etcd 3.7 (tests/oracles/build etcd37)"}
+ETCD = {"etcd34": "etcd 3.4 (Debian's etcd-server)", "etcd35": "etcd 3.5 (tests/oracles/build etcd35)",
+        "etcd36": "etcd 3.6 (tests/oracles/build etcd36)", "etcd37": "etcd 3.7 (tests/oracles/build etcd37)"}
 
 
 SKIPPED = 77  # what CTest takes as "skipped"
@@ -151,6 +152,8 @@ class Server:
         self.client_port, self.peer_port = ports or (free_port(), free_port())
         self.listen_peer_port = listen_peer_port or self.peer_port  # another one: members of the same ids at a time
         self.flags, self.token = list(flags), token
+        self.initial_cluster = None  # a text for --initial-cluster, where it is not alone
+        self.initial_state = None
         self.process = None
         self.clients = []
         self.log_path = self.data_dir.with_name(self.data_dir.name + f".{kind}.{time.monotonic_ns()}.log")
@@ -168,7 +171,10 @@ class Server:
         out = [str(program(self.kind)), "--name", self.name, "--data-dir", str(self.data_dir),
                "--listen-client-urls", client, "--advertise-client-urls", client,
                "--listen-peer-urls", f"http://127.0.0.1:{self.listen_peer_port}", "--initial-advertise-peer-urls", peer,
-               "--initial-cluster", f"{self.name}={peer}", "--initial-cluster-token", self.token]
+               "--initial-cluster", self.initial_cluster or f"{self.name}={peer}",
+               "--initial-cluster-token", self.token]
+        if self.initial_state is not None:
+            out += ["--initial-cluster-state", self.initial_state]
         if self.kind == "etcd34":
             out += ["--logger", "zap", "--log-outputs", "stderr"]
         return out + self.flags
@@ -238,6 +244,17 @@ class Server:
         self.close_clients()
         self.process.send_signal(signal.SIGTERM)
         return self.wait(seconds_max)
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def pause(self):
+        """SIGSTOP; returns when all of its threads stand still."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
 
     def wait(self, seconds_max=60):
         try:

@@ -1,0 +1,339 @@
+"""Clusters of real processes, of any kinds: started, hurt, changed and compared.
+
+A cluster belongs to one thread: servers die with the thread that started them. All waiting is for conditions, with a
+bound that a slow machine does not reach.
+"""
+
+import pathlib
+import sys
+
+import harness
+import rpc
+
+# Kinds that can be a member of a cluster. Whatever a kind lacks skips the tests that use it, with this reason.
+NOT_YET = {"cairn": "members of kind cairn do not talk to peers yet"}
+
+PATIENCE_S = 120
+
+
+def require(*kinds):
+    """Skips the running test where a kind cannot be a member, or is not on this machine."""
+    import unittest
+    for kind in kinds:
+        if kind in NOT_YET:
+            raise unittest.SkipTest(NOT_YET[kind])
+    harness.require(*sorted(set(kinds)))
+
+
+class Member(harness.Server):
+    """A server that may be one of many. Its data directory outlives it, so that a server of another kind may take it."""
+
+    id = 0
+    is_learner = False
+    is_paused = False
+
+    @property
+    def peer_url(self):
+        """As the others know it: where the proxy listens if there is one."""
+        return f"http://127.0.0.1:{self.peer_port}"
+
+    def ask(self, question, timeout=5.0):
+        """question(client), over a connection of its own; None if the member does not answer in time, or refuses."""
+        if not self.running() or self.is_paused:
+            return None
+        try:
+            with rpc.Client(self.client_port, timeout=timeout) as client:
+                return question(client)
+        except (OSError, rpc.GrpcError):
+            return None
+
+    def status(self, timeout=5.0):
+        return self.ask(rpc.Client.status, timeout)
+
+    def launch(self, environment=None):
+        self.is_paused = False
+        return super().launch(environment)
+
+    def pause(self):
+        super().pause()
+        self.is_paused = True
+
+    def resume(self):
+        super().resume()
+        self.is_paused = False
+
+
+class Cluster:
+    """Members in directories below one of its own. `proxy`, if any, stands in front of every member's peer port."""
+
+    def __init__(self, directory, kinds, flags=(), proxy=None, token="cluster", limits=None):
+        self.dir = pathlib.Path(directory)
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self.flags, self.proxy, self.token, self.limits = list(flags), proxy, token, limits
+        self.members = []
+        self.gone = []  # removed ones: their logs are printed too
+        self._made = 0
+        for kind in kinds:
+            self.members.append(self._make(kind))
+        text = ",".join(f"{one.name}={one.peer_url}" for one in self.members)
+        for one in self.members:
+            one.initial_cluster, one.initial_state = text, "new"
+
+    def _make(self, kind):
+        self._made += 1
+        name = f"m{self._made}"
+        ports = (harness.free_port(), harness.free_port())
+        behind = harness.free_port() if self.proxy else None
+        member = Member(kind, self.dir / name, name=name, ports=ports, flags=self.flags, token=self.token,
+                        listen_peer_port=behind, limits=self.limits)
+        if self.proxy:
+            self.proxy.add(name, listen_port=ports[1], target_port=behind)
+            self.proxy.refuse(name)  # nothing listens there yet
+        return member
+
+    def __getitem__(self, name):
+        return next(one for one in self.members if one.name == name)
+
+    # Processes
+
+    def launch(self, member):
+        """Starts it, and does not wait."""
+        member.launch()
+        if self.proxy:
+            self.proxy.accept(member.name)
+        return member
+
+    def start(self):
+        """All members, and waits until they serve."""
+        for one in self.members:
+            if not one.running():
+                self.launch(one)
+        for one in self.members:
+            one.wait_ready(PATIENCE_S)
+        self.wait_healthy()
+        for one in self.members:
+            one.id = one.status()["member_id"]
+        return self
+
+    def start_one(self, member):
+        return self.launch(member).wait_ready(PATIENCE_S)
+
+    def kill(self, member):
+        """SIGKILL. A proxy refuses connections from then on, as the system does where nobody listens."""
+        member.kill()
+        if self.proxy:
+            self.proxy.refuse(member.name)
+
+    def stop_one(self, member, seconds_max=PATIENCE_S):
+        code = member.stop(seconds_max)
+        if self.proxy:
+            self.proxy.refuse(member.name)
+        return code
+
+    def restart(self, member, kind=None):
+        """Stops it and starts it again, as a server of another kind if one is given."""
+        self.stop_one(member)
+        member.kind = kind or member.kind
+        return self.start_one(member)
+
+    def stop(self):
+        """All at once; what each ended with."""
+        for one in self.members:
+            if one.running():
+                one.close_clients()
+                one.process.terminate()
+        return [one.wait() for one in self.members if one.process is not None]
+
+    def close(self):
+        for one in self.members + self.gone:
+            one.kill()
+
+    # What it is like
+
+    def running(self):
+        return [one for one in self.members if one.running() and not one.is_paused]
+
+    def leader(self):
+        """The member that leads, as itself and a majority of the voters say of the newest term; None: nobody, now."""
+        told = {}
+        voters = [one for one in self.members if not one.is_learner]
+        for one in self.running():
+            status = one.status(timeout=2)
+            if status is not None:
+                told[one.name] = status
+        if not told:
+            return None
+        term = max(status["raft_term"] for status in told.values())
+        for one in self.members:
+            status = told.get(one.name)
+            if status is None or status["raft_term"] != term or status["leader"] != status["member_id"]:
+                continue
+            agree = sum(told[voter.name]["leader"] == status["member_id"] and told[voter.name]["raft_term"] == term
+                        for voter in voters if voter.name in told)
+            if agree * 2 > len(voters):
+                one.id = status["member_id"]
+                return one
+        return None
+
+    def wait_leader(self, other_than=None, seconds=PATIENCE_S):
+        found = []
+
+        def one_leads():
+            found[:] = [self.leader()]
+            return found[0] is not None and found[0] is not other_than
+
+        harness.until(one_leads, seconds, lambda: f"no leader in {seconds} s\n{self.describe()}")
+        return found[0]
+
+    def follower(self):
+        leader = self.wait_leader()
+        return next(one for one in self.running() if one is not leader and not one.is_learner)
+
+    def wait_healthy(self, seconds=PATIENCE_S):
+        """Until one leads, and each running member answers a linearizable read (a learner: a serializable one)."""
+        self.wait_leader(seconds=seconds)
+        for one in self.running():
+            harness.until(lambda: one.ask(lambda client: client.range(b"h", serializable=one.is_learner)) is not None,
+                          seconds, lambda: f"{one.name} does not answer\n{self.describe()}")
+
+    def wait_equal(self, seconds=PATIENCE_S):
+        """Until all running members have applied the same entries; the revision then. Needs clients that are quiet."""
+        seen = []
+
+        def equal():
+            seen[:] = [one.status() for one in self.running()]
+            return all(seen) and seen[0]["raft_index"] == seen[0]["applied"] and \
+                len({(s["revision"], s["raft_index"], s["applied"], s["raft_term"]) for s in seen}) == 1
+
+        harness.until(equal, seconds, lambda: f"not equal in {seconds} s: {seen}\n{self.describe()}")
+        return seen[0]["revision"]
+
+    def check_equal(self):
+        """The same revision and the same HashKV everywhere; both."""
+        revision = self.wait_equal()
+        hashes = {}
+        for one in self.running():
+            hashes[one.name] = self.do(lambda client: client.hash_kv(revision), one)
+        if len(set(hashes.values())) != 1:
+            raise AssertionError(f"HashKV at revision {revision} differs: {hashes}\n{self.describe()}")
+        return revision, next(iter(hashes.values()))
+
+    def do(self, question, member=None, seconds=PATIENCE_S):
+        """question(client) of a member (of each running one in turn if none is given) until it is answered. What had no
+        answer may have been carried out all the same: so a question is one that may be asked twice."""
+        answers, refused = [], []
+
+        def answered():
+            for one in [member] if member else self.running():
+                try:
+                    with rpc.Client(one.client_port, timeout=10) as client:
+                        answers.append(question(client))
+                        return True
+                except (OSError, rpc.GrpcError) as error:
+                    refused.append(f"{one.name}: {error}")
+            return False
+
+        harness.until(answered, seconds, lambda: f"no answer: {refused[-3:]}\n{self.describe()}")
+        return answers[0]
+
+    # Changes
+
+    def _change(self, call, done=lambda: False):
+        """Asks the leader until it is done. A change may be refused for some seconds (etcd wants members that are
+        connected for five), and one that timed out may have been made all the same."""
+        refused = []
+
+        def changed():
+            if refused and done():
+                return True
+            try:
+                with rpc.Client(self.wait_leader().client_port, timeout=30) as client:
+                    refused.append(call(client))
+                    return True
+            except (OSError, rpc.GrpcError) as error:
+                if isinstance(error, rpc.GrpcError) and error.code in (rpc.INVALID_ARGUMENT, rpc.UNIMPLEMENTED):
+                    raise
+                refused.append(error)
+                return False
+
+        harness.until(changed, PATIENCE_S, lambda: f"refused: {refused[-1]}\n{self.describe()}")
+
+    def listed(self):
+        """id -> (name, peer URLs, is learner), as the leader says."""
+        members = self.do(rpc.Client.members, self.wait_leader())
+        return {number: (name, peers, learner) for number, name, peers, _, learner in members}
+
+    def add(self, kind, learner=False, start=True):
+        """A new member; it knows the others as the leader lists them."""
+        member = self._make(kind)
+        is_listed = lambda: any(member.peer_url in peers for _, peers, _ in self.listed().values())
+        self._change(lambda client: client.call("Cluster", "MemberAdd", rpc.enc((1, member.peer_url), (2, learner))),
+                     is_listed)
+        text = []
+        for number, (name, peers, _) in self.listed().items():
+            if member.peer_url in peers:
+                member.id, name = number, member.name
+            text += [f"{name}={peer}" for peer in peers]
+        member.initial_cluster, member.initial_state, member.is_learner = ",".join(text), "existing", learner
+        self.members.append(member)
+        return self.start_one(member) if start else member
+
+    def promote(self, member):
+        self._change(lambda client: client.call("Cluster", "MemberPromote", rpc.enc((1, member.id))),
+                     lambda: not self.listed()[member.id][2])
+        member.is_learner = False
+
+    def remove(self, member):
+        """Takes it out of the cluster and ends its process."""
+        self._change(lambda client: client.call("Cluster", "MemberRemove", rpc.enc((1, member.id))),
+                     lambda: member.id not in self.listed())
+        self.members.remove(member)
+        self.gone.append(member)
+        member.kill()
+        if self.proxy:
+            self.proxy.remove(member.name)
+
+    def replace(self, member, kind):
+        """Another one in its place: a learner that is promoted, then the old one goes."""
+        new = self.add(kind, learner=True)
+        self.promote(new)
+        self.remove(member)
+        self.wait_healthy()
+        return new
+
+    def move_leader(self, target):
+        """Until the target leads."""
+        def move(client):
+            if client.status()["leader"] != target.id:
+                client.call("Maintenance", "MoveLeader", rpc.enc((1, target.id)))
+
+        self._change(move)
+        harness.until(lambda: self.leader() is target, PATIENCE_S, lambda: f"{target.name} does not lead\n{self.describe()}")
+
+    # What went wrong
+
+    def describe(self, log_bytes=0):
+        lines = []
+        for one in self.members + (self.gone if log_bytes else []):
+            state = "paused" if one.is_paused else "runs" if one.running() else "ended"
+            lines.append(f"{one.name} {one.kind} id {one.id:x} {state} {one.status(2)}")
+            if log_bytes:
+                lines += [f"  {line}" for line in one.log_tail(log_bytes).splitlines()]
+        return "\n".join(lines)
+
+
+class ClusterCase(harness.Case):
+    """A test with clusters, which end with it. When it fails their logs are printed."""
+
+    def cluster(self, kinds, name="cluster", **options):
+        require(*kinds)
+        made = Cluster(self.dir / name, kinds, **options)
+        self.addCleanup(self._end, made)
+        return made
+
+    def _end(self, made):
+        try:
+            if not self._outcome.success:
+                print(f"{self.id()}: the cluster at the failure\n{made.describe(log_bytes=4000)}", file=sys.stderr)
+        finally:
+            made.close()
