@@ -30,6 +30,8 @@ void Events::clear() {
   disk_is_low.reset();
   stop = false;
   messages.clear();
+  peer_reports.clear();
+  transfers.clear();
 }
 
 void Effects::clear() {
@@ -43,6 +45,7 @@ void Effects::clear() {
       is_ready = false;
   wake_at_ns.reset();
   messages.clear();
+  redial.clear();
 }
 
 MemberCore::MemberCore(const MemberOptions& options, RaftLog log, const raft::StartState& start, AppliedState state,
@@ -71,6 +74,8 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
   const bool only_wal = !events.wal.empty();  // more will come in this moment: see the driver
   for (WalDone& done : events.wal) take_wal_done(std::move(done));
   for (raft::Message& message : events.messages) replication_.step(std::move(message));
+  for (const PeerReport& report : events.peer_reports) replication_.report(report);
+  for (const TransferRequest& request : events.transfers) replication_.transfer(request);
   if (events.commit) take_commit_done(*events.commit);
   if (events.hash) apply_.hash_done(*events.hash, now_ns_);
   if (events.disk_is_low) take_look(*events.disk_is_low);

@@ -71,11 +71,14 @@ struct Events {
   std::vector<uint32_t> alarms;     // this member's, to be raised: etcdserverpb.AlarmType
   std::optional<bool> disk_is_low;  // what a look at the disk found
   bool stop = false;
-  std::vector<raft::Message> messages;  // of peers, in the order of arrival
+  std::vector<raft::Message> messages;   // of peers, in the order of arrival
+  std::vector<PeerReport> peer_reports;  // after the messages that arrived before
+  std::vector<TransferRequest> transfers;
 
   [[nodiscard]] bool empty() const {
     return proposals.empty() && conf_changes.empty() && controls.empty() && leases.empty() && wal.empty() && !commit &&
-           !hash && alarms.empty() && !disk_is_low && !stop && messages.empty();
+           !hash && alarms.empty() && !disk_is_low && !stop && messages.empty() && peer_reports.empty() &&
+           transfers.empty();
   }
   void clear();
 };
@@ -109,6 +112,7 @@ struct Effects {
   Ending ending = Ending::kNone;        // nothing comes after it
   std::optional<Error> failed;          // the member cannot go on; nothing comes after it
   std::vector<raft::Message> messages;  // to peers, at once; those that wait for a WAL write come behind its WalDone
+  std::vector<NodeId> redial;  // their connections may be dead: a new one is to be tried at once, and reported on
 
   void clear();
 };

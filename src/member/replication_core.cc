@@ -167,6 +167,32 @@ void ReplicationCore::step(raft::Message message) {
   propose_held();
 }
 
+void ReplicationCore::report(const PeerReport& report) {
+  switch (report.kind) {
+    case PeerReport::Kind::kUnreachable: core_.report_unreachable(report.peer); break;
+    case PeerReport::Kind::kDied:
+      core_.report_unreachable(report.peer);
+      if (core_.leader() == report.peer) {
+        core_.forget_leader();
+        core_.campaign();
+      }
+      break;
+    case PeerReport::Kind::kSnapshotDelivered: core_.report_snapshot(report.peer, true); break;
+    case PeerReport::Kind::kSnapshotFailed: core_.report_snapshot(report.peer, false); break;
+    case PeerReport::Kind::kStreamCut: core_.report_unreachable(report.peer); break;
+  }
+}
+
+void ReplicationCore::transfer(const TransferRequest& request) {
+  Error error = errors::timeout_leader_transfer();
+  if (!core_.is_leader()) {
+    error = errors::not_leader();
+  } else if (!core_.transfer_leader(request.to)) {
+    error = errors::bad_leader_transferee();
+  }
+  pending_.refused.push_back({request.tag, error});
+}
+
 void ReplicationCore::tick() {
   ++ticks_;
   core_.tick();

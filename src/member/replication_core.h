@@ -11,6 +11,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -41,6 +42,8 @@ class ReplicationCore {
     size_t held_proposals_max = 10'000;  // without a leader; more are refused
     uint64_t held_bytes_max = 64 << 20;  // as well
     size_t held_conf_changes_max = 100;  // that wait for those before them; more are refused
+    // Whether a member is Cairn's, and so knows raft::ForwardTag. Empty: all are.
+    std::function<bool(NodeId)> speaks_cairn;
   };
   // `log` holds what the WAL held, from start.applied's successor on at least.
   ReplicationCore(const Options& options, RaftLog log, const raft::StartState& start);
@@ -53,6 +56,8 @@ class ReplicationCore {
   void propose_conf_change(Proposal change);
   void control(ControlRequest request);
   void step(raft::Message message);
+  void report(const PeerReport& report);
+  void transfer(const TransferRequest& request);
   void tick();
   // A member that decides alone need not wait for the election timeout.
   void campaign();

@@ -92,6 +92,28 @@ struct ControlRequest {
   Index due;  // kLinearizable: once this is applied; set by ReplicationCore
 };
 
+// MoveLeader: answered with nothing once `to` leads; with errors::not_leader(), bad_leader_transferee() or
+// timeout_leader_transfer() when it does not.
+struct TransferRequest {
+  NodeId to;
+  Tag tag = 0;
+};
+
+// --- from the transport ---------------------------------------------------------------------------------------
+
+// What the transport finds out about another member.
+struct PeerReport {
+  enum class Kind : uint8_t {
+    kUnreachable,        // a message to it could not be sent
+    kDied,               // both streams from it ended, and a new connection to it was refused: its process is gone
+    kSnapshotDelivered,  // it has all of the snapshot that was sent to it
+    kSnapshotFailed,
+    kStreamCut,  // what was sent to it before may be lost, what is sent from now on goes over a new stream
+  };
+  Kind kind = Kind::kUnreachable;
+  NodeId peer;
+};
+
 // What one call gets: an encoded response message when `code` is kOk, else the error's text.
 struct Answer {
   Tag tag = 0;

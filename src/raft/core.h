@@ -134,7 +134,7 @@ class Core {
   void step(Message message);
 
   // Proposes each payload as one entry: all or none. Moves from `payloads` only when kAppended or kForwarded.
-  // A forwarded proposal names the term (Message::bound_term).
+  // A forwarded proposal names the term (ForwardTag::term).
   ProposeResult propose(std::span<PayloadPtr> payloads);
   // The same, but only as leader of `term`: never forwarded.
   ProposeResult propose_as_leader(Term term, std::span<PayloadPtr> payloads);

@@ -84,7 +84,7 @@ TEST(Core, AForwardedProposalIsAppendedInItsTermOnly) {
   for (const uint64_t bound : {0, 1, 2}) {
     const Index before = leader.core.last_index();
     Message proposal = message(MessageType::kProp, 2, 1, 0);
-    proposal.bound_term = Term(bound);
+    proposal.forward = ForwardTag{.origin = NodeId(2), .term = Term(bound)};
     proposal.entries.push_back(entry(0, 0, payload("x")));
     leader.core.step(std::move(proposal));
     EXPECT_EQ(leader.core.last_index() - before, bound <= 1 ? 1u : 0u) << bound;

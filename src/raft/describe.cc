@@ -53,7 +53,11 @@ std::string describe(const Message& message) {
   } else if (!message.context.empty()) {
     text += fmt::format(" context={}", printable(message.context));
   }
-  add("bound_term", message.bound_term.value);
+  if (message.forward) {
+    add("bound_term", message.forward->term.value);
+    add("epoch", message.forward->epoch);
+    add("sequence", message.forward->sequence);
+  }
   if (message.snapshot) {
     text += fmt::format(" snapshot={}/{} {}", message.snapshot->index.value, message.snapshot->term.value,
                         describe(message.snapshot->conf));

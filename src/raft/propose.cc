@@ -98,7 +98,7 @@ ProposeResult Core::forward(EntryType type, std::span<PayloadPtr> payloads) {
   uint64_t bytes = 0;
   const auto flush = [&] {
     Message full = message_to(leader_, MessageType::kProp);
-    full.bound_term = hard_.term;
+    full.forward = ForwardTag{.origin = config_.id, .term = hard_.term};
     full.entries = std::exchange(message.entries, {});
     bytes = 0;
     send(std::move(full));
@@ -115,7 +115,8 @@ ProposeResult Core::forward(EntryType type, std::span<PayloadPtr> payloads) {
 
 void Core::on_proposal(Message& message) {
   if (message.entries.empty()) return;
-  if (message.bound_term != Term(0) && message.bound_term != hard_.term) return;
+  const bool is_bound = message.forward && message.forward->term != Term(0);
+  if (is_bound && message.forward->term != hard_.term && !CAIRN_MUTANT("raft.forwarded_term_ignored")) return;
   if (!is_leader()) {
     if (leader_ == kNoNode || leader_ == message.from) return;
     message.to = leader_;

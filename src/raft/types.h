@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -141,6 +142,22 @@ enum class MessageType : uint8_t {
          type == MessageType::kReadIndexResp || type == MessageType::kPreVoteResp;
 }
 
+// Goes with a forwarded kProp between members that are Cairn's, so that a proposal is appended exactly once in a term.
+// Not in raftpb: etcd drops it. The leader's answer, a kHeartbeatResp that carries a tag, says what it has taken; etcd
+// ignores such a message from its leader.
+struct ForwardTag {
+  NodeId origin;       // the member that proposed
+  uint64_t epoch = 0;  // of its start
+  Term term;           // only the leader of this term may append
+  // kProp: of the first entry, the others follow; an origin counts from 1 in each term. 0: the entries are not counted.
+  // An answer: all entries up to this one are appended.
+  uint64_t sequence = 0;
+  bool is_conf_change = false;  // these are counted apart
+  bool is_refused = false;      // an answer: there was no room, or something before is missing: send the rest again
+
+  friend bool operator==(const ForwardTag&, const ForwardTag&) = default;
+};
+
 // The meaning of a field depends on the type:
 //   kApp            (log_term, index): the entry before `entries`; commit
 //   kAppResp        index: the last one that matches, or the refused one; reject: (log_term, reject_hint) is a guess
@@ -165,9 +182,7 @@ struct Message {
   std::vector<Entry> entries;
   SnapshotPtr snapshot;
   std::string context;
-  // A forwarded kProp: only the leader of this term may append it. 0: any. Not in raftpb; a transport that cannot
-  // carry it drops it.
-  Term bound_term;
+  std::optional<ForwardTag> forward;  // kProp, and the answer to it
 };
 
 inline constexpr std::string_view kCampaignTransfer = "CampaignTransfer";
