@@ -107,9 +107,10 @@ constexpr Kind<Effects> kEffects[] = {
 // Does not compile once there is a new field: it needs a kind above.
 [[maybe_unused]] void all_fields(const Events& events, const Effects& effects) {
   [[maybe_unused]] const auto& [proposals, conf_changes, controls, leases, wal, commit, hashed, alarms, disk_is_low,
-                                stop, messages] = events;
+                                stop, messages, reports, transfers] = events;
   [[maybe_unused]] const auto& [writes, answers, refused, changes, job, hash, prepare, give_back, remove, checkpoint,
-                                rest, look, reserve, full, news, ready, wake, ending, failed, sent] = effects;
+                                rest, look, reserve, full, news, ready, wake, ending, failed, sent, redialled] =
+      effects;
 }
 
 template <class Step, size_t N>
