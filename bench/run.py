@@ -620,14 +620,6 @@ def machine(options):
     }
 
 
-def find_loadgen():
-    built = [ROOT / f"build/{preset}/bench/cairn_loadgen" for preset in ("release", "dev")]
-    built = [path for path in built if path.exists()]
-    if not built:
-        sys.exit("bench: no cairn_loadgen: ./dev build cairn_loadgen")
-    return max(built, key=lambda path: path.stat().st_mtime)
-
-
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--servers", default="etcd37,cairn", help="cairn, etcd37, etcd34; ratios are to the first")
@@ -656,7 +648,7 @@ def parse():
     unknown = [row for row in options.rows if row not in ROWS]
     if unknown:
         parser.error(f"unknown rows: {', '.join(unknown)}")
-    options.loadgen = pathlib.Path(options.loadgen) if options.loadgen else find_loadgen()
+    options.loadgen = pathlib.Path(options.loadgen) if options.loadgen else servers.find_loadgen()
     options.binaries = dict(servers.BINARIES)
     for entry in options.binary:
         kind, path = entry.split("=", 1)

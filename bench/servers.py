@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -17,7 +18,16 @@ BINARIES = {
     "etcd37": ROOT / "build/oracles/etcd37",
     "etcd34": pathlib.Path("/usr/bin/etcd"),
 }
-TITLES = {"cairn": "cairn", "etcd37": "etcd 3.7", "etcd34": "etcd 3.4.23"}
+TITLES = {"cairn": "cairn", "etcd37": "etcd 3.7", "etcd36": "etcd 3.6", "etcd35": "etcd 3.5", "etcd34": "etcd 3.4.23"}
+
+
+def find_loadgen():
+    """The newest one built."""
+    built = [ROOT / f"build/{preset}/bench/cairn_loadgen" for preset in ("release", "dev")]
+    built = [path for path in built if path.exists()]
+    if not built:
+        sys.exit("bench: no cairn_loadgen: ./dev build cairn_loadgen")
+    return max(built, key=lambda path: path.stat().st_mtime)
 
 
 def free_ports(count):

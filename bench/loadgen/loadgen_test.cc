@@ -5,6 +5,7 @@
 #include "base/random.h"
 #include "base/wire.h"
 #include "loadgen/histogram.h"
+#include "loadgen/outage_run.h"
 #include "loadgen/permutation.h"
 #include "loadgen/workload.h"
 
@@ -30,6 +31,18 @@ TEST(Histogram, PercentilesAreWithinTwoPercent) {
 }
 
 TEST(Histogram, EmptyIsZero) { EXPECT_EQ(Histogram().percentile(0.99), 0u); }
+
+TEST(Outage, AnAnswersTermIsFound) {
+  EXPECT_EQ(raft_term_of({}), 0u);
+  std::string header;
+  wire::append_varint_field(header, 1, 0xfeedull);
+  EXPECT_EQ(raft_term_of({"\x0a\x02\x20\x07", 4}), 7u);
+  wire::append_varint_field(header, 4, 300);
+  std::string answer;
+  wire::append_bytes_field(answer, 1, header);
+  wire::append_bytes_field(answer, 2, "previous value");
+  EXPECT_EQ(raft_term_of(answer), 300u);
+}
 
 TEST(Permutation, EveryNumberOnceAndNotInOrder) {
   for (const uint64_t n : {1u, 2u, 3u, 10u, 1000u, 4097u}) {

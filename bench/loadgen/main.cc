@@ -8,6 +8,7 @@
 #include "loadgen/fsync_probe.h"
 #include "loadgen/handshake_run.h"
 #include "loadgen/json_run.h"
+#include "loadgen/outage_run.h"
 #include "loadgen/runner.h"
 #include "loadgen/watch_run.h"
 
@@ -88,6 +89,10 @@ int main(int count, char** args) {
     if (!figures) return fail_with(figures.error());
     fmt::print("{}\n", to_json(**figures));
     return 0;
+  }
+  if (options->workload == "outage") {
+    const Status done = run_outage(*options);
+    return done ? 0 : fail_with(done.error());
   }
   const auto figures = options->workload.starts_with("json-") ? run_json(*options)
                        : options->workload == "handshake"     ? run_handshakes(*options)

@@ -25,6 +25,8 @@ workloads
   json-get  [--serializable] the same
   handshake connections made one after the other, --connections at a time, each with one request for /version
             [--resume]: they offer the session of an older one
+  outage    --endpoints HOST:PORT,... --rate R: R puts a second at each, whatever becomes of them; a line for each put
+            (loadgen/outage_run.h), until SIGINT or --seconds
   watch     --watchers W over all streams, of the --keys K in turn or each of the --watch-prefix [--prev-kv];
             one writer puts in turn, each time when all watchers have the last one, or at --rate.
             --server-pid P tells that process's CPU per event and its memory
@@ -67,6 +69,7 @@ Status set_option(std::string_view name, std::string_view value, LoadOptions& ou
     out.host = value.substr(0, colon);
     return parse_number(name, value.substr(colon + 1), out.port);
   }
+  if (name == "--endpoints") return out.endpoints = value, Status{};
   if (name == "--connections") return parse_number(name, value, out.connections);
   if (name == "--streams") return parse_number(name, value, out.streams);
   if (name == "--requests") return parse_number(name, value, out.requests);
@@ -151,7 +154,7 @@ Result<LoadOptions> parse_options(int count, char** args) {
   if (out.connections == 0 || out.streams == 0 || out.keys == 0) {
     return fail(Code::kInvalidArgument, "loadgen: --connections, --streams and --keys are at least 1");
   }
-  if (out.requests == 0 && out.seconds <= 0) {
+  if (out.requests == 0 && out.seconds <= 0 && out.workload != "outage") {
     return fail(Code::kInvalidArgument, "loadgen: give --requests or --seconds");
   }
   if (out.value_bytes > 60000) return fail(Code::kInvalidArgument, "loadgen: --value-size is at most 60000");

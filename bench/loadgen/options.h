@@ -12,6 +12,7 @@ struct LoadOptions {
   std::string workload;
   std::string host = "127.0.0.1";
   uint16_t port = 2379;
+  std::string endpoints;  // "host:port,host:port", of an outage
   uint32_t connections = 10;
   uint32_t streams = 20;
   uint64_t requests = 0;  // 0: no limit
