@@ -201,31 +201,37 @@ void Member::plan_step(std::optional<int64_t> wake_at_ns) {
 
 void Member::write(std::vector<member::WalWrite>& writes) {
   if (options_.arrangement == Arrangement::kWalInLine) {
-    // While the disk works, others go on, but the core does not step: `writes` stays what it is.
-    for (member::WalWrite& one : writes) {
-      auto done = run_wal(std::move(one));
-      if (!done) return;
-      events_.wal.push_back(*std::move(done));
-    }
+    // While the disk works, others go on, but the core does not step.
+    if (writes.empty()) return;
+    auto done = run_wal(std::move(writes));
+    if (!done) return;
+    events_.wal = *std::move(done);
+    events_.is_interim = true;
     return;
   }
   for (member::WalWrite& one : writes) {
     core_to_wal_.send([this, one = std::move(one)]() mutable {
-      wal_.run([this, one = std::move(one)]() mutable {
-        auto done = run_wal(std::move(one));
-        if (!done) return;
-        tell_core(wal_to_core_,
-                  [done = *std::move(done)](member::Events& events) mutable { events.wal.push_back(std::move(done)); });
-      });
+      writes_.push_back(std::move(one));
+      wal_.run([this] { write_arrived(); });
     });
   }
 }
 
+// What has come while the log was written is written together.
+void Member::write_arrived() {
+  if (failure_ || writes_.empty()) return;
+  auto done = run_wal(std::exchange(writes_, {}));
+  if (!done) return;
+  tell_core(wal_to_core_, [done = *std::move(done)](member::Events& events) mutable {
+    for (member::WalDone& one : done) events.wal.push_back(std::move(one));
+  });
+}
+
 // nullopt: the process is gone.
-std::optional<member::WalDone> Member::run_wal(member::WalWrite write) {
+std::optional<std::vector<member::WalDone>> Member::run_wal(std::vector<member::WalWrite> writes) {
   if (failure_) return std::nullopt;
   wal_busy_ = true;
-  auto done = wal_stage_->run(std::move(write));
+  auto done = wal_stage_->run(std::move(writes));
   wal_busy_ = false;
   if (failure_) return std::nullopt;
   if (done) return *std::move(done);

@@ -104,7 +104,8 @@ class Member {
   void carry_out(member::Effects& effects);
   void answer(member::Effects& effects);
   void write(std::vector<member::WalWrite>& writes);
-  std::optional<member::WalDone> run_wal(member::WalWrite write);
+  void write_arrived();
+  std::optional<std::vector<member::WalDone>> run_wal(std::vector<member::WalWrite> writes);
   void run_commit(member::CommitJob job);
   void keep_house();
   void begin_hash(const member::HashOrder& order);
@@ -145,6 +146,7 @@ class Member {
 
   member::Events arrived_;  // while the core was busy; its next step takes all of it, as the driver's does
   member::Events events_;
+  std::vector<member::WalWrite> writes_;     // that have arrived where the log is written apart
   member::Housekeeper::Orders orders_;       // that have arrived
   std::vector<member::Proposal> proposals_;  // on their way as one batch
   std::optional<int64_t> planned_step_ns_;

@@ -62,6 +62,7 @@ constexpr Kind<Events> kEvents[] = {
     {"event: disk is low", [](const Events& in) { return in.disk_is_low == true; }},
     {"event: disk is low no more", [](const Events& in) { return in.disk_is_low == false; }},
     {"event: stop", [](const Events& in) { return in.stop; }},
+    {"event: only what was written in line", [](const Events& in) { return in.is_interim; }},
 };
 
 constexpr Kind<Effects> kEffects[] = {
@@ -107,7 +108,7 @@ constexpr Kind<Effects> kEffects[] = {
 // Does not compile once there is a new field: it needs a kind above.
 [[maybe_unused]] void all_fields(const Events& events, const Effects& effects) {
   [[maybe_unused]] const auto& [proposals, conf_changes, controls, leases, wal, commit, hashed, alarms, disk_is_low,
-                                stop, messages, reports, transfers] = events;
+                                stop, messages, reports, transfers, interim] = events;
   [[maybe_unused]] const auto& [writes, answers, refused, changes, job, hash, prepare, give_back, remove, checkpoint,
                                 rest, look, reserve, full, news, ready, wake, ending, failed, sent, redialled] =
       effects;

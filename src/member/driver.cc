@@ -113,6 +113,7 @@ void Node::fail(const Error& error) {
 void Node::start(AnswerSink sink, std::function<void()> news) {
   sink_ = std::move(sink);
   news_ = std::move(news);
+  wal_thread_ = std::thread([this] { run_wal(); });
   commit_thread_ = std::thread([this] { run_commit(); });
   housekeeper_thread_ = std::thread([this] { run_housekeeper(); });
   hash_thread_ = std::thread([this] { run_hasher(); });
@@ -132,9 +133,11 @@ void Node::stop() {
   ends_ = true;
   events_.put([](Events& events) { events.stop = true; });
   core_thread_.join();
+  wal_orders_.put([](WalOrders& orders) { orders.end = true; });
   commit_orders_.put([](CommitOrders& orders) { orders.end = true; });
   housekeeper_orders_.put([](Housekeeper::Orders& orders) { orders.end = true; });
   hash_orders_.put([](HashOrders& orders) { orders.end = true; });
+  wal_thread_.join();
   commit_thread_.join();
   housekeeper_thread_.join();
   hash_thread_.join();
@@ -154,6 +157,9 @@ std::optional<int64_t> Node::run() {
   events_.take(events, 0);
   while (true) {
     const std::optional<int64_t> wake_at_ns = turn(events);
+    WalOrders writes;
+    wal_orders_.take(writes, 0);
+    write_apart(writes.writes);
     CommitOrders orders;
     commit_orders_.take(orders, 0);
     if (orders.job) {
@@ -219,16 +225,15 @@ void Node::run_core() {
 
 std::optional<int64_t> Node::turn(Events& events) {
   std::optional<int64_t> wake_at_ns;
-  bool writes = true;
-  while (writes) {
+  writes_apart_ -= events.wal.size();
+  do {
     const int64_t began_ns = clock_.monotonic_ns();
     Effects& effects = core_->step(events, began_ns);
     note_step(clock_.monotonic_ns() - began_ns);
     ending_ = carry_out(effects, events);
     if (ending_ != Ending::kNone) return std::nullopt;
-    writes = !events.wal.empty();  // what they make known is decided upon before anything new
     wake_at_ns = effects.wake_at_ns;
-  }
+  } while (events.is_interim);
   page_roots_->tidy(core_->apply().store().compact_revision(), core_->apply().store().index().stats().retired_bytes);
   update_metrics();
   return wake_at_ns;
@@ -255,14 +260,24 @@ Ending Node::carry_out(Effects& effects, Events& next) {
     is_ready_ = true;
     ready_.notify_all();
   }
-  for (WalWrite& write : effects.wal) {
+  if (!effects.wal.empty()) write_log(effects.wal, next);
+  committed_.store(core_->replication().raft().committed().value, std::memory_order_relaxed);
+  buffered_bytes_.store(core_->apply().store().buffered_bytes(), std::memory_order_relaxed);
+  return effects.ending;
+}
+
+// In line, unless there are peers, or the WAL thread has something left to do from when there were.
+void Node::write_log(std::vector<WalWrite>& writes, Events& next) {
+  if (writes_apart_ > 0 || !core_->replication().raft().is_sole_member()) {
+    writes_apart_ += writes.size();
+    return wal_orders_.put([&](WalOrders& orders) { append(orders.writes, writes); });
+  }
+  for (WalWrite& write : writes) {
     auto done = wal_stage_->run(std::move(write));
     if (!done) fail(log_failure(done.error()));
     next.wal.push_back(*std::move(done));
   }
-  committed_.store(core_->replication().raft().committed().value, std::memory_order_relaxed);
-  buffered_bytes_.store(core_->apply().store().buffered_bytes(), std::memory_order_relaxed);
-  return effects.ending;
+  next.is_interim = true;  // what it makes known is decided upon before anything new
 }
 
 void Node::count_leases(const Effects& effects) {
@@ -393,6 +408,22 @@ void Node::update_metrics() {
 }
 
 // --- the others
+
+void Node::run_wal() {
+  WalOrders orders;
+  while (true) {
+    wal_orders_.take(orders, std::nullopt);
+    if (orders.writes.empty()) return;
+    write_apart(orders.writes);
+  }
+}
+
+void Node::write_apart(std::vector<WalWrite>& writes) {
+  if (writes.empty()) return;
+  auto done = wal_stage_->run(std::move(writes));
+  if (!done) fail(log_failure(done.error()));
+  events_.put([&](Events& events) { append(events.wal, *done); });
+}
 
 void Node::run_commit() {
   CommitOrders orders;

@@ -1,8 +1,9 @@
 // member/driver.h: a running member: MemberCore with threads.
 //
-// This is one arrangement, for a member that decides alone: the core thread steps MemberCore and writes the WAL in
-// line, since a hand-over costs more than it wins; the file is written by the commit thread; spare WAL segments, looks
-// at the disk and index checkpoints are the housekeeper's; what compactions cover is hashed by a thread of its own.
+// The core thread steps MemberCore. While the member has no peers it writes the WAL in line, since a hand-over costs
+// more than it wins; with peers a WAL thread does, so that messages and ticks never wait for a disk. The file is written
+// by the commit thread; spare WAL segments, looks at the disk and index checkpoints are the housekeeper's; what
+// compactions cover is hashed by a thread of its own.
 //
 // Threads: propose(), propose_conf_change(), control(), ask_leases(), raise_alarm(), admit_deletes(), next_request_id()
 // and published() may be
@@ -115,6 +116,16 @@ class Node {
     void clear() { *this = {}; }
   };
 
+  struct WalOrders {
+    std::vector<WalWrite> writes;
+    bool end = false;
+    [[nodiscard]] bool empty() const { return writes.empty() && !end; }
+    void clear() {
+      writes.clear();
+      end = false;
+    }
+  };
+
   struct HashOrders {
     std::optional<HashOrder> order;
     bool end = false;
@@ -135,6 +146,9 @@ class Node {
   void time_requests(int64_t took_ns);
   void count_leases(const Effects& effects);
   void note_pass(const CommitDone& done, int64_t began_ns);
+  void write_log(std::vector<WalWrite>& writes, Events& next);
+  void run_wal();
+  void write_apart(std::vector<WalWrite>& writes);
   void run_commit();
   CommitDone commit(const CommitJob& job);
   void run_housekeeper();
@@ -156,7 +170,8 @@ class Node {
   AnswerSink sink_;
   std::function<void()> news_;
 
-  std::unique_ptr<WalStage> wal_stage_;
+  std::unique_ptr<WalStage> wal_stage_;  // the WAL thread's while it has writes, else the core thread's
+  uint64_t writes_apart_ = 0;            // that the WAL thread has, or whose end has not been stepped
   std::unique_ptr<MemberCore> core_;
   std::unique_ptr<PageRoots> page_roots_;  // holds pins in what core_ publishes
   ApplyCounters counted_;
@@ -179,6 +194,7 @@ class Node {
   std::unique_ptr<PublishedDomain::Reader> hash_reader_;
   std::atomic<bool> ends_{false};  // what only takes time is given up
 
+  Mailbox<WalOrders> wal_orders_;
   Mailbox<CommitOrders> commit_orders_;
   Mailbox<HashOrders> hash_orders_;
   Mailbox<Housekeeper::Orders> housekeeper_orders_;
@@ -187,6 +203,7 @@ class Node {
   bool is_ready_ CAIRN_GUARDED_BY(ready_mutex_) = false;
 
   std::thread core_thread_;
+  std::thread wal_thread_;
   std::thread commit_thread_;
   std::thread housekeeper_thread_;
   std::thread hash_thread_;

@@ -32,6 +32,7 @@ void Events::clear() {
   messages.clear();
   peer_reports.clear();
   transfers.clear();
+  is_interim = false;
 }
 
 void Effects::clear() {
@@ -71,7 +72,7 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
   effects_.clear();
   if (CAIRN_MUTANT("watch.told_before_published")) consider_news();
   if (events.stop) begin_stop();
-  const bool only_wal = !events.wal.empty();  // more will come in this moment: see the driver
+  const bool is_interim = events.is_interim;
   for (WalDone& done : events.wal) take_wal_done(std::move(done));
   for (raft::Message& message : events.messages) replication_.step(std::move(message));
   for (const PeerReport& report : events.peer_reports) replication_.report(report);
@@ -87,10 +88,10 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
   events.clear();
   if (phase_ != Phase::kEnded) {
     take_ticks();
-    if (!only_wal) apply_.tick(now_ns_);
+    if (!is_interim) apply_.tick(now_ns_);
     pump();
     if (phase_ == Phase::kRuns) consider_rest();
-    if (phase_ != Phase::kEnded) do_duties(!only_wal);
+    if (phase_ != Phase::kEnded) do_duties(!is_interim);
     if (phase_ == Phase::kStops) go_on_with_stop();
     plan_wake_up();
   }

@@ -74,6 +74,8 @@ struct Events {
   std::vector<raft::Message> messages;   // of peers, in the order of arrival
   std::vector<PeerReport> peer_reports;  // after the messages that arrived before
   std::vector<TransferRequest> transfers;
+  // This is only what became of the writes that the step before asked for. What came meanwhile comes with the next one.
+  bool is_interim = false;
 
   [[nodiscard]] bool empty() const {
     return proposals.empty() && conf_changes.empty() && controls.empty() && leases.empty() && wal.empty() && !commit &&

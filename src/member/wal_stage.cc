@@ -14,22 +14,65 @@ WalStage::WalStage(env::FileSystem& fs, std::unique_ptr<wal::Log> log, std::stri
                    size_t snapshots_kept)
     : fs_(fs), log_(std::move(log)), snap_directory_(std::move(snap_directory)), snapshots_kept_(snapshots_kept) {}
 
+namespace {
+
+bool writes_records(const WalWrite& write) { return !write.entries.empty() || write.hard_state; }
+// Nothing is left to do once its records are in the log.
+bool is_records_alone(const WalWrite& write) {
+  return !write.snapshot && write.release_below == Index{} && !write.give_tail_back;
+}
+
+}  // namespace
+
 Result<WalDone> WalStage::run(WalWrite write) {
+  if (writes_records(write)) CAIRN_CHECK(save({&write, 1}));
+  return finish(std::move(write));
+}
+
+Result<std::vector<WalDone>> WalStage::run(std::vector<WalWrite> writes) {
+  std::vector<WalDone> out;
+  out.reserve(writes.size());
+  for (size_t begin = 0; begin < writes.size();) {
+    size_t end = begin + 1;  // of those whose records go together
+    while (end < writes.size() && is_records_alone(writes[end - 1]) && writes_records(writes[end])) ++end;
+    const std::span<const WalWrite> together = std::span(writes).subspan(begin, end - begin);
+    if (writes_records(together.front())) CAIRN_CHECK(save(together));
+    for (; begin < end; ++begin) {
+      CAIRN_TRY(WalDone done, finish(std::move(writes[begin])));
+      out.push_back(std::move(done));
+    }
+  }
+  return out;
+}
+
+WalStage::Part WalStage::part_of(const WalWrite& write) {
+  views_.clear();
+  for (const raft::Entry& entry : write.entries) {
+    views_.push_back({static_cast<uint8_t>(entry.type), entry.term, entry.index, entry.bytes()});
+  }
+  wal::HardState state;
+  if (write.hard_state) state = {write.hard_state->term, write.hard_state->vote, write.hard_state->commit};
+  return {views_, state};
+}
+
+Status WalStage::save(std::span<const WalWrite> writes) {
+  const bool wants_sync =
+      std::any_of(writes.begin(), writes.end(), [](const WalWrite& write) { return write.must_sync; });
+  CAIRN_FAULT("raftBeforeSave");
+  for (const WalWrite& write : writes.first(writes.size() - 1)) {
+    const Part part = part_of(write);
+    log_->append(part.entries, part.state);
+  }
+  const Part last = part_of(writes.back());
+  CAIRN_CHECK(log_->save(last.entries, last.state, wants_sync && !CAIRN_MUTANT("server.answer_before_sync")));
+  CAIRN_FAULT("raftAfterSave");
+  if (wants_sync) durable_commit_ = log_->hard_state().commit;
+  return {};
+}
+
+Result<WalDone> WalStage::finish(WalWrite write) {
   WalDone done;
   done.number = write.number;
-  if (!write.entries.empty() || write.hard_state) {
-    views_.clear();
-    for (const raft::Entry& entry : write.entries) {
-      views_.push_back({static_cast<uint8_t>(entry.type), entry.term, entry.index, entry.bytes()});
-    }
-    wal::HardState state;
-    if (write.hard_state) state = {write.hard_state->term, write.hard_state->vote, write.hard_state->commit};
-    const bool must_sync = write.must_sync && !CAIRN_MUTANT("server.answer_before_sync");
-    CAIRN_FAULT("raftBeforeSave");
-    CAIRN_CHECK(log_->save(views_, state, must_sync));
-    CAIRN_FAULT("raftAfterSave");
-    if (write.must_sync) durable_commit_ = log_->hard_state().commit;
-  }
   if (write.snapshot) {
     CAIRN_TRY(const bool saved, save_snapshot(*write.snapshot));
     if (saved) done.snapshot = write.snapshot->index;

@@ -1,11 +1,13 @@
 // member/wal_stage.h: carries out WalWrites: the log, the .snap files, the release of segments.
 //
-// Threads: one owner at a time: the replication thread while the member is alone, a WAL thread of its own otherwise.
+// Threads: one owner at a time: the core thread while the member is alone, a WAL thread of its own otherwise.
 // Failure: after any error the member must end: what was not synced is not known to be there.
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "env/fs.h"
@@ -23,11 +25,21 @@ class WalStage {
            size_t snapshots_kept = kSnapshotsKept);
 
   Result<WalDone> run(WalWrite write);
+  // All of them, in order. Those that stand together are appended in one write and synced once.
+  Result<std::vector<WalDone>> run(std::vector<WalWrite> writes);
 
   [[nodiscard]] const wal::Log& log() const { return *log_; }
   [[nodiscard]] std::shared_ptr<wal::SparePreparer> spares() const { return log_->spares(); }
 
  private:
+  // Of a write: what goes to the log, as save() and append() take it. The views are valid until the next call.
+  struct Part {
+    std::span<const wal::Entry> entries;
+    wal::HardState state;
+  };
+  [[nodiscard]] Part part_of(const WalWrite& write);
+  Status save(std::span<const WalWrite> writes);
+  Result<WalDone> finish(WalWrite write);
   Result<bool> save_snapshot(const SnapshotPoint& point);
 
   env::FileSystem& fs_;
