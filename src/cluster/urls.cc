@@ -133,7 +133,28 @@ std::string resolved(const Url& url, const Resolver& resolve) {
   return url.scheme + "://" + (resolve ? resolve(url.host) : url.host) + ":" + std::to_string(url.port);
 }
 
-// Empty when both lists are the same set of addresses; otherwise the difference.
+Status check_own_name(const InitialCluster& cluster, std::string_view own_name) {
+  if (!cluster.contains(std::string(own_name))) {
+    return fail(Code::kInvalidArgument, "couldn't find local name \"{}\" in the initial cluster configuration",
+                own_name);
+  }
+  return {};
+}
+
+Status check_no_url_twice(const InitialCluster& cluster) {
+  std::set<std::string> seen;
+  for (const auto& [name, urls] : cluster) {
+    for (const std::string& url : urls) {
+      if (!seen.insert(url).second) {
+        return fail(Code::kInvalidArgument, "initial cluster {} has duplicate url", format_initial_cluster(cluster));
+      }
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<std::string> url_difference(const std::vector<std::string>& ours, const std::vector<std::string>& theirs,
                                    const Resolver& resolve) {
   if (ours.size() != theirs.size()) {
@@ -156,28 +177,6 @@ Result<std::string> url_difference(const std::vector<std::string>& ours, const s
   }
   return std::string();
 }
-
-Status check_own_name(const InitialCluster& cluster, std::string_view own_name) {
-  if (!cluster.contains(std::string(own_name))) {
-    return fail(Code::kInvalidArgument, "couldn't find local name \"{}\" in the initial cluster configuration",
-                own_name);
-  }
-  return {};
-}
-
-Status check_no_url_twice(const InitialCluster& cluster) {
-  std::set<std::string> seen;
-  for (const auto& [name, urls] : cluster) {
-    for (const std::string& url : urls) {
-      if (!seen.insert(url).second) {
-        return fail(Code::kInvalidArgument, "initial cluster {} has duplicate url", format_initial_cluster(cluster));
-      }
-    }
-  }
-  return {};
-}
-
-}  // namespace
 
 Result<Url> parse_url(std::string_view text) {
   const std::string_view in = trim(text);

@@ -52,6 +52,11 @@ using InitialCluster = std::map<std::string, std::vector<std::string>>;
 // Host name -> address as text. A name that cannot be resolved is returned unchanged.
 using Resolver = std::function<std::string(std::string_view host)>;
 
+// Empty when both lists are the same set of addresses; otherwise the difference, in etcd's words.
+//   errors: kInvalidArgument: a text is no URL
+[[nodiscard]] Result<std::string> url_difference(const std::vector<std::string>& ours,
+                                                 const std::vector<std::string>& theirs, const Resolver& resolve);
+
 // Checks a new cluster before it is founded: it contains our name with our advertised URLs (equal as texts or after
 // resolving), and no URL occurs twice. Not called on a restart.
 //   errors: kInvalidArgument, etcd's text

@@ -38,6 +38,8 @@ struct AppliedState {
   raft::ConfState conf;
   std::string storage_version;
   Schema schema = Schema::k3_7;
+  // Nothing is in the tables, and the cluster has other members: what version it has, its log will say.
+  bool version_is_open = false;
   Index applied;
   Term applied_term;
   Index snapshot_index;  // of the .snap file that the log follows

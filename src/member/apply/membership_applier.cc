@@ -51,12 +51,13 @@ MembershipApplier::MembershipApplier(Workbench& bench, AppliedState& state)
       members_(std::make_shared<const cluster::Membership>(std::move(state.members))),
       conf_(std::move(state.conf)),
       storage_version_(std::move(state.storage_version)),
-      schema_(state.schema) {
+      schema_(state.schema),
+      version_is_open_(state.version_is_open) {
   if (!members_->version.empty()) log_capabilities(members_->version);
 }
 
 void MembershipApplier::store_first() {
-  if (schema_ < Schema::k3_6 || !storage_version_.empty()) return;
+  if (schema_ < Schema::k3_6 || !storage_version_.empty() || version_is_open_) return;
   // From its first commit on: whoever opens it before there is a cluster version must not take it for an older one.
   storage_version_ = schema_ == Schema::k3_6 ? "3.6.0" : "3.7.0";
   bench_.tables().put(Table::kMeta, "storageVersion", storage_version_);
@@ -146,7 +147,12 @@ void MembershipApplier::set_version(const std::string& version) {
               {{"prev-cluster-version", before}, {"new-cluster-version", version}});
     has_fallen_ = true;
   }
-  if (cluster::at_least_3_6(version)) set_storage_version(version);
+  if (cluster::at_least_3_6(version)) {
+    set_storage_version(version);
+  } else if (storage_version_.empty()) {
+    // The founders, or the log of a cluster that was joined, have an older one: the tables are to be read as that.
+    schema_ = std::min(schema_, Schema::k3_5);
+  }
 }
 
 // As etcd's migration of the schema from and to 3.6 and 3.7, between which only this field changes. etcd waits until

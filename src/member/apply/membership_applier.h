@@ -56,6 +56,7 @@ class MembershipApplier {
   raft::ConfState conf_;
   std::string storage_version_;
   Schema schema_;
+  const bool version_is_open_;
   bool has_fallen_ = false;
 };
 

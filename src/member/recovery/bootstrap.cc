@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "cluster/membership.h"
+#include "member/recovery/joining.h"
 #include "member/recovery/recovery.h"
 #include "member/wal_stage.h"
 #include "raft/conf_change.h"
@@ -22,6 +23,7 @@ struct Paths {
   std::string wal;
   std::string db;
   std::string checkpoint;  // folder of side files
+  std::string joined;      // one of them: see JoinedMark
 };
 
 Paths paths_of(const BootstrapOptions& options) {
@@ -31,6 +33,7 @@ Paths paths_of(const BootstrapOptions& options) {
   paths.wal = options.wal_dir.empty() ? paths.member + "/wal" : env::clean_path(options.wal_dir);
   paths.db = paths.snap + "/db";
   paths.checkpoint = paths.member + "/" + std::string(kCheckpointDirectory);
+  paths.joined = paths.checkpoint + "/joined";
   return paths;
 }
 
@@ -94,6 +97,52 @@ Result<cluster::Membership> founders_of(const BootstrapOptions& options, NodeId&
   }
   self = own->id;
   return founders;
+}
+
+// A member that has joined is nothing but a log's metadata until the leader has sent it something. The mark says so to
+// a start that finds no more than that, and which version the cluster had. Later it is of no use.
+Status write_joined_mark(env::FileSystem& fs, const Paths& paths, cluster::MinorVersion version) {
+  CAIRN_CHECK(fs.make_directories(paths.checkpoint));
+  CAIRN_CHECK(env::replace_file(fs, paths.joined, version.text() + "\n"));
+  return fs.sync_directory(paths.member);
+}
+
+Result<std::optional<cluster::MinorVersion>> read_joined_mark(env::FileSystem& fs, const Paths& paths) {
+  if (!fs.exists(paths.joined)) return std::optional<cluster::MinorVersion>{};
+  CAIRN_TRY(const std::string text, env::read_file(fs, paths.joined));
+  const auto version = cluster::parse_version(std::string_view(text).substr(0, text.find('\n')));
+  if (!version) return fail(Code::kDataLoss, "server: {} does not say a version", paths.joined);
+  return version;
+}
+
+// What a member without data is to become.
+struct Place {
+  NodeId self;
+  cluster::Membership members;                  // the founders, or the members of the cluster that it joins
+  std::optional<cluster::MinorVersion> joined;  // the version of that cluster
+};
+
+// Asks the others, if there are any; nothing is written.
+Result<Place> find_place(const BootstrapOptions& options) {
+  Place place;
+  CAIRN_TRY(place.members, founders_of(options, place.self));
+  if (options.probe == nullptr) {
+    if (!options.joins && place.members.members.size() == 1) return place;
+    return fail(Code::kFailedPrecondition,
+                "server: this build runs a member alone, and the flags describe {} members{}",
+                place.members.members.size(), options.joins ? " of a cluster that runs" : "");
+  }
+  const JoinRequest request{.name = options.name,
+                            .configured = place.members,
+                            .learner_count_max = options.learner_count_max,
+                            .request_timeout_ns = options.request_timeout_ns,
+                            .resolve = options.resolve};
+  if (!options.joins) {
+    CAIRN_CHECK(check_not_bootstrapped(request, *options.probe));
+    return place;
+  }
+  CAIRN_TRY(Joined joined, find_cluster(request, *options.probe));
+  return Place{.self = joined.self, .members = std::move(joined.members), .joined = joined.version};
 }
 
 // Where terms begin in [first, last]. They only rise, so each is found by bisection, and no entry is read.
@@ -162,10 +211,10 @@ Status check_no_log_lost(const storage::Engine& engine, const Paths& paths) {
               paths.db, paths.wal);
 }
 
-Result<Bootstrapped> found_new(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths) {
+// Makes a new directory: of a founder with the first entries, of who joins with an empty log.
+Result<Bootstrapped> make_new(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths) {
   Bootstrapped out;
-  NodeId self;
-  CAIRN_TRY(const cluster::Membership founders, founders_of(options, self));
+  CAIRN_TRY(const Place place, find_place(options));
   CAIRN_CHECK(make_durable(fs, options.data_dir));
   CAIRN_CHECK(fs.make_directories(paths.snap));
   CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));
@@ -176,13 +225,19 @@ Result<Bootstrapped> found_new(env::FileSystem& fs, const BootstrapOptions& opti
   CAIRN_CHECK(remove_leftovers(fs, paths.snap));
   if (!options.wal_dir.empty()) CAIRN_CHECK(make_durable(fs, env::parent_directory(paths.wal)));
   CAIRN_CHECK(fs.remove_all(paths.wal + ".tmp"));  // with the db's lock: nobody is at work on it
-  CAIRN_CHECK(fs.sync_directory(paths.member));    // the db's own name is durable since it was opened
+  // Of a start that did not get as far as the log.
+  if (fs.exists(paths.joined) && !place.joined) CAIRN_CHECK(fs.remove(paths.joined));
+  if (place.joined) CAIRN_CHECK(write_joined_mark(fs, paths, *place.joined));
+  CAIRN_CHECK(fs.sync_directory(paths.member));  // the db's own name is durable since it was opened
   CAIRN_CHECK(fs.sync_directory(options.data_dir));
-  CAIRN_TRY(out.log, wal::Log::create(fs, paths.wal, {self, founders.cluster_id}, options.wal));
-  CAIRN_CHECK(write_first_entries(*out.log, founders));
-  out.member_id = self.value;
-  out.cluster_id = founders.cluster_id;
+  CAIRN_TRY(out.log, wal::Log::create(fs, paths.wal, {place.self, place.members.cluster_id}, options.wal));
+  if (!place.joined) CAIRN_CHECK(write_first_entries(*out.log, place.members));
+  out.member_id = place.self.value;
+  out.cluster_id = place.members.cluster_id;
   out.new_directory = true;
+  for (const auto& [id, member] : place.members.members) {
+    if (place.joined && id != place.self) out.remotes.push_back(member);
+  }
   return out;
 }
 
@@ -229,6 +284,20 @@ Status take_over(env::FileSystem& fs, const Paths& paths, wal::Log& log) {
   }
   CAIRN_CHECK(fs.remove_all(paths.wal + ".tmp"));
   return remove_leftovers(fs, paths.snap);
+}
+
+// Another server's member that has joined and heard nothing yet: the cluster is asked once more.
+Status join_again(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths, const Bootstrapped& found,
+                  std::optional<cluster::MinorVersion>& joined) {
+  CAIRN_TRY(const Place place, find_place(options));
+  if (place.self.value != found.member_id || place.members.cluster_id != found.cluster_id) {
+    return fail(Code::kFailedPrecondition,
+                "server: {} belongs to member {} of cluster {}, but the cluster is {} and takes this for member {}",
+                options.data_dir, hex_id(found.member_id), hex_id(found.cluster_id), hex_id(place.members.cluster_id),
+                hex_id(place.self.value));
+  }
+  joined = place.joined;
+  return write_joined_mark(fs, paths, *place.joined);
 }
 
 // Founded, and stopped before the first entries were on disk.
@@ -290,6 +359,7 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
                 options.data_dir);
   }
   Bootstrapped out;
+  std::optional<cluster::MinorVersion> joined;
   wal::OpenedLog opened;
   IndexFuture index;  // goes before the engine: a thread that reads the db ends with it
   if (has_log(fs, paths.wal)) {
@@ -297,13 +367,19 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
     CAIRN_TRY(out.engine, open_engine(fs, options, paths.db));
     index = begin_index(fs, options, paths, out);
     CAIRN_CHECK(open_found(fs, options, paths, opened, out));
+    CAIRN_TRY(joined, read_joined_mark(fs, paths));
     if (out.new_directory) {
       CAIRN_CHECK(settle(fs, paths, Index{}, *out.log));
       CAIRN_CHECK(take_over(fs, paths, *out.log));
-      CAIRN_CHECK(found_again(options, out, opened.hard_state));
+      if (!joined && options.joins && options.probe != nullptr) {
+        CAIRN_CHECK(join_again(fs, options, paths, out, joined));
+      } else if (!joined) {
+        CAIRN_CHECK(found_again(options, out, opened.hard_state));
+      }
     }
   } else {
-    CAIRN_TRY(out, found_new(fs, options, paths));
+    CAIRN_TRY(out, make_new(fs, options, paths));
+    CAIRN_TRY(joined, read_joined_mark(fs, paths));
     index = begin_index(fs, options, paths, out);
     opened.hard_state = out.log->hard_state();
     opened.snapshots = {{Index{}, Term{}, std::nullopt}};
@@ -319,6 +395,8 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
                       .lease_ttl_min = options.lease_ttl_min,
                       .learner_count_max = options.learner_count_max,
                       .new_directory = out.new_directory,
+                      .has_peers = options.probe != nullptr,
+                      .joined = joined,
                       .force_new_cluster = options.force_new_cluster && !out.new_directory};
   CAIRN_TRY(Recovered recovered, recover(input));
   out.state = std::move(recovered.state);

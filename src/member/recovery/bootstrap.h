@@ -1,9 +1,10 @@
 // member/recovery/bootstrap.h: from a data directory, or none, to the state that the stages start with.
 //
-// A new directory is founded: ids, first entries, first tables, as etcd 3.7 does it. A found one is opened in place,
-// whoever wrote it: the newest usable .snap, the WAL behind it, the db; membership from the place where its version
-// keeps it. Until a found directory is known to be usable, this alone changes in it: where there is no db, an empty one
-// is made, with its folder, and a damaged .snap file gets the name .broken, as by etcd.
+// A new directory is founded: ids, first entries, first tables, as etcd 3.7 does it. Or its member joins a cluster that
+// runs: then its log is empty, and what it writes follows the version of that cluster. A found directory is opened in
+// place, whoever wrote it: the newest usable .snap, the WAL behind it, the db; membership from the place where its
+// version keeps it. Until a found directory is known to be usable, this alone changes in it: where there is no db, an
+// empty one is made, with its folder, and a damaged .snap file gets the name .broken, as by etcd.
 //
 // Errors name the file and the way out; the process ends with them. kUnavailable: another process has the directory, or
 // has just begun a member in it: to be tried again.
@@ -14,11 +15,14 @@
 #include <string>
 #include <vector>
 
+#include "cluster/membership.h"
+#include "cluster/urls.h"
 #include "env/clock.h"
 #include "env/fs.h"
 #include "member/apply/applied_state.h"
 #include "member/raft_log.h"
 #include "member/recovery/checkpoint.h"
+#include "member/recovery/peer_probe.h"
 #include "raft/core.h"
 #include "storage/bolt/engine.h"
 #include "storage/engine.h"
@@ -34,6 +38,12 @@ struct BootstrapOptions {
   // Of a new cluster: name -> peer URLs, this member among them.
   std::map<std::string, std::vector<std::string>> initial_cluster;
   std::string initial_cluster_token = "etcd-cluster";
+  bool joins = false;  // a new directory's member: --initial-cluster-state existing
+  // Asks the members that run. Null: this member can reach no other; it founds a cluster of its own, joins none, and
+  // opens no directory of several.
+  PeerProbe* probe = nullptr;
+  int64_t request_timeout_ns = 7'000'000'000;  // of a question
+  cluster::Resolver resolve;                   // whether two URLs mean the same place; may be empty
   // Differs at every start of any member (storage::BoltOptions); 0: the checkpoints of this start are never used.
   uint64_t opening = 0;
   uint64_t quota_bytes = 0;
@@ -67,6 +77,8 @@ struct Bootstrapped {
   raft::StartState start;
   RaftLog raft_log{Index{}, Term{}, {}};
   Index snapshot_index;
+  // Of a member that has just joined: who the others are, until its log says so.
+  std::vector<cluster::Member> remotes;
   std::string checkpoint_directory;  // for CheckpointWriter, as is the next one
   CheckpointBase checkpoint;
 };

@@ -78,6 +78,9 @@ Result<std::string> version_in_log(const wal::Log& log) {
     if (entry.type != 0 || entry.data.empty()) return;
     if (cluster::payload_kind(entry.data) == cluster::PayloadKind::kV2Request) {
       has_v2 = true;
+      const auto effect = cluster::decode_v2_request(entry.data);
+      if (!effect) return;  // refused when applied
+      if (const auto* set = std::get_if<cluster::VersionSet>(&*effect)) version = set->version;
       return;
     }
     if (!concerns_members(entry.data)) return;
@@ -97,6 +100,13 @@ Result<Schema> schema_of_version(std::string_view version) {
   if (version.starts_with("3.7.")) return Schema::k3_7;
   return fail(Code::kFailedPrecondition, "server: the directory has storage version {}, which this build does not know",
               version);
+}
+
+// What a member of such a cluster writes.
+Schema schema_of_cluster(cluster::MinorVersion version) {
+  if (version < cluster::MinorVersion{3, 5}) return Schema::k3_4;
+  if (version < cluster::MinorVersion{3, 6}) return Schema::k3_5;
+  return version < cluster::MinorVersion{3, 7} ? Schema::k3_6 : Schema::k3_7;
 }
 
 // etcd 3.6 and 3.7 write the storage version a moment after the cluster's, on a thread of its own. A directory that was
@@ -264,15 +274,16 @@ Status check_self(const RecoveryInput& input, const AppliedState& state) {
     return fail(Code::kFailedPrecondition, "the member has been permanently removed from the cluster");
   }
   if (state.members.find(self) != nullptr) return {};
+  if (input.joined) return {};  // so far it has applied what was before it
   return fail(Code::kFailedPrecondition,
               "server: the log belongs to member {}, which is not among the {} members of the cluster in the db: log "
               "and db are of different clusters",
               hex_id(self.value), state.members.members.size());
 }
 
-// With what the log has still to apply, is the member alone? So it must be after what is known to be committed, or it
-// could not decide that the rest is; and after the rest.
-Status check_alone(const RecoveryInput& input, const AppliedState& state) {
+// The members with what the log has still to apply: after what is known to be committed, or after the rest, whichever
+// are more. A member that is alone is so at both places: else it could not decide that the rest is committed.
+Result<size_t> count_members(const RecoveryInput& input, const AppliedState& state) {
   cluster::Membership members = state.members;
   raft::ConfState conf = state.conf;
   const auto count = [&conf] { return conf.voters.size() + conf.learners.size(); };
@@ -288,10 +299,13 @@ Status check_alone(const RecoveryInput& input, const AppliedState& state) {
     }));
   }
   CAIRN_CHECK(failed);
-  if (std::max(count(), count_committed) <= 1) return {};
+  return std::max(count(), count_committed);
+}
+
+Status check_alone(size_t member_count) {
+  if (member_count <= 1) return {};
   return fail(Code::kFailedPrecondition,
-              "server: the directory belongs to a cluster of {} members; this build runs a member alone",
-              std::max(count(), count_committed));
+              "server: the directory belongs to a cluster of {} members; this build runs a member alone", member_count);
 }
 
 // Whom --force-new-cluster removes: all others, after what is known to be committed.
@@ -365,6 +379,20 @@ Result<bool> is_untouched(const storage::View& view, const Meta& meta) {
   return !cursor->valid();
 }
 
+// Of a db that holds nothing, which is ours to fill: as the cluster's other members do.
+Status choose_schema(const RecoveryInput& input, AppliedState& state) {
+  CAIRN_TRY(const size_t member_count, count_members(input, state));
+  state.version_is_open = input.joined || member_count > 1;
+  if (input.joined) {
+    state.schema = schema_of_cluster(*input.joined);
+  } else if (state.version_is_open && !input.new_directory) {
+    CAIRN_TRY(const std::string version, version_in_log(input.log));
+    const auto parsed = cluster::parse_version(version);
+    state.schema = parsed ? schema_of_cluster(*parsed) : Schema::k3_5;
+  }
+  return {};
+}
+
 // Do WAL, .snap and db belong together?
 Status check_fit(const RecoveryInput& input, Index snapshot_index, Index consistent_index) {
   if (consistent_index < snapshot_index) {
@@ -393,7 +421,7 @@ Result<Recovered> recover(const RecoveryInput& input) {
   const auto valid = wal::valid_snapshot_records(input.snapshots, input.hard_state);
   CAIRN_TRY(const bool untouched, is_untouched(view, meta));
   if (input.new_directory || untouched) {
-    state.schema = Schema::k3_7;
+    CAIRN_CHECK(choose_schema(input, state));
   } else {
     CAIRN_TRY(state.schema, schema_of(meta, input.log));
   }
@@ -441,8 +469,9 @@ Result<Recovered> recover(const RecoveryInput& input) {
   CAIRN_CHECK(check_self(input, state));
   if (input.force_new_cluster) {
     CAIRN_TRY(out.forced, plan_forced_cluster(input, state));
-  } else {
-    CAIRN_CHECK(check_alone(input, state));
+  } else if (!input.has_peers) {
+    CAIRN_TRY(const size_t member_count, count_members(input, state));
+    CAIRN_CHECK(check_alone(member_count));
   }
   state.storage_version = meta.storage_version;
   state.new_directory = input.new_directory || meta.consistent_index == Index{};

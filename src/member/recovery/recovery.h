@@ -5,9 +5,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "cluster/versions.h"
 #include "env/fs.h"
 #include "member/apply/applied_state.h"
 #include "member/recovery/index_recovery.h"
@@ -27,7 +29,9 @@ struct RecoveryInput {
   int64_t lease_ttl_min = 2;
   size_t learner_count_max = 1;
   bool new_directory = false;
-  bool force_new_cluster = false;  // other members are no reason to refuse
+  bool has_peers = false;                       // other members are no reason to refuse: they can be reached
+  std::optional<cluster::MinorVersion> joined;  // the member has joined a cluster of this version
+  bool force_new_cluster = false;               // other members are no reason to refuse
 };
 
 // What --force-new-cluster makes of a log: what is behind `commit` goes, and the entries that remove `others` follow

@@ -8,12 +8,40 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "net/listener.h"
 
 namespace cairn::net {
+namespace {
+
+// As ::connect: 0, or -1 and errno.
+int connect_within(int fd, const addrinfo& to, int timeout_ms) {
+  if (timeout_ms == 0) return ::connect(fd, to.ai_addr, to.ai_addrlen);
+  const int flags = ::fcntl(fd, F_GETFL);
+  (void)::fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+  if (::connect(fd, to.ai_addr, to.ai_addrlen) != 0) {
+    if (errno != EINPROGRESS) return -1;
+    pollfd waits{.fd = fd, .events = POLLOUT, .revents = 0};
+    int ready = 0;
+    do {
+      ready = ::poll(&waits, 1, timeout_ms);
+    } while (ready < 0 && errno == EINTR);
+    int error = ETIMEDOUT;
+    socklen_t length = sizeof error;
+    if (ready > 0) (void)::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
+    if (error != 0) {
+      errno = error;
+      return -1;
+    }
+  }
+  (void)::fcntl(fd, F_SETFL, flags);
+  return 0;
+}
+
+}  // namespace
 
 Result<int> dial(std::string_view address, DialOptions options) {
   CAIRN_TRY(const HostPort target, split_address(address));
@@ -35,7 +63,7 @@ Result<int> dial(std::string_view address, DialOptions options) {
     if (options.receive_buffer_bytes != 0) {
       (void)::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &options.receive_buffer_bytes, sizeof(int));
     }
-    if (::connect(fd, at->ai_addr, at->ai_addrlen) == 0) {
+    if (connect_within(fd, *at, options.timeout_ms) == 0) {
       const int on = 1;
       (void)::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
       if (!options.blocking) (void)::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);

@@ -12,8 +12,6 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 
-#include "net/client/dial.h"
-
 namespace cairn::net {
 namespace {
 
@@ -47,8 +45,9 @@ Result<bool> read_more(int fd, std::string& in, Clock::time_point deadline) {
 
 }  // namespace
 
-Result<std::unique_ptr<Http1Channel>> Http1Channel::connect(const std::string& address) {
-  CAIRN_TRY(const int fd, dial(address));
+Result<std::unique_ptr<Http1Channel>> Http1Channel::connect(const std::string& address, DialOptions options) {
+  options.blocking = true;
+  CAIRN_TRY(const int fd, dial(address, options));
   return std::unique_ptr<Http1Channel>(new Http1Channel(fd, address));
 }
 

@@ -1,4 +1,4 @@
-// net/client/http1_channel.h: one HTTP/1.1 connection that asks and waits, for tools and tests.
+// net/client/http1_channel.h: one HTTP/1.1 connection that asks and waits, for a start, tools and tests.
 //
 // Threads: one; ask() blocks.
 #pragma once
@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "net/client/dial.h"
 #include "net/http.h"
 
 namespace cairn::net {
@@ -15,7 +16,7 @@ namespace cairn::net {
 class Http1Channel {
  public:
   //   errors: as dial()
-  static Result<std::unique_ptr<Http1Channel>> connect(const std::string& address);
+  static Result<std::unique_ptr<Http1Channel>> connect(const std::string& address, DialOptions options = {});
   ~Http1Channel();
   Http1Channel(const Http1Channel&) = delete;
   Http1Channel& operator=(const Http1Channel&) = delete;
