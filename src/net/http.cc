@@ -81,6 +81,12 @@ std::string_view HttpRequest::header(std::string_view name) const {
   return {};
 }
 
+void Exchange::write_pieces(std::span<const std::string_view> pieces) {
+  std::string joined;
+  for (const std::string_view piece : pieces) joined.append(piece);
+  write(joined);
+}
+
 void respond_whole(Exchange& exchange, const HttpResponse& response) {
   const std::string_view bytes = response.bytes();
   if (!exchange.has_room(bytes.size())) {

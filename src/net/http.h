@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -58,6 +59,7 @@ struct HttpLimits {
   uint64_t gathered_bytes_max = 128 * 1024 * 1024;  // of bodies that are gathered, over all connections; more: 503
   int64_t header_timeout_ns = 300'000'000'000;      // from its first byte to the end of its headers
   int64_t whole_body_timeout_ns = 300'000'000'000;  // from there to the end of a body that is gathered: else 408
+  int64_t read_timeout_ns = 0;  // HTTP/1.1: a client that is to send and sends nothing for so long is closed; 0: never
 };
 
 // Names an exchange for other threads. 0 names none.
@@ -84,6 +86,8 @@ class Exchange {
   virtual void respond(const HttpResponse& head, std::optional<uint64_t> length) = 0;
   // A piece of its body, copied; after respond().
   virtual void write(std::string_view bytes) = 0;
+  // The same of what lies in pieces: it is one piece for the client.
+  virtual void write_pieces(std::span<const std::string_view> pieces);
   // The answer is whole. What of the request has not come is not waited for.
   virtual void finish() = 0;
   // Ends the exchange without sending more. A client that has a part of the answer can tell that it is incomplete.

@@ -57,7 +57,14 @@ bool status_has_body(int status) { return status >= 200 && status != 204 && stat
 }  // namespace
 
 Http1Session::Http1Session(Loop& loop, const HttpLimits& limits, HttpHandler& handler, ProtocolHost& host)
-    : loop_(loop), limits_(limits), handler_(handler), host_(host), answer_budget_(loop, loop.answer_limits()) {}
+    : loop_(loop),
+      limits_(limits),
+      handler_(handler),
+      host_(host),
+      silent_since_ns_(loop.now_ns()),
+      answer_budget_(loop, loop.answer_limits()) {
+  set_timer();
+}
 
 Http1Session::~Http1Session() { on_closed(); }
 
@@ -69,8 +76,19 @@ void Http1Session::on_closed() {
 }
 
 void Http1Session::on_timer() {
+  const int64_t now_ns = loop_.now_ns();
+  if (!may_parse()) silent_since_ns_ = now_ns;  // it is ours to send, or to take
+  const bool is_silent = limits_.read_timeout_ns > 0 && now_ns - silent_since_ns_ >= limits_.read_timeout_ns;
+  if (!is_silent && (head_due_ns_ == 0 || now_ns < head_due_ns_)) return set_timer();
   closing_ = true;
   host_.wake();
+}
+
+void Http1Session::set_timer() {
+  loop_.timers().remove(*this);
+  int64_t due_ns = head_due_ns_ != 0 ? head_due_ns_ : INT64_MAX;
+  if (limits_.read_timeout_ns > 0) due_ns = std::min(due_ns, silent_since_ns_ + limits_.read_timeout_ns);
+  if (due_ns != INT64_MAX) loop_.timers().add(*this, due_ns);
 }
 
 void Http1Session::drain() {
@@ -91,6 +109,7 @@ bool Http1Session::may_read(bool blocked) const {
 
 bool Http1Session::receive(std::string_view bytes) {
   if (closing_) return true;
+  silent_since_ns_ = loop_.now_ns();
   in_.append(bytes);
   parse();
   return true;
@@ -109,8 +128,8 @@ void Http1Session::parse() {
       parser_ = std::make_unique<RequestParser>(limits_, [this](std::string_view bytes) {
         if (exchange_ != nullptr && answer_ != Answer::kFinished) exchange_->on_body(*this, bytes);
       });
-      loop_.timers().remove(*this);
-      loop_.timers().add(*this, loop_.now_ns() + limits_.header_timeout_ns);
+      head_due_ns_ = loop_.now_ns() + limits_.header_timeout_ns;
+      set_timer();
     }
     const auto [used, refused, why] = feed(std::string_view(in_).substr(in_offset_));
     if (refused != 0) {
@@ -162,7 +181,8 @@ RequestParser::Progress Http1Session::feed(std::string_view bytes) {
 
 void Http1Session::begin_exchange() {
   is_first_ = false;
-  loop_.timers().remove(*this);
+  head_due_ns_ = 0;
+  set_timer();
   loop_.counters().http_requests.add();
   request_ = Request::kBody;
   answer_ = Answer::kNone;
@@ -186,6 +206,7 @@ void Http1Session::end_exchange() {
   parser_.reset();
   request_ = Request::kHead;
   answer_ = Answer::kNone;
+  silent_since_ns_ = loop_.now_ns();
 }
 
 void Http1Session::respond(const HttpResponse& head, std::optional<uint64_t> length) {
@@ -232,11 +253,13 @@ void Http1Session::switch_protocols(const HttpFields& headers) {
   host_.wake();
 }
 
-void Http1Session::write(std::string_view bytes) {
+void Http1Session::write_pieces(std::span<const std::string_view> pieces) {
   CAIRN_ASSERT(answer_ == Answer::kBegun || answer_ == Answer::kChunks);
-  if (!sends_body_ || bytes.empty()) return;
-  if (answer_ == Answer::kChunks) out_.push(fmt::format("{:x}\r\n", bytes.size()));
-  out_.push(bytes);
+  size_t size = 0;
+  for (const std::string_view piece : pieces) size += piece.size();
+  if (!sends_body_ || size == 0) return;
+  if (answer_ == Answer::kChunks) out_.push(fmt::format("{:x}\r\n", size));
+  for (const std::string_view piece : pieces) out_.push(piece);
   if (answer_ == Answer::kChunks) out_.push("\r\n");
   account();
   host_.wake();
@@ -259,6 +282,7 @@ void Http1Session::abort() {
 }
 
 void Http1Session::hold_body(bool hold) {
+  if (holds_body_ && !hold) silent_since_ns_ = loop_.now_ns();
   holds_body_ = hold;
   // The pieces that are here already come in a turn of their own, not from inside the handler.
   if (!hold) {

@@ -48,7 +48,8 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   uint64_t connection() const override { return reinterpret_cast<uintptr_t>(this); }
   bool is_answered() const override { return answer_ != Answer::kNone || closing_; }
   void respond(const HttpResponse& head, std::optional<uint64_t> length) override;
-  void write(std::string_view bytes) override;
+  void write(std::string_view bytes) override { write_pieces({&bytes, 1}); }
+  void write_pieces(std::span<const std::string_view> pieces) override;
   void finish() override;
   void abort() override;
   uint64_t queued_bytes() const override { return out_.size(); }
@@ -70,7 +71,8 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   // And close. `why`: more than the status says.
   void refuse(int status, std::string_view why = {});
   [[nodiscard]] RequestParser::Progress feed(std::string_view bytes);
-  void on_timer() override;  // the head took too long
+  void on_timer() override;  // the head took too long, or the client was silent for too long
+  void set_timer();
   // What is queued has changed.
   void account() { answer_budget_.change(static_cast<int64_t>(out_.size() - answer_budget_.held_bytes())); }
 
@@ -85,6 +87,8 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   std::string in_;
   size_t in_offset_ = 0;
   ByteQueue out_;
+  int64_t head_due_ns_ = 0;  // 0: no head is on its way
+  int64_t silent_since_ns_;  // if the client is to send
   AnswerBudget answer_budget_;
   Request request_ = Request::kHead;
   Answer answer_ = Answer::kNone;

@@ -291,7 +291,9 @@ class Handshake final : private Reactor::Handler, private TimerHeap::Node {
       fields.emplace_back("dns-names", certificate.dns_names);
     }
     fields.emplace_back("error", why);
-    log::write(level, "rejected connection on client endpoint", std::span<const log::Field>(fields));
+    log::write(level,
+               listen_.is_for_peers ? "rejected connection on peer endpoint" : "rejected connection on client endpoint",
+               std::span<const log::Field>(fields));
   }
 
   void finish(std::unique_ptr<Transport> transport) {

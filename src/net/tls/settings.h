@@ -11,15 +11,16 @@ namespace cairn::net {
 struct TlsSettings {
   std::string cert_file;
   std::string key_file;
-  std::string client_cert_file;  // what this member shows as a client: only looked at, for nobody is called
+  std::string client_cert_file;  // what this member shows as a client; "": cert_file and key_file
   std::string client_key_file;
   std::string trusted_ca_file;  // not empty: clients must show a certificate, as with client_cert_auth
   std::string crl_file;
-  bool client_cert_auth = false;               // without trusted_ca_file: the system's authorities count
-  std::vector<std::string> allowed_hostnames;  // not empty: the client's certificate is for one of these
-  std::vector<std::string> cipher_suites;      // Go's names; empty: Go's defaults
-  std::string version_min = "TLS1.2";          // TLS1.2, TLS1.3; "": TLS1.2
-  std::string version_max;                     // "": the newest
+  bool client_cert_auth = false;                  // without trusted_ca_file: the system's authorities count
+  std::vector<std::string> allowed_hostnames;     // not empty: the client's certificate is for one of these
+  std::vector<std::string> allowed_common_names;  // not empty: its subject has one of these names
+  std::vector<std::string> cipher_suites;         // Go's names; empty: Go's defaults
+  std::string version_min = "TLS1.2";             // TLS1.2, TLS1.3; "": TLS1.2
+  std::string version_max;                        // "": the newest
 
   [[nodiscard]] bool empty() const { return cert_file.empty() && key_file.empty(); }
   [[nodiscard]] bool wants_client_certificates() const { return client_cert_auth || !trusted_ca_file.empty(); }

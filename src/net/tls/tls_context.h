@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "net/tls/context_parts.h"
 #include "net/tls/credentials.h"
 #include "net/tls/settings.h"
 
@@ -42,17 +43,7 @@ class TlsContext {
  private:
   explicit TlsContext(TlsSettings settings) : settings_(std::move(settings)) {}
 
-  // What tells that a file is another one.
-  struct Stamp {
-    uint64_t device = 0;
-    uint64_t inode = 0;
-    int64_t size = -1;  // -1: there is none
-    int64_t modified_ns = 0;
-    int64_t changed_ns = 0;
-    friend bool operator==(const Stamp&, const Stamp&) = default;
-  };
-  [[nodiscard]] static Stamp stamp_of(const std::string& path);
-  using Stamps = std::array<Stamp, 3>;
+  using Stamps = std::array<FileStamp, 3>;
   [[nodiscard]] Stamps stamps() const;
 
   [[nodiscard]] Result<SslContextPtr> build() const;
@@ -61,7 +52,7 @@ class TlsContext {
   const TlsSettings settings_;
   SslContextPtr context_;
   Stamps seen_;  // certificate, key and authorities when they were read last, with whatever outcome
-  Stamp revoked_seen_;
+  FileStamp revoked_seen_;
   std::optional<Result<Serials>> revoked_;  // an error: no list could be read yet, and nobody with a certificate enters
   int64_t looked_ns_ = 0;
 };

@@ -6,6 +6,7 @@
 #include <iterator>
 #include <utility>
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <linux/sockios.h>
 #include <openssl/err.h>
@@ -167,6 +168,18 @@ TlsTransport::TlsTransport(int fd, SslPtr session, std::string early)
   SSL_set_accept_state(session_.get());
   SSL_set_msg_callback(session_.get(), on_message);
   SSL_set_msg_callback_arg(session_.get(), this);
+}
+
+std::unique_ptr<TlsTransport> TlsTransport::of_client(int fd, SslPtr session, std::string server_host) {
+  auto out = std::make_unique<TlsTransport>(fd, std::move(session), std::string());
+  SSL_set_connect_state(out->session_.get());
+  // An address is no name of a server (RFC 6066, 3).
+  in6_addr parsed{};
+  const bool is_address = ::inet_pton(AF_INET, server_host.c_str(), &parsed) == 1 ||
+                          ::inet_pton(AF_INET6, server_host.c_str(), &parsed) == 1;
+  if (!is_address) SSL_set_tlsext_host_name(out->session_.get(), server_host.c_str());
+  out->server_host_ = std::move(server_host);
+  return out;
 }
 
 void TlsTransport::on_message(int is_written, int, int type, const void*, size_t, SSL*, void* transport) {

@@ -19,8 +19,10 @@ namespace cairn::net {
 
 class TlsTransport final : public Transport {
  public:
-  // Does not own `fd`. `early`: what was read from it already.
+  // The server's end. Does not own `fd`. `early`: what was read from it already.
   TlsTransport(int fd, SslPtr session, std::string early);
+  // The client's end. Does not own `fd`. `server_host`: who must be there, a name or an address.
+  static std::unique_ptr<TlsTransport> of_client(int fd, SslPtr session, std::string server_host);
   ~TlsTransport() override;
 
   // Goes on with the handshake. kDone: it is over. kClosed: it has failed, and failure() says why.
@@ -31,7 +33,9 @@ class TlsTransport final : public Transport {
   [[nodiscard]] const std::vector<std::string>& shown_serials() const { return shown_serials_; }
   [[nodiscard]] std::string server_name() const;  // that the client asked for; ""
 
-  // Called while OpenSSL looks at what the client has sent; the first failure stays.
+  [[nodiscard]] const std::string& server_host() const { return server_host_; }  // of a client
+
+  // Called while OpenSSL looks at what the other side has sent; the first failure stays.
   void note_failure(std::string text);
   void note_offer(std::string versions, std::string suites) {
     offered_versions_ = std::move(versions);
@@ -59,6 +63,7 @@ class TlsTransport final : public Transport {
 
   const int fd_;
   SslPtr session_;
+  std::string server_host_;  // "": the server's end
   std::string early_;
   size_t early_offset_ = 0;
   uint64_t sent_bytes_ = 0;  // of the socket, not of the application
