@@ -4,8 +4,10 @@ A cluster belongs to one thread: servers die with the thread that started them. 
 bound that a slow machine does not reach.
 """
 
+import os
 import pathlib
 import sys
+import unittest
 
 import harness
 import rpc
@@ -18,7 +20,6 @@ PATIENCE_S = 120
 
 def require(*kinds):
     """Skips the running test where a kind cannot be a member, or is not on this machine."""
-    import unittest
     for kind in kinds:
         if kind in NOT_YET:
             raise unittest.SkipTest(NOT_YET[kind])
@@ -31,6 +32,7 @@ class Member(harness.Server):
     id = 0
     is_learner = False
     is_paused = False
+    failpoint_port = None  # where its fault points are set, if it has them
 
     @property
     def peer_url(self):
@@ -52,6 +54,8 @@ class Member(harness.Server):
 
     def launch(self, environment=None):
         self.is_paused = False
+        if environment is None and self.failpoint_port:
+            environment = {"PATH": os.environ["PATH"], "GOFAIL_HTTP": f"127.0.0.1:{self.failpoint_port}"}
         return super().launch(environment)
 
     def pause(self):
@@ -64,12 +68,14 @@ class Member(harness.Server):
 
 
 class Cluster:
-    """Members in directories below one of its own. `proxy`, if any, stands in front of every member's peer port."""
+    """Members in directories below one of its own. `proxy`, if any, stands in front of every member's peer port. With
+    `failpoints` members of kind cairn serve theirs."""
 
-    def __init__(self, directory, kinds, flags=(), proxy=None, token="cluster", limits=None):
+    def __init__(self, directory, kinds, flags=(), proxy=None, token="cluster", limits=None, failpoints=False):
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.flags, self.proxy, self.token, self.limits = list(flags), proxy, token, limits
+        self.failpoints = failpoints
         self.members = []
         self.gone = []  # removed ones: their logs are printed too
         self._made = 0
@@ -86,6 +92,8 @@ class Cluster:
         behind = harness.free_port() if self.proxy else None
         member = Member(kind, self.dir / name, name=name, ports=ports, flags=self.flags, token=self.token,
                         listen_peer_port=behind, limits=self.limits)
+        if self.failpoints and kind == "cairn":
+            member.failpoint_port = harness.free_port()
         if self.proxy:
             self.proxy.add(name, listen_port=ports[1], target_port=behind)
             self.proxy.refuse(name)  # nothing listens there yet

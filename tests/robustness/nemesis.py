@@ -1,0 +1,204 @@
+"""What may happen to a cluster: each fault is a method that hurts it, waits a while, and makes good what it did.
+
+One fault at a time, so that a majority is there but for `power` and what a fault cuts off. Runs in the thread that
+owns the cluster.
+"""
+
+import collections
+import http.client
+import random
+import time
+
+import rpc
+
+FAULTS = {  # and how often
+    "kill": 4, "kill_leader": 4, "stop": 2, "power": 1, "pause": 3, "pause_leader": 3, "isolate": 3,
+    "isolate_leader": 3, "deafen_leader": 2, "mute_leader": 2, "cut_one_link": 2, "half_open": 2, "reset": 2,
+    "delay": 2, "slow_link": 1, "move": 4, "compact": 4, "defragment": 2, "slow_disk": 3, "stalled_disk": 2, "replace": 1,
+}
+# What only a member with fault points of its own can show, and what takes longer than the others.
+NEEDS_FAILPOINTS = {"slow_disk", "stalled_disk"}
+SLOW = {"replace"}
+
+
+class Nemesis:
+    def __init__(self, made, proxy, seed, faults, watchers, kinds):
+        self.cluster, self.proxy, self.random = made, proxy, random.Random(seed)
+        self.faults = [name for name in faults if name not in NEEDS_FAILPOINTS or "cairn" in kinds]
+        self.watchers, self.kinds = watchers, kinds
+        self.happened = collections.Counter()
+        self.log = []
+        self.call = None  # call(name, request): by a recorded client, at any member
+
+    def run(self, seconds):
+        end = time.monotonic() + seconds
+        weights = [FAULTS[name] for name in self.faults]
+        while time.monotonic() < end:
+            name = self.random.choices(self.faults, weights)[0]
+            began = time.monotonic()
+            getattr(self, name)()
+            self.happened[name] += 1
+            self.log.append(f"{began:.3f} {name} {time.monotonic() - began:.2f} s")
+            time.sleep(self.random.uniform(0.1, 1.0))
+
+    def heal(self):
+        """Everything works again, and all members run."""
+        self.proxy.heal_all()
+        for one in self.cluster.members:
+            if one.is_paused:
+                one.resume()
+            if not one.running():
+                self.cluster.launch(one)
+        for one in self.cluster.members:
+            one.wait_ready(120)
+        self.cluster.wait_healthy()
+
+    def last(self, least=0.3, most=3.0):
+        time.sleep(self.random.uniform(least, most))
+
+    def any(self):
+        return self.random.choice(self.cluster.members)
+
+    def leader(self):
+        """Who leads now; anyone where nobody does."""
+        return self.cluster.leader() or self.any()
+
+    def others(self, member):
+        return [one for one in self.cluster.members if one is not member]
+
+    # Processes
+
+    def kill(self, member=None):
+        member = member or self.any()
+        self.cluster.kill(member)
+        self.last(0.05)
+        self.cluster.start_one(member)
+
+    def kill_leader(self):
+        self.kill(self.leader())
+
+    def stop(self):
+        member = self.any()
+        self.cluster.stop_one(member)
+        self.last(0.05)
+        self.cluster.start_one(member)
+
+    def power(self):
+        for one in self.cluster.members:
+            self.cluster.kill(one)
+        self.last(0.05, 0.5)
+        for one in self.cluster.members:
+            self.cluster.launch(one)
+        for one in self.cluster.members:
+            one.wait_ready(120)
+
+    def pause(self, member=None):
+        member = member or self.any()
+        member.pause()
+        self.last(0.05, 4.0)
+        member.resume()
+
+    def pause_leader(self):
+        self.pause(self.leader())
+
+    # Links
+
+    def cut(self, pairs):
+        how = self.random.choice((self.proxy.hold, self.proxy.drop))
+        for a, b in pairs:
+            how(a.name, b.name)
+        self.last()
+        for a, b in pairs:
+            self.proxy.heal(a.name, b.name)
+
+    def isolate(self, member=None):
+        member = member or self.any()
+        self.cut([pair for other in self.others(member) for pair in ((member, other), (other, member))])
+
+    def isolate_leader(self):
+        self.isolate(self.leader())
+
+    def deafen_leader(self):
+        leader = self.leader()
+        self.cut([(other, leader) for other in self.others(leader)])
+
+    def mute_leader(self):
+        leader = self.leader()
+        self.cut([(leader, other) for other in self.others(leader)])
+
+    def cut_one_link(self):
+        a, b = self.random.sample(self.cluster.members, 2)
+        self.cut([(a, b), (b, a)])
+
+    def half_open(self):
+        a, b = self.random.sample(self.cluster.members, 2)
+        self.proxy.vanish(a.name, b.name)
+        self.last()
+        self.proxy.reset(a.name, b.name)
+
+    def reset(self):
+        for _ in range(self.random.randrange(1, 10)):
+            a, b = self.random.sample(self.cluster.members, 2)
+            self.proxy.reset(a.name, b.name)
+            self.last(0.01, 0.2)
+
+    def delay(self):
+        member = self.any()
+        milliseconds = self.random.choice((5, 50, 300))
+        for other in self.others(member):
+            self.proxy.delay(member.name, other.name, milliseconds, milliseconds)
+            self.proxy.delay(other.name, member.name, milliseconds, milliseconds)
+        self.last()
+        self.proxy.heal_all()
+
+    def slow_link(self):
+        a, b = self.random.sample(self.cluster.members, 2)
+        self.proxy.rate(a.name, b.name, self.random.choice((2_000, 20_000, 200_000)))
+        self.last()
+        self.proxy.heal(a.name, b.name)
+
+    # Disks: through the fault points of members that have them.
+
+    def failpoint(self, member, point, term):
+        connection = http.client.HTTPConnection("127.0.0.1", member.failpoint_port, timeout=30)
+        try:
+            connection.request("PUT", f"/{point}", term)
+            connection.getresponse().read()
+        finally:
+            connection.close()
+
+    def disk(self, term, least, most):
+        able = [one for one in self.cluster.members if one.kind == "cairn"]
+        member = self.random.choice(able)
+        self.failpoint(member, "walBeforeSync", term)
+        self.last(least, most)
+        self.failpoint(member, "walBeforeSync", "off")
+
+    def slow_disk(self):
+        self.disk("sleep(20)", 0.5, 3.0)
+
+    def stalled_disk(self):
+        self.disk("1*sleep(3000)", 3.0, 3.5)
+
+    # Duties
+
+    def move(self):
+        leader = self.cluster.leader()
+        if leader is None:
+            return
+        target = self.random.choice(self.others(leader))
+        leader.ask(lambda client: client.call("Maintenance", "MoveLeader", rpc.enc((1, target.id))), timeout=10)
+
+    def compact(self):
+        """Below what every watcher has seen, so that they can all go on."""
+        revision = min(one.seen for one in self.watchers) - self.random.randrange(5, 100)
+        if revision > 1:
+            self.call("Compact", rpc.enc((1, revision), (2, self.random.random() < 0.5)))
+
+    def defragment(self):
+        self.any().ask(rpc.Client.defragment, timeout=60)
+
+    def replace(self):
+        member = self.any()
+        self.cluster.wait_healthy()
+        self.cluster.replace(member, self.random.choice(self.kinds))
