@@ -431,11 +431,11 @@ class Client:
         kvs = self.range(key, revision=revision).get(2, [])
         return KeyValue(kvs[0]) if kvs else None
 
-    def all(self, revision=0, page=1000):
+    def all(self, revision=0, page=1000, serializable=False):
         """Every key at one revision, as KeyValue."""
         out, key = [], b"\0"
         while True:
-            answer = self.range(key, b"\0", revision, page)
+            answer = self.range(key, b"\0", revision, page, serializable=serializable)
             revision = revision or revision_of(answer)
             kvs = [KeyValue(raw) for raw in answer.get(2, [])]
             out += kvs

@@ -1,0 +1,186 @@
+"""A guest in a cluster of etcd members: it joins as a learner, is promoted, follows, forwards, leads, sends and takes
+snapshots, is killed and comes back; and a whole cluster is replaced by guests one by one under load.
+
+The steps are the same for every pair of host and guest. Cairn is the guest that matters, with hosts of etcd 3.4 to 3.7;
+the pairs of two versions of etcd show that the steps are right. Whether Cairn can be a member is said in one place,
+cluster.NOT_YET.
+"""
+
+import contextlib
+import pathlib
+import sys
+import threading
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "robustness"))
+
+import cluster
+import clients  # noqa: E402
+import harness
+import recording  # noqa: E402
+import rpc
+
+FLAGS = ["--heartbeat-interval", "50", "--election-timeout", "500", "--snapshot-count", "100"]
+LOG_KEPT = 5000  # entries that etcd keeps behind a snapshot: who lacks more of them is sent one
+
+
+class Steps(cluster.ClusterCase):
+    host = guest = None
+
+    def setUp(self):
+        if self.host is None:
+            self.skipTest("the steps alone")
+        cluster.require(self.host, self.guest)
+        super().setUp()
+        self.keys = set()
+        self.mixed = self.cluster([self.host] * 3, flags=FLAGS).start()
+
+    def write(self, count=20):
+        """Through each voter in turn; then all are equal."""
+        for member in [one for one in self.mixed.running() if not one.is_learner]:
+            pairs = [(b"k/%06d" % (len(self.keys) + i), member.name.encode()) for i in range(count)]
+            self.keys.update(key for key, _ in pairs)
+            self.mixed.do(lambda client: client.put_many(pairs), member)
+        self.mixed.check_equal()
+        for member in self.mixed.running():
+            found = self.mixed.do(lambda client: client.all(serializable=member.is_learner), member)
+            self.assertEqual({kv.key for kv in found if kv.key.startswith(b"k/")}, self.keys)
+
+    @contextlib.contextmanager
+    def trickle(self):
+        """A put now and then. etcd 3.7 that has taken in a snapshot knows that it has applied it when the next entry
+        comes; until then it refuses all requests, its own publication too, if the snapshot is above index 5000."""
+        over = threading.Event()
+
+        def put():
+            while not over.wait(0.1):
+                with contextlib.suppress(OSError, rpc.GrpcError), rpc.Client(port, timeout=5) as client:
+                    client.put(b"trickle", b"")
+
+        port = self.mixed.wait_leader().client_port
+        thread = threading.Thread(target=put)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def join(self):
+        with self.trickle():
+            member = self.mixed.add(self.guest, learner=True)
+        self.mixed.check_equal()
+        self.write()
+        self.mixed.promote(member)
+        self.write()
+        return member
+
+    def test_it_follows_forwards_and_leads(self):
+        guest = self.join()
+        self.mixed.do(lambda client: 7 in client.leases() or client.lease_grant(7, 3000), guest)
+        self.mixed.do(lambda client: client.put(b"leased", b"v", lease=7), guest)
+        self.mixed.move_leader(guest)
+        self.write()
+        for member in self.mixed.members:
+            self.assertEqual(self.mixed.do(lambda client: client.lease_keep_alive(7), member), 3000)
+        self.mixed.do(lambda client: client.compact(client.revision() - 10))
+        self.mixed.check_equal()
+        host = next(one for one in self.mixed.members if one is not guest)
+        self.mixed.restart(host)  # catches up from the guest's log
+        self.write()
+        self.mixed.move_leader(host)
+        self.write()
+        self.mixed.do(lambda client: client.lease_revoke(7) if 7 in client.leases() else None, guest)
+        self.assertIsNone(self.mixed.do(lambda client: client.get(b"leased"), guest))
+        self.mixed.check_equal()
+
+    def test_it_sends_and_takes_snapshots(self):
+        for _ in range(LOG_KEPT // 2000 + 1):
+            self.write(700)  # more than the log keeps: who joins now is sent a snapshot
+        guest = self.join()
+        self.mixed.move_leader(guest)
+        host = next(one for one in self.mixed.members if one is not guest)
+        self.mixed.kill(host)
+        for _ in range(LOG_KEPT // 2000 + 1):
+            self.write(700)
+        with self.trickle():
+            self.mixed.start_one(host)  # taken in from the guest
+        self.write()
+        host = self.mixed.follower()
+        self.mixed.move_leader(host)
+        self.mixed.kill(guest)
+        for _ in range(LOG_KEPT // 2000 + 1):
+            self.write(700)
+        with self.trickle():
+            self.mixed.start_one(guest)  # taken in by the guest
+        self.write()
+
+    def test_it_is_killed_and_comes_back(self):
+        guest = self.join()
+        for leads in (False, True):
+            if leads:
+                self.mixed.move_leader(guest)
+            self.mixed.kill(guest)
+            self.mixed.wait_healthy()
+            self.write()
+            self.mixed.start_one(guest)
+            self.mixed.wait_healthy()
+            self.write()
+
+    def replace_all(self, kind):
+        for member in list(self.mixed.members):
+            self.mixed.replace(member, kind)
+        self.assertEqual({one.kind for one in self.mixed.members}, {kind})
+
+    def test_all_are_replaced_under_load(self):
+        """And back, where the host can follow the guest. No revision is lost: the watchers see them all."""
+        history = recording.History()
+        addresses = lambda: [(one.id, one.client_port) for one in self.mixed.members if not one.is_learner]
+        asking = [clients.Client(i, 1, history, addresses) for i in range(1, 4)]
+        watching = [clients.Watcher(1000, 1, history, addresses)]
+        for one in asking + watching:
+            one.start()
+        self.replace_all(self.guest)
+        if self.guest == "cairn":
+            self.replace_all(self.host)
+        self.mixed.wait_healthy()
+        for one in asking:
+            one.stop()
+        for one in asking:
+            one.join()
+        revision, _ = self.mixed.check_equal()
+        harness.until(lambda: watching[0].seen >= revision, what=lambda: f"saw {watching[0].seen} of {revision}")
+        for one in watching:
+            one.stop()
+            one.join()
+        for one in asking + watching:
+            if one.failure is not None:
+                raise one.failure
+        self.assertEqual(recording.contradictions(history)[:5], [])
+
+
+class Etcd36In35(Steps):
+    host, guest = "etcd35", "etcd36"
+
+
+class Etcd37In36(Steps):
+    host, guest = "etcd36", "etcd37"
+
+
+class CairnIn34(Steps):
+    host, guest = "etcd34", "cairn"
+
+
+class CairnIn35(Steps):
+    host, guest = "etcd35", "cairn"
+
+
+class CairnIn36(Steps):
+    host, guest = "etcd36", "cairn"
+
+
+class CairnIn37(Steps):
+    host, guest = "etcd37", "cairn"
+
+
+if __name__ == "__main__":
+    harness.main()
