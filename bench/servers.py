@@ -44,10 +44,12 @@ def free_ports(count):
 
 
 class Server:
-    """One member of one, with a data directory that outlives restarts and is removed by close()."""
+    """One member, alone unless initial_cluster names others, with a data directory that outlives restarts and is removed
+    by close()."""
 
-    def __init__(self, kind, binary, parent_dir, flags=(), pair=None):
-        self.kind = kind
+    def __init__(self, kind, binary, parent_dir, flags=(), pair=None, name="bench"):
+        self.kind, self.name = kind, name
+        self.initial_cluster = None
         self.flags = list(flags)
         self.pair = pair  # certificate and key, shown to clients that come over TLS; None: they come in clear
         self.binary = str(binary)
@@ -67,10 +69,10 @@ class Server:
     def start(self):
         client, peer = f"{'https' if self.pair else 'http'}://{self.endpoint}", f"http://127.0.0.1:{self.peer_port}"
         args = [
-            self.binary, "--name", "bench", "--data-dir", str(self.data_dir),
+            self.binary, "--name", self.name, "--data-dir", str(self.data_dir),
             "--listen-client-urls", client, "--advertise-client-urls", client,
             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-            "--initial-cluster", f"bench={peer}", "--quota-backend-bytes", str(16 << 30), *self.flags,
+            "--initial-cluster", self.initial_cluster or f"{self.name}={peer}", "--quota-backend-bytes", str(16 << 30), *self.flags,
         ]
         if self.pair:
             args += ["--cert-file", str(self.pair.cert), "--key-file", str(self.pair.key)]
@@ -152,6 +154,64 @@ class Server:
             elif path.parent.name == "wal":
                 sizes["wal"] += size
         return sizes
+
+
+class Cluster:
+    """Several members as one server: what it costs is the sum, and clients ask the one that at() has named."""
+
+    pair = None
+    flags = ()
+
+    def __init__(self, kind, binary, parent_dir, count):
+        self.kind = kind
+        self.members = [Server(kind, binary, parent_dir, name=f"bench{i}") for i in range(count)]
+        text = ",".join(f"{one.name}=http://127.0.0.1:{one.peer_port}" for one in self.members)
+        for one in self.members:
+            one.initial_cluster = text
+        self.place = 0
+
+    def at(self, place):
+        self.place = place
+
+    @property
+    def endpoint(self):
+        return self.members[self.place].endpoint
+
+    def start(self):
+        for one in self.members:
+            one.start()
+
+    def close(self):
+        for one in self.members:
+            one.close()
+
+    def alive(self):
+        """Whether those run that were not stopped."""
+        return all(one.process is None or one.alive() for one in self.members)
+
+    def log_tail(self):
+        return "\n".join(f"{one.name}: {one.log_tail()}" for one in self.members)
+
+    def running(self):
+        return [one for one in self.members if one.alive()]
+
+    def cpu_seconds(self):
+        return sum(one.cpu_seconds() for one in self.running())
+
+    def written_bytes(self):
+        return sum(one.written_bytes() for one in self.running())
+
+    def sent_bytes(self):
+        """Between members, as their sockets count them."""
+        ports = {one.peer_port for one in self.members}
+        done = subprocess.run(["ss", "-tinH", "state", "established"], capture_output=True, text=True, check=True)
+        total, is_ours = 0, False
+        for line in done.stdout.splitlines():
+            if not line.startswith(("\t", "      ")):
+                is_ours = any(int(end.rsplit(":", 1)[1]) in ports for end in line.split()[2:4])
+            elif is_ours:
+                total += sum(int(word[11:]) for word in line.split() if word.startswith("bytes_sent:"))
+        return total
 
 
 def wait_until_quiet(server, seconds_max=10):

@@ -51,6 +51,13 @@ TITLES = {
     "lease_restart": "restart with {leases} leases, clean, to the first get",
     "lease_expire": "{leases} leases with a key each end at once, under put load",
     "defragment": "defragmentation of a db that is half empty, under put load",
+    "three_idle": "three members: idle over 10 s",
+    "three_put": "three members: put at the leader",
+    "three_one_put": "three members: one client, one put at a time",
+    "three_put_follower": "three members: put through a follower",
+    "three_get": "three members: linearizable get at the leader",
+    "three_get_follower": "three members: linearizable get at a follower",
+    "three_catch_up": "three members: one comes back after {catch_up_writes} writes, under put load",
     "overwrites": "keys overwritten at a steady rate, with compactions: the db's length",
 }
 
@@ -89,9 +96,11 @@ def cell(row, figures, generator_share_max):
     """One server's figures in a row, as text."""
     if "failed" in figures:
         return "failed"
+    if "skipped" in figures:
+        return "-"
     out = []
     if "ops_per_s" in figures:
-        if row.startswith("one_"):
+        if row.startswith("one_") or row == "three_one_put":
             out.append(f"p50 {microseconds(figures['p50_us'])}, p99 {microseconds(figures['p99_us'])}")
             out.append(f"{number(figures['cpu_us'])} us CPU")
         elif row in ("tls_handshakes", "tls_resumed"):
@@ -121,6 +130,11 @@ def cell(row, figures, generator_share_max):
                    f"wal {number(figures['wal_mb'])})")
     if "idle_cpu_percent" in figures:
         out.append(f"{figures['idle_cpu_percent']:.2f} % of a core, {number(figures['idle_written_kb'])} KB written")
+    if "idle_sent_kb_per_s" in figures:
+        out.append(f"{number(figures['idle_sent_kb_per_s'])} KB/s sent")
+    if "caught_up_per_s" in figures:
+        out.append(f"{number(figures['caught_up_per_s'] / 1000)} k entries/s (written at "
+                   f"{number(figures['away_per_s'] / 1000)} k/s)")
     if "storm_per_s" in figures:
         out.append(f"get p50 {microseconds(figures['p50_us'])}, p99 {microseconds(figures['p99_us'])}, max "
                    f"{microseconds(figures['max_us'])} (before: p50 {microseconds(figures['calm_p50_us'])}, p99 "
@@ -170,7 +184,8 @@ def markdown(info, rows, results, generator_share_max):
     for row in TITLES:
         if row not in rows:
             continue
-        cells = [TITLES[row].format(keys=f"{info['keys']:,}", leases=f"{info['leases']:,}")]
+        cells = [TITLES[row].format(keys=f"{info['keys']:,}", leases=f"{info['leases']:,}",
+                                     catch_up_writes=f"{info['catch_up_writes']:,}")]
         cells += [cell(row, results[kind].get(row, {"failed": True}), generator_share_max) for kind in kinds]
         cells += [ratio(results[kinds[0]].get(row, {}), results[kind].get(row, {})) for kind in kinds[1:]]
         lines.append("| " + " | ".join(cells) + " |")
