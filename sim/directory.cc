@@ -245,7 +245,8 @@ Result<Index> check_image(const std::string& bytes, const Model& model, bool spo
   return check_tables(*engine->view(), model);
 }
 
-Result<DirectoryState> check_directory(SimFileSystem& fs, const Directories& directories, const Model& model) {
+Result<DirectoryState> check_directory(SimFileSystem& fs, const Directories& directories, const Model& model,
+                                       std::optional<Index> committed) {
   DirectoryState out;
   const std::string snap = directories.data + "/member/snap";
   const std::string& log = directories.log;
@@ -262,8 +263,8 @@ Result<DirectoryState> check_directory(SimFileSystem& fs, const Directories& dir
     out.snapshot = valid.back().index;
     snapshot_term = valid.back().term;
   }
-  if (out.last_entry < model.last()) {
-    return wrong(fmt::format("the log ends at {}, and entry {} was committed", out.last_entry, model.last()));
+  if (const Index wanted = committed.value_or(model.last()); out.last_entry < wanted) {
+    return wrong(fmt::format("the log ends at {}, and entry {} was committed", out.last_entry, wanted));
   }
   if (out.snapshot > Index{}) {
     const auto file = wal::read_snapshot_file(fs, snap, {snapshot_term, out.snapshot});

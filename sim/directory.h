@@ -36,9 +36,10 @@ struct Directories {
   std::string log;
 };
 
+// `committed`: the log holds at least the entries up to here; nullopt: all of the model's.
 //   errors: what is wrong
 [[nodiscard]] Result<DirectoryState> check_directory(SimFileSystem& fs, const Directories& directories,
-                                                     const Model& model);
+                                                     const Model& model, std::optional<Index> committed = {});
 
 // Plays another program that wrote to the db while the member was away and left a wrong list of free pages without a
 // seal. Nothing else changes.

@@ -1,4 +1,4 @@
-// cairn_sim: lives of a member in the simulator; a seed replays one.
+// cairn_sim: lives of a member, or of a cluster, in the simulator; a seed replays one.
 
 #include <charconv>
 #include <cstdio>
@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "sim/cluster/cluster_life.h"
 #include "sim/coverage.h"
 #include "sim/life.h"
 #include "sim/runner.h"
@@ -19,13 +20,18 @@ using namespace cairn;
 
 constexpr uint64_t kLivesToReachAll = 500;
 
-constexpr const char* kUsage = R"(cairn_sim [--seed S] [--lives N] [--first S] [--jobs N] [--coverage] [--verbose]
+constexpr uint64_t kClusterLivesToReachAll = 100;
+
+constexpr const char* kUsage =
+    R"(cairn_sim [--cluster] [--seed S] [--lives N] [--first S] [--jobs N] [--coverage] [--verbose]
   --seed S    one life; prints what it does with --verbose
   --lives N   so many lives, default 100
   --first S   the seed of the first one; default 1
   --jobs N    processes; default 2
   --coverage  prints how often the lives reached each case and each kind of event and effect of the member, and fails
               when they never reached one; so does a run of 500 lives or more
+  --cluster   lives of a cluster
+  --members N of the cluster; without it the seed chooses
 )";
 
 struct Arguments {
@@ -33,6 +39,8 @@ struct Arguments {
   uint64_t lives = 100;
   uint64_t first = 1;
   uint64_t jobs = 2;
+  uint64_t members = 0;
+  bool cluster = false;
   bool coverage = false;
   bool verbose = false;
 };
@@ -50,8 +58,12 @@ std::optional<Arguments> parse(int count, char** values) {
   Arguments out;
   for (int i = 1; i < count; ++i) {
     const std::string_view name = values[i];
-    if (name == "--verbose" || name == "--coverage") {
-      (name == "--verbose" ? out.verbose : out.coverage) = true;
+    bool* const flag = name == "--verbose"    ? &out.verbose
+                       : name == "--coverage" ? &out.coverage
+                       : name == "--cluster"  ? &out.cluster
+                                              : nullptr;
+    if (flag != nullptr) {
+      *flag = true;
       continue;
     }
     const auto value = i + 1 < count ? number(values[++i]) : std::nullopt;
@@ -64,6 +76,8 @@ std::optional<Arguments> parse(int count, char** values) {
       out.first = *value;
     } else if (name == "--jobs") {
       out.jobs = *value;
+    } else if (name == "--members") {
+      out.members = *value;
     } else {
       return std::nullopt;
     }
@@ -72,12 +86,23 @@ std::optional<Arguments> parse(int count, char** values) {
 }
 
 // False: something was never reached.
-bool report(const sim::Coverage& coverage) {
+bool report(const sim::Coverage& coverage, bool of_clusters) {
   fmt::print("{:>10}  {}\n", "times", "what");
   for (const auto& [what, times] : coverage.counts()) fmt::print("{:>10}  {}\n", times, what);
-  const auto missing = sim::never_reached(coverage);
+  const auto missing = of_clusters ? sim::never_reached_by_clusters(coverage) : sim::never_reached(coverage);
   for (const std::string& what : missing) fmt::print("{:>10}  {}\n", "NEVER", what);
   return missing.empty();
+}
+
+std::string live_once(const Arguments& arguments) {
+  if (!arguments.cluster) {
+    sim::Life life({.seed = *arguments.seed, .verbose = arguments.verbose});
+    return life.run();
+  }
+  sim::ClusterLife life({.seed = *arguments.seed, .members = arguments.members, .verbose = arguments.verbose});
+  std::string violation = life.run();
+  if (arguments.coverage) report(life.coverage(), true);
+  return violation;
 }
 
 }  // namespace
@@ -90,8 +115,7 @@ int main(int argc, char** argv) {
   }
   if (arguments->seed) {
     if (!arguments->verbose) sim::silence_log();
-    sim::Life life({.seed = *arguments->seed, .verbose = arguments->verbose});
-    const std::string& violation = life.run();
+    const std::string violation = live_once(*arguments);
     if (violation.empty()) {
       fmt::print("seed {:#x}: all held\n", *arguments->seed);
       return 0;
@@ -99,11 +123,16 @@ int main(int argc, char** argv) {
     fmt::print("seed {:#x}: {}\n", *arguments->seed, violation);
     return 1;
   }
-  sim::Runner runner({.first_seed = arguments->first, .lives = arguments->lives, .jobs = arguments->jobs});
+  sim::Runner runner({.first_seed = arguments->first,
+                      .lives = arguments->lives,
+                      .jobs = arguments->jobs,
+                      .of_cluster = arguments->cluster,
+                      .members = arguments->members});
   const sim::Runner::Outcome outcome = runner.run();
   // Many lives that all held prove little if they never met what they are for.
-  const bool many = arguments->coverage || arguments->lives >= kLivesToReachAll;
-  const bool blind = many && !report(outcome.coverage);
+  const uint64_t enough = arguments->cluster ? kClusterLivesToReachAll : kLivesToReachAll;
+  const bool many = arguments->coverage || arguments->lives >= enough;
+  const bool blind = many && !report(outcome.coverage, arguments->cluster);
   fmt::print("{} lives in {:.1f} s: {:.0f} lives/s\n", outcome.lives, outcome.seconds,
              static_cast<double>(outcome.lives) / outcome.seconds);
   if (!outcome.failures.empty()) fmt::print("{} FAILED, see above\n", outcome.failures.size());

@@ -42,7 +42,8 @@ Member::Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, Mem
       hash_lane_(schedule, chance_.fork(), options_.delay_mean_ns * 4) {
   options_.core.replication.raft.id = NodeId(member_id_);
   options_.core.replication.raft.seed = chance_.next();
-  options_.core.replication.start_epoch = chance_.next();
+  const uint64_t start_epoch = chance_.next();
+  if (options_.core.replication.start_epoch == 0) options_.core.replication.start_epoch = start_epoch;
   options_.core.apply.member_id = member_id_;
   options_.core.apply.hash_compactions = true;
   member_core_ = std::make_unique<member::MemberCore>(options_.core, std::move(state.raft_log), state.start,
@@ -60,6 +61,9 @@ Member::Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, Mem
                                    .checkpoint = options_.checkpoint,
                                    .segment_bytes = options_.bootstrap.wal.segment_bytes},
       wal_stage_->spares(), state.checkpoint, *housekeeper_reader_);
+  if (options_.disk_ns) {
+    for (Worker* worker : {&wal_, &committer_, &house_}) worker->use_fiber();
+  }
   schedule_.after(0, [this] {
     core_.run([this] { step(); });
     house_.run([this] { keep_house(); });
@@ -124,6 +128,25 @@ void Member::ask(member::LeaseRequest request) {
   tell_core(client_to_core_, [request](member::Events& events) { events.leases.push_back(request); });
 }
 
+// As in the driver's mailbox, a step that comes before takes it too.
+void Member::receive(raft::Message message) {
+  arrived_.messages.push_back(std::move(message));
+  if (arrived_.messages.size() > 1) return;
+  schedule_.after(0, [this] {
+    core_.run([this] {
+      if (arrived_.empty()) return;
+      idle_steps_ = 0;
+      step();
+    });
+  });
+}
+
+void Member::die() {
+  fail_stop(Error{Code::kUnavailable, "killed"});
+  fs_.kill();
+  for (Worker* worker : {&wal_, &committer_, &house_}) worker->run_out();
+}
+
 void Member::stop() {
   tell_core(client_to_core_, [](member::Events& events) { events.stop = true; });
 }
@@ -142,6 +165,7 @@ void Member::step() {
 void Member::carry_out(member::Effects& effects) {
   client_.on_effects(effects);
   if (effects.has_news) client_.on_news();
+  if (!effects.messages.empty()) client_.on_messages(effects.messages);
   answer(effects);
   if (effects.failed) return fail_stop(*effects.failed);
   client_.on_step();
@@ -160,7 +184,7 @@ void Member::carry_out(member::Effects& effects) {
   }
   plan_step(effects.wake_at_ns);
   ending_ = effects.ending;
-  if (ending_ != member::Ending::kNone) return finish_stop();
+  if (ending_ != member::Ending::kNone) return house_.run([this] { finish_stop(); });
   write(effects.wal);
 }
 
@@ -300,6 +324,7 @@ void Member::keep_house() {
 // --- others
 
 void Member::other_threads(const Operation& operation) {
+  if (options_.disk_ns) return take_time(operation);
   if (failure_ || options_.overlap_one_in == 0 || depth_ >= 2 || !(committing_ || wal_busy_)) return;
   const bool of_a_writer = operation.op == Op::kWrite || operation.op == Op::kSync || operation.op == Op::kPunch ||
                            operation.op == Op::kTruncate || operation.op == Op::kAllocate;
@@ -312,13 +337,27 @@ void Member::other_threads(const Operation& operation) {
   --depth_;
 }
 
+// Operations on names and opens take none: a hook may not be interrupted there (sim/disk/sim_fs.h).
+void Member::take_time(const Operation& operation) {
+  const bool may_wait = operation.op == Op::kWrite || operation.op == Op::kSync || operation.op == Op::kPunch ||
+                        operation.op == Op::kTruncate || operation.op == Op::kAllocate;
+  Fiber* const fiber = Fiber::current();
+  if (!may_wait || fiber == nullptr || failure_) return;
+  const int64_t ns = options_.disk_ns(operation);
+  if (ns <= 0) return;
+  schedule_.after(ns, [fiber] { fiber->resume(); });
+  Fiber::wait();
+}
+
 // All threads have ended.
 void Member::finish_stop() {
-  if (ending_ != member::Ending::kSaved) return;
+  is_closed_ = ending_ != member::Ending::kSaved;
+  if (is_closed_) return;
   uint64_t slices = 0;
   housekeeper_->save_at_stop([&] { return ++slices > kSlicesAtStopMax; });
   if (housekeeper_->checkpoints_written() > checkpoints_seen_) client_.on_checkpoint();
-  if (auto status = commit_stage_->close(); !status) fail_stop(std::move(status).error());
+  if (auto status = commit_stage_->close(); !status) return fail_stop(std::move(status).error());
+  is_closed_ = true;
 }
 
 }  // namespace cairn::sim

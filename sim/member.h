@@ -3,11 +3,13 @@
 // MemberCore, WalStage, CommitStage and Housekeeper are those that member/driver.h runs on its threads. Here each
 // effect of MemberCore is an event with a random delay, and so is its result. Effects of one kind keep their order;
 // different kinds may overtake each other. While the file is committed or the log written, other_threads() lets the
-// rest go on between two disk operations, as threads would.
+// rest go on between two disk operations, as threads would. Where disk operations take time (MemberOptions::disk_ns),
+// the stages are fibers that wait for them, and the core goes on with ticks and messages meanwhile.
 //
 // Threads: one.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,6 +39,8 @@ struct MemberOptions {
   Arrangement arrangement = Arrangement::kWalInLine;
   int64_t delay_mean_ns = 100'000;
   uint64_t overlap_one_in = 4;  // of the disk operations: others go on before it; 0: never
+  // How long an operation takes. Empty: no time at all.
+  std::function<int64_t(const Operation&)> disk_ns;
   uint64_t seed = 1;
 };
 
@@ -58,6 +62,8 @@ class MemberClient : public member::MemberObserver {
   virtual void on_checkpoint() = 0;
   // What a compaction covers was hashed.
   virtual void on_compaction_hash(const member::HashOrder& order, uint32_t hash) = 0;
+  // To other members. They may be taken.
+  virtual void on_messages([[maybe_unused]] std::vector<raft::Message>& messages) {}
 };
 
 class Member {
@@ -70,10 +76,16 @@ class Member {
   void control(member::ControlRequest request);
   void raise_alarm(uint32_t type);
   void ask(member::LeaseRequest request);
+  // From another member. The core's next step takes it.
+  void receive(raft::Message message);
+  // The process dies here: the disk is out of reach, and stages end in the middle of what they do. After this the
+  // member can only be destroyed.
+  //   needs: not called by one of its stages
+  void die();
   // A stop begins; stopped() says when it is done and all answers are there, ending() how it went.
   void stop();
 
-  [[nodiscard]] bool stopped() const { return ending_ != member::Ending::kNone && core_to_client_.in_flight() == 0; }
+  [[nodiscard]] bool stopped() const { return is_closed_ && core_to_client_.in_flight() == 0; }
   [[nodiscard]] member::Ending ending() const { return ending_; }
   // The error that ended it; a real member would have ended its process.
   [[nodiscard]] const std::optional<Error>& failure() const { return failure_; }
@@ -111,6 +123,7 @@ class Member {
   void begin_hash(const member::HashOrder& order);
   void go_on_with_hash(const member::HashOrder& order);
   void plan_step(std::optional<int64_t> wake_at_ns);
+  void take_time(const Operation& operation);
   void finish_stop();
 
   SimFileSystem& fs_;
@@ -158,6 +171,7 @@ class Member {
   uint64_t depth_ = 0;  // of other_threads()
   uint64_t checkpoints_seen_ = 0;
   member::Ending ending_ = member::Ending::kNone;
+  bool is_closed_ = false;  // what comes after the ending is done
   std::optional<Error> failure_;
 };
 

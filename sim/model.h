@@ -67,8 +67,9 @@ class Model {
   using Tables = std::map<std::pair<storage::Table, std::string>, std::string>;
 
   struct Options {
-    uint64_t member_id = 0;
+    uint64_t member_id = 0;  // in the headers of answers; with several members: one of them
     uint64_t cluster_id = 0;
+    uint64_t founders = 1;  // the first so many entries name them
     int64_t lease_ttl_min = 2;
     bool has_quota = false;
   };
@@ -153,7 +154,7 @@ class Model {
   Reply apply_auth(const etcdserverpb::InternalRaftRequest& request, bool& handled);
   [[nodiscard]] std::optional<Error> alarmed(bool puts) const;
   void store_lease(int64_t id, int64_t ttl, int64_t remaining);
-  void store_member();
+  void store_member(uint64_t id);
   void set_version(const std::string& version);
 
   // model_auth.cc
@@ -194,12 +195,12 @@ class Model {
   uint64_t sender_revision_ = 0;
   std::map<std::string, authpb::User> users_;
   std::map<std::string, authpb::Role> roles_;
-  struct Self {
+  struct Founder {
     std::vector<std::string> peer_urls;
     std::string name;
     std::vector<std::string> client_urls;
   };
-  Self self_;
+  std::map<uint64_t, Founder> members_;
 };
 
 [[nodiscard]] std::string revision_bytes(Revision revision, bool dead);

@@ -160,11 +160,12 @@ Result<Reply> Model::apply_request(const etcdserverpb::InternalRaftRequest& requ
   }
   if (request.has_cluster_member_attr_set()) {
     const auto& set = request.cluster_member_attr_set();
-    if (set.member_id() != options_.member_id) return unanswered();
-    self_.name = set.member_attributes().name();
-    self_.client_urls.assign(set.member_attributes().client_urls().begin(),
-                             set.member_attributes().client_urls().end());
-    store_member();
+    const auto member = members_.find(set.member_id());
+    if (member == members_.end()) return unanswered();
+    member->second.name = set.member_attributes().name();
+    member->second.client_urls.assign(set.member_attributes().client_urls().begin(),
+                                      set.member_attributes().client_urls().end());
+    store_member(set.member_id());
     return unanswered();
   }
   if (request.has_downgrade_info_set()) {
@@ -255,11 +256,12 @@ Reply Model::apply_alarm(const etcdserverpb::AlarmRequest& request) {
 
 // --- members, versions
 
-void Model::store_member() {
-  std::string json = "{\"id\":" + std::to_string(options_.member_id) + ",\"peerURLs\":" + quoted_list(self_.peer_urls);
-  if (!self_.name.empty()) json += ",\"name\":\"" + self_.name + "\"";
-  if (!self_.client_urls.empty()) json += ",\"clientURLs\":" + quoted_list(self_.client_urls);
-  put_table(Table::kMembers, hex_id(options_.member_id), json + "}");
+void Model::store_member(uint64_t id) {
+  const Founder& member = members_.at(id);
+  std::string json = "{\"id\":" + std::to_string(id) + ",\"peerURLs\":" + quoted_list(member.peer_urls);
+  if (!member.name.empty()) json += ",\"name\":\"" + member.name + "\"";
+  if (!member.client_urls.empty()) json += ",\"clientURLs\":" + quoted_list(member.client_urls);
+  put_table(Table::kMembers, hex_id(id), json + "}");
 }
 
 void Model::set_version(const std::string& version) {
@@ -267,21 +269,24 @@ void Model::set_version(const std::string& version) {
   put_table(Table::kMeta, "storageVersion", version);
 }
 
-// Only the founding entry: a member alone has no other.
+// Only the founding entries: no life changes its members.
 Result<Reply> Model::apply_conf_change(const raft::Entry& entry) {
   raftpb::ConfChange change;
-  if (entry.index != Index(1) || !change.ParseFromArray(entry.bytes().data(), static_cast<int>(entry.bytes().size())) ||
-      change.node_id() != options_.member_id) {
+  if (entry.index > Index(options_.founders) ||
+      !change.ParseFromArray(entry.bytes().data(), static_cast<int>(entry.bytes().size())) ||
+      (options_.founders == 1 && change.node_id() != options_.member_id)) {
     return fail(Code::kDataLoss, "entry {} is a configuration change that nobody asked for", entry.index);
   }
-  self_.peer_urls = texts_in_list(change.context(), "peerURLs");
-  if (self_.peer_urls.empty()) return fail(Code::kDataLoss, "the founding entry names no peer URLs");
-  self_.name = text_of(change.context(), "name");
-  store_member();
+  Founder& member = members_[change.node_id()];
+  member.peer_urls = texts_in_list(change.context(), "peerURLs");
+  if (member.peer_urls.empty()) return fail(Code::kDataLoss, "the founding entry names no peer URLs");
+  member.name = text_of(change.context(), "name");
+  store_member(change.node_id());
   put_table(Table::kMeta, "storageVersion", "3.7.0");
-  put_table(Table::kMeta, "confState",
-            "{\"voters\":[" + std::to_string(options_.member_id) + "],\"auto_leave\":false}");
-  bump_auth();  // a new store begins with revision 1
+  std::string voters;
+  for (const auto& [id, voter] : members_) voters += (voters.empty() ? "" : ",") + std::to_string(id);
+  put_table(Table::kMeta, "confState", "{\"voters\":[" + voters + "],\"auto_leave\":false}");
+  if (entry.index == Index(1)) bump_auth();  // a new store begins with revision 1
   return unanswered();
 }
 

@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <optional>
 
 #include <fmt/format.h>
@@ -16,6 +17,7 @@
 #include "base/check.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "sim/cluster/cluster_life.h"
 #include "sim/life.h"
 #include "sim/step_kinds.h"
 
@@ -49,24 +51,32 @@ std::string one_line(std::string text) {
   return text;
 }
 
-[[noreturn]] void live(const Child& child, [[maybe_unused]] const std::string& mutant) {
+template <class AnyLife>
+void live_one(AnyLife life, uint64_t seed) {
+  send(fmt::format("begin {}\n", seed));
+  const std::string violation = life->run();
+  for (const auto& [what, times] : life->coverage().counts()) send(fmt::format("count {} {}\n", times, what));
+  send(violation.empty() ? fmt::format("ok {}\n", seed) : fmt::format("fail {} {}\n", seed, one_line(violation)));
+}
+
+[[noreturn]] void live(const Child& child, const Runner::Options& options) {
   silence_log();
   std::freopen("/dev/null", "w", stderr);
   set_assertion_hook([](std::string_view text) { send("assertion " + one_line(std::string(text)) + "\n"); });
 #ifdef CAIRN_MUTANTS
-  set_mutant(mutant);
+  set_mutant(options.mutant);
 #endif
   for (uint64_t seed = child.next_seed; seed < child.end_seed; seed += child.step) {
-    send(fmt::format("begin {}\n", seed));
-    Life life({.seed = seed});
-    const std::string violation = life.run();
-    for (const auto& [what, times] : life.coverage().counts()) send(fmt::format("count {} {}\n", times, what));
-    send(violation.empty() ? fmt::format("ok {}\n", seed) : fmt::format("fail {} {}\n", seed, one_line(violation)));
+    if (options.of_cluster) {
+      live_one(std::make_unique<ClusterLife>(ClusterLife::Options{.seed = seed, .members = options.members}), seed);
+    } else {
+      live_one(std::make_unique<Life>(Life::Options{.seed = seed}), seed);
+    }
   }
   std::_Exit(0);
 }
 
-void spawn(Child& child, const std::string& mutant) {
+void spawn(Child& child, const Runner::Options& options) {
   int ends[2];
   CAIRN_ASSERT(::pipe(ends) == 0);
   std::fflush(nullptr);
@@ -75,7 +85,7 @@ void spawn(Child& child, const std::string& mutant) {
   if (child.pid == 0) {
     ::close(ends[0]);
     child_pipe = ends[1];
-    live(child, mutant);
+    live(child, options);
   }
   ::close(ends[1]);
   child.pipe = ends[0];
@@ -98,14 +108,15 @@ Runner::Outcome Runner::run() {
     children[i].next_seed = options_.first_seed + i;
     children[i].end_seed = options_.first_seed + options_.lives;
     children[i].step = children.size();
-    spawn(children[i], options_.mutant);
+    spawn(children[i], options_);
   }
   std::string assertion;
   double next_progress = 10;
   const auto fail = [&](uint64_t seed, const std::string& text) {
     out.failures.push_back({seed, text});
     if (!options_.progress) return;
-    fmt::print("FAILED: {}\n        {}\n", replay_command(seed), text);
+    fmt::print("FAILED: {}\n        {}\n", options_.of_cluster ? cluster_replay_command(seed) : replay_command(seed),
+               text);
     std::fflush(stdout);
   };
   const auto take_line = [&](Child& child, const std::string& line) {
@@ -160,7 +171,7 @@ Runner::Outcome Runner::run() {
       const std::string signal = WIFSIGNALED(status) ? fmt::format("signal {}", WTERMSIG(status)) : "exit";
       fail(*child.living, assertion.empty() ? signal : std::exchange(assertion, {}));
       if (child.next_seed < child.end_seed && out.failures.size() < options_.failures_max) {
-        spawn(child, options_.mutant);
+        spawn(child, options_);
         ++running;
       }
     }
@@ -286,6 +297,44 @@ std::vector<std::string> never_reached(const Coverage& coverage) {
   }
   for (const std::string_view kind : step_kinds()) {
     if (coverage.count(std::string(kind)) == 0) out.emplace_back(kind);
+  }
+  return out;
+}
+
+std::vector<std::string> never_reached_by_clusters(const Coverage& coverage) {
+  std::vector<std::string> out;
+  for (const char* what : {"answers",
+                           "answers that refuse",
+                           "calls given up",
+                           "elections",
+                           "fault: bad network",
+                           "fault: jump of the wall clock",
+                           "fault: leader alone",
+                           "fault: leader killed",
+                           "fault: leader paused",
+                           "fault: one-way cut",
+                           "fault: partial cut",
+                           "fault: partition",
+                           "fault: power cut",
+                           "fault: power cut in an operation",
+                           "fault: power cut of all",
+                           "fault: process killed",
+                           "fault: process paused",
+                           "fault: slow disk",
+                           "fault: stalled disk",
+                           "leaders deposed",
+                           "linearizable reads",
+                           "lives of 3 members",
+                           "lives of 5 members",
+                           "message doubled",
+                           "message into a cut path",
+                           "message lost",
+                           "message lost with its connection",
+                           "message out of order",
+                           "message to nobody",
+                           "power cuts with something unsynced",
+                           "serializable reads"}) {
+    if (coverage.count(what) == 0) out.emplace_back(what);
   }
   return out;
 }

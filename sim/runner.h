@@ -18,6 +18,8 @@ class Runner {
     uint64_t failures_max = 10;  // then it stops
     bool progress = true;        // a line now and then
     std::string mutant;          // switched on in the children
+    bool of_cluster = false;     // lives of clusters, not of one member
+    size_t members = 0;          // of each cluster; 0: the seed chooses
   };
   struct Failure {
     uint64_t seed = 0;
@@ -39,6 +41,7 @@ class Runner {
 
 // The cases that a run of many lives should have reached and did not.
 [[nodiscard]] std::vector<std::string> never_reached(const Coverage& coverage);
+[[nodiscard]] std::vector<std::string> never_reached_by_clusters(const Coverage& coverage);
 void silence_log();
 
 }  // namespace cairn::sim

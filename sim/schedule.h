@@ -7,10 +7,13 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "base/random.h"
+#include "sim/fiber.h"
 
 namespace cairn::sim {
 
@@ -38,6 +41,13 @@ class Schedule {
     event.action();
     return true;
   }
+
+  // When the next event is due; nullopt: there is none. It may be in the past, after a stand-still.
+  [[nodiscard]] std::optional<int64_t> next_ns() const {
+    return events_.empty() ? std::nullopt : std::optional(events_.front().when_ns);
+  }
+  // Time has passed without an event. What is due by then happens late.
+  void advance_to(int64_t ns) { now_ns_ = std::max(now_ns_, ns); }
 
   // Nothing happens for so long: what was to happen meanwhile happens late.
   void stand_still(int64_t ns) { now_ns_ += ns; }
@@ -91,13 +101,31 @@ class Lane {
 };
 
 // One thread of the real program: one piece of work at a time, in the order of arrival. New work arrives during another
-// piece when that piece lets the schedule go on from inside (a slow disk operation).
+// piece when that piece lets the schedule go on from inside (a slow disk operation): by calling it, or as a fiber by
+// waiting.
 class Worker {
  public:
+  // From now on work runs on a fiber, and may wait in virtual time.
+  void use_fiber() { has_fiber_ = true; }
+
   void run(Action work) {
     waiting_.push_back(std::move(work));
     if (busy_) return;
     busy_ = true;
+    if (!has_fiber_) return drain();
+    fiber_ = std::make_unique<Fiber>([this] { drain(); });
+    fiber_->resume();
+  }
+  [[nodiscard]] bool idle() const { return !busy_ && waiting_.empty(); }
+  void forget() { waiting_.clear(); }
+  // Ends what is under way. needs: it waits for nothing more, as after the death of its process
+  void run_out() {
+    forget();
+    while (fiber_ && !fiber_->done()) fiber_->resume();
+  }
+
+ private:
+  void drain() {
     while (!waiting_.empty()) {
       Action next = std::move(waiting_.front());
       waiting_.pop_front();
@@ -105,12 +133,11 @@ class Worker {
     }
     busy_ = false;
   }
-  [[nodiscard]] bool idle() const { return !busy_ && waiting_.empty(); }
-  void forget() { waiting_.clear(); }
 
- private:
   std::deque<Action> waiting_;
   bool busy_ = false;
+  bool has_fiber_ = false;
+  std::unique_ptr<Fiber> fiber_;
 };
 
 }  // namespace cairn::sim

@@ -1,0 +1,98 @@
+// sim/cluster/cluster_life.h: one life of a cluster, from a seed: members, network, clients, faults, and all checks.
+//
+// A life has at least 60 virtual seconds, 1000 calls by four or more clients, and 10 faults of 3 kinds. Then everything
+// is healed, and the cluster must make progress soon, come to the same state on all members, and stop. The checks are
+// those of sim/cluster/judge.h, and of each member's directory after its end.
+//
+// Threads: one. Same seed, same life.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sim/cluster/clients.h"
+#include "sim/cluster/faults.h"
+#include "sim/cluster/judge.h"
+#include "sim/cluster/network.h"
+#include "sim/cluster/node.h"
+#include "sim/coverage.h"
+
+namespace cairn::sim {
+
+// "./dev sim --cluster --seed 0x51f3"
+[[nodiscard]] std::string cluster_replay_command(uint64_t seed);
+
+class ClusterLife final : private NodeHost, private ClusterFaults::Host {
+ public:
+  struct Options {
+    uint64_t seed = 1;
+    size_t members = 0;  // 0: the seed chooses
+    bool verbose = false;
+    bool has_faults = true;
+    int64_t length_ns = 60'000'000'000;
+    uint64_t calls_min = 1000;
+  };
+  explicit ClusterLife(const Options& options);
+  ~ClusterLife() override;
+
+  // "": every check passed. Else the first failure.
+  [[nodiscard]] const std::string& run();
+  [[nodiscard]] const Coverage& coverage() const { return coverage_; }
+  // Of everything that happened, in its order: lives with the same one were the same.
+  [[nodiscard]] uint64_t fingerprint() const { return fingerprint_; }
+
+ private:
+  void choose();
+  [[nodiscard]] MemberOptions member_options(const std::string& name);
+  void found();
+  // Until `is_done`, or for so long; false: it was not.
+  bool live(int64_t ns_max, const std::function<bool()>& is_done);
+  bool step();
+  void look_at(ClusterNode& node);
+  void heal();
+  void converge();
+  void stop();
+  void check_left_over(ClusterNode& node, bool is_whole);
+  [[nodiscard]] bool agree() const;
+  [[nodiscard]] std::optional<size_t> leader() const;
+  void violation(std::string text);
+  void mix(uint64_t value);
+
+  void on_messages(ClusterNode& node, std::vector<raft::Message>& messages) override;
+  void on_committed(ClusterNode& node, const std::vector<raft::Entry>& entries) override;
+  void on_own_proposal(ClusterNode& node, const member::Proposal& proposal) override;
+  void on_answer(ClusterNode& node, member::Tag tag, Code code, std::string_view text) override;
+  void on_refused(ClusterNode& node, member::Tag tag, const Error& error) override;
+  void on_step(ClusterNode& node) override;
+  Fault on_operation(ClusterNode& node, const Operation& operation) override;
+
+  void start_process(size_t node) override;
+  void kill_process(size_t node) override;
+  void cut_power(size_t node) override;
+  void note(const std::string& text) override;
+
+  Options options_;
+  Random chance_;
+  Coverage coverage_;
+  std::string violation_;
+  Schedule schedule_;  // of the world: network, clients, faults
+  Judge judge_;
+  Network network_;
+  std::vector<std::unique_ptr<ClusterNode>> nodes_;
+  std::unique_ptr<ClusterClients> clients_;
+  std::unique_ptr<ClusterFaults> faults_;
+  std::map<std::string, std::vector<std::string>> initial_cluster_;
+  std::map<NodeId, size_t> places_;
+  std::map<size_t, bool> was_leader_;
+  MemberOptions common_;
+  uint64_t events_ = 0;
+  uint64_t fingerprint_ = 0;
+  bool is_aside_ = false;  // what happens on a disk is no member's doing
+};
+
+}  // namespace cairn::sim

@@ -1,0 +1,133 @@
+#include "sim/cluster/node.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+
+namespace cairn::sim {
+namespace {
+
+constexpr uint64_t kMappingBytes = 64 << 20;
+constexpr int64_t kWallAtStartNs = int64_t{1'700'000'000} * 1'000'000'000;
+
+// As the server has it: 16 bits of the member, 40 of milliseconds, 8 of count.
+uint64_t first_request_id(uint64_t member_id, int64_t wall_ns) {
+  const auto ms = static_cast<uint64_t>(wall_ns / 1'000'000) & ((uint64_t{1} << 40) - 1);
+  return (member_id << 48) | (ms << 8);
+}
+
+}  // namespace
+
+ClusterNode::ClusterNode(Options options, int64_t world_ns, NodeHost& host)
+    : options_(std::move(options)),
+      host_(host),
+      chance_(options_.seed),
+      clock_(world_ns, static_cast<int64_t>(chance_.between(1, 1'000'000)) * 1'000'000, options_.drift_ppm),
+      fs_({.seed = chance_.next(), .mapping_bytes_max = kMappingBytes}) {
+  fs_.make_durable_directories("/data");
+  fs_.options().poison_punched = true;
+  schedule_.advance_to(clock_.local(world_ns));
+  options_.member.disk_ns = [this](const Operation& operation) { return disk_ns(operation); };
+  options_.member.arrangement = Arrangement::kWalApart;
+}
+
+ClusterNode::~ClusterNode() {
+  if (member_) end_process();
+}
+
+Directories ClusterNode::directories() const {
+  const std::string& data = options_.member.bootstrap.data_dir;
+  return {data, data + "/member/wal"};
+}
+
+// --- the process
+
+Status ClusterNode::start(int64_t world_ns) {
+  CAIRN_ASSERT(!member_);
+  arrive(world_ns);
+  ++starts_;
+  MemberOptions options = options_.member;
+  options.seed = chance_.next();
+  options.bootstrap.opening = options.seed;
+  const int64_t wall_ns = kWallAtStartNs + world_ns + wall_offset_ns_;
+  options.core.first_request_id = first_request_id(member_id_, wall_ns);
+  options.core.replication.start_epoch = static_cast<uint64_t>(wall_ns);
+  fs_.set_hook([this](const Operation& operation) {
+    if (member_) member_->other_threads(operation);
+    return fs_.crashed() ? Fault::kNone : host_.on_operation(*this, operation);
+  });
+  auto member = Member::start(fs_, schedule_, std::move(options), *this);
+  if (!member) return std::unexpected(std::move(member).error());
+  member_ = *std::move(member);
+  CAIRN_ASSERT(member_->member_id() == member_id_);
+  reader_ = member_->published().register_thread();
+  return {};
+}
+
+void ClusterNode::end_process() {
+  fs_.kill();
+  member_->die();
+  schedule_.clear();
+  reader_.reset();
+  member_.reset();
+  paused_until_ns_ = 0;
+}
+
+void ClusterNode::kill() {
+  if (member_) end_process();
+  fs_.restart();
+  disk_.stalled_until_ns = 0;
+}
+
+void ClusterNode::cut_power(Damage damage) {
+  if (member_) end_process();
+  fs_.crash(damage);
+  disk_.stalled_until_ns = 0;
+}
+
+// --- time
+
+std::optional<int64_t> ClusterNode::next_ns() const {
+  const auto next = schedule_.next_ns();
+  if (!next) return std::nullopt;
+  const int64_t due = *next <= schedule_.now_ns() ? 0 : clock_.world(*next);
+  return std::max(due, paused_until_ns_);
+}
+
+void ClusterNode::step(int64_t world_ns) {
+  arrive(world_ns);
+  schedule_.step();
+}
+
+int64_t ClusterNode::disk_ns(const Operation& operation) {
+  const int64_t mean = operation.op == Op::kSync ? disk_.sync_ns : disk_.write_ns;
+  int64_t ns = mean / 2 + static_cast<int64_t>(chance_.below(static_cast<uint64_t>(mean) + 1));
+  if (chance_.one_in(200)) ns *= static_cast<int64_t>(chance_.between(2, 40));
+  return ns + std::max<int64_t>(0, disk_.stalled_until_ns - schedule_.now_ns());
+}
+
+// --- what comes in
+
+void ClusterNode::receive(raft::Message message, int64_t world_ns) {
+  arrive(world_ns);
+  member_->receive(std::move(message));
+}
+void ClusterNode::propose(member::Proposal proposal, int64_t world_ns) {
+  arrive(world_ns);
+  member_->propose(std::move(proposal));
+}
+void ClusterNode::control(member::ControlRequest request, int64_t world_ns) {
+  arrive(world_ns);
+  member_->control(request);
+}
+void ClusterNode::ask(member::LeaseRequest request, int64_t world_ns) {
+  arrive(world_ns);
+  member_->ask(std::move(request));
+}
+void ClusterNode::stop(int64_t world_ns) {
+  arrive(world_ns);
+  member_->stop();
+}
+
+}  // namespace cairn::sim
