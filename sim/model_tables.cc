@@ -282,7 +282,8 @@ Result<Reply> Model::apply_conf_change(const raft::Entry& entry) {
   if (member.peer_urls.empty()) return fail(Code::kDataLoss, "the founding entry names no peer URLs");
   member.name = text_of(change.context(), "name");
   store_member(change.node_id());
-  put_table(Table::kMeta, "storageVersion", "3.7.0");
+  // Of several members, only once they know which version all of them have.
+  if (options_.founders == 1) put_table(Table::kMeta, "storageVersion", "3.7.0");
   std::string voters;
   for (const auto& [id, voter] : members_) voters += (voters.empty() ? "" : ",") + std::to_string(id);
   put_table(Table::kMeta, "confState", "{\"voters\":[" + voters + "],\"auto_leave\":false}");

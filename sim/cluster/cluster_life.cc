@@ -83,7 +83,7 @@ void ClusterLife::choose() {
   member::BootstrapOptions& bootstrap = common_.bootstrap;
   bootstrap.data_dir = "/data/member.etcd";
   bootstrap.initial_cluster = initial_cluster_;
-  bootstrap.has_peers = true;
+  bootstrap.probe = &probe_;
   bootstrap.mapping_reserved_bytes = 64 << 20;
   bootstrap.poison_free_pages = true;
   bootstrap.wal.segment_bytes = uint64_t{32768} << chance_.below(5);

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "member/recovery/peer_probe.h"
 #include "sim/cluster/clients.h"
 #include "sim/cluster/faults.h"
 #include "sim/cluster/judge.h"
@@ -76,7 +77,16 @@ class ClusterLife final : private NodeHost, private ClusterFaults::Host {
   void cut_power(size_t node) override;
   void note(const std::string& text) override;
 
+  // Whom a new member asks whether it was there before.
+  class Probe final : public member::PeerProbe {
+   public:
+    Result<member::PeerAnswer> get(const std::string&, int64_t) override {
+      return std::unexpected(Error{Code::kUnavailable, "nobody answers"});
+    }
+  };
+
   Options options_;
+  Probe probe_;
   Random chance_;
   Coverage coverage_;
   std::string violation_;

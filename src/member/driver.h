@@ -1,8 +1,8 @@
 // member/driver.h: a running member: MemberCore with threads.
 //
 // The core thread steps MemberCore. While the member has no peers it writes the WAL in line, since a hand-over costs
-// more than it wins; with peers a WAL thread does, so that messages and ticks never wait for a disk. The file is written
-// by the commit thread; spare WAL segments, looks at the disk and index checkpoints are the housekeeper's; what
+// more than it wins; with peers a WAL thread does, so that messages and ticks never wait for a disk. The file is
+// written by the commit thread; spare WAL segments, looks at the disk and index checkpoints are the housekeeper's; what
 // compactions cover is hashed by a thread of its own.
 //
 // Threads: propose(), propose_conf_change(), control(), ask_leases(), raise_alarm(), admit_deletes(), next_request_id()
