@@ -64,8 +64,8 @@ const Model::Version* Model::find(const std::string& key, int64_t revision) cons
 
 std::vector<std::string> Model::alive(const std::string& key, const std::string& range_end, int64_t revision) const {
   std::vector<std::string> out;
-  for (const auto& [name, versions] : keys_) {
-    if (inside(name, key, range_end) && find(name, revision) != nullptr) out.push_back(name);
+  for (auto at = keys_.lower_bound(key); at != keys_.end() && inside(at->first, key, range_end); ++at) {
+    if (find(at->first, revision) != nullptr) out.push_back(at->first);
   }
   return out;
 }

@@ -14,7 +14,8 @@ struct KnownError {
   std::string_view text;
   Meaning meaning;
 };
-// Without the prefix "etcdserver: ". Texts of errors.def that are not here leave open whether the request was applied.
+// Without the prefix "etcdserver: ". Texts of errors.def that are not here leave open whether the request was applied;
+// so does "database space exceeded", which is also said to a write that was the last to fit.
 constexpr std::array kKnownErrors = {
     KnownError{"key not found", Meaning::kOfState},
     KnownError{"mvcc: required revision has been compacted", Meaning::kOfState},
@@ -28,7 +29,6 @@ constexpr std::array kKnownErrors = {
     KnownError{"duplicate key given in txn request", Meaning::kNeverApplied},
     KnownError{"invalid client api version", Meaning::kNeverApplied},
     KnownError{"invalid sort option", Meaning::kNeverApplied},
-    KnownError{"mvcc: database space exceeded", Meaning::kNeverApplied},
     KnownError{"too large lease TTL", Meaning::kNeverApplied},
     KnownError{"request is too large", Meaning::kNeverApplied},
     KnownError{"too many requests", Meaning::kNeverApplied},
