@@ -1,6 +1,6 @@
 """What may happen to a cluster: each fault is a method that hurts it, waits a while, and makes good what it did.
 
-One fault at a time, so that a majority is there but for `power` and what a fault cuts off. Runs in the thread that
+One fault at a time, so that a majority is always there, but for `power` and in a cluster of one. Runs in the thread that
 owns the cluster.
 """
 
@@ -19,12 +19,15 @@ FAULTS = {  # and how often
 # What only a member with fault points of its own can show, and what takes longer than the others.
 NEEDS_FAILPOINTS = {"slow_disk", "stalled_disk"}
 SLOW = {"replace"}
+# What can happen to a member that is alone.
+ALONE = {"kill", "stop", "power", "pause", "compact", "defragment", "slow_disk", "stalled_disk"}
 
 
 class Nemesis:
     def __init__(self, made, proxy, seed, faults, watchers, kinds):
         self.cluster, self.proxy, self.random = made, proxy, random.Random(seed)
-        self.faults = [name for name in faults if name not in NEEDS_FAILPOINTS or "cairn" in kinds]
+        self.faults = [name for name in faults if (name not in NEEDS_FAILPOINTS or "cairn" in kinds) and
+                       (name in ALONE or len(kinds) > 1)]
         self.watchers, self.kinds = watchers, kinds
         self.happened = collections.Counter()
         self.log = []
