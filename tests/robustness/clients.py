@@ -120,7 +120,7 @@ class Watcher(threading.Thread):
         self.number, self.history, self.addresses = number, history, addresses
         self.random = random.Random(seed * 1000 + number)
         self.stopping = threading.Event()
-        self.seen = 1  # the last revision
+        self.seen = 0  # the last revision
         self.failure = None
 
     def run(self):
