@@ -1,17 +1,22 @@
 #!/usr/bin/env python3
 """How long three members are without a leader, and what clients notice: beside etcd, in a Markdown table.
 
-    bench/failover.py [--servers etcd37,cairn] [--times 20] [--events kill,stop,move,rolling] [--rate 1000]
+    bench/failover.py [--servers etcd37,cairn] [--times 20] [--events kill,stop,move,hiccup,rolling,stall] [--rate 1000]
+    bench/failover.py --servers cairn --events kill --times 100 --env 'GOFAIL_FAILPOINTS=walBeforeSync=sleep(20)'
 
 Puts come open-loop, --rate a second at each member (cairn_loadgen outage), while the leader is killed (SIGKILL), stopped
-(SIGTERM), asked to hand over (MoveLeader), or all members are restarted one by one. Of each event:
+(SIGTERM), asked to hand over (MoveLeader), paused for less than an election timeout (SIGSTOP), stalled at a sync (through
+a fault point, so only Cairn), or all members are restarted one by one. Of each event:
 
   first put     from the event until a put that was due after it is answered in a newer term, at any survivor;
-                and at the last one of the survivors (only of kills: a member that stops leads on for a while)
+                and at the last one of the survivors (of kills and stalls: a member that stops leads on for a while)
   pause         the longest time in which no put is answered by any member
   longest wait  of a put at a survivor that was answered
   failed        puts at survivors that were refused, timed out or lost their connection, by gRPC status (-1: lost)
   in flight     puts at the member that ended, open when its connection did
+  terms         that were begun
+  snapshots     that members sent to others
+  memory        how much more of it the leader had at the end of a stall
 """
 
 import argparse
@@ -34,7 +39,8 @@ import harness  # noqa: E402
 import servers  # noqa: E402
 
 EVENTS = {"kill": "leader killed", "stop": "leader stopped (SIGTERM)", "move": "MoveLeader",
-          "rolling": "all restarted one by one: each stop"}
+          "hiccup": "leader paused for 0.5 s", "rolling": "all restarted one by one: each stop",
+          "stall": "leader's log stalls for 5 s"}
 LOST, NOT_SENT, UNANSWERED = -1, -2, -3
 SETTLE_S = 1.0
 
@@ -49,10 +55,13 @@ def now_us():
 class Run:
     def __init__(self, kind, options, directory):
         self.kind, self.options = kind, options
-        self.cluster = cluster.Cluster(directory / "members", [kind] * options.members, flags=options.flags)
+        self.cluster = cluster.Cluster(directory / "members", [kind] * options.members, flags=options.flags,
+                                       failpoints=kind == "cairn", variables=dict(one.split("=", 1) for one in options.env))
         self.lines = directory / "puts"
         self.events = []
         self.chooser = random.Random(1)
+        self.sent = 0        # snapshots, by members that have ended since
+        self.more_mb = []
 
     def settle(self):
         """Until all are there and equal but for what is under way, and some time later, not always the same."""
@@ -69,6 +78,11 @@ class Run:
         term = victim.status()["raft_term"]
         self.events.append(Event(kind, now_us(), self.cluster.members.index(victim), term, was_leader))
         happen()
+
+    def snapshots_sent(self, members):
+        """As the metric etcd_network_snapshot_send_success says."""
+        lines = [line for one in members for line in one.http("/metrics")[2].splitlines()]
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("etcd_network_snapshot_send_success"))
 
     def end_and_return(self, kind, end):
         leader = self.cluster.wait_leader()
@@ -88,10 +102,29 @@ class Run:
         target = self.chooser.choice([one for one in self.cluster.members if one is not leader])
         self.event("move", leader, lambda: self.cluster.move_leader(target))
 
+    def hiccup(self):
+        leader = self.cluster.wait_leader()
+
+        def pause():
+            leader.pause()
+            time.sleep(0.5)
+            leader.resume()
+
+        self.event("hiccup", leader, pause)
+
+    def stall(self):
+        leader = self.cluster.wait_leader()
+        before_kb = leader.anonymous_kb()
+        self.event("stall", leader, lambda: leader.set_failpoint("walBeforeSync", "1*sleep(5000)"))
+        time.sleep(5)
+        self.more_mb.append((leader.anonymous_kb() - before_kb) / 1024)
+        leader.set_failpoint("walBeforeSync", "off")
+
     def rolling(self):
         for member in self.cluster.members:
             self.settle()
             was_leader = self.cluster.wait_leader() is member
+            self.sent += self.snapshots_sent([member])
             self.event("rolling", member, lambda: self.cluster.stop_one(member), was_leader)
             self.cluster.start_one(member)
 
@@ -102,10 +135,13 @@ class Run:
         with open(self.lines, "wb") as lines:
             load = subprocess.Popen(list(map(str, command)), stdout=lines, preexec_fn=harness.die_with_parent)
         try:
-            for kind in self.options.events:
+            for kind in self.events_of():
                 for _ in range(self.options.times if kind != "rolling" else max(1, self.options.times // 5)):
                     self.settle()
                     getattr(self, kind)()
+                if kind == "rolling":
+                    self.settle()
+                    self.sent += self.snapshots_sent(self.cluster.members)
             self.settle()
             end_us = now_us()
             load.send_signal(signal.SIGINT)
@@ -118,7 +154,15 @@ class Run:
             print(self.lines.rename(self.options.keep))
             self.lines = pathlib.Path(self.options.keep)
         puts = [Put(*map(int, line.split())) for line in self.lines.read_text().splitlines()]
-        return rows(self.options.events, self.events, puts, end_us)
+        out = rows(self.events_of(), self.events, puts, end_us)
+        if "rolling" in out:
+            out["rolling"]["snapshots"] = [self.sent]
+        if "stall" in out:
+            out["stall"]["memory"] = self.more_mb
+        return out
+
+    def events_of(self):
+        return [kind for kind in self.options.events if kind != "stall" or self.kind == "cairn"]
 
     def close(self):
         self.cluster.close()
@@ -136,11 +180,12 @@ def rows(kinds, events, puts, end_us):
                 continue
             until_us = (events[number + 1].at_us if number + 1 < len(events) else end_us) - 300_000
             near = [put for put in puts if event.at_us - 500_000 <= put.due < until_us]
-            ends = kind != "move"  # the victim's own puts count where it stays
+            ends = kind not in ("move", "hiccup", "stall")  # the victim's own puts count where it stays
             others = [put for put in near if put.member != event.victim or not ends]
             good = [put for put in others if put.status == 0]
             after = [put for put in good if put.due > event.at_us and put.term > event.term]
-            if kind == "kill":
+            figures["terms"].append(max((put.term for put in near), default=event.term) - event.term)
+            if kind in ("kill", "stall") and after:
                 figures["first"].append((min(put.ended for put in after) - event.at_us) / 1000)
                 each = collections.defaultdict(lambda: 1 << 62)
                 for put in after:
@@ -165,15 +210,21 @@ def span(values):
 def table(results, options):
     lines = [f"{options.members} members, {options.rate} puts a second at each; ms, median / worst"
              + (f"; flags {' '.join(options.flags)}" if options.flags else ""), "",
-             "| event | server | times | first put | at the last survivor | pause | longest wait | failed | in flight |",
-             "|" + " --- |" * 9]
+             "| event | server | times | first put | at the last survivor | pause | longest wait | failed | in flight | terms | "
+             "snapshots | memory |", "|" + " --- |" * 12]
     for kind in options.events:
         for server, result in results.items():
+            if kind not in result:
+                continue
             figures = result[kind]
             failed = ", ".join(f"{count:,} with {status}" for status, count in sorted(figures["statuses"].items())) or "0"
-            lines.append(f"| {EVENTS[kind]} | {servers.TITLES[server]} | {len(figures['puts'])} | {span(figures['first'])} | "
-                         f"{span(figures['every'])} | {span(figures['pause'])} | {span(figures['slowest'])} | {failed} of "
-                         f"{sum(figures['puts']):,} | {sum(figures['in flight'])} |")
+            snapshots = f"{figures['snapshots'][0]:.0f}" if figures["snapshots"] else "-"
+            memory = f"{max(figures['memory']):.0f} MB" if figures["memory"] else "-"
+            cells = [EVENTS[kind], servers.TITLES[server], len(figures["puts"]), span(figures["first"]),
+                     span(figures["every"]), span(figures["pause"]), span(figures["slowest"]),
+                     f"{failed} of {sum(figures['puts']):,}", sum(figures["in flight"]), sum(figures["terms"]), snapshots,
+                     memory]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
@@ -185,6 +236,7 @@ def main():
     parser.add_argument("--rate", type=int, default=1000)
     parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--flag", dest="flags", action="append", default=[], help="of each member, as --flag=--name=value")
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="of each member's environment")
     parser.add_argument("--dir", default=str(ROOT / "build"), help="where the data directories are made")
     parser.add_argument("--keep", metavar="FILE", help="keeps the lines of the load there, of the last server")
     parser.add_argument("--loadgen", type=pathlib.Path)
@@ -201,8 +253,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that finally clauses run
     results = {}
     for kind in options.servers.split(","):
-        if kind in cluster.NOT_YET or not harness.program(kind).exists():
-            print(f"failover: SKIPPED {kind}: {cluster.NOT_YET.get(kind, harness.program(kind))}", file=sys.stderr)
+        if (kind in cluster.NOT_YET and options.members > 1) or not harness.program(kind).exists():
+            print(f"failover: SKIPPED {kind}: {cluster.NOT_YET.get(kind, f'no {harness.program(kind)}')}", file=sys.stderr)
             continue
         os.makedirs(options.dir, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"failover-{kind}-", dir=options.dir) as directory:

@@ -4,6 +4,7 @@ A cluster belongs to one thread: servers die with the thread that started them. 
 bound that a slow machine does not reach.
 """
 
+import http.client
 import os
 import pathlib
 import sys
@@ -33,6 +34,7 @@ class Member(harness.Server):
     is_learner = False
     is_paused = False
     failpoint_port = None  # where its fault points are set, if it has them
+    variables = {}         # of its environment, beside PATH
 
     @property
     def peer_url(self):
@@ -54,9 +56,19 @@ class Member(harness.Server):
 
     def launch(self, environment=None):
         self.is_paused = False
-        if environment is None and self.failpoint_port:
-            environment = {"PATH": os.environ["PATH"], "GOFAIL_HTTP": f"127.0.0.1:{self.failpoint_port}"}
+        if environment is None:
+            environment = {"PATH": os.environ["PATH"], **self.variables}
+        if self.failpoint_port:
+            environment["GOFAIL_HTTP"] = f"127.0.0.1:{self.failpoint_port}"
         return super().launch(environment)
+
+    def set_failpoint(self, point, term):
+        connection = http.client.HTTPConnection("127.0.0.1", self.failpoint_port, timeout=30)
+        try:
+            connection.request("PUT", f"/{point}", term)
+            connection.getresponse().read()
+        finally:
+            connection.close()
 
     def pause(self):
         super().pause()
@@ -71,11 +83,12 @@ class Cluster:
     """Members in directories below one of its own. `proxy`, if any, stands in front of every member's peer port. With
     `failpoints` members of kind cairn serve theirs."""
 
-    def __init__(self, directory, kinds, flags=(), proxy=None, token="cluster", limits=None, failpoints=False):
+    def __init__(self, directory, kinds, flags=(), proxy=None, token="cluster", limits=None, failpoints=False,
+                 variables=None):
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.flags, self.proxy, self.token, self.limits = list(flags), proxy, token, limits
-        self.failpoints = failpoints
+        self.failpoints, self.variables = failpoints, variables or {}
         self.members = []
         self.gone = []  # removed ones: their logs are printed too
         self._made = 0
@@ -92,6 +105,7 @@ class Cluster:
         behind = harness.free_port() if self.proxy else None
         member = Member(kind, self.dir / name, name=name, ports=ports, flags=self.flags, token=self.token,
                         listen_peer_port=behind, limits=self.limits)
+        member.variables = self.variables
         if self.failpoints and kind == "cairn":
             member.failpoint_port = harness.free_port()
         if self.proxy:
