@@ -158,6 +158,10 @@ class Steps(cluster.ClusterCase):
         self.assertEqual(recording.contradictions(history)[:5], [])
 
 
+class Etcd35In34(Steps):
+    host, guest = "etcd34", "etcd35"
+
+
 class Etcd36In35(Steps):
     host, guest = "etcd35", "etcd36"
 
