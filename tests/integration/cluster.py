@@ -35,6 +35,7 @@ class Member(harness.Server):
     is_paused = False
     failpoint_port = None  # where its fault points are set, if it has them
     variables = {}         # of its environment, beside PATH
+    front_port = None      # of a proxy between clients and this member
 
     @property
     def peer_url(self):
@@ -80,8 +81,9 @@ class Member(harness.Server):
 
 
 class Cluster:
-    """Members in directories below one of its own. `proxy`, if any, stands in front of every member's peer port. With
-    `failpoints` members of kind cairn serve theirs."""
+    """Members in directories below one of its own. `proxy`, if any, stands in front of every member's peer port, and
+    for clients that want it at front_port, where a member is called <name>.c and who dials "clients". With `failpoints`
+    members of kind cairn serve theirs."""
 
     def __init__(self, directory, kinds, flags=(), proxy=None, token="cluster", limits=None, failpoints=False,
                  variables=None):
@@ -110,8 +112,15 @@ class Cluster:
             member.failpoint_port = harness.free_port()
         if self.proxy:
             self.proxy.add(name, listen_port=ports[1], target_port=behind)
-            self.proxy.refuse(name)  # nothing listens there yet
+            member.front_port = harness.free_port()
+            self.proxy.add(f"{name}.c", member.front_port, ports[0], "clients")
+            self._refuse(member)  # nothing listens there yet
         return member
+
+    def _refuse(self, member):
+        if self.proxy:
+            self.proxy.refuse(member.name)
+            self.proxy.refuse(f"{member.name}.c")
 
     def __getitem__(self, name):
         return next(one for one in self.members if one.name == name)
@@ -123,6 +132,7 @@ class Cluster:
         member.launch()
         if self.proxy:
             self.proxy.accept(member.name)
+            self.proxy.accept(f"{member.name}.c")
         return member
 
     def start(self):
@@ -143,13 +153,11 @@ class Cluster:
     def kill(self, member):
         """SIGKILL. A proxy refuses connections from then on, as the system does where nobody listens."""
         member.kill()
-        if self.proxy:
-            self.proxy.refuse(member.name)
+        self._refuse(member)
 
     def stop_one(self, member, seconds_max=PATIENCE_S):
         code = member.stop(seconds_max)
-        if self.proxy:
-            self.proxy.refuse(member.name)
+        self._refuse(member)
         return code
 
     def restart(self, member, kind=None):
@@ -319,6 +327,7 @@ class Cluster:
         member.kill()
         if self.proxy:
             self.proxy.remove(member.name)
+            self.proxy.remove(f"{member.name}.c")
 
     def replace(self, member, kind):
         """Another one in its place: a learner that is promoted, then the old one goes."""

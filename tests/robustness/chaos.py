@@ -75,7 +75,7 @@ class Chaos(cluster.ClusterCase):
         made = self.start(kinds, between)
         self.history = recording.History()
 
-        addresses = lambda: [(one.id, one.client_port) for one in made.members]
+        addresses = lambda: [(one.id, one.front_port) for one in made.members]
         asking = [clients.Client(i, seed, self.history, addresses) for i in range(1, options.clients + 1)]
         watching = [clients.Watcher(WATCHER + i, seed, self.history, addresses) for i in range(2)]
         faults = options.faults.split(",") if options.faults else \

@@ -13,13 +13,15 @@ import rpc
 FAULTS = {  # and how often
     "kill": 4, "kill_leader": 4, "stop": 2, "power": 1, "pause": 3, "pause_leader": 3, "isolate": 3,
     "isolate_leader": 3, "deafen_leader": 2, "mute_leader": 2, "cut_one_link": 2, "half_open": 2, "reset": 2,
-    "delay": 2, "slow_link": 1, "move": 4, "compact": 4, "defragment": 2, "slow_disk": 3, "stalled_disk": 2, "replace": 1,
+    "delay": 2, "slow_link": 1, "move": 4, "compact": 4, "defragment": 2,
+    "lose_answers": 3, "lose_requests": 2, "slow_disk": 3, "stalled_disk": 2, "replace": 1,
 }
 # What only a member with fault points of its own can show, and what takes longer than the others.
 NEEDS_FAILPOINTS = {"slow_disk", "stalled_disk"}
 SLOW = {"replace"}
 # What can happen to a member that is alone.
-ALONE = {"kill", "stop", "power", "pause", "compact", "defragment", "slow_disk", "stalled_disk"}
+ALONE = {"kill", "stop", "power", "pause", "compact", "defragment", "lose_answers", "lose_requests", "slow_disk",
+         "stalled_disk"}
 
 
 class Nemesis:
@@ -158,6 +160,18 @@ class Nemesis:
         self.proxy.rate(a.name, b.name, self.random.choice((2_000, 20_000, 200_000)))
         self.last()
         self.proxy.heal(a.name, b.name)
+
+    def lose_answers(self):
+        """What clients asked is done, and they are not told."""
+        self.lose(f"{self.any().name}.c", "clients")
+
+    def lose_requests(self):
+        self.lose("clients", f"{self.any().name}.c")
+
+    def lose(self, a, b):
+        self.proxy.drop(a, b)
+        self.last(0.1, 2.0)
+        self.proxy.heal(a, b)
 
     # Disks: through the fault points of members that have them.
 
