@@ -11,7 +11,7 @@ a fault point, so only Cairn), or all members are restarted one by one. Of each 
   first put     from the event until a put that was due after it is answered in a newer term, at any survivor;
                 and at the last one of the survivors (of kills and stalls: a member that stops leads on for a while)
   pause         the longest time in which no put is answered by any member
-  longest wait  of a put at a survivor that was answered
+  p99 of waits, longest wait   of the puts at survivors that were answered
   failed        puts at survivors that were refused, timed out or lost their connection, by gRPC status (-1: lost)
   in flight     puts at the member that ended, open when its connection did
   terms         that were begun
@@ -194,7 +194,9 @@ def rows(kinds, events, puts, end_us):
             answered = sorted(put.ended for put in near if put.status == 0)
             pauses = [later - one for one, later in zip(answered, answered[1:]) if later > event.at_us]
             figures["pause" if event.was_leader else "others"].append(max(pauses) / 1000)
-            figures["slowest"].append(max(put.ended - put.due for put in good) / 1000)
+            waits = sorted((put.ended - put.due) / 1000 for put in good)
+            figures["p99"].append(waits[len(waits) * 99 // 100])
+            figures["slowest"].append(waits[-1])
             statuses.update(put.status for put in others if put.status not in (0, NOT_SENT))
             figures["puts"].append(len(others))
             figures["in flight"].append(sum(put.status == LOST for put in near if put.member == event.victim))
@@ -210,8 +212,8 @@ def span(values):
 def table(results, options):
     lines = [f"{options.members} members, {options.rate} puts a second at each; ms, median / worst"
              + (f"; flags {' '.join(options.flags)}" if options.flags else ""), "",
-             "| event | server | times | first put | at the last survivor | pause | longest wait | failed | in flight | terms | "
-             "snapshots | memory |", "|" + " --- |" * 12]
+             "| event | server | times | first put | at the last survivor | pause | p99 of waits | longest wait | failed | in flight | terms | "
+             "snapshots | memory |", "|" + " --- |" * 13]
     for kind in options.events:
         for server, result in results.items():
             if kind not in result:
@@ -221,7 +223,7 @@ def table(results, options):
             snapshots = f"{figures['snapshots'][0]:.0f}" if figures["snapshots"] else "-"
             memory = f"{max(figures['memory']):.0f} MB" if figures["memory"] else "-"
             cells = [EVENTS[kind], servers.TITLES[server], len(figures["puts"]), span(figures["first"]),
-                     span(figures["every"]), span(figures["pause"]), span(figures["slowest"]),
+                     span(figures["every"]), span(figures["pause"]), span(figures["p99"]), span(figures["slowest"]),
                      f"{failed} of {sum(figures['puts']):,}", sum(figures["in flight"]), sum(figures["terms"]), snapshots,
                      memory]
             lines.append(f"| {' | '.join(map(str, cells))} |")

@@ -67,7 +67,9 @@ class Member(harness.Server):
         connection = http.client.HTTPConnection("127.0.0.1", self.failpoint_port, timeout=30)
         try:
             connection.request("PUT", f"/{point}", term)
-            connection.getresponse().read()
+            answer = connection.getresponse()
+            if answer.status >= 300:
+                raise AssertionError(f"{point}={term}: {answer.status} {answer.read()}")
         finally:
             connection.close()
 

@@ -107,24 +107,37 @@ def require(*names):
         raise unittest.SkipTest("not on this machine: libnghttp2.so.14")
 
 
-_ports_given = set()
+_ports_given = {}  # -> the file descriptor that claims it
+
+
+def claim_port(port):
+    """Whether no test of any process has it, also while nobody listens there; until this process ends."""
+    if port in _ports_given:
+        return False
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0cairn-test-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    _ports_given[port] = claim.detach()
+    return True
 
 
 def free_port():
-    """A port of the loopback outside of the range that the system gives to clients."""
+    """A port of the loopback outside of the range that the system gives to clients. Servers that are stopped and started
+    again find it free: other tests are not given it."""
     low = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     chooser = random.SystemRandom()
     while True:
         port = chooser.randrange(min(15000, low - 5000), low - 1)
-        if port in _ports_given:
-            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        _ports_given.add(port)
-        return port
+        if claim_port(port):
+            return port
 
 
 def until(condition, seconds=90, what="not in time"):
