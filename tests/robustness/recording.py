@@ -1,6 +1,6 @@
 """What clients of a cluster asked, were told and saw, as lines of JSON: one operation or one watch each.
 
-The shape is that of sim/history/history.h; requests and responses are etcd's messages in base64, times are of
+The shape is that of sim/history/record_json.h: requests and responses are etcd's messages in base64. Times are nanoseconds of
 CLOCK_MONOTONIC.
 """
 
@@ -29,19 +29,17 @@ class Operation:
     def __init__(self, client, member, name, request):
         self.client, self.member, self.rpc, self.request = client, member, name, request
         self.call_ns, self.return_ns = time.monotonic_ns(), None
-        self.code, self.response, self.error = None, None, None  # no code: nobody knows
+        self.code, self.response, self.error = None, None, None  # no code: no answer
 
     def line(self):
         out = {"client": self.client, "member": self.member, "rpc": self.rpc, "request": text_of(self.request),
-               "call_ns": self.call_ns}
+               "call": self.call_ns}
         if self.return_ns is not None:
-            out["return_ns"] = self.return_ns
-        if self.code is not None:
-            out["code"] = self.code
+            out["return"] = self.return_ns
         if self.response is not None:
             out["response"] = text_of(self.response)
-        if self.error is not None:
-            out["error"] = self.error
+        elif self.code is not None:
+            out["code"], out["error"] = self.code, self.error
         return {"operation": out}
 
 
@@ -54,8 +52,8 @@ class Watch:
         self.responses = []
 
     def line(self):
-        out = {"client": self.client, "member": self.member, "call_ns": self.call_ns, "request": text_of(self.request),
-               "responses": [{"time_ns": at, "bytes": text_of(raw)} for at, raw in self.responses]}
+        out = {"client": self.client, "member": self.member, "call": self.call_ns, "request": text_of(self.request),
+               "responses": [{"time": at, "response": text_of(raw)} for at, raw in self.responses]}
         if self.resumes is not None:
             out["resumes"] = self.resumes
         return {"watch": out}
@@ -78,9 +76,6 @@ class History:
         except rpc.GrpcError as error:
             operation.return_ns = time.monotonic_ns()
             operation.code, operation.error = error.code, error.message
-            raise
-        except OSError as error:
-            operation.error = str(error)
             raise
         operation.return_ns = time.monotonic_ns()
         operation.code, operation.response = rpc.OK, response
