@@ -7,7 +7,7 @@
 namespace cairn::member {
 
 std::optional<std::string> Announcement::next(const cluster::Membership& members, NodeId self, Schema schema,
-                                              uint64_t request_id) {
+                                              uint64_t request_id, bool with_version) {
   const cluster::Member* const member = members.find(self);
   if (member == nullptr) return std::nullopt;
   if (phase_ == Phase::kAttributes) CAIRN_FAULT("beforePublishing");
@@ -35,13 +35,18 @@ std::optional<std::string> Announcement::next(const cluster::Membership& members
     phase_ = Phase::kDone;
     return std::nullopt;
   }
-  if (phase_ == Phase::kVersionProposed) return std::nullopt;
+  if (phase_ == Phase::kVersionProposed || !with_version) return std::nullopt;
   phase_ = Phase::kVersionProposed;
   if (schema == Schema::k3_4) return cluster::encode_v2_version(request_id, "3.4.0");
   etcdserverpb::InternalRaftRequest request;
   request.mutable_header()->set_id(request_id);
   request.mutable_cluster_version_set()->set_ver(schema == Schema::k3_5 ? "3.5.0" : options_.cluster_version);
   return request.SerializeAsString();
+}
+
+void Announcement::say_again() {
+  if (phase_ == Phase::kAttributesProposed) phase_ = Phase::kAttributes;
+  if (phase_ == Phase::kVersionProposed) phase_ = Phase::kVersion;
 }
 
 }  // namespace cairn::member

@@ -1,5 +1,5 @@
-// member/announcement.h: what a member proposes once it leads, so that the cluster knows it: its name and client URLs,
-// then a new cluster's version. As etcd does it, in the form that the directory's version reads.
+// member/announcement.h: what a member proposes at its start, so that the cluster knows it: its name and client URLs,
+// and, if it leads, a new cluster's version. As etcd does it, in the form that the directory's version reads.
 //
 // Threads: those of its owner; a value.
 #pragma once
@@ -25,8 +25,13 @@ class Announcement {
   explicit Announcement(Options options) : options_(std::move(options)) {}
 
   // What is to be proposed now, if anything; nothing while the last one is on its way. `members` must be the state of
-  // everything that is committed.
-  std::optional<std::string> next(const cluster::Membership& members, NodeId self, Schema schema, uint64_t request_id);
+  // everything that is committed. `with_version`: this member decides what a new cluster's version is.
+  std::optional<std::string> next(const cluster::Membership& members, NodeId self, Schema schema, uint64_t request_id,
+                                  bool with_version = true);
+  // What is on its way may be lost: next() says it again.
+  void say_again();
+  // The member's name and URLs are in `members`.
+  [[nodiscard]] bool is_known() const { return phase_ >= Phase::kVersion; }
   // Everything that was to be said is in `members`.
   [[nodiscard]] bool is_done() const { return phase_ == Phase::kDone; }
 

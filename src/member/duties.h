@@ -1,5 +1,5 @@
-// member/duties.h: what only a leader does, at its own times: it announces itself, looks after leases, compacts and
-// decides the cluster version.
+// member/duties.h: what a leader does at its own times: it looks after leases, compacts and decides the cluster
+// version; and how every member announces itself.
 //
 // A duty is a value in MemberCore. It is told when this member begins and ceases to lead, sees what is applied, brings
 // a time at which it wants to be asked, and proposes entries that are appended in the leader's term or dropped, never

@@ -93,9 +93,9 @@ void LeaseDuty::end_term() {
   checkpoints_.clear();
   piles_.clear();
   const auto again = [&](const std::vector<LeaseRequest>& requests) {
-    for_term_.insert(for_term_.end(), requests.begin(), requests.end());
+    for (const LeaseRequest& request : requests) for_term_.push_back({request, last_step_ns_});
   };
-  for (const Behind& one : behind_) for_term_.push_back(one.request);
+  for (const Behind& one : behind_) for_term_.push_back({one.request, last_step_ns_});
   for (const UnderWay& one : under_way_) again(one.renewals);
   for (const auto& [id, requests] : for_revoke_) again(requests);
   again(clearing_);
@@ -128,7 +128,7 @@ void LeaseDuty::look_at_slots(const Scene& scene) {
   }
   if (phase_ != Phase::kLeads) return;
   piles_.clear();
-  for (const LeaseRequest& request : std::exchange(for_term_, {})) serve_one(request, scene.raft.committed(), scene);
+  for (const ForTerm& one : std::exchange(for_term_, {})) serve_one(one.request, scene.raft.committed(), scene);
 }
 
 void LeaseDuty::spread() {
@@ -249,7 +249,7 @@ void LeaseDuty::serve_one(const LeaseRequest& request, Index floor, const Scene&
   if (request.kind == LeaseRequest::Kind::kList) return serve_list(request, scene);
   if (request.kind == LeaseRequest::Kind::kCountKeys) return serve_key_count(request, scene);
   if (phase_ != Phase::kLeads) {
-    if (for_term_.size() < options_.waiting_max) return for_term_.push_back(request);
+    if (for_term_.size() < options_.waiting_max) return for_term_.push_back({request, scene.now_ns});
     const Error error = errors::request_too_many_requests();
     return scene.answers.add(request.tag, error.code, error.message);
   }
@@ -344,7 +344,15 @@ void LeaseDuty::serve_key_count(const LeaseRequest& request, const Scene& scene)
 void LeaseDuty::refuse_all(const Error& error, Answers& answers) {
   const auto refuse = [&](const LeaseRequest& request) { answers.add(request.tag, error.code, error.message); };
   end_term();  // gathers them
-  for (const LeaseRequest& request : std::exchange(for_term_, {})) refuse(request);
+  for (const ForTerm& one : std::exchange(for_term_, {})) refuse(one.request);
+}
+
+void LeaseDuty::refuse_waiting(const Error& error, int64_t until_ns, Answers& answers) {
+  std::erase_if(for_term_, [&](const ForTerm& one) {
+    if (one.since_ns > until_ns) return false;
+    answers.add(one.request.tag, error.code, error.message);
+    return true;
+  });
 }
 
 // --- what is due

@@ -88,6 +88,8 @@ class LeaseDuty {
   bool act(const Scene& scene, const Propose& propose);
   // All that wait are answered with `error`.
   void refuse_all(const Error& error, Answers& answers);
+  // Those that came at `until_ns` or before, and wait for this member to lead, are answered with `error`.
+  void refuse_waiting(const Error& error, int64_t until_ns, Answers& answers);
   // When act() or serve() may have something to do although nothing else happens.
   [[nodiscard]] std::optional<int64_t> next_ns(int64_t now_ns) const;
 
@@ -96,6 +98,10 @@ class LeaseDuty {
 
  private:
   enum class Phase : uint8_t { kFollows, kCounts, kSpreads, kLeads };
+  struct ForTerm {  // waits for this member to lead
+    LeaseRequest request;
+    int64_t since_ns = 0;
+  };
   struct Behind {  // waits for `floor` to be applied
     LeaseRequest request;
     Index floor;
@@ -155,7 +161,7 @@ class LeaseDuty {
   std::map<int64_t, Pile> piles_;  // by seconds that are left
 
   // requests that wait
-  std::vector<LeaseRequest> for_term_;
+  std::vector<ForTerm> for_term_;
   std::deque<Behind> behind_;
   std::unordered_map<lease::LeaseId, std::vector<LeaseRequest>> for_revoke_;
   std::vector<LeaseRequest> clearing_;  // renewals of leases with a rest, which is cleared first

@@ -67,16 +67,17 @@ MemberCore::MemberCore(const MemberOptions& options, RaftLog log, const raft::St
 
 Effects& MemberCore::step(Events& events, int64_t now_ns) {
   CAIRN_ASSERT(phase_ != Phase::kEnded && now_ns >= now_ns_);
-  now_ns_ = now_ns;
+  const bool has_stood_still = now_ns - std::exchange(now_ns_, now_ns) > options_.replication.election_ns;
+  replication_.set_now(now_ns_);
   duties_.leases().note_step(now_ns_);
   effects_.clear();
   if (CAIRN_MUTANT("watch.told_before_published")) consider_news();
   if (events.stop) begin_stop();
   const bool is_interim = events.is_interim;
   for (WalDone& done : events.wal) take_wal_done(std::move(done));
-  for (raft::Message& message : events.messages) replication_.step(std::move(message));
-  for (const PeerReport& report : events.peer_reports) replication_.report(report);
-  for (const TransferRequest& request : events.transfers) replication_.transfer(request);
+  take_from_peers(events);
+  if (has_stood_still && replication_.has_peers()) replication_.doubt_leadership();
+  if (!replication_.sure_to_lead()) note_leadership();
   if (events.commit) take_commit_done(*events.commit);
   if (events.hash) apply_.hash_done(*events.hash, now_ns_);
   if (events.disk_is_low) take_look(*events.disk_is_low);
@@ -84,7 +85,7 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
   if (!events.proposals.empty()) take_proposals(events.proposals);
   for (Proposal& change : events.conf_changes) take_conf_change(std::move(change));
   for (const ControlRequest& request : events.controls) replication_.control(request);
-  for (const LeaseRequest& request : events.leases) duties_.leases().ask(request, scene());
+  for (const LeaseRequest& request : events.leases) take_lease_request(request);
   events.clear();
   if (phase_ != Phase::kEnded) {
     take_ticks();
@@ -92,6 +93,7 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
     pump();
     if (phase_ == Phase::kRuns) consider_rest();
     if (phase_ != Phase::kEnded) do_duties(!is_interim);
+    go_on_with_leaving();
     if (phase_ == Phase::kStops) go_on_with_stop();
     plan_wake_up();
   }
@@ -199,7 +201,7 @@ uint64_t MemberCore::bytes_of(const std::vector<Proposal>& proposals) {
 
 void MemberCore::take_proposals(std::vector<Proposal>& proposals) {
   const uint64_t bytes = bytes_of(proposals);
-  const bool is_stopping = phase_ != Phase::kRuns;
+  const bool is_stopping = !takes_requests();
   if (is_stopping || is_far_behind()) {
     const Error error = is_stopping ? errors::stopped() : errors::request_too_many_requests();
     for (const Proposal& one : proposals) effects_.refused.push_back({one->tag, error});
@@ -207,13 +209,32 @@ void MemberCore::take_proposals(std::vector<Proposal>& proposals) {
   } else if (waiting_.empty() && bytes <= options_.feed_bytes_max && log_has_room()) {
     hand_to_log(std::move(proposals), bytes);  // the ordinary case: nothing is copied
   } else {
-    waiting_.insert(waiting_.end(), std::make_move_iterator(proposals.begin()),
-                    std::make_move_iterator(proposals.end()));
+    for (Proposal& one : proposals) waiting_.push_back({std::move(one), now_ns_});
   }
 }
 
+void MemberCore::take_from_peers(Events& events) {
+  if (phase_ == Phase::kStops) return;  // else the log would never come to an end
+  for (raft::Message& message : events.messages) replication_.step(std::move(message));
+  for (const PeerReport& report : events.peer_reports) replication_.report(report);
+  for (const TransferRequest& request : events.transfers) replication_.transfer(request);
+  replication_.do_due();
+}
+
+// Whoever asks a member that follows is to ask its leader.
+void MemberCore::take_lease_request(const LeaseRequest& request) {
+  const raft::Core& raft = replication_.raft();
+  const bool is_for_leader =
+      request.kind == LeaseRequest::Kind::kRenew || request.kind == LeaseRequest::Kind::kTimeToLive;
+  if (is_for_leader && !raft.is_leader() && raft.leader() != raft::kNoNode) {
+    const Error error = errors::not_leader();
+    return effects_.answers.add(request.tag, error.code, error.message);
+  }
+  duties_.leases().ask(request, scene());
+}
+
 void MemberCore::take_conf_change(Proposal change) {
-  if (phase_ == Phase::kRuns) return replication_.propose_conf_change(std::move(change));
+  if (takes_requests()) return replication_.propose_conf_change(std::move(change));
   effects_.refused.push_back({change->tag, errors::stopped()});
 }
 
@@ -241,8 +262,19 @@ void MemberCore::hand_to_log(std::vector<Proposal> proposals, uint64_t bytes) {
 
 void MemberCore::take_ticks() {
   if (now_ns_ < next_raft_tick_ns_) return;
-  if (replication_.needs_ticks()) replication_.tick();
+  const bool is_over = phase_ == Phase::kStops && replication_.has_peers();
+  if (replication_.needs_ticks() && !is_over) replication_.tick();
   next_raft_tick_ns_ = now_ns_ + options_.raft_tick_ns;  // never made up for
+  if (replication_.has_peers()) refuse_what_waited_too_long();
+}
+
+void MemberCore::refuse_what_waited_too_long() {
+  while (!waiting_.empty() && now_ns_ - waiting_.front().since_ns >= options_.replication.request_timeout_ns) {
+    const Waiting& late = waiting_.front();
+    effects_.refused.push_back({late.proposal->tag, replication_.timeout_error(late.since_ns)});
+    waiting_bytes_.fetch_sub(late.proposal->bytes.size(), std::memory_order_relaxed);
+    waiting_.pop_front();
+  }
 }
 
 // --- what goes on inside
@@ -257,7 +289,7 @@ void MemberCore::pump() {
     progress = move_replication();
     progress = move_apply() || progress;
     progress = feed_log() || progress;
-    if (!progress) progress = campaign_alone() || (!is_announced_ && announce());
+    if (!progress) progress = campaign_alone() || (!duties_.announcement().is_done() && announce());
   }
 }
 
@@ -272,6 +304,10 @@ bool MemberCore::move_replication() {
   }
   for (raft::Message& message : output.messages) effects_.messages.push_back(std::move(message));
   for (Refused& one : output.refused) effects_.refused.push_back(std::move(one));
+  for (const NodeId leader : output.redial) effects_.redial.push_back(leader);
+  // Before the messages leave, which they do when this step ends: whoever is elected by one of them, or is a voter from
+  // here on, may acknowledge a write at once, and no read is to be served here alone then.
+  if (output.apply.leader_state) apply_.note_leader(*std::exchange(output.apply.leader_state, std::nullopt));
   if (output.apply.empty()) return true;
   if (observer_ != nullptr) observer_->on_committed(output.apply.entries);
   // Before what waits in the queue: it may wait for the very commit that this lets go.
@@ -329,8 +365,8 @@ bool MemberCore::feed_log() {
   std::vector<Proposal> batch;
   uint64_t bytes = 0;
   while (!waiting_.empty() && bytes < options_.feed_bytes_max) {
-    bytes += waiting_.front()->bytes.size();
-    batch.push_back(std::move(waiting_.front()));
+    bytes += waiting_.front().proposal->bytes.size();
+    batch.push_back(std::move(waiting_.front().proposal));
     waiting_.pop_front();
   }
   hand_to_log(std::move(batch), bytes);
@@ -360,17 +396,22 @@ void MemberCore::tell_leader() {
 bool MemberCore::announce() {
   tell_leader();
   const raft::Core& raft = replication_.raft();
-  if (phase_ != Phase::kRuns || !raft.is_leader() || !raft.has_committed_in_term()) return false;
+  if (phase_ != Phase::kRuns || raft.leader() == raft::kNoNode || !raft.knows_commit_of_term()) return false;
+  if (raft.is_leader() && !raft.has_committed_in_term()) return false;
   if (apply_.applied() < raft.committed()) return false;  // nobody is to see a state from before the start
   const NodeId self = options_.replication.raft.id;
-  auto bytes =
-      duties_.announcement().next(apply_.members(), self, apply_.schema(), request_id_.load(std::memory_order_relaxed));
+  const bool with_version = may_set_version();
+  if (now_ns_ - announced_ns_ >= options_.replication.request_timeout_ns) duties_.announcement().say_again();
+  auto bytes = duties_.announcement().next(apply_.members(), self, apply_.schema(),
+                                           request_id_.load(std::memory_order_relaxed), with_version);
   if (bytes) {
     (void)next_request_id();
+    announced_ns_ = now_ns_;
     propose_own(*std::move(bytes));
     return true;
   }
-  if (!duties_.announcement().is_done()) return false;
+  const bool is_known = with_version ? duties_.announcement().is_done() : duties_.announcement().is_known();
+  if (is_announced_ || !is_known) return false;
   is_announced_ = effects_.is_ready = true;
   log::info("published local member to cluster through raft",
             {{"local-member-id", hex_id(self.value)},
@@ -380,15 +421,23 @@ bool MemberCore::announce() {
   return false;
 }
 
+// What an etcd in the cluster can do is known to etcd leaders only.
+bool MemberCore::may_set_version() const {
+  if (!replication_.raft().is_leader()) return false;
+  const auto& members = apply_.members().members;
+  return std::all_of(members.begin(), members.end(), [this](const auto& one) {
+    return one.first == options_.replication.raft.id || replication_.speaks_cairn(one.first);
+  });
+}
+
 LeaseDuty::Scene MemberCore::scene() { return {apply_, replication_.raft(), effects_.answers, now_ns_}; }
 
 // `may_ask`: all that has come is known, so nothing that was to keep a lease alive waits somewhere.
 void MemberCore::do_duties(bool may_ask) {
   tell_leader();
-  const raft::Core& raft = replication_.raft();
-  const bool leads = raft.is_leader() && apply_.published().newest().applied_term == raft.term();
-  duties_.set_leadership(leads, raft.term(), scene());
+  note_leadership();
   duties_.leases().serve(scene());
+  if (replication_.has_peers()) refuse_lease_requests();
   if (!may_ask || phase_ != Phase::kRuns) return;
   const auto propose = [this](std::vector<std::string> entries) { return propose_as_leader(std::move(entries)); };
   if (duties_.leases().act(scene(), propose)) pump();
@@ -403,6 +452,26 @@ void MemberCore::do_duties(bool may_ask) {
       .members = newest.members, .applied = apply_.applied(), .term = duties_.term(), .now_ns = now_ns_};
   if (is_announced_ && duties_.versions().act(versions, propose)) pump();
   consider_alarm();
+}
+
+// A leader whose process stood still for a while may be none: until a quorum says that it is, it does nothing that only
+// the leader may do.
+void MemberCore::note_leadership() {
+  const raft::Core& raft = replication_.raft();
+  const bool leads =
+      raft.is_leader() && replication_.sure_to_lead() && apply_.published().newest().applied_term == raft.term();
+  duties_.set_leadership(leads, raft.term(), scene());
+}
+
+void MemberCore::refuse_lease_requests() {
+  const raft::Core& raft = replication_.raft();
+  if (raft.is_leader()) return;
+  if (raft.leader() != raft::kNoNode) {
+    duties_.leases().refuse_waiting(errors::not_leader(), now_ns_, effects_.answers);
+  } else {
+    const int64_t until_ns = now_ns_ - options_.replication.request_timeout_ns;
+    duties_.leases().refuse_waiting(errors::no_leader(), until_ns, effects_.answers);
+  }
 }
 
 // Every member's own matter, whoever leads.
@@ -453,15 +522,30 @@ void MemberCore::propose_own(std::string bytes) {
 
 void MemberCore::begin_stop() {
   if (phase_ != Phase::kRuns) return;
-  phase_ = Phase::kStops;
+  phase_ = replication_.has_peers() ? Phase::kHandsOver : Phase::kStops;
+  leaves_until_ns_ = now_ns_ + options_.replication.request_timeout_ns;
   if (retry_at_ns_) retry_at_ns_ = now_ns_;  // once more, and not again
+}
+
+// What is held goes to the new leader; nothing new is taken then.
+void MemberCore::go_on_with_leaving() {
+  if (phase_ == Phase::kHandsOver) {
+    if (now_ns_ < leaves_until_ns_ && replication_.hand_over()) return pump();
+    phase_ = Phase::kDrains;
+    leaves_until_ns_ = now_ns_ + options_.drain_ns;
+  }
+  if (phase_ != Phase::kDrains) return;
+  const bool waits = replication_.own_count() > 0 || replication_.held_count() > 0 || !waiting_.empty();
+  if (waits && now_ns_ < leaves_until_ns_ && !replication_.raft().is_leader()) return;
+  phase_ = Phase::kStops;
+  if (retry_at_ns_) retry_at_ns_ = now_ns_;
 }
 
 // What is in the log is applied, then the db is written: the log's own end comes before.
 void MemberCore::go_on_with_stop() {
-  for (const Proposal& one : waiting_) {
-    effects_.refused.push_back({one->tag, errors::stopped()});
-    waiting_bytes_.fetch_sub(one->bytes.size(), std::memory_order_relaxed);
+  for (const Waiting& one : waiting_) {
+    effects_.refused.push_back({one.proposal->tag, errors::stopped()});
+    waiting_bytes_.fetch_sub(one.proposal->bytes.size(), std::memory_order_relaxed);
   }
   waiting_.clear();
   replication_.refuse_held(errors::stopped());
@@ -521,7 +605,9 @@ void MemberCore::consider_tail() {
 void MemberCore::plan_wake_up() {
   std::optional<int64_t> next = apply_.next_tick_ns();
   const auto at = [&](int64_t when_ns) { next = std::min(next.value_or(INT64_MAX), when_ns); };
-  if (replication_.needs_ticks()) at(next_raft_tick_ns_);
+  const bool is_over = phase_ == Phase::kStops && replication_.has_peers();
+  if (replication_.needs_ticks() && !is_over) at(next_raft_tick_ns_);
+  if (const auto due_ns = replication_.next_due_ns(); due_ns && !is_over) at(*due_ns);
   if (retry_at_ns_) at(*retry_at_ns_);
   if (const auto duty_ns = duties_.leases().next_ns(now_ns_); duty_ns && phase_ == Phase::kRuns) at(*duty_ns);
   if (const auto duty_ns = duties_.compaction().next_ns(apply_.applied()); duty_ns && phase_ == Phase::kRuns)

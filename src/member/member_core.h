@@ -51,6 +51,8 @@ struct MemberOptions {
   uint64_t behind_entries_max = 5000;
   int64_t behind_ns_max = 1'000'000'000;
   int64_t commit_retry_ns = 200'000'000;
+  // A stop waits so long for requests under way, once this member does not lead.
+  int64_t drain_ns = 500'000'000;
   int64_t alarm_interval_ns = 1'000'000'000;
   int64_t rest_after_ns = 5'000'000'000;  // without an applied entry
   int64_t tail_after_ns = 1'000'000'000;  // at rest: then what rest brings is written
@@ -109,7 +111,7 @@ struct Effects {
   bool give_up_reserve = false;
   bool db_is_full = false;              // as it is now: a commit has found no room, and none has succeeded since
   bool has_news = false;                // a revision is published that was not: told to who watches, before the answers
-  bool is_ready = false;                // the member leads and is announced; once
+  bool is_ready = false;                // the cluster knows the member; once
   std::optional<int64_t> wake_at_ns;    // a step is due then; nullopt: nothing but events
   Ending ending = Ending::kNone;        // nothing comes after it
   std::optional<Error> failed;          // the member cannot go on; nothing comes after it
@@ -161,7 +163,12 @@ class MemberCore {
   [[nodiscard]] std::string describe() const;
 
  private:
-  enum class Phase : uint8_t { kRuns, kStops, kEnded };
+  // A member with peers gives leadership away before it stops, and then waits for what its clients have asked for.
+  enum class Phase : uint8_t { kRuns, kHandsOver, kDrains, kStops, kEnded };
+  struct Waiting {
+    Proposal proposal;
+    int64_t since_ns = 0;
+  };
 
   // what comes in
   void take_wal_done(WalDone done);
@@ -169,6 +176,10 @@ class MemberCore {
   void take_look(bool disk_is_low);
   void take_proposals(std::vector<Proposal>& proposals);
   void take_conf_change(Proposal change);
+  void take_lease_request(const LeaseRequest& request);
+  void take_from_peers(Events& events);
+  [[nodiscard]] bool takes_requests() const { return phase_ <= Phase::kHandsOver; }
+  void refuse_what_waited_too_long();
   void take_ticks();
   void consider_rest();
   void consider_spare(const WalDone& done);
@@ -185,6 +196,9 @@ class MemberCore {
   bool announce();
   void tell_leader();
   void do_duties(bool may_ask);
+  void note_leadership();
+  void refuse_lease_requests();
+  [[nodiscard]] bool may_set_version() const;
   [[nodiscard]] std::optional<Index> propose_as_leader(std::vector<std::string> entries);
   [[nodiscard]] LeaseDuty::Scene scene();
   [[nodiscard]] bool goes_on_when_full();
@@ -197,6 +211,7 @@ class MemberCore {
   void propose_own(std::string bytes);
   // how it ends
   void begin_stop();
+  void go_on_with_leaving();
   void go_on_with_stop();
   [[nodiscard]] bool is_quiet() const;
   void check(const Status& status);
@@ -219,12 +234,14 @@ class MemberCore {
   int64_t told_revision_ = 0;
   int64_t now_ns_;
   int64_t next_raft_tick_ns_;
-  std::deque<Proposal> waiting_;        // for the log to have room
+  std::deque<Waiting> waiting_;         // for the log to have room
   std::deque<ApplyBatch> apply_queue_;  // for a buffer to be free
   uint64_t wal_in_flight_ = 0;          // writes
   uint64_t wal_bytes_in_flight_ = 0;
   int64_t behind_since_ns_ = 0;  // since when too many entries wait to be applied; 0: they do not
   bool is_announced_ = false;
+  int64_t announced_ns_ = 0;  // when the last of it was proposed
+  int64_t leaves_until_ns_ = 0;
 
   // the db
   CommitJob running_job_;

@@ -19,97 +19,19 @@ constexpr uint64_t kReadRetryTicks = 50;
 }  // namespace
 
 ReplicationCore::ReplicationCore(const Options& options, RaftLog log, const raft::StartState& start)
-    : options_(options), log_(std::move(log)), core_(options.raft, log_, start) {}
-
-void ReplicationCore::propose(std::vector<Proposal> proposals) {
-  for (const Proposal& one : proposals) held_bytes_ += one->bytes.size() + raft::kEntryOverheadBytes;
-  if (held_.empty()) {
-    held_ = std::move(proposals);
-  } else {
-    held_.insert(held_.end(), std::make_move_iterator(proposals.begin()), std::make_move_iterator(proposals.end()));
-  }
-  propose_held();
-}
-
-std::optional<Index> ReplicationCore::propose_as_leader(Term term, std::vector<Proposal> proposals) {
-  const size_t count = proposals.size();
-  const raft::ProposeResult result = core_.propose_as_leader(term, proposals);
-  if (result.outcome != raft::ProposeOutcome::kAppended) return std::nullopt;
-  return Index(result.first.value + count - 1);
-}
-
-// Gives the core as many as it has room for at once; the rest waits.
-void ReplicationCore::propose_held() {
-  size_t given = 0;
-  raft::ProposeOutcome outcome = raft::ProposeOutcome::kAppended;
-  while (given < held_.size()) {
-    const uint64_t room = core_.proposal_room_bytes();
-    size_t end = given;
-    uint64_t bytes = 0;
-    do {
-      bytes += held_[end]->bytes.size() + raft::kEntryOverheadBytes;
-    } while (++end < held_.size() && bytes + held_[end]->bytes.size() + raft::kEntryOverheadBytes <= room);
-    outcome = core_.propose(std::span(held_).subspan(given, end - given)).outcome;
-    if (outcome != raft::ProposeOutcome::kAppended && outcome != raft::ProposeOutcome::kForwarded) break;
-    given = end;
-    held_bytes_ -= bytes;
-  }
-  held_.erase(held_.begin(), held_.begin() + static_cast<std::ptrdiff_t>(given));
-  if (outcome == raft::ProposeOutcome::kNotMember) return refuse_held(errors::stopped());
-  refuse_what_is_too_much();
-}
-
-void ReplicationCore::propose_conf_change(Proposal change) {
-  if (held_conf_changes_.size() >= options_.held_conf_changes_max) {
-    pending_.refused.push_back({change->tag, errors::request_too_many_requests()});
-    return;
-  }
-  held_conf_changes_.push_back(std::move(change));
-  propose_held_conf_changes();
-}
-
-// compat: what comes while another change is under way becomes an empty entry with etcd, and its client waits until
-// time is up. Here it waits for its turn.
-void ReplicationCore::propose_held_conf_changes() {
-  while (!held_conf_changes_.empty()) {
-    const raft::PayloadPtr& first = held_conf_changes_.front();
-    switch (core_.propose_conf_change(raft::EntryType::kConfChange, first).outcome) {
-      case raft::ProposeOutcome::kAppended:
-      case raft::ProposeOutcome::kForwarded: break;
-      case raft::ProposeOutcome::kNotMember: pending_.refused.push_back({first->tag, errors::stopped()}); break;
-      case raft::ProposeOutcome::kConfRefused:
-        // It waits for another one, or it cannot be at all: that is known when there is nothing to wait for.
-        if (core_.applied() < core_.last_index()) return;
-        pending_.refused.push_back({first->tag, errors::unhealthy()});
-        break;
-      default: return;
-    }
-    held_conf_changes_.pop_front();
-  }
-}
-
-// The latest.
-void ReplicationCore::refuse_what_is_too_much() {
-  while (held_.size() > options_.held_proposals_max || held_bytes_ > options_.held_bytes_max) {
-    held_bytes_ -= held_.back()->bytes.size() + raft::kEntryOverheadBytes;
-    pending_.refused.push_back({held_.back()->tag, errors::request_too_many_requests()});
-    held_.pop_back();
-  }
-}
-
-void ReplicationCore::refuse_held(const Error& error) {
-  for (const Proposal& proposal : held_) pending_.refused.push_back({proposal->tag, error});
-  for (const Proposal& change : held_conf_changes_) pending_.refused.push_back({change->tag, error});
-  for (const ControlRequest& read : waiting_reads_) pending_.refused.push_back({read.tag, error});
-  for (const ReadRound& round : asked_reads_) {
-    for (const ControlRequest& read : round.reads) pending_.refused.push_back({read.tag, error});
-  }
-  held_.clear();
-  held_bytes_ = 0;
-  held_conf_changes_.clear();
-  waiting_reads_.clear();
-  asked_reads_.clear();
-}
+    : options_(options),
+      log_(std::move(log)),
+      core_(options.raft, log_, start),
+      has_peers_(!core_.is_sole_member()),
+      own_(options.request_timeout_ns),
+      forwarder_({.self = options.raft.id,
+                  .epoch = options.start_epoch,
+                  .message_bytes_max = options.raft.max_bytes_per_message}),
+      conf_forwarder_({.self = options.raft.id,
+                       .epoch = options.start_epoch,
+                       .type = raft::EntryType::kConfChange,
+                       .window_bytes = 1}),
+      failover_(options.raft.seed) {}
 
 size_t ReplicationCore::held_count() const {
   size_t count = held_.size() + held_conf_changes_.size() + waiting_reads_.size();
@@ -118,10 +40,12 @@ size_t ReplicationCore::held_count() const {
 }
 
 void ReplicationCore::control(ControlRequest request) {
-  if (request.kind == Control::kLinearizable) {
-    waiting_reads_.push_back(request);
-  } else {
+  if (request.kind != Control::kLinearizable) {
     pending_.apply.controls.push_back(request);
+  } else if (waiting_reads_.size() >= options_.held_reads_max) {
+    pending_.refused.push_back({request.tag, errors::request_too_many_requests()});
+  } else {
+    waiting_reads_.push_back({request, now_ns_});
   }
 }
 
@@ -155,42 +79,98 @@ void ReplicationCore::answer_read(const raft::ReadState& read, ApplyBatch& out) 
   const auto round = std::find_if(asked_reads_.begin(), asked_reads_.end(),
                                   [&](const ReadRound& asked) { return read_context(asked.number) == read.context; });
   if (round == asked_reads_.end()) return;
-  for (ControlRequest& request : round->reads) {
-    request.due = read.index;
-    out.controls.push_back(request);
+  for (Read& one : round->reads) {
+    one.request.due = read.index;
+    out.controls.push_back(one.request);
   }
+  if (round->number == doubt_) doubt_ = 0;
   asked_reads_.erase(round);
 }
 
+void ReplicationCore::refuse_late_reads() {
+  const auto refuse = [this](std::vector<Read>& reads) {
+    std::erase_if(reads, [this](const Read& read) {
+      if (now_ns_ - read.since_ns < options_.request_timeout_ns) return false;
+      pending_.refused.push_back({read.request.tag, errors::timeout()});
+      return true;
+    });
+  };
+  refuse(waiting_reads_);
+  for (ReadRound& round : asked_reads_) refuse(round.reads);
+  std::erase_if(asked_reads_, [this](const ReadRound& round) { return round.reads.empty() && round.number != doubt_; });
+}
+
+// A quorum is asked as for a read.
+void ReplicationCore::doubt_leadership() {
+  if (!core_.is_leader() || core_.is_sole_voter() || doubt_ != 0) return;
+  doubt_ = ++read_number_;
+  asked_reads_.push_back({.number = doubt_, .asked_tick = ticks_, .reads = {}});
+  ask_again(asked_reads_.back());
+}
+
 void ReplicationCore::step(raft::Message message) {
+  const bool is_answer = message.type == raft::MessageType::kHeartbeatResp;
+  const bool is_counted = message.type == raft::MessageType::kProp && message.forward && message.forward->sequence != 0;
+  if (is_counted || (is_answer && message.forward)) return take_forwarded(message);
+  if (failover_.suspects_leader(core_, message, now_ns_)) pending_.redial.push_back(core_.leader());
   core_.step(std::move(message));
   propose_held();
 }
 
 void ReplicationCore::report(const PeerReport& report) {
-  switch (report.kind) {
-    case PeerReport::Kind::kUnreachable: core_.report_unreachable(report.peer); break;
-    case PeerReport::Kind::kDied:
-      core_.report_unreachable(report.peer);
-      if (core_.leader() == report.peer) {
-        core_.forget_leader();
-        core_.campaign();
-      }
-      break;
-    case PeerReport::Kind::kSnapshotDelivered: core_.report_snapshot(report.peer, true); break;
-    case PeerReport::Kind::kSnapshotFailed: core_.report_snapshot(report.peer, false); break;
-    case PeerReport::Kind::kStreamCut: core_.report_unreachable(report.peer); break;
+  using Kind = PeerReport::Kind;
+  if (report.kind == Kind::kSnapshotDelivered || report.kind == Kind::kSnapshotFailed) {
+    return core_.report_snapshot(report.peer, report.kind == Kind::kSnapshotDelivered);
+  }
+  core_.report_unreachable(report.peer);
+  cut_ns_[report.peer] = now_ns_;
+  if (report.peer != core_.leader() || core_.is_leader()) return;
+  if (report.kind == Kind::kStreamCut) {
+    follow();
+    forwarder_.note_cut();
+    forwarder_.tick(ticks_, pending_.messages);
+    conf_forwarder_.note_cut();
+    conf_forwarder_.tick(ticks_, pending_.messages);
+  } else if (report.kind == Kind::kDied) {
+    core_.forget_leader();
+    failover_.begin(core_, report.peer, now_ns_);
+    for (raft::Message& message : failover_.take_unanswered()) core_.step(std::move(message));
   }
 }
 
 void ReplicationCore::transfer(const TransferRequest& request) {
-  Error error = errors::timeout_leader_transfer();
-  if (!core_.is_leader()) {
-    error = errors::not_leader();
-  } else if (!core_.transfer_leader(request.to)) {
-    error = errors::bad_leader_transferee();
+  if (!core_.is_leader()) return pending_.refused.push_back({request.tag, errors::not_leader()});
+  if (request.to != core_.id() && !core_.transfer_leader(request.to)) {
+    return pending_.refused.push_back({request.tag, errors::bad_leader_transferee()});
   }
-  pending_.refused.push_back({request.tag, error});
+  transfers_.push_back({request, now_ns_});
+  consider_transfers();
+}
+
+// compat: etcd waits for as long as its client does.
+void ReplicationCore::consider_transfers() {
+  std::erase_if(transfers_, [this](const Transfer& one) {
+    if (core_.leader() == one.request.to) {
+      pending_.apply.controls.push_back({.kind = Control::kLinearizable, .tag = one.request.tag, .due = {}});
+      return true;
+    }
+    if (now_ns_ - one.since_ns < options_.request_timeout_ns) return false;
+    pending_.refused.push_back({one.request.tag, errors::timeout_leader_transfer()});
+    return true;
+  });
+}
+
+// compat: etcd takes the voter that has been connected for the longest time.
+bool ReplicationCore::hand_over() {
+  if (!core_.is_leader()) return false;
+  if (core_.transfer_target() != raft::kNoNode) return true;
+  std::optional<raft::PeerStatus> best;
+  for (const raft::PeerStatus& peer : core_.peers()) {
+    const bool lives = peer.recent_active || peer.state == raft::ProgressState::kReplicate;
+    if (peer.id == core_.id() || peer.is_learner || !lives) continue;
+    if (!best || peer.match > best->match) best = peer;
+  }
+  return best && core_.transfer_leader(best->id);
 }
 
 void ReplicationCore::tick() {
@@ -200,6 +180,18 @@ void ReplicationCore::tick() {
   for (ReadRound& round : asked_reads_) {
     if (ticks_ - round.asked_tick >= kReadRetryTicks) ask_again(round);
   }
+  if (!has_peers_) return;
+  follow();
+  forwarder_.tick(ticks_, pending_.messages);
+  conf_forwarder_.tick(ticks_, pending_.messages);
+  propose_held_conf_changes();
+  refuse_what_waited_too_long();
+  refuse_late_reads();
+  consider_transfers();
+}
+
+void ReplicationCore::do_due() {
+  if (failover_.take_due(core_, now_ns_)) core_.campaign();
 }
 
 void ReplicationCore::campaign() { core_.campaign(); }
@@ -251,12 +243,14 @@ void ReplicationCore::give_verdict(const ConfVerdict& verdict) {
   const auto conf = core_.apply_conf_change(verdict.index, change);
   CAIRN_ASSERT(conf);  // checked against the same membership
   conf_entry_.reset();
+  if (!core_.is_sole_member()) begin_tracking(verdict.index + 1);
   state_changed_ = true;
 }
 
 bool ReplicationCore::has_output() const {
   return core_.has_ready() || state_changed_ || !pending_.messages.empty() || !pending_.wal.empty() ||
-         !pending_.apply.empty() || !pending_.refused.empty() || may_ask_read_index() || wants_state_synced();
+         !pending_.apply.empty() || !pending_.refused.empty() || !pending_.redial.empty() || may_ask_read_index() ||
+         wants_state_synced();
 }
 
 bool ReplicationCore::wants_state_synced() const {
@@ -269,7 +263,12 @@ void ReplicationCore::note_leadership() {
   const bool is_new = core_.term() != last_state_.term || core_.leader() != last_state_.leader;
   const bool first_commit = commit_seen_in_ != core_.term() && core_.knows_commit_of_term();
   if (first_commit) commit_seen_in_ = core_.term();
-  if (is_new) state_changed_ = true;
+  if (is_new) {
+    state_changed_ = true;
+    doubt_ = 0;
+    if (core_.is_leader()) elected_ns_ = now_ns_;
+    if (CAIRN_MUTANT("server.proposed_again_too_early")) propose_again(core_.term());
+  }
   if (!is_new && !first_commit) return;
   for (ReadRound& round : asked_reads_) ask_again(round);
 }
@@ -299,6 +298,7 @@ void ReplicationCore::take_ready(ReplicationOutput& out) {
   }
   CAIRN_ASSERT(ready.snapshot == nullptr);  // nobody sends one to a member that is alone
   for (const raft::ReadState& read : ready.read_states) answer_read(read, out.apply);
+  if (has_peers_) resolve(ready.committed);
   if (!ready.committed.empty()) {
     const raft::Entry& last = ready.committed.back();
     if (last.type != raft::EntryType::kNormal) conf_entry_ = last;
@@ -309,6 +309,10 @@ void ReplicationCore::take_ready(ReplicationOutput& out) {
       entries.insert(entries.end(), std::make_move_iterator(ready.committed.begin()),
                      std::make_move_iterator(ready.committed.end()));
     }
+  }
+  if (has_peers_) {  // what was lost with an earlier term
+    propose_held();
+    propose_held_conf_changes();
   }
 }
 

@@ -3,6 +3,10 @@
 // Inputs are functions, outputs are what take_output() gives; nothing here waits, and nothing knows of threads. A
 // proposal becomes an entry, an entry becomes a WalWrite, a WalWrite reported done becomes an ApplyBatch.
 //
+// A member with peers may not lead: it forwards its proposals to who does (forwarding.h), recognises them by their id
+// when they are committed (own_proposals.h), and proposes again what a change of leader has lost. Whatever waits for
+// longer than the request timeout is refused.
+//
 // Always true: an entry is handed to ApplyCore only when it is committed. It may not be stable here yet: the db's
 //              commit waits for the hard state that covers it. A commit index is never asked to be durable before it
 //              is reached.
@@ -12,10 +16,14 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "member/failover.h"
+#include "member/forwarding.h"
+#include "member/own_proposals.h"
 #include "member/raft_log.h"
 #include "member/stages.h"
 #include "raft/core.h"
@@ -31,7 +39,8 @@ struct ReplicationOutput {
   std::vector<raft::Message> messages;  // to other members
   std::vector<WalWrite> wal;            // in order
   ApplyBatch apply;
-  std::vector<Refused> refused;  // proposals that will never be entries
+  std::vector<Refused> refused;  // proposals that will never be entries, and those of which nothing is known any more
+  std::vector<NodeId> redial;    // see Effects
 };
 
 class ReplicationCore {
@@ -42,12 +51,18 @@ class ReplicationCore {
     size_t held_proposals_max = 10'000;  // without a leader; more are refused
     uint64_t held_bytes_max = 64 << 20;  // as well
     size_t held_conf_changes_max = 100;  // that wait for those before them; more are refused
+    size_t held_reads_max = 100'000;     // more are refused
+    // etcd's: 5 s and two election timeouts. A member that has been alone since its start leaves it to its callers.
+    int64_t request_timeout_ns = 7'000'000'000;
+    int64_t election_ns = 1'000'000'000;  // as raft.election_ticks
     // Whether a member is Cairn's, and so knows raft::ForwardTag. Empty: all are.
     std::function<bool(NodeId)> speaks_cairn;
   };
   // `log` holds what the WAL held, from start.applied's successor on at least.
   ReplicationCore(const Options& options, RaftLog log, const raft::StartState& start);
 
+  // The time of what comes next.
+  void set_now(int64_t now_ns) { now_ns_ = now_ns; }
   void propose(std::vector<Proposal> proposals);
   // In this term or never. The index of the last entry; nullopt: none was appended.
   std::optional<Index> propose_as_leader(Term term, std::vector<Proposal> proposals);
@@ -58,41 +73,85 @@ class ReplicationCore {
   void step(raft::Message message);
   void report(const PeerReport& report);
   void transfer(const TransferRequest& request);
+  // Begins to hand leadership to the voter that has most of the log, if this is the leader and there is another one.
+  // False: there is nobody to hand it to.
+  bool hand_over();
+  // This member stood still for so long that another one may lead: sure_to_lead() is false until a quorum says that
+  // this one still does.
+  void doubt_leadership();
+  [[nodiscard]] bool sure_to_lead() const { return doubt_ == 0; }
   void tick();
+  // What is due at this moment beside ticks.
+  void do_due();
   // A member that decides alone need not wait for the election timeout.
   void campaign();
   void wal_done(WalDone done);
   void applied(AppliedNotice notice);
-  // The requests that wait for a leader are given up with `error`.
+  // The requests that wait for a leader are given up with `error`, and those whose outcome is not known yet.
   void refuse_held(const Error& error);
+  // A snapshot has replaced the log up to an entry of `term`: what became of the requests before it is not known.
+  void note_snapshot(Term term) { own_.note_snapshot(term); }
 
   [[nodiscard]] bool has_output() const;
   [[nodiscard]] ReplicationOutput take_output();
 
   [[nodiscard]] const raft::Core& raft() const { return core_; }
   [[nodiscard]] size_t held_count() const;
+  // Proposals of this member's clients whose outcome is not known.
+  [[nodiscard]] size_t own_count() const { return own_.size(); }
+  [[nodiscard]] bool has_peers() const { return has_peers_; }
+  [[nodiscard]] bool speaks_cairn(NodeId member) const {
+    return !options_.speaks_cairn || options_.speaks_cairn(member);
+  }
+  // How etcd says that a request which came at `since_ns` has waited for too long.
+  [[nodiscard]] Error timeout_error(int64_t since_ns) const;
   // Of the entries that are in memory: not yet applied, and a few more.
   [[nodiscard]] uint64_t log_bytes() const { return log_.memory_bytes(); }
   // Nothing happens here without an input: no election, no heartbeat is due.
   [[nodiscard]] bool needs_ticks() const { return !(core_.is_sole_member() && core_.is_leader()); }
+  // When do_due() has something to do before the next tick.
+  [[nodiscard]] std::optional<int64_t> next_due_ns() const { return failover_.next_ns(); }
 
  private:
+  struct Read {
+    ControlRequest request;
+    int64_t since_ns = 0;
+  };
   // Reads that were asked for together, under a context that no other round of any member ever has.
   struct ReadRound {
     uint64_t number = 0;
     uint64_t asked_tick = 0;  // last
-    std::vector<ControlRequest> reads;
+    std::vector<Read> reads;
+  };
+  struct Transfer {
+    TransferRequest request;
+    int64_t since_ns = 0;
   };
 
+  // replication_proposals.cc: what becomes of proposals
   void propose_held();
+  raft::ProposeOutcome give(std::span<raft::PayloadPtr> payloads);
+  raft::ProposeOutcome give_conf_change(const raft::PayloadPtr& change);
   void propose_held_conf_changes();
+  void follow();
+  void take_forwarded(raft::Message& message);
+  bool append_forwarded(raft::Message& message, size_t known);
+  void answer_forwarded(const raft::ForwardTag& tag, NodeId to, bool is_refused);
   void refuse_what_is_too_much();
+  void begin_tracking(Index first);
+  void resolve(std::vector<raft::Entry>& committed);
+  void propose_again(Term term);
+  void refuse_what_waited_too_long();
+
   [[nodiscard]] bool may_ask_read_index() const;
   void ask_read_index();
   void ask_again(ReadRound& round);
   void note_leadership();
   void answer_read(const raft::ReadState& read, ApplyBatch& out);
+  void refuse_late_reads();
   [[nodiscard]] std::string read_context(uint64_t number) const;
+  void consider_transfers();
+  [[nodiscard]] bool was_connected_since(NodeId peer, int64_t since_ns) const;
   void give_verdict(const ConfVerdict& verdict);
   void take_ready(ReplicationOutput& out);
   [[nodiscard]] bool wants_state_synced() const;
@@ -100,12 +159,25 @@ class ReplicationCore {
   Options options_;
   RaftLog log_;
   raft::Core core_;
+  int64_t now_ns_ = 0;
+  bool has_peers_ = false;              // has had some since the start
   std::vector<raft::PayloadPtr> held_;  // proposals for a leader to come, or for room
   uint64_t held_bytes_ = 0;
   std::deque<raft::PayloadPtr> held_conf_changes_;
-  std::vector<ControlRequest> waiting_reads_;  // for which no read index was asked yet
-  std::vector<ReadRound> asked_reads_;         // a few, oldest first
+  OwnProposals own_;
+  Forwarder forwarder_;
+  Forwarder conf_forwarder_;
+  Ledger ledger_;
+  Failover failover_;
+  Term handed_term_;  // of the last entry that was handed to ApplyCore
+  std::vector<Transfer> transfers_;
+  std::map<NodeId, int64_t> cut_ns_;   // when a member was last found not to be connected
+  std::optional<int64_t> elected_ns_;  // when this member last began to lead
+
+  std::vector<Read> waiting_reads_;     // for which no read index was asked yet
+  std::vector<ReadRound> asked_reads_;  // a few, oldest first
   uint64_t read_number_ = 0;
+  uint64_t doubt_ = 0;  // the round of reads that ends it; 0: there is none
   uint64_t ticks_ = 0;
   Term commit_seen_in_;  // the last term of which an entry was known to be committed
   struct Departure {

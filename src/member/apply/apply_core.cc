@@ -61,11 +61,7 @@ Published ApplyCore::first_state(AppliedState& found) {
 
 Status ApplyCore::apply(ApplyBatch batch, int64_t now_ns, bool beyond_buffers) {
   CAIRN_ASSERT(batch.entries.empty() || beyond_buffers || !stalled());
-  if (batch.leader_state) {
-    leader_ = *batch.leader_state;
-    bench_.term_for_headers = leader_.term.value;
-    dirty_ = true;
-  }
+  if (batch.leader_state) note_leader(*batch.leader_state);
   note_durable_commit(batch.durable_commit);
   for (const raft::Entry& entry : batch.entries) {
     CAIRN_ASSERT(entry.index == bench_.applied + 1);
@@ -101,6 +97,16 @@ Status ApplyCore::apply(ApplyBatch batch, int64_t now_ns, bool beyond_buffers) {
   consider_commit(now_ns);
   planner_.consider_snapshot(now_ns);
   return {};
+}
+
+void ApplyCore::note_leader(const LeaderState& leader) {
+  LeaderState next = leader;
+  // Each half of it: who does not lead, and who is not alone.
+  if (CAIRN_MUTANT("server.alone_read_after_losing_leadership") && leader_.is_leader) next.is_leader = true;
+  if (CAIRN_MUTANT("server.alone_read_beside_another_voter") && leader_.sole_voter) next.sole_voter = true;
+  leader_ = next;
+  bench_.term_for_headers = leader_.term.value;
+  publish();
 }
 
 // What is ordered is published: it can be seen by whoever hashes.

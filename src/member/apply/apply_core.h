@@ -38,6 +38,8 @@ class ApplyCore {
   // needs: !stalled() when the batch has entries, or the caller bounds what the live buffer takes
   //   errors: kDataLoss, kFailedPrecondition: an entry that cannot be applied; the member must end, saying so
   Status apply(ApplyBatch batch, int64_t now_ns, bool beyond_buffers = false);
+  // Who leads is known before the entries that wait: published at once, so that no read is served alone any more.
+  void note_leader(const LeaderState& leader);
   // A batch that waits because both buffers are full brings this first: the commit that frees one may wait for it.
   void note_durable_commit(Index index) { planner_.note_durable_commit(index); }
   //   errors: a commit that failed for good; the member must end

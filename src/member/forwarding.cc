@@ -1,0 +1,124 @@
+#include "member/forwarding.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace cairn::member {
+namespace {
+
+// Starts of members within one term. More than that are refused: to forget one would be to take its entries twice.
+constexpr size_t kOriginsMax = 4096;
+
+uint64_t cost_bytes(const raft::PayloadPtr& payload) { return payload->bytes.size() + raft::kEntryOverheadBytes; }
+
+}  // namespace
+
+// --- the origin
+
+void Forwarder::follow(NodeId leader, Term term) {
+  if (term != term_) {
+    term_ = term;
+    confirmed_ = 0;
+    unconfirmed_.clear();
+    unconfirmed_bytes_ = 0;
+  } else if (leader != leader_ && leader != raft::kNoNode) {
+    note_cut();  // it was forgotten, and is back
+  }
+  leader_ = leader;
+}
+
+uint64_t Forwarder::room_bytes() const {
+  return options_.window_bytes - std::min(options_.window_bytes, unconfirmed_bytes_);
+}
+
+void Forwarder::give(std::span<const raft::PayloadPtr> payloads, uint64_t tick, std::vector<raft::Message>& out) {
+  CAIRN_ASSERT(leader_ != raft::kNoNode);
+  if (unconfirmed_.empty()) again_at_tick_ = tick + options_.retry_ticks;
+  const size_t first = unconfirmed_.size();
+  for (const raft::PayloadPtr& payload : payloads) {
+    unconfirmed_.push_back(payload);
+    unconfirmed_bytes_ += cost_bytes(payload);
+  }
+  send(first, out);
+}
+
+void Forwarder::send(size_t from, std::vector<raft::Message>& out) const {
+  for (size_t i = from; i < unconfirmed_.size();) {
+    raft::Message message;
+    message.type = raft::MessageType::kProp;
+    message.from = options_.self;
+    message.to = leader_;
+    message.forward = raft::ForwardTag{.origin = options_.self,
+                                       .epoch = options_.epoch,
+                                       .term = term_,
+                                       .sequence = confirmed_ + i + 1,
+                                       .is_conf_change = options_.type != raft::EntryType::kNormal};
+    uint64_t bytes = 0;
+    do {
+      bytes += cost_bytes(unconfirmed_[i]);
+      message.entries.push_back({.term = {}, .index = {}, .type = options_.type, .data = unconfirmed_[i]});
+    } while (++i < unconfirmed_.size() && bytes + cost_bytes(unconfirmed_[i]) <= options_.message_bytes_max);
+    out.push_back(std::move(message));
+  }
+}
+
+void Forwarder::take_answer(const raft::ForwardTag& tag, uint64_t tick) {
+  const bool is_mine = tag.origin == options_.self && tag.epoch == options_.epoch && tag.term == term_;
+  if (!is_mine || tag.sequence > confirmed_ + unconfirmed_.size()) return;
+  const bool is_new = tag.sequence > confirmed_;
+  for (; confirmed_ < tag.sequence; ++confirmed_) {
+    unconfirmed_bytes_ -= cost_bytes(unconfirmed_.front());
+    unconfirmed_.pop_front();
+  }
+  if (unconfirmed_.empty()) {
+    again_at_tick_ = UINT64_MAX;
+  } else if (tag.is_refused && tag.sequence == confirmed_) {
+    again_at_tick_ = std::min(again_at_tick_, tick + options_.refusal_ticks);
+  } else if (is_new) {
+    again_at_tick_ = tick + options_.retry_ticks;
+  }
+}
+
+void Forwarder::tick(uint64_t tick, std::vector<raft::Message>& out) {
+  if (tick < again_at_tick_ || unconfirmed_.empty() || leader_ == raft::kNoNode) return;
+  again_at_tick_ = tick + options_.retry_ticks;
+  send(0, out);
+}
+
+// --- the leader
+
+void Ledger::begin(Term term) {
+  if (term == term_) return;
+  term_ = term;
+  taken_.clear();
+}
+
+uint64_t Ledger::taken(const raft::ForwardTag& tag) const {
+  const auto found = taken_.find(origin_of(tag));
+  return found == taken_.end() ? 0 : found->second;
+}
+
+Ledger::Verdict Ledger::judge(const raft::ForwardTag& tag, size_t count) const {
+  const uint64_t last = taken(tag);
+  if (last == 0 && taken_.size() >= kOriginsMax) return {Turn::kNotKept};
+  if (CAIRN_MUTANT("server.forwarded_twice_appended")) return {Turn::kDue};
+  if (tag.sequence > last + 1) return {Turn::kEarly};
+  const uint64_t known = last + 1 - tag.sequence;
+  if (known >= count) return {Turn::kRepeat};
+  return {Turn::kDue, known};
+}
+
+void Ledger::note_taken(const raft::ForwardTag& tag, size_t count) {
+  uint64_t& last = taken_[origin_of(tag)];
+  last = std::max(last, tag.sequence + count - 1);
+}
+
+raft::ForwardTag Ledger::answer(const raft::ForwardTag& tag, bool is_refused) const {
+  raft::ForwardTag answer = tag;
+  answer.sequence = taken(tag);
+  answer.is_refused = is_refused;
+  return answer;
+}
+
+}  // namespace cairn::member
