@@ -144,7 +144,7 @@ class ImageJob final : public Reads::Job {
   ImageJob(const Model& model, Random chance) : model_(model), chance_(chance) {}
 
   Result<bool> open(const Guard& state, Member& member) override {
-    CAIRN_TRY(image_, member.engine().image(state->file));
+    CAIRN_TRY(image_, storage::open_image(state->file));
     return false;
   }
 

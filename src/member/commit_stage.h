@@ -24,6 +24,8 @@ class CommitStage {
   // When all is committed. Without room the file lacks its list of free pages, which the next start finds by itself.
   Status close();
   [[nodiscard]] storage::Engine& engine() { return *engine_; }
+  // Another db has taken the place of this one. Views of the old one stay readable.
+  void replace(std::unique_ptr<storage::Engine> engine) { engine_ = std::move(engine); }
 
  private:
   std::unique_ptr<storage::Engine> engine_;

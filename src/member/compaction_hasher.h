@@ -27,7 +27,7 @@ class CompactionHasher {
   //   errors: kDataLoss
   Result<bool> step(uint64_t records_max) {
     const auto state = reader_.enter();
-    return hasher_->step(state->kv.records, records_max);
+    return hasher_->step(state->records_of(pin_.number()), records_max);
   }
   [[nodiscard]] HashDone result() const { return {order_.revision, hasher_->hash()}; }
 

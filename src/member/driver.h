@@ -101,8 +101,6 @@ class Node {
   [[nodiscard]] uint64_t cluster_id() const { return cluster_id_; }
   [[nodiscard]] const NodeOptions& options() const { return options_; }
   [[nodiscard]] Metrics& metrics() { return metrics_; }
-  // Valid while running, for images of the file.
-  [[nodiscard]] storage::Engine& engine() { return commit_stage_->engine(); }
   [[nodiscard]] Index committed() const { return Index(committed_.load(std::memory_order_relaxed)); }
   [[nodiscard]] uint64_t pending_proposals() const { return pending_.load(std::memory_order_relaxed); }
   // Of proposals that have not reached the log.

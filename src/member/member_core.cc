@@ -24,7 +24,9 @@ void Events::clear() {
   controls.clear();
   leases.clear();
   wal.clear();
+  log_reads.clear();
   commit.reset();
+  installed.reset();
   hash.reset();
   alarms.clear();
   disk_is_low.reset();
@@ -40,7 +42,9 @@ void Effects::clear() {
   CAIRN_ASSERT(answers.loops == 0);  // whoever waits for one that is lost waits for ever
   refused.clear();
   leases.clear();
+  log_reads.clear();
   commit.reset();
+  install.reset();
   hash.reset();
   prepare_spare = give_spare_back = remove_released = step_checkpoint = is_at_rest = look_at_disk = give_up_reserve =
       is_ready = false;
@@ -76,9 +80,11 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
   const bool is_interim = events.is_interim;
   for (WalDone& done : events.wal) take_wal_done(std::move(done));
   take_from_peers(events);
+  for (LogReadDone& done : events.log_reads) replication_.log_read(std::move(done));
   if (has_stood_still && replication_.has_peers()) replication_.doubt_leadership();
   if (!replication_.sure_to_lead()) note_leadership();
   if (events.commit) take_commit_done(*events.commit);
+  if (events.installed) take_installed(*std::move(events.installed));
   if (events.hash) apply_.hash_done(*events.hash, now_ns_);
   if (events.disk_is_low) take_look(*events.disk_is_low);
   for (const uint32_t type : events.alarms) raise_alarm(type);
@@ -122,7 +128,7 @@ void MemberCore::take_wal_done(WalDone done) {
   segment_count_ = done.segment_count;
   consider_spare(done);
   if (done.has_released_files) effects_.remove_released = true;
-  replication_.wal_done(std::move(done));
+  if (!installation_.hold(done)) replication_.wal_done(std::move(done));
 }
 
 // Once in each segment, and once more if the spare was given back.
@@ -153,6 +159,12 @@ void MemberCore::give_spare_back() {
 
 void MemberCore::take_commit_done(const CommitDone& done) {
   effects_.look_at_disk = true;
+  job_is_out_ = false;
+  // Its db goes, whatever became of the commit.
+  if (installation_.is_under_way()) {
+    const bool has_failed = !done.status && done.status.error().code != Code::kResourceExhausted;
+    return has_failed ? check(done.status) : void();
+  }
   if (done.status || done.status.error().code != Code::kResourceExhausted) {
     db_is_full_ = false;
     applies_up_to_bytes_ = 0;
@@ -170,6 +182,59 @@ void MemberCore::take_commit_done(const CommitDone& done) {
     log::error("no space for the db; it is tried again until there is", {{"error", done.status.error().message}});
   }
   retry_at_ns_ = now_ns_ + options_.commit_retry_ns;
+}
+
+// The snapshot is in the log: what was handed out for applying is part of it.
+void MemberCore::begin_installation(const WalWrite& write) {
+  const raft::Snapshot& snapshot = *write.install;
+  log::info("applying snapshot", {{"current-applied-index", apply_.applied().value},
+                                  {"incoming-leader-snapshot-index", snapshot.index.value},
+                                  {"incoming-leader-snapshot-term", snapshot.term.value}});
+  installation_.begin(write.install, write.number);
+  apply_.quiesce();
+  retry_at_ns_.reset();
+  cut_apply_queue();
+}
+
+// Nobody knows here what became of a request whose entry is in the snapshot.
+void MemberCore::cut_apply_queue() {
+  for (ApplyBatch& batch : apply_queue_) {
+    for (const raft::Entry& entry : batch.entries) {
+      if (entry.tag() != 0) effects_.refused.push_back({entry.tag(), errors::timeout_due_to_leader_fail()});
+    }
+    batch.entries.clear();
+  }
+}
+
+// Who leads is known at once; all else waits.
+void MemberCore::tell_leader_state() {
+  for (ApplyBatch& batch : apply_queue_) {
+    if (!batch.leader_state) continue;
+    ApplyBatch state;
+    state.leader_state = std::exchange(batch.leader_state, std::nullopt);
+    check(apply_.apply(std::move(state), now_ns_));
+  }
+}
+
+bool MemberCore::order_installation() {
+  auto order = installation_.order(job_is_out_);
+  if (!order) return false;
+  effects_.install = std::move(order);
+  return true;
+}
+
+void MemberCore::take_installed(InstallDone done) {
+  if (!done.status) return check(done.status);
+  const raft::Snapshot& snapshot = installation_.snapshot();
+  apply_.install(std::move(*done.state), now_ns_);
+  db_is_full_ = gives_db_up_ = is_beyond_buffers_ = false;
+  applies_up_to_bytes_ = 0;
+  replication_.installed(snapshot);
+  log::info("applied snapshot", {{"current-applied-index", apply_.applied().value},
+                                 {"incoming-leader-snapshot-index", snapshot.index.value},
+                                 {"incoming-leader-snapshot-term", snapshot.term.value}});
+  for (WalDone& one : installation_.installed()) replication_.wal_done(std::move(one));
+  if (installation_.is_under_way()) apply_.quiesce();  // another one came meanwhile
 }
 
 // Raises the alarm while space is low, and gives the reserve up to what goes on then.
@@ -283,12 +348,14 @@ void MemberCore::pump() {
   if (retry_at_ns_ && now_ns_ >= *retry_at_ns_) {
     retry_at_ns_.reset();
     effects_.commit = running_job_;
+    job_is_out_ = true;
   }
   bool progress = true;
   while (progress && phase_ != Phase::kEnded) {
     progress = move_replication();
     progress = move_apply() || progress;
     progress = feed_log() || progress;
+    progress = order_installation() || progress;
     if (!progress) progress = campaign_alone() || (!duties_.announcement().is_done() && announce());
   }
 }
@@ -300,8 +367,10 @@ bool MemberCore::move_replication() {
     for (const raft::Entry& entry : write.entries) write.bytes += raft::cost_bytes(entry);
     ++wal_in_flight_;
     wal_bytes_in_flight_ += write.bytes;
+    if (write.install != nullptr) begin_installation(write);
     effects_.wal.push_back(std::move(write));
   }
+  for (const LogRead& read : output.log_reads) effects_.log_reads.push_back(read);
   for (raft::Message& message : output.messages) effects_.messages.push_back(std::move(message));
   for (Refused& one : output.refused) effects_.refused.push_back(std::move(one));
   for (const NodeId leader : output.redial) effects_.redial.push_back(leader);
@@ -318,7 +387,8 @@ bool MemberCore::move_replication() {
 
 bool MemberCore::move_apply() {
   bool progress = false;
-  while (!apply_queue_.empty()) {
+  if (installation_.is_under_way()) tell_leader_state();
+  while (!apply_queue_.empty() && !installation_.is_under_way()) {
     const bool is_full = !apply_queue_.front().entries.empty() && apply_.stalled();
     if (is_full && !goes_on_when_full()) break;
     is_beyond_buffers_ = is_beyond_buffers_ || is_full;
@@ -333,6 +403,7 @@ bool MemberCore::move_apply() {
   if (output.commit) {
     CAIRN_ASSERT(!effects_.commit && !retry_at_ns_);
     running_job_ = *output.commit;
+    job_is_out_ = true;
     effects_.commit = *std::move(output.commit);
   }
   if (output.hash) effects_.hash = output.hash;
@@ -567,7 +638,7 @@ void MemberCore::go_on_with_stop() {
 }
 
 bool MemberCore::is_quiet() const {
-  return wal_in_flight_ == 0 && apply_queue_.empty() && !apply_.commit_pending() && !replication_.has_output();
+  return !installation_.is_under_way() && wal_in_flight_ == 0 && apply_queue_.empty() && !apply_.commit_pending() && !replication_.has_output();
 }
 
 // --- what comes next

@@ -28,6 +28,7 @@
 
 #include "member/apply/apply_core.h"
 #include "member/duties.h"
+#include "member/installation.h"
 #include "member/no_space_duty.h"
 #include "member/replication_core.h"
 #include "member/stages.h"
@@ -68,7 +69,9 @@ struct Events {
   std::vector<ControlRequest> controls;
   std::vector<LeaseRequest> leases;
   std::vector<WalDone> wal;  // in the order of the writes
+  std::vector<LogReadDone> log_reads;
   std::optional<CommitDone> commit;
+  std::optional<InstallDone> installed;
   std::optional<HashDone> hash;
   std::vector<uint32_t> alarms;     // this member's, to be raised: etcdserverpb.AlarmType
   std::optional<bool> disk_is_low;  // what a look at the disk found
@@ -80,9 +83,9 @@ struct Events {
   bool is_interim = false;
 
   [[nodiscard]] bool empty() const {
-    return proposals.empty() && conf_changes.empty() && controls.empty() && leases.empty() && wal.empty() && !commit &&
-           !hash && alarms.empty() && !disk_is_low && !stop && messages.empty() && peer_reports.empty() &&
-           transfers.empty();
+    return proposals.empty() && conf_changes.empty() && controls.empty() && leases.empty() && wal.empty() &&
+           log_reads.empty() && !commit && !installed && !hash && alarms.empty() && !disk_is_low && !stop &&
+           messages.empty() && peer_reports.empty() && transfers.empty();
   }
   void clear();
 };
@@ -100,7 +103,9 @@ struct Effects {
   Answers answers;
   std::vector<Refused> refused;     // answered, too: these will never be entries
   std::vector<LeaseChange> leases;  // what was applied, for who counts
+  std::vector<LogRead> log_reads;   // each is reported as a LogReadDone; in any order
   std::optional<CommitJob> commit;  // reported as a CommitDone
+  std::optional<InstallOrder> install;  // reported as an InstallDone; never beside a commit
   std::optional<HashOrder> hash;    // reported as a HashDone
   bool prepare_spare = false;
   bool give_spare_back = false;  // it is of no use for a while
@@ -173,6 +178,7 @@ class MemberCore {
   // what comes in
   void take_wal_done(WalDone done);
   void take_commit_done(const CommitDone& done);
+  void take_installed(InstallDone done);
   void take_look(bool disk_is_low);
   void take_proposals(std::vector<Proposal>& proposals);
   void take_conf_change(Proposal change);
@@ -191,6 +197,10 @@ class MemberCore {
   void pump();
   bool move_replication();
   bool move_apply();
+  void begin_installation(const WalWrite& write);
+  void cut_apply_queue();
+  void tell_leader_state();
+  bool order_installation();
   bool feed_log();
   bool campaign_alone();
   bool announce();
@@ -245,7 +255,9 @@ class MemberCore {
 
   // the db
   CommitJob running_job_;
+  bool job_is_out_ = false;             // a CommitDone will come
   std::optional<int64_t> retry_at_ns_;  // the job is run again
+  Installation installation_;
   bool db_is_full_ = false;
   bool gives_db_up_ = false;  // no room, and no time to wait for it
   bool is_beyond_buffers_ = false;

@@ -24,6 +24,14 @@ struct Alarm {
 inline constexpr uint32_t kAlarmNoSpace = 1;
 inline constexpr uint32_t kAlarmCorrupt = 2;
 
+// Where the records lay before a snapshot of the leader took the db's place.
+struct FormerRecords {
+  uint64_t end_number = 0;  // of what is published: all before it
+  mvcc::RecordView records;
+  std::shared_ptr<const storage::View> file;
+  std::shared_ptr<const FormerRecords> before;
+};
+
 struct Published {
   mvcc::StoreView kv;
   std::shared_ptr<const storage::View> file;  // what kv.records.file points at
@@ -41,6 +49,18 @@ struct Published {
   uint64_t db_total_bytes = 0;
   uint64_t db_in_use_bytes = 0;
   uint64_t db_high_water_bytes = 0;  // what etcd would count against the quota
+  uint64_t installations = 0;                   // of leaders' snapshots since the start
+  std::shared_ptr<const FormerRecords> former;  // null: nobody holds anything that old
+
+  // For who holds what was published under `number`, and its index root: a newer file has all of these records, unless
+  // it is another db.
+  [[nodiscard]] const mvcc::RecordView& records_of(uint64_t number) const {
+    const mvcc::RecordView* records = &kv.records;
+    for (const FormerRecords* one = former.get(); one != nullptr && number < one->end_number; one = one->before.get()) {
+      records = &one->records;
+    }
+    return *records;
+  }
 
   [[nodiscard]] bool has_alarm(uint32_t type) const {
     for (const Alarm& alarm : *alarms) {

@@ -215,6 +215,20 @@ void ReplicationCore::wal_done(WalDone done) {
   propose_held();
 }
 
+void ReplicationCore::log_read(LogReadDone done) {
+  if (log_.read_done(std::move(done))) core_.log_loaded();
+}
+
+void ReplicationCore::installed(const raft::Snapshot& snapshot) {
+  CAIRN_FAULT("raftBeforeApplySnap");
+  log_.restore(snapshot.index, snapshot.term);
+  snapshot_point_ = snapshot.index;
+  own_.note_snapshot(snapshot.term);
+  conf_entry_.reset();
+  state_changed_ = true;
+  CAIRN_FAULT("raftAfterApplySnap");
+}
+
 void ReplicationCore::applied(AppliedNotice notice) {
   if (notice.conf_verdict) give_verdict(*notice.conf_verdict);
   if (notice.applied > core_.applied()) {
@@ -223,12 +237,28 @@ void ReplicationCore::applied(AppliedNotice notice) {
   }
   propose_held_conf_changes();
   wanted_durable_ = std::max(wanted_durable_, notice.need_durable_commit);
-  if (notice.snapshot || notice.release_below != Index{}) {
+  if (notice.sendable) log_.set_sendable(*std::move(notice.sendable));
+  if (notice.snapshot) {
+    snapshot_point_ = notice.snapshot->index;
     WalWrite write;
     write.snapshot = std::move(notice.snapshot);
-    write.release_below = notice.release_below;
     pending_.wal.push_back(std::move(write));
   }
+  if (notice.release_below != Index{}) release(notice.release_below);
+}
+
+// Members that are behind need what this one could do without.
+void ReplicationCore::release(Index wanted) {
+  if (!core_.is_sole_member()) {
+    wanted = release_limit(options_.log, log_, core_.id(), core_.peers(), snapshot_point_, wanted);
+    if (options_.log.entries && wanted >= log_.first_index()) log_.released_to(std::min(wanted, core_.applied()));
+  }
+  if (wanted == Index{}) return;
+  // With a snapshot point of the same notice, if there is one.
+  if (pending_.wal.empty() || pending_.wal.back().number != 0 || pending_.wal.back().must_sync) {
+    pending_.wal.emplace_back();
+  }
+  pending_.wal.back().release_below = wanted;
 }
 
 void ReplicationCore::give_verdict(const ConfVerdict& verdict) {
@@ -248,7 +278,7 @@ void ReplicationCore::give_verdict(const ConfVerdict& verdict) {
 }
 
 bool ReplicationCore::has_output() const {
-  return core_.has_ready() || state_changed_ || !pending_.messages.empty() || !pending_.wal.empty() ||
+  return core_.has_ready() || state_changed_ || log_.has_reads() || !pending_.messages.empty() || !pending_.wal.empty() ||
          !pending_.apply.empty() || !pending_.refused.empty() || !pending_.redial.empty() || may_ask_read_index() ||
          wants_state_synced();
 }
@@ -290,13 +320,14 @@ void ReplicationCore::take_ready(ReplicationOutput& out) {
     write.entries = std::move(ready.entries);
     write.hard_state = std::exchange(unwritten_state_, std::nullopt);
     write.must_sync = ready.must_sync;
+    write.install = std::move(ready.snapshot);
+    if (write.install != nullptr && !write.hard_state) write.hard_state = core_.hard_state();
     out.wal.push_back(std::move(write));
   }
   if (ready.number != 0) last_number_ = ready.number;
   if (!ready.messages_after_sync.empty()) {
     departures_.push_back({last_number_, std::move(ready.messages_after_sync)});
   }
-  CAIRN_ASSERT(ready.snapshot == nullptr);  // nobody sends one to a member that is alone
   for (const raft::ReadState& read : ready.read_states) answer_read(read, out.apply);
   if (has_peers_) resolve(ready.committed);
   if (!ready.committed.empty()) {
@@ -320,6 +351,7 @@ ReplicationOutput ReplicationCore::take_output() {
   ask_read_index();
   ReplicationOutput out = std::exchange(pending_, {});
   if (core_.has_ready()) take_ready(out);
+  if (log_.has_reads()) out.log_reads = log_.take_reads();
   if (wants_state_synced()) {
     // A write with entries carries the state along; alone it goes by itself.
     const bool carried = std::any_of(out.wal.begin(), out.wal.end(), [&](const WalWrite& write) {

@@ -23,6 +23,7 @@
 
 #include "member/failover.h"
 #include "member/forwarding.h"
+#include "member/log_service.h"
 #include "member/own_proposals.h"
 #include "member/raft_log.h"
 #include "member/stages.h"
@@ -38,6 +39,7 @@ struct Refused {
 struct ReplicationOutput {
   std::vector<raft::Message> messages;  // to other members
   std::vector<WalWrite> wal;            // in order
+  std::vector<LogRead> log_reads;       // each is answered with log_read()
   ApplyBatch apply;
   std::vector<Refused> refused;  // proposals that will never be entries, and those of which nothing is known any more
   std::vector<NodeId> redial;    // see Effects
@@ -57,6 +59,7 @@ class ReplicationCore {
     int64_t election_ns = 1'000'000'000;  // as raft.election_ticks
     // Whether a member is Cairn's, and so knows raft::ForwardTag. Empty: all are.
     std::function<bool(NodeId)> speaks_cairn;
+    LogKeeping log;                      // for members that are behind
   };
   // `log` holds what the WAL held, from start.applied's successor on at least.
   ReplicationCore(const Options& options, RaftLog log, const raft::StartState& start);
@@ -86,11 +89,12 @@ class ReplicationCore {
   // A member that decides alone need not wait for the election timeout.
   void campaign();
   void wal_done(WalDone done);
+  void log_read(LogReadDone done);
+  // The snapshot of a WalWrite is in the log and its state in place; wal_done() for that write comes next.
+  void installed(const raft::Snapshot& snapshot);
   void applied(AppliedNotice notice);
   // The requests that wait for a leader are given up with `error`, and those whose outcome is not known yet.
   void refuse_held(const Error& error);
-  // A snapshot has replaced the log up to an entry of `term`: what became of the requests before it is not known.
-  void note_snapshot(Term term) { own_.note_snapshot(term); }
 
   [[nodiscard]] bool has_output() const;
   [[nodiscard]] ReplicationOutput take_output();
@@ -152,6 +156,7 @@ class ReplicationCore {
   [[nodiscard]] std::string read_context(uint64_t number) const;
   void consider_transfers();
   [[nodiscard]] bool was_connected_since(NodeId peer, int64_t since_ns) const;
+  void release(Index wanted);
   void give_verdict(const ConfVerdict& verdict);
   void take_ready(ReplicationOutput& out);
   [[nodiscard]] bool wants_state_synced() const;
@@ -190,6 +195,7 @@ class ReplicationCore {
   std::optional<raft::Entry> conf_entry_;           // handed out, verdict outstanding (or never given: a snapshot came)
   Index durable_commit_;  // as this process has synced it: what a start finds may be in the page cache alone
   Index wanted_durable_;
+  Index snapshot_point_;  // the newest
   Index syncing_commit_;  // of a hard state that is on its way to the disk by itself; 0: none is
   ReplicationOutput pending_;
   LeaderState last_state_;

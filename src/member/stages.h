@@ -24,6 +24,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/strong.h"
+#include "cluster/membership.h"
 #include "raft/types.h"
 #include "storage/engine.h"
 #include "storage/write_buffer.h"
@@ -188,6 +189,7 @@ struct WalWrite {
   std::optional<raft::HardState> hard_state;
   bool must_sync = false;
   std::optional<SnapshotPoint> snapshot;
+  raft::SnapshotPtr install;    // of a leader: before the entries. Its image of the db is on disk
   Index release_below{0};       // entries at or below are needed no more; 0: nothing new
   bool give_tail_back = false;  // of the last segment: the blocks that no record has taken
   uint64_t bytes = 0;           // of the entries, as MemberCore counts them
@@ -204,6 +206,22 @@ struct WalDone {
   uint64_t segment_used_bytes = 0;
   uint64_t segment_count = 0;       // in use, not released, without what is merely kept
   bool has_released_files = false;  // segments that wait to be used again or removed
+};
+
+// --- replication <-> who reads the segments -----------------------------------------------------------------
+
+// Entries that have left memory are wanted again: those from `first` on, up to `end`, cut by bytes, at least one.
+struct LogRead {
+  uint64_t number = 0;
+  Index first;
+  Index end;
+  uint64_t bytes_max = 0;
+};
+struct LogReadDone {
+  uint64_t number = 0;
+  std::vector<raft::Entry> entries;  // consecutive, from `first` on; fewer where the segments end
+  Status status;                     // without entries: why there are none. kOutOfRange: they are released
+  Index first_in_segments;           // then: what is below is in no segment
 };
 
 // --- replication -> apply -----------------------------------------------------------------------------------
@@ -234,15 +252,27 @@ struct ConfVerdict {
   bool accepted = false;
 };
 
+// The state that a finished commit left, to be sent to a member that is too far behind.
+struct SendableState {
+  Index index;
+  Term term;
+  raft::ConfState conf;
+  std::shared_ptr<const cluster::Membership> members;
+  std::shared_ptr<const storage::View> file;
+  uint64_t image_bytes = 0;
+};
+
 struct AppliedNotice {
   Index applied;                            // 0: no news
   std::optional<ConfVerdict> conf_verdict;  // the batch ended at a configuration change
   Index need_durable_commit;                // please make a HardState with commit >= this durable
   std::optional<SnapshotPoint> snapshot;    // due
   Index release_below;                      // both meta pages of the db are at or above this index
+  std::optional<SendableState> sendable;    // a commit has finished
 
   [[nodiscard]] bool worth_sending() const {
-    return applied != Index{} || conf_verdict || snapshot || need_durable_commit != Index{} || release_below != Index{};
+    return applied != Index{} || conf_verdict || snapshot || need_durable_commit != Index{} ||
+           release_below != Index{} || sendable;
   }
 };
 

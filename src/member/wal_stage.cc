@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "member/recovery/image.h"
 #include "raft/conf_change.h"
 #include "wal/snap_file.h"
 
@@ -34,7 +35,10 @@ Result<std::vector<WalDone>> WalStage::run(std::vector<WalWrite> writes) {
   out.reserve(writes.size());
   for (size_t begin = 0; begin < writes.size();) {
     size_t end = begin + 1;  // of those whose records go together
-    while (end < writes.size() && is_records_alone(writes[end - 1]) && writes_records(writes[end])) ++end;
+    while (end < writes.size() && is_records_alone(writes[end - 1]) && writes_records(writes[end]) &&
+           writes[end].install == nullptr) {
+      ++end;
+    }
     const std::span<const WalWrite> together = std::span(writes).subspan(begin, end - begin);
     if (writes_records(together.front())) CAIRN_CHECK(save(together));
     for (; begin < end; ++begin) {
@@ -56,6 +60,7 @@ WalStage::Part WalStage::part_of(const WalWrite& write) {
 }
 
 Status WalStage::save(std::span<const WalWrite> writes) {
+  if (writes.front().install != nullptr) CAIRN_CHECK(install(writes.front()));
   const bool wants_sync =
       std::any_of(writes.begin(), writes.end(), [](const WalWrite& write) { return write.must_sync; });
   CAIRN_FAULT("raftBeforeSave");
@@ -91,6 +96,29 @@ Result<WalDone> WalStage::finish(WalWrite write) {
   done.entries = std::move(write.entries);
   if (done.number != 0) CAIRN_FAULT("raftBeforeAdvance");
   return done;
+}
+
+// The record makes the log begin anew behind the snapshot, and the hard state behind it must not commit more than that:
+// the entries come later. A start that finds this and an older db takes the image, which is there.
+Status WalStage::install(const WalWrite& write) {
+  const raft::Snapshot& snapshot = *write.install;
+  CAIRN_ASSERT(write.hard_state && write.must_sync && write.hard_state->commit >= snapshot.index);
+  const wal::SnapshotRecord record{snapshot.index, snapshot.term, raft::encode(snapshot.conf)};
+  if (CAIRN_MUTANT("server.image_renamed_before_record")) {
+    CAIRN_CHECK(fs_.rename(image_path(snap_directory_, snapshot.index), snap_directory_ + "/db"));
+    CAIRN_CHECK(fs_.sync_directory(snap_directory_));
+  }
+  CAIRN_FAULT("raftBeforeSaveSnap");
+  CAIRN_CHECK(wal::write_snapshot_file(
+      fs_, snap_directory_, {snapshot.index, snapshot.term, *record.conf_state, snapshot.data}, log_->metrics()));
+  CAIRN_FAULT("raftBeforeWALSaveSnaphot");
+  const raft::HardState& state = *write.hard_state;
+  CAIRN_CHECK(log_->save_snapshot(record, {state.term, state.vote, snapshot.index}));
+  CAIRN_FAULT("raftAfterSaveSnap");
+  if (const auto purged = wal::purge_snapshot_files(fs_, snap_directory_, snapshots_kept_); !purged) {
+    log::warn("failed to purge snapshot files", {{"error", purged.error().message}});
+  }
+  return {};
 }
 
 // False: there was no space for it; a later one is as good.

@@ -41,6 +41,7 @@ class WalStage {
   Status save(std::span<const WalWrite> writes);
   Result<WalDone> finish(WalWrite write);
   Result<bool> save_snapshot(const SnapshotPoint& point);
+  Status install(const WalWrite& write);
 
   env::FileSystem& fs_;
   std::unique_ptr<wal::Log> log_;

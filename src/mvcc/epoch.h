@@ -87,6 +87,7 @@ class EpochDomain {
     ~Pin() { release(); }
 
     [[nodiscard]] bool holds() const { return domain_ != nullptr; }
+    [[nodiscard]] uint64_t number() const { return number_; }
     // Another one of the same number and revision. needs: holds()
     [[nodiscard]] Pin duplicate() const { return domain_->add_pin(number_, revision_); }
     void release() {

@@ -79,6 +79,8 @@ struct Snapshot {
   Term term;
   ConfState conf;
   std::string data;
+  // Local: what the sender keeps for as long as the snapshot is on its way. Null for one that was received.
+  std::shared_ptr<const void> source = nullptr;
 };
 using SnapshotPtr = std::shared_ptr<const Snapshot>;
 

@@ -106,7 +106,7 @@ void CorruptionChecks::step(const std::shared_ptr<Walk>& walk, member::Published
     walk->hasher.emplace(state->kv.root, state->kv.revision, state->kv.compact_revision);
     walk->pin = state.pin(std::max<int64_t>(state->kv.compact_revision, 0));
   }
-  const auto done = walk->hasher->step(state->kv.records, kSliceRecords);
+  const auto done = walk->hasher->step(state->records_of(walk->pin.number()), kSliceRecords);
   if (done && !*done) {
     return shared_.workers.go_on(Workers::Lane::kBackground, kNoClient, [this, walk](auto& next) { step(walk, next); });
   }

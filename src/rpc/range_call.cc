@@ -38,7 +38,7 @@ class AnswerProducer final : public net::MessageProducer {
       }
       // A storage view is held for this slice only; the next one takes the newest.
       const auto now = context_.enter();
-      CAIRN_TRY(const size_t n, answer.produce(now->kv.records, out.subspan(used), kPieceVisitsMax));
+      CAIRN_TRY(const size_t n, answer.produce(now->records_of(state.made.pin.number()), out.subspan(used), kPieceVisitsMax));
       used += n;
       state.sparse = answer.paused() && n < kSparseBytes;
       if (state.sparse && used == 0) {
@@ -71,7 +71,7 @@ class AnswerProducer final : public net::MessageProducer {
           std::string& out = state->slice;
           out.resize(kWorkerSliceBytes);
           const auto now = slice.reader.enter();
-          const auto made = state->made.open->produce(now->kv.records, out, kWorkerVisitsMax);
+          const auto made = state->made.open->produce(now->records_of(state->made.pin.number()), out, kWorkerVisitsMax);
           out.resize(made.value_or(0));
           if (!made) return Status(std::unexpected(made.error()));
           if (out.empty() && !state->made.open->done()) return std::nullopt;  // only newer keys so far
@@ -224,14 +224,14 @@ bool RangeStreamer::pump(net::Call& call, Context& context, const std::function<
     std::optional<Result<std::string>> message = std::exchange(state.made, std::nullopt);
     if (!message) CAIRN_FAULT("beforeRangeStreamChunk");
     if (!message && !state.sparse && !context.careful()) {
-      message = state.make(context.enter()->kv.records, kPieceVisitsMax);
+      message = state.make(context.enter()->records_of(state.range.pin.number()), kPieceVisitsMax);
     }
     if (!message) {
       state.busy = true;
       context.offload(
           call, Workers::Lane::kShort,
           [shared = state_](const Context::Slice& slice) {
-            return shared->make(slice.reader.enter()->kv.records, kWorkerVisitsMax);
+            return shared->make(slice.reader.enter()->records_of(shared->range.pin.number()), kWorkerVisitsMax);
           },
           [shared = state_, again](net::Call& later, Result<std::string> made) {
             shared->busy = false;

@@ -104,6 +104,10 @@ class View {
   [[nodiscard]] bool descends_from(const CommitId& commit) const;
   // False when reading the entry would wait for the disk (asks the kernel about the pages on the way).
   [[nodiscard]] virtual bool resident(Table table, std::string_view key) const = 0;
+
+ private:
+  friend Result<std::unique_ptr<class ImageReader>> open_image(std::shared_ptr<const View> view);
+  [[nodiscard]] virtual Result<std::unique_ptr<class ImageReader>> make_image(std::shared_ptr<const View> self) const = 0;
 };
 
 // A part of a pass that removes entries of kKey: those in [first, end) for which `keep` returns false. The engine goes
@@ -162,6 +166,8 @@ class ImageReader {
   // Fills up to `size` bytes; fewer only at the end.
   virtual Result<size_t> read(char* to, size_t size) = 0;
 };
+// Needs no engine. `view` stays registered until the reader is destroyed.
+[[nodiscard]] Result<std::unique_ptr<ImageReader>> open_image(std::shared_ptr<const View> view);
 
 class Engine {
  public:
@@ -170,8 +176,6 @@ class Engine {
   // The state that the last finished commit (or open) left.
   [[nodiscard]] virtual std::shared_ptr<const View> view() const = 0;
   [[nodiscard]] virtual Space space() const = 0;
-  // `view` stays registered until the reader is destroyed.
-  [[nodiscard]] virtual Result<std::unique_ptr<ImageReader>> image(std::shared_ptr<const View> view) const = 0;
   // All later views have this ancestor. The present view must descend from it.
   virtual void remember(const CommitId& ancestor) = 0;
   // Writes the free list if it is not in the file yet; the file is then complete. No commit afterwards.

@@ -183,7 +183,7 @@ class Life {
   }
 
   void check_image(const std::string& copy) {
-    auto image = engine_->image(engine_->view());
+    auto image = open_image(engine_->view());
     ASSERT_TRUE(image) << image.error().message;
     std::string bytes((*image)->size(), '\0');
     const auto got = (*image)->read(bytes.data(), bytes.size());

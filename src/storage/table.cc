@@ -25,6 +25,11 @@ bool View::descends_from(const CommitId& commit) const {
   return (commit.opening == made_by.opening && commit.txid <= txid()) || commit == made_by.ancestor;
 }
 
+Result<std::unique_ptr<ImageReader>> open_image(std::shared_ptr<const View> view) {
+  const View& of = *view;
+  return of.make_image(std::move(view));
+}
+
 Status View::get_many(Table table, std::span<const std::string_view> keys,
                       std::span<std::optional<std::string_view>> values) const {
   CAIRN_ASSERT(keys.size() == values.size() && keys.size() <= kGetManyMax);

@@ -88,6 +88,18 @@ Index SegmentIndex::last_index() const {
   return points_.last();
 }
 
+// Where a segment ends is not known here; the next one's first point is behind its head alone.
+std::vector<std::pair<Index, uint64_t>> SegmentIndex::sizes() const {
+  const MutexLock lock(mutex_);
+  std::vector<std::pair<Index, uint64_t>> out;
+  const std::vector<EntryPoint>& points = points_.all();
+  for (size_t i = 0; i < points.size(); ++i) {
+    const bool is_known = i + 1 < points.size() && points[i + 1].sequence == points[i].sequence;
+    out.emplace_back(points[i].index, is_known ? points[i + 1].offset - points[i].offset : kPointBytes / 2);
+  }
+  return out;
+}
+
 Result<Term> SegmentIndex::term(Index index) const {
   const MutexLock lock(mutex_);
   const std::optional<Term> term = points_.term(index);

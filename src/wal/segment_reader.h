@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -52,6 +53,7 @@ class EntryPoints {
   // The point at or below `index`, and the index at which the next one begins.
   [[nodiscard]] std::optional<EntryPoint> find(Index index, Index& end) const;
   [[nodiscard]] size_t point_count() const { return points_.size(); }
+  [[nodiscard]] const std::vector<EntryPoint>& all() const { return points_; }
 
  private:
   void restart(Index last);
@@ -68,6 +70,9 @@ class SegmentIndex {
   [[nodiscard]] Index last_index() const;
   // errors: kOutOfRange when `index` is not in [first_index(), last_index()]
   [[nodiscard]] Result<Term> term(Index index) const;
+
+  // How many bytes of log follow each point up to the next one, roughly.
+  [[nodiscard]] std::vector<std::pair<Index, uint64_t>> sizes() const;
 
   // The entries [lo, hi) in order, cut before the one that would take their data past `bytes_max` bytes. At least
   // one entry when lo < hi, however large it is. `visit` may keep nothing of the entry's data.

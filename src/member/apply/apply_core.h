@@ -11,6 +11,8 @@
 // Source:  docs/architecture.md.
 #pragma once
 
+#include <deque>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -41,7 +43,7 @@ class ApplyCore {
   // Who leads is known before the entries that wait: published at once, so that no read is served alone any more.
   void note_leader(const LeaderState& leader);
   // A batch that waits because both buffers are full brings this first: the commit that frees one may wait for it.
-  void note_durable_commit(Index index) { planner_.note_durable_commit(index); }
+  void note_durable_commit(Index index) { world_->planner->note_durable_commit(index); }
   //   errors: a commit that failed for good; the member must end
   Status commit_done(const CommitDone& done, int64_t now_ns);
   // The order of ApplyOutput::hash is carried out.
@@ -52,38 +54,46 @@ class ApplyCore {
   [[nodiscard]] std::optional<int64_t> next_tick_ns() const;
 
   // Both buffers are full: entries must wait for commit_done().
-  [[nodiscard]] bool stalled() const { return planner_.is_stalled(); }
+  [[nodiscard]] bool stalled() const { return world_->planner->is_stalled(); }
   // Nothing happens any more: both meta pages come to where the state is, a snapshot point follows, and what the log
   // need not keep is released.
   void settle(int64_t now_ns);
   // Who waits for the end of a defragmentation is told that there will be none.
-  void refuse_defragment(const Error& error) { planner_.refuse_defragment(error); }
+  void refuse_defragment(const Error& error) { world_->planner->refuse_defragment(error); }
   // Everything applied is in the file, or about to be: used at a clean stop.
   void request_commit(int64_t now_ns);
-  [[nodiscard]] bool commit_pending() const { return bench_.store.committing(); }
-  [[nodiscard]] bool is_clean() const { return planner_.is_clean(); }
+  [[nodiscard]] bool commit_pending() const { return world_->bench.store.committing(); }
+  [[nodiscard]] bool is_clean() const { return world_->planner->is_clean(); }
 
-  [[nodiscard]] bool has_output() const { return bench_.has_output; }
+  // --- a snapshot of the leader takes the place of all tables
+
+  // No commit begins from now on, and one that waits for the log is dropped.
+  void quiesce();
+  // `state` is what the snapshot holds. Readers in flight finish on what was there before.
+  void install(AppliedState state, int64_t now_ns);
+  [[nodiscard]] size_t former_count() const { return former_.size(); }  // held by readers
+
+  [[nodiscard]] bool has_output() const { return world_->bench.has_output; }
   [[nodiscard]] ApplyOutput take_output();
 
   [[nodiscard]] PublishedDomain& published() { return published_.domain(); }
   [[nodiscard]] const PublishedDomain& published() const { return published_.domain(); }
-  [[nodiscard]] const mvcc::Store& store() const { return bench_.store; }
-  [[nodiscard]] const lease::Lessor& lessor() const { return lessor_; }
+  [[nodiscard]] const mvcc::Store& store() const { return world_->bench.store; }
+  [[nodiscard]] const lease::Lessor& lessor() const { return world_->lessor; }
   // The header that an answer about the state of now begins with.
-  [[nodiscard]] mvcc::HeaderValues header() const { return bench_.header(bench_.store.revision()); }
-  [[nodiscard]] const auth::Store& auth() const { return auth_.store(); }
+  [[nodiscard]] mvcc::HeaderValues header() const { return world_->bench.header(world_->bench.store.revision()); }
+  [[nodiscard]] const auth::Store& auth() const { return world_->auth.store(); }
   // Whether somebody may keep a lease alive, who must be known while auth is on.
   //   errors: user_empty, auth_old_revision, permission_denied
   [[nodiscard]] Status check_renewal(const auth::Identity* who, lease::LeaseId id) const;
-  [[nodiscard]] const cluster::Membership& members() const { return *members_.members(); }
-  [[nodiscard]] const ApplyCounters& counters() const { return bench_.counters; }
-  [[nodiscard]] const storage::Space& space() const { return bench_.space; }
-  [[nodiscard]] Index applied() const { return bench_.applied; }
+  [[nodiscard]] const cluster::Membership& members() const { return *world_->members.members(); }
+  [[nodiscard]] const ApplyCounters& counters() const { return world_->bench.counters; }
+  [[nodiscard]] const storage::Space& space() const { return world_->bench.space; }
+  [[nodiscard]] Index applied() const { return world_->bench.applied; }
   // Members of 3.5 and older read bare v2 requests.
-  [[nodiscard]] Schema schema() const { return members_.schema(); }
-  [[nodiscard]] size_t retired_buffer_count() const { return planner_.retired_count(); }  // held by readers
-  [[nodiscard]] int64_t compaction_in_progress() const { return pass_.revision(); }       // 0: none
+  [[nodiscard]] Schema schema() const { return world_->members.schema(); }
+  [[nodiscard]] size_t retired_buffer_count() const { return world_->planner->retired_count(); }  // held by readers
+  [[nodiscard]] int64_t compaction_in_progress() const { return world_->pass.revision(); }       // 0: none
 
  private:
   Status apply_entry(const raft::Entry& entry);
@@ -100,18 +110,42 @@ class ApplyCore {
   void begin_commit(int64_t now_ns);
   void order_hash();
 
-  Workbench bench_;
-  lease::Lessor lessor_;
-  CompactionPass pass_;
-  CompactionHashes hashes_;
-  AlarmApplier alarms_;
-  AuthApplier auth_;
-  KeyApplier keys_;
-  LeaseApplier leases_;
-  MembershipApplier members_;
+  // What a snapshot taken in replaces as a whole.
+  struct World {
+    World(const ApplyOptions& options, AppliedState& state, Answers& answers);
+
+    Workbench bench;
+    lease::Lessor lessor;
+    CompactionPass pass;
+    CompactionHashes hashes;
+    AlarmApplier alarms;
+    AuthApplier auth;
+    KeyApplier keys;
+    LeaseApplier leases;
+    MembershipApplier members;
+    std::optional<CommitPlanner> planner;  // when the first state is published
+  };
+  // One that readers may still look at.
+  struct Former {
+    uint64_t end_number = 0;  // of what is published: all before it
+    std::unique_ptr<World> world;
+  };
+
+  void begin(World& world, AppliedState& state, int64_t now_ns);
+  void carry_over(World& from, World& to, int64_t now_ns);
+  void forget_former();
+  void list_former();
+
+  Answers& answers_;
+  std::unique_ptr<World> world_;
   LeaderState leader_;
   Publication published_;
-  CommitPlanner planner_;
+  std::deque<Former> former_;  // oldest first
+  std::shared_ptr<const FormerRecords> former_records_;
+  uint64_t first_number_ = 0;   // published with world_
+  uint64_t installations_ = 0;
+  bool is_quiet_ = false;      // no commit begins
+  bool hash_is_stale_ = false; // the order under way is of a former world
 
   bool dirty_ = false;                    // something to publish
   bool untidy_ = false;                   // index work is left

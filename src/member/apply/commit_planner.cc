@@ -261,9 +261,34 @@ void CommitPlanner::retire() {
   retired_.retire(std::move(committed_buffer_), published_.newest_number());
   for (const Tag tag : committing_waiters_) bench_.answer(tag, Code::kOk, "");
   committing_waiters_.clear();
+  bench_.output.notice.sendable = SendableState{.index = reached_[0]->index,
+                                                .term = reached_[0]->term,
+                                                .conf = reached_[0]->conf,
+                                                .members = reached_[0]->members,
+                                                .file = bench_.store.file(),
+                                                .image_bytes = bench_.space.high_water_bytes};
+  bench_.has_output = true;
   if (!reached_[1]) return;
   bench_.output.notice.release_below = reached_[1]->index;
   bench_.has_output = true;
+}
+
+void CommitPlanner::note_sendable() {
+  bench_.output.notice.sendable = SendableState{.index = bench_.applied,
+                                                .term = bench_.applied_term,
+                                                .conf = members_.conf(),
+                                                .members = members_.members(),
+                                                .file = bench_.store.file(),
+                                                .image_bytes = bench_.space.high_water_bytes};
+  bench_.has_output = true;
+}
+
+void CommitPlanner::take_over(CommitPlanner& before, int64_t now_ns) {
+  durable_commit_ = std::max(before.durable_commit_, snapshot_index_);
+  for (std::vector<Tag>* const tags : {&before.waiters_, &before.committing_waiters_}) {
+    for (const Tag tag : std::exchange(*tags, {})) bench_.answer(tag, Code::kOk, "");
+  }
+  for (const Tag tag : std::exchange(before.defragment_waiters_, {})) defragment(tag, now_ns);
 }
 
 void CommitPlanner::consider_snapshot(int64_t now_ns) {

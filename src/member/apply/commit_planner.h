@@ -58,6 +58,12 @@ class CommitPlanner {
   void retire();
 
   void consider_snapshot(int64_t now_ns);
+  // The file as it was found or taken in can be sent to others.
+  void note_sendable();
+  // A job that waits for the log is not needed any more.
+  void drop_waiting_job() { waiting_job_.reset(); }
+  // `before` planned for a db that a snapshot has replaced: whoever waits there is answered, or waits here.
+  void take_over(CommitPlanner& before, int64_t now_ns);
   // Buffers that no reader sees any more come free. `scratch` is overwritten.
   void free_buffers(std::vector<uint64_t>& scratch);
 

@@ -40,6 +40,7 @@ class CompactionHashes {
     orders_.push_back({revision, compacted});
     if (orders_.size() > kKept) orders_.erase(orders_.begin() + (is_under_way_ ? 1 : 0));
   }
+  [[nodiscard]] bool is_under_way() const { return is_under_way_; }
   // The next one to be hashed; none while one is.
   [[nodiscard]] std::optional<HashOrder> take_order() {
     if (is_under_way_ || orders_.empty()) return std::nullopt;

@@ -33,6 +33,13 @@ class CompactionPass {
   ReclaimPart begin_part();
   // A commit is done: with a part, or with what says that all is deleted. The waiters when the pass has ended with it.
   std::optional<std::vector<Tag>> commit_done(const storage::CommitResult& result);
+  // There will be none: all who wait.
+  [[nodiscard]] std::vector<Tag> take_waiters() {
+    std::vector<Tag> all = std::exchange(waiters_, {});
+    all.insert(all.end(), next_waiters_.begin(), next_waiters_.end());
+    next_waiters_.clear();
+    return all;
+  }
 
  private:
   enum class Phase : uint8_t { kNone, kDeletes, kPartUnderWay, kDeleted };

@@ -72,6 +72,15 @@ Result<std::unique_ptr<storage::Engine>> open_engine(env::FileSystem& fs, const 
   return storage::open_bolt(fs, path, bolt);
 }
 
+// No two openings have the same number, in this process either.
+OpenDb opener(env::FileSystem& fs, const BootstrapOptions& options) {
+  constexpr uint64_t kStep = 0x9e3779b97f4a7c15;  // odd: returns to the first one after 2^64
+  return [&fs, next = options](const std::string& path) mutable {
+    if (next.opening != 0) next.opening += kStep;
+    return open_engine(fs, next, path);
+  };
+}
+
 // The founders' configuration changes, the same on each of them, committed by definition.
 Status write_first_entries(wal::Log& log, const cluster::Membership& founders) {
   std::vector<std::string> data;
@@ -173,6 +182,9 @@ Result<RaftLog> load_log(const wal::Log& log, Index applied, Term applied_term, 
     if (first == Index(1)) terms.insert(terms.begin(), {Index(0), Term(0)});
   }
   RaftLog raft_log(std::move(terms), applied, options);
+  for (const auto& [index, bytes] : log.index()->sizes()) {
+    if (index <= applied) raft_log.note_size(index, bytes);
+  }
   if (log.last_index() <= applied) return raft_log;
   std::vector<raft::Entry> entries;
   CAIRN_CHECK(log.index()->read(applied + 1, log.last_index() + 1, UINT64_MAX, [&](const wal::Entry& entry) {
@@ -266,6 +278,24 @@ Status open_found(env::FileSystem& fs, const BootstrapOptions& options, const Pa
   out.cluster_id = opened.metadata.cluster_id;
   out.new_directory = out.log->last_index() == Index{} && opened.hard_state.empty() && opened.snapshots.size() <= 1;
   return {};
+}
+
+// The member ended when its log had a leader's snapshot, and its db was still the old one: the image that came with the
+// snapshot takes the db's place. The log is made sure of first, so that the db is never ahead of it.
+Result<bool> take_image(env::FileSystem& fs, const BootstrapOptions& options, const Paths& paths,
+                        const wal::OpenedLog& opened, Bootstrapped& out) {
+  const auto records = wal::valid_snapshot_records(opened.snapshots, opened.hard_state);
+  CAIRN_TRY(const std::optional<Index> index, find_image(fs, paths.snap, records, *out.engine->view()));
+  if (!index) return false;
+  const std::string path = image_path(paths.snap, *index);
+  log::info("Recovering from snapshot backend", {{"path", path}, {"snapshot-index", index->value}});
+  CAIRN_TRY(auto engine, open_engine(fs, options, path));
+  CAIRN_CHECK(check_image(*engine->view(), *index));
+  CAIRN_CHECK(out.log->settle());
+  CAIRN_CHECK(wal::sync_snapshot_files(fs, paths.snap));
+  CAIRN_CHECK(rename_image(fs, paths.snap, *index));
+  out.engine = std::move(engine);
+  return true;
 }
 
 // What a killed process wrote shows here but may not be on the disk. Nothing is changed.
@@ -368,6 +398,8 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
     index = begin_index(fs, options, paths, out);
     CAIRN_CHECK(open_found(fs, options, paths, opened, out));
     CAIRN_TRY(joined, read_joined_mark(fs, paths));
+    CAIRN_TRY(const bool is_replaced, take_image(fs, options, paths, opened, out));
+    if (is_replaced) index = begin_index(fs, options, paths, out);
     if (out.new_directory) {
       CAIRN_CHECK(settle(fs, paths, Index{}, *out.log));
       CAIRN_CHECK(take_over(fs, paths, *out.log));
@@ -420,6 +452,8 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
   hard.commit = std::max(hard.commit, out.state.applied);
   hard.term = std::max(hard.term, out.state.applied_term);
   out.start = {hard, out.state.conf, out.state.applied};
+  out.open_db = opener(fs, options);
+  remove_old_images(fs, paths.snap, Index(UINT64_MAX));
   return out;
 }
 

@@ -22,6 +22,7 @@
 #include "member/apply/applied_state.h"
 #include "member/raft_log.h"
 #include "member/recovery/checkpoint.h"
+#include "member/recovery/image.h"
 #include "member/recovery/peer_probe.h"
 #include "raft/core.h"
 #include "storage/bolt/engine.h"
@@ -81,6 +82,7 @@ struct Bootstrapped {
   std::vector<cluster::Member> remotes;
   std::string checkpoint_directory;  // for CheckpointWriter, as is the next one
   CheckpointBase checkpoint;
+  OpenDb open_db;  // as `engine` was opened, under another opening number each time
 };
 
 // Whether the directory already belongs to a member: flags that found a cluster then have no effect.

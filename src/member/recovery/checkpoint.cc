@@ -212,6 +212,7 @@ bool CheckpointWriter::is_due(const Published& state, bool stopping) const {
 }
 
 Result<CheckpointWriter::Step> CheckpointWriter::step(bool stopping) {
+  note_installation();
   Result<Step> result = work_ == nullptr ? consider(stopping) : go_on();
   if (!result) {
     // Not at every commit again: most likely the disk is full.
@@ -220,6 +221,18 @@ Result<CheckpointWriter::Step> CheckpointWriter::step(bool stopping) {
     abandon();
   }
   return result;
+}
+
+// A snapshot of the leader has taken the db's place: what stands for the old one is of no use.
+void CheckpointWriter::note_installation() {
+  const uint64_t now = reader_.enter()->installations;
+  if (std::exchange(installations_, now) == now) return;
+  abandon();
+  base_ = {};
+  base_changes_ = 0;
+  retry_changes_ = 0;
+  seen_compact_.reset();
+  seen_compact_changes_ = 0;
 }
 
 void CheckpointWriter::abandon() {

@@ -126,6 +126,7 @@ class CheckpointWriter {
   struct Work;
 
   void note_compaction(const mvcc::StoreView& kv);
+  void note_installation();
   [[nodiscard]] bool is_due(const Published& state, bool stopping) const;
   Result<Step> consider(bool stopping);
   Result<Step> go_on();
@@ -146,6 +147,7 @@ class CheckpointWriter {
   std::string saver_scratch_;  // kept from one checkpoint to the next, unless they are large
   std::string out_scratch_;
   uint64_t written_count_ = 0;
+  uint64_t installations_ = 0;  // of the db that the base is of
 };
 
 }  // namespace cairn::member

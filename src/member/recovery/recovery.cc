@@ -11,6 +11,7 @@
 #include "cluster/codec.h"
 #include "cluster/v2_store.h"
 #include "cluster/versions.h"
+#include "member/recovery/image.h"
 #include "member/recovery/takeover.h"
 #include "member/requests.h"
 #include "member/wal_stage.h"
@@ -117,6 +118,18 @@ Result<Schema> schema_of(const Meta& meta, const wal::Log& log) {
   std::string version = meta.cluster_version;
   if (version.empty()) {
     CAIRN_TRY(version, version_in_log(log));
+  }
+  return cluster::at_least_3_6(version) ? schema_of_version(version) : Schema::k3_5;
+}
+
+// A leader's: its log is not here, but its cluster's version is.
+Result<Schema> schema_of_image(const Meta& meta, const raft::Snapshot& snapshot) {
+  if (!meta.storage_version.empty()) return schema_of_version(meta.storage_version);
+  if (meta.term == Term{}) return Schema::k3_4;
+  std::string version = meta.cluster_version;
+  if (version.empty()) {
+    CAIRN_TRY(const cluster::Membership members, cluster::read_v2_store(snapshot.data));
+    version = members.version;
   }
   return cluster::at_least_3_6(version) ? schema_of_version(version) : Schema::k3_5;
 }
@@ -346,10 +359,11 @@ Result<ForcedCluster> plan_forced_cluster(const RecoveryInput& input, const Appl
   return out;
 }
 
-Status load_tables(const storage::View& view, AppliedState& state) {
+Status load_tables(const storage::View& view, AppliedState& state, bool is_image = false) {
   CAIRN_CHECK(for_each(view, Table::kLease,
                        [&](std::string_view key, std::string_view value) { return state.lessor.load(key, value); }));
   for (const Table table : {Table::kAuth, Table::kAuthUsers, Table::kAuthRoles}) {
+    if (is_image && CAIRN_MUTANT("server.users_not_loaded_at_installation")) break;
     CAIRN_CHECK(for_each(
         view, table, [&](std::string_view key, std::string_view value) { return state.auth.load(table, key, value); }));
   }
@@ -369,6 +383,12 @@ void attach_leases(const mvcc::IndexRoot& root, lease::Lessor& lessor) {
   for (cursor.seek_first(); cursor.valid(); cursor.next()) {
     if (cursor.at().lease != 0) lessor.move_key(cursor.key(), 0, cursor.at().lease);
   }
+}
+
+void take_compaction(const Meta& meta, AppliedState& state) {
+  const int64_t compacted = std::max(meta.scheduled_compaction, meta.finished_compaction);
+  state.store.compact_revision = compacted > 0 || meta.has_finished_compaction ? compacted : mvcc::kNeverCompacted;
+  state.unfinished_compaction = meta.scheduled_compaction > meta.finished_compaction ? meta.scheduled_compaction : 0;
 }
 
 // A log and nothing else: founded, and ended before the first commit. Whoever wrote it, the db is to be filled by us.
@@ -476,11 +496,37 @@ Result<Recovered> recover(const RecoveryInput& input) {
   state.storage_version = meta.storage_version;
   state.new_directory = input.new_directory || meta.consistent_index == Index{};
 
-  const int64_t compacted = std::max(meta.scheduled_compaction, meta.finished_compaction);
-  state.store.compact_revision = compacted > 0 || meta.has_finished_compaction ? compacted : mvcc::kNeverCompacted;
-  state.unfinished_compaction = meta.scheduled_compaction > meta.finished_compaction ? meta.scheduled_compaction : 0;
+  take_compaction(meta, state);
   state.file = input.view;
   return out;
+}
+
+Result<AppliedState> recover_image(const ImageInput& input) {
+  const std::shared_ptr<const storage::View> view = input.engine.view();
+  const raft::Snapshot& snapshot = input.snapshot;
+  CAIRN_CHECK(check_image(*view, snapshot.index));
+  CAIRN_TRY(const Meta meta, read_meta(*view));
+  AppliedState state;
+  CAIRN_TRY(state.schema, schema_of_image(meta, snapshot));
+  state.applied = state.snapshot_index = snapshot.index;
+  state.applied_term = snapshot.term;
+  state.lessor = lease::Lessor(input.lease_ttl_min);
+  CAIRN_CHECK(load_tables(*view, state, /*is_image=*/true));
+  if (state.schema >= Schema::k3_6) {
+    CAIRN_CHECK(recover_members_from_tables(*view, meta, state));
+  } else {
+    CAIRN_TRY(state.members, cluster::read_v2_store(snapshot.data));
+  }
+  state.conf = snapshot.conf;
+  state.members.cluster_id = input.cluster_id;
+  state.storage_version = meta.storage_version;
+  take_compaction(meta, state);
+  state.file = view;
+  state.space = input.engine.space();
+  CAIRN_TRY(RecoveredIndex index, recover_index({.fs = input.fs, .view = view, .concurrent = input.concurrent}));
+  if (CAIRN_MUTANT("server.index_not_rebuilt_at_installation")) index.index = std::make_unique<mvcc::Index>();
+  adopt_index(std::move(index), state);
+  return state;
 }
 
 void adopt_index(RecoveredIndex recovered, AppliedState& state) {

@@ -55,6 +55,13 @@ const IndexRoot& Index::publish(int64_t revision) {
   return published_;
 }
 
+// What was made before counts as of an older batch, which nobody holds.
+void Index::number_batches_from(uint64_t batch) {
+  CAIRN_ASSERT(published_.batch() == 0 && batch >= writer_->batch);
+  writer_->batch = batch;
+  writer_->located = false;
+}
+
 void Index::compact(int64_t revision) { writer_->compact_revision = std::max(writer_->compact_revision, revision); }
 int64_t Index::compacted() const { return writer_->compact_revision; }
 bool Index::trim_step(int64_t floor, uint64_t entries_max) { return writer_->trim_step(floor, entries_max); }

@@ -247,6 +247,8 @@ class Index {
   // Ends the batch; `revision` is the store's, at least that of every change. The old root stays readable while its
   // batch is held.
   const IndexRoot& publish(int64_t revision);
+  // Batches are numbered from `batch` on. needs: nothing was published
+  void number_batches_from(uint64_t batch);
   [[nodiscard]] const IndexRoot& published() const { return published_; }
 
   // --- compaction ---

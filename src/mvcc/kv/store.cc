@@ -28,7 +28,7 @@ StoreView Store::working() const {
   view.revision = revision_ + (writing_ && changed() ? 1 : 0);
   view.compact_revision = compact_revision_;
   view.changes = changes_count_;
-  view.records = {file_.get(), file_revision_, frozen_ ? frozen_->run() : storage::RunView{}, live_->run()};
+  view.records = records();
   return view;
 }
 
@@ -139,7 +139,7 @@ StoreView Store::publish() {
   view.revision = revision_;
   view.compact_revision = compact_revision_;
   view.changes = changes_count_;
-  view.records = {file_.get(), file_revision_, frozen_ ? frozen_->run() : storage::RunView{}, live_->run()};
+  view.records = records();
   if (CAIRN_MUTANT("mvcc.root_published_before_buffer") && view.records.live.count > 0) --view.records.live.count;
   return view;
 }

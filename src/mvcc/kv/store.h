@@ -51,6 +51,10 @@ class Store {
   [[nodiscard]] int64_t compact_revision() const { return compact_revision_; }
   // The state including what is not published yet.
   [[nodiscard]] StoreView working() const;
+  // Where all records are that were made so far.
+  [[nodiscard]] RecordView records() const {
+    return {file_.get(), file_revision_, frozen_ ? frozen_->run() : storage::RunView{}, live_->run()};
+  }
   // Everything else that an entry changes goes here.
   [[nodiscard]] storage::WriteBuffer& tables() { return *live_; }
 

@@ -66,7 +66,7 @@ class HashKvJob final : public Job {
       CAIRN_TRY(const bool is_known, begin(state));
       if (is_known) return with_header(header_, response_);
     }
-    CAIRN_TRY(const bool done, hasher_->step(state->kv.records, kHashSliceRecords));
+    CAIRN_TRY(const bool done, hasher_->step(state->records_of(pin_.number()), kHashSliceRecords));
     if (!done) return std::optional<std::string>{};
     response_.set_hash(hasher_->hash());
     return with_header(header_, response_);
@@ -224,7 +224,7 @@ class SnapshotJob {
   Status begin(Reader& reader) {
     const auto state = reader.enter();
     version_ = state->storage_version;
-    CAIRN_TRY(image_, node_.engine().image(state->file));
+    CAIRN_TRY(image_, storage::open_image(state->file));
     left_ = image_->size();
     digest_ = EVP_MD_CTX_new();
     if (digest_ == nullptr || EVP_DigestInit_ex(digest_, EVP_sha256(), nullptr) != 1) {

@@ -8,7 +8,6 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "storage/bolt/blocks.h"
-#include "storage/bolt/image.h"
 #include "storage/bolt/mover.h"
 #include "storage/bolt/plan.h"
 #include "storage/bolt/reclaim.h"
@@ -147,7 +146,6 @@ class BoltEngine final : public Engine {
   Result<CommitResult> commit(const Commit& commit) override;
   std::shared_ptr<const View> view() const override { return view_; }
   Space space() const override;
-  Result<std::unique_ptr<ImageReader>> image(std::shared_ptr<const View> view) const override;
   void remember(const CommitId& ancestor) override {
     CAIRN_ASSERT(view_->descends_from(ancestor));
     ancestor_ = ancestor;
@@ -600,12 +598,6 @@ Space BoltEngine::space() const {
   space.in_use_bytes = space.high_water_bytes - freelist_.free_pages() * meta.page_bytes;
   space.file_bytes = std::max(blocks_.file_bytes(), file_->size().value_or(0));
   return space;
-}
-
-Result<std::unique_ptr<ImageReader>> BoltEngine::image(std::shared_ptr<const View> view) const {
-  auto bolt_view = std::dynamic_pointer_cast<const BoltView>(view);
-  CAIRN_ASSERT(bolt_view != nullptr);
-  return open_image(std::move(bolt_view));
 }
 
 Status BoltEngine::close() {

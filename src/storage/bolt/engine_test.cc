@@ -77,7 +77,7 @@ TEST(BoltEngine, AnImageIsNotSealed) {
   const TempDir directory;
   const auto engine = open(env::posix_fs(), directory / "db", {.opening = 7});
   ASSERT_TRUE(engine->commit({}));
-  const auto image = engine->image(engine->view());
+  const auto image = open_image(engine->view());
   ASSERT_TRUE(image);
   std::string metas(2 * 4096, 'x');
   ASSERT_TRUE((*image)->read(metas.data(), metas.size()));
@@ -562,7 +562,7 @@ TEST(BoltEngine, ImageIsASnapshotOfTheView) {
     ASSERT_TRUE(engine->commit(batch.commit({engine->view()->txid()})));
   }
   const auto view = engine->view();
-  auto reader = engine->image(view);
+  auto reader = open_image(view);
   ASSERT_TRUE(reader) << reader.error().message;
   std::string image;
   char buffer[10'000];

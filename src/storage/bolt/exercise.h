@@ -63,7 +63,7 @@ inline Status exercise(const std::string& image) {
   (void)check_bolt(fs, "/db", {.older_tree_too = true});
   CAIRN_TRY(const auto engine, open_bolt(fs, "/db"));
   const Status read = read_everything(*engine->view());
-  if (auto reader = engine->image(engine->view())) {
+  if (auto reader = open_image(engine->view())) {
     std::string bytes(64 << 10, '\0');
     for (;;) {
       const auto got = (*reader)->read(bytes.data(), bytes.size());

@@ -1,8 +1,13 @@
-#include "storage/bolt/image.h"
-
+// A snapshot of one view: a bbolt file of high-water mark x page size bytes.
+//
+// Both metas are made anew (page 0 with the view's txid, page 1 with the one before; same root, no free list), pages
+// that the view reaches are copied as they are, all others are zeros.
+//
+// Threads:  used by one thread at a time, any; the view must stay registered meanwhile.
 #include <algorithm>
 #include <cstring>
 
+#include "storage/bolt/reader.h"
 #include "storage/bolt/walk.h"
 
 namespace cairn::storage::bolt {
@@ -67,8 +72,9 @@ class BoltImage final : public ImageReader {
 
 }  // namespace
 
-Result<std::unique_ptr<ImageReader>> open_image(std::shared_ptr<const BoltView> view) {
-  CAIRN_TRY(PageBitmap heads, reached_heads(*view));
+Result<std::unique_ptr<ImageReader>> BoltView::make_image(std::shared_ptr<const View> self) const {
+  CAIRN_TRY(PageBitmap heads, reached_heads(*this));
+  auto view = std::static_pointer_cast<const BoltView>(std::move(self));
   return std::make_unique<BoltImage>(std::move(view), std::move(heads));
 }
 

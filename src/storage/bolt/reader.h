@@ -123,6 +123,8 @@ class BoltView final : public View {
   }
 
  private:
+  Result<std::unique_ptr<ImageReader>> make_image(std::shared_ptr<const View> self) const override;  // image.cc
+
   BoltView(std::shared_ptr<const env::Mapping> mapping, const Meta& meta, const Lineage& lineage)
       : mapping_(std::move(mapping)),
         meta_(meta),

@@ -57,6 +57,8 @@ class MemoryView final : public View {
   [[nodiscard]] const Trees& trees() const { return trees_; }
 
  private:
+  Result<std::unique_ptr<ImageReader>> make_image(std::shared_ptr<const View> self) const override;
+
   Trees trees_;
   uint64_t txid_;
 };
@@ -80,7 +82,7 @@ class MemoryImage final : public ImageReader {
       commit.changes[i] = changes[i];
     }
     CAIRN_TRY(CommitResult result, image->engine_->commit(commit));
-    CAIRN_TRY(image->reader_, image->engine_->image(std::move(result.view)));
+    CAIRN_TRY(image->reader_, open_image(std::move(result.view)));
     return image;
   }
 
@@ -92,6 +94,10 @@ class MemoryImage final : public ImageReader {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<ImageReader> reader_;
 };
+
+Result<std::unique_ptr<ImageReader>> MemoryView::make_image(std::shared_ptr<const View> /*self*/) const {
+  return MemoryImage::make(*this);
+}
 
 class MemoryEngine final : public Engine {
  public:
@@ -123,12 +129,6 @@ class MemoryEngine final : public Engine {
     uint64_t bytes = 0;
     for (const Tree& tree : view_->trees()) bytes += tree.bytes;
     return {.total_bytes = bytes, .in_use_bytes = bytes, .file_bytes = 0};
-  }
-
-  Result<std::unique_ptr<ImageReader>> image(std::shared_ptr<const View> view) const override {
-    const auto* memory_view = dynamic_cast<const MemoryView*>(view.get());
-    CAIRN_ASSERT(memory_view != nullptr);
-    return MemoryImage::make(*memory_view);
   }
 
   void remember(const CommitId& /*ancestor*/) override {}  // no file outlives the process
