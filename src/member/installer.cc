@@ -23,7 +23,9 @@ InstallDone Installer::run(const InstallOrder& order, CommitStage& stage) {
 // The state is known to be good before the db has its name.
 Result<std::unique_ptr<AppliedState>> Installer::install(const raft::Snapshot& snapshot, CommitStage& stage) {
   CAIRN_FAULT("applyBeforeOpenSnapshot");
-  CAIRN_TRY(auto engine, options_.open(image_path(options_.snap_directory, snapshot.index)));
+  const std::string path = image_path(options_.snap_directory, snapshot.index);
+  if (!fs_.exists(path)) return fail(Code::kDataLoss, "server: {} is gone", path);  // else an empty one is made
+  CAIRN_TRY(auto engine, options_.open(path));
   log::info("applySnapshot: opened snapshot backend", {{"snapshot-index", snapshot.index.value}});
   CAIRN_FAULT("applyAfterOpenSnapshot");
   const ImageInput input{.fs = fs_,

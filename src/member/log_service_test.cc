@@ -76,7 +76,7 @@ size_t carry_out(RaftLog& log, const wal::SegmentIndex& segments) {
 
 TEST(LogService, FollowersAtDifferentPlacesGetTheWholeLogFromTheSegments) {
   LogOnDisk disk(1000);
-  RaftLog log = disk.loaded({.windows = {.read_bytes = 50'000, .bytes_max = 200'000}});
+  RaftLog log = disk.loaded({.windows = {.read_bytes = 50'000, .bytes_max = 400'000}});
   std::vector<Follower> followers(3);
   followers[1].next = Index(400);
   followers[2].next = Index(990);
@@ -91,7 +91,7 @@ TEST(LogService, FollowersAtDifferentPlacesGetTheWholeLogFromTheSegments) {
       }
     }
     reads += carry_out(log, *disk.log_->index());
-    EXPECT_LE(log.windows_bytes(), 200'000u);
+    EXPECT_LE(log.windows_bytes(), 400'000u);
   }
   EXPECT_EQ(followers[0].has.size(), 1000u);
   EXPECT_EQ(followers[0].has[41].bytes(), "42" + std::string(1000, 'x'));

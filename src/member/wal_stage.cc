@@ -83,8 +83,11 @@ Result<WalDone> WalStage::finish(WalWrite write) {
     if (saved) done.snapshot = write.snapshot->index;
   }
   if (write.release_below != Index{}) {
-    if (log_->release(std::min(write.release_below, log_->newest_snapshot_index())) > 0)
+    if (log_->release(std::min(write.release_below, log_->newest_snapshot_index())) > 0) {
       done.released = log_->first_index() - 1;
+    }
+    // Behind a leader's snapshot: the log begins there, and in the middle of a segment.
+    if (log_->first_index() == write.release_below + 1) CAIRN_FAULT("raftAfterWALRelease");
     done.has_released_files = log_->spares()->has_released();
   }
   if (write.give_tail_back) CAIRN_CHECK(log_->give_tail_back());

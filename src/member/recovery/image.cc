@@ -32,8 +32,11 @@ std::string image_path(const std::string& snap_directory, Index index) {
 Status check_image(const storage::View& view, Index index) {
   CAIRN_TRY(const uint64_t consistent, meta_number(view, "consistent_index"));
   CAIRN_TRY(const uint64_t term, meta_number(view, "term"));
+  if (consistent == index.value) return {};
   // A 3.4 member that never changed a key has never written its consistent index.
-  if (consistent == index.value || (consistent == 0 && term == 0)) return {};
+  const auto members = view.cursor(storage::Table::kMembers);
+  CAIRN_CHECK(members->seek(""));
+  if (consistent == 0 && term == 0 && members->valid()) return {};
   return fail(Code::kDataLoss, "server: the db of the snapshot at index {} has applied entry {}", index, consistent);
 }
 

@@ -518,6 +518,7 @@ Result<AppliedState> recover_image(const ImageInput& input) {
     CAIRN_TRY(state.members, cluster::read_v2_store(snapshot.data));
   }
   state.conf = snapshot.conf;
+  state.replaced_members.reset();
   state.members.cluster_id = input.cluster_id;
   state.storage_version = meta.storage_version;
   take_compaction(meta, state);

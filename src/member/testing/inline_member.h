@@ -12,6 +12,8 @@
 #include "base/check.h"
 #include "env/fs.h"
 #include "member/commit_stage.h"
+#include "member/installer.h"
+#include "member/log_service.h"
 #include "member/member_core.h"
 #include "member/recovery/bootstrap.h"
 #include "member/wal_stage.h"
@@ -36,6 +38,11 @@ class InlineMember {
     reader_ = core_->published().register_thread();
     commit_reader_ = core_->published().register_thread();
     commit_ = std::make_unique<CommitStage>(std::move(opened->engine), *commit_reader_);
+    installer_ = std::make_unique<Installer>(fs, Installer::Options{.snap_directory = opened->snap_directory,
+                                                                    .checkpoint_directory = opened->checkpoint_directory,
+                                                                    .open = std::move(opened->open_db),
+                                                                    .cluster_id = opened->cluster_id});
+    id_ = NodeId(opened->member_id);
     pump();
   }
 
@@ -45,6 +52,10 @@ class InlineMember {
       if (!log_waits_) write_log();
       take(core_->step(events_, now_ns_));
       if (!events_.empty() || (wake_at_ns_ && *wake_at_ns_ <= now_ns_)) continue;
+      if (install_ && !installs_wait_) {
+        events_.installed = installer_->run(*std::exchange(install_, std::nullopt), *commit_);
+        continue;
+      }
       if (!job_ || commits_wait_) return;
       const CommitJob job = *std::exchange(job_, std::nullopt);
       if (const auto before = std::exchange(before_commit_, nullptr)) before();
@@ -86,11 +97,16 @@ class InlineMember {
   std::unique_ptr<CommitStage> commit_;
   bool commits_wait_ = false;            // none is run
   bool log_waits_ = false;               // nothing is written to it
+  bool installs_wait_ = false;           // no snapshot is put in the db's place
+  bool log_reads_wait_ = false;          // nor is the log read for others
   uint64_t log_takes_ = UINT64_MAX;      // so many writes, then it waits
   std::function<void()> before_commit_;  // between the next commit's beginning and its run
 
   std::vector<Error> answered_;  // in order; kOk with the message
   std::vector<Error> refused_;
+  std::vector<raft::Message> outbox_;  // to other members
+  NodeId id_;
+  int log_reads_ = 0;
   int commits_ = 0;
   int snapshots_ = 0;
   int turned_away_ = 0;
@@ -115,8 +131,17 @@ class InlineMember {
       }
       --log_takes_;
       auto done = wal_->run(std::move(write));
-      CAIRN_ASSERT(done);
+      if (!done) {
+        failed_ = done.error();
+        return;
+      }
       events_.wal.push_back(*std::move(done));
+    }
+  }
+  void read_log_again() {
+    for (const LogRead& read : std::exchange(reads_, {})) {
+      ++log_reads_;
+      events_.log_reads.push_back(read_log(*wal_->log().index(), read));
     }
   }
   void take(Effects& effects) {
@@ -131,6 +156,10 @@ class InlineMember {
     }
     if (!log_waits_) write_log();
     if (effects.commit) job_ = std::move(effects.commit);
+    if (effects.install) install_ = std::move(effects.install);
+    for (raft::Message& message : effects.messages) outbox_.push_back(std::move(message));
+    for (const LogRead& read : effects.log_reads) reads_.push_back(read);
+    if (!log_reads_wait_) read_log_again();
     ready_ += effects.is_ready ? 1 : 0;
     spares_ += effects.prepare_spare ? 1 : 0;
     spares_given_back_ += effects.give_spare_back ? 1 : 0;
@@ -139,7 +168,7 @@ class InlineMember {
     looks_ += effects.look_at_disk ? 1 : 0;
     reserves_ += effects.give_up_reserve ? 1 : 0;
     wake_at_ns_ = effects.wake_at_ns;
-    failed_ = effects.failed;
+    if (effects.failed) failed_ = effects.failed;
     ending_ = effects.ending;
   }
 
@@ -147,8 +176,11 @@ class InlineMember {
   Events events_;
 
  private:
+  std::unique_ptr<Installer> installer_;
   std::vector<WalWrite> writes_;
+  std::vector<LogRead> reads_;
   std::optional<CommitJob> job_;
+  std::optional<InstallOrder> install_;
 };
 
 }  // namespace cairn::member::testing

@@ -29,6 +29,10 @@ class ColdView final : public storage::View {
   bool resident(storage::Table, std::string_view) const override { return !chance_.one_in(3); }
 
  private:
+  Result<std::unique_ptr<storage::ImageReader>> make_image(std::shared_ptr<const View> /*self*/) const override {
+    return storage::open_image(view_);
+  }
+
   std::shared_ptr<const storage::View> view_;
   Random& chance_;
 };
