@@ -133,7 +133,14 @@ std::string conf_state_json(const raft::ConfState& conf) {
 std::string change_context(const MemberChange& change) {
   switch (change.kind) {
     case ChangeKind::kAdd:
-    case ChangeKind::kUpdate: return member_json(change.member);
+    case ChangeKind::kUpdate: {
+      std::string out = member_json(change.member);
+      if (!change.learner_count_max) return out;
+      // compat: etcd passes over this key, and refuses or not by each member's own flag: with different flags its
+      // members come to different verdicts.
+      out.back() = ',';
+      return out + fmt::format("\"cairnMaxLearners\":{}}}", *change.learner_count_max);
+    }
     case ChangeKind::kPromote:
       return fmt::format("{{\"id\":{},\"peerURLs\":null,\"isPromote\":true}}", change.member.id.value);
     case ChangeKind::kRemove: return {};

@@ -78,6 +78,9 @@ Result<MemberChange> decode_change(ConfChangeType type, NodeId node, std::string
   } else {
     change.kind = ChangeKind::kAdd;
     change.member.is_learner = type == ConfChangeType::kAddLearnerNode;  // what raft goes by
+    if (json::find(in, "cairnMaxLearners") != nullptr) {
+      CAIRN_TRY(change.learner_count_max, json::get_u64(in, "cairnMaxLearners"));
+    }
   }
   return change;
 }

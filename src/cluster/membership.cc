@@ -23,6 +23,8 @@ uint64_t sha1_head(std::string_view bytes) {
   return load_be64(digest.data());
 }
 
+constexpr int64_t kHealthIntervalNs = 5'000'000'000;  // etcd's HealthInterval
+
 bool url_is_used(const Membership& cluster, const std::vector<std::string>& urls, NodeId except) {
   const std::set<std::string_view> wanted(urls.begin(), urls.end());
   return std::ranges::any_of(cluster.members, [&](const auto& entry) {
@@ -204,6 +206,33 @@ Status check_quorum_after(const Membership& cluster, const MemberChange& change)
     return std::unexpected(errors::member_not_enough_started());
   }
   return {};
+}
+
+Status check_active_after(const Membership& cluster, const MemberChange& change, const Connections& connections) {
+  const auto active_since = [&](NodeId id) {
+    return connections.active_since_ns ? connections.active_since_ns(id) : std::nullopt;
+  };
+  const std::vector<NodeId> voters = cluster.voters();
+  const auto connected = static_cast<size_t>(std::ranges::count_if(voters, [&](NodeId id) {
+    if (id == connections.self) return true;
+    const auto since_ns = active_since(id);
+    return since_ns && *since_ns < connections.now_ns - kHealthIntervalNs;
+  }));
+  switch (change.kind) {
+    case ChangeKind::kUpdate:
+    case ChangeKind::kPromote: return {};
+    case ChangeKind::kAdd:
+      if (voters.size() == 1 || connected >= (voters.size() + 1) / 2 + 1) return {};
+      break;
+    case ChangeKind::kRemove: {
+      const NodeId id = change.member.id;
+      if (const Member* member = cluster.find(id); member != nullptr && member->is_learner) return {};
+      if (id != connections.self && !active_since(id)) return {};  // who is down is no part of the majority at work
+      if (connected >= 1 + 1 + (voters.size() - 1) / 2) return {};
+      break;
+    }
+  }
+  return std::unexpected(errors::unhealthy());
 }
 
 Result<std::vector<std::string>> check_peer_urls(std::vector<std::string> urls) {

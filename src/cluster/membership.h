@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -79,6 +80,8 @@ enum class ChangeKind : uint8_t { kAdd, kPromote, kUpdate, kRemove };
 struct MemberChange {
   ChangeKind kind = ChangeKind::kAdd;
   Member member;
+  // Of who proposed a learner: so many there may be with it. Members that allow other numbers come to the same verdict.
+  std::optional<uint64_t> learner_count_max = std::nullopt;
 
   [[nodiscard]] ConfChangeType raft_type() const;
   friend bool operator==(const MemberChange&, const MemberChange&) = default;
@@ -104,6 +107,19 @@ bool set_attributes(Membership& cluster, NodeId id, std::string name, std::vecto
 // proposes; it is not part of apply.
 //   errors: errors::member_not_enough_started()
 [[nodiscard]] Status check_quorum_after(const Membership& cluster, const MemberChange& change);
+
+// What a member knows of its connections.
+struct Connections {
+  NodeId self;
+  int64_t now_ns = 0;
+  // Since when, monotonic, there has been one without a break; nullopt: there is none. Empty: there are none at all.
+  std::function<std::optional<int64_t>(NodeId)> active_since_ns = {};
+};
+// The other half of the same: is this member connected, and has been for 5 s, to so many voters that the change leaves
+// a majority that is at work? Whom an addition brings counts as down.
+//   errors: errors::unhealthy()
+[[nodiscard]] Status check_active_after(const Membership& cluster, const MemberChange& change,
+                                        const Connections& connections);
 
 // What member add and member update accept: at least one URL, each with a known scheme, host:port and no path.
 // Returns them sorted.

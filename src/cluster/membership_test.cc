@@ -199,6 +199,68 @@ TEST(QuorumAfter, CountsStartedVoters) {
   EXPECT_EQ(check(three, ChangeKind::kUpdate, member(3, "")), "");
 }
 
+// Members 1 (this one) to `voters`, of which those in `since` are connected, for so many seconds.
+std::string active_after(uint64_t voters, const std::map<uint64_t, int64_t>& seconds, ChangeKind kind, Member who) {
+  Membership cluster;
+  for (uint64_t id = 1; id <= voters; ++id)
+    cluster.members.emplace(NodeId(id), member(id, "http://" + std::to_string(id) + ":1"));
+  cluster.members.emplace(NodeId(9), member(9, "http://l:1", "", true));
+  constexpr int64_t kSecondNs = 1'000'000'000;
+  const Connections connections{.self = NodeId(1), .now_ns = 100 * kSecondNs, .active_since_ns = [&](NodeId id) {
+                                  const auto it = seconds.find(id.value);
+                                  return it == seconds.end() ? std::nullopt
+                                                             : std::optional((100 - it->second) * kSecondNs);
+                                }};
+  return refusal(check_active_after(cluster, change(kind, std::move(who)), connections));
+}
+
+TEST(CheckActive, AnAdditionNeedsAMajorityWithTheNewOneDown) {
+  const std::string unhealthy = "etcdserver: unhealthy cluster";
+  const Member added = member(20, "http://n:1");
+  EXPECT_EQ(active_after(1, {}, ChangeKind::kAdd, added), "") << "there is no other way to begin";
+  EXPECT_EQ(active_after(2, {}, ChangeKind::kAdd, added), unhealthy);
+  EXPECT_EQ(active_after(2, {{2, 6}}, ChangeKind::kAdd, added), "") << "2 of 3";
+  EXPECT_EQ(active_after(2, {{2, 5}}, ChangeKind::kAdd, added), unhealthy) << "not for more than 5 s";
+  EXPECT_EQ(active_after(3, {{2, 6}}, ChangeKind::kAdd, added), unhealthy) << "2 of 4";
+  EXPECT_EQ(active_after(3, {{2, 6}, {3, 60}}, ChangeKind::kAdd, added), "");
+  EXPECT_EQ(active_after(3, {{2, 6}, {9, 60}}, ChangeKind::kAdd, added), unhealthy) << "a learner is no voter";
+  EXPECT_EQ(active_after(3, {}, ChangeKind::kAdd, member(20, "http://n:1", "", true)), unhealthy) << "nor is it let in";
+}
+
+TEST(CheckActive, ARemovalLeavesAMajorityAtWork) {
+  const std::string unhealthy = "etcdserver: unhealthy cluster";
+  EXPECT_EQ(active_after(3, {{2, 6}, {3, 6}}, ChangeKind::kRemove, member(3, "")), "");
+  EXPECT_EQ(active_after(3, {{3, 6}}, ChangeKind::kRemove, member(2, "")), "") << "who is down may go";
+  EXPECT_EQ(active_after(3, {{3, 6}}, ChangeKind::kRemove, member(3, "")), unhealthy) << "1 of 2 would be left";
+  EXPECT_EQ(active_after(3, {{2, 6}, {3, 1}}, ChangeKind::kRemove, member(3, "")), unhealthy) << "connected just now";
+  EXPECT_EQ(active_after(3, {}, ChangeKind::kRemove, member(9, "")), "") << "a learner may go";
+  EXPECT_EQ(active_after(3, {{3, 6}}, ChangeKind::kRemove, member(1, "")), unhealthy) << "this one is at work";
+  EXPECT_EQ(active_after(3, {{2, 6}, {3, 6}}, ChangeKind::kRemove, member(1, "")), "");
+  EXPECT_EQ(active_after(3, {}, ChangeKind::kRemove, member(77, "")), "") << "found out when it is applied";
+  EXPECT_EQ(active_after(5, {{2, 6}, {3, 6}}, ChangeKind::kRemove, member(2, "")), unhealthy) << "2 of 4";
+  EXPECT_EQ(active_after(5, {{2, 6}, {3, 6}, {4, 6}}, ChangeKind::kRemove, member(2, "")), "");
+}
+
+TEST(CheckActive, OtherChangesAreNotAskedForIt) {
+  EXPECT_EQ(active_after(3, {}, ChangeKind::kUpdate, member(2, "http://n:1")), "");
+  EXPECT_EQ(active_after(3, {}, ChangeKind::kPromote, member(9, "")), "");
+}
+
+// Members with other flags come to the same verdict.
+TEST(ChangeContext, OfALearnerMaySayHowManyThereMayBe) {
+  MemberChange added = change(ChangeKind::kAdd, member(5, "http://l:1", "", true));
+  added.learner_count_max = 3;
+  const std::string context = change_context(added);
+  EXPECT_EQ(context, R"({"id":5,"peerURLs":["http://l:1"],"isLearner":true,"cairnMaxLearners":3})");
+  const auto read = decode_change(ConfChangeType::kAddLearnerNode, NodeId(5), context);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(*read, added);
+  EXPECT_FALSE(decode_change(ConfChangeType::kAddLearnerNode, NodeId(5), R"({"id":5,"cairnMaxLearners":-1})"));
+  const auto etcds = decode_change(ConfChangeType::kAddLearnerNode, NodeId(5), R"({"id":5,"isLearner":true})");
+  ASSERT_TRUE(etcds);
+  EXPECT_EQ(etcds->learner_count_max, std::nullopt);
+}
+
 TEST(PeerUrls, OfAMemberToAddAreCheckedAndSorted) {
   EXPECT_EQ(*check_peer_urls({"http://b:1", " http://a:1"}), (std::vector<std::string>{"http://a:1", "http://b:1"}));
   for (const char* bad : {"", "a:1", "ftp://a:1", "http://a", "http://a:1/", "http://a:x"}) {

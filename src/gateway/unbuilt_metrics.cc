@@ -6,7 +6,6 @@ void add_unbuilt_metrics(metrics::Registry& r) {
   // Peers
   r.counter("etcd_server_heartbeat_send_failures_total",
             "Heartbeats that left late; the leader is overloaded, likely by its disk.");
-  r.counter("etcd_server_learner_promote_successes", "Learners promoted by this leader.");
   r.counter("etcd_server_slow_read_indexes_total", "Read index rounds that were late for their request.");
   r.gauge("etcd_server_snapshot_apply_in_progress_total",
           "1 while a snapshot from the leader is taken over, 0 otherwise.");

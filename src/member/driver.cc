@@ -201,6 +201,15 @@ void Node::control(std::vector<ControlRequest> requests) {
   events_.put([&](Events& events) { append(events.controls, requests); });
 }
 
+void Node::receive(std::vector<raft::Message> messages) {
+  events_.put([&](Events& events) { append(events.messages, messages); });
+}
+
+void Node::transfer(const TransferRequest& request) {
+  pending_.fetch_add(1, std::memory_order_relaxed);
+  events_.put([&](Events& events) { events.transfers.push_back(request); });
+}
+
 void Node::ask_leases(std::vector<LeaseRequest> requests) {
   if (requests.empty()) return;
   pending_.fetch_add(requests.size(), std::memory_order_relaxed);
@@ -241,7 +250,11 @@ std::optional<int64_t> Node::turn(Events& events) {
 
 // News and answers first: they wait for nothing. What the WAL says goes into `next`.
 Ending Node::carry_out(Effects& effects, Events& next) {
-  CAIRN_ASSERT(effects.messages.empty());  // a member that is alone has nobody to send them to
+  if (!effects.messages.empty()) {
+    CAIRN_ASSERT(options_.send);  // a member that is alone has nobody to send them to
+    options_.send(std::exchange(effects.messages, {}));
+  }
+  if (effects.is_removed && !std::exchange(is_removal_told_, true) && options_.on_removed) options_.on_removed();
   if (effects.has_news && news_) news_();
   deliver(effects.answers);
   count_leases(effects);

@@ -5,8 +5,8 @@
 // written by the commit thread; spare WAL segments, looks at the disk and index checkpoints are the housekeeper's; what
 // compactions cover is hashed by a thread of its own.
 //
-// Threads: propose(), propose_conf_change(), control(), ask_leases(), raise_alarm(), admit_deletes(), next_request_id()
-// and published() may be
+// Threads: propose(), propose_conf_change(), control(), receive(), transfer(), ask_leases(), raise_alarm(),
+// admit_deletes(), next_request_id() and published() may be
 //          used by any thread; answers are handed to the sink on the core thread, and refusals for want of room in the
 //          queue by propose() itself.
 // Failure: what a stage cannot go on with ends the process: see fail_stop.
@@ -54,6 +54,10 @@ struct NodeOptions {
   uint64_t unapplied_bytes_max = MemberOptions{}.unapplied_bytes_max;
   uint64_t waiting_bytes_max = MemberOptions{}.waiting_bytes_max;
   bool concurrent = true;  // a start reads on several threads
+  // Takes messages to other members, on the core thread. Empty: there are none, the member is alone.
+  std::function<void(std::vector<raft::Message>)> send;
+  // This member has been removed from its cluster: called once, on the core thread. It is to be stopped after a moment.
+  std::function<void()> on_removed;
   // Called when the member cannot go on: it must not return.
   std::function<void(const Error&)> fail_stop;
 };
@@ -85,6 +89,10 @@ class Node {
   // A raft::ConfChangeV1. What is accepted is answered with nothing: the published state shows it.
   void propose_conf_change(Proposal change);
   void control(std::vector<ControlRequest> requests);
+  // What other members have sent, in the order of arrival.
+  void receive(std::vector<raft::Message> messages);
+  // MoveLeader.
+  void transfer(const TransferRequest& request);
   void ask_leases(std::vector<LeaseRequest> requests);
   // Proposes this member's alarm; repeated calls until it is applied do nothing more.
   void raise_alarm(uint32_t type);
@@ -180,7 +188,8 @@ class Node {
   Index counted_applied_;
   int64_t counted_compact_revision_ = 0;
   NodeId leader_seen_ = raft::kNoNode;
-  int64_t pass_began_ns_ = 0;      // the commit thread's; 0: none is under way
+  int64_t pass_began_ns_ = 0;  // the commit thread's; 0: none is under way
+  bool is_removal_told_ = false;
   Ending ending_ = Ending::kNone;  // read when the core thread has ended
 
   std::unique_ptr<PublishedDomain::Reader> commit_reader_;

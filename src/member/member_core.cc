@@ -90,7 +90,9 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
   for (const uint32_t type : events.alarms) raise_alarm(type);
   if (!events.proposals.empty()) take_proposals(events.proposals);
   for (Proposal& change : events.conf_changes) take_conf_change(std::move(change));
-  for (const ControlRequest& request : events.controls) replication_.control(request);
+  for (const ControlRequest& request : events.controls) {
+    request.kind == Control::kProgress ? tell_progress(request.tag) : replication_.control(request);
+  }
   for (const LeaseRequest& request : events.leases) take_lease_request(request);
   events.clear();
   if (phase_ != Phase::kEnded) {
@@ -104,6 +106,7 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
     plan_wake_up();
   }
   effects_.db_is_full = db_is_full_;
+  effects_.is_removed = apply_.members().removed.contains(options_.replication.raft.id);
   if (!CAIRN_MUTANT("watch.told_before_published")) consider_news();
   return effects_;
 }
@@ -301,6 +304,20 @@ void MemberCore::take_lease_request(const LeaseRequest& request) {
 void MemberCore::take_conf_change(Proposal change) {
   if (takes_requests()) return replication_.propose_conf_change(std::move(change));
   effects_.refused.push_back({change->tag, errors::stopped()});
+}
+
+void MemberCore::tell_progress(Tag tag) {
+  const std::vector<raft::PeerStatus> peers = replication_.raft().peers();
+  if (peers.empty()) {
+    const Error error = errors::not_leader();
+    return effects_.answers.add(tag, error.code, error.message);
+  }
+  effects_.answers.write(tag, [&](std::string& out) {
+    for (const raft::PeerStatus& peer : peers) {
+      const PeerProgress progress{peer.id.value, peer.match.value};
+      out.append(reinterpret_cast<const char*>(&progress), sizeof progress);
+    }
+  });
 }
 
 // compat: etcd refuses at once what comes when so many entries wait; we do when they have waited for a while.

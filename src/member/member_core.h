@@ -121,6 +121,7 @@ struct Effects {
   Ending ending = Ending::kNone;        // nothing comes after it
   std::optional<Error> failed;          // the member cannot go on; nothing comes after it
   std::vector<raft::Message> messages;  // to peers, at once; those that wait for a WAL write come behind its WalDone
+  bool is_removed = false;              // this member is of its cluster no more: it is to be stopped, after a moment
   std::vector<NodeId> redial;  // their connections may be dead: a new one is to be tried at once, and reported on
 
   void clear();
@@ -186,6 +187,7 @@ class MemberCore {
   void take_from_peers(Events& events);
   [[nodiscard]] bool takes_requests() const { return phase_ <= Phase::kHandsOver; }
   void refuse_what_waited_too_long();
+  void tell_progress(Tag tag);
   void take_ticks();
   void consider_rest();
   void consider_spare(const WalDone& done);

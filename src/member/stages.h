@@ -86,11 +86,18 @@ enum class Control : uint8_t {
   kLinearizable,  // everything acknowledged before this was sent is applied and published
   kCommit,        // everything applied is in the file
   kDefragment,    // the file is as short as it can be made
+  kProgress,      // answer: a PeerProgress for each member, this one too; only of a leader
 };
 struct ControlRequest {
   Control kind = Control::kLinearizable;
   Tag tag = 0;
   Index due;  // kLinearizable: once this is applied; set by ReplicationCore
+};
+
+// The answer to kProgress, as bytes.
+struct PeerProgress {
+  uint64_t id = 0;
+  uint64_t match = 0;  // the last entry of the log that the member is known to hold
 };
 
 // MoveLeader: answered with nothing once `to` leads; with errors::not_leader(), bad_leader_transferee() or

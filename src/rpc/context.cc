@@ -76,6 +76,18 @@ void Context::propose_conf_change(net::Call& call, std::string entry_bytes, OnAn
       std::make_shared<const raft::Payload>(raft::Payload{.bytes = std::move(entry_bytes), .tag = tag}));
 }
 
+void Context::ask_progress(net::Call& call, OnAnswer then) {
+  if (pending_.full()) return finish_with(call, errors::request_too_many_requests());
+  controls_.push_back(
+      {member::Control::kProgress, expect(call, AskWait::kApplied, std::move(then), PendingAnswers::kNoRequest)});
+}
+
+// compat: with etcd it may take as long as the client waits.
+void Context::move_leader(net::Call& call, NodeId target, OnAnswer then) {
+  if (pending_.full()) return finish_with(call, errors::request_too_many_requests());
+  node().transfer({target, expect(call, AskWait::kLonger, std::move(then), PendingAnswers::kNoRequest)});
+}
+
 void Context::when_linearizable(net::Call& call, Continuation then) {
   if (enter()->reads_alone) return then(call, nullptr);
   wait(call, member::Control::kLinearizable, std::move(then));

@@ -28,6 +28,7 @@
 #include "rpc/leader_watch.h"
 #include "rpc/methods.h"
 #include "rpc/metrics.h"
+#include "rpc/peers.h"
 #include "rpc/pending_answers.h"
 #include "rpc/reader_watch.h"
 #include "rpc/residency.h"
@@ -50,6 +51,7 @@ struct Limits {
   bool times_calls = false;                // --metrics=extensive
   int64_t watch_progress_interval_ns = 600'000'000'000;
   bool stops_serving_on_defragment = false;  // the gate StopGRPCServiceOnDefrag
+  bool strict_reconfig_check = true;
   ReaderLimits readers;
   Workers::Options workers;
 };
@@ -73,6 +75,7 @@ struct Shared {
   Workers workers;
   OldestReader oldest_reader;
   ServingStatus serving;
+  std::optional<Peers> peers;                 // none: this member is alone, and remains so
   std::vector<metrics::Histogram*> handling;  // by the place in methods(); empty: calls are not timed
 };
 
@@ -107,6 +110,15 @@ class Context {
   [[nodiscard]] HealthWatches& health_watches() { return health_watches_; }
   // For lists of leases: the core gives each part of them between two of its steps.
   [[nodiscard]] Turns& lease_lists() { return lease_lists_; }
+  // This member is one that does not vote. What it may then serve is little: Services::route.
+  [[nodiscard]] bool is_learner() {
+    if (!shared_.peers) return false;
+    const auto state = enter();
+    const cluster::Member* const self = state->members->find(NodeId(node().member_id()));
+    return self != nullptr && self->is_learner;
+  }
+  // Null: this member is alone, and remains so.
+  [[nodiscard]] const Peers* peers() const { return shared_.peers ? &*shared_.peers : nullptr; }
   [[nodiscard]] const env::Clock& clock() const { return shared_.clock; }
   // The time of the loop's turn: calls that are short need not look at the clock.
   [[nodiscard]] int64_t turn_ns() {
@@ -155,6 +167,10 @@ class Context {
   void propose_other(net::Call& call, std::string entry_bytes, Ask ask = {});
   // The same for a change of the members: the answer says nothing, and the published state shows it.
   void propose_conf_change(net::Call& call, std::string entry_bytes, OnAnswer then);
+  // `then` gets a list of member::PeerProgress, or errors::not_leader().
+  void ask_progress(net::Call& call, OnAnswer then);
+  // Hands leadership to `target`, a voter; answered with nothing once it leads.
+  void move_leader(net::Call& call, NodeId target, OnAnswer then);
   // Calls `then` when the published state contains everything that was acknowledged before now, or when that failed.
   void when_linearizable(net::Call& call, Continuation then);
   void when_committed(net::Call& call, Continuation then);

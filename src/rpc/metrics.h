@@ -63,6 +63,8 @@ struct Metrics {
       registry.histogram("etcd_debugging_server_watch_send_loop_progress_duration_seconds",
                          "Duration of sending a stream's progress notifications.", metrics::kDiskBuckets);
 
+  metrics::Counter& promote_total =
+      registry.counter("etcd_server_learner_promote_successes", "Learners promoted by this leader.");
   // Reasons are few and ours.
   metrics::Counter& promote_failed(std::string_view reason) {
     return registry.counter("etcd_server_learner_promote_failures", "Promotions of learners that failed.",

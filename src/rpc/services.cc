@@ -1,5 +1,8 @@
 #include "rpc/services.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "base/errors.h"
 #include "base/utf8.h"
 #include "rpc/methods.h"
@@ -56,6 +59,14 @@ std::shared_ptr<tracing::CallTrace> Services::begin_trace(std::string_view path,
                         [&call] { return call.local_address(); });
 }
 
+// A learner serves what needs nobody else: a range that asks for that (see RangeHandler), its status, its db.
+bool Services::is_kept_from_learners(Context& context, const Method& method) {
+  static constexpr std::string_view kServed[] = {"/etcdserverpb.KV/Range", "/etcdserverpb.Maintenance/Status",
+                                                 "/etcdserverpb.Maintenance/Snapshot"};
+  if (std::ranges::find(kServed, method.path) != std::end(kServed)) return false;
+  return context.is_learner();
+}
+
 std::unique_ptr<net::CallHandler> Services::route(std::string_view path, net::Call& call) {
   const Method* const method = find_method(path);
   if (method == nullptr || method->make == kUnimplemented) return nullptr;
@@ -69,6 +80,10 @@ std::unique_ptr<net::CallHandler> Services::route(std::string_view path, net::Ca
   if (!is_utf8(call.metadata("client-api-version").value_or(""))) {  // it becomes a label of /metrics
     finish_with(call, errors::invalid_client_api_version());
     return refused(errors::invalid_client_api_version());
+  }
+  if (shared_.peers && is_kept_from_learners(context, *method)) {
+    finish_with(call, errors::not_supported_for_learner());
+    return refused(errors::not_supported_for_learner());
   }
   // compat: calls whose request cannot be read count too, and versions beyond a hundred count as "other".
   context.count_call(call, streams);

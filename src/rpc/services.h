@@ -29,6 +29,8 @@ class Services final : public net::Router {
   // verified; nullopt: there is none. To be set with --client-cert-auth, and not without it; before the server starts.
   using CommonName = std::function<std::optional<std::string>(const net::Call& call)>;
   void set_common_name(CommonName of) { common_name_ = std::move(of); }
+  // How other members are reached; before the server starts. Without it this member is alone: none is added.
+  void set_peers(Peers peers) { shared_.peers = std::move(peers); }
   // To be set before the server starts; outlives the services.
   void set_tracer(tracing::Tracer& tracer) { tracer_ = &tracer; }
   // The node's answers, on any thread.
@@ -49,6 +51,8 @@ class Services final : public net::Router {
  private:
   // Null: the call is not traced.
   [[nodiscard]] std::shared_ptr<tracing::CallTrace> begin_trace(std::string_view path, const net::Call& call);
+
+  [[nodiscard]] static bool is_kept_from_learners(Context& context, const Method& method);
 
   Shared shared_;
   CommonName common_name_;

@@ -36,10 +36,11 @@ class ServicesTest : public ::testing::Test {
 
   void open(const Limits& limits, env::FileSystem& fs = env::posix_fs()) {
     close();
-    member_ = std::make_unique<member::testing::Member>(nullptr, fs);
+    member_ = std::make_unique<member::testing::Member>(change_, fs);
     metrics_ = std::make_unique<Metrics>(member_->registry);
     services_ = std::make_unique<Services>(*member_->node, clock_, limits, *metrics_);
     services_->set_common_name(common_name_);
+    if (peers_) services_->set_peers(*peers_);
     net::ServerOptions options;
     options.listen.push_back({.address = "127.0.0.1:0"});
     options.answers = answer_limits_;
@@ -49,7 +50,7 @@ class ServicesTest : public ::testing::Test {
     server_ = std::make_unique<net::Server>(options, services_.get(), nullptr);
     services_->attach(server_->loops());
     member_->start([this](unsigned loop, member::AnswerBatch batch) { services_->deliver(loop, std::move(batch)); },
-                   [this] { services_->tell(); });
+                   [this] { services_->tell(); }, is_alone_);
     address_ = (*server_->start())[0];
     client_ = std::make_unique<net::TestClient>(address_);
   }
@@ -98,6 +99,9 @@ class ServicesTest : public ::testing::Test {
   cairn::testing::StoppableClock clock_;  // of the services
   // Of the server that open() makes next.
   Services::CommonName common_name_;
+  std::optional<Peers> peers_;
+  std::function<void(member::NodeOptions&)> change_;
+  bool is_alone_ = true;
   net::AnswerLimits answer_limits_;
   int64_t reader_stall_ns_ = net::ServerOptions{}.reader_stall_ns;
   uint32_t reader_rate_min_ = net::ServerOptions{}.reader_rate_min;

@@ -43,6 +43,7 @@
 #include "gateway/unbuilt_metrics.h"
 #include "member/driver.h"
 #include "member/metrics.h"
+#include "member/recovery/recovery.h"
 #include "metrics/identity.h"
 #include "net/listener.h"
 #include "net/peer_certificate.h"
@@ -328,6 +329,14 @@ Result<std::unique_ptr<member::Node>> open_node(const member::NodeOptions& optio
   }
 }
 
+// As etcd, which starts, hears of it, and ends as if it had been told to.
+int end_removed(const cmd::Config& config, const Error& error) {
+  log::warn("server error", {{"error", error.message}});
+  log::warn("data-dir used by this member must be removed", {{"data-dir", config.data_dir}});
+  cmd::flush_log();
+  return 0;
+}
+
 void log_member(const cmd::Config& config, member::Node& node, bool is_initialized) {
   const auto reader = node.published().register_thread();
   const auto state = reader->enter();
@@ -543,6 +552,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   if (!config.in_memory) check_permissions(config.data_dir);
   auto signals_at_start = std::make_unique<SignalsAtStart>(signals);
   auto opened = open_node(options, fs, clock, metrics, signals);
+  if (!opened && opened.error().message == member::kRemovedText) return end_removed(config, opened.error());
   if (!opened) {
     log::error("bootstrap failed", {{"error", opened.error().message}});
     return refuse(opened.error());
@@ -561,6 +571,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   limits.request_timeout_ns = config.request_timeout().count();
   limits.warning_unary_ns = config.warning_unary_request.count();
   limits.warning_apply_ns = config.warning_apply.count();
+  limits.strict_reconfig_check = config.strict_reconfig_check;
   limits.times_calls = config.metrics == "extensive";
   if (const int64_t interval_ns = config.watch_progress_interval.count(); interval_ns > 0) {
     if (interval_ns < kWatchProgressMinNs) {

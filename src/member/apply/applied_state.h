@@ -20,9 +20,11 @@ namespace cairn::member {
 
 // What a directory's tables look like; it decides what we write into it (docs/compatibility.md).
 enum class Schema : uint8_t { k3_4, k3_5, k3_6, k3_7 };
-// Up to 3.5 it is 1 whatever the flags say: what was refused then is refused again.
-[[nodiscard]] constexpr size_t learner_count_max(Schema schema, size_t configured) {
-  return schema < Schema::k3_6 ? 1 : configured;
+// How many learners there may be with the one that `change` adds. Up to 3.5 it is 1 whatever the flags say: what was
+// refused then is refused again. Later it is what the proposer says, and for an etcd that says nothing, our flag.
+[[nodiscard]] constexpr size_t learner_count_max(Schema schema, size_t configured,
+                                                 const cluster::MemberChange& change) {
+  return schema < Schema::k3_6 ? 1 : change.learner_count_max.value_or(configured);
 }
 
 // The replicated state at `applied`, as found at start.

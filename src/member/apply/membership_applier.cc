@@ -17,6 +17,9 @@ namespace {
 
 using storage::Table;
 
+// What a leader sets that cannot ask all others yet.
+constexpr cluster::MinorVersion kUndecided{3, 0};
+
 // etcd's words, for which its tests wait. What is served does not depend on the version.
 void log_capabilities(const std::string& version) {
   log::info("enabled capabilities for version", {{"cluster-version", cluster::short_version(version)}});
@@ -89,9 +92,10 @@ Result<ConfVerdict> MembershipApplier::apply_conf_change(const raft::Entry& entr
     const raft::ConfChangeSingle single = change->changes.front();
     auto decoded =
         cluster::decode_change(static_cast<cluster::ConfChangeType>(single.type), single.node, change->context);
-    const Status allowed = decoded ? cluster::check_change(*members_, *decoded,
-                                                           learner_count_max(schema_, bench_.options.learner_count_max))
-                                   : Status(std::unexpected(decoded.error()));
+    const Status allowed =
+        decoded ? cluster::check_change(*members_, *decoded,
+                                        learner_count_max(schema_, bench_.options.learner_count_max, *decoded))
+                : Status(std::unexpected(decoded.error()));
     if (allowed) {
       auto members = std::make_shared<cluster::Membership>(*members_);
       cluster::apply_change(*members, *decoded);
@@ -149,10 +153,19 @@ void MembershipApplier::set_version(const std::string& version) {
   }
   if (cluster::at_least_3_6(version)) {
     set_storage_version(version);
-  } else if (storage_version_.empty()) {
-    // The founders, or the log of a cluster that was joined, have an older one: the tables are to be read as that.
-    schema_ = std::min(schema_, Schema::k3_5);
+  } else if (storage_version_.empty() && is && *is != kUndecided) {
+    become_older(*is < cluster::MinorVersion{3, 5} ? Schema::k3_4 : Schema::k3_5);
   }
+}
+
+// The founders, or the log of a cluster that was joined, are of an older version than this new directory was made for:
+// what is written, here and to the log, is to be read by that.
+void MembershipApplier::become_older(Schema schema) {
+  if (schema >= schema_) return;
+  schema_ = schema;
+  if (schema_ != Schema::k3_4) return;
+  bench_.tables().erase(Table::kMeta, "term");
+  bench_.tables().erase(Table::kMeta, "confState");
 }
 
 // As etcd's migration of the schema from and to 3.6 and 3.7, between which only this field changes. etcd waits until

@@ -45,6 +45,7 @@ class MembershipApplier {
 
  private:
   void set_version(const std::string& version);
+  void become_older(Schema schema);
   void set_storage_version(const std::string& version);
   void set_attributes(NodeId id, std::string name, std::vector<std::string> client_urls);
   void set_downgrade(bool enabled, const std::string& version);

@@ -165,8 +165,13 @@ Status replay_request(std::string_view bytes, cluster::Membership& members) {
   return {};
 }
 
+struct LearnerLimit {
+  Schema schema;
+  size_t configured;
+};
+
 // The membership half of an entry, which up to 3.5 has no other home than the log.
-Status replay_membership(const wal::Entry& entry, size_t learner_count_max, cluster::Membership& members,
+Status replay_membership(const wal::Entry& entry, const LearnerLimit& limit, cluster::Membership& members,
                          raft::ConfState& conf) {
   if (entry.type != 0) {
     const auto type = static_cast<raft::EntryType>(entry.type);
@@ -176,7 +181,9 @@ Status replay_membership(const wal::Entry& entry, size_t learner_count_max, clus
     const auto decoded =
         cluster::decode_change(static_cast<cluster::ConfChangeType>(single.type), single.node, change.context);
     // A refused change stays in the log and is refused again.
-    if (!decoded || !cluster::check_change(members, *decoded, learner_count_max)) return {};
+    if (!decoded) return {};
+    const size_t learners_max = learner_count_max(limit.schema, limit.configured, *decoded);
+    if (!cluster::check_change(members, *decoded, learners_max)) return {};
     cluster::apply_change(members, *decoded);
     CAIRN_TRY(conf, raft::changed(conf, change));
     return {};
@@ -204,7 +211,7 @@ Status recover_members_from_log(const RecoveryInput& input, const std::optional<
     from = snapshot->index + 1;
   }
   if (from > applied) return {};
-  const size_t learner_limit = learner_count_max(state.schema, input.learner_count_max);
+  const LearnerLimit learner_limit{state.schema, input.learner_count_max};
   Status failed;
   CAIRN_CHECK(input.log.index()->read(from, applied + 1, UINT64_MAX, [&](const wal::Entry& entry) {
     if (failed) failed = replay_membership(entry, learner_limit, state.members, state.conf);
@@ -284,7 +291,7 @@ Status check_self(const RecoveryInput& input, const AppliedState& state) {
   if (input.new_directory || state.members.members.empty()) return {};  // its own entry is still to be applied
   const NodeId self = input.log.metadata().node_id;
   if (state.members.removed.contains(self)) {
-    return fail(Code::kFailedPrecondition, "the member has been permanently removed from the cluster");
+    return fail(Code::kFailedPrecondition, "{}", kRemovedText);
   }
   if (state.members.find(self) != nullptr) return {};
   if (input.joined) return {};  // so far it has applied what was before it
@@ -301,7 +308,7 @@ Result<size_t> count_members(const RecoveryInput& input, const AppliedState& sta
   raft::ConfState conf = state.conf;
   const auto count = [&conf] { return conf.voters.size() + conf.learners.size(); };
   const Index committed{input.hard_state.commit};
-  const size_t learner_limit = learner_count_max(state.schema, input.learner_count_max);
+  const LearnerLimit learner_limit{state.schema, input.learner_count_max};
   size_t count_committed = count();
   Status failed;
   const Index from = std::max(state.applied + 1, input.log.first_index());
@@ -327,7 +334,7 @@ Result<ForcedCluster> plan_forced_cluster(const RecoveryInput& input, const Appl
   ForcedCluster out{.commit = std::max(Index{input.hard_state.commit}, state.applied), .others = {}};
   cluster::Membership members = state.members;
   raft::ConfState conf = state.conf;
-  const size_t learner_limit = learner_count_max(state.schema, input.learner_count_max);
+  const LearnerLimit learner_limit{state.schema, input.learner_count_max};
   Status failed;
   const Index from = std::max(state.applied + 1, input.log.first_index());
   if (from <= out.commit) {

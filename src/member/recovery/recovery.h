@@ -18,6 +18,9 @@
 
 namespace cairn::member {
 
+// The error of a start whose member is of its cluster no more.
+inline constexpr std::string_view kRemovedText = "the member has been permanently removed from the cluster";
+
 struct RecoveryInput {
   env::FileSystem& fs;
   const wal::Log& log;

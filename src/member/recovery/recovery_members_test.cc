@@ -129,6 +129,18 @@ TEST_F(MembersTest, From36OnTheFlagSaysHowManyLearnersThereMayBe) {
   EXPECT_NE(opened.error().message.find("a cluster of 2 members"), std::string::npos) << opened.error().message;
 }
 
+// The flag of this member allows three.
+TEST_F(MembersTest, TheProposersNumberOfLearnersCounts) {
+  cluster::MemberChange first{cluster::ChangeKind::kAdd, member(kFirst, true)};
+  cluster::MemberChange second{cluster::ChangeKind::kAdd, member(kSecond, true)};
+  first.learner_count_max = second.learner_count_max = 1;
+  change(first);
+  change(second);
+  change({cluster::ChangeKind::kRemove, member(kFirst, true)});
+  const auto opened = open(1, Schema::k3_6);
+  EXPECT_TRUE(opened) << opened.error().message << ": the second one was refused, so it is alone";
+}
+
 // 3.5 has no other place for them that it reads.
 TEST_F(MembersTest, RequestsAboutMembersAndVersionsAreReadFromALogOf35) {
   etcdserverpb::InternalRaftRequest attributes;

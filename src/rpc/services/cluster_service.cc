@@ -1,8 +1,13 @@
 #include "rpc/services/cluster_service.h"
 
+#include <cstring>
+#include <functional>
+#include <optional>
+
 #include "base/bytes.h"
 #include "base/errors.h"
 #include "base/log.h"
+#include "cluster/codec.h"
 #include "cluster/membership.h"
 #include "member/apply/applied_state.h"
 #include "proto/rpc.pb.h"
@@ -17,22 +22,31 @@ namespace {
 using cluster::ChangeKind;
 using cluster::MemberChange;
 
-// A response that lists the members. As etcd: its header has no revision.
 template <class Response>
-std::string list_of_members(Context& context, Response response = {}) {
-  const auto state = context.enter();
-  for (const auto& [id, member] : state->members->members) {
-    auto* const out = response.add_members();
-    out->set_id(id.value);
-    out->set_name(member.name);
-    for (const std::string& url : member.peer_urls) out->add_peerurls(url);
-    for (const std::string& url : member.client_urls) out->add_clienturls(url);
-    out->set_islearner(member.is_learner);
-  }
+void add_member(Response& response, const cluster::Member& member) {
+  auto* const out = response.add_members();
+  out->set_id(member.id.value);
+  out->set_name(member.name);
+  for (const std::string& url : member.peer_urls) out->add_peerurls(url);
+  for (const std::string& url : member.client_urls) out->add_clienturls(url);
+  out->set_islearner(member.is_learner);
+}
+
+// As etcd: the header of a response about members has no revision.
+template <class Response>
+std::string with_members(Context& context, const Response& response) {
   std::string out;
-  mvcc::append_header(out, response_header(*state, context.node(), 0));
+  mvcc::append_header(out, response_header(*context.enter(), context.node(), 0));
   response.AppendToString(&out);
   return out;
+}
+
+// A response that lists the members.
+template <class Response>
+std::string list_of_members(Context& context, Response response = {}) {
+  const auto members = context.enter()->members;
+  for (const auto& [id, member] : members->members) add_member(response, member);
+  return with_members(context, response);
 }
 
 class MemberListHandler final : public OneRequestHandler {
@@ -61,16 +75,42 @@ class ChangeHandler : public OneRequestHandler {
  protected:
   [[nodiscard]] NodeId self() { return NodeId(context_.node().member_id()); }
 
-  // The change goes to the log; whether it may be is decided when it is applied.
+  // --strict-reconfig-check, before the change goes to the log. False: it does not, and the call is answered.
+  bool admit_change(net::Call& call, const MemberChange& change) {
+    const auto members = context_.enter()->members;
+    const bool removes = change.kind == ChangeKind::kRemove;
+    // compat: without --strict-reconfig-check etcd tries to remove its last voter, and panics.
+    const bool removes_last = removes && members->voters() == std::vector{change.member.id};
+    if (!context_.limits().strict_reconfig_check && !removes_last) return true;
+    Status admitted = cluster::check_quorum_after(*members, change);
+    std::string_view why = "not enough healthy members";
+    if (admitted) {
+      cluster::Connections connections{.self = self(), .now_ns = context_.clock().monotonic_ns()};
+      if (context_.peers() != nullptr) connections.active_since_ns = context_.peers()->active_since_ns;
+      admitted = cluster::check_active_after(*members, change, connections);
+      why = removes ? "local member has not been connected to all peers, reconfigure breaks active quorum"
+                    : "local member has not been connected to majority peers, reconfigure breaks active quorum";
+    }
+    if (admitted) return true;
+    log::warn(fmt::format("rejecting member {} request; {}", removes ? "remove" : "add", why),
+              {{"local-member-id", hex_id(self().value)},
+               {removes ? "requested-member-remove-id" : "requested-member-add", hex_id(change.member.id.value)},
+               {"error", admitted.error().message}});
+    finish_with(call, admitted.error());
+    return false;
+  }
+
+  // The change goes to the log; whether it may be is decided when it is applied. `fill`, a void(Response&), adds to the
+  // list of members.
   template <class Response>
-  void propose(net::Call& call, const MemberChange& change) {
+  void propose(net::Call& call, const MemberChange& change, const std::function<void(Response&)>& fill = {}) {
     const auto type = static_cast<raft::ConfChangeType>(change.raft_type());
     std::string entry = raft::encode(raft::ConfChangeV1{.id = context_.node().next_request_id(),
                                                         .type = type,
                                                         .node = change.member.id,
                                                         .context = cluster::change_context(change)});
     context_.propose_conf_change(
-        call, std::move(entry), [this, type, id = change.member.id](net::Call& later, const CoreAnswer& answer) {
+        call, std::move(entry), [this, type, id = change.member.id, fill](net::Call& later, const CoreAnswer& answer) {
           if (answer.code != Code::kOk) {
             note_failure(answer.text);
             return later.finish(answer.code, answer.text);
@@ -78,9 +118,13 @@ class ChangeHandler : public OneRequestHandler {
           log::info("applied a configuration change through raft", {{"local-member-id", hex_id(self().value)},
                                                                     {"raft-conf-change", name_of(type)},
                                                                     {"raft-conf-change-node-id", hex_id(id.value)}});
-          later.reply(list_of_members<Response>(context_));
+          note_success();
+          Response response;
+          if (fill) fill(response);
+          later.reply(list_of_members<Response>(context_, std::move(response)));
         });
   }
+  virtual void note_success() {}
   virtual void note_failure(std::string_view /*text*/) {}
 
  private:
@@ -95,8 +139,8 @@ class ChangeHandler : public OneRequestHandler {
   }
 };
 
-// compat: this build runs a member alone. A member more could not be reached, and the directory could not be opened
-// again, so a request that etcd would carry out is refused. Wrong requests get etcd's answers.
+// compat: a member that reaches no other adds none: it could not go on, nor open its directory again. Wrong requests
+// get etcd's answers.
 class MemberAddHandler final : public ChangeHandler {
  public:
   using ChangeHandler::ChangeHandler;
@@ -113,10 +157,20 @@ class MemberAddHandler final : public ChangeHandler {
     change.member.id = cluster::compute_member_id(*urls, "", context_.clock().wall_ns() / 1'000'000'000);
     change.member.peer_urls = *urls;
     change.member.is_learner = request.islearner();
-    const Status allowed =
-        cluster::check_change(*context_.enter()->members, change, context_.node().options().apply.learner_count_max);
-    if (!allowed) return finish_with(call, allowed.error());
-    call.finish(Code::kUnimplemented, "cairn: members cannot be added: clusters of several are not built yet");
+    const uint64_t learner_count_max = context_.node().options().apply.learner_count_max;
+    if (change.member.is_learner) change.learner_count_max = learner_count_max;
+    if (context_.peers() == nullptr) {
+      const Status allowed = cluster::check_change(*context_.enter()->members, change, learner_count_max);
+      if (!allowed) return finish_with(call, allowed.error());
+      return call.finish(Code::kUnimplemented, "cairn: members cannot be added: clusters of several are not built yet");
+    }
+    if (!admit_change(call, change)) return;
+    propose<etcdserverpb::MemberAddResponse>(call, change, [change](etcdserverpb::MemberAddResponse& response) {
+      auto* const added = response.mutable_member();
+      added->set_id(change.member.id.value);
+      for (const std::string& url : change.member.peer_urls) added->add_peerurls(url);
+      added->set_islearner(change.member.is_learner);
+    });
   }
 };
 
@@ -132,15 +186,7 @@ class MemberRemoveHandler final : public ChangeHandler {
     MemberChange change;
     change.kind = ChangeKind::kRemove;
     change.member.id = NodeId(request.id());
-    // compat: without --strict-reconfig-check etcd tries to remove its last voter, and panics.
-    if (const Status left = cluster::check_quorum_after(*context_.enter()->members, change); !left) {
-      log::warn("rejecting member remove request; not enough healthy members",
-                {{"local-member-id", hex_id(self().value)},
-                 {"requested-member-remove-id", hex_id(request.id())},
-                 {"error", left.error().message}});
-      return finish_with(call, left.error());
-    }
-    propose<etcdserverpb::MemberRemoveResponse>(call, change);
+    if (admit_change(call, change)) propose<etcdserverpb::MemberRemoveResponse>(call, change);
   }
 };
 
@@ -161,6 +207,7 @@ class MemberUpdateHandler final : public ChangeHandler {
   }
 };
 
+// Only the leader knows whether a learner has caught up. Another member asks it on its peer URL, as etcd does.
 class MemberPromoteHandler final : public ChangeHandler {
  public:
   using ChangeHandler::ChangeHandler;
@@ -170,27 +217,56 @@ class MemberPromoteHandler final : public ChangeHandler {
     etcdserverpb::MemberPromoteRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
     if (!admit_root(call)) return;
-    const NodeId id(request.id());
-    bool is_known = false;
-    bool is_learner = false;
-    {
-      const auto state = context_.enter();
-      const cluster::Member* const member = state->members->find(id);
-      is_known = member != nullptr;
-      is_learner = is_known && member->is_learner;
+    change_.kind = ChangeKind::kPromote;
+    change_.member.id = NodeId(request.id());
+    context_.ask_progress(call, [this](net::Call& later, const CoreAnswer& answer) {
+      if (answer.code == Code::kOk) return promote(later, answer.text);
+      if (answer.text == errors::not_leader().message && context_.peers() != nullptr) {
+        deadline_ns_ = context_.clock().monotonic_ns() + context_.limits().request_timeout_ns;
+        return ask_leader(later.id());
+      }
+      refuse(later, {answer.code, std::string(answer.text)});
+    });
+  }
+
+  // --- as the leader
+
+  void promote(net::Call& call, std::string_view progress) {
+    if (const Status ready = check_ready(progress); !ready) return refuse(call, ready.error());
+    if (context_.limits().strict_reconfig_check) {
+      if (const Status left = cluster::check_quorum_after(*context_.enter()->members, change_); !left) {
+        log::warn("rejecting member promote request; not enough healthy members",
+                  {{"local-member-id", hex_id(self().value)},
+                   {"requested-member-remove-id", hex_id(change_.member.id.value)},
+                   {"error", left.error().message}});
+        return refuse(call, left.error());
+      }
     }
-    if (!is_known) {
-      note_failure(errors::member_not_found().message);
-      return finish_with(call, errors::member_not_found());
+    propose<etcdserverpb::MemberPromoteResponse>(call, change_);
+  }
+
+  // Nine tenths of what the leader's log holds. Who is no learner is found out when the change is applied.
+  Status check_ready(std::string_view bytes) {
+    constexpr double kReadyShare = 0.9;
+    std::optional<uint64_t> match;
+    uint64_t own_match = 0;
+    for (; bytes.size() >= sizeof(member::PeerProgress); bytes.remove_prefix(sizeof(member::PeerProgress))) {
+      member::PeerProgress one;
+      std::memcpy(&one, bytes.data(), sizeof one);
+      if (NodeId(one.id) == change_.member.id) match = one.match;
+      if (NodeId(one.id) == self()) own_match = one.match;
     }
-    if (is_learner) {  // of which nothing is heard: this member reaches no other
-      note_failure(errors::learner_not_ready().message);
-      return finish_with(call, errors::learner_not_ready());
-    }
-    MemberChange change;
-    change.kind = ChangeKind::kPromote;
-    change.member.id = id;
-    propose<etcdserverpb::MemberPromoteResponse>(call, change);
+    if (!match) return std::unexpected(errors::member_not_found());
+    const double share = static_cast<double>(*match) / static_cast<double>(own_match);
+    if (share >= kReadyShare) return {};
+    log::error("rejecting promote learner: learner is not ready",
+               {{"learner-ready-percent", share}, {"ready-percent-threshold", kReadyShare}});
+    return std::unexpected(errors::learner_not_ready());
+  }
+
+  void refuse(net::Call& call, const Error& error) {
+    note_failure(error.message);
+    finish_with(call, error);
   }
 
   // The label has etcd's inner texts.
@@ -200,6 +276,71 @@ class MemberPromoteHandler final : public ChangeHandler {
     if (text == errors::member_not_learner().message) reason = "membership: can only promote a learner member";
     context_.metrics().promote_failed(reason).add();
   }
+
+  void note_success() override { context_.metrics().promote_total.add(); }
+
+  // --- as another member
+
+  void ask_leader(net::CallId call) {
+    net::Call* const waiting = context_.loop().find(call);
+    if (waiting == nullptr) return;
+    if (context_.clock().monotonic_ns() >= deadline_ns_) return finish_with(*waiting, errors::timeout());
+    const NodeId leader = context_.enter()->leader.leader;
+    if (leader == self()) {  // it has come to lead meanwhile
+      return context_.ask_progress(*waiting, [this](net::Call& later, const CoreAnswer& answer) {
+        answer.code == Code::kOk ? promote(later, answer.text) : ask_later(later.id());
+      });
+    }
+    if (leader == raft::kNoNode) return ask_later(call);
+    net::HttpRequest request;
+    request.method = "POST";
+    request.path = fmt::format("/members/promote/{}", change_.member.id);
+    for (const char* const name : {"token", "authorization"}) {
+      const auto token = waiting->metadata(name);
+      if (!token) continue;
+      request.headers = {{"Authorization", std::string(*token)}};
+      break;
+    }
+    net::EventLoop& loop = context_.loop();
+    context_.peers()->call(leader, std::move(request), deadline_ns_,
+                           [this, &loop, call](Result<net::HttpResponse> response) {
+                             loop.post([this, &loop, call, response = std::move(response)] {
+                               if (loop.find(call) != nullptr) take_answer(*loop.find(call), response);
+                             });
+                           });
+  }
+
+  void ask_later(net::CallId call) {
+    timer_ = context_.loop().after(kAskAgainNs, [this, call] { ask_leader(call); });
+  }
+
+  void take_answer(net::Call& call, const Result<net::HttpResponse>& response) {
+    const std::string_view body = response ? response->bytes() : std::string_view();
+    if (!response) return ask_later(call.id());
+    const auto says = [&](const Error& error) { return body.find(error.message) != std::string_view::npos; };
+    constexpr int kOk = 200;
+    constexpr int kNotFound = 404;
+    constexpr int kPreconditionFailed = 412;
+    if (response->status == kNotFound) return finish_with(call, errors::member_not_found());
+    if (response->status == kPreconditionFailed && says(errors::learner_not_ready())) {
+      return finish_with(call, errors::learner_not_ready());
+    }
+    if (response->status == kPreconditionFailed && body.find(kNotLearner) != std::string_view::npos) {
+      return finish_with(call, errors::member_not_learner());
+    }
+    const auto members = cluster::parse_members(body);
+    if (response->status != kOk || !members) return ask_later(call.id());  // etcd asks again, too
+    etcdserverpb::MemberPromoteResponse out;
+    for (const cluster::Member& member : *members) add_member(out, member);
+    call.reply(with_members(context_, std::move(out)));
+  }
+
+  static constexpr int64_t kAskAgainNs = 100'000'000;
+  static constexpr std::string_view kNotLearner = "membership: can only promote a learner member";
+
+  MemberChange change_;
+  int64_t deadline_ns_ = 0;
+  std::unique_ptr<net::EventLoop::Timer> timer_;
 };
 
 }  // namespace

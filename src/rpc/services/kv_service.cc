@@ -43,6 +43,7 @@ class RangeHandler final : public OneRequestHandler {
       const auto state = context_.enter();  // for what is read as well
       if (request->serializable || state->reads_alone) return run(call, *request, message);
     }
+    if (context_.is_learner()) return finish_with(call, errors::not_supported_for_learner());
     began_ns_ = context_.clock().monotonic_ns();
     context_.when_linearizable(call, [this, bytes = std::string(message)](net::Call& later, const Error* error) {
       note_agreement();

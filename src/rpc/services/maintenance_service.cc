@@ -116,7 +116,6 @@ class DefragmentHandler final : public OneRequestHandler {
   std::optional<NotServing> serving_;
 };
 
-// A member that is alone can only be told to lead, which it does.
 class MoveLeaderHandler final : public OneRequestHandler {
  public:
   using OneRequestHandler::OneRequestHandler;
@@ -126,23 +125,39 @@ class MoveLeaderHandler final : public OneRequestHandler {
     etcdserverpb::MoveLeaderRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return reject_with(call, parsed.error());
     if (!admit_root(call)) return;
-    const auto state = context_.enter();
     const NodeId self(context_.node().member_id());
-    if (state->leader.leader != self) return finish_with(call, errors::not_leader());
-    const NodeId target(request.targetid());
-    const cluster::Member* const member = state->members->find(target);
-    if (member == nullptr || member->is_learner || target != self) {
-      return finish_with(call, errors::bad_leader_transferee());
+    target_ = NodeId(request.targetid());
+    bool is_voter = false;
+    {
+      const auto state = context_.enter();
+      if (state->leader.leader != self) return finish_with(call, errors::not_leader());
+      const cluster::Member* const member = state->members->find(target_);
+      is_voter = member != nullptr && !member->is_learner;
     }
-    const std::string id = hex_id(self.value);
-    log::info("leadership transfer starting",
-              {{"local-member-id", id}, {"current-leader-member-id", id}, {"transferee-member-id", id}});
+    if (!is_voter) return finish_with(call, errors::bad_leader_transferee());
+    log::info("leadership transfer starting", {{"local-member-id", hex_id(self.value)},
+                                               {"current-leader-member-id", hex_id(self.value)},
+                                               {"transferee-member-id", hex_id(target_.value)}});
+    began_ns_ = context_.clock().monotonic_ns();
+    if (target_ == self) return answer(call);
+    context_.move_leader(call, target_, [this](net::Call& later, const CoreAnswer& outcome) {
+      outcome.code == Code::kOk ? answer(later) : later.finish(outcome.code, outcome.text);
+    });
+  }
+
+  void answer(net::Call& call) {
+    const std::string id = hex_id(context_.node().member_id());
+    const int64_t took_ns =
+        target_.value == context_.node().member_id() ? 0 : context_.clock().monotonic_ns() - began_ns_;
     log::info("leadership transfer finished", {{"local-member-id", id},
                                                {"old-leader-member-id", id},
-                                               {"new-leader-member-id", id},
-                                               {"took", go_duration(std::chrono::nanoseconds(0))}});
+                                               {"new-leader-member-id", hex_id(target_.value)},
+                                               {"took", go_duration(std::chrono::nanoseconds(took_ns))}});
     call.reply("");  // etcd's has no header
   }
+
+  NodeId target_;
+  int64_t began_ns_ = 0;
 };
 
 class DowngradeHandler final : public OneRequestHandler {
