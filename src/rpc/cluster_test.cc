@@ -150,6 +150,42 @@ TEST_F(ClusterTest, ALearnerIsAddedAndMustCatchUp) {
   EXPECT_EQ(removals_, 0);
 }
 
+// What another member asks over HTTP.
+TEST_F(ClusterTest, OtherMembersAskOverHttp) {
+  const uint64_t learner = add("http://127.0.0.1:4", true).member().id();
+  // "status body"
+  const auto ask = [&](const std::string& method, const std::string& path) -> std::string {
+    net::HttpRequest request;
+    request.method = method;
+    request.path = path;
+    std::atomic<bool> is_answered{false};
+    net::HttpResponse got;
+    const bool is_served = services_->answer_peer(request, [&](net::HttpResponse response) {
+      got = std::move(response);
+      is_answered = true;
+    });
+    if (!is_served) return "unserved";
+    EXPECT_TRUE(cairn::testing::wait_until([&] { return is_answered.load(); }));
+    if (got.status != 405) {
+      EXPECT_EQ(got.headers.back(), (std::pair<std::string, std::string>{
+                                        "X-Etcd-Cluster-ID", hex_id(member_->node->cluster_id())}));
+    }
+    return std::to_string(got.status) + " " + got.body;
+  };
+  const std::string members = ask("GET", "/members");
+  EXPECT_TRUE(members.starts_with("200 [{") && members.ends_with("]\n")) << members;
+  EXPECT_EQ(cluster::parse_members(members.substr(4))->size(), 2U);
+  EXPECT_EQ(ask("POST", "/members"), "405 Method Not Allowed\n");
+  EXPECT_EQ(ask("GET", "/members/promote/1"), "405 Method Not Allowed\n");
+  EXPECT_EQ(ask("POST", "/members/promote/x"), "404 member x not found in cluster\n");
+  EXPECT_EQ(ask("POST", "/members/promote/7"), "404 membership: ID not found\n");
+  EXPECT_EQ(ask("POST", fmt::format("/members/promote/{}", self())),
+            "412 membership: can only promote a learner member\n");
+  EXPECT_EQ(ask("POST", fmt::format("/members/promote/{}", learner)),
+            "412 etcdserver: can only promote a learner member which is in sync with leader\n");
+  EXPECT_EQ(ask("GET", "/version"), "unserved");
+}
+
 // As with etcd: the first of two is there before the second one has come.
 class TwoTest : public ClusterTest {
  protected:

@@ -23,6 +23,7 @@ void Services::attach(std::span<net::EventLoop* const> loops) {
     contexts_.push_back(std::make_unique<Context>(shared_, *loop));
     loop->set_turn_end([context = contexts_.back().get()] { context->flush(); });
   }
+  peer_pages_ = std::make_unique<PeerPages>(*contexts_.front());
   shared_.serving.set_tell([this] {
     for (const auto& context : contexts_) {
       context->loop().post([&watches = context->health_watches()] { watches.tell(); });
@@ -34,6 +35,12 @@ void Services::deliver(unsigned loop, member::AnswerBatch batch) {
   Context& context = *contexts_[loop];
   context.loop().post(
       [&context, shared = std::make_shared<member::AnswerBatch>(std::move(batch))] { context.deliver(*shared); });
+}
+
+bool Services::answer_peer(net::HttpRequest request, net::HttpRespond respond) {
+  if (!PeerPages::serves(request.path)) return false;
+  peer_pages_->handle(std::move(request), std::move(respond));
+  return true;
 }
 
 void Services::tell() {

@@ -13,6 +13,7 @@
 #include "net/http2/grpc.h"
 #include "rpc/context.h"
 #include "rpc/corruption_checks.h"
+#include "rpc/peer_pages.h"
 #include "rpc/residency.h"
 #include "rpc/workers.h"
 #include "tracing/tracer.h"
@@ -33,6 +34,8 @@ class Services final : public net::Router {
   void set_peers(Peers peers) { shared_.peers = std::move(peers); }
   // To be set before the server starts; outlives the services.
   void set_tracer(tracing::Tracer& tracer) { tracer_ = &tracer; }
+  // What other members ask: see PeerPages. False: they ask somebody else for that. On any thread, after attach().
+  [[nodiscard]] bool answer_peer(net::HttpRequest request, net::HttpRespond respond);
   // The node's answers, on any thread.
   void deliver(unsigned loop, member::AnswerBatch batch);
   // The node has published a revision; on any thread.
@@ -58,6 +61,7 @@ class Services final : public net::Router {
   CommonName common_name_;
   tracing::Tracer* tracer_ = nullptr;               // null: nothing is traced
   std::vector<std::unique_ptr<Context>> contexts_;  // by loop index
+  std::unique_ptr<PeerPages> peer_pages_;  // of the first loop
   std::unique_ptr<CorruptionChecks> corruption_checks_;
 };
 
