@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/errors.h"
+#include "member/log_service.h"
 
 namespace cairn::sim {
 namespace {
@@ -39,6 +40,7 @@ Member::Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, Mem
       core_to_client_(schedule, chance_.fork(), options_.delay_mean_ns),
       core_to_house_(schedule, chance_.fork(), options_.delay_mean_ns * 4),
       house_to_core_(schedule, chance_.fork(), options_.delay_mean_ns),
+      log_readers_(schedule, Random(options_.seed ^ 0x10c), options_.delay_mean_ns * 4),
       hash_lane_(schedule, chance_.fork(), options_.delay_mean_ns * 4) {
   options_.core.replication.raft.id = NodeId(member_id_);
   options_.core.replication.raft.seed = chance_.next();
@@ -51,6 +53,12 @@ Member::Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, Mem
   commit_reader_ = published().register_thread();
   hash_reader_ = published().register_thread();
   commit_stage_ = std::make_unique<member::CommitStage>(std::move(state.engine), *commit_reader_);
+  installer_ = std::make_unique<member::Installer>(
+      fs, member::Installer::Options{.snap_directory = state.snap_directory,
+                                     .checkpoint_directory = state.checkpoint_directory,
+                                     .open = std::move(state.open_db),
+                                     .cluster_id = state.cluster_id,
+                                     .lease_ttl_min = options_.bootstrap.lease_ttl_min});
   options_.checkpoint.directory = state.checkpoint_directory;
   options_.disk.directory = state.checkpoint_directory;
   options_.disk.log_directory = log().directory();
@@ -174,6 +182,11 @@ void Member::carry_out(member::Effects& effects) {
     core_to_commit_.send(
         [this, job = *std::move(effects.commit)] { committer_.run([this, job] { run_commit(job); }); });
   }
+  if (effects.install) {
+    core_to_commit_.send(
+        [this, order = *effects.install] { committer_.run([this, order] { run_install(order); }); });
+  }
+  for (const member::LogRead& read : effects.log_reads) log_readers_.send([this, read] { read_log(read); });
   if (effects.hash) hash_lane_.send([this, order = *effects.hash] { begin_hash(order); });
   const member::Housekeeper::Orders orders = member::Housekeeper::Orders::of(effects);
   if (!orders.empty()) {
@@ -278,6 +291,23 @@ void Member::run_commit(member::CommitJob job) {
   }
   tell_core(commit_to_core_,
             [done = std::move(done)](member::Events& events) mutable { events.commit = std::move(done); });
+}
+
+// --- for other members, and from them
+
+void Member::run_install(const member::InstallOrder& order) {
+  if (failure_) return;
+  committing_ = true;
+  auto done = std::make_shared<member::InstallDone>(installer_->run(order, *commit_stage_));
+  committing_ = false;
+  if (failure_) return;
+  tell_core(commit_to_core_, [done](member::Events& events) { events.installed = std::move(*done); });
+}
+
+void Member::read_log(const member::LogRead& read) {
+  if (failure_) return;
+  auto done = std::make_shared<member::LogReadDone>(member::read_log(*log().index(), read));
+  tell_core(log_readers_, [done](member::Events& events) { events.log_reads.push_back(std::move(*done)); });
 }
 
 // --- hashes of compactions

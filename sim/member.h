@@ -19,6 +19,7 @@
 #include "member/commit_stage.h"
 #include "member/compaction_hasher.h"
 #include "member/housekeeper.h"
+#include "member/installer.h"
 #include "member/member_core.h"
 #include "member/recovery/bootstrap.h"
 #include "member/wal_stage.h"
@@ -119,6 +120,8 @@ class Member {
   void write_arrived();
   std::optional<std::vector<member::WalDone>> run_wal(std::vector<member::WalWrite> writes);
   void run_commit(member::CommitJob job);
+  void run_install(const member::InstallOrder& order);
+  void read_log(const member::LogRead& read);
   void keep_house();
   void begin_hash(const member::HashOrder& order);
   void go_on_with_hash(const member::HashOrder& order);
@@ -138,6 +141,7 @@ class Member {
   std::unique_ptr<member::MemberCore> member_core_;
   std::unique_ptr<member::PublishedDomain::Reader> commit_reader_;
   std::unique_ptr<member::CommitStage> commit_stage_;
+  std::unique_ptr<member::Installer> installer_;
   std::unique_ptr<member::PublishedDomain::Reader> housekeeper_reader_;
   std::unique_ptr<member::Housekeeper> housekeeper_;
   std::unique_ptr<member::PublishedDomain::Reader> hash_reader_;
@@ -155,6 +159,7 @@ class Member {
   Lane core_to_client_;
   Lane core_to_house_;
   Lane house_to_core_;
+  Lane log_readers_;  // of whom several work at a time
   Lane hash_lane_;  // to who hashes, from slice to slice, and back
 
   member::Events arrived_;  // while the core was busy; its next step takes all of it, as the driver's does

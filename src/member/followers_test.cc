@@ -16,11 +16,18 @@ namespace {
 
 constexpr int64_t kTick = 10'000'000;
 
+// Nobody runs yet: each member founds the cluster.
+class NoPeers final : public PeerProbe {
+ public:
+  Result<PeerAnswer> get(const std::string&, int64_t) override { return fail(Code::kUnavailable, "refused"); }
+};
+
 // Members whose messages arrive at once and in order, or not at all.
 class FollowersTest : public ::testing::Test {
  protected:
   FollowersTest() {
     bootstrap_.data_dir = "/srv/data";
+    bootstrap_.probe = &probe_;
     bootstrap_.mapping_reserved_bytes = 16 << 20;
     bootstrap_.wal.segment_bytes = 64 << 10;
     bootstrap_.raft_log.memory_bytes_max = 10'000;
@@ -83,8 +90,7 @@ class FollowersTest : public ::testing::Test {
     }
   }
   void transfer(int to, raft::Message& message) {
-    const auto reader =
-        storage::open_image(std::static_pointer_cast<const storage::View>(message.snapshot->source));
+    const auto reader = storage::open_image(std::static_pointer_cast<const storage::View>(message.snapshot->source));
     ASSERT_TRUE(reader);
     std::string bytes((*reader)->size(), '\0');
     ASSERT_TRUE((*reader)->read(bytes.data(), bytes.size()));
@@ -105,8 +111,8 @@ class FollowersTest : public ::testing::Test {
     etcdserverpb::PutRequest request;
     request.set_key("key" + std::to_string(++puts_ % 20));
     request.set_value(std::to_string(puts_) + std::string(value_bytes, 'v'));
-    member(leader()).propose({std::make_shared<const raft::Payload>(raft::Payload{
-        .bytes = join_request(RequestKind::kPut, request.SerializeAsString(), puts_), .tag = puts_})});
+    member(leader()).propose({std::make_shared<const raft::Payload>(
+        raft::Payload{.bytes = join_request(RequestKind::kPut, request.SerializeAsString(), puts_), .tag = puts_})});
     exchange();
   }
   void put_many(int count) {
@@ -142,6 +148,7 @@ class FollowersTest : public ::testing::Test {
     EXPECT_EQ(state->kv.root.tally({}), member(leader()).core_->published().newest().kv.root.tally({}));
   }
 
+  NoPeers probe_;
   BootstrapOptions bootstrap_;
   MemberOptions options_;
   std::vector<std::unique_ptr<sim::SimFileSystem>> fs_;

@@ -474,7 +474,9 @@ TEST_F(InstallationTest, ACrashAtAnyMomentLeavesTheOldStateOrThatOfTheSnapshot) 
       ASSERT_FALSE(again->failed_);
       const uint32_t found = hash_of(*again);
       EXPECT_TRUE(found == old_hash || found == new_hash);
-      if (is_acknowledged) EXPECT_EQ(found, new_hash);
+      if (is_acknowledged) {
+        EXPECT_EQ(found, new_hash);
+      }
       (found == old_hash ? old_states : new_states) += 1;
       EXPECT_TRUE(images_left(*fs).empty());
       again.reset();
