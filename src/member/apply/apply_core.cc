@@ -222,8 +222,6 @@ Published ApplyCore::state() const {
   out.compaction_hashes = world_->hashes.list();
   out.storage_version = world_->members.storage_version();
   out.has_large_lease = world_->lessor.has_large();
-  out.installations = installations_;
-  out.former = former_records_;
   const uint64_t buffered = world_->bench.store.buffered_bytes();
   out.db_total_bytes = world_->bench.space.total_bytes + buffered;
   out.db_in_use_bytes = world_->bench.space.in_use_bytes + buffered;
@@ -234,6 +232,8 @@ Published ApplyCore::state() const {
 void ApplyCore::publish() {
   Published next = state();
   next.kv = world_->bench.store.publish();
+  next.installations = installations_;
+  next.former = former_records_;
   published_.publish(std::move(next));
   dirty_ = false;
 }
