@@ -183,8 +183,7 @@ void Member::carry_out(member::Effects& effects) {
         [this, job = *std::move(effects.commit)] { committer_.run([this, job] { run_commit(job); }); });
   }
   if (effects.install) {
-    core_to_commit_.send(
-        [this, order = *effects.install] { committer_.run([this, order] { run_install(order); }); });
+    core_to_commit_.send([this, order = *effects.install] { committer_.run([this, order] { run_install(order); }); });
   }
   for (const member::LogRead& read : effects.log_reads) log_readers_.send([this, read] { read_log(read); });
   if (effects.hash) hash_lane_.send([this, order = *effects.hash] { begin_hash(order); });

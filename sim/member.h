@@ -160,7 +160,7 @@ class Member {
   Lane core_to_house_;
   Lane house_to_core_;
   Lane log_readers_;  // of whom several work at a time
-  Lane hash_lane_;  // to who hashes, from slice to slice, and back
+  Lane hash_lane_;    // to who hashes, from slice to slice, and back
 
   member::Events arrived_;  // while the core was busy; its next step takes all of it, as the driver's does
   member::Events events_;

@@ -40,7 +40,7 @@ bool any_write(const Effects& effects, Has has) {
   return std::any_of(effects.wal.begin(), effects.wal.end(), has);
 }
 
-// Messages of and to peers and changes of the members are missing: a life has one member.
+// What comes from peers and goes to them is missing, and changes of the members: a life has one member.
 constexpr Kind<Events> kEvents[] = {
     {"event: nothing but time", [](const Events& in) { return in.empty(); }},
     {"event: proposals", [](const Events& in) { return !in.proposals.empty(); }},
@@ -107,11 +107,11 @@ constexpr Kind<Effects> kEffects[] = {
 
 // Does not compile once there is a new field: it needs a kind above.
 [[maybe_unused]] void all_fields(const Events& events, const Effects& effects) {
-  [[maybe_unused]] const auto& [proposals, conf_changes, controls, leases, wal, commit, hashed, alarms, disk_is_low,
-                                stop, messages, reports, transfers, interim] = events;
-  [[maybe_unused]] const auto& [writes, answers, refused, changes, job, hash, prepare, give_back, remove, checkpoint,
-                                rest, look, reserve, full, news, ready, wake, ending, failed, sent, redialled] =
-      effects;
+  [[maybe_unused]] const auto& [proposals, conf_changes, controls, leases, wal, log_read, commit, installed, hashed,
+                                alarms, disk_is_low, stop, messages, reports, transfers, interim] = events;
+  [[maybe_unused]] const auto& [writes, answers, refused, changes, log_reads, job, install, hash, prepare, give_back,
+                                remove, checkpoint, rest, look, reserve, full, news, ready, wake, ending, failed, sent,
+                                removed, redialled] = effects;
 }
 
 template <class Step, size_t N>

@@ -22,8 +22,8 @@ LogReadDone read_log(const wal::SegmentIndex& segments, const LogRead& order) {
   return done;
 }
 
-Index release_limit(const LogKeeping& keeping, const RaftLog& log, NodeId self,
-                    std::span<const raft::PeerStatus> peers, Index snapshot, Index wanted) {
+Index release_limit(const LogKeeping& keeping, const RaftLog& log, NodeId self, std::span<const raft::PeerStatus> peers,
+                    Index snapshot, Index wanted) {
   if (keeping.entries) {
     const Index kept_from(snapshot.value - std::min(snapshot.value, *keeping.entries));
     return std::min(wanted, kept_from);

@@ -169,8 +169,12 @@ TEST(LogService, DamageIsNotSentOnAndASnapshotTakesItsPlace) {
   EXPECT_LT(follower.next, Index(128));
   EXPECT_GT(log.first_index(), follower.next);
   EXPECT_EQ(log.snapshot(), nullptr);  // no commit has finished here
-  log.set_sendable({.index = Index(250), .term = Term(3), .conf = {}, .members = std::make_shared<cluster::Membership>(),
-                    .file = nullptr, .image_bytes = 0});
+  log.set_sendable({.index = Index(250),
+                    .term = Term(3),
+                    .conf = {},
+                    .members = std::make_shared<cluster::Membership>(),
+                    .file = nullptr,
+                    .image_bytes = 0});
   ASSERT_NE(log.snapshot(), nullptr);
   EXPECT_EQ(log.snapshot()->index, Index(250));
 }
@@ -248,8 +252,8 @@ raft::PeerStatus peer(uint64_t id, uint64_t match, raft::ProgressState state = r
 TEST(ReleaseLimit, HoldsTheLogForMembersThatAreBehindUntilTheDbIsShorter) {
   LogOnDisk disk(1000);
   RaftLog log = disk.loaded();
-  log.set_sendable({.index = Index(1000), .term = Term(11), .conf = {}, .members = {}, .file = {},
-                    .image_bytes = 3'000'000});
+  log.set_sendable(
+      {.index = Index(1000), .term = Term(11), .conf = {}, .members = {}, .file = {}, .image_bytes = 3'000'000});
   const LogKeeping keeping{.bytes = 10'000, .entries = {}};
   const auto limit = [&](std::vector<raft::PeerStatus> peers) {
     return release_limit(keeping, log, NodeId(1), peers, Index(900), Index(995));
@@ -257,8 +261,8 @@ TEST(ReleaseLimit, HoldsTheLogForMembersThatAreBehindUntilTheDbIsShorter) {
   EXPECT_GT(limit({peer(1, 1000), peer(2, 1000)}), Index(500));
   EXPECT_EQ(limit({peer(1, 1000), peer(2, 300), peer(3, 900)}), Index(300));
   EXPECT_EQ(limit({peer(1, 1000), peer(2, 300, raft::ProgressState::kSnapshot)}), Index(300));
-  log.set_sendable({.index = Index(1000), .term = Term(11), .conf = {}, .members = {}, .file = {},
-                    .image_bytes = 100'000});
+  log.set_sendable(
+      {.index = Index(1000), .term = Term(11), .conf = {}, .members = {}, .file = {}, .image_bytes = 100'000});
   EXPECT_EQ(limit({peer(1, 1000), peer(2, 100), peer(3, 950)}), limit({peer(1, 1000), peer(3, 950)}));
   EXPECT_EQ(limit({}), limit({peer(1, 1000), peer(3, 1000)}));  // a follower keeps a part for its own time as leader
   EXPECT_LT(limit({}), Index(995));

@@ -77,8 +77,8 @@ void RaftLog::restore(Index snapshot_index, Term snapshot_term) {
   sendable_.reset();
 }
 
-// A damaged segment, or one that cannot be read, is sent to nobody: who needs it gets a snapshot. What is applied here is
-// not read again.
+// A damaged segment, or one that cannot be read, is sent to nobody: who needs it gets a snapshot. What is applied here
+// is not read again.
 bool RaftLog::read_done(LogReadDone done) {
   LogRead order;
   if (!windows_.done(done.number, order)) return false;

@@ -38,7 +38,8 @@ class AnswerProducer final : public net::MessageProducer {
       }
       // A storage view is held for this slice only; the next one takes the newest.
       const auto now = context_.enter();
-      CAIRN_TRY(const size_t n, answer.produce(now->records_of(state.made.pin.number()), out.subspan(used), kPieceVisitsMax));
+      CAIRN_TRY(const size_t n,
+                answer.produce(now->records_of(state.made.pin.number()), out.subspan(used), kPieceVisitsMax));
       used += n;
       state.sparse = answer.paused() && n < kSparseBytes;
       if (state.sparse && used == 0) {

@@ -372,7 +372,8 @@ void ApplyCore::tick(int64_t now_ns) {
 std::optional<int64_t> ApplyCore::next_tick_ns() const {
   const int64_t tidy_ns = last_tick_ns_ + kTidyIntervalNs;
   std::optional<int64_t> next = world_->planner->due_at_ns(tidy_ns);
-  if (untidy_ || world_->planner->retired_count() > 0 || !former_.empty()) next = std::min(next.value_or(INT64_MAX), tidy_ns);
+  if (untidy_ || world_->planner->retired_count() > 0 || !former_.empty())
+    next = std::min(next.value_or(INT64_MAX), tidy_ns);
   return next;
 }
 

@@ -38,10 +38,11 @@ class InlineMember {
     reader_ = core_->published().register_thread();
     commit_reader_ = core_->published().register_thread();
     commit_ = std::make_unique<CommitStage>(std::move(opened->engine), *commit_reader_);
-    installer_ = std::make_unique<Installer>(fs, Installer::Options{.snap_directory = opened->snap_directory,
-                                                                    .checkpoint_directory = opened->checkpoint_directory,
-                                                                    .open = std::move(opened->open_db),
-                                                                    .cluster_id = opened->cluster_id});
+    installer_ =
+        std::make_unique<Installer>(fs, Installer::Options{.snap_directory = opened->snap_directory,
+                                                           .checkpoint_directory = opened->checkpoint_directory,
+                                                           .open = std::move(opened->open_db),
+                                                           .cluster_id = opened->cluster_id});
     id_ = NodeId(opened->member_id);
     pump();
   }
