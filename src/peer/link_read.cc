@@ -66,9 +66,12 @@ bool State::take_stream(size_t kind, const Answer& answer, Step step) {
     return false;
   }
   peer_answers();
-  if (!has_streams(answer.server_version)) return false;
+  const LinkId id = std::get<Reader::Dialling>(readers[kind].phase).id;
+  if (!has_streams(answer.server_version)) {
+    if (answer.status == 200) step.out.emplace_back(Close{id});
+    return false;
+  }
   if (answer.status == 200) {
-    const LinkId id = std::get<Reader::Dialling>(readers[kind].phase).id;
     Reader::Open open{.id = id, .decoder = MessageDecoder(), .last_byte_ns = step.now_ns};
     if (static_cast<StreamKind>(kind) == StreamKind::kMsgApp)
       open.decoder = MsgAppV2Decoder(options.self, options.peer);
@@ -197,6 +200,7 @@ void State::redial_now(Step step) {
   if (!started || options.pipeline_only || is_asked) return;
   is_asked = true;
   refused_urls.clear();
+  if (probe) return;  // of an earlier question that another connection has answered
   if (std::ranges::any_of(readers, [](const Reader& r) { return std::holds_alternative<Reader::Dialling>(r.phase); })) {
     return;
   }

@@ -259,6 +259,27 @@ TEST(PeerLink, AskedAtOnceItTriesANewConnection) {
   EXPECT_EQ(closed[1].id, message);
 }
 
+// The answer that a POST got meanwhile is one, too; the probe is still there and is not made twice.
+TEST(PeerLink, ASecondQuestionWaitsForTheFirstProbe) {
+  Bench bench;
+  (void)bench.open_readers();
+  bench.link.redial_now(bench.now, bench.effects);
+  const Dial probe = bench.dialled();
+  bench.send(message_of(raft::MessageType::kHeartbeat));
+  bench.link.on_posted(bench.take<Post>().at(0).id, answered(204), bench.now, bench.effects);
+  bench.link.redial_now(bench.now, bench.effects);
+  EXPECT_TRUE(bench.take<Dial>().empty());
+  bench.answer(probe.id, failed(Answer::Kind::kRefused));
+  EXPECT_EQ(bench.reports(), (std::vector{Kind::kInactive, Kind::kDied}));
+}
+
+TEST(PeerLink, AStreamOfNoKnownVersionIsClosed) {
+  Bench bench;
+  const LinkId id = bench.take<Dial>().at(0).id;
+  bench.answer(id, answered(200, "", ""));
+  EXPECT_EQ(bench.take<Close>().at(0).id, id);
+}
+
 TEST(PeerLink, AskedAtOnceAWaitingReaderDials) {
   Bench bench;
   const auto [msgapp, message] = bench.open_readers();
