@@ -56,10 +56,12 @@ std::string revision_bytes(Revision revision, bool dead) {
 const Model::Version* Model::find(const std::string& key, int64_t revision) const {
   const auto at = keys_.find(key);
   if (at == keys_.end()) return nullptr;
-  for (auto version = at->second.rbegin(); version != at->second.rend(); ++version) {
-    if (version->mod.main <= revision) return version->dead ? nullptr : &*version;
-  }
-  return nullptr;
+  const auto& versions = at->second;
+  const auto later = std::upper_bound(versions.begin(), versions.end(), revision,
+                                      [](int64_t wanted, const Version& one) { return wanted < one.mod.main; });
+  if (later == versions.begin()) return nullptr;
+  const Version& newest = *std::prev(later);
+  return newest.dead ? nullptr : &newest;
 }
 
 std::vector<std::string> Model::alive(const std::string& key, const std::string& range_end, int64_t revision) const {
