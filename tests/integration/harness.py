@@ -380,7 +380,7 @@ class Case(unittest.TestCase):
         self.assertEqual(set(accepted) - used, set(), "accepted, and no difference any more")
 
     def run_tool(self, name, *arguments, check=True, timeout=120):
-        done = subprocess.run([str(program(name)), *map(str, arguments)], capture_output=True, timeout=timeout,
+        done = subprocess.run([str(program(str(name))), *map(str, arguments)], capture_output=True, timeout=timeout,
                               text=True, check=False, stdin=subprocess.DEVNULL)
         if check:
             self.assertEqual(done.returncode, 0, f"{name} {arguments}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")

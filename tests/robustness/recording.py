@@ -10,6 +10,7 @@ import json
 import threading
 import time
 
+import harness
 import rpc
 
 PATHS = {"Range": "/etcdserverpb.KV/Range", "Put": "/etcdserverpb.KV/Put", "DeleteRange": "/etcdserverpb.KV/DeleteRange",
@@ -133,3 +134,14 @@ def contradictions(history):
                 out.append(f"put of {key} by client {one.client} was acknowledged and is not in "
                            f"{header_revision(one.response)}: {seen.get(header_revision(one.response))}")
     return out
+
+
+def check(case, history, path):
+    """Fails the test where the history is wrong. It is written to `path` and judged where the judge is built."""
+    history.write(path)
+    case.assertEqual(contradictions(history)[:5], [])
+    judge = harness.PROGRAMS["tools"].parent / "sim/history/cairn_check_history"
+    if not judge.exists():
+        print(f"not judged: there is no {judge}", flush=True)
+        return
+    print(case.run_tool(judge, path, timeout=600).stdout.strip(), flush=True)
