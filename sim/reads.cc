@@ -143,7 +143,7 @@ class ImageJob final : public Reads::Job {
  public:
   ImageJob(const Model& model, Random chance) : model_(model), chance_(chance) {}
 
-  Result<bool> open(const Guard& state, Member& member) override {
+  Result<bool> open(const Guard& state, Member&) override {
     CAIRN_TRY(image_, storage::open_image(state->file));
     return false;
   }
