@@ -267,7 +267,10 @@ void ReplicationCore::refuse_held(const Error& error) {
     pending_.refused.push_back({change->tag, error});
     own_.forget(change, EntryType::kConfChange);
   }
-  for (const OwnProposals::One& one : own_.take_all()) pending_.refused.push_back({one.payload->tag, error});
+  // What this member alone decides upon is answered when it is applied.
+  if (!(core_.is_leader() && core_.is_sole_voter())) {
+    for (const OwnProposals::One& one : own_.take_all()) pending_.refused.push_back({one.payload->tag, error});
+  }
   for (const Read& read : waiting_reads_) pending_.refused.push_back({read.request.tag, error});
   for (const ReadRound& round : asked_reads_) {
     for (const Read& read : round.reads) pending_.refused.push_back({read.request.tag, error});
