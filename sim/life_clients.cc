@@ -270,8 +270,10 @@ void Life::on_answer(member::Tag tag, Code code, std::string_view text) {
     return;
   }
   if (leases_->asked(tag)) {
-    // Auth may have been turned on since it was asked.
-    const bool may_fail = text == errors::timeout_wait_applied_index().message || text == errors::user_empty().message;
+    // Auth may have been turned on since it was asked. Beside learners the member may still have to be elected.
+    const bool waits_for_leader = text == errors::no_leader().message && member_->core().replication().has_peers();
+    const bool may_fail = text == errors::timeout_wait_applied_index().message ||
+                          text == errors::user_empty().message || waits_for_leader;
     if (code != Code::kOk && !stop_asked_ && !may_fail) {
       return violation("a request about leases fails: " + std::string(text));
     }

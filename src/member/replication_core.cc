@@ -245,6 +245,14 @@ void ReplicationCore::applied(AppliedNotice notice) {
     pending_.wal.push_back(std::move(write));
   }
   if (notice.release_below != Index{}) release(notice.release_below);
+  if (has_peers_) consider_being_alone();
+}
+
+// From here on, until another member joins, tags are found in the payloads. Nothing may be left of the time before:
+// an entry whose request was refused would be answered again.
+void ReplicationCore::consider_being_alone() {
+  if (!core_.is_sole_member() || core_.applied() < core_.last_index()) return;
+  has_peers_ = !own_.empty() || !held_.empty() || !held_conf_changes_.empty() || !transfers_.empty();
 }
 
 // Members that are behind need what this one could do without.

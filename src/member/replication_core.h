@@ -157,6 +157,7 @@ class ReplicationCore {
   void consider_transfers();
   [[nodiscard]] bool was_connected_since(NodeId peer, int64_t since_ns) const;
   void release(Index wanted);
+  void consider_being_alone();
   void give_verdict(const ConfVerdict& verdict);
   void take_ready(ReplicationOutput& out);
   [[nodiscard]] bool wants_state_synced() const;
@@ -165,7 +166,7 @@ class ReplicationCore {
   RaftLog log_;
   raft::Core core_;
   int64_t now_ns_ = 0;
-  bool has_peers_ = false;              // has had some since the start
+  bool has_peers_ = false;              // has some, or requests of a time when it had
   std::vector<raft::PayloadPtr> held_;  // proposals for a leader to come, or for room
   uint64_t held_bytes_ = 0;
   std::deque<raft::PayloadPtr> held_conf_changes_;
