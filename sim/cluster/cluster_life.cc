@@ -284,20 +284,20 @@ void ClusterLife::stop() {
     return violation("a member does not stop" + members);
   }
   for (const auto& node : nodes_) {
+    const Index applied = node->member().apply().applied();
     node->kill();
-    check_left_over(*node, /*is_whole=*/true);
+    check_left_over(*node, applied);
   }
 }
 
-void ClusterLife::check_left_over(ClusterNode& node, bool is_whole) {
+void ClusterLife::check_left_over(ClusterNode& node, std::optional<Index> applied) {
   is_aside_ = true;
-  const auto state =
-      check_directory(node.fs(), node.directories(), judge_.model(), is_whole ? std::nullopt : std::optional(Index{}));
+  const auto state = check_directory(node.fs(), node.directories(), judge_.model(), applied.value_or(Index{}));
   is_aside_ = false;
   if (!state) return violation(fmt::format("the directory of member {}: {}", node.place(), state.error().message));
-  if (is_whole && state->consistent != judge_.last()) {
-    violation(fmt::format("after its stop the db of member {} is at {} of {}", node.place(), state->consistent,
-                          judge_.last()));
+  if (applied && state->consistent != *applied) {
+    violation(
+        fmt::format("after its stop the db of member {} is at {} of {}", node.place(), state->consistent, *applied));
   }
 }
 
@@ -335,7 +335,7 @@ void ClusterLife::cut_power(size_t place) {
   node.cut_power(chance_.one_in(4) ? Damage::kLoseUnsynced : Damage::kMixed);
   was_leader_[place] = false;
   clients_->on_gone(node);
-  check_left_over(node, /*is_whole=*/false);
+  check_left_over(node, std::nullopt);
 }
 
 // --- what members do
