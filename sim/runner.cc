@@ -290,9 +290,9 @@ std::vector<std::string> never_reached(const Coverage& coverage) {
   for (const fault::PointInfo& point : fault::kPoints) {
     // Of src/rpc, of a flag, and of snapshots that other members send.
     static constexpr std::string_view kNotOfMember[] = {
-        "beforeSendWatchResponse", "beforeRangeStreamChunk",  "beforeCheckpointInLeaseRenew", "mlockError",
-        "applyBeforeOpenSnapshot", "applyAfterOpenSnapshot",  "raftBeforeSaveSnap",           "raftAfterSaveSnap",
-        "raftBeforeApplySnap",     "raftAfterApplySnap",      "raftAfterWALRelease"};
+        "beforeSendWatchResponse", "beforeRangeStreamChunk", "beforeCheckpointInLeaseRenew", "mlockError",
+        "applyBeforeOpenSnapshot", "applyAfterOpenSnapshot", "raftBeforeSaveSnap",           "raftAfterSaveSnap",
+        "raftBeforeApplySnap",     "raftAfterApplySnap",     "raftAfterWALRelease"};
     if (std::ranges::find(kNotOfMember, point.name) != std::end(kNotOfMember)) continue;
     const std::string what = fmt::format("fault point {}", point.name);
     if (coverage.count(what) == 0) out.push_back(what);

@@ -655,7 +655,8 @@ void MemberCore::go_on_with_stop() {
 }
 
 bool MemberCore::is_quiet() const {
-  return !installation_.is_under_way() && wal_in_flight_ == 0 && apply_queue_.empty() && !apply_.commit_pending() && !replication_.has_output();
+  return !installation_.is_under_way() && wal_in_flight_ == 0 && apply_queue_.empty() && !apply_.commit_pending() &&
+         !replication_.has_output();
 }
 
 // --- what comes next

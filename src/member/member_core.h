@@ -101,12 +101,12 @@ enum class Ending : uint8_t {
 struct Effects {
   std::vector<WalWrite> wal;  // one behind the other; each is reported as a WalDone
   Answers answers;
-  std::vector<Refused> refused;     // answered, too: these will never be entries
-  std::vector<LeaseChange> leases;  // what was applied, for who counts
-  std::vector<LogRead> log_reads;   // each is reported as a LogReadDone; in any order
-  std::optional<CommitJob> commit;  // reported as a CommitDone
+  std::vector<Refused> refused;         // answered, too: these will never be entries
+  std::vector<LeaseChange> leases;      // what was applied, for who counts
+  std::vector<LogRead> log_reads;       // each is reported as a LogReadDone; in any order
+  std::optional<CommitJob> commit;      // reported as a CommitDone
   std::optional<InstallOrder> install;  // reported as an InstallDone; never beside a commit
-  std::optional<HashOrder> hash;    // reported as a HashDone
+  std::optional<HashOrder> hash;        // reported as a HashDone
   bool prepare_spare = false;
   bool give_spare_back = false;  // it is of no use for a while
   bool remove_released = false;  // WAL segments that nobody needs: to be removed, or to become the spare

@@ -48,7 +48,7 @@ struct Published {
   bool has_large_lease = false;                                          // lease::Lessor::has_large()
   uint64_t db_total_bytes = 0;
   uint64_t db_in_use_bytes = 0;
-  uint64_t db_high_water_bytes = 0;  // what etcd would count against the quota
+  uint64_t db_high_water_bytes = 0;             // what etcd would count against the quota
   uint64_t installations = 0;                   // of leaders' snapshots since the start
   std::shared_ptr<const FormerRecords> former;  // null: nobody holds anything that old
 

@@ -286,9 +286,9 @@ void ReplicationCore::give_verdict(const ConfVerdict& verdict) {
 }
 
 bool ReplicationCore::has_output() const {
-  return core_.has_ready() || state_changed_ || log_.has_reads() || !pending_.messages.empty() || !pending_.wal.empty() ||
-         !pending_.apply.empty() || !pending_.refused.empty() || !pending_.redial.empty() || may_ask_read_index() ||
-         wants_state_synced();
+  return core_.has_ready() || state_changed_ || log_.has_reads() || !pending_.messages.empty() ||
+         !pending_.wal.empty() || !pending_.apply.empty() || !pending_.refused.empty() || !pending_.redial.empty() ||
+         may_ask_read_index() || wants_state_synced();
 }
 
 bool ReplicationCore::wants_state_synced() const {

@@ -59,7 +59,7 @@ class ReplicationCore {
     int64_t election_ns = 1'000'000'000;  // as raft.election_ticks
     // Whether a member is Cairn's, and so knows raft::ForwardTag. Empty: all are.
     std::function<bool(NodeId)> speaks_cairn;
-    LogKeeping log;                      // for members that are behind
+    LogKeeping log;  // for members that are behind
   };
   // `log` holds what the WAL held, from start.applied's successor on at least.
   ReplicationCore(const Options& options, RaftLog log, const raft::StartState& start);

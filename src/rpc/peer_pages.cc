@@ -20,9 +20,7 @@ constexpr std::string_view kPromoteMethod = "/etcdserverpb.Cluster/MemberPromote
 
 // As Go's http.Error.
 net::HttpResponse refusal(int status, std::string_view text) {
-  return {.status = status,
-          .headers = {{"X-Content-Type-Options", "nosniff"}},
-          .body = std::string(text) + "\n"};
+  return {.status = status, .headers = {{"X-Content-Type-Options", "nosniff"}}, .body = std::string(text) + "\n"};
 }
 
 // What a failed promotion is to another member. The texts are those of etcd's inner errors.
@@ -37,9 +35,8 @@ net::HttpResponse failed_promotion(const Error& error) {
   }
   if (error.message == errors::learner_not_ready().message) return refusal(kPreconditionFailed, error.message);
   if (error.message == errors::timeout().message) return refusal(kRequestTimeout, error.message);
-  return {.status = kInternalError,
-          .content_type = "application/json",
-          .body = "{\"message\":\"Internal Server Error\"}"};
+  return {
+      .status = kInternalError, .content_type = "application/json", .body = "{\"message\":\"Internal Server Error\"}"};
 }
 
 // The other member, with its client's token.

@@ -1,5 +1,5 @@
-// rpc/peer_pages.h: what other members ask of this one's services over plain HTTP, on its peer URL: who the members are,
-// and to promote a learner, which only the leader can.
+// rpc/peer_pages.h: what other members ask of this one's services over plain HTTP, on its peer URL: who the members
+// are, and to promote a learner, which only the leader can.
 //
 //     GET  /members               the members, by id, as JSON
 //     POST /members/promote/<id>  promotes; the same when it is done. 404 and 412 say why not, in etcd's words

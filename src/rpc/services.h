@@ -61,7 +61,7 @@ class Services final : public net::Router {
   CommonName common_name_;
   tracing::Tracer* tracer_ = nullptr;               // null: nothing is traced
   std::vector<std::unique_ptr<Context>> contexts_;  // by loop index
-  std::unique_ptr<PeerPages> peer_pages_;  // of the first loop
+  std::unique_ptr<PeerPages> peer_pages_;           // of the first loop
   std::unique_ptr<CorruptionChecks> corruption_checks_;
 };
 

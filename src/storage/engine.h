@@ -107,7 +107,8 @@ class View {
 
  private:
   friend Result<std::unique_ptr<class ImageReader>> open_image(std::shared_ptr<const View> view);
-  [[nodiscard]] virtual Result<std::unique_ptr<class ImageReader>> make_image(std::shared_ptr<const View> self) const = 0;
+  [[nodiscard]] virtual Result<std::unique_ptr<class ImageReader>> make_image(
+      std::shared_ptr<const View> self) const = 0;
 };
 
 // A part of a pass that removes entries of kKey: those in [first, end) for which `keep` returns false. The engine goes

@@ -93,7 +93,7 @@ class ApplyCore {
   // Members of 3.5 and older read bare v2 requests.
   [[nodiscard]] Schema schema() const { return world_->members.schema(); }
   [[nodiscard]] size_t retired_buffer_count() const { return world_->planner->retired_count(); }  // held by readers
-  [[nodiscard]] int64_t compaction_in_progress() const { return world_->pass.revision(); }       // 0: none
+  [[nodiscard]] int64_t compaction_in_progress() const { return world_->pass.revision(); }        // 0: none
 
  private:
   Status apply_entry(const raft::Entry& entry);
@@ -142,10 +142,10 @@ class ApplyCore {
   Publication published_;
   std::deque<Former> former_;  // oldest first
   std::shared_ptr<const FormerRecords> former_records_;
-  uint64_t first_number_ = 0;   // published with world_
+  uint64_t first_number_ = 0;  // published with world_
   uint64_t installations_ = 0;
-  bool is_quiet_ = false;      // no commit begins
-  bool hash_is_stale_ = false; // the order under way is of a former world
+  bool is_quiet_ = false;       // no commit begins
+  bool hash_is_stale_ = false;  // the order under way is of a former world
 
   bool dirty_ = false;                    // something to publish
   bool untidy_ = false;                   // index work is left
