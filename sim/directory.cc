@@ -200,7 +200,7 @@ Result<Index> check_tables(const storage::View& view, const Model& model) {
     if (table == Table::kKey) continue;
     std::map<std::string, std::string> found;
     if (table == Table::kMeta) {
-      found = std::move(meta);
+      found.swap(meta);
     } else {
       CAIRN_TRY(found, table_of(view, table));
     }

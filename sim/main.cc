@@ -69,7 +69,7 @@ std::optional<Arguments> parse(int count, char** values) {
     const auto value = i + 1 < count ? number(values[++i]) : std::nullopt;
     if (!value) return std::nullopt;
     if (name == "--seed") {
-      out.seed = *value;
+      out.seed = value;
     } else if (name == "--lives") {
       out.lives = *value;
     } else if (name == "--first") {

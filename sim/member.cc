@@ -132,7 +132,7 @@ void Member::raise_alarm(uint32_t type) {
   tell_core(client_to_core_, [type](member::Events& events) { events.alarms.push_back(type); });
 }
 
-void Member::ask(member::LeaseRequest request) {
+void Member::ask(const member::LeaseRequest& request) {
   tell_core(client_to_core_, [request](member::Events& events) { events.leases.push_back(request); });
 }
 
@@ -277,7 +277,7 @@ std::optional<std::vector<member::WalDone>> Member::run_wal(std::vector<member::
 
 // --- the db
 
-void Member::run_commit(member::CommitJob job) {
+void Member::run_commit(const member::CommitJob& job) {
   if (failure_) return;
   committing_ = true;
   member::CommitDone done = commit_stage_->run(job);

@@ -76,7 +76,7 @@ class Member {
   void propose(member::Proposal proposal);
   void control(member::ControlRequest request);
   void raise_alarm(uint32_t type);
-  void ask(member::LeaseRequest request);
+  void ask(const member::LeaseRequest& request);
   // From another member. The core's next step takes it.
   void receive(raft::Message message);
   // The process dies here: the disk is out of reach, and stages end in the middle of what they do. After this the
@@ -119,7 +119,7 @@ class Member {
   void write(std::vector<member::WalWrite>& writes);
   void write_arrived();
   std::optional<std::vector<member::WalDone>> run_wal(std::vector<member::WalWrite> writes);
-  void run_commit(member::CommitJob job);
+  void run_commit(const member::CommitJob& job);
   void run_install(const member::InstallOrder& order);
   void read_log(const member::LogRead& read);
   void keep_house();

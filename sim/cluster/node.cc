@@ -121,9 +121,9 @@ void ClusterNode::control(member::ControlRequest request, int64_t world_ns) {
   arrive(world_ns);
   member_->control(request);
 }
-void ClusterNode::ask(member::LeaseRequest request, int64_t world_ns) {
+void ClusterNode::ask(const member::LeaseRequest& request, int64_t world_ns) {
   arrive(world_ns);
-  member_->ask(std::move(request));
+  member_->ask(request);
 }
 void ClusterNode::stop(int64_t world_ns) {
   arrive(world_ns);

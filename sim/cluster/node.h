@@ -109,7 +109,7 @@ class ClusterNode final : private MemberClient {
   void receive(raft::Message message, int64_t world_ns);
   void propose(member::Proposal proposal, int64_t world_ns);
   void control(member::ControlRequest request, int64_t world_ns);
-  void ask(member::LeaseRequest request, int64_t world_ns);
+  void ask(const member::LeaseRequest& request, int64_t world_ns);
   void stop(int64_t world_ns);
 
   // --- what is there

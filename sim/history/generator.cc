@@ -151,7 +151,7 @@ class Generator {
   void fill_range(etcdserverpb::RangeRequest* range) {
     range->set_key(key());
     if (chance_.one_in(3)) range->set_range_end("k9");
-    if (range->range_end().size() > 0 && chance_.one_in(4)) range->set_limit(2);
+    if (!range->range_end().empty() && chance_.one_in(4)) range->set_limit(2);
     if (chance_.one_in(6)) {
       const int64_t revision = replay_.revision() - static_cast<int64_t>(chance_.below(5));
       range->set_revision(std::max<int64_t>(revision, 1));

@@ -58,7 +58,8 @@ void Forwarder::send(size_t from, std::vector<raft::Message>& out) const {
     do {
       bytes += cost_bytes(unconfirmed_[i]);
       message.entries.push_back({.term = {}, .index = {}, .type = options_.type, .data = unconfirmed_[i]});
-    } while (++i < unconfirmed_.size() && bytes + cost_bytes(unconfirmed_[i]) <= options_.message_bytes_max);
+      ++i;
+    } while (i < unconfirmed_.size() && bytes + cost_bytes(unconfirmed_[i]) <= options_.message_bytes_max);
     out.push_back(std::move(message));
   }
 }

@@ -57,7 +57,8 @@ void ReplicationCore::propose_held() {
     uint64_t bytes = 0;
     do {
       bytes += cost_bytes(held_[end]);
-    } while (++end < held_.size() && bytes + cost_bytes(held_[end]) <= room);
+      ++end;
+    } while (end < held_.size() && bytes + cost_bytes(held_[end]) <= room);
     outcome = give(std::span(held_).subspan(given, end - given));
     if (!is_given(outcome)) break;
     given = end;

@@ -27,7 +27,7 @@ class Bootstrap(cluster.ClusterCase):
         member.launch()
         harness.until(lambda: not member.running())
         self.assertEqual(member.process.returncode, 1)
-        for line in member.log_path.read_text().splitlines():
+        for line in reversed(member.log_path.read_text().splitlines()):  # earlier starts may be in it
             if line.startswith("{") and json.loads(line)["msg"] == "discovery failed":
                 return json.loads(line)["error"]
         raise AssertionError(member.log_tail())
@@ -93,9 +93,6 @@ class Bootstrap(cluster.ClusterCase):
         two.check_equal()
         two.stop()
         self.assertEqual({m["id"] for m in self.bootstrap(third)["members"]}, {one.id for one in two.members})
-
-    def test_what_joins_34_etcd_goes_on_with(self):
-        self.check_joins("etcd34")
 
     def test_what_joins_37_etcd_goes_on_with(self):
         self.check_joins("etcd37")

@@ -17,9 +17,9 @@ constexpr size_t kIndexDigits = 16;
 std::optional<Index> parse_image_name(std::string_view name) {
   if (name.size() != kIndexDigits + kImageSuffix.size() || !name.ends_with(kImageSuffix)) return std::nullopt;
   uint64_t value = 0;
-  const char* const end = name.data() + kIndexDigits;
-  const auto parsed = std::from_chars(name.data(), end, value, 16);
-  if (parsed.ec != std::errc() || parsed.ptr != end) return std::nullopt;
+  const std::string_view digits = name.substr(0, kIndexDigits);
+  const auto parsed = std::from_chars(digits.begin(), digits.end(), value, 16);
+  if (parsed.ec != std::errc() || parsed.ptr != digits.end()) return std::nullopt;
   return Index(value);
 }
 
