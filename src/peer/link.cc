@@ -121,7 +121,7 @@ void Link::send(std::vector<raft::Message> messages, int64_t now_ns, Effects& ou
   state_->send(std::move(messages), {now_ns, out});
 }
 
-void Link::on_dialled(LinkId id, Answer answer, int64_t now_ns, Effects& out) {
+void Link::on_dialled(LinkId id, const Answer& answer, int64_t now_ns, Effects& out) {
   State& state = *state_;
   if (state.probe && state.probe->id == id) return state.answered_probe(answer, {now_ns, out});
   for (size_t kind = 0; kind < kStreamKinds; ++kind) {
@@ -147,7 +147,7 @@ void Link::on_closed(LinkId id, Ending ending, std::string_view detail, int64_t 
   // Before its answer came.
   Answer answer;
   answer.detail = detail;
-  on_dialled(id, std::move(answer), now_ns, out);
+  on_dialled(id, answer, now_ns, out);
 }
 
 LinkId Link::on_attached(StreamKind kind, int64_t now_ns, Effects& out) {
@@ -161,7 +161,7 @@ void Link::on_drained(LinkId id, uint64_t bytes, int64_t now_ns, Effects& out) {
   }
 }
 
-void Link::on_posted(LinkId id, Answer answer, int64_t now_ns, Effects& out) {
+void Link::on_posted(LinkId id, const Answer& answer, int64_t now_ns, Effects& out) {
   state_->posted(id, answer, {now_ns, out});
 }
 

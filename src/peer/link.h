@@ -188,7 +188,7 @@ class Link {
   void send(std::vector<raft::Message> messages, int64_t now_ns, Effects& out);
 
   // The answer to a Dial.
-  void on_dialled(LinkId id, Answer answer, int64_t now_ns, Effects& out);
+  void on_dialled(LinkId id, const Answer& answer, int64_t now_ns, Effects& out);
   // Bytes of a reader, cut anywhere.
   void on_bytes(LinkId id, std::string_view bytes, int64_t now_ns, Effects& out);
   // A reader or a writer has ended by itself.
@@ -199,7 +199,7 @@ class Link {
   // So many bytes of Writes have left the transport.
   void on_drained(LinkId id, uint64_t bytes, int64_t now_ns, Effects& out);
   // The answer to a Post or PostSnapshot.
-  void on_posted(LinkId id, Answer answer, int64_t now_ns, Effects& out);
+  void on_posted(LinkId id, const Answer& answer, int64_t now_ns, Effects& out);
 
   // The peer's URLs have changed. Open connections stay.
   void set_urls(std::vector<std::string> urls);

@@ -234,8 +234,8 @@ std::string ImageWriter::path_of(const std::string& directory, Index index) {
   return directory + "/" + hex16(index.value) + ".snap.db";
 }
 
-ImageWriter::ImageWriter(net::EventLoop& loop, TransferThreads& threads, env::FileSystem& fs, std::string directory,
-                         Index index, Events events)
+ImageWriter::ImageWriter(net::EventLoop& loop, TransferThreads& threads, env::FileSystem& fs,
+                         const std::string& directory, Index index, Events events)
     : shared_(std::make_shared<Shared>(loop, fs, directory, path_of(directory, index), std::move(events))) {
   if (threads.start([shared = shared_] { Shared::run(shared); })) return;
   shared_->done(shared_, fail(Code::kResourceExhausted, "peer: too many snapshots are on their way"));

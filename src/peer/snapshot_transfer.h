@@ -85,8 +85,8 @@ class ImageWriter {
     std::function<void()> on_room;                // is_full() is false again
     std::function<void(Status outcome)> on_done;  // after finish(), or a failure at any time; once
   };
-  ImageWriter(net::EventLoop& loop, TransferThreads& threads, env::FileSystem& fs, std::string directory, Index index,
-              Events events);
+  ImageWriter(net::EventLoop& loop, TransferThreads& threads, env::FileSystem& fs, const std::string& directory,
+              Index index, Events events);
   ~ImageWriter();
   ImageWriter(const ImageWriter&) = delete;
   ImageWriter& operator=(const ImageWriter&) = delete;

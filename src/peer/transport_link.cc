@@ -89,7 +89,7 @@ class TransportLink::Posted final : public AnswerHearer {
     const auto self = owner_.posted_.extract(id_);
     Answer answer = take(outcome);
     if (answer.status == 204) owner_.metrics_.sent_bytes.add(bytes_);
-    owner_.step([&](Link& link, int64_t now_ns, Effects& out) { link.on_posted(id_, std::move(answer), now_ns, out); });
+    owner_.step([&](Link& link, int64_t now_ns, Effects& out) { link.on_posted(id_, answer, now_ns, out); });
   }
 
  private:
@@ -165,7 +165,7 @@ class TransportLink::SnapshotSending final : public AnswerHearer {
       metrics.snapshot_send_failures.add();
       metrics.sent_failures.add();
     }
-    owner_.step([&](Link& link, int64_t now_ns, Effects& out) { link.on_posted(id_, std::move(answer), now_ns, out); });
+    owner_.step([&](Link& link, int64_t now_ns, Effects& out) { link.on_posted(id_, answer, now_ns, out); });
   }
 
   TransportLink& owner_;
@@ -205,7 +205,7 @@ class TransportLink::StreamExchange final : public net::ExchangeHandler {
   const LinkId id_;
 };
 
-TransportLink::TransportLink(LinkHost& host, LinkOptions options)
+TransportLink::TransportLink(LinkHost& host, const LinkOptions& options)
     : host_(host), link_(options), urls_(options.peer_urls), metrics_(host.metrics.of(options.peer)) {}
 
 TransportLink::~TransportLink() = default;

@@ -37,7 +37,7 @@ struct LinkHost {
 
 class TransportLink : public std::enable_shared_from_this<TransportLink> {
  public:
-  TransportLink(LinkHost& host, LinkOptions options);
+  TransportLink(LinkHost& host, const LinkOptions& options);
   ~TransportLink();  // after stop()
   TransportLink(const TransportLink&) = delete;
   TransportLink& operator=(const TransportLink&) = delete;
