@@ -58,7 +58,7 @@ class Downgrade(harness.Case):
                 server = self.server("cairn", data, ports=ports).start()
                 before = self.enable(server)
                 if how == "kill":  # once what it had to write is written
-                    harness.until(lambda: list((data / "member/snap").glob("*.snap")))
+                    server.wait_logged("saved snapshot")
                 getattr(server, how)()
                 old = self.server("etcd36", data, ports=ports).start()
                 client = old.client()
