@@ -367,10 +367,16 @@ void Life::on_refused(member::Tag tag, const Error& error) {
   }
   const bool is_overload = may_be_refused_ && error == errors::request_too_many_requests();
   if (is_overload) coverage_.hit("refused for want of room in a queue");
-  if (!stop_asked_ && !is_overload) violation("a proposal is refused: " + error.message);
+  // Beside learners it is not left to the client to give up; what it asked for may still be done.
+  const bool is_late = error == errors::timeout() && member_->core().replication().has_peers();
+  if (!stop_asked_ && !is_overload && !is_late) violation("a proposal is refused: " + error.message);
   const auto at = by_tag_.find(tag);
   if (at == by_tag_.end()) return;
   Sent& sent = sent_[at->second];
+  if (is_late) {
+    if (std::exchange(sent.awaited, false)) --waiting_;
+    return;
+  }
   if (sent.index != Index{}) return violation(fmt::format("entry {} is refused", sent.index));
   sent.refused = true;
   if (sent.awaited) --waiting_;
