@@ -1,5 +1,6 @@
 // TOML, which etcd does not read: the same tree, so the same keys and types. A file of its own, for toml++ is slow to
 // compile.
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -20,6 +21,41 @@ namespace {
 
 using Kind = Tree::Kind;
 
+// Behind the string that begins at `from`; of one that does not end, the line's end or the text's.
+size_t end_of_string(std::string_view text, size_t from) {
+  const char quote = text[from];
+  const bool is_long = text.substr(from).starts_with(std::string(3, quote));
+  const std::string_view closing = text.substr(from, is_long ? 3 : 1);
+  for (size_t at = from + closing.size(); at < text.size(); ++at) {
+    if (!is_long && text[at] == '\n') return at;
+    if (quote == '"' && text[at] == '\\') {
+      ++at;
+    } else if (text.substr(at).starts_with(closing)) {
+      at += closing.size();
+      for (int more = 0; is_long && more < 2 && at < text.size() && text[at] == quote; ++more) ++at;
+      return at;
+    }
+  }
+  return text.size();
+}
+
+// TOML has ASCII alone there, and toml++ 3.3 has no answer to some letters.
+Status check_outside_strings(std::string_view text) {
+  if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
+  for (size_t at = 0; at < text.size();) {
+    const bool may_begin = at == 0 || std::string_view("\n\t =[,{.").find(text[at - 1]) != std::string_view::npos;
+    if (may_begin && (text[at] == '"' || text[at] == '\'')) {
+      at = end_of_string(text, at);
+    } else if (text[at] == '#') {
+      at = std::min(text.find('\n', at), text.size());
+    } else if (static_cast<unsigned char>(text[at++]) >= 0x80) {
+      return fail(Code::kInvalidArgument,
+                  "error reading TOML: letters beyond ASCII stand in strings and comments alone");
+    }
+  }
+  return {};
+}
+
 // What TOML forbids wherever it stands.
 Status check_characters(std::string_view text) {
   if (!is_utf8(text)) return fail(Code::kInvalidArgument, "error reading TOML: invalid UTF-8");
@@ -29,7 +65,7 @@ Status check_characters(std::string_view text) {
       return fail(Code::kInvalidArgument, "error reading TOML: control characters are not allowed");
     }
   }
-  return {};
+  return check_outside_strings(text);
 }
 
 Tree scalar(Kind kind, std::string text) {
