@@ -173,17 +173,6 @@ void ClusterLife::look_at(ClusterNode& node) {
   faults_->restart_later(node.place());
 }
 
-std::optional<size_t> ClusterLife::leader() const {
-  std::optional<size_t> out;
-  Term term;
-  for (const auto& node : nodes_) {
-    if (!node->is_running() || !node->raft().is_leader() || node->raft().term() < term) continue;
-    term = node->raft().term();
-    out = node->place();
-  }
-  return out;
-}
-
 // --- a life
 
 const std::string& ClusterLife::run() {
@@ -227,7 +216,7 @@ void ClusterLife::heal() {
   const auto succeeds = [&] {
     if (probe != 0 && judge_.call(probe).state == ClusterCall::State::kAnswered) return true;
     if (probe != 0 && judge_.call(probe).state == ClusterCall::State::kWaiting) return false;
-    const auto leading = leader();
+    const auto leading = leader_of(nodes_);
     if (leading) probe = clients_->probe(*leading);
     return false;
   };

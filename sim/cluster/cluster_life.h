@@ -61,7 +61,6 @@ class ClusterLife final : private NodeHost, private ClusterFaults::Host {
   // `applied`: the db of a member that has stopped holds exactly this; nullopt: of one that was cut off.
   void check_left_over(ClusterNode& node, std::optional<Index> applied);
   [[nodiscard]] bool agree() const;
-  [[nodiscard]] std::optional<size_t> leader() const;
   void violation(std::string text);
   void mix(uint64_t value);
 

@@ -82,17 +82,6 @@ void ClusterFaults::end() {
   network_.options() = calm_;
 }
 
-std::optional<size_t> ClusterFaults::leader() const {
-  std::optional<size_t> out;
-  Term term;
-  for (const auto& node : nodes_) {
-    if (!node->is_running() || !node->raft().is_leader() || node->raft().term() < term) continue;
-    term = node->raft().term();
-    out = node->place();
-  }
-  return out;
-}
-
 void ClusterFaults::cut(std::vector<std::pair<size_t, size_t>> paths) {
   for (const auto& [from, to] : paths) network_.cut(from, to);
   later(between_ms(50, 9000), [this, paths = std::move(paths)] {
@@ -123,7 +112,7 @@ bool ClusterFaults::strike(Kind kind) {
   ClusterNode& node = *nodes_[place];
   const auto name = kNames[static_cast<size_t>(kind)];
   const auto say = [&](size_t at) { host_.note(fmt::format("{} {}", name, at)); };
-  const std::optional<size_t> leading = leader();
+  const std::optional<size_t> leading = leader_of(nodes_);
   switch (kind) {
     case Kind::kPowerCut:
       if (!node.is_running()) return false;

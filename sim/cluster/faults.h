@@ -75,7 +75,6 @@ class ClusterFaults {
   // Between these and all others.
   void cut_off(const std::set<size_t>& some, bool to_them, bool from_them);
   [[nodiscard]] size_t any() { return chance_.below(nodes_.size()); }
-  [[nodiscard]] std::optional<size_t> leader() const;
   [[nodiscard]] int64_t between_ms(uint64_t low, uint64_t high) {
     return static_cast<int64_t>(chance_.between(low, high)) * 1'000'000;
   }

@@ -130,4 +130,15 @@ void ClusterNode::stop(int64_t world_ns) {
   member_->stop();
 }
 
+std::optional<size_t> leader_of(const std::vector<std::unique_ptr<ClusterNode>>& nodes) {
+  std::optional<size_t> out;
+  Term term;
+  for (const auto& node : nodes) {
+    if (!node->is_running() || !node->raft().is_leader() || node->raft().term() < term) continue;
+    term = node->raft().term();
+    out = node->place();
+  }
+  return out;
+}
+
 }  // namespace cairn::sim

@@ -168,4 +168,7 @@ class ClusterNode final : private MemberClient {
   std::unique_ptr<member::PublishedDomain::Reader> reader_;
 };
 
+// The place of the leader of the newest term, among those that run.
+[[nodiscard]] std::optional<size_t> leader_of(const std::vector<std::unique_ptr<ClusterNode>>& nodes);
+
 }  // namespace cairn::sim

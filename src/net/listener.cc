@@ -63,8 +63,16 @@ Result<int> bind_one(const addrinfo& info, SocketOptions options) {
   return fd;
 }
 
-// Each option makes things better where the kernel has it; none is needed.
-void prepare(int fd) {
+// The connection at the queue's front has gone, or its network fails: the next may be good. See accept(2).
+bool is_about_one_connection(int error) {
+  constexpr int kErrors[] = {EINTR,  ECONNABORTED, ENETDOWN,     EPROTO,     ENOPROTOOPT,
+                             ENONET, EHOSTDOWN,    EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH};
+  return std::find(std::begin(kErrors), std::end(kErrors), error) != std::end(kErrors);
+}
+
+}  // namespace
+
+void prepare_tcp(int fd) {
   const auto set = [fd](int level, int option, int value) { ::setsockopt(fd, level, option, &value, sizeof value); };
   set(IPPROTO_TCP, TCP_NODELAY, 1);
   // A peer that vanished without a word is noticed, as etcd's listener does it.
@@ -74,15 +82,6 @@ void prepare(int fd) {
   // What a stopped reader leaves in the kernel: this much, not megabytes.
   set(IPPROTO_TCP, TCP_NOTSENT_LOWAT, kUnsentBytes);
 }
-
-// The connection at the queue's front has gone, or its network fails: the next may be good. See accept(2).
-bool is_about_one_connection(int error) {
-  constexpr int kErrors[] = {EINTR,  ECONNABORTED, ENETDOWN,     EPROTO,     ENOPROTOOPT,
-                             ENONET, EHOSTDOWN,    EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH};
-  return std::find(std::begin(kErrors), std::end(kErrors), error) != std::end(kErrors);
-}
-
-}  // namespace
 
 std::string address_text(const sockaddr_storage& address) {
   if (address.ss_family == AF_UNIX) {
@@ -209,7 +208,7 @@ void Listener::on_readable() {
       return;
     }
     if (std::exchange(is_failing_, false)) log::info("accept works again");
-    prepare(fd);
+    prepare_tcp(fd);
     on_accept_(fd);
   }
   descriptor_->wait_readable();

@@ -41,6 +41,10 @@ Result<BoundSocket> listen_on(std::string_view address, SocketOptions options = 
 //   errors: kUnavailable
 Result<BoundSocket> listen_on_unix(const std::string& path);
 
+// Keepalive, no delay, and little left unsent, of a connection that was accepted or made. Each option makes things
+// better where the kernel has it; none is needed.
+void prepare_tcp(int fd);
+
 // Accepts on one loop and hands sockets on. When descriptors run out it waits a moment before each new try, and says so
 // once.
 class Listener final : private Reactor::Handler {

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/wire.h"
+#include "raft/conf_change.h"
 
 namespace cairn::peer {
 namespace {
@@ -31,23 +32,9 @@ char* put_entry_head(char* to, const raft::Entry& entry) {
   return to;
 }
 
-void append_members(std::string& out, uint32_t field, const std::vector<NodeId>& members) {
-  for (const NodeId member : members) wire::append_varint_field(out, field, member.value);
-}
-
-std::string encode_conf_state(const raft::ConfState& conf) {
-  std::string out;
-  append_members(out, 1, conf.voters);
-  append_members(out, 2, conf.learners);
-  append_members(out, 3, conf.voters_outgoing);
-  append_members(out, 4, conf.learners_next);
-  wire::append_varint_field(out, 5, conf.auto_leave ? 1 : 0);
-  return out;
-}
-
 std::string encode_snapshot_metadata(const raft::Snapshot& snapshot) {
   std::string out;
-  wire::append_bytes_field(out, 1, encode_conf_state(snapshot.conf));
+  wire::append_bytes_field(out, 1, raft::encode(snapshot.conf));
   wire::append_varint_field(out, 2, snapshot.index.value);
   wire::append_varint_field(out, 3, snapshot.term.value);
   return out;

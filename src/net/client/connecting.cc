@@ -6,7 +6,6 @@
 #include <utility>
 
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <unistd.h>
 
 #include "net/listener.h"
@@ -16,18 +15,7 @@
 namespace cairn::net {
 namespace {
 
-constexpr int kTcpKeepaliveSeconds = 30;
-constexpr int kUnsentBytes = 256 * 1024;
 constexpr int64_t kAttemptNsMin = 2'000'000'000;  // as Go: one of several addresses gets this at least
-
-void prepare(int fd) {
-  const auto set = [fd](int level, int option, int value) { ::setsockopt(fd, level, option, &value, sizeof value); };
-  set(IPPROTO_TCP, TCP_NODELAY, 1);
-  set(SOL_SOCKET, SO_KEEPALIVE, 1);
-  set(IPPROTO_TCP, TCP_KEEPIDLE, kTcpKeepaliveSeconds);
-  set(IPPROTO_TCP, TCP_KEEPINTVL, kTcpKeepaliveSeconds);
-  set(IPPROTO_TCP, TCP_NOTSENT_LOWAT, kUnsentBytes);
-}
 
 // Go's words.
 std::string words_of(int error) {
@@ -98,7 +86,7 @@ void Connecting::try_next() {
       last_error_ = {.code = Code::kUnavailable, .message = text(words_of(errno))};
       continue;
     }
-    prepare(fd);
+    prepare_tcp(fd);
     if (::connect(fd, reinterpret_cast<const sockaddr*>(&address.storage), address.length) != 0 &&
         errno != EINPROGRESS) {
       last_error_ = {.code = code_of(errno), .message = text(words_of(errno))};
