@@ -2,9 +2,11 @@
 // again, and the decoders by hand agree with protobuf's.
 //
 // The first byte chooses the message.
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -137,13 +139,20 @@ void check_txn(const mvcc::TxnRequest& ours, const etcdserverpb::TxnRequest& the
   for (int i = 0; i < theirs.failure_size(); ++i) check_op(ours.failure[static_cast<size_t>(i)], theirs.failure(i));
 }
 
+// Whether there may be a tag or a size written in more bytes than it needs: no marshaller does that, Go's parser and the
+// decoders by hand read up to ten bytes, the generated parser five.
+bool has_long_varint(std::string_view bytes) {
+  return std::ranges::search_n(bytes, 5, true, std::equal_to<>(), [](char byte) { return (byte & 0x80) != 0; }).size() >
+         0;
+}
+
 // As a client's request: what Go's parser takes is what unmarshal() takes.
 template <class Theirs, class Decode, class Check>
 void check_by_hand(std::string_view bytes, Decode decode, Check check) {
   Theirs theirs;
   const bool is_read = rpc::unmarshal(bytes, theirs).has_value();
   const auto ours = decode(bytes);
-  CAIRN_ASSERT(ours.has_value() == is_read);
+  CAIRN_ASSERT(ours.has_value() == is_read || (ours && has_long_varint(bytes)));
   if (is_read) check(*ours, theirs);
 }
 
@@ -154,14 +163,14 @@ void check_txn_bytes(std::string_view bytes) {
   etcdserverpb::TxnRequest theirs;
   const bool is_read = theirs.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
   if (!written) return;  // Go refuses more, also in what lies within
-  CAIRN_ASSERT(is_read);
-  check_txn(ours, theirs);
+  CAIRN_ASSERT(is_read || has_long_varint(bytes));
+  if (is_read) check_txn(ours, theirs);
   // What goes to the log is read the same from there.
   mvcc::TxnRequest logged;
   std::string unused;
   const auto again = mvcc::decode_txn(*written, mvcc::TxnSource::kLog, logged, unused);
   CAIRN_ASSERT(again && *again == *written);
-  check_txn(logged, theirs);
+  if (is_read) check_txn(logged, theirs);
 }
 
 void check_entry(std::string_view bytes) {
