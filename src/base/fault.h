@@ -2,6 +2,7 @@
 //
 //   CAIRN_FAULT("walBeforeSync");              the place, between two statements
 //   CAIRN_FAULT_FAILS("mapError", kInternal);  the function may fail here with a given text
+//   if (CAIRN_FAULT_TAKEN("raftDropHeartbeat")) ...   a branch that is taken here on demand
 //
 // A point that is not armed costs one load of a bool. What happens at an armed one is the handler's: env/failpoints.h,
 // which does what GOFAIL_HTTP and GOFAIL_FAILPOINTS say, or the simulator's, which counts the points and ends processes
@@ -50,7 +51,8 @@ using Point = size_t;
 
 inline std::array<std::atomic<bool>, kPointCount> armed{};
 
-// What happens at an armed point. A text is what a point of Takes::kText fails with.
+// What happens at an armed point. A text is what a point of Takes::kText fails with; at another one, whose text is of
+// no use, it says that the branch is to be taken, if there is one.
 using Handler = std::function<std::optional<std::string>(Point)>;
 void set_handler(Handler handler);  // none: nothing happens
 std::optional<std::string> reach(Point point);
@@ -64,6 +66,9 @@ std::optional<std::string> reach(Point point);
     if (CAIRN_FAULT_IS_ARMED(name)) [[unlikely]]                             \
       static_cast<void>(::cairn::fault::reach(::cairn::fault::named(name))); \
   } while (false)
+
+#define CAIRN_FAULT_TAKEN(name) \
+  (CAIRN_FAULT_IS_ARMED(name) && ::cairn::fault::reach(::cairn::fault::named(name)).has_value())
 
 // In a function that returns a Status or a Result.
 #define CAIRN_FAULT_FAILS(name, code)                                                               \

@@ -222,7 +222,8 @@ std::optional<std::string> Failpoints::reach(fault::Point point) {
   TermValue value = acquire(point);
   const fault::PointInfo& info = fault::kPoints[point];
   const bool takes_text = info.takes == fault::Takes::kText;
-  if (std::holds_alternative<NoValue>(value) || (!takes_text && std::holds_alternative<EmptyValue>(value))) return {};
+  if (std::holds_alternative<NoValue>(value)) return {};
+  if (!takes_text && std::holds_alternative<EmptyValue>(value)) return std::string();
   if (auto* const text = std::get_if<std::string>(&value); takes_text && text != nullptr) return std::move(*text);
   actions_.print(fmt::format("failpoint: \"{}\" got value {} of type \"{}\" but expected type \"{}\"", info.name,
                              value_text(value), value_type(value), takes_text ? "string" : "struct{}"));

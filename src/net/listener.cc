@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <iterator>
+#include <string>
 #include <utility>
 
 #include <arpa/inet.h>
@@ -124,6 +126,10 @@ Result<HostPort> split_address(std::string_view address) {
 
 Result<BoundSocket> listen_on(std::string_view address, SocketOptions options) {
   CAIRN_TRY(const HostPort target, split_address(address));
+  // The system would take the number modulo 65536. The words are Go's.
+  if (target.port.size() > 5 || std::stoul(target.port) > UINT16_MAX) {
+    return fail(Code::kInvalidArgument, "listen tcp: address {}: invalid port", target.port);
+  }
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;

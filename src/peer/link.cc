@@ -67,6 +67,7 @@ Headers State::headers(std::string_view content_type) const {
   out.emplace_back(kServerFromHeader, hex_id(options.self.value));
   out.emplace_back(kServerVersionHeader, cluster::kEtcdVersion);
   out.emplace_back(kMinClusterVersionHeader, kMinClusterVersion);
+  out.emplace_back(kCairnVersionHeader, cluster::kCairnVersion);
   out.emplace_back(kClusterIdHeader, hex_id(options.cluster_id));
   std::string joined;
   for (const std::string& url : options.self_urls) {

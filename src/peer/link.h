@@ -150,6 +150,7 @@ struct LinkLimits {
   uint64_t queue_bytes_max = 64ull * 1024 * 1024;  // of each queue; one message above it passes when the queue is empty
   uint64_t window_bytes = 1024 * 1024;
   int64_t redial_ns = 100'000'000;
+  int64_t quick_redial_ns = 5'000'000;  // a few times, once all that was open has ended, and a dial ends without answer
   int64_t read_timeout_ns = 5'000'000'000;   // a reader without a byte for so long is closed
   int64_t write_timeout_ns = 5'000'000'000;  // a writer whose bytes do not drain for so long is closed
   int64_t heartbeat_ns = 5'000'000'000 / 3;

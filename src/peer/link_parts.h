@@ -157,7 +157,9 @@ struct Link::State {
   // Whether the peer's process is gone.
   std::set<std::string> refused_urls;  // since somebody answered, or the last reader ended
   bool was_open = false;               // a reader, since the peer was last reported dead
-  bool is_asked = false;               // by redial_now(), not yet answered
+  static constexpr int kQuickDials = 10;
+  int quick_dials_left = 0;  // behind a reader that was open
+  bool is_asked = false;     // by redial_now(), not yet answered
 
   std::array<std::optional<Writer>, kStreamKinds> writers;
   MsgAppV2Encoder ended_encoder;  // of the last msgapp stream: only a mutant goes on with it

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "base/bytes.h"
+#include "base/fault.h"
+#include "cluster/versions.h"
 #include "peer/codec.h"
 #include "peer/msgapp_v2.h"
 #include "peer/testing.h"
@@ -131,9 +133,13 @@ TEST(PeerLink, DialsBothStreamsAndSaysWhoItIs) {
   EXPECT_EQ(dials[0].url, "http://b:1");
   EXPECT_EQ(dials[0].path, "/raft/stream/msgapp/1a");
   EXPECT_EQ(dials[1].path, "/raft/stream/message/1a");
-  const Headers expected = {
-      {"X-Server-From", "1a"},     {"X-Server-Version", "3.7.1"},           {"X-Min-Cluster-Version", "3.0.0"},
-      {"X-Etcd-Cluster-ID", "c1"}, {"X-PeerURLs", "http://a:1,http://a:2"}, {"X-Raft-To", "2b"}};
+  const Headers expected = {{"X-Server-From", "1a"},
+                            {"X-Server-Version", "3.7.1"},
+                            {"X-Min-Cluster-Version", "3.0.0"},
+                            {"X-Cairn-Version", std::string(cluster::kCairnVersion)},
+                            {"X-Etcd-Cluster-ID", "c1"},
+                            {"X-PeerURLs", "http://a:1,http://a:2"},
+                            {"X-Raft-To", "2b"}};
   EXPECT_EQ(dials[0].headers, expected);
 }
 
@@ -199,6 +205,37 @@ TEST(PeerLink, DeadWhenBothStreamsEndedAndAConnectionIsRefused) {
   bench.pass(100 * kMs);
   for (const Dial& dial : bench.take<Dial>()) bench.answer(dial.id, failed(Answer::Kind::kRefused));
   EXPECT_TRUE(bench.reports().empty());  // said once
+}
+
+// The kernel may close the streams of a process that dies before its listener.
+TEST(PeerLink, AConnectionThatIsResetBehindTheStreamsEndIsTriedAgainSoon) {
+  Bench bench;
+  const auto [msgapp, message] = bench.open_readers();
+  bench.pass(kSecond);
+  bench.close(msgapp);
+  bench.close(message);
+  for (const Dial& dial : bench.take<Dial>()) bench.answer(dial.id, failed(Answer::Kind::kFailed));
+  (void)bench.reports();
+  bench.pass(5 * kMs);
+  for (const Dial& dial : bench.take<Dial>()) bench.answer(dial.id, failed(Answer::Kind::kRefused));
+  EXPECT_EQ(bench.reports(), std::vector{Kind::kDied});
+
+  // Not for ever.
+  Bench other;
+  const auto [first, second] = other.open_readers();
+  other.pass(kSecond);
+  other.close(first);
+  other.close(second);
+  size_t dials = 0;
+  for (int i = 0; i < 100; ++i) {
+    for (const Dial& dial : other.take<Dial>()) {
+      ++dials;
+      other.answer(dial.id, failed(Answer::Kind::kFailed));
+    }
+    other.pass(kMs);
+  }
+  EXPECT_GE(dials, 12U);
+  EXPECT_LE(dials, 16U);
 }
 
 TEST(PeerLink, NotDeadWhenNobodyAnswersOrSomebodyDoes) {
@@ -510,6 +547,36 @@ TEST(PeerLink, DeliversWhatIsForThisMemberAlone) {
   EXPECT_TRUE(delivered(MessageType::kReadIndex, NodeId(9), kSelf));
   EXPECT_TRUE(delivered(MessageType::kTransferLeader, NodeId(9), kSelf));
   EXPECT_FALSE(delivered(MessageType::kProp, NodeId(0), kSelf));
+}
+
+// etcd's raftDropHeartbeat: `return` drops what is read, whatever it is; other terms drop nothing.
+TEST(PeerLink, AFaultPointDropsWhatIsRead) {
+  Bench bench;
+  const auto [msgapp, message] = bench.open_readers();
+  raft::Message vote = message_of(raft::MessageType::kVote, 9);
+  std::swap(vote.from, vote.to);
+  Pieces pieces;
+  append_framed_message(pieces, vote);
+  const std::string bytes = pieces.flat();
+  bool drops = true;
+  uint64_t reached = 0;
+  fault::set_handler([&](fault::Point point) {
+    EXPECT_EQ(point, fault::named("raftDropHeartbeat"));
+    ++reached;
+    return drops ? std::optional<std::string>("") : std::nullopt;
+  });
+  fault::armed[fault::named("raftDropHeartbeat")] = true;
+  bench.link.on_bytes(message, bytes + bytes, bench.now, bench.effects);
+  EXPECT_TRUE(bench.take<Deliver>().empty());
+  EXPECT_EQ(reached, 2U);
+  drops = false;
+  bench.link.on_bytes(message, bytes, bench.now, bench.effects);
+  EXPECT_EQ(bench.take<Deliver>().size(), 1U);
+  fault::armed[fault::named("raftDropHeartbeat")] = false;
+  fault::set_handler(nullptr);
+  bench.link.on_bytes(message, bytes, bench.now, bench.effects);
+  EXPECT_EQ(bench.take<Deliver>().size(), 1U);
+  EXPECT_EQ(reached, 3U);
 }
 
 TEST(PeerLink, BytesThatAreNoMessageEndTheStream) {

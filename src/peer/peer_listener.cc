@@ -39,6 +39,8 @@ std::optional<NodeId> id_of(std::string_view text) {
   return NodeId{*value};
 }
 
+bool is_from_cairn(const net::HttpRequest& request) { return !request.header(kCairnVersionHeader).empty(); }
+
 int64_t now_ns() { return env::PosixClock().monotonic_ns(); }
 
 }  // namespace
@@ -124,10 +126,12 @@ std::string_view PeerListener::incompatibility(const net::HttpRequest& request) 
   return {};
 }
 
-void PeerListener::note_remote(const net::HttpRequest& request) {
+void PeerListener::note_sender(const net::HttpRequest& request) {
   const auto from = id_of(request.header(kServerFromHeader));
+  if (!from) return;
   const std::vector<std::string> urls = split(request.header(kPeerUrlsHeader));
-  if (from && !urls.empty()) host_.add_remote(*from, urls);
+  if (!urls.empty()) host_.add_remote(*from, urls);
+  host_.note_kind(*from, is_from_cairn(request));
 }
 
 // ---- streams
@@ -139,7 +143,8 @@ std::unique_ptr<net::ExchangeHandler> PeerListener::begin_stream(net::Exchange& 
     return nullptr;
   }
   net::HttpFields headers = {{std::string(kServerVersionHeader), std::string(cluster::kEtcdVersion)},
-                             {std::string(kClusterIdHeader), cluster_id_}};
+                             {std::string(kClusterIdHeader), cluster_id_},
+                             {std::string(kCairnVersionHeader), std::string(cluster::kCairnVersion)}};
   const auto answer = [&](int status, std::string_view text) {
     refuse(exchange, status, text, headers);
     return nullptr;
@@ -168,6 +173,7 @@ std::unique_ptr<net::ExchangeHandler> PeerListener::begin_stream(net::Exchange& 
               {{"remote-peer-id-header", request.header(kRaftToHeader)}, {"remote-peer-id-from", from_text}});
     return answer(412, "to field mismatch");
   }
+  host_.note_kind(*from, is_from_cairn(request));
   return host_.attach(*from, kind, exchange, {.content_type = "", .headers = std::move(headers)});
 }
 
@@ -233,7 +239,7 @@ std::unique_ptr<net::ExchangeHandler> PeerListener::begin_message(net::Exchange&
     refuse(exchange, 412, why, {{std::string(kClusterIdHeader), cluster_id_}});
     return nullptr;
   }
-  note_remote(request);
+  note_sender(request);
   return std::make_unique<MessagePost>(*this, exchange);
 }
 
@@ -353,6 +359,8 @@ class PeerListener::SnapshotPost final : public net::ExchangeHandler {
         {.status = 204, .content_type = "", .headers = {{std::string(kClusterIdHeader), owner_.cluster_id_}}});
     metrics.snapshot_receive_success.add();
     metrics.snapshot_receive_duration.observe(static_cast<uint64_t>(took_ns));
+    metrics.db_save_duration.observe(static_cast<uint64_t>(took_ns));
+    metrics.db_sync_duration.observe(static_cast<uint64_t>(writer_->sync_took_ns()));
     inflight_.reset();
   }
 
@@ -392,7 +400,7 @@ std::unique_ptr<net::ExchangeHandler> PeerListener::begin_snapshot(net::Exchange
     refuse(exchange, 412, why, {{std::string(kClusterIdHeader), cluster_id_}});
     return nullptr;
   }
-  note_remote(request);
+  note_sender(request);
   exchange.stream_body();
   return std::make_unique<SnapshotPost>(*this, exchange);
 }

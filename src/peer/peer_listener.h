@@ -39,6 +39,8 @@ class PeerListener final : public net::HttpHandler {
     [[nodiscard]] virtual bool has_peer(NodeId id) const = 0;
     // A member that is not known yet, and where it says that it can be reached.
     virtual void add_remote(NodeId id, const std::vector<std::string>& urls) = 0;
+    // What a member's request has said of itself. What the request brings is heard afterwards.
+    virtual void note_kind(NodeId id, bool is_cairn) = 0;
     // needs: has_peer(id). Answers the exchange with `head` and a stream.
     [[nodiscard]] virtual std::unique_ptr<net::ExchangeHandler> attach(NodeId id, StreamKind kind,
                                                                        net::Exchange& exchange,
@@ -75,7 +77,7 @@ class PeerListener final : public net::HttpHandler {
   [[nodiscard]] std::unique_ptr<net::ExchangeHandler> begin_snapshot(net::Exchange& exchange);
   // "": compatible. Else the text of 412.
   [[nodiscard]] std::string_view incompatibility(const net::HttpRequest& request) const;
-  void note_remote(const net::HttpRequest& request);
+  void note_sender(const net::HttpRequest& request);
   // As Go's http.Error.
   void refuse(net::Exchange& exchange, int status, std::string_view text, net::HttpFields headers = {}) const;
   [[nodiscard]] std::shared_ptr<Route> route_of(std::string_view path) const;

@@ -25,6 +25,8 @@ inline constexpr std::string_view kMinClusterVersionHeader = "X-Min-Cluster-Vers
 inline constexpr std::string_view kClusterIdHeader = "X-Etcd-Cluster-ID";
 inline constexpr std::string_view kRaftToHeader = "X-Raft-To";
 inline constexpr std::string_view kPeerUrlsHeader = "X-PeerURLs";
+// Of requests and of streams, from a member that is Cairn's: its version. etcd skips it.
+inline constexpr std::string_view kCairnVersionHeader = "X-Cairn-Version";
 
 // The oldest cluster that a member of this version can be part of.
 inline constexpr std::string_view kMinClusterVersion = "3.0.0";

@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "env/clock.h"
 
 namespace cairn::peer {
 namespace {
@@ -162,6 +163,7 @@ struct ImageWriter::Shared {
   bool is_whole CAIRN_GUARDED_BY(mutex) = false;
   bool is_over CAIRN_GUARDED_BY(mutex) = false;  // nobody wants it any more
   bool has_failed CAIRN_GUARDED_BY(mutex) = false;
+  std::atomic<int64_t> sync_took_ns{0};
 
   Shared(net::EventLoop& of, env::FileSystem& on, std::string where, std::string path, Events what)
       : loop(of), fs(on), directory(std::move(where)), target(std::move(path)), events(std::move(what)) {}
@@ -198,7 +200,9 @@ struct ImageWriter::Shared {
       file->sync_range(written_back, offset - written_back);
       written_back = offset;
     }
+    const int64_t sync_began_ns = env::PosixClock().monotonic_ns();
     CAIRN_CHECK(file->fdatasync());
+    sync_took_ns = env::PosixClock().monotonic_ns() - sync_began_ns;
     // One of the same index is the same.
     if (fs.exists(target)) {
       CAIRN_CHECK(fs.remove(path));
@@ -259,6 +263,8 @@ bool ImageWriter::is_full() const {
   const MutexLock lock(shared_->mutex);
   return shared_->queued.size() >= kQueuedBytesMax;
 }
+
+int64_t ImageWriter::sync_took_ns() const { return shared_->sync_took_ns; }
 
 void ImageWriter::finish() {
   const MutexLock lock(shared_->mutex);

@@ -95,6 +95,8 @@ class ImageWriter {
   [[nodiscard]] bool is_full() const;
   void finish();
   [[nodiscard]] uint64_t written_bytes() const { return bytes_; }
+  // Once it is done: of that its last sync.
+  [[nodiscard]] int64_t sync_took_ns() const;
 
   [[nodiscard]] static std::string path_of(const std::string& directory, Index index);
 

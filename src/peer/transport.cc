@@ -89,7 +89,8 @@ struct Transport::Impl final : PeerListener::Host {
         .metrics = metrics_of_peers,
         .deliver =
             [this](std::vector<raft::Message>& messages) { std::ranges::move(messages, std::back_inserter(inbox)); },
-        .report = [this](NodeId peer, const Report& report) { on_report(peer, report); }});
+        .report = [this](NodeId peer, const Report& report) { on_report(peer, report); },
+        .note_kind = [this](NodeId peer, bool is_cairn) { note_kind(peer, is_cairn); }});
     loop.set_turn_end([this] { hand_on(); });
   }
 
@@ -107,6 +108,12 @@ struct Transport::Impl final : PeerListener::Host {
                                         {"remote-peer-id", hex_id(id.value)},
                                         {"remote-peer-urls", urls}});
     remotes[id] = make_link(id, urls, true);
+  }
+
+  void note_kind(NodeId id, bool is_cairn) override {
+    if (!peers.contains(id)) return;
+    const MutexLock lock(known_mutex);
+    is_cairn ? void(cairn_members.insert(id)) : void(cairn_members.erase(id));
   }
 
   std::unique_ptr<net::ExchangeHandler> attach(NodeId id, StreamKind kind, net::Exchange& exchange,
@@ -188,7 +195,7 @@ struct Transport::Impl final : PeerListener::Host {
 
   void end(NodeId id, TransportLink& link) {
     link.stop();
-    const MutexLock lock(active_mutex);
+    const MutexLock lock(known_mutex);
     if (active_since.erase(id) > 0) metrics_of_peers.of(id).active_peers.add(-1);
   }
 
@@ -254,12 +261,12 @@ struct Transport::Impl final : PeerListener::Host {
   void on_report(NodeId peer, const Report& report) {
     switch (report.kind) {
       case Report::Kind::kActive: {
-        const MutexLock lock(active_mutex);
+        const MutexLock lock(known_mutex);
         active_since[peer] = monotonic_now_ns();
         return;
       }
       case Report::Kind::kInactive: {
-        const MutexLock lock(active_mutex);
+        const MutexLock lock(known_mutex);
         active_since.erase(peer);
         return;
       }
@@ -346,8 +353,10 @@ struct Transport::Impl final : PeerListener::Host {
   uint64_t outgoing_bytes CAIRN_GUARDED_BY(send_mutex) = 0;
   std::vector<std::pair<NodeId, bool>> dropped CAIRN_GUARDED_BY(send_mutex);  // receiver, and whether it was a snapshot
 
-  mutable Mutex active_mutex;
-  std::map<NodeId, int64_t> active_since CAIRN_GUARDED_BY(active_mutex);
+  mutable Mutex known_mutex;
+  std::map<NodeId, int64_t> active_since CAIRN_GUARDED_BY(known_mutex);
+  std::set<NodeId> cairn_members
+      CAIRN_GUARDED_BY(known_mutex);  // those of the others that are Cairn's, removed ones too
 };
 
 // A request of call(): at one URL after the other.
@@ -420,6 +429,9 @@ Transport::~Transport() { stop(); }
 
 Result<std::unique_ptr<Transport>> Transport::start(Options options, Sink& sink) {
   auto impl = std::make_unique<Impl>(std::move(options), sink);
+  // The first task of the loop: no connection is taken before it.
+  impl->loop.post([impl = impl.get()] { impl->set_members(impl->options.others, impl->options.removed); });
+  for (auto& [path, handler] : impl->options.routes) impl->listener.serve(path, std::move(handler));
   auto addresses = impl->server->start();
   if (!addresses) {
     impl->streams.reset();
@@ -450,7 +462,7 @@ void Transport::redial(NodeId peer) {
 }
 
 std::optional<int64_t> Transport::active_since_ns(NodeId peer) const {
-  const MutexLock lock(impl_->active_mutex);
+  const MutexLock lock(impl_->known_mutex);
   const auto found = impl_->active_since.find(peer);
   return found == impl_->active_since.end() ? std::nullopt : std::optional(found->second);
 }
@@ -464,6 +476,11 @@ Transport::Streams Transport::streams(NodeId peer) const {
     out.set_value({.from_us = link.attached_count(), .to_us = link.open_count()});
   });
   return out.get_future().get();
+}
+
+bool Transport::speaks_cairn(NodeId peer) const {
+  const MutexLock lock(impl_->known_mutex);
+  return impl_->cairn_members.contains(peer);
 }
 
 void Transport::call(NodeId peer, net::HttpRequest request, int64_t timeout_ns, Answered then) {

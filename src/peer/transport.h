@@ -21,6 +21,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -40,7 +41,6 @@ namespace cairn::peer {
 struct Peer {
   NodeId id;
   std::vector<std::string> urls;  // not empty
-  bool is_cairn = false;
 };
 
 class Transport {
@@ -57,16 +57,22 @@ class Transport {
     virtual void on_removed_by(NodeId peer) = 0;
   };
 
+  // Answers a request, on any thread, once.
+  using Handler = std::function<void(net::HttpRequest request, net::HttpRespond respond)>;
+
   struct Options {
     NodeId self;
     uint64_t cluster_id = 0;
-    std::vector<std::string> self_urls;               // advertised
-    std::vector<net::Listen> listen;                  // addresses or sockets, and their TLS
+    std::vector<std::string> self_urls;  // advertised
+    std::vector<net::Listen> listen;     // addresses or sockets, and their TLS
+    std::vector<Peer> others = {};       // as set_members(), before anybody can ask
+    std::vector<NodeId> removed = {};
     std::unique_ptr<net::TlsClientContext> tls = {};  // null: https is not dialled
     int64_t dial_timeout_ns = 2'000'000'000;          // etcd: 1 s and the election timeout
     env::FileSystem* fs = nullptr;
-    std::string snap_directory;  // "": no snapshot is taken
-    OpenImage open_image = {};   // empty: none is sent
+    std::string snap_directory;                                // "": no snapshot is taken
+    OpenImage open_image = {};                                 // empty: none is sent
+    std::vector<std::pair<std::string, Handler>> routes = {};  // as serve(), before anybody can ask
     metrics::Registry* registry = nullptr;
 
     LinkLimits limits = {};
@@ -82,7 +88,7 @@ class Transport {
     int64_t probe_interval_ns = 4'000'000'000;
   };
 
-  // Listens. Nobody is dialled before set_members().
+  // Listens, and dials the others that the options name.
   //   errors: those of net::Server::start()
   static Result<std::unique_ptr<Transport>> start(Options options, Sink& sink);
   ~Transport();  // stops
@@ -101,6 +107,11 @@ class Transport {
   // By the monotonic clock; nullopt: messages do not go through.
   [[nodiscard]] std::optional<int64_t> active_since_ns(NodeId peer) const;
 
+  // Whether the process that is behind this member now is Cairn's, as it says on each connection; false before the
+  // first. It is known before anything of that process is heard.
+  // That of a member that was removed stays known: it may lead for a moment still.
+  [[nodiscard]] bool speaks_cairn(NodeId peer) const;
+
   // How many streams are open with a member, 0 to 2 each way. Waits for the peer thread: for tests.
   struct Streams {
     size_t from_us = 0;
@@ -114,7 +125,6 @@ class Transport {
   using Answered = std::function<void(Result<net::HttpResponse> answer)>;
   void call(NodeId peer, net::HttpRequest request, int64_t timeout_ns, Answered then);
   // Answers to a path; one that ends with '/' is of all below it. The handler answers from any thread.
-  using Handler = std::function<void(net::HttpRequest request, net::HttpRespond respond)>;
   void serve(std::string path, Handler handler);
 
   // Afterwards nothing is heard any more.

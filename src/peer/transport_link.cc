@@ -35,6 +35,7 @@ class AnswerHearer : public net::HttpClient::Hearer {
     answer_.status = head.status;
     for (const auto& [name, value] : head.headers) {
       if (net::equal_ignoring_case(name, kServerVersionHeader)) answer_.server_version = value;
+      if (net::equal_ignoring_case(name, kCairnVersionHeader)) is_cairn_ = true;
     }
   }
   void on_body(std::string_view bytes) override {
@@ -45,12 +46,13 @@ class AnswerHearer : public net::HttpClient::Hearer {
   [[nodiscard]] Answer take(const Status& outcome) { return outcome ? std::move(answer_) : answer_of(outcome.error()); }
 
   Answer answer_;
+  bool is_cairn_ = false;  // the answer says so
 };
 
 // A stream that we read, or a probe.
 class TransportLink::Dialled final : public AnswerHearer {
  public:
-  Dialled(TransportLink& owner, LinkId id) : owner_(owner), id_(id) {}
+  Dialled(TransportLink& owner, LinkId id, bool is_probe) : owner_(owner), id_(id), is_probe_(is_probe) {}
   std::unique_ptr<net::HttpClient::Call> call;
   [[nodiscard]] bool is_stream() const { return is_stream_; }
 
@@ -58,6 +60,7 @@ class TransportLink::Dialled final : public AnswerHearer {
     AnswerHearer::on_head(head);
     if (head.status != 200) return;
     is_stream_ = true;
+    if (!is_probe_) owner_.host_.note_kind(owner_.peer(), is_cairn_);
     owner_.step([this](Link& link, int64_t now_ns, Effects& out) { link.on_dialled(id_, answer_, now_ns, out); });
   }
   void on_body(std::string_view bytes) override {
@@ -77,6 +80,7 @@ class TransportLink::Dialled final : public AnswerHearer {
  private:
   TransportLink& owner_;
   const LinkId id_;
+  const bool is_probe_;
   bool is_stream_ = false;
 };
 
@@ -306,7 +310,7 @@ net::HttpClient::Request TransportLink::request_to(const std::string& url, std::
 }
 
 void TransportLink::perform(Dial& effect) {
-  auto dialled = std::make_unique<Dialled>(*this, effect.id);
+  auto dialled = std::make_unique<Dialled>(*this, effect.id, effect.path == kProbingPath);
   dialled->call = host_.streams.start(
       request_to(effect.url, "GET", std::move(effect.path), std::move(effect.headers), effect.connect_timeout_ns),
       *dialled);

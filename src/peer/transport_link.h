@@ -31,6 +31,7 @@ struct LinkHost {
   TransportMetrics& metrics;
   std::function<void(std::vector<raft::Message>&)> deliver;
   std::function<void(NodeId peer, const Report&)> report;
+  std::function<void(NodeId peer, bool is_cairn)> note_kind;
 };
 
 [[nodiscard]] int64_t monotonic_now_ns();

@@ -14,6 +14,16 @@ metrics::Labels local_and_remote(NodeId self, NodeId peer) {
 metrics::Labels to(NodeId peer) { return {{"To", hex_id(peer.value)}}; }
 metrics::Labels from(NodeId peer) { return {{"From", hex_id(peer.value)}}; }
 
+metrics::Histogram& db_saves(metrics::Registry& registry) {
+  return registry.histogram("etcd_snap_db_save_total_duration_seconds", "Duration of saving a received database.",
+                            kSnapshotBuckets);
+}
+
+metrics::Histogram& db_syncs(metrics::Registry& registry) {
+  return registry.histogram("etcd_snap_db_fsync_duration_seconds", "Duration of a sync of a received database.",
+                            metrics::kDiskBuckets);
+}
+
 }  // namespace
 
 PeerMetrics::PeerMetrics(metrics::Registry& registry, NodeId self, NodeId peer)
@@ -49,7 +59,15 @@ PeerMetrics::PeerMetrics(metrics::Registry& registry, NodeId self, NodeId peer)
                                                  "Total number of snapshot receive failures", from(peer))),
       snapshot_receive_duration(registry.histogram("etcd_network_snapshot_receive_total_duration_seconds",
                                                    "Total latency distributions of v3 snapshot receives",
-                                                   kSnapshotBuckets, metrics::kSeconds, from(peer))) {}
+                                                   kSnapshotBuckets, metrics::kSeconds, from(peer))),
+      db_save_duration(db_saves(registry)),
+      db_sync_duration(db_syncs(registry)) {}
+
+// What is of no single member is there before any is.
+TransportMetrics::TransportMetrics(metrics::Registry& registry, NodeId self) : registry_(registry), self_(self) {
+  db_saves(registry);
+  db_syncs(registry);
+}
 
 PeerMetrics& TransportMetrics::of(NodeId peer) {
   const auto found = peers_.find(peer);

@@ -31,6 +31,8 @@ struct PeerMetrics {
   metrics::Counter& snapshot_receive_success;
   metrics::Counter& snapshot_receive_failures;
   metrics::Histogram& snapshot_receive_duration;
+  metrics::Histogram& db_save_duration;  // of all members together, as the next
+  metrics::Histogram& db_sync_duration;
 };
 
 class TransportMetrics {
@@ -38,7 +40,7 @@ class TransportMetrics {
   // Members come and go, and their figures stay: so many are told apart, others share those of "0".
   static constexpr size_t kPeersMax = 256;
 
-  TransportMetrics(metrics::Registry& registry, NodeId self) : registry_(registry), self_(self) {}
+  TransportMetrics(metrics::Registry& registry, NodeId self);
   [[nodiscard]] PeerMetrics& of(NodeId peer);
 
  private:

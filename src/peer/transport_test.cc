@@ -428,6 +428,41 @@ TEST(TransportSnapshot, OneUnderWayIsAnsweredForAtTheEnd) {
   EXPECT_TRUE(wait_until([&] { return files_in(b.folder()).empty(); }));
 }
 
+// ---- whose it is
+
+// The same member may be of another kind after a restart.
+TEST(TransportKind, IsWhatTheLastConnectionSays) {
+  TestMember a(1);
+  TestMember b(2);
+  EXPECT_FALSE(a.transport().speaks_cairn(b.id()));
+  know_each_other(a, b);
+  ASSERT_TRUE(are_connected(a, b));
+  EXPECT_TRUE(a.transport().speaks_cairn(b.id()));
+  EXPECT_TRUE(b.transport().speaks_cairn(a.id()));
+  b.stop();
+  const auto post = [&](bool is_cairn, uint64_t number) {
+    auto channel = net::Http1Channel::connect(a.address());
+    CAIRN_ASSERT(channel.has_value());
+    net::HttpFields headers = {{"X-Server-From", "2"},
+                               {"X-Server-Version", "3.7.1"},
+                               {"X-Min-Cluster-Version", "3.0.0"},
+                               {"X-Etcd-Cluster-ID", hex_id(kTestCluster)}};
+    if (is_cairn) headers.emplace_back("X-Cairn-Version", "9.9.9");
+    Pieces message;
+    append_message(message, heartbeat(b.id(), a.id(), number));
+    const auto answer =
+        (*channel)->ask({.method = "POST", .path = "/raft", .headers = headers, .body = message.flat()});
+    EXPECT_TRUE(answer && answer->status == 204);
+  };
+  post(false, 1);
+  EXPECT_FALSE(a.transport().speaks_cairn(b.id()));
+  post(true, 2);
+  EXPECT_TRUE(a.transport().speaks_cairn(b.id()));
+  a.transport().set_members({}, {b.id()});
+  ASSERT_EQ(a.transport().streams(b.id()), Transport::Streams());  // it has gone
+  EXPECT_TRUE(a.transport().speaks_cairn(b.id()));
+}
+
 // ---- the listener
 
 struct Asked {

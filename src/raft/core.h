@@ -145,6 +145,9 @@ class Core {
   // candidacy would throw away the votes of the running one: it has its election timeout), is no voter, or has a conf
   // change or snapshot still to apply.
   bool campaign();
+  // The same, when it is known that `absent` is dead. A candidacy that all others have answered, and that is not won,
+  // ends: another begins.
+  bool campaign_without(NodeId absent);
 
   // Asks for an index at which a read is linearizable; it comes in Ready::read_states with `context` (unique among
   // requests of all members), or never, if the leader changes or a message is lost: ask again after a while.

@@ -256,6 +256,48 @@ TEST(Core, ACandidateDoesNotCampaignAgainBeforeItsTimeout) {
   EXPECT_EQ(core.term(), Term(1));
 }
 
+TEST(Core, AMemberThatLostItsLogEndsWithEtcdsText) {
+  MemoryLog log;
+  Core core(config_of(1), log,
+            {.hard = {.term = Term(1), .vote = {}, .commit = {}}, .conf = voters({1, 2, 3}), .applied = {}});
+  Message heartbeat = message(MessageType::kHeartbeat, 2, 1, 1);
+  heartbeat.commit = Index(7);
+  EXPECT_DEATH(core.step(heartbeat), "tocommit.7. is out of range .lastIndex.0... Was the raft log corrupted");
+}
+
+// Both survivors of three have voted for themselves.
+TEST(Core, ASplitVoteIsOverWhenTheMissingVoterIsDead) {
+  for (const bool absent_is_known : {false, true}) {
+    MemoryLog log;
+    Core core(config_of(1), log, {.hard = {}, .conf = voters({1, 2, 3}), .applied = {}});
+    const auto again = [&] { return absent_is_known ? core.campaign_without(NodeId(3)) : core.campaign(); };
+    EXPECT_TRUE(again());
+    EXPECT_FALSE(again());  // 2 has not answered
+    settle(core, log);
+    core.step(message(MessageType::kPreVoteResp, 2, 1, 1));
+    ASSERT_EQ(core.role(), Role::kCandidate);
+    EXPECT_FALSE(again());  // our own vote is not stable
+    settle(core, log);
+    EXPECT_FALSE(again());  // 2 has not answered
+    Message refusal = message(MessageType::kVoteResp, 2, 1, 1);
+    refusal.reject = true;
+    core.step(refusal);
+    if (!absent_is_known) {
+      EXPECT_FALSE(again());
+      continue;
+    }
+    // Where absence was told of before the last answer, that answer has ended the candidacy.
+    EXPECT_EQ(core.role(), Role::kFollower);
+    EXPECT_TRUE(again());
+    settle(core, log);
+    core.step(message(MessageType::kPreVoteResp, 2, 1, 2));
+    settle(core, log);
+    core.step(message(MessageType::kVoteResp, 2, 1, 2));
+    EXPECT_TRUE(core.is_leader());
+    EXPECT_EQ(core.term(), Term(2));
+  }
+}
+
 TEST(Core, ACandidacyGetsAWholeTimeout) {
   MemoryLog log;
   Core core(config_of(1), log, {.hard = {}, .conf = voters({1, 2, 3}), .applied = {}});

@@ -11,6 +11,13 @@ bool Core::campaign() {
   return std::holds_alternative<Follower>(state_) && campaign_as(config_.pre_vote, /*transfer=*/false);
 }
 
+// Where a voter is dead, split votes decide nothing: the candidates would wait for its vote until their election
+// timeouts.
+bool Core::campaign_without(NodeId absent) {
+  if (std::holds_alternative<Candidate>(state_)) record_vote(absent, false);
+  return campaign();
+}
+
 bool Core::is_promotable() const { return is_voter(conf_, config_.id) && !log_.has_pending_snapshot(); }
 
 // With a committed conf change that has not taken effect here we would count votes by an old configuration.
@@ -32,7 +39,7 @@ bool Core::campaign_as(bool pre, bool transfer) {
   become_candidate(pre);
   request_votes(transfer);
   // In a pre-vote nothing is promised, so our own voice counts at once.
-  if (pre) record_vote(config_.id, true);
+  if (pre || CAIRN_MUTANT("raft.own_vote_before_sync")) record_vote(config_.id, true);
   return true;
 }
 
@@ -58,7 +65,7 @@ void Core::request_votes(bool transfer) {
     if (transfer) request.context = kCampaignTransfer;
     // We ask for votes only when our term, vote and log are stable. Otherwise we could lose the end of the log,
     // campaign again in the same term, and count a vote that was given for the longer log.
-    if (pre) {
+    if (pre || CAIRN_MUTANT("raft.own_vote_before_sync")) {
       send(std::move(request));
     } else {
       send_after_sync(std::move(request));
@@ -100,6 +107,7 @@ void Core::on_vote_request(const Message& message) {
   if (granted && !pre) {
     hard_.vote = message.from;
     election_elapsed_ = 0;
+    if (CAIRN_MUTANT("raft.vote_before_sync")) return send(std::move(reply));
     send_after_sync(std::move(reply));  // a restart must not vote twice
   } else {
     send(std::move(reply));

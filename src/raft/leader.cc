@@ -66,6 +66,7 @@ void Core::broadcast_heartbeat() {
     Message heartbeat = message_to(peer.id, MessageType::kHeartbeat);
     // No further than where its log is known to equal ours.
     heartbeat.commit = std::min(peer.match, log_.committed());
+    if (CAIRN_MUTANT("raft.heartbeat_commit_unclamped")) heartbeat.commit = log_.committed();
     if (round != 0) heartbeat.context = encode_round(round);
     send(std::move(heartbeat));
   }
@@ -124,7 +125,8 @@ void Core::on_read_index(const Message& message) {
 // that we do not know the commit index.
 void Core::start_reads() {
   ReadRounds& reads = leading().reads;
-  if (!reads.can_begin_round() || !has_committed_in_term()) return;
+  const bool knows_commit = has_committed_in_term() || CAIRN_MUTANT("raft.read_before_first_commit");
+  if (!reads.can_begin_round() || !knows_commit) return;
   const uint64_t round = reads.begin_round(log_.committed());
   finish_reads();  // a sole voter needs no answer
   if (reads.newest() == round) broadcast_heartbeat();

@@ -1,6 +1,9 @@
 #include "raft/log.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include "base/check.h"
@@ -146,7 +149,13 @@ void Log::restore(SnapshotPtr snapshot) {
 
 void Log::commit_to(Index index) {
   if (index <= committed_) return;
-  CAIRN_ASSERT(index <= last_index());  // else this log lost entries that it had acknowledged
+  if (index > last_index()) {
+    // No bug of ours, if an old copy of the data directory was put in place: the operator reads etcd's text.
+    const std::string text =
+        fmt::format("tocommit({}) is out of range [lastIndex({})]. Was the raft log corrupted, truncated, or lost?",
+                    index, last_index());
+    assertion_failed(text.c_str(), __FILE__, __LINE__);
+  }
   committed_ = index;
 }
 

@@ -46,7 +46,7 @@ Result<std::unique_ptr<TlsClientContext>> TlsClientContext::open(Options options
   if (!settings.trusted_ca_file.empty()) {
     CAIRN_CHECK(set_authorities(context, settings.trusted_ca_file));
   } else {
-    SSL_CTX_set_default_verify_paths(&context);
+    out->lacks_authorities_ = !out->options_.trusts_all;
   }
   if (out->options_.trusts_all) {
     SSL_CTX_set_verify(&context, SSL_VERIFY_NONE, nullptr);
@@ -95,6 +95,7 @@ void TlsClientContext::look_again(int64_t now_ns) {
 }
 
 std::unique_ptr<TlsTransport> TlsClientContext::new_transport(int fd, std::string server_host) const {
+  if (std::exchange(lacks_authorities_, false)) SSL_CTX_set_default_verify_paths(context_.get());
   return TlsTransport::of_client(fd, SslPtr(SSL_new(context_.get())), std::move(server_host));
 }
 

@@ -48,6 +48,8 @@ class TlsClientContext {
 
   const Options options_;
   SslContextPtr context_;
+  // The system's authorities are read when somebody is dialled: that takes long, and many members never do.
+  mutable bool lacks_authorities_ = false;
   Stamps seen_;  // when they were read last, with whatever outcome
   int64_t looked_ns_ = 0;
 };
