@@ -1,7 +1,8 @@
 // auth/tokens.h: what a client shows instead of its password: simple tokens, or JSON web tokens (auth/jwt.h).
 //
-// A simple token is "<16 random letters>.<index of its log entry>". The entry of each Authenticate tells every member
-// of it; it is kept in memory only. A member that starts again knows none from before, and clients authenticate again.
+// A simple token is "<16 random letters>.<index>": the index before that of its log entry; in a cluster of 3.4 that of
+// the entry. The entry of each Authenticate tells every member of it; it is kept in memory only. A member that starts
+// again knows none from before, and clients authenticate again.
 // A simple token ends when it was not used for its TTL. Whoever holds one acts by the rules of now; a JWT names the
 // revision of the rules that it was signed under.
 //

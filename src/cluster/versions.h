@@ -26,6 +26,8 @@ struct MinorVersion {
 };
 
 inline constexpr MinorVersion kOwnVersion{3, 7};
+// What an etcd leader sets that cannot ask all others yet: no version either.
+inline constexpr MinorVersion kPlaceholderVersion{3, 0};
 
 // "3.7.1", "3.7.0-rc.1+build"; read as etcd's semver library does. nullopt: it is none.
 [[nodiscard]] std::optional<MinorVersion> parse_version(std::string_view text);

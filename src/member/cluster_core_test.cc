@@ -151,6 +151,8 @@ class World {
     nodes_[id].events.stop = true;
     wake(nodes_[id], 0);
   }
+  // What it writes from here on is durable only then.
+  void stall_log(uint64_t id, int64_t for_ns) { nodes_[id].wal_free_at_ns = now_ns_ + for_ns; }
   void stand_still(uint64_t id, int64_t for_ns) { nodes_[id].stands_until_ns = now_ns_ + for_ns; }
   // Between a member and all others; what is under way is lost.
   void cut(uint64_t id, bool is_cut) {
@@ -173,7 +175,7 @@ class World {
   }
   void report(Node& node, PeerReport report) {
     if (!node.core) return;
-    at(now_ns_ + random_range(100 * kUs, 2 * kMs), node, [this, &node, report] {
+    at(now_ns_ + random_range(100 * kUs, deaths_are_heard_for_ns_), node, [this, &node, report] {
       if (report.kind == PeerReport::Kind::kDied && runs(report.peer.value)) return;
       node.events.peer_reports.push_back(report);
       wake(node, 0);
@@ -313,6 +315,7 @@ class World {
 
   uint64_t losses_one_in_ = 0;  // of messages; 0: none
   uint64_t repeats_one_in_ = 0;
+  int64_t deaths_are_heard_for_ns_ = 2 * kMs;  // and what else is reported of others: until all have heard of it
 
  private:
   int64_t random_range(int64_t low, int64_t high) {
@@ -500,6 +503,28 @@ TEST(ClusterCore, NoRequestFailsWhenTheLeaderDies) {
   }
 }
 
+// Survivors that hear of it at the wrong times campaign at the same time, and each votes for itself. Without further
+// tries the next leader would come with the election timeout, 1 s or more later.
+TEST(ClusterCore, SplitVotesAreDecidedSoon) {
+  int most_terms = 0;
+  for (uint64_t seed = 1; seed <= 600; ++seed) {
+    World world({.seed = seed, .members = seed % 3 == 0 ? 5u : 3u});
+    ASSERT_TRUE(world.run_until([&] { return world.leader() != 0; }, 5 * kSecond));
+    world.run(500 * kMs, false);
+    const uint64_t dead = world.leader();
+    ASSERT_NE(dead, 0u);
+    const int term = static_cast<int>(world.core(dead).replication().raft().term().value);
+    const int64_t died_ns = world.now_ns();
+    world.deaths_are_heard_for_ns_ = 40 * kMs;
+    world.crash(dead);
+    ASSERT_TRUE(world.run_until([&] { return world.leader() != 0; }, 3 * kSecond)) << "seed " << seed;
+    EXPECT_LT(world.now_ns() - died_ns, 300 * kMs) << "seed " << seed;
+    most_terms =
+        std::max(most_terms, static_cast<int>(world.core(world.leader()).replication().raft().term().value) - term);
+  }
+  EXPECT_GT(most_terms, 1);  // else no vote was split, and this test shows nothing
+}
+
 TEST(ClusterCore, NoRequestFailsWhenTheLeaderStops) {
   for (uint64_t seed = 1; seed <= 10; ++seed) {
     World world({.seed = seed, .members = 3});
@@ -537,6 +562,22 @@ TEST(ClusterCore, LeadershipIsHandedToWhomItIsWanted) {
   EXPECT_EQ(world.transfer_outcome(bad), errors::bad_leader_transferee());
   ASSERT_TRUE(world.transfer_outcome(done));
   EXPECT_EQ(world.transfer_outcome(done)->code, Code::kOk);
+  world.run(kSecond, false);
+  EXPECT_EQ(world.count([](const Request& one) { return !is_ok(one); }), 0u);
+  world.check_end();
+}
+
+TEST(ClusterCore, ALeaderWhoseLogStandsStillHandsOver) {
+  World world({.members = 3});
+  ASSERT_TRUE(world.run_until([&] { return world.leader() != 0; }, 5 * kSecond));
+  world.run(500 * kMs, true);
+  const uint64_t old = world.leader();
+  ASSERT_NE(old, 0U);
+  world.stall_log(old, 5 * kSecond);
+  world.run(kSecond, true);
+  EXPECT_NE(world.leader(), old);
+  EXPECT_NE(world.leader(), 0U);
+  world.run(6 * kSecond, true);
   world.run(kSecond, false);
   EXPECT_EQ(world.count([](const Request& one) { return !is_ok(one); }), 0u);
   world.check_end();

@@ -5,10 +5,12 @@
 #include <map>
 #include <utility>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/go_duration.h"
 #include "base/log.h"
+#include "member/log_service.h"
 
 namespace cairn::member {
 namespace {
@@ -16,11 +18,17 @@ namespace {
 constexpr int64_t kCheckpointAtStopNs = 300'000'000;
 constexpr uint64_t kHashSliceRecords = 2000;
 constexpr int64_t kHashPauseNsMax = 10'000'000;
+constexpr uint64_t kReceivedBytesMax = 64 << 20;
 
-// Unique per member and start: 16 bits of the member, 40 of milliseconds, 8 of count.
-uint64_t first_request_id(uint64_t member_id, int64_t wall_ns) {
-  const auto ms = static_cast<uint64_t>(wall_ns / 1'000'000) & ((uint64_t{1} << 40) - 1);
-  return (member_id << 48) | (ms << 8);
+// What names a start, and what it asks for: unlike any before it, whatever the clock does meanwhile.
+uint64_t start_chance(const NodeOptions& options, int64_t wall_ns) {
+  return options.bootstrap.opening != 0 ? options.bootstrap.opening : static_cast<uint64_t>(wall_ns);
+}
+
+// 16 bits of the member, then chance; no count comes near the member's.
+uint64_t first_request_id(uint64_t member_id, uint64_t chance) {
+  constexpr uint64_t kChanceMask = (uint64_t{1} << 47) - 1;
+  return (member_id << 48) | ((chance ^ chance >> 17) & kChanceMask);
 }
 
 // The log cannot be written: what is in it is not known to be durable, so nobody may be told that it is.
@@ -39,10 +47,25 @@ void append(std::vector<T>& to, std::vector<T>& more) {
   to.insert(to.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
 }
 
+// Of a leader's entries; nothing else that others send comes in bulk.
+uint64_t entry_bytes(const raft::Message& message) {
+  if (message.type != raft::MessageType::kApp) return 0;
+  uint64_t bytes = 0;
+  for (const raft::Entry& entry : message.entries) bytes += raft::cost_bytes(entry);
+  return bytes;
+}
+
 MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64_t wall_ns) {
-  const uint64_t request_id = first_request_id(member_id, wall_ns);
+  const uint64_t chance = start_chance(options, wall_ns);
+  const uint64_t request_id = first_request_id(member_id, chance);
   MemberOptions out;
-  out.replication.start_epoch = static_cast<uint64_t>(wall_ns);
+  out.replication.start_epoch = chance;
+  out.replication.request_timeout_ns = options.request_timeout_ns;
+  out.replication.election_ns = int64_t{options.election_ms} * 1'000'000;
+  out.replication.log.entries = options.snapshot_catchup_entries;
+  if (options.peers != nullptr) {
+    out.replication.speaks_cairn = [peers = options.peers](NodeId member) { return peers->speaks_cairn(member); };
+  }
   raft::Config& raft = out.replication.raft;
   raft.id = NodeId(member_id);
   raft.seed = request_id;
@@ -82,12 +105,20 @@ Node::Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, Me
       metrics_(metrics),
       member_id_(state.member_id),
       cluster_id_(state.cluster_id),
+      remotes_(std::move(state.remotes)),
+      snap_directory_(state.snap_directory),
       wal_stage_(std::make_unique<WalStage>(fs, std::move(state.log), state.snap_directory, options_.snapshots_kept)),
       core_(std::make_unique<MemberCore>(core_options(options_, member_id_, clock.wall_ns()), std::move(state.raft_log),
                                          state.start, std::move(state.state), clock.monotonic_ns())),
       page_roots_(std::make_unique<PageRoots>(clock_)),
       commit_reader_(core_->published().register_thread()),
       commit_stage_(std::make_unique<CommitStage>(std::move(state.engine), *commit_reader_)),
+      installer_(std::make_unique<Installer>(fs, Installer::Options{.snap_directory = snap_directory_,
+                                                                    .checkpoint_directory = state.checkpoint_directory,
+                                                                    .open = std::move(state.open_db),
+                                                                    .cluster_id = cluster_id_,
+                                                                    .lease_ttl_min = options_.bootstrap.lease_ttl_min,
+                                                                    .concurrent = options_.concurrent})),
       housekeeper_reader_(core_->published().register_thread()),
       hash_reader_(core_->published().register_thread()) {
   options_.apply.member_id = member_id_;
@@ -114,6 +145,7 @@ void Node::start(AnswerSink sink, std::function<void()> news) {
   sink_ = std::move(sink);
   news_ = std::move(news);
   wal_thread_ = std::thread([this] { run_wal(); });
+  reader_thread_ = std::thread([this] { run_reader(); });
   commit_thread_ = std::thread([this] { run_commit(); });
   housekeeper_thread_ = std::thread([this] { run_housekeeper(); });
   hash_thread_ = std::thread([this] { run_hasher(); });
@@ -134,10 +166,12 @@ void Node::stop() {
   events_.put([](Events& events) { events.stop = true; });
   core_thread_.join();
   wal_orders_.put([](WalOrders& orders) { orders.end = true; });
+  read_orders_.put([](ReadOrders& orders) { orders.end = true; });
   commit_orders_.put([](CommitOrders& orders) { orders.end = true; });
   housekeeper_orders_.put([](Housekeeper::Orders& orders) { orders.end = true; });
   hash_orders_.put([](HashOrders& orders) { orders.end = true; });
   wal_thread_.join();
+  reader_thread_.join();
   commit_thread_.join();
   housekeeper_thread_.join();
   hash_thread_.join();
@@ -162,10 +196,10 @@ std::optional<int64_t> Node::run() {
     write_apart(writes.writes);
     CommitOrders orders;
     commit_orders_.take(orders, 0);
-    if (orders.job) {
-      CommitDone done = commit(*orders.job);
-      events_.put([&](Events& next) { next.commit = std::move(done); });
-    }
+    carry_out(orders);
+    ReadOrders reads;
+    read_orders_.take(reads, 0);
+    read_log_again(reads.reads);
     HashOrders hash_orders;
     hash_orders_.take(hash_orders, 0);
     if (hash_orders.order) {
@@ -202,7 +236,22 @@ void Node::control(std::vector<ControlRequest> requests) {
 }
 
 void Node::receive(std::vector<raft::Message> messages) {
-  events_.put([&](Events& events) { append(events.messages, messages); });
+  uint64_t bytes = 0;
+  for (const raft::Message& message : messages) bytes += entry_bytes(message);
+  if (bytes > 0 && received_bytes_.load(std::memory_order_relaxed) + bytes > kReceivedBytesMax) {
+    std::erase_if(messages, [](const raft::Message& message) { return entry_bytes(message) > 0; });
+    bytes = 0;
+  }
+  received_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+  if (!messages.empty()) events_.put([&](Events& events) { append(events.messages, messages); });
+}
+
+void Node::report(const PeerReport& report) {
+  events_.put([&](Events& events) { events.peer_reports.push_back(report); });
+}
+
+void Node::tell_versions(VersionReport report) {
+  events_.put([&](Events& events) { events.versions = std::move(report); });
 }
 
 void Node::transfer(const TransferRequest& request) {
@@ -235,6 +284,11 @@ void Node::run_core() {
 std::optional<int64_t> Node::turn(Events& events) {
   std::optional<int64_t> wake_at_ns;
   writes_apart_ -= events.wal.size();
+  if (!events.messages.empty()) {
+    uint64_t bytes = 0;
+    for (const raft::Message& message : events.messages) bytes += entry_bytes(message);
+    received_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+  }
   do {
     const int64_t began_ns = clock_.monotonic_ns();
     Effects& effects = core_->step(events, began_ns);
@@ -250,21 +304,22 @@ std::optional<int64_t> Node::turn(Events& events) {
 
 // News and answers first: they wait for nothing. What the WAL says goes into `next`.
 Ending Node::carry_out(Effects& effects, Events& next) {
-  if (!effects.messages.empty()) {
-    CAIRN_ASSERT(options_.send);  // a member that is alone has nobody to send them to
-    options_.send(std::exchange(effects.messages, {}));
-  }
+  talk_to_peers(effects);
   if (effects.is_removed && !std::exchange(is_removal_told_, true) && options_.on_removed) options_.on_removed();
   if (effects.has_news && news_) news_();
   deliver(effects.answers);
   count_leases(effects);
   if (!effects.refused.empty()) deliver_refused(effects.refused);
   if (effects.failed) fail(*effects.failed);
-  if (effects.commit) {
+  if (effects.commit || effects.install) {
     commit_orders_.put([&](CommitOrders& orders) {
-      CAIRN_ASSERT(!orders.job);
+      CAIRN_ASSERT(!orders.job && !orders.install);
       orders.job = std::move(effects.commit);
+      orders.install = std::move(effects.install);
     });
+  }
+  if (!effects.log_reads.empty()) {
+    read_orders_.put([&](ReadOrders& orders) { append(orders.reads, effects.log_reads); });
   }
   if (effects.hash) hash_orders_.put([&](HashOrders& orders) { orders.order = effects.hash; });
   order_housekeeping(effects);
@@ -277,6 +332,40 @@ Ending Node::carry_out(Effects& effects, Events& next) {
   committed_.store(core_->replication().raft().committed().value, std::memory_order_relaxed);
   buffered_bytes_.store(core_->apply().store().buffered_bytes(), std::memory_order_relaxed);
   return effects.ending;
+}
+
+void Node::talk_to_peers(Effects& effects) {
+  if (options_.peers == nullptr) {
+    CAIRN_ASSERT(effects.messages.empty());  // a member that is alone has nobody to send them to
+    return;
+  }
+  if (const auto& members = core_->published().newest().members; members != members_told_) {
+    members_told_ = members;
+    options_.peers->set_members(members);
+  }
+  watch_heartbeats(effects.messages);
+  if (!effects.messages.empty()) options_.peers->send(std::exchange(effects.messages, {}));
+  for (const NodeId member : effects.redial) options_.peers->redial(member);
+  if (effects.ask_versions && ask_versions_) ask_versions_(*effects.ask_versions);
+}
+
+// As etcd, whose operators look for this line: a leader that cannot keep its own pace is about to lose its followers.
+void Node::watch_heartbeats(const std::vector<raft::Message>& messages) {
+  if (!core_->replication().raft().is_leader()) return heartbeats_sent_ns_.clear();
+  const int64_t expected_ns = int64_t{options_.heartbeat_ms} * 1'000'000;
+  for (const raft::Message& message : messages) {
+    if (message.type != raft::MessageType::kHeartbeat) continue;
+    const int64_t now_ns = clock_.monotonic_ns();
+    const auto [sent, is_first] = heartbeats_sent_ns_.try_emplace(message.to, now_ns);
+    const int64_t late_ns = now_ns - std::exchange(sent->second, now_ns) - 2 * expected_ns;
+    if (is_first || late_ns <= 0) continue;
+    metrics_.heartbeat_send_failures.add();
+    log::warn("leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk",
+              {{"to", hex_id(message.to.value)},
+               {"heartbeat-interval", go_duration(std::chrono::nanoseconds(expected_ns))},
+               {"expected-duration", go_duration(std::chrono::nanoseconds(2 * expected_ns))},
+               {"exceeded-duration", go_duration(std::chrono::nanoseconds(late_ns))}});
+  }
 }
 
 // In line, unless there are peers, or the WAL thread has something left to do from when there were.
@@ -388,6 +477,11 @@ void Node::update_metrics() {
     leader_seen_ = raft.leader();
     metrics_.leader_changes_seen.add();
   }
+  const uint64_t slow_reads = core_->replication().slow_reads();
+  if (const uint64_t more = slow_reads - std::exchange(slow_reads_counted_, slow_reads); more > 0) {
+    metrics_.slow_read_indexes.add(more);
+    log::warn("waiting for ReadIndex response took too long, retrying", {{"retry-timeout", "500ms"}});
+  }
   metrics_.auth_revision.set(static_cast<int64_t>(apply.auth().revision()));
   metrics_.has_leader.set(raft.leader() != raft::kNoNode ? 1 : 0);
   metrics_.is_leader.set(raft.is_leader() ? 1 : 0);
@@ -442,9 +536,37 @@ void Node::run_commit() {
   CommitOrders orders;
   while (true) {
     commit_orders_.take(orders, std::nullopt);
-    if (!orders.job) return;
+    if (!orders.job && !orders.install) return;
+    carry_out(orders);
+  }
+}
+
+void Node::carry_out(const CommitOrders& orders) {
+  if (orders.job) {
     CommitDone done = commit(*orders.job);
     events_.put([&](Events& events) { events.commit = std::move(done); });
+  }
+  if (orders.install) {
+    metrics_.snapshot_apply_in_progress.set(1);
+    InstallDone done = installer_->run(*orders.install, *commit_stage_);
+    metrics_.snapshot_apply_in_progress.set(0);
+    events_.put([&](Events& events) { events.installed = std::move(done); });
+  }
+}
+
+void Node::run_reader() {
+  ReadOrders orders;
+  while (true) {
+    read_orders_.take(orders, std::nullopt);
+    read_log_again(orders.reads);
+    if (orders.end) return;
+  }
+}
+
+void Node::read_log_again(const std::vector<LogRead>& reads) {
+  for (const LogRead& read : reads) {
+    LogReadDone done = read_log(*wal_stage_->log().index(), read);
+    events_.put([&](Events& events) { events.log_reads.push_back(std::move(done)); });
   }
 }
 

@@ -2,11 +2,12 @@
 //
 // The core thread steps MemberCore. While the member has no peers it writes the WAL in line, since a hand-over costs
 // more than it wins; with peers a WAL thread does, so that messages and ticks never wait for a disk. The file is
-// written by the commit thread; spare WAL segments, looks at the disk and index checkpoints are the housekeeper's; what
+// written by the commit thread, which also puts a leader's snapshot in its place; what has left memory of the log is
+// read by a thread of its own; spare WAL segments, looks at the disk and index checkpoints are the housekeeper's; what
 // compactions cover is hashed by a thread of its own.
 //
-// Threads: propose(), propose_conf_change(), control(), receive(), transfer(), ask_leases(), raise_alarm(),
-// admit_deletes(), next_request_id() and published() may be
+// Threads: propose(), propose_conf_change(), control(), receive(), report(), tell_versions(), transfer(), ask_leases(),
+// raise_alarm(), admit_deletes(), next_request_id() and published() may be
 //          used by any thread; answers are handed to the sink on the core thread, and refusals for want of room in the
 //          queue by propose() itself.
 // Failure: what a stage cannot go on with ends the process: see fail_stop.
@@ -15,6 +16,7 @@
 #include <array>
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -26,10 +28,12 @@
 #include "member/commit_stage.h"
 #include "member/compaction_hasher.h"
 #include "member/housekeeper.h"
+#include "member/installer.h"
 #include "member/mailbox.h"
 #include "member/member_core.h"
 #include "member/metrics.h"
 #include "member/page_roots.h"
+#include "member/peer_port.h"
 #include "member/recovery/bootstrap.h"
 #include "member/wal_stage.h"
 #include "mvcc/kv/range.h"
@@ -53,9 +57,10 @@ struct NodeOptions {
   size_t snapshots_kept = WalStage::kSnapshotsKept;
   uint64_t unapplied_bytes_max = MemberOptions{}.unapplied_bytes_max;
   uint64_t waiting_bytes_max = MemberOptions{}.waiting_bytes_max;
-  bool concurrent = true;  // a start reads on several threads
-  // Takes messages to other members, on the core thread. Empty: there are none, the member is alone.
-  std::function<void(std::vector<raft::Message>)> send;
+  bool concurrent = true;     // a start reads on several threads
+  PeerPort* peers = nullptr;  // outlives the node; null: there are no others, the member is alone
+  int64_t request_timeout_ns = MemberOptions{}.replication.request_timeout_ns;
+  std::optional<uint64_t> snapshot_catchup_entries;  // LogKeeping::entries
   // This member has been removed from its cluster: called once, on the core thread. It is to be stopped after a moment.
   std::function<void()> on_removed;
   // Called when the member cannot go on: it must not return.
@@ -89,8 +94,14 @@ class Node {
   // A raft::ConfChangeV1. What is accepted is answered with nothing: the published state shows it.
   void propose_conf_change(Proposal change);
   void control(std::vector<ControlRequest> requests);
-  // What other members have sent, in the order of arrival.
+  // What other members have sent, in the order of arrival. While too much of it waits, entries of a leader are dropped,
+  // which sends them again.
   void receive(std::vector<raft::Message> messages);
+  void report(const PeerReport& report);
+  void tell_versions(VersionReport report);
+  // How other members are asked for their versions; before start(). `ask` is called on the core thread, must not block,
+  // and brings about a tell_versions(). Without it they are not known.
+  void set_ask_versions(std::function<void(const VersionQuestion& question)> ask) { ask_versions_ = std::move(ask); }
   // MoveLeader.
   void transfer(const TransferRequest& request);
   void ask_leases(std::vector<LeaseRequest> requests);
@@ -107,6 +118,9 @@ class Node {
   [[nodiscard]] PageRoots& page_roots() const { return *page_roots_; }
   [[nodiscard]] uint64_t member_id() const { return member_id_; }
   [[nodiscard]] uint64_t cluster_id() const { return cluster_id_; }
+  // Of a member that has just joined: the others, until the log says who they are.
+  [[nodiscard]] const std::vector<cluster::Member>& remotes() const { return remotes_; }
+  [[nodiscard]] const std::string& snap_directory() const { return snap_directory_; }
   [[nodiscard]] const NodeOptions& options() const { return options_; }
   [[nodiscard]] Metrics& metrics() { return metrics_; }
   [[nodiscard]] Index committed() const { return Index(committed_.load(std::memory_order_relaxed)); }
@@ -117,8 +131,9 @@ class Node {
  private:
   struct CommitOrders {
     std::optional<CommitJob> job;
+    std::optional<InstallOrder> install;  // never beside a job
     bool end = false;
-    [[nodiscard]] bool empty() const { return !job && !end; }
+    [[nodiscard]] bool empty() const { return !job && !install && !end; }
     void clear() { *this = {}; }
   };
 
@@ -128,6 +143,16 @@ class Node {
     [[nodiscard]] bool empty() const { return writes.empty() && !end; }
     void clear() {
       writes.clear();
+      end = false;
+    }
+  };
+
+  struct ReadOrders {
+    std::vector<LogRead> reads;
+    bool end = false;
+    [[nodiscard]] bool empty() const { return reads.empty() && !end; }
+    void clear() {
+      reads.clear();
       end = false;
     }
   };
@@ -146,6 +171,8 @@ class Node {
   // Steps until there is nothing more to write, and carries out what comes of it. When a step is due; nullopt: none.
   std::optional<int64_t> turn(Events& events);
   Ending carry_out(Effects& effects, Events& next);
+  void talk_to_peers(Effects& effects);
+  void watch_heartbeats(const std::vector<raft::Message>& messages);
   void order_housekeeping(const Effects& effects);
   void update_metrics();
   void note_step(int64_t took_ns);
@@ -155,7 +182,10 @@ class Node {
   void write_log(std::vector<WalWrite>& writes, Events& next);
   void run_wal();
   void write_apart(std::vector<WalWrite>& writes);
+  void run_reader();
   void run_commit();
+  void carry_out(const CommitOrders& orders);
+  void read_log_again(const std::vector<LogRead>& reads);
   CommitDone commit(const CommitJob& job);
   void run_housekeeper();
   void run_hasher();
@@ -170,11 +200,15 @@ class Node {
   Metrics& metrics_;
   uint64_t member_id_;
   uint64_t cluster_id_;
+  std::vector<cluster::Member> remotes_;
+  std::string snap_directory_;
   std::atomic<uint64_t> committed_{0};
+  std::atomic<uint64_t> received_bytes_{0};  // of entries that wait for the core thread
   std::atomic<uint64_t> pending_{0};
   std::atomic<uint64_t> buffered_bytes_{0};
   AnswerSink sink_;
   std::function<void()> news_;
+  std::function<void(const VersionQuestion&)> ask_versions_;
 
   std::unique_ptr<WalStage> wal_stage_;  // the WAL thread's while it has writes, else the core thread's
   uint64_t writes_apart_ = 0;            // that the WAL thread has, or whose end has not been stepped
@@ -190,10 +224,14 @@ class Node {
   NodeId leader_seen_ = raft::kNoNode;
   int64_t pass_began_ns_ = 0;  // the commit thread's; 0: none is under way
   bool is_removal_told_ = false;
+  std::shared_ptr<const cluster::Membership> members_told_;
+  std::map<NodeId, int64_t> heartbeats_sent_ns_;  // the last ones, while this member leads
+  uint64_t slow_reads_counted_ = 0;
   Ending ending_ = Ending::kNone;  // read when the core thread has ended
 
   std::unique_ptr<PublishedDomain::Reader> commit_reader_;
   std::unique_ptr<CommitStage> commit_stage_;
+  std::unique_ptr<Installer> installer_;  // the commit thread's
   std::unique_ptr<PublishedDomain::Reader> housekeeper_reader_;
   std::unique_ptr<Housekeeper> housekeeper_;
 
@@ -202,6 +240,7 @@ class Node {
   std::atomic<bool> ends_{false};  // what only takes time is given up
 
   Mailbox<WalOrders> wal_orders_;
+  Mailbox<ReadOrders> read_orders_;
   Mailbox<CommitOrders> commit_orders_;
   Mailbox<HashOrders> hash_orders_;
   Mailbox<Housekeeper::Orders> housekeeper_orders_;
@@ -211,6 +250,7 @@ class Node {
 
   std::thread core_thread_;
   std::thread wal_thread_;
+  std::thread reader_thread_;
   std::thread commit_thread_;
   std::thread housekeeper_thread_;
   std::thread hash_thread_;

@@ -13,7 +13,7 @@ constexpr int64_t kRankNs = 15 * kMs;
 constexpr uint64_t kJitterNs = 5 * kMs;
 constexpr uint64_t kRetryNsMin = 20 * kMs;
 constexpr uint64_t kRetryNsMax = 60 * kMs;
-constexpr int kRetries = 3;
+constexpr int64_t kTryingNs = 1000 * kMs;
 constexpr int64_t kSuspicionNs = 50 * kMs;  // not more often
 
 int64_t rank_of(const raft::Core& core, NodeId died) {
@@ -25,21 +25,22 @@ int64_t rank_of(const raft::Core& core, NodeId died) {
 }  // namespace
 
 void Failover::begin(const raft::Core& core, NodeId died, int64_t now_ns) {
-  tries_left_ = 1 + kRetries;
+  died_ = died;
+  seen_term_ = core.term();
+  ends_ns_ = now_ns + kTryingNs;
   due_ns_ = now_ns + rank_of(core, died) * kRankNs + static_cast<int64_t>(random_.below(kJitterNs));
 }
 
-// A campaign whose votes have not all come goes on; the core says no to another one then.
-bool Failover::take_due(const raft::Core& core, int64_t now_ns) {
-  if (!due_ns_) return false;
-  if (core.leader() != raft::kNoNode || tries_left_ == 0) {
-    due_ns_.reset();
-    return false;
-  }
-  if (now_ns < *due_ns_) return false;
-  --tries_left_;
+// Also while there is a leader: another's candidacy may depose it before it has told anybody, and it alone has its
+// entry then, so that nobody else can win.
+void Failover::do_due(raft::Core& core, int64_t now_ns) {
+  if (!due_ns_ || now_ns < *due_ns_) return;
   due_ns_ = now_ns + static_cast<int64_t>(random_.between(kRetryNsMin, kRetryNsMax));
-  return true;
+  if (now_ns >= ends_ns_) return due_ns_.reset();
+  const bool is_new_term = std::exchange(seen_term_, core.term()) != core.term();
+  // The candidate of a new term, for which this member has voted, gets a turn to win.
+  if (core.leader() != raft::kNoNode || (is_new_term && core.role() == raft::Role::kFollower)) return;
+  core.campaign_without(died_);
 }
 
 bool Failover::suspects_leader(const raft::Core& core, const raft::Message& message, int64_t now_ns) {

@@ -1,8 +1,8 @@
 // member/failover.h: when a member campaigns after its leader's process has died, without waiting for the election
 // timeout.
 //
-// Each survivor waits by its rank, so that mostly one of them asks and the others have not begun. After votes that were
-// split they try again, a few times; then the ordinary timeouts take over.
+// Each survivor waits by its rank, so that mostly one of them asks and the others have not begun. When all survivors
+// have voted and nobody has won they try again, for a second; then the ordinary timeouts take over.
 //
 // Threads: the replication thread's; a value.
 // Source:  docs/architecture.md, "Failover".
@@ -23,8 +23,8 @@ class Failover {
 
   // The process of the leader `died` is gone, and it is forgotten.
   void begin(const raft::Core& core, NodeId died, int64_t now_ns);
-  // Whether this member campaigns now.
-  bool take_due(const raft::Core& core, int64_t now_ns);
+  // Campaigns if it is time.
+  void do_due(raft::Core& core, int64_t now_ns);
   [[nodiscard]] std::optional<int64_t> next_ns() const { return due_ns_; }
 
   // A message that this member is about to step. True: its sender has lost the leader that this member still has, whose
@@ -36,7 +36,9 @@ class Failover {
  private:
   Random random_;
   std::optional<int64_t> due_ns_;
-  int tries_left_ = 0;
+  NodeId died_;
+  Term seen_term_{};  // at the last turn
+  int64_t ends_ns_ = 0;
   std::vector<raft::Message> unanswered_;  // one of each sender, the last
   int64_t suspected_ns_ = INT64_MIN;       // when the leader's connection was last to be tried
 };

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "base/fault.h"
 #include "cluster/v2_store.h"
 #include "member/requests.h"
 #include "member/testing/inline_member.h"
@@ -486,6 +487,51 @@ TEST_F(InstallationTest, ACrashAtAnyMomentLeavesTheOldStateOrThatOfTheSnapshot) 
   EXPECT_GT(crashes, 30u);
   EXPECT_GT(old_states, 5u);
   EXPECT_GT(new_states, 5u);
+}
+
+// docs/faults.md, "Points".
+TEST_F(InstallationTest, ItsFaultPointsStandBetweenItsSteps) {
+  live_longer(*source_);
+  const Delivery delivery = snapshot_of(*source_);
+  put_down(fs_, delivery);
+  std::vector<std::string> row;
+  const auto note = [&](std::string what) {
+    if (row.empty() || row.back() != what) row.push_back(std::move(what));
+  };
+  fs_.set_observer([&](const sim::Operation& operation) {
+    if (operation.op == sim::Op::kSync && operation.path.ends_with(".wal")) note("[sync wal]");
+    if (operation.op == sim::Op::kSync && operation.path.find("/snap/") != std::string_view::npos) note("[sync snap]");
+    if (operation.op == sim::Op::kRename && operation.target.ends_with("/db")) note("[rename db]");
+  });
+  fault::set_handler([&](fault::Point point) {
+    const std::string_view name = fault::kPoints[point].name;
+    if (name.find("Snap") != std::string_view::npos || name == "raftBeforeSave" || name == "raftAfterWALRelease") {
+      note(std::string(name));
+    }
+    return std::optional<std::string>();
+  });
+  for (auto& one : fault::armed) one = true;
+  tell(*member_, delivery);
+  for (auto& one : fault::armed) one = false;
+  fault::set_handler(nullptr);
+  fs_.set_observer({});
+  const std::vector<std::string> wanted = {"raftBeforeSaveSnap",
+                                           "[sync snap]",
+                                           "raftBeforeWALSaveSnaphot",
+                                           "[sync wal]",
+                                           "raftAfterSaveSnap",
+                                           "raftBeforeSave",
+                                           "[sync wal]",
+                                           "applyBeforeOpenSnapshot",
+                                           "[sync snap]",
+                                           "applyAfterOpenSnapshot",
+                                           "[rename db]",
+                                           "raftBeforeApplySnap",
+                                           "raftAfterApplySnap",
+                                           "raftAfterWALRelease"};
+  ASSERT_GE(row.size(), wanted.size());
+  row.resize(wanted.size());  // then it leads, as it is alone
+  EXPECT_EQ(row, wanted);
 }
 
 TEST_F(InstallationTest, AnImageOfAnotherIndexIsRefusedBeforeAnythingIsWritten) {

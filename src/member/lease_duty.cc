@@ -248,6 +248,11 @@ void LeaseDuty::serve(const Scene& scene) {
 void LeaseDuty::serve_one(const LeaseRequest& request, Index floor, const Scene& scene) {
   if (request.kind == LeaseRequest::Kind::kList) return serve_list(request, scene);
   if (request.kind == LeaseRequest::Kind::kCountKeys) return serve_key_count(request, scene);
+  if (request.kind == LeaseRequest::Kind::kMayRenew) {
+    const Status allowed = scene.apply.check_renewal(request.who.get(), request.id);
+    const Error error = allowed ? Error{Code::kOk, ""} : allowed.error();
+    return scene.answers.add(request.tag, error.code, error.message);
+  }
   if (phase_ != Phase::kLeads) {
     if (for_term_.size() < options_.waiting_max) return for_term_.push_back({request, scene.now_ns});
     const Error error = errors::request_too_many_requests();
@@ -269,8 +274,9 @@ void LeaseDuty::serve_renewal(const LeaseRequest& request, Index floor, const Sc
     if (scene.apply.applied() < floor) return wait_for(floor, request, scene);  // it may be about to be granted
     return answer(request, scene, "", [&](std::string& out) { append_id_and_ttl(out, request.id, 0); });
   }
-  if (const Status allowed = scene.apply.check_renewal(request.who.get(), lease->id); !allowed) {
-    return scene.answers.add(request.tag, allowed.error().code, allowed.error().message);
+  if (!request.is_members) {
+    const Status allowed = scene.apply.check_renewal(request.who.get(), lease->id);
+    if (!allowed) return scene.answers.add(request.tag, allowed.error().code, allowed.error().message);
   }
   if (deadlines_.is_taken(lease->id)) return for_revoke_[lease->id].push_back(request);
   // compat: etcd does this only where checkpoints are made, and else renews a lease with a rest for the rest alone.
@@ -445,9 +451,10 @@ bool LeaseDuty::ask_for_revokes(const Scene& scene, const Propose& propose) {
 }
 
 std::string LeaseDuty::revoke_entry(LeaseId id) const {
-  // As root, who may write all keys. Also while auth is off: it may be on when the entry is applied.
+  // As root, who may write all keys. Also while auth is off: it may be on when the entry is applied. etcd 3.4 asks
+  // root, too, for a revision of the rules that is not outdated then: this one never is.
   return join_request(RequestKind::kLeaseRevoke, encode_lease_revoke(id),
-                      RequestHeader{.id = next_request_id_(), .user = auth::kRoot});
+                      RequestHeader{.id = next_request_id_(), .user = auth::kRoot, .auth_revision = UINT64_MAX});
 }
 
 std::string LeaseDuty::checkpoint_entry(const std::vector<Rest>& rests) const {

@@ -339,6 +339,33 @@ TEST_F(LeaseDutyTest, ARenewalThatIsRefusedInTheEndLeavesItsLeaseTheEndItHad) {
   EXPECT_FALSE(lives(5));
 }
 
+// etcd 3.4 asks even root for a revision of the rules that is not 0, nor older than those at hand: a member of it must
+// come to the verdict to which this one comes.
+TEST_F(LeaseDutyTest, TheRevokeOfAnExpiredLeaseHasARevisionOfTheRulesThatNeverIsOld) {
+  start_with_alice();
+  wait(5 * kSecond);
+  member_->log_takes_ = 0;
+  propose_as("root", R"(auth_role_revoke_permission { role: "r" key: "a" })");
+  wait(5 * kSecond);  // the revoke comes behind it
+  member_->log_takes_ = UINT64_MAX;
+  member_->pump();
+  ASSERT_FALSE(lives(5));
+  std::vector<uint64_t> revisions;
+  const Index end = member_->wal_->log().last_index() + 1;
+  ASSERT_TRUE(member_->wal_->log().index()->read(Index(1), end, UINT64_MAX, [&](const wal::Entry& entry) {
+    if (static_cast<raft::EntryType>(entry.type) != raft::EntryType::kNormal) return;
+    const auto request = split_request(entry.data);
+    if (!request || request->kind != RequestKind::kLeaseRevoke) return;
+    const auto header = decode_header(request->header);
+    ASSERT_TRUE(header);
+    EXPECT_EQ(header->user, "root");
+    revisions.push_back(header->auth_revision);
+  }));
+  ASSERT_EQ(revisions.size(), 1U);
+  EXPECT_NE(revisions.front(), 0U);
+  EXPECT_GE(revisions.front(), member_->apply().auth().revision());
+}
+
 TEST_F(LeaseDutyTest, ARenewalThatIsRefusedTakesNothingFromTheOneBefore) {
   start_with_alice();
   member_->log_takes_ = 0;

@@ -34,6 +34,7 @@ void Events::clear() {
   messages.clear();
   peer_reports.clear();
   transfers.clear();
+  versions.reset();
   is_interim = false;
 }
 
@@ -50,6 +51,7 @@ void Effects::clear() {
       is_ready = false;
   wake_at_ns.reset();
   messages.clear();
+  ask_versions.reset();
   redial.clear();
 }
 
@@ -80,6 +82,7 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
   const bool is_interim = events.is_interim;
   for (WalDone& done : events.wal) take_wal_done(std::move(done));
   take_from_peers(events);
+  if (events.versions) versions_.take(*std::move(events.versions), replication_.raft().term());
   for (LogReadDone& done : events.log_reads) replication_.log_read(std::move(done));
   if (has_stood_still && replication_.has_peers()) replication_.doubt_leadership();
   if (!replication_.sure_to_lead()) note_leadership();
@@ -127,6 +130,7 @@ void MemberCore::check(const Status& status) {
 void MemberCore::take_wal_done(WalDone done) {
   CAIRN_ASSERT(wal_in_flight_ > 0 && wal_bytes_in_flight_ >= done.bytes);
   --wal_in_flight_;
+  wal_moved_ns_ = now_ns_;
   wal_bytes_in_flight_ -= done.bytes;
   segment_count_ = done.segment_count;
   consider_spare(done);
@@ -347,7 +351,21 @@ void MemberCore::take_ticks() {
   const bool is_over = phase_ == Phase::kStops && replication_.has_peers();
   if (replication_.needs_ticks() && !is_over) replication_.tick();
   next_raft_tick_ns_ = now_ns_ + options_.raft_tick_ns;  // never made up for
-  if (replication_.has_peers()) refuse_what_waited_too_long();
+  if (!replication_.has_peers()) return;
+  refuse_what_waited_too_long();
+  leave_to_whose_log_works();
+}
+
+// Others commit what this member's disk does not take; but who leads is asked for every read and write, and with one
+// more such disk nothing would be committed any more.
+void MemberCore::leave_to_whose_log_works() {
+  const int64_t stalled_ns = now_ns_ - wal_moved_ns_;
+  if (wal_in_flight_ == 0 || stalled_ns < options_.log_stall_ns || phase_ != Phase::kRuns) return;
+  if (left_ns_ != INT64_MIN && now_ns_ - left_ns_ < options_.replication.election_ns) return;
+  if (!replication_.raft().is_leader() || !replication_.hand_over()) return;
+  left_ns_ = now_ns_;
+  log::warn("the log's disk stands still; leadership goes to another member",
+            {{"stalled-milliseconds", stalled_ns / 1'000'000}, {"waiting-writes", wal_in_flight_}});
 }
 
 void MemberCore::refuse_what_waited_too_long() {
@@ -382,7 +400,7 @@ bool MemberCore::move_replication() {
   ReplicationOutput output = replication_.take_output();
   for (WalWrite& write : output.wal) {
     for (const raft::Entry& entry : write.entries) write.bytes += raft::cost_bytes(entry);
-    ++wal_in_flight_;
+    if (wal_in_flight_++ == 0) wal_moved_ns_ = now_ns_;
     wal_bytes_in_flight_ += write.bytes;
     if (write.install != nullptr) begin_installation(write);
     effects_.wal.push_back(std::move(write));
@@ -488,10 +506,14 @@ bool MemberCore::announce() {
   if (raft.is_leader() && !raft.has_committed_in_term()) return false;
   if (apply_.applied() < raft.committed()) return false;  // nobody is to see a state from before the start
   const NodeId self = options_.replication.raft.id;
-  const bool with_version = may_set_version();
   if (now_ns_ - announced_ns_ >= options_.replication.request_timeout_ns) duties_.announcement().say_again();
-  auto bytes = duties_.announcement().next(apply_.members(), self, apply_.schema(),
-                                           request_id_.load(std::memory_order_relaxed), with_version);
+  const Announcement::Scene known{.members = apply_.members(),
+                                  .self = self,
+                                  .schema = apply_.schema(),
+                                  .versions = members_versions(),
+                                  .leads = raft.is_leader()};
+  const bool with_version = Announcement::sets_version(known);
+  auto bytes = duties_.announcement().next(known, request_id_.load(std::memory_order_relaxed));
   if (bytes) {
     (void)next_request_id();
     announced_ns_ = now_ns_;
@@ -509,13 +531,32 @@ bool MemberCore::announce() {
   return false;
 }
 
-// What an etcd in the cluster can do is known to etcd leaders only.
-bool MemberCore::may_set_version() const {
-  if (!replication_.raft().is_leader()) return false;
-  const auto& members = apply_.members().members;
-  return std::all_of(members.begin(), members.end(), [this](const auto& one) {
-    return one.first == options_.replication.raft.id || replication_.speaks_cairn(one.first);
-  });
+MembersVersions MemberCore::members_versions() const {
+  return versions_.of(apply_.members(), options_.replication.raft.id,
+                      [this](NodeId member) { return replication_.speaks_cairn(member); });
+}
+
+void MemberCore::ask_for_versions() {
+  const raft::Core& raft = replication_.raft();
+  effects_.ask_versions = versions_.ask({.members = apply_.published().newest().members,
+                                         .self = options_.replication.raft.id,
+                                         .term = raft.term(),
+                                         .leads = raft.is_leader(),
+                                         .now_ns = now_ns_});
+}
+
+// For what is done at each step: a little old, if nothing says that it has changed.
+const MembersVersions& MemberCore::recent_versions() {
+  constexpr int64_t kRecentNs = 100'000'000;
+  const auto& members = apply_.published().newest().members;
+  const bool is_recent = versions_of_ == members && versions_.count() == recent_versions_.report &&
+                         (members->members.size() < 2 || now_ns_ - versions_ns_ < kRecentNs);
+  if (!is_recent) {
+    versions_of_ = members;
+    versions_ns_ = now_ns_;
+    recent_versions_ = members_versions();
+  }
+  return recent_versions_;
 }
 
 LeaseDuty::Scene MemberCore::scene() { return {apply_, replication_.raft(), effects_.answers, now_ns_}; }
@@ -523,6 +564,8 @@ LeaseDuty::Scene MemberCore::scene() { return {apply_, replication_.raft(), effe
 // `may_ask`: all that has come is known, so nothing that was to keep a lease alive waits somewhere.
 void MemberCore::do_duties(bool may_ask) {
   tell_leader();
+  versions_.begin_term(replication_.raft().term());
+  if (phase_ == Phase::kRuns && apply_.members().members.size() > 1) ask_for_versions();
   note_leadership();
   duties_.leases().serve(scene());
   if (replication_.has_peers()) refuse_lease_requests();
@@ -536,8 +579,11 @@ void MemberCore::do_duties(bool may_ask) {
                                          .term = duties_.term(),
                                          .now_ns = now_ns_};
   if (duties_.compaction().act(compaction, propose)) pump();
-  const VersionDuty::Scene versions{
-      .members = newest.members, .applied = apply_.applied(), .term = duties_.term(), .now_ns = now_ns_};
+  const VersionDuty::Scene versions{.members = newest.members,
+                                    .versions = recent_versions(),
+                                    .applied = apply_.applied(),
+                                    .term = duties_.term(),
+                                    .now_ns = now_ns_};
   if (is_announced_ && duties_.versions().act(versions, propose)) pump();
   consider_alarm();
 }
@@ -687,7 +733,7 @@ void MemberCore::consider_tail() {
   if (apply_.published().newest().has_alarm(kAlarmNoSpace)) return;
   WalWrite write;
   write.give_tail_back = true;
-  ++wal_in_flight_;
+  if (wal_in_flight_++ == 0) wal_moved_ns_ = now_ns_;
   effects_.wal.push_back(std::move(write));
 }
 

@@ -29,6 +29,7 @@
 #include "member/apply/apply_core.h"
 #include "member/duties.h"
 #include "member/installation.h"
+#include "member/known_versions.h"
 #include "member/no_space_duty.h"
 #include "member/replication_core.h"
 #include "member/stages.h"
@@ -54,6 +55,8 @@ struct MemberOptions {
   int64_t commit_retry_ns = 200'000'000;
   // A stop waits so long for requests under way, once this member does not lead.
   int64_t drain_ns = 500'000'000;
+  // A leader whose log has written nothing for so long, though there is something to write, hands over.
+  int64_t log_stall_ns = 500'000'000;
   int64_t alarm_interval_ns = 1'000'000'000;
   int64_t rest_after_ns = 5'000'000'000;  // without an applied entry
   int64_t tail_after_ns = 1'000'000'000;  // at rest: then what rest brings is written
@@ -79,13 +82,14 @@ struct Events {
   std::vector<raft::Message> messages;   // of peers, in the order of arrival
   std::vector<PeerReport> peer_reports;  // after the messages that arrived before
   std::vector<TransferRequest> transfers;
+  std::optional<VersionReport> versions;
   // This is only what became of the writes that the step before asked for. What came meanwhile comes with the next one.
   bool is_interim = false;
 
   [[nodiscard]] bool empty() const {
     return proposals.empty() && conf_changes.empty() && controls.empty() && leases.empty() && wal.empty() &&
            log_reads.empty() && !commit && !installed && !hash && alarms.empty() && !disk_is_low && !stop &&
-           messages.empty() && peer_reports.empty() && transfers.empty();
+           messages.empty() && peer_reports.empty() && transfers.empty() && !versions;
   }
   void clear();
 };
@@ -122,6 +126,7 @@ struct Effects {
   std::optional<Error> failed;          // the member cannot go on; nothing comes after it
   std::vector<raft::Message> messages;  // to peers, at once; those that wait for a WAL write come behind its WalDone
   bool is_removed = false;              // this member is of its cluster no more: it is to be stopped, after a moment
+  std::optional<VersionQuestion> ask_versions;  // reported as Events::versions, perhaps
   std::vector<NodeId> redial;  // their connections may be dead: a new one is to be tried at once, and reported on
 
   void clear();
@@ -187,6 +192,7 @@ class MemberCore {
   void take_from_peers(Events& events);
   [[nodiscard]] bool takes_requests() const { return phase_ <= Phase::kHandsOver; }
   void refuse_what_waited_too_long();
+  void leave_to_whose_log_works();
   void tell_progress(Tag tag);
   void take_ticks();
   void consider_rest();
@@ -210,7 +216,9 @@ class MemberCore {
   void do_duties(bool may_ask);
   void note_leadership();
   void refuse_lease_requests();
-  [[nodiscard]] bool may_set_version() const;
+  void ask_for_versions();
+  [[nodiscard]] MembersVersions members_versions() const;
+  [[nodiscard]] const MembersVersions& recent_versions();
   [[nodiscard]] std::optional<Index> propose_as_leader(std::vector<std::string> entries);
   [[nodiscard]] LeaseDuty::Scene scene();
   [[nodiscard]] bool goes_on_when_full();
@@ -236,6 +244,10 @@ class MemberCore {
   Effects effects_;
   ReplicationCore replication_;
   ApplyCore apply_;
+  KnownVersions versions_;
+  MembersVersions recent_versions_;  // of these members, at this time
+  std::shared_ptr<const cluster::Membership> versions_of_;
+  int64_t versions_ns_ = 0;
   Duties duties_;
   NoSpaceDuty no_space_;
   bool disk_is_low_ = false;  // as the last look found it
@@ -250,6 +262,8 @@ class MemberCore {
   std::deque<ApplyBatch> apply_queue_;  // for a buffer to be free
   uint64_t wal_in_flight_ = 0;          // writes
   uint64_t wal_bytes_in_flight_ = 0;
+  int64_t wal_moved_ns_ = 0;  // when a write was done last, or given to the log while it had nothing to do
+  int64_t left_ns_ = INT64_MIN;
   int64_t behind_since_ns_ = 0;  // since when too many entries wait to be applied; 0: they do not
   bool is_announced_ = false;
   int64_t announced_ns_ = 0;  // when the last of it was proposed

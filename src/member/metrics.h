@@ -27,6 +27,13 @@ struct Metrics {
       registry.gauge("etcd_server_proposals_applied_total", "Index of the last applied entry.");
   metrics::Gauge& proposals_pending =
       registry.gauge("etcd_server_proposals_pending", "Proposals that wait to be applied.");
+  metrics::Counter& heartbeat_send_failures =
+      registry.counter("etcd_server_heartbeat_send_failures_total",
+                       "Heartbeats that left late; the leader is overloaded, likely by its disk.");
+  metrics::Counter& slow_read_indexes =
+      registry.counter("etcd_server_slow_read_indexes_total", "Read index rounds that were late for their request.");
+  metrics::Gauge& snapshot_apply_in_progress = registry.gauge(
+      "etcd_server_snapshot_apply_in_progress_total", "1 while a snapshot from the leader is taken over, 0 otherwise.");
   metrics::Counter& proposals_failed = registry.counter("etcd_server_proposals_failed_total", "Proposals that failed.");
   metrics::Counter& slow_apply = registry.counter(
       "etcd_server_slow_apply_total", "Batches of entries that took longer to apply than the warning limit.");

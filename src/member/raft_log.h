@@ -40,7 +40,7 @@ class RaftLog final : public raft::LogView {
 
   // The entries are stable. One with an index already held replaces it and all behind it.
   void append(std::vector<raft::Entry> entries);
-  // Entries at or below may leave memory.
+  // Entries at or below may leave memory. They are in segments, and these hold no others at their indexes.
   void applied_to(Index index);
   // Entries at or below are in no segment any more, or shall not be sent.
   void released_to(Index index);

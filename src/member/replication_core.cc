@@ -69,7 +69,8 @@ void ReplicationCore::ask_again(ReadRound& round) {
 std::string ReplicationCore::read_context(uint64_t number) const {
   std::string context(3 * sizeof(uint64_t), '\0');
   store_be64(context.data(), core_.id().value);
-  store_be64(context.data() + sizeof(uint64_t), options_.start_epoch);
+  const uint64_t epoch = CAIRN_MUTANT("server.read_context_used_again") ? 0 : options_.start_epoch;
+  store_be64(context.data() + sizeof(uint64_t), epoch);
   store_be64(context.data() + 2 * sizeof(uint64_t), number);
   return context;
 }
@@ -178,7 +179,9 @@ void ReplicationCore::tick() {
   core_.tick();
   propose_held();
   for (ReadRound& round : asked_reads_) {
-    if (ticks_ - round.asked_tick >= kReadRetryTicks) ask_again(round);
+    if (ticks_ - round.asked_tick < kReadRetryTicks) continue;
+    ++slow_reads_;
+    ask_again(round);
   }
   if (!has_peers_) return;
   follow();
@@ -190,9 +193,7 @@ void ReplicationCore::tick() {
   consider_transfers();
 }
 
-void ReplicationCore::do_due() {
-  if (failover_.take_due(core_, now_ns_)) core_.campaign();
-}
+void ReplicationCore::do_due() { failover_.do_due(core_, now_ns_); }
 
 void ReplicationCore::campaign() { core_.campaign(); }
 
@@ -205,6 +206,7 @@ void ReplicationCore::wal_done(WalDone done) {
   if (durable_commit_ >= syncing_commit_) syncing_commit_ = Index{};
   if (done.number != 0 && !core_.is_leader()) CAIRN_FAULT("raftBeforeFollowerSend");
   if (done.number != 0) core_.appended(done.number);
+  trim_log();
   for (; done.number != 0 && !departures_.empty() && departures_.front().number <= done.number;
        departures_.pop_front()) {
     auto& messages = departures_.front().messages;
@@ -233,7 +235,7 @@ void ReplicationCore::applied(AppliedNotice notice) {
   if (notice.conf_verdict) give_verdict(*notice.conf_verdict);
   if (notice.applied > core_.applied()) {
     core_.applied_to(notice.applied);
-    log_.applied_to(notice.applied);
+    trim_log();
   }
   propose_held_conf_changes();
   wanted_durable_ = std::max(wanted_durable_, notice.need_durable_commit);
@@ -253,6 +255,13 @@ void ReplicationCore::applied(AppliedNotice notice) {
 void ReplicationCore::consider_being_alone() {
   if (!core_.is_sole_member() || core_.applied() < core_.last_index()) return;
   has_peers_ = !own_.empty() || !held_.empty() || !held_conf_changes_.empty() || !transfers_.empty();
+}
+
+// What is applied and not stable here may still have other entries at its indexes in the log: these are not to be taken
+// for it, neither in memory nor when the segments are read.
+void ReplicationCore::trim_log() {
+  const bool is_careless = CAIRN_MUTANT("server.log_leaves_memory_before_it_is_stable");
+  log_.applied_to(is_careless ? core_.applied() : std::min(core_.applied(), core_.stable_index()));
 }
 
 // Members that are behind need what this one could do without.
@@ -333,6 +342,11 @@ void ReplicationCore::take_ready(ReplicationOutput& out) {
     out.wal.push_back(std::move(write));
   }
   if (ready.number != 0) last_number_ = ready.number;
+  if (!ready.messages_after_sync.empty() && CAIRN_MUTANT("server.append_acknowledged_before_sync")) {
+    for (raft::Message& message : std::exchange(ready.messages_after_sync, {})) {
+      out.messages.push_back(std::move(message));
+    }
+  }
   if (!ready.messages_after_sync.empty()) {
     departures_.push_back({last_number_, std::move(ready.messages_after_sync)});
   }

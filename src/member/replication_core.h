@@ -109,6 +109,8 @@ class ReplicationCore {
   }
   // How etcd says that a request which came at `since_ns` has waited for too long.
   [[nodiscard]] Error timeout_error(int64_t since_ns) const;
+  // Rounds of reads that had to be asked for again, since no answer had come.
+  [[nodiscard]] uint64_t slow_reads() const { return slow_reads_; }
   // Of the entries that are in memory: not yet applied, and a few more.
   [[nodiscard]] uint64_t log_bytes() const { return log_.memory_bytes(); }
   // Nothing happens here without an input: no election, no heartbeat is due.
@@ -156,6 +158,7 @@ class ReplicationCore {
   [[nodiscard]] std::string read_context(uint64_t number) const;
   void consider_transfers();
   [[nodiscard]] bool was_connected_since(NodeId peer, int64_t since_ns) const;
+  void trim_log();
   void release(Index wanted);
   void consider_being_alone();
   void give_verdict(const ConfVerdict& verdict);
@@ -183,6 +186,7 @@ class ReplicationCore {
   std::vector<Read> waiting_reads_;     // for which no read index was asked yet
   std::vector<ReadRound> asked_reads_;  // a few, oldest first
   uint64_t read_number_ = 0;
+  uint64_t slow_reads_ = 0;
   uint64_t doubt_ = 0;  // the round of reads that ends it; 0: there is none
   uint64_t ticks_ = 0;
   Term commit_seen_in_;  // the last term of which an entry was known to be committed

@@ -307,6 +307,7 @@ Error ReplicationCore::timeout_error(int64_t since_ns) const {
   if (elected_ns_ && since_ns > *elected_ns_ - 2 * options_.election_ns && since_ns < *elected_ns_) {
     return errors::timeout_due_to_leader_fail();
   }
+  // compat: etcd says `context deadline exceeded` of a write that never found a leader.
   if (core_.leader() == raft::kNoNode) return errors::timeout();
   if (!core_.is_leader()) {
     return was_connected_since(core_.leader(), since_ns) ? errors::timeout() : errors::timeout_due_to_connection_lost();

@@ -25,6 +25,7 @@
 #include "base/error.h"
 #include "base/strong.h"
 #include "cluster/membership.h"
+#include "cluster/versions.h"
 #include "raft/types.h"
 #include "storage/engine.h"
 #include "storage/write_buffer.h"
@@ -52,13 +53,16 @@ struct LeaseRequest {
     kTimeToLive,  // answer: LeaseKeysToCome, then LeaseTimeToLiveResponse; TTL -1: there is no such lease
     kList,        // answer: LeaseListed
     kCountKeys,   // answer: LeaseKeyCount
+    kMayRenew,    // answer: nothing, once `who` may renew it, as far as this member knows
   };
   Kind kind = Kind::kRenew;
   bool wants_keys = false;  // kTimeToLive
   uint64_t first = 0;       // kList: of the slots
   int64_t id = 0;           // of the lease; kList: none
   Tag tag = 0;
-  std::shared_ptr<const auth::Identity> who = {};  // kRenew, while auth is on; null: nobody who is known
+  // kRenew and kMayRenew, while auth is on; null: nobody who is known
+  std::shared_ptr<const auth::Identity> who = {};
+  bool is_members = false;  // kRenew: another member asks, which has seen to it that its client may
 };
 // Before the answer to kTimeToLive: whether there are so many keys that they are left out, to be found in the index.
 enum class LeaseKeysToCome : char { kNone = 0, kInIndex = 1 };
@@ -120,6 +124,21 @@ struct PeerReport {
   };
   Kind kind = Kind::kUnreachable;
   NodeId peer;
+};
+
+// These members are to be asked which versions they run; and what they have said.
+struct VersionQuestion {
+  Term term;  // of who asks
+  std::vector<NodeId> members;
+};
+struct VersionReport {
+  struct One {
+    NodeId member;
+    std::optional<cluster::MinorVersion> server;  // nullopt: no answer
+    bool is_cairn = false;                        // the answer says so
+  };
+  Term term;  // of the question
+  std::vector<One> others;
 };
 
 // What one call gets: an encoded response message when `code` is kOk, else the error's text.

@@ -8,21 +8,31 @@
 
 namespace cairn::member {
 
+VersionDuty::Wish VersionDuty::raise(const cluster::Membership& members, const MembersVersions& versions) const {
+  const auto version = cluster::parse_version(members.version);
+  const bool is_placeholder = *version == cluster::kPlaceholderVersion;
+  if (!is_placeholder && !has_seen_downgrade_ && !versions.has_etcd) return {};
+  const auto target = is_placeholder ? versions.initial() : std::optional(versions.lowest);
+  if (!target || (!is_placeholder && !versions.are_known)) return {};
+  if (target->major != version->major || *target <= *version) return {};
+  return {Change::kSetVersion, target->text()};
+}
+
 // What is to be changed by an entry. Versions that are no versions are nobody's to change.
-VersionDuty::Wish VersionDuty::wish(const cluster::Membership& members) {
+VersionDuty::Wish VersionDuty::wish(const cluster::Membership& members, const MembersVersions& versions) {
   const auto version = cluster::parse_version(members.version);
   if (!version) return {};
   if (!members.downgrade.enabled) {
     is_told_ = false;
-    const bool is_cancelled = has_seen_downgrade_ && *version < cluster::kOwnVersion;
-    if (!is_cancelled) return {};
-    return {Change::kSetVersion, std::string(cluster::kClusterVersion)};
+    return raise(members, versions);
   }
   has_seen_downgrade_ = true;
+  if (!versions.are_known) return {};
   const auto target = cluster::parse_version(members.downgrade.target_version);
-  if (target == cluster::kOwnVersion && options_.downgrade_check_ns > 0) return {Change::kCancelDowngrade, {}};
+  const bool is_done = target == versions.lowest && target == versions.highest;
+  if (is_done && options_.downgrade_check_ns > 0) return {Change::kCancelDowngrade, {}};
   if (!target || *target == *version) return {};
-  if (*target == version->one_lower() && *target == cluster::kOwnVersion.one_lower()) {
+  if (*target == version->one_lower() && *target == versions.lowest.one_lower()) {
     return {Change::kSetVersion, target->text()};
   }
   if (!std::exchange(is_told_, true)) {
@@ -59,7 +69,8 @@ bool VersionDuty::act(const Scene& scene, const Propose& propose) {
     asked_ = {};
   }
   if (scene.applied < asked_) return false;
-  if (is_new || std::exchange(asked_, {}) != Index{} || seen_ != scene.members) plan(scene, is_new);
+  const bool is_decided = std::exchange(asked_, {}) != Index{};
+  if (is_new || is_decided || seen_ != scene.members || seen_versions_ != scene.versions) plan(scene, is_new);
   if (!due_ns_ || scene.now_ns < *due_ns_) return false;
   due_ns_ = scene.now_ns + options_.look_interval_ns;  // if the log takes nothing now
   const auto index = propose({entry_of(wish_, *scene.members)});
@@ -73,7 +84,8 @@ bool VersionDuty::act(const Scene& scene, const Propose& propose) {
 // beginning of its term on.
 void VersionDuty::plan(const Scene& scene, bool is_new_term) {
   seen_ = scene.members;
-  Wish wanted = wish(*scene.members);
+  seen_versions_ = scene.versions;
+  Wish wanted = wish(*scene.members, scene.versions);
   if (wanted == wish_ && due_ns_ && !is_new_term) return;
   wish_ = std::move(wanted);
   due_ns_.reset();

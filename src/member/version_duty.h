@@ -6,8 +6,11 @@
 // use for the job any more: the leader cancels it. etcd looks every 4 s and, for the last, every
 // --downgrade-check-time; so does this, but only while there is something to do.
 //
-// compat: etcd raises any version below its own. Here a found directory keeps its version, so that its etcd can open it
-// again; what is raised is what this process has seen being lowered, or found with the downgrade still enabled.
+// Among other members the lowest version of them counts, and nothing is changed while one of them does not answer.
+//
+// compat: etcd raises any version below its own. Here found directories keep their version, so that their etcd can open
+// them again; what is raised is what this process has seen being lowered, or found with the downgrade still enabled,
+// and the version of a cluster in which etcd members are, whose leader would raise it, too.
 //
 // No clock here: each step brings its time. Threads: the core thread's; part of MemberCore.
 // Source:  etcd 3.7.1, server/etcdserver/version/monitor.go.
@@ -22,6 +25,7 @@
 
 #include "base/strong.h"
 #include "cluster/membership.h"
+#include "member/known_versions.h"
 
 namespace cairn::member {
 
@@ -34,6 +38,7 @@ class VersionDuty {
  public:
   struct Scene {
     const std::shared_ptr<const cluster::Membership>& members;
+    MembersVersions versions = {};
     Index applied;
     Term term;  // in which this member leads; 0: it does not
     int64_t now_ns = 0;
@@ -59,7 +64,8 @@ class VersionDuty {
   };
 
   void plan(const Scene& scene, bool is_new_term);
-  [[nodiscard]] Wish wish(const cluster::Membership& members);
+  [[nodiscard]] Wish wish(const cluster::Membership& members, const MembersVersions& versions);
+  [[nodiscard]] Wish raise(const cluster::Membership& members, const MembersVersions& versions) const;
   [[nodiscard]] std::string entry_of(const Wish& wish, const cluster::Membership& members) const;
 
   const VersionOptions options_;
@@ -68,7 +74,8 @@ class VersionDuty {
   bool is_told_ = false;                             // of a downgrade that cannot be
   Term term_;                                        // the last one that was led
   int64_t began_ns_ = 0;                             // the term: looks are counted from here
-  std::shared_ptr<const cluster::Membership> seen_;  // from which the wish comes
+  std::shared_ptr<const cluster::Membership> seen_;  // from which the wish comes, and from these
+  MembersVersions seen_versions_;
   Wish wish_;
   std::optional<int64_t> due_ns_;  // empty: nothing is wished
   Index asked_;                    // an entry on its way; 0: none

@@ -20,7 +20,8 @@ class VersionDutyTest : public ::testing::Test {
   }
 
   void act() {
-    const VersionDuty::Scene scene{.members = members_, .applied = applied_, .term = term_, .now_ns = now_ns_};
+    const VersionDuty::Scene scene{
+        .members = members_, .versions = versions_, .applied = applied_, .term = term_, .now_ns = now_ns_};
     duty_.act(scene, [this](std::vector<std::string> entries) -> std::optional<Index> {
       if (is_refused_) return std::nullopt;
       EXPECT_EQ(entries.size(), 1u);
@@ -50,7 +51,17 @@ class VersionDutyTest : public ::testing::Test {
   std::vector<std::string> take() { return std::exchange(proposed_, {}); }
 
   VersionDuty duty_{{}, [] { return 7; }};
+  // The lowest and the highest of all members.
+  void others(cluster::MinorVersion lowest, cluster::MinorVersion highest, bool are_known = true) {
+    versions_ = {.are_known = are_known,
+                 .has_asked = true,
+                 .has_etcd = true,
+                 .lowest = lowest,
+                 .highest = highest,
+                 .report = versions_.report + 1};
+  }
   std::shared_ptr<const cluster::Membership> members_;
+  MembersVersions versions_;
   Index applied_{10};
   Index last_{10};
   Term term_{2};
@@ -134,6 +145,47 @@ TEST_F(VersionDutyTest, ADowngradeToThisVersionIsDone) {
   pass(4 * kSecondNs);
   EXPECT_EQ(take(), Texts());
   pass(kSecondNs);
+  EXPECT_EQ(take(), Texts{"cancel"});
+}
+
+TEST_F(VersionDutyTest, BesideEtcdsTheLowestServerCounts) {
+  set("3.5.0");
+  others({3, 5}, {3, 7});
+  pass(60 * kSecondNs);
+  EXPECT_EQ(take(), Texts());
+  others({3, 6}, {3, 7}, /*are_known=*/false);
+  pass(60 * kSecondNs);
+  EXPECT_EQ(take(), Texts()) << "one has not answered";
+  others({3, 6}, {3, 7});
+  pass(4 * kSecondNs);
+  EXPECT_EQ(take(), Texts{"3.6.0"});
+}
+
+TEST_F(VersionDutyTest, APlaceholderIsReplacedByTheLowestServer) {
+  set("3.0.0");
+  others({3, 6}, {3, 7}, /*are_known=*/false);
+  pass(60 * kSecondNs);
+  EXPECT_EQ(take(), Texts());
+  others({3, 6}, {3, 7});
+  pass(4 * kSecondNs);
+  EXPECT_EQ(take(), Texts{"3.6.0"});
+}
+
+TEST_F(VersionDutyTest, ADowngradeIsDoneWhenAllMembersAre) {
+  set("3.7.0", true, "3.6.0");
+  others({3, 7}, {3, 7}, /*are_known=*/false);
+  pass(60 * kSecondNs);
+  EXPECT_EQ(take(), Texts());
+  others({3, 7}, {3, 7});
+  pass(4 * kSecondNs);
+  EXPECT_EQ(take(), Texts{"3.6.0"});
+  apply_all();
+  set("3.6.0", true, "3.6.0");
+  others({3, 6}, {3, 7});
+  pass(60 * kSecondNs);
+  EXPECT_EQ(take(), Texts()) << "one is left";
+  others({3, 6}, {3, 6});
+  pass(5 * kSecondNs);
   EXPECT_EQ(take(), Texts{"cancel"});
 }
 

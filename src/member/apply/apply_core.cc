@@ -194,7 +194,7 @@ Status ApplyCore::apply_other(std::string_view bytes, Tag tag) {
     if (world_->members.take_fall()) world_->planner->settle();
     world_->bench.answer(tag, Code::kOk, "");
   } else {
-    CAIRN_TRY(const bool is_auth, world_->auth.apply(request, tag));
+    CAIRN_TRY(const bool is_auth, world_->auth.apply(request, tag, world_->members.schema()));
     if (!is_auth) return fail(Code::kDataLoss, "server: a request of a kind that is not known");
   }
   return {};
@@ -371,7 +371,8 @@ void ApplyCore::tick(int64_t now_ns) {
 
 std::optional<int64_t> ApplyCore::next_tick_ns() const {
   const int64_t tidy_ns = last_tick_ns_ + kTidyIntervalNs;
-  std::optional<int64_t> next = world_->planner->due_at_ns(tidy_ns);
+  std::optional<int64_t> next;
+  if (!is_quiet_) next = world_->planner->due_at_ns(tidy_ns);  // while a snapshot is taken in, no commit begins
   if (untidy_ || world_->planner->retired_count() > 0 || !former_.empty())
     next = std::min(next.value_or(INT64_MAX), tidy_ns);
   return next;

@@ -50,7 +50,7 @@ Status AuthApplier::check_lease(const auth::Identity& who, int64_t id) const {
   return {};
 }
 
-Result<bool> AuthApplier::apply(const etcdserverpb::InternalRaftRequest& request, Tag tag) {
+Result<bool> AuthApplier::apply(const etcdserverpb::InternalRaftRequest& request, Tag tag, Schema schema) {
   if (needs_root(request)) {
     if (const Status allowed = store_.rules()->check_root(sender_); !allowed) {
       bench_.answer_error(tag, allowed.error());
@@ -61,7 +61,7 @@ Result<bool> AuthApplier::apply(const etcdserverpb::InternalRaftRequest& request
     *changed ? bench_.reply(tag) : bench_.answer_error(tag, changed->error());
     return true;
   }
-  return answer_question(request, tag);
+  return answer_question(request, tag, schema);
 }
 
 // --- changes
@@ -132,13 +132,13 @@ std::optional<Status> AuthApplier::change_roles(const etcdserverpb::InternalRaft
 
 // --- questions: nothing changes, and only who asked wants to know
 
-bool AuthApplier::answer_question(const etcdserverpb::InternalRaftRequest& request, Tag tag) {
+bool AuthApplier::answer_question(const etcdserverpb::InternalRaftRequest& request, Tag tag, Schema schema) {
   const auto answer = [&](const Result<std::string>& made) {
     if (!made) return bench_.answer_error(tag, made.error());
     bench_.reply(tag, [&](std::string& out) { out += *made; });
   };
   if (request.has_authenticate()) {
-    answer(authenticate(request.authenticate().name(), request.authenticate().simple_token()));
+    answer(authenticate(request.authenticate(), schema));
   } else if (request.has_auth_user_get()) {
     answer(user_get(request.auth_user_get().name()));
   } else if (request.has_auth_role_get()) {
@@ -183,13 +183,15 @@ Result<std::string> AuthApplier::role_get(const std::string& name) const {
   return response.SerializeAsString();
 }
 
-// The password was looked at by the member that proposed it.
-Result<std::string> AuthApplier::authenticate(const std::string& name, const std::string& prefix) {
+// The password was looked at by the member that proposed it. The token is the same text on all members. Since 3.5 etcd
+// gives it the index before its entry.
+Result<std::string> AuthApplier::authenticate(const etcdserverpb::InternalAuthenticateRequest& request, Schema schema) {
   if (!store_.enabled()) return std::unexpected(errors::auth_not_enabled());
-  const auth::User* const user = store_.rules()->find(name);
+  const auth::User* const user = store_.rules()->find(request.name());
   if (user == nullptr || user->no_password) return std::unexpected(errors::auth_failed());
+  const uint64_t index = bench_.applied.value - (schema == Schema::k3_4 ? 0 : 1);
   etcdserverpb::AuthenticateResponse response;
-  response.set_token(bench_.options.tokens->assign(name, prefix, bench_.applied.value));
+  response.set_token(bench_.options.tokens->assign(request.name(), request.simple_token(), index));
   return response.SerializeAsString();
 }
 

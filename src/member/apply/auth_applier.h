@@ -16,9 +16,11 @@
 #include "auth/tokens.h"
 #include "lease/lessor.h"
 #include "member/access.h"
+#include "member/apply/applied_state.h"
 #include "member/apply/workbench.h"
 
 namespace etcdserverpb {
+class InternalAuthenticateRequest;
 class InternalRaftRequest;
 }  // namespace etcdserverpb
 
@@ -48,7 +50,7 @@ class AuthApplier {
   }
 
   // False: the request is not about auth.
-  Result<bool> apply(const etcdserverpb::InternalRaftRequest& request, Tag tag);
+  Result<bool> apply(const etcdserverpb::InternalRaftRequest& request, Tag tag, Schema schema);
   // The entries of a new directory.
   void store_first() { store_.finish_load(bench_.tables()); }
 
@@ -61,10 +63,10 @@ class AuthApplier {
   std::optional<Status> change(const etcdserverpb::InternalRaftRequest& request);
   std::optional<Status> change_users(const etcdserverpb::InternalRaftRequest& request);
   std::optional<Status> change_roles(const etcdserverpb::InternalRaftRequest& request);
-  bool answer_question(const etcdserverpb::InternalRaftRequest& request, Tag tag);
+  bool answer_question(const etcdserverpb::InternalRaftRequest& request, Tag tag, Schema schema);
   Result<std::string> user_get(const std::string& name) const;
   Result<std::string> role_get(const std::string& name) const;
-  Result<std::string> authenticate(const std::string& name, const std::string& prefix);
+  Result<std::string> authenticate(const etcdserverpb::InternalAuthenticateRequest& request, Schema schema);
 
   // Whoever puts key after key with one lease must not have all its keys looked at each time: of leases with many keys
   // it is remembered who may write them all. What the same user attaches, it may write.

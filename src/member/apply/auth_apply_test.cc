@@ -28,7 +28,9 @@ constexpr Tag kTag = 5;
 
 class AuthApply : public ::testing::Test {
  protected:
-  void SetUp() override {
+  void SetUp() override { start(Schema::k3_7); }
+
+  void start(Schema schema) {
     tokens_ = std::make_shared<auth::SimpleTokens>(clock_, 300'000'000'000);
     engine_ = *storage::open_memory();
     AppliedState state;
@@ -36,6 +38,7 @@ class AuthApply : public ::testing::Test {
     state.file = engine_->view();
     state.members.cluster_id = 9;
     state.new_directory = true;
+    state.schema = schema;
     core_ = std::make_unique<ApplyCore>(ApplyOptions{.member_id = 77, .tokens = tokens_}, std::move(state),
                                         all_answers_, 1);
     ApplyBatch first;
@@ -209,7 +212,7 @@ TEST_F(AuthApply, AuthenticateGivesAToken) {
   EXPECT_EQ(as("", R"(authenticate { name: "bob" simple_token: "abc" })"), "");
   etcdserverpb::AuthenticateResponse response;
   ASSERT_TRUE(response.ParseFromString(answer_));
-  EXPECT_EQ(response.token(), auth::simple_token("abc", index_));
+  EXPECT_EQ(response.token(), auth::simple_token("abc", index_ - 1)) << "as etcd since 3.5";
   EXPECT_NE(tokens_->find(response.token()), nullptr);
   do_all({R"(auth_user_change_password { name: "bob" hashedPassword: "aGlkZGVu" })"}, "root");
   EXPECT_EQ(tokens_->find(response.token()), nullptr);
@@ -217,6 +220,17 @@ TEST_F(AuthApply, AuthenticateGivesAToken) {
   ASSERT_TRUE(response.ParseFromString(answer_));
   do_all({"auth_disable {}"}, "root");
   EXPECT_EQ(tokens_->find(response.token()), nullptr);
+}
+
+// A client shows its token to any member, whoever gave it.
+TEST_F(AuthApply, AMemberOf34GivesATokenTheIndexOfItsEntry) {
+  start(Schema::k3_4);
+  enable();
+  do_all({R"(auth_user_add { name: "bob" hashedPassword: "aGlkZGVu" })"}, "root");
+  EXPECT_EQ(as("", R"(authenticate { name: "bob" simple_token: "abc" })"), "");
+  etcdserverpb::AuthenticateResponse response;
+  ASSERT_TRUE(response.ParseFromString(answer_));
+  EXPECT_EQ(response.token(), auth::simple_token("abc", index_));
 }
 
 // --- the property

@@ -17,9 +17,6 @@ namespace {
 
 using storage::Table;
 
-// What a leader sets that cannot ask all others yet.
-constexpr cluster::MinorVersion kUndecided{3, 0};
-
 // etcd's words, for which its tests wait. What is served does not depend on the version.
 void log_capabilities(const std::string& version) {
   log::info("enabled capabilities for version", {{"cluster-version", cluster::short_version(version)}});
@@ -153,7 +150,7 @@ void MembershipApplier::set_version(const std::string& version) {
   }
   if (cluster::at_least_3_6(version)) {
     set_storage_version(version);
-  } else if (storage_version_.empty() && is && *is != kUndecided) {
+  } else if (storage_version_.empty() && is && *is != cluster::kPlaceholderVersion) {
     become_older(*is < cluster::MinorVersion{3, 5} ? Schema::k3_4 : Schema::k3_5);
   }
 }

@@ -222,7 +222,7 @@ TEST_F(ManyTest, AnotherServersMemberThatHasJoinedAsksAgain) {
 
 TEST_F(ManyTest, WhatAMemberWritesFollowsTheVersionOfTheClusterThatItJoins) {
   const std::pair<const char*, Schema> cases[] = {
-      {"3.0.0", Schema::k3_4}, {"3.4.0", Schema::k3_4}, {"3.5.0", Schema::k3_5}, {"3.6.0", Schema::k3_6}};
+      {"3.0.0", Schema::k3_7}, {"3.4.0", Schema::k3_4}, {"3.5.0", Schema::k3_5}, {"3.6.0", Schema::k3_6}};
   for (const auto& [version, schema] : cases) {
     let_cluster_run(version);
     const auto opened = bootstrap(env::posix_fs(), joiner());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <ranges>
 #include <set>
 
 #include "base/bytes.h"
@@ -103,8 +104,9 @@ Result<Schema> schema_of_version(std::string_view version) {
               version);
 }
 
-// What a member of such a cluster writes.
+// What a member of such a cluster writes. One without a version becomes older when that is decided.
 Schema schema_of_cluster(cluster::MinorVersion version) {
+  if (version == cluster::kPlaceholderVersion) return Schema::k3_7;
   if (version < cluster::MinorVersion{3, 5}) return Schema::k3_4;
   if (version < cluster::MinorVersion{3, 6}) return Schema::k3_5;
   return version < cluster::MinorVersion{3, 7} ? Schema::k3_6 : Schema::k3_7;
@@ -201,6 +203,18 @@ Status replay_membership(const wal::Entry& entry, const LearnerLimit& limit, clu
   return replay_request(entry.data, members);
 }
 
+// The changes of members and configuration that entries [lo, hi) make.
+Status replay_memberships(const RecoveryInput& input, Schema schema, Index lo, Index hi, cluster::Membership& members,
+                          raft::ConfState& conf) {
+  if (lo >= hi) return {};
+  const LearnerLimit learner_limit{schema, input.learner_count_max};
+  Status failed;
+  CAIRN_CHECK(input.log.index()->read(lo, hi, UINT64_MAX, [&](const wal::Entry& entry) {
+    if (failed) failed = replay_membership(entry, learner_limit, members, conf);
+  }));
+  return failed;
+}
+
 // Up to 3.5: the .snap's tree, then the log up to what the db has applied.
 Status recover_members_from_log(const RecoveryInput& input, const std::optional<wal::SnapshotFile>& snapshot,
                                 Index applied, AppliedState& state) {
@@ -210,13 +224,7 @@ Status recover_members_from_log(const RecoveryInput& input, const std::optional<
     CAIRN_TRY(state.conf, raft::decode_conf_state(snapshot->conf_state));
     from = snapshot->index + 1;
   }
-  if (from > applied) return {};
-  const LearnerLimit learner_limit{state.schema, input.learner_count_max};
-  Status failed;
-  CAIRN_CHECK(input.log.index()->read(from, applied + 1, UINT64_MAX, [&](const wal::Entry& entry) {
-    if (failed) failed = replay_membership(entry, learner_limit, state.members, state.conf);
-  }));
-  return failed;
+  return replay_memberships(input, state.schema, from, applied + 1, state.members, state.conf);
 }
 
 std::set<NodeId> all_members(const raft::ConfState& conf) {
@@ -286,6 +294,24 @@ Status replace_restored_members(const RecoveryInput& input, const std::optional<
   return {};
 }
 
+// Who joins hears of its own addition late, and what the db has applied may be from before it. Then a whole log has the
+// db's members so far, and what follows a snapshot has the addition.
+Result<bool> may_have_joined(const RecoveryInput& input, const AppliedState& state) {
+  if (input.joined) return true;
+  const Index end = input.log.last_index() + 1;
+  if (input.log.first_index() != Index(1)) {
+    cluster::Membership members = state.members;
+    raft::ConfState conf = state.conf;
+    const Index from = std::max(state.applied + 1, input.log.first_index());
+    CAIRN_CHECK(replay_memberships(input, state.schema, from, end, members, conf));
+    return members.find(input.log.metadata().node_id) != nullptr;
+  }
+  cluster::Membership members;
+  raft::ConfState conf;
+  CAIRN_CHECK(replay_memberships(input, state.schema, Index(1), std::min(state.applied + 1, end), members, conf));
+  return std::ranges::equal(std::views::keys(members.members), std::views::keys(state.members.members));
+}
+
 // Is this member one of those it found?
 Status check_self(const RecoveryInput& input, const AppliedState& state) {
   if (input.new_directory || state.members.members.empty()) return {};  // its own entry is still to be applied
@@ -294,7 +320,8 @@ Status check_self(const RecoveryInput& input, const AppliedState& state) {
     return fail(Code::kFailedPrecondition, "{}", kRemovedText);
   }
   if (state.members.find(self) != nullptr) return {};
-  if (input.joined) return {};  // so far it has applied what was before it
+  CAIRN_TRY(const bool joined, may_have_joined(input, state));
+  if (joined) return {};  // so far it has applied what was before it
   return fail(Code::kFailedPrecondition,
               "server: the log belongs to member {}, which is not among the {} members of the cluster in the db: log "
               "and db are of different clusters",
@@ -334,15 +361,8 @@ Result<ForcedCluster> plan_forced_cluster(const RecoveryInput& input, const Appl
   ForcedCluster out{.commit = std::max(Index{input.hard_state.commit}, state.applied), .others = {}};
   cluster::Membership members = state.members;
   raft::ConfState conf = state.conf;
-  const LearnerLimit learner_limit{state.schema, input.learner_count_max};
-  Status failed;
   const Index from = std::max(state.applied + 1, input.log.first_index());
-  if (from <= out.commit) {
-    CAIRN_CHECK(input.log.index()->read(from, out.commit + 1, UINT64_MAX, [&](const wal::Entry& entry) {
-      if (failed && entry.type != 0) failed = replay_membership(entry, learner_limit, members, conf);
-    }));
-  }
-  CAIRN_CHECK(failed);
+  CAIRN_CHECK(replay_memberships(input, state.schema, from, out.commit + 1, members, conf));
   if (!conf.voters_outgoing.empty() || std::ranges::find(conf.voters, self) == conf.voters.end()) {
     return fail(
         Code::kFailedPrecondition,

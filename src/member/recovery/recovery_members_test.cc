@@ -24,6 +24,11 @@ constexpr NodeId kSelf{0x11};
 constexpr NodeId kFirst{0x22};
 constexpr NodeId kSecond{0x33};
 
+class Nobody final : public PeerProbe {
+ public:
+  Result<PeerAnswer> get(const std::string&, int64_t) override { return fail(Code::kUnavailable, "nobody"); }
+};
+
 class MembersTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -77,7 +82,9 @@ class MembersTest : public ::testing::Test {
       if (schema == Schema::k3_5) tables.put(Table::kCluster, "clusterVersion", "3.5.0");
       if (schema >= Schema::k3_6) {
         tables.put(Table::kMeta, "storageVersion", "3.6.0");
-        tables.put(Table::kMembers, hex_id(kSelf.value), cluster::member_json(member(kSelf, false)));
+        for (const NodeId id : in_db_) {
+          tables.put(Table::kMembers, hex_id(id.value), cluster::member_json(member(id, false)));
+        }
       }
       tables.freeze();
       auto engine = storage::open_bolt(env::posix_fs(), path_ + "/member/snap/db");
@@ -91,6 +98,7 @@ class MembersTest : public ::testing::Test {
     options.wal = wal;
     options.learner_count_max = 3;
     options.force_new_cluster = forces_;
+    if (has_peers_) options.probe = &nobody_;
     auto opened = bootstrap(env::posix_fs(), options);
     if (opened) {
       EXPECT_EQ(opened->state.schema, schema);
@@ -103,6 +111,9 @@ class MembersTest : public ::testing::Test {
   std::vector<std::pair<raft::EntryType, std::string>> entries_;
   size_t uncommitted_ = 0;  // at the log's end
   bool forces_ = false;
+  bool has_peers_ = false;
+  Nobody nobody_;
+  std::vector<NodeId> in_db_{kSelf};  // from 3.6 on
 };
 
 // Up to 3.5 one learner was the limit, and the second one's entry stands in the log all the same.
@@ -252,6 +263,53 @@ TEST_F(MembersTest, ALearnerIsNoForcedCluster) {
   const auto log = wal::Log::open(env::posix_fs(), path_ + "/member/wal", wal);
   ASSERT_TRUE(log);
   EXPECT_EQ(log->log->last_index(), Index(2)) << "nothing was changed";
+}
+
+// 3.4 writes the index of a change of members with the next put, and any etcd may be killed before its next commit.
+TEST_F(MembersTest, WhoJoinedMayHaveAppliedOnlyWhatWasBefore) {
+  for (const Schema schema : {Schema::k3_4, Schema::k3_5, Schema::k3_6}) {
+    SCOPED_TRACE(static_cast<int>(schema));
+    fs::remove_all(path_ + "/member");
+    fs::create_directories(path_ + "/member/snap");
+    entries_.clear();
+    change({cluster::ChangeKind::kAdd, member(kFirst, false)});
+    etcdserverpb::InternalRaftRequest put;
+    put.mutable_put()->set_key("k");
+    request(put);
+    const uint64_t applied = entries_.size();
+    change({cluster::ChangeKind::kAdd, member(kSelf, true)});
+    in_db_ = {kFirst};
+    has_peers_ = true;
+    const auto opened = open(applied, schema);
+    ASSERT_TRUE(opened) << opened.error().message;
+    EXPECT_EQ(opened->state.members.voters(), std::vector{kFirst});
+    EXPECT_EQ(opened->state.conf.voters, std::vector{kFirst});
+    EXPECT_EQ(opened->start.applied, Index(applied)) << "its addition is still to be applied";
+    EXPECT_EQ(opened->log->last_index(), Index(applied + 1));
+  }
+}
+
+TEST_F(MembersTest, WhoJoinedMayNotHaveItsAdditionYet) {
+  entries_.clear();
+  change({cluster::ChangeKind::kAdd, member(kFirst, false)});
+  in_db_ = {kFirst};
+  has_peers_ = true;
+  const auto opened = open(1, Schema::k3_6);
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(opened->state.members.voters(), std::vector{kFirst});
+}
+
+TEST_F(MembersTest, ALogOfAnotherClusterIsRefused) {
+  change({cluster::ChangeKind::kAdd, member(kSecond, false)});
+  in_db_ = {kFirst};
+  has_peers_ = true;
+  for (const uint64_t applied : {1, 2}) {
+    fs::remove_all(path_ + "/member");
+    fs::create_directories(path_ + "/member/snap");
+    const auto opened = open(applied, Schema::k3_6);
+    ASSERT_FALSE(opened);
+    EXPECT_NE(opened.error().message.find("are of different clusters"), std::string::npos) << opened.error().message;
+  }
 }
 
 }  // namespace

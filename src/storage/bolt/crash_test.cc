@@ -1,5 +1,6 @@
 // The engine on a disk that crashes: whatever order unsynced sectors arrive in, the file is the last finished commit
 // or the one that was under way.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "sim/disk/sim_fs.h"
@@ -138,28 +139,56 @@ TEST(BoltCrash, LeavesTheLastFinishedCommitOrTheOneUnderWay) {
   }
 }
 
+int number_in(const Engine& engine) {
+  const auto value = engine.view()->get(Table::kMeta, "i");
+  EXPECT_TRUE(value) << value.error().message;
+  return value && *value ? std::stoi(std::string(**value)) : 0;
+}
+
+// Six commits more than the file has, each of which frees pages of those before. `finished`: the last one that a crash
+// must leave.
+void live_a_little(sim::SimFileSystem& fs, int& finished) {
+  auto engine = open_bolt(fs, std::string(kPath), {.poison_free_pages = true});
+  if (!engine) return;
+  finished = number_in(**engine);
+  for (const int last = finished + 6; finished < last; ++finished) {
+    const int i = finished + 1;
+    Batch batch;
+    for (uint64_t j = 0; j < 40; ++j)
+      batch.put(Table::kKey, revision_key(static_cast<uint64_t>(i) * 100 + j), std::string(300, 'v'));
+    for (int j = 0; j < 10; ++j)
+      batch.put(Table::kLease, std::to_string(j * i % 13), std::string(900, static_cast<char>(i)));
+    batch.put(Table::kMeta, "i", std::to_string(i));
+    if (!(*engine)->commit(batch.commit({(*engine)->view()->txid()}))) return;
+  }
+  (void)(*engine)->close();
+}
+
+// After a crash: the last finished commit or the one under way, and a whole tree below either meta.
+void expect_left(sim::SimFileSystem& fs, int finished) {
+  if (!fs.exists(std::string(kPath))) {
+    EXPECT_EQ(finished, 0);
+    return;
+  }
+  const auto report = check_bolt(fs, std::string(kPath), {.older_tree_too = true});
+  ASSERT_TRUE(report || finished == 0) << report.error().message;
+  const auto engine = open_bolt(fs, std::string(kPath));
+  ASSERT_TRUE(engine) << engine.error().message;
+  const int found = number_in(**engine);
+  EXPECT_GE(found, finished);
+  EXPECT_LE(found, finished + 1);
+  if (!report) return;
+  const uint64_t keys = report->bucket_entries.contains("key") ? report->bucket_entries.at("key") : 0;
+  EXPECT_EQ(keys, static_cast<uint64_t>(found) * 40);
+}
+
 // Each mutation of one small life is a crash point, each crash point has several outcomes.
 TEST(BoltCrash, AtEveryOperationOfALife) {
-  const auto life = [](sim::SimFileSystem& fs, int& finished) {
-    auto engine = open_bolt(fs, std::string(kPath));
-    if (!engine) return;
-    for (int i = 1; i <= 6; ++i) {
-      Batch batch;
-      for (uint64_t j = 0; j < 40; ++j)
-        batch.put(Table::kKey, revision_key(static_cast<uint64_t>(i) * 100 + j), std::string(300, 'v'));
-      for (int j = 0; j < 10; ++j)
-        batch.put(Table::kLease, std::to_string(j * i % 13), std::string(900, static_cast<char>(i)));
-      batch.put(Table::kMeta, "i", std::to_string(i));
-      if (!(*engine)->commit(batch.commit({(*engine)->view()->txid()}))) return;
-      finished = i;
-    }
-    (void)(*engine)->close();
-  };
   sim::SimFileSystem whole({.seed = 1});
   whole.make_durable_directories("/data/member/snap");
   int finished = 0;
   const uint64_t before = whole.mutations();
-  life(whole, finished);
+  live_a_little(whole, finished);
   ASSERT_EQ(finished, 6);
   const uint64_t points = whole.mutations() - before;
   ASSERT_GT(points, 20);
@@ -168,28 +197,45 @@ TEST(BoltCrash, AtEveryOperationOfALife) {
     fs.make_durable_directories("/data/member/snap");
     fs.crash_at(fs.mutations() + point);
     finished = 0;
-    life(fs, finished);
+    live_a_little(fs, finished);
     for (uint64_t outcome = 0; outcome < 8; ++outcome) {
       SCOPED_TRACE("point " + std::to_string(point) + " outcome " + std::to_string(outcome));
       const auto copy = fs.clone(point * 100 + outcome);
       copy->crash();
-      if (!copy->exists(std::string(kPath))) {
-        EXPECT_EQ(finished, 0);
-        continue;
-      }
-      const auto report = check_bolt(*copy, std::string(kPath), {.older_tree_too = true});
-      ASSERT_TRUE(report || finished == 0) << report.error().message;
-      const auto engine = open_bolt(*copy, std::string(kPath));
-      ASSERT_TRUE(engine) << engine.error().message;
-      const auto value = (*engine)->view()->get(Table::kMeta, "i");
-      ASSERT_TRUE(value) << value.error().message;
-      const int found = *value ? std::stoi(std::string(**value)) : 0;
-      EXPECT_GE(found, finished);
-      EXPECT_LE(found, finished + 1);
-      if (!report) continue;
-      const uint64_t keys = report->bucket_entries.contains("key") ? report->bucket_entries.at("key") : 0;
-      EXPECT_EQ(keys, static_cast<uint64_t>(found) * 40);
+      expect_left(*copy, finished);
+      if (HasFatalFailure()) return;
     }
+  }
+}
+
+// The kernel shows what a sync that failed has not written, and the next start reads that. Nothing it goes on from may
+// be lost in a power cut, at any of its operations.
+TEST(BoltCrash, AtEveryOperationOfALifeAfterAFailedSync) {
+  for (uint64_t failing = 3; failing <= 14; ++failing) {  // not of the beginning of the file
+    sim::SimFileSystem left({.seed = failing});
+    left.make_durable_directories("/data/member/snap");
+    left.plan(sim::Op::kSync, sim::Fault::kIo, failing);
+    int before = 0;
+    live_a_little(left, before);
+    ASSERT_LT(before, 6);
+    left.restart();  // of the process; the page cache stays
+    uint64_t points = 1;
+    for (uint64_t point = 1; point <= points; ++point) {
+      const auto fs = left.clone(failing);
+      const uint64_t first = fs->mutations();
+      fs->crash_at(first + point);
+      int finished = before;
+      live_a_little(*fs, finished);
+      if (fs->crashed()) ++points;
+      for (uint64_t outcome = 0; outcome < 4; ++outcome) {
+        SCOPED_TRACE(fmt::format("sync {} failed, point {}, outcome {}", failing, point, outcome));
+        const auto copy = fs->clone(point * 100 + outcome);
+        copy->crash();
+        expect_left(*copy, finished);
+        if (HasFailure()) return;
+      }
+    }
+    ASSERT_GT(points, 20);
   }
 }
 
