@@ -18,11 +18,20 @@ namespace {
 
 const std::string kCluster = "/etcdserverpb.Cluster/";
 
+// Whoever the others are: nothing reaches them.
+class Nobody final : public member::PeerPort {
+ public:
+  void send(std::vector<raft::Message> messages) override { messages.clear(); }
+  void redial(NodeId) override {}
+  void set_members(std::shared_ptr<const cluster::Membership>) override {}
+  [[nodiscard]] bool speaks_cairn(NodeId) const override { return true; }
+};
+
 class ClusterTest : public ServicesTest {
  protected:
   void SetUp() override {
     change_ = [this](member::NodeOptions& options) {
-      options.send = [](const std::vector<raft::Message>&) {};
+      options.peers = &nobody_;
       options.on_removed = [this] { removals_.fetch_add(1); };
       options.election_ms = 3'600'000;  // who leads, and who follows, is what the test says
       change_more(options);
@@ -31,6 +40,7 @@ class ClusterTest : public ServicesTest {
                    .call =
                        [this](NodeId to, net::HttpRequest request, int64_t,
                               const std::function<void(Result<net::HttpResponse>)>& then) {
+                         if (request.path == "/version") return then(fail(Code::kUnavailable, "refused"));
                          asked_.push_back(hex_id(to.value) + " " + request.method + " " + request.path + " " +
                                           std::string(request.header("authorization")));
                          net::HttpResponse response;
@@ -118,6 +128,7 @@ class ClusterTest : public ServicesTest {
   std::atomic<int> removals_{0};
   std::unique_ptr<member::PublishedDomain::Reader> reader_;
   // Of the one io thread; looked at when its calls have ended.
+  Nobody nobody_;
   std::vector<std::string> asked_;
   std::deque<std::pair<int, std::string>> answers_;
 };
@@ -186,7 +197,7 @@ TEST_F(ClusterTest, OtherMembersAskOverHttp) {
             "412 membership: can only promote a learner member\n");
   EXPECT_EQ(ask("POST", fmt::format("/members/promote/{}", learner)),
             "412 etcdserver: can only promote a learner member which is in sync with leader\n");
-  EXPECT_EQ(ask("GET", "/version"), "unserved");
+  EXPECT_EQ(ask("GET", "/health"), "unserved");
 }
 
 // As with etcd: the first of two is there before the second one has come.

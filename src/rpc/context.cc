@@ -9,6 +9,9 @@ namespace {
 constexpr int64_t kDeadlineLater = INT64_MAX;  // set at the end of the turn
 constexpr uint64_t kUncountedBytesMax = 64 << 10;
 constexpr int64_t kExpireIntervalNs = 500'000'000;
+// A member that may not lead says itself, after the request timeout, why a request was not answered. This is for a core
+// that says nothing.
+constexpr int64_t kCoreSlackNs = 1'000'000'000;
 constexpr size_t kRangeRequest = 0;
 static_assert(member::kRequestNames[kRangeRequest].name == "Range");
 constexpr uint64_t kTicketMask = (uint64_t{1} << PendingAnswers::kTicketBits) - 1;
@@ -161,7 +164,8 @@ void Context::flush() {
 // One look at the clock for all requests of a turn, at its end: the process may have stood still in its middle.
 void Context::set_deadlines() {
   if (outstanding_.empty() || outstanding_.back().deadline_ns != kDeadlineLater) return;
-  const int64_t deadline_ns = clock().monotonic_ns() + limits().request_timeout_ns;
+  const int64_t slack_ns = peers() != nullptr ? kCoreSlackNs : 0;
+  const int64_t deadline_ns = clock().monotonic_ns() + limits().request_timeout_ns + slack_ns;
   for (auto one = outstanding_.rbegin(); one != outstanding_.rend() && one->deadline_ns == kDeadlineLater; ++one) {
     one->deadline_ns = deadline_ns;
   }

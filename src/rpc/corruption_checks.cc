@@ -2,11 +2,16 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
+#include <future>
 
 #include "base/bytes.h"
 #include "base/go_duration.h"
 #include "base/log.h"
+#include "env/clock.h"
+#include "member/quota.h"
 #include "mvcc/kv/hash.h"
+#include "rpc/peer_hashes.h"
 
 namespace cairn::rpc {
 namespace {
@@ -25,8 +30,13 @@ struct CorruptionChecks::Walk {
   member::PublishedDomain::Pin pin;
 };
 
-CorruptionChecks::CorruptionChecks(Shared& shared, net::EventLoop& loop, const Options& options)
-    : shared_(shared), loop_(loop), options_(options), reader_(shared.node.published().register_thread()) {
+CorruptionChecks::CorruptionChecks(Shared& shared, Context& context, const Options& options)
+    : shared_(shared),
+      context_(context),
+      loop_(context.loop()),
+      options_(options),
+      calls_(context),
+      reader_(shared.node.published().register_thread()) {
   if (options_.periodic_ns > 0) {
     log::info("enabled corruption checking", {{"local-member-id", hex_id(shared_.node.member_id())},
                                               {"interval", duration_text(options_.periodic_ns)}});
@@ -51,43 +61,78 @@ bool CorruptionChecks::leads() { return reader_->enter()->leader.is_leader; }
 
 void CorruptionChecks::check() {
   if (!leads()) return plan_periodic();
-  const auto failed = [this](const Error& error) {
-    log::warn("failed to check hash KV", {{"error", error.message}});
-    plan_periodic();
-  };
-  hash([this, failed](const Result<KvHash>& first) {
-    if (!first) return failed(first.error());
-    hash([this, failed, first = *first](const Result<KvHash>& second) {
-      if (!second) return failed(second.error());
-      compare(first, *second);
-      plan_periodic();
+  hash([this](const Result<KvHash>& first) { first ? ask_others(*first) : end_check(std::unexpected(first.error())); });
+}
+
+void CorruptionChecks::ask_others(const KvHash& first) {
+  ask_peers(first.revision, [this, first](std::vector<PeerHashAnswer> peers) {
+    calls_.when_linearizable([this, first, peers = std::move(peers)](const Status& read) {
+      read ? read_again(first, peers) : end_check(read);
     });
   });
 }
 
-void CorruptionChecks::compare(const KvHash& first, const KvHash& second) {
-  const bool is_same_state = first.revision == second.revision && first.compact_revision == second.compact_revision;
-  if (is_same_state && first.hash != second.hash) {
-    log::warn("found hash mismatch", {{"revision-1", first.revision},
-                                      {"compact-revision-1", first.compact_revision},
-                                      {"hash-1", first.hash},
-                                      {"revision-2", second.revision},
-                                      {"compact-revision-2", second.compact_revision},
-                                      {"hash-2", second.hash}});
-    shared_.node.raise_alarm(member::kAlarmCorrupt);
-  }
-  log::info("finished peer corruption check", {{"number-of-peers-checked", 0}});
+void CorruptionChecks::read_again(const KvHash& first, const std::vector<PeerHashAnswer>& peers) {
+  hash([this, first, peers](const Result<KvHash>& second) {
+    if (!second) return end_check(std::unexpected(second.error()));
+    const NodeId self(shared_.node.member_id());
+    if (const auto corrupt = compare_now(self, first, *second, second->revision, peers)) raise(*corrupt);
+    end_check({});
+  });
 }
 
-// There is nobody to compare with.
+void CorruptionChecks::end_check(const Status& done) {
+  if (!done) log::warn("failed to check hash KV", {{"error", done.error().message}});
+  plan_periodic();
+}
+
+void CorruptionChecks::raise(NodeId member) {
+  if (member == NodeId(shared_.node.member_id())) return shared_.node.raise_alarm(member::kAlarmCorrupt);
+  shared_.node.propose({std::make_shared<const raft::Payload>(raft::Payload{
+      .bytes = member::alarm_request(member.value, member::kAlarmCorrupt, shared_.node.next_request_id())})});
+}
+
+void CorruptionChecks::ask_peers(int64_t revision, std::function<void(std::vector<PeerHashAnswer> answers)> then) {
+  if (context_.peers() == nullptr) return then({});
+  const PeerHashQuestion question{
+      .self = NodeId(shared_.node.member_id()),
+      .cluster_id = shared_.node.cluster_id(),
+      .revision = revision,
+      .deadline_ns = shared_.clock.monotonic_ns() + shared_.limits.request_timeout_ns,
+  };
+  ask_for_hashes(*context_.peers(), *reader_->enter()->members, question,
+                 [&loop = loop_, then = std::move(then)](std::vector<PeerHashAnswer> answers) {
+                   loop.post([then, answers = std::move(answers)] { then(answers); });
+                 });
+}
+
+// Compactions happen at the same revision everywhere, so what they leave must be the same.
 void CorruptionChecks::check_compactions() {
-  if (leads()) {
-    log::info("starting compact hash check", {{"local-member-id", hex_id(shared_.node.member_id())},
-                                              {"timeout", duration_text(shared_.limits.request_timeout_ns)}});
-    const size_t count = reader_->enter()->compaction_hashes->size();
-    log::info("finished compaction hash check", {{"number-of-hashes-checked", count}});
+  if (!leads()) return plan_compact_hash();
+  log::info("starting compact hash check", {{"local-member-id", hex_id(shared_.node.member_id())},
+                                            {"timeout", duration_text(shared_.limits.request_timeout_ns)}});
+  std::vector<KvHash> hashes;  // the newest first
+  for (const member::CompactionHash& one : *reader_->enter()->compaction_hashes) {
+    if (one.revision > compaction_checked_) hashes.push_back({one.revision, one.compact_revision, one.hash});
   }
-  plan_compact_hash();
+  std::ranges::sort(hashes, std::greater(), &KvHash::revision);
+  check_compaction(std::move(hashes), 0);
+}
+
+void CorruptionChecks::check_compaction(std::vector<KvHash> hashes, size_t at) {
+  const auto end = [this](size_t count) {
+    log::info("finished compaction hash check", {{"number-of-hashes-checked", count}});
+    plan_compact_hash();
+  };
+  if (at == hashes.size()) return end(at);
+  const KvHash own = hashes[at];
+  ask_peers(own.revision, [this, end, own, at, hashes = std::move(hashes)](const std::vector<PeerHashAnswer>& peers) {
+    if (peers.empty()) return check_compaction(hashes, at + 1);  // there is nobody to compare with
+    const CompactionVerdict verdict = compare_compaction(NodeId(shared_.node.member_id()), own, peers);
+    for (const NodeId member : verdict.alarms) raise(member);
+    if (verdict.is_whole) compaction_checked_ = std::max(compaction_checked_, own.revision);
+    verdict.is_over ? end(at + 1) : check_compaction(hashes, at + 1);
+  });
 }
 
 void CorruptionChecks::hash(Then then) {
@@ -120,22 +165,37 @@ void CorruptionChecks::step(const std::shared_ptr<Walk>& walk, member::Published
   loop_.post([walk, result = std::move(result)] { walk->then(result); });
 }
 
-Status check_at_start(member::Node& node, int64_t request_timeout_ns) {
+Status check_at_start(member::Node& node, int64_t request_timeout_ns, const Peers* peers) {
   const std::string id = hex_id(node.member_id());
   log::info("starting initial corruption check",
             {{"local-member-id", id}, {"timeout", duration_text(request_timeout_ns)}});
   const auto reader = node.published().register_thread();
   std::optional<mvcc::KvHasher> hasher;
   member::PublishedDomain::Pin pin;
+  KvHash own;
   while (true) {
     const auto state = reader->enter();
     if (!hasher) {
+      own = {.revision = state->kv.revision, .compact_revision = state->kv.compact_revision};
       hasher.emplace(state->kv.root, state->kv.revision, state->kv.compact_revision);
       pin = state.pin(std::max<int64_t>(state->kv.compact_revision, 0));
     }
     const auto done = hasher->step(state->kv.records, kSliceRecords);
     if (!done) return fail(done.error().code, "{} failed to fetch hash ({})", id, done.error().message);
     if (*done) break;
+  }
+  own.hash = hasher->hash();
+  pin.release();
+  if (peers != nullptr) {
+    std::promise<std::vector<PeerHashAnswer>> said;
+    const PeerHashQuestion question{.self = NodeId(node.member_id()),
+                                    .cluster_id = node.cluster_id(),
+                                    .revision = own.revision,
+                                    .deadline_ns = env::PosixClock().monotonic_ns() + request_timeout_ns};
+    const auto members = reader->enter()->members;
+    ask_for_hashes(*peers, *members, question,
+                   [&said](std::vector<PeerHashAnswer> answers) { said.set_value(std::move(answers)); });
+    CAIRN_CHECK(compare_at_start(question.self, own, said.get_future().get()));
   }
   log::info("initial corruption checking passed; no corruption", {{"local-member-id", id}});
   return {};

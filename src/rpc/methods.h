@@ -28,6 +28,8 @@ struct Caller {
   // Of the call; null: it is not traced.
   std::shared_ptr<tracing::CallTrace> trace = {};
   bool is_step = false;  // of a call that was taken on already (SteppedHandler): not refused because others wait
+  // Another member asks (PeerPages): it needs no permission, and is sent to no leader.
+  bool is_member = false;
 };
 
 // Makes the handler of one call.

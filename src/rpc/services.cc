@@ -5,6 +5,7 @@
 
 #include "base/errors.h"
 #include "base/utf8.h"
+#include "rpc/ask_versions.h"
 #include "rpc/methods.h"
 
 namespace cairn::rpc {
@@ -16,6 +17,15 @@ Services::Services(member::Node& node, const env::Clock& clock, const Limits& li
     // As for grpc_server_handled_total: not of the client that is part of the server.
     shared_.handling.push_back(method.service.starts_with("v3") ? nullptr : &metrics.handling(method));
   }
+}
+
+void Services::set_peers(Peers peers) {
+  constexpr int64_t kAnswerNs = 2'000'000'000;
+  shared_.peers = std::move(peers);
+  shared_.node.set_ask_versions([this](const member::VersionQuestion& question) {
+    ask_for_versions(*shared_.peers, question, shared_.clock.monotonic_ns() + kAnswerNs,
+                     [&node = shared_.node](member::VersionReport report) { node.tell_versions(std::move(report)); });
+  });
 }
 
 void Services::attach(std::span<net::EventLoop* const> loops) {
@@ -55,7 +65,7 @@ void Services::end_streams() {
 
 void Services::check_corruption(const CorruptionChecks::Options& options) {
   if (options.periodic_ns <= 0 && options.compact_hash_ns <= 0) return;
-  corruption_checks_ = std::make_unique<CorruptionChecks>(shared_, contexts_.front()->loop(), options);
+  corruption_checks_ = std::make_unique<CorruptionChecks>(shared_, *contexts_.front(), options);
 }
 
 std::shared_ptr<tracing::CallTrace> Services::begin_trace(std::string_view path, const net::Call& call) {

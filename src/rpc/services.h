@@ -30,8 +30,9 @@ class Services final : public net::Router {
   // verified; nullopt: there is none. To be set with --client-cert-auth, and not without it; before the server starts.
   using CommonName = std::function<std::optional<std::string>(const net::Call& call)>;
   void set_common_name(CommonName of) { common_name_ = std::move(of); }
-  // How other members are reached; before the server starts. Without it this member is alone: none is added.
-  void set_peers(Peers peers) { shared_.peers = std::move(peers); }
+  // How other members are reached; before the server and the node start. Without it this member is alone: none is
+  // added.
+  void set_peers(Peers peers);
   // To be set before the server starts; outlives the services.
   void set_tracer(tracing::Tracer& tracer) { tracer_ = &tracer; }
   // What other members ask: see PeerPages. False: they ask somebody else for that. On any thread, after attach().

@@ -57,7 +57,7 @@ class EntryHandler : public OneRequestHandler {
 // etcd 3.4 knows no hashes in a log: it would give the user an empty password. The password goes with the hash then.
 bool etcd_34_may_read_the_log(const member::Published& state) {
   const auto version = cluster::parse_version(state.members->version);
-  return version && *version < cluster::MinorVersion{3, 5};
+  return version && *version != cluster::kPlaceholderVersion && *version < cluster::MinorVersion{3, 5};
 }
 
 // One with a password, of which the log holds the hash alone from 3.5 on. A worker makes it.

@@ -13,6 +13,7 @@
 #include "proto/rpc.pb.h"
 #include "raft/conf_change.h"
 #include "rpc/handler.h"
+#include "rpc/leader_call.h"
 #include "rpc/services/kv_service.h"
 #include "rpc/unmarshal.h"
 
@@ -203,6 +204,10 @@ class MemberUpdateHandler final : public ChangeHandler {
     change.kind = ChangeKind::kUpdate;
     change.member.id = NodeId(request.id());
     change.member.peer_urls = {request.peerurls().begin(), request.peerurls().end()};
+    // compat: etcd leaves it out; up to 3.6.11 its members then take a learner for a voter, and refuse its promotion.
+    const auto members = context_.enter()->members;
+    const cluster::Member* const present = members->find(change.member.id);
+    change.member.is_learner = present != nullptr && present->is_learner;
     propose<etcdserverpb::MemberUpdateResponse>(call, change);
   }
 };
@@ -223,7 +228,7 @@ class MemberPromoteHandler final : public ChangeHandler {
       if (answer.code == Code::kOk) return promote(later, answer.text);
       if (answer.text == errors::not_leader().message && context_.peers() != nullptr) {
         deadline_ns_ = context_.clock().monotonic_ns() + context_.limits().request_timeout_ns;
-        return ask_leader(later.id());
+        return ask_leader(later);
       }
       refuse(later, {answer.code, std::string(answer.text)});
     });
@@ -281,58 +286,54 @@ class MemberPromoteHandler final : public ChangeHandler {
 
   // --- as another member
 
-  void ask_leader(net::CallId call) {
-    net::Call* const waiting = context_.loop().find(call);
-    if (waiting == nullptr) return;
-    if (context_.clock().monotonic_ns() >= deadline_ns_) return finish_with(*waiting, errors::timeout());
-    const NodeId leader = context_.enter()->leader.leader;
-    if (leader == self()) {  // it has come to lead meanwhile
-      return context_.ask_progress(*waiting, [this](net::Call& later, const CoreAnswer& answer) {
-        answer.code == Code::kOk ? promote(later, answer.text) : ask_later(later.id());
-      });
-    }
-    if (leader == raft::kNoNode) return ask_later(call);
+  void ask_leader(net::Call& call) {
     net::HttpRequest request;
     request.method = "POST";
     request.path = fmt::format("/members/promote/{}", change_.member.id);
     for (const char* const name : {"token", "authorization"}) {
-      const auto token = waiting->metadata(name);
+      const auto token = call.metadata(name);
       if (!token) continue;
       request.headers = {{"Authorization", std::string(*token)}};
       break;
     }
-    net::EventLoop& loop = context_.loop();
-    context_.peers()->call(leader, std::move(request), deadline_ns_,
-                           [this, &loop, call](Result<net::HttpResponse> response) {
-                             loop.post([this, &loop, call, response = std::move(response)] {
-                               if (loop.find(call) != nullptr) take_answer(*loop.find(call), response);
-                             });
-                           });
+    leader_call_ = LeaderCall::begin(
+        context_, {.call = call.id(),
+                   .request = std::move(request),
+                   .deadline_ns = deadline_ns_,
+                   .pause_ns = kAskAgainNs,
+                   .take = [this](net::Call& later, const auto& response) { return take_answer(later, response); },
+                   .lead =
+                       [this](net::Call& later) {
+                         context_.ask_progress(later, [this](net::Call& again, const CoreAnswer& answer) {
+                           answer.code == Code::kOk ? promote(again, answer.text) : ask_leader(again);
+                         });
+                       },
+                   .fail = [](net::Call& later, const Error& error) { finish_with(later, error); }});
   }
 
-  void ask_later(net::CallId call) {
-    timer_ = context_.loop().after(kAskAgainNs, [this, call] { ask_leader(call); });
-  }
-
-  void take_answer(net::Call& call, const Result<net::HttpResponse>& response) {
-    const std::string_view body = response ? response->bytes() : std::string_view();
-    if (!response) return ask_later(call.id());
-    const auto says = [&](const Error& error) { return body.find(error.message) != std::string_view::npos; };
+  // False: etcd asks again, too.
+  bool take_answer(net::Call& call, const net::HttpResponse& response) {
+    const std::string_view body = response.bytes();
+    const auto refuse_as = [&](const Error& error) {
+      finish_with(call, error);
+      return true;
+    };
     constexpr int kOk = 200;
     constexpr int kNotFound = 404;
     constexpr int kPreconditionFailed = 412;
-    if (response->status == kNotFound) return finish_with(call, errors::member_not_found());
-    if (response->status == kPreconditionFailed && says(errors::learner_not_ready())) {
-      return finish_with(call, errors::learner_not_ready());
-    }
-    if (response->status == kPreconditionFailed && body.find(kNotLearner) != std::string_view::npos) {
-      return finish_with(call, errors::member_not_learner());
+    if (response.status == kNotFound) return refuse_as(errors::member_not_found());
+    if (response.status == kPreconditionFailed) {
+      if (body.find(errors::learner_not_ready().message) != std::string_view::npos) {
+        return refuse_as(errors::learner_not_ready());
+      }
+      if (body.find(kNotLearner) != std::string_view::npos) return refuse_as(errors::member_not_learner());
     }
     const auto members = cluster::parse_members(body);
-    if (response->status != kOk || !members) return ask_later(call.id());  // etcd asks again, too
+    if (response.status != kOk || !members) return false;
     etcdserverpb::MemberPromoteResponse out;
     for (const cluster::Member& member : *members) add_member(out, member);
-    call.reply(with_members(context_, std::move(out)));
+    call.reply(with_members(context_, out));
+    return true;
   }
 
   static constexpr int64_t kAskAgainNs = 100'000'000;
@@ -340,7 +341,7 @@ class MemberPromoteHandler final : public ChangeHandler {
 
   MemberChange change_;
   int64_t deadline_ns_ = 0;
-  std::unique_ptr<net::EventLoop::Timer> timer_;
+  std::shared_ptr<LeaderCall> leader_call_;
 };
 
 }  // namespace

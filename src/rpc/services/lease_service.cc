@@ -13,9 +13,12 @@
 #include "mvcc/index/index.h"
 #include "mvcc/kv/range.h"
 #include "mvcc/kv/txn.h"
+#include "proto/lease.pb.h"
 #include "proto/rpc.pb.h"
 #include "rpc/handler.h"
+#include "rpc/leader_call.h"
 #include "rpc/services/kv_service.h"
+#include "rpc/services/state_service.h"
 #include "rpc/unmarshal.h"
 #include "tracing/tracer.h"
 
@@ -36,6 +39,22 @@ member::LeaseKeyCount read_key_count(const CoreAnswer& answer) {
   member::LeaseKeyCount count;
   std::memcpy(&count, answer.text.data(), sizeof count);
   return count;
+}
+
+// A request to the leader, as other members send it.
+net::HttpRequest leader_request(std::string path, const google::protobuf::MessageLite& message) {
+  net::HttpRequest request;
+  request.method = "POST";
+  request.path = std::move(path);
+  request.headers = {{"Content-Type", "application/protobuf"}};
+  request.body = message.SerializeAsString();
+  return request;
+}
+constexpr int kOk = 200;
+constexpr int kNotFound = 404;  // there is no such lease
+
+[[nodiscard]] bool is_for_leader(const CoreAnswer& answer) {
+  return answer.code != Code::kOk && answer.text == errors::not_leader().message;
 }
 
 [[nodiscard]] Status may_see(const auth::Rules& rules, const auth::Identity& who, std::string_view key) {
@@ -107,17 +126,21 @@ class KeepAliveHandler final : public Handler {
       return refuse(call, parsed.error());
     }
     std::shared_ptr<const auth::Identity> renewer;
-    if (const auto state = context_.enter(); state->auth->enabled()) {
+    if (const auto state = context_.enter(); state->auth->enabled() && !caller().is_member) {
       auto who = identify(call, *state);
       if (!who) return refuse(call, who.error());
       if (const Status known = state->auth->check_known(*who); !known) return refuse(call, known.error());
       renewer = std::make_shared<const auth::Identity>(*std::move(who));
     }
-    waiting_.emplace_back();
+    waiting_.push_back({.id = request.id(), .who = renewer});
     if (trace() != nullptr) trace()->open("lease_renew", {{"id", int64_t{request.id()}}}, next_);
-    LeaseRequest renewal{.kind = LeaseRequest::Kind::kRenew, .id = request.id(), .who = std::move(renewer)};
-    if (CAIRN_FAULT_IS_ARMED("beforeCheckpointInLeaseRenew"))
-      return renew_after_fault(call, std::move(renewal), next_++);
+    LeaseRequest renewal{.kind = LeaseRequest::Kind::kRenew,
+                         .id = request.id(),
+                         .who = std::move(renewer),
+                         .is_members = caller().is_member};
+    const bool has_fault = CAIRN_FAULT_IS_ARMED("beforeCheckpointInLeaseRenew") ||
+                           (caller().is_member && CAIRN_FAULT_IS_ARMED("beforeServeHTTPLeaseRenew"));
+    if (has_fault) return renew_after_fault(call, std::move(renewal), next_++);
     renew(call, std::move(renewal), next_++);
   }
 
@@ -130,17 +153,82 @@ class KeepAliveHandler final : public Handler {
   struct Waiting {
     bool is_answered = false;
     Code code = Code::kOk;
-    std::string text;
+    std::string text = {};
+    int64_t id = 0;  // of the lease
+    std::shared_ptr<const auth::Identity> who = {};
+    int64_t deadline_ns = 0;  // since it was first sent to a leader
+    std::shared_ptr<LeaderCall> leader_call = {};
   };
+  [[nodiscard]] Waiting& waiting(uint64_t number) { return waiting_[number - (next_ - waiting_.size())]; }
 
   void renew(net::Call& call, LeaseRequest renewal, uint64_t number) {
-    context_.ask_leases(call, std::move(renewal),
-                        [this, number](net::Call& later, const CoreAnswer& answer) { take(later, number, answer); });
+    context_.ask_leases(call, std::move(renewal), [this, number](net::Call& later, const CoreAnswer& answer) {
+      if (failed_) return;
+      const bool can_send_on = context_.peers() != nullptr && !caller().is_member;
+      can_send_on&& is_for_leader(answer) ? admit_renewal(later, number) : take(later, number, answer);
+    });
+  }
+
+  // --- by the leader, which takes it that the client may
+
+  void admit_renewal(net::Call& call, uint64_t number) {
+    Waiting& one = waiting(number);
+    if (one.deadline_ns == 0) one.deadline_ns = context_.clock().monotonic_ns() + context_.limits().request_timeout_ns;
+    if (one.who == nullptr) return ask_leader(call, number);
+    context_.ask_leases(call, {.kind = LeaseRequest::Kind::kMayRenew, .id = one.id, .who = one.who},
+                        [this, number](net::Call& later, const CoreAnswer& answer) {
+                          if (failed_) return;
+                          answer.code == Code::kOk ? ask_leader(later, number) : take(later, number, answer);
+                        });
+  }
+
+  void ask_leader(net::Call& call, uint64_t number) {
+    Waiting& one = waiting(number);
+    etcdserverpb::LeaseKeepAliveRequest request;
+    request.set_id(one.id);
+    // As etcd: the header is one from before, so that its revision is not that of the lease's end.
+    mvcc::HeaderValues header;
+    {
+      const auto state = context_.enter();
+      header = response_header(*state, context_.node(), state->kv.revision);
+    }
+    one.leader_call = LeaderCall::begin(
+        context_,
+        {.call = call.id(),
+         .request = leader_request("/leases", request),
+         .deadline_ns = one.deadline_ns,
+         .take = [this, number, header](net::Call& later,
+                                        const auto& response) { return take_renewal(later, number, header, response); },
+         .lead =
+             [this, number](net::Call& later) {
+               const Waiting& again = waiting(number);
+               renew(later, {.kind = LeaseRequest::Kind::kRenew, .id = again.id, .who = again.who}, number);
+             },
+         .fail = [this, number](net::Call& later,
+                                const Error& error) { take(later, number, {error.code, error.message}); }});
+  }
+
+  // False: etcd asks again, too.
+  bool take_renewal(net::Call& call, uint64_t number, const mvcc::HeaderValues& header,
+                    const net::HttpResponse& response) {
+    if (failed_) return true;
+    etcdserverpb::LeaseKeepAliveResponse said;
+    if (response.status != kNotFound) {
+      const std::string_view bytes = response.bytes();
+      const bool is_read = response.status == kOk && said.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+      if (!is_read || said.id() != waiting(number).id) return false;
+    }
+    etcdserverpb::LeaseKeepAliveResponse out;
+    out.set_id(waiting(number).id);
+    out.set_ttl(said.ttl());
+    take(call, number, {Code::kOk, with_header(header, out)});
+    return true;
   }
 
   // A sleep there holds up this renewal alone, as in etcd, and not the requests of others.
   void renew_after_fault(net::Call& call, LeaseRequest renewal, uint64_t number) {
-    const auto reach = [](const Context::Slice&) -> std::optional<bool> {
+    const auto reach = [is_member = caller().is_member](const Context::Slice&) -> std::optional<bool> {
+      if (is_member) CAIRN_FAULT("beforeServeHTTPLeaseRenew");
       CAIRN_FAULT("beforeCheckpointInLeaseRenew");
       return true;
     };
@@ -152,7 +240,7 @@ class KeepAliveHandler final : public Handler {
   // In its turn.
   void refuse(net::Call& call, const Error& error) {
     ++next_;
-    waiting_.push_back({true, error.code, error.message});
+    waiting_.push_back({.is_answered = true, .code = error.code, .text = error.message});
     go_on(call);
   }
 
@@ -164,7 +252,7 @@ class KeepAliveHandler final : public Handler {
       call.send(answer.text);
       waiting_.pop_front();
     } else {
-      waiting_[number - first] = {true, answer.code, std::string(answer.text)};
+      waiting(number) = {.is_answered = true, .code = answer.code, .text = std::string(answer.text)};
     }
     go_on(call);
   }
@@ -196,12 +284,25 @@ class TimeToLiveHandler final : public OneRequestHandler {
   void on_request(net::Call& call, std::string_view message) override {
     etcdserverpb::LeaseTimeToLiveRequest request;
     if (const Status parsed = unmarshal(message, request); !parsed) return finish_with(call, parsed.error());
-    const int64_t id = request.id();
+    id_ = request.id();
+    wants_keys_ = request.keys();
     auto who = admit_known(call);
     if (!who) return;
     who_ = *std::move(who);
-    context_.ask_leases(call, {.kind = LeaseRequest::Kind::kTimeToLive, .wants_keys = request.keys(), .id = id},
+    if (!caller().is_member || !CAIRN_FAULT_IS_ARMED("beforeLookupWhenForwardLeaseTimeToLive")) return ask(call);
+    const auto reach = [](const Context::Slice&) -> std::optional<bool> {
+      CAIRN_FAULT("beforeLookupWhenForwardLeaseTimeToLive");
+      return true;
+    };
+    context_.offload(call, Workers::Lane::kBackground, reach, [this](net::Call& later, bool) { ask(later); });
+  }
+
+  void ask(net::Call& call) {
+    const int64_t id = id_;
+    context_.ask_leases(call, {.kind = LeaseRequest::Kind::kTimeToLive, .wants_keys = wants_keys_, .id = id},
                         [this, id](net::Call& later, const CoreAnswer& answer) {
+                          const bool can_send_on = context_.peers() != nullptr && !caller().is_member;
+                          if (can_send_on && is_for_leader(answer)) return ask_leader(later);
                           if (answer.code != Code::kOk) return later.finish(answer.code, answer.text);
                           const auto to_come = static_cast<member::LeaseKeysToCome>(answer.text.front());
                           const std::string_view response = answer.text.substr(1);
@@ -212,6 +313,51 @@ class TimeToLiveHandler final : public OneRequestHandler {
                           allowed ? later.reply(response) : finish_with(later, allowed.error());
                         });
   }
+
+  // --- another member, which leads
+
+  void ask_leader(net::Call& call) {
+    if (deadline_ns_ == 0) deadline_ns_ = context_.clock().monotonic_ns() + context_.limits().request_timeout_ns;
+    leasepb::LeaseInternalRequest request;
+    request.mutable_leasetimetoliverequest()->set_id(id_);
+    request.mutable_leasetimetoliverequest()->set_keys(wants_keys_);
+    leader_call_ = LeaderCall::begin(
+        context_, {.call = call.id(),
+                   .request = leader_request("/leases/internal", request),
+                   .deadline_ns = deadline_ns_,
+                   .take = [this](net::Call& later, const auto& response) { return take_answer(later, response); },
+                   .lead = [this](net::Call& later) { ask(later); },
+                   .fail = [](net::Call& later, const Error& error) { finish_with(later, error); }});
+  }
+
+  // False: etcd asks again, too.
+  bool take_answer(net::Call& call, const net::HttpResponse& response) {
+    leasepb::LeaseInternalResponse said;
+    if (response.status == kNotFound) {
+      said.mutable_leasetimetoliveresponse()->set_id(id_);
+      said.mutable_leasetimetoliveresponse()->set_ttl(-1);
+    } else {
+      const std::string_view bytes = response.bytes();
+      const bool is_read = response.status == kOk && said.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+      if (!is_read || said.leasetimetoliveresponse().id() != id_) return false;
+    }
+    auto& out = *said.mutable_leasetimetoliveresponse();
+    out.clear_header();
+    const auto state = context_.enter();
+    if (state->auth->enabled() && !state->auth->is_root(who_)) {
+      for (const std::string& key : out.keys()) {
+        const Status allowed = may_see(*state->auth, who_, key);
+        if (allowed) continue;
+        finish_with(call, allowed.error());
+        return true;
+      }
+    }
+    if (context_.admit(call, bytes_of(out))) {
+      call.reply(with_header(response_header(*state, context_.node(), state->kv.revision), out));
+    }
+    return true;
+  }
+  static uint64_t bytes_of(const google::protobuf::MessageLite& message) { return message.ByteSizeLong(); }
 
   void make_room(net::Call& call, int64_t id, std::string response) {
     context_.ask_leases(call, {.kind = LeaseRequest::Kind::kCountKeys, .id = id},
@@ -225,7 +371,7 @@ class TimeToLiveHandler final : public OneRequestHandler {
 
   // CVE-2023-32082: the names of keys are for those who may read the keys. What is shown is what is checked.
   [[nodiscard]] Status check_keys(const auth::Rules& rules, std::string_view response) const {
-    if (!rules.enabled() || rules.is_root(who_)) return {};
+    if (!rules.enabled() || caller().is_member || rules.is_root(who_)) return {};
     wire::Reader in(response);
     while (in.next()) {
       if (in.field() == kKeysField) CAIRN_CHECK(may_see(rules, who_, in.bytes()));
@@ -239,17 +385,18 @@ class TimeToLiveHandler final : public OneRequestHandler {
       int64_t id;
       std::string response;
       auth::Identity who;
+      bool is_checked;
       std::optional<mvcc::IndexRoot> root{};
       member::PublishedDomain::Pin pin{};
       std::string last{};  // looked at
     };
-    auto walk = std::make_shared<Walk>(Walk{id, std::move(response), who_});
+    auto walk = std::make_shared<Walk>(Walk{id, std::move(response), who_, !caller().is_member});
     context_.offload(
         call, Workers::Lane::kLong,
         [walk](const Context::Slice& slice) -> std::optional<Result<std::string>> {
           const auto state = slice.reader.enter();
           const bool is_first = !walk->root;
-          const bool is_checked = state->auth->enabled() && !state->auth->is_root(walk->who);
+          const bool is_checked = walk->is_checked && state->auth->enabled() && !state->auth->is_root(walk->who);
           if (is_first) {
             walk->root = state->kv.root;
             walk->pin = state.pin(state->kv.revision);
@@ -274,7 +421,11 @@ class TimeToLiveHandler final : public OneRequestHandler {
         });
   }
 
+  int64_t id_ = 0;
+  bool wants_keys_ = false;
   auth::Identity who_;
+  int64_t deadline_ns_ = 0;  // since it was first sent to a leader
+  std::shared_ptr<LeaderCall> leader_call_;
 };
 
 class LeasesHandler final : public OneRequestHandler {
