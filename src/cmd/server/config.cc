@@ -433,9 +433,6 @@ std::optional<Stop> check_built(const Config& config, const Given& given, std::v
     }
     if (gate.kind == FlagClass::kComfort) without_effect.push_back("feature-gates=" + std::string(gate.name));
   }
-  if (std::ranges::any_of(config.listen_peer_urls, &cluster::Url::is_unix)) {
-    return refuse("--listen-peer-urls with a unix socket is not built yet");
-  }
   if (!without_effect.empty()) {
     notices.push_back({log::Level::kWarn, "flags without effect: not built yet", {{"flags", without_effect}}});
   }
@@ -486,6 +483,7 @@ Config to_config(const Given& given) {
     if (spec.binding.read != nullptr) spec.binding.read(config, given.text(spec.name));
   }
   config.max_wals_is_given = given.has("max-wals");
+  config.snapshot_catchup_is_given = given.has("snapshot-catchup-entries");
   if (config.log_outputs.empty()) config.log_outputs = {""};  // a file without a name, which cannot be opened
   if (config.data_dir.empty()) config.data_dir = config.name + ".etcd";
   config.peer_tls.cipher_suites = config.client_tls.cipher_suites;

@@ -50,6 +50,9 @@ struct Config {
   bool initial_election_tick_advance = true;
   uint64_t snapshot_count = 10'000;
   uint64_t snapshot_catchup_entries = 5'000;
+  bool snapshot_catchup_is_given = false;                   // else the log is kept by its bytes
+  Nanoseconds raft_read_timeout = std::chrono::seconds(5);  // of connections between members, 5 s or more
+  Nanoseconds raft_write_timeout = std::chrono::seconds(5);
   uint32_t max_snapshots = 5;
   uint32_t max_wals = 5;
   bool max_wals_is_given = false;  // else Cairn keeps no file that it does not need
@@ -103,10 +106,11 @@ struct Config {
 
   // TLS. Suites and versions are for both.
   net::TlsSettings client_tls;
-  net::TlsSettings peer_tls;  // looked at, and without effect while there are no peers
+  net::TlsSettings peer_tls;
   bool auto_tls = false;
   bool peer_auto_tls = false;
   std::vector<std::string> peer_cert_allowed_cn;
+  bool peer_skip_client_san_verification = false;
   uint32_t self_signed_cert_validity = 1;  // years
 
   // Log
@@ -153,6 +157,9 @@ struct ParseOutcome {
   Config config;
   std::vector<Notice> notices;
 };
+
+// The address of a host, as text; a name that cannot be resolved as it is. May wait for a name server.
+[[nodiscard]] std::string resolve_host(std::string_view host);
 
 // The address under which other machines reach this one.
 using HostFinder = std::function<Result<std::string>()>;

@@ -14,7 +14,6 @@
 #include "cmd/server/config.h"
 
 namespace cairn::cmd {
-namespace {
 
 std::string resolve_host(std::string_view host) {
   addrinfo hints{};
@@ -37,6 +36,8 @@ std::string resolve_host(std::string_view host) {
   }
   return text;
 }
+
+namespace {
 
 // The address that the system would send from to somewhere outside; nothing is sent.
 Result<std::string> outgoing_address(int family, const char* somewhere) {

@@ -629,8 +629,8 @@ TEST(DefaultHost, TakesThePlaceOfLocalhostForWhoListensEverywhere) {
   EXPECT_THAT(messages(lost), testing::Contains("failed to detect default host"));
 }
 
-TEST(UnixSockets, AreRefusedForPeersAlone) {
-  EXPECT_EQ(refusal({"--listen-peer-urls=unix://a:1"}), "--listen-peer-urls with a unix socket is not built yet");
+TEST(UnixSockets, AreListenedOn) {
+  EXPECT_TRUE(parse({"--listen-peer-urls=unix://a:1"}).run);
   EXPECT_TRUE(parse({"--listen-client-urls=unix://a:1", "--advertise-client-urls=http://h:1"}).run);
 }
 

@@ -150,26 +150,25 @@ std::string go_list(const std::vector<std::string>& texts) {
   return "[" + out + "]";
 }
 
-// As etcd looks at them before it listens. It reads the list of revoked certificates at a handshake, and there is none.
-Status check_peer_tls(const Config& config, net::TlsSettings tls) {
-  tls.crl_file.clear();
-  if (!config.peer_cert_allowed_cn.empty() && !tls.allowed_hostnames.empty()) {
+// As etcd looks at them before it listens.
+Result<std::shared_ptr<net::TlsContext>> peer_context(const net::TlsSettings& tls) {
+  if (!tls.allowed_common_names.empty() && !tls.allowed_hostnames.empty()) {
     return fail(Code::kInvalidArgument, "AllowedCNs and AllowedHostnames are mutually exclusive (cns={}, hostnames={})",
-                go_list(config.peer_cert_allowed_cn), go_list(tls.allowed_hostnames));
+                go_list(tls.allowed_common_names), go_list(tls.allowed_hostnames));
   }
-  CAIRN_CHECK(net::TlsContext::open(tls));
-  return {};
+  return net::TlsContext::open(tls);
 }
 
 }  // namespace
 
-// Certificates for --peer-auto-tls, made where there are none yet.
-Result<net::TlsSettings> settings_of_peers(const Config& config) {
-  net::TlsSettings tls = config.peer_tls;
-  if (!config.peer_auto_tls) return tls;
+Result<PeerTls> settings_of_peers(const Config& config) {
+  PeerTls out{.settings = config.peer_tls};
+  net::TlsSettings& tls = out.settings;
+  tls.allowed_common_names = config.peer_cert_allowed_cn;
+  if (!config.peer_auto_tls) return out;
   if (!tls.empty()) {
     log::warn("ignoring peer auto TLS since certs given");
-    return tls;
+    return out;
   }
   std::vector<std::string> hosts;
   for (const cluster::Url& url : config.listen_peer_urls) hosts.push_back(url.host);
@@ -177,45 +176,48 @@ Result<net::TlsSettings> settings_of_peers(const Config& config) {
             net::self_signed(config.data_dir + "/fixtures/peer", hosts, config.self_signed_cert_validity));
   tls.cert_file = tls.client_cert_file = made.cert_file;
   tls.key_file = tls.client_key_file = made.key_file;
-  return tls;
+  out.is_made = true;
+  return out;
 }
 
-Status check_peer_listeners(const Config& config, const net::TlsSettings& tls) {
+Result<std::vector<net::Listen>> peer_listeners(const Config& config, const PeerTls& peer_tls) {
+  const net::TlsSettings& tls = peer_tls.settings;
   if (!tls.empty()) {
     log::info("starting with peer TLS", {{"tls-info", tls_info(tls)}, {"cipher-suites", tls.cipher_suites}});
   }
+  std::vector<net::Listen> out;
+  std::shared_ptr<net::TlsContext> context;
   for (const cluster::Url& url : config.listen_peer_urls) {
+    net::Listen listen{
+        .address = address_of(url), .is_unix = url.is_unix(), .grpc = false, .reuse_port = config.socket_reuse_port};
     if (url.is_tls()) {
       if (tls.empty()) {
         return fail(Code::kInvalidArgument, "cannot listen on TLS for {}: KeyFile and CertFile are not presented",
                     url.address);
       }
-      CAIRN_CHECK(check_peer_tls(config, tls));
-      continue;
+      if (context == nullptr) {
+        CAIRN_TRY(context, peer_context(tls));
+      }
+      listen.tls = {
+          .context = context, .is_for_peers = true, .checks_remote = !config.peer_skip_client_san_verification};
+    } else if (url.scheme == "http") {
+      if (!tls.empty()) {
+        log::warn("scheme is HTTP while key and cert files are present; ignoring key and cert files",
+                  {{"peer-url", url.text}});
+      }
+      if (tls.client_cert_auth) {
+        log::warn("scheme is HTTP while --peer-client-cert-auth is enabled; ignoring client cert auth for this URL",
+                  {{"peer-url", url.text}});
+      }
     }
-    if (!tls.empty()) {
-      log::warn("scheme is HTTP while key and cert files are present; ignoring key and cert files",
-                {{"peer-url", url.text}});
-    }
-    if (tls.client_cert_auth) {
-      log::warn("scheme is HTTP while --peer-client-cert-auth is enabled; ignoring client cert auth for this URL",
-                {{"peer-url", url.text}});
-    }
+    out.push_back(std::move(listen));
   }
-  return {};
+  return out;
 }
 
-Status check_peer_files(const Config& config, const net::TlsSettings& tls) {
-  if (tls.empty() && tls.trusted_ca_file.empty() && !tls.client_cert_auth) return {};
-  if (!tls.empty()) {
-    CAIRN_CHECK(check_peer_tls(config, tls));
-  } else if (!tls.trusted_ca_file.empty()) {
-    CAIRN_TRY(const std::string pem, net::read_whole_file(tls.trusted_ca_file));
-    CAIRN_CHECK(net::parse_certificates(pem));
-  }
-  log::warn("TLS between peers is checked and has no effect: this member has no peers yet, and listens for none",
-            {{"tls-info", tls_info(tls)}});
-  return {};
+Result<std::unique_ptr<net::TlsClientContext>> peer_client_context(const PeerTls& tls) {
+  if (!tls.settings.empty()) CAIRN_CHECK(peer_context(tls.settings));
+  return net::TlsClientContext::open({.settings = tls.settings, .trusts_all = tls.is_made});
 }
 
 void log_serving(const Config& config, const std::vector<net::Listen>& listeners) {

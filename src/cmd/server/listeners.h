@@ -1,11 +1,13 @@
 // cmd/server/listeners.h: from the flags to the addresses that are listened on, with their certificates.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "base/error.h"
 #include "cmd/server/config.h"
 #include "net/server.h"
+#include "net/tls/tls_client_context.h"
 
 namespace cairn::cmd {
 
@@ -14,13 +16,17 @@ namespace cairn::cmd {
 //   errors: etcd's texts
 [[nodiscard]] Result<std::vector<net::Listen>> client_listeners(const Config& config);
 
-// TLS between peers is checked, where etcd would do so, and has no effect yet. Its settings: with certificates that are
-// made for --peer-auto-tls where there are none. The first check is asked before clients' addresses are bound, the
-// second afterwards.
+// TLS between peers: with certificates that are made for --peer-auto-tls where there are none.
 //   errors: etcd's texts
-[[nodiscard]] Result<net::TlsSettings> settings_of_peers(const Config& config);
-[[nodiscard]] Status check_peer_listeners(const Config& config, const net::TlsSettings& tls);
-[[nodiscard]] Status check_peer_files(const Config& config, const net::TlsSettings& tls);
+struct PeerTls {
+  net::TlsSettings settings;
+  bool is_made = false;  // by all members for themselves: nobody vouches for them
+};
+[[nodiscard]] Result<PeerTls> settings_of_peers(const Config& config);
+// What is listened on for other members: --listen-peer-urls, one each.
+[[nodiscard]] Result<std::vector<net::Listen>> peer_listeners(const Config& config, const PeerTls& tls);
+// What this member shows and asks for where it dials others.
+[[nodiscard]] Result<std::unique_ptr<net::TlsClientContext>> peer_client_context(const PeerTls& tls);
 
 // What etcd says once it serves.
 void log_serving(const Config& config, const std::vector<net::Listen>& listeners);

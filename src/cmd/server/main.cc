@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cctype>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -23,13 +24,17 @@
 #include "auth/tokens.h"
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/errors.h"
 #include "base/go_duration.h"
 #include "base/log.h"
 #include "cmd/server/config.h"
+#include "cmd/server/ending.h"
 #include "cmd/server/flag_values.h"
 #include "cmd/server/listeners.h"
 #include "cmd/server/logging.h"
 #include "cmd/server/notify.h"
+#include "cmd/server/peer_probe.h"
+#include "cmd/server/peering.h"
 #include "cmd/server/start_log.h"
 #include "env/clock.h"
 #include "env/entropy.h"
@@ -37,6 +42,7 @@
 #include "env/fs.h"
 #include "env/lost_page.h"
 #include "env/memory_fs.h"
+#include "gateway/answers.h"
 #include "gateway/failpoint_server.h"
 #include "gateway/gateway.h"
 #include "gateway/server_metrics.h"
@@ -72,9 +78,13 @@ constexpr uint64_t kMemorySegmentBytes = 4'000'000;
 constexpr uint64_t kMemorySnapshotEntries = 64;
 constexpr int64_t kMemorySnapshotNs = 100'000'000;
 constexpr int64_t kReadyTimeoutNs = 60'000'000'000;
+constexpr int64_t kReadyLookNs = 100'000'000;
+constexpr std::chrono::seconds kRemovalDelay{1};  // etcd's: others are to hear of the last entry
 constexpr int64_t kGraceNs = 7'000'000'000;
 constexpr int64_t kTracingGraceNs = 3'000'000'000;
 constexpr int64_t kWatchProgressMinNs = 100'000'000;
+constexpr int64_t kPeerDialNs = 1'000'000'000;  // beside the election timeout
+constexpr cmd::Nanoseconds kPeerTimeoutMin = std::chrono::seconds(5);
 constexpr int64_t kLockLookNs = 100'000'000;
 constexpr int64_t kStartLookNs = 20'000'000;
 constexpr int64_t kLockReportNs = 10'000'000'000;
@@ -128,16 +138,7 @@ void set_intervals(const cmd::Config& config, member::ApplyOptions& apply) {
 // What a member without data needs, before anything is written for it.
 Status check_founding(const cmd::Config& config, env::FileSystem& fs, const member::BootstrapOptions& options) {
   if (member::holds_member(fs, options)) return {};
-  CAIRN_CHECK(cmd::verify_bootstrap(config));
-  if (!config.is_new_cluster()) {
-    return fail(Code::kFailedPrecondition, "--initial-cluster-state existing is not built yet: cairn joins no cluster");
-  }
-  if (config.initial_cluster.size() != 1) {
-    return fail(Code::kFailedPrecondition,
-                "--initial-cluster names {} members: clusters of several are not built yet, cairn runs a member alone",
-                config.initial_cluster.size());
-  }
-  return {};
+  return cmd::verify_bootstrap(config);
 }
 
 // The words are bbolt's.
@@ -155,6 +156,9 @@ member::NodeOptions node_options(const cmd::Config& config) {
   options.bootstrap.wal_dir = config.wal_dir;
   options.bootstrap.initial_cluster = config.initial_cluster;
   options.bootstrap.initial_cluster_token = config.initial_cluster_token;
+  options.bootstrap.joins = !config.is_new_cluster();
+  options.bootstrap.resolve = cmd::resolve_host;
+  options.bootstrap.request_timeout_ns = options.request_timeout_ns = config.request_timeout().count();
   options.bootstrap.opening = env::random_number() | 1;  // 0: none
   options.bootstrap.wal.sync = !config.unsafe_no_fsync;
   options.bootstrap.sync = !config.unsafe_no_fsync;
@@ -177,6 +181,7 @@ member::NodeOptions node_options(const cmd::Config& config) {
   options.pre_vote = config.pre_vote;
   options.lease_checkpoints = cmd::gate_is_on(config.feature_gates, "LeaseCheckpoint");
   options.apply.lease_checkpoint_persist = cmd::gate_is_on(config.feature_gates, "LeaseCheckpointPersist");
+  if (config.snapshot_catchup_is_given) options.snapshot_catchup_entries = config.snapshot_catchup_entries;
   set_intervals(config, options.apply);
   options.versions.downgrade_check_ns = std::max<int64_t>(0, config.downgrade_check.count());
   options.slow_apply_ns = config.warning_apply.count();
@@ -248,8 +253,8 @@ metrics::Identity identity(const cmd::Config& config, const member::Node& node) 
 
 // Binds the addresses before anything of the directory is touched, as etcd does. So a taken address ends the start at
 // once, and a client that comes early waits.
-Status listen(net::ServerOptions& options) {
-  for (net::Listen& each : options.listen) {
+Status listen(std::vector<net::Listen>& listeners) {
+  for (net::Listen& each : listeners) {
     CAIRN_TRY(const net::BoundSocket socket, net::listen_at(each));
     each.fd = socket.fd;
     each.address = socket.address;
@@ -286,6 +291,11 @@ uint64_t raise_file_limit() {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return UINT64_MAX;
   const rlim_t before = std::exchange(limit.rlim_cur, limit.rlim_max);
   return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_max : before;
+}
+
+// How many of these others may have at the peer addresses. The least fits into what clients leave (connections_within).
+size_t peer_connections_within(uint64_t file_limit) {
+  return static_cast<size_t>(std::clamp<uint64_t>(file_limit / 16, 80, 4096));
 }
 
 // Dies of the signal that ended the member, as etcd does. Not as the first process of a container, which cannot.
@@ -330,8 +340,8 @@ Result<std::unique_ptr<member::Node>> open_node(const member::NodeOptions& optio
 }
 
 // As etcd, which starts, hears of it, and ends as if it had been told to.
-int end_removed(const cmd::Config& config, const Error& error) {
-  log::warn("server error", {{"error", error.message}});
+int end_removed(const cmd::Config& config) {
+  log::warn("server error", {{"error", member::kRemovedText}});
   log::warn("data-dir used by this member must be removed", {{"data-dir", config.data_dir}});
   cmd::flush_log();
   return 0;
@@ -348,15 +358,47 @@ void log_member(const cmd::Config& config, member::Node& node, bool is_initializ
                            .is_initialized = is_initialized});
 }
 
-// Waits until the member serves. It first applies what its log holds beyond the db, which takes as long as the log is.
-// False: nothing was applied for a minute.
-bool wait_ready(member::Node& node) {
+void log_closing(const cmd::Config& config, member::Node& node) {
   const auto reader = node.published().register_thread();
-  while (true) {
-    const Index applied = reader->enter()->applied;
-    if (node.wait_ready(kReadyTimeoutNs)) return true;
-    if (reader->enter()->applied == applied) return false;
+  const auto state = reader->enter();
+  const uint64_t leader = state->leader.leader.value;
+  const bool hands_over = leader == node.member_id() && state->members->voter_count() > 1;
+  cmd::log_closing(config, node.member_id(), leader, hands_over);
+}
+
+// What etcd says each time when a member of several has waited in vain for a majority.
+void tell_waiting(const cmd::Config& config, const member::Node& node) {
+  log::warn("failed to publish local member to cluster through raft",
+            {{"local-member-id", hex_id(node.member_id())},
+             {"local-member-attributes", fmt::format("{{Name:{} ClientURLs:[{}]}}", config.name,
+                                                     fmt::join(texts(config.advertise_client_urls), " "))},
+             {"publish-timeout", go_duration(config.request_timeout())},
+             {"error", errors::timeout().message}});
+}
+
+// Waits until the member serves. It first applies what its log holds beyond the db, which takes as long as the log is.
+// One of several waits for a majority, for ever, as in etcd. False: it was removed from the cluster meanwhile.
+bool wait_ready(const cmd::Config& config, member::Node& node, const cmd::Ending& ending) {
+  const auto reader = node.published().register_thread();
+  const env::PosixClock clock;
+  Index applied = reader->enter()->applied;
+  int64_t moved_ns = clock.monotonic_ns();
+  int64_t told_ns = moved_ns;
+  while (!node.wait_ready(kReadyLookNs)) {
+    if (ending.is_removed()) return false;
+    const int64_t now_ns = clock.monotonic_ns();
+    const auto state = reader->enter();
+    if (std::exchange(applied, state->applied) != state->applied) moved_ns = now_ns;
+    const bool is_alone = state->members->members.size() == 1 && node.remotes().empty();
+    if (!is_alone && now_ns - told_ns >= config.request_timeout().count()) {
+      told_ns = now_ns;
+      tell_waiting(config, node);
+    }
+    if (is_alone && now_ns - moved_ns >= kReadyTimeoutNs) {
+      fail_stop({Code::kUnavailable, "within a minute nothing of the log could be applied"});
+    }
   }
+  return true;
 }
 
 // A signal during the start, which may last, ends the process as it is. The next start repairs what this one leaves
@@ -397,11 +439,23 @@ void tell_init(std::string_view state) {
   }
 }
 
-// Waits for SIGTERM or SIGINT, which all threads have blocked.
-int wait_for_signal(const sigset_t& signals) {
-  int number = 0;
-  sigwait(&signals, &number);
-  return number;
+std::shared_ptr<const cluster::Membership> members_of(member::Node& node) {
+  const auto reader = node.published().register_thread();
+  return reader->enter()->members;
+}
+
+// What other members ask of the services.
+void answer_peer(rpc::Services& services, net::HttpRequest request, const net::HttpRespond& respond) {
+  if (!services.answer_peer(std::move(request), respond)) respond(gateway::not_found());
+}
+
+rpc::Peers peers_of(peer::Transport& transport, const env::Clock& clock) {
+  return {.active_since_ns = [&transport](NodeId member) { return transport.active_since_ns(member); },
+          .call =
+              [&transport, &clock](NodeId to, net::HttpRequest request, int64_t deadline_ns,
+                                   std::function<void(Result<net::HttpResponse>)> then) {
+                transport.call(to, std::move(request), deadline_ns - clock.monotonic_ns(), std::move(then));
+              }};
 }
 
 // Those that etcd registers before its metrics are initialised: all but the embedded client's.
@@ -520,15 +574,39 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   log::info("configuring peer listeners", {{"listen-peer-urls", texts(config.listen_peer_urls)}});
   const auto peer_tls = cmd::settings_of_peers(config);
   if (!peer_tls) return refuse(peer_tls.error());
-  if (const Status status = cmd::check_peer_listeners(config, *peer_tls); !status) return refuse(status.error());
+  auto peer_listeners = cmd::peer_listeners(config, *peer_tls);
+  if (!peer_listeners) return refuse(peer_listeners.error());
+  if (const Status status = listen(*peer_listeners); !status) {
+    log::error("creating peer listener failed", {{"error", status.error().message}});
+    return refuse(status.error());
+  }
   log::info("configuring client listeners", {{"listen-client-urls", texts(config.listen_client_urls)}});
   auto listeners = cmd::client_listeners(config);
   if (!listeners) return refuse(listeners.error());
   net::ServerOptions serving = server_options(config, *std::move(listeners));
   serving.connections_max = net::connections_within(file_limit);
-  if (const Status status = listen(serving); !status) return refuse(status.error());
-  if (const Status status = cmd::check_peer_files(config, *peer_tls); !status) return refuse(status.error());
+  if (const Status status = listen(serving.listen); !status) return refuse(status.error());
+  auto dialling_tls = cmd::peer_client_context(*peer_tls);
+  if (!dialling_tls) return refuse(dialling_tls.error());
+  auto probing_tls = cmd::peer_client_context(*peer_tls);
+  if (!probing_tls) return refuse(probing_tls.error());
+  const int64_t peer_dial_ns = kPeerDialNs + int64_t{config.election_timeout_ms()} * 1'000'000;
+  cmd::HttpPeerProbe probe(peer_dial_ns, probing_tls->get());
+  const cmd::Ending ending(signals);
+  cmd::Peering peering({.fs = fs,
+                        .registry = registry,
+                        .listen = *std::move(peer_listeners),
+                        .tls = *std::move(dialling_tls),
+                        .urls = texts(config.initial_advertise_peer_urls),
+                        .dial_timeout_ns = peer_dial_ns,
+                        .read_timeout_ns = std::max(config.raft_read_timeout, kPeerTimeoutMin).count(),
+                        .write_timeout_ns = std::max(config.raft_write_timeout, kPeerTimeoutMin).count(),
+                        .connections_max = peer_connections_within(file_limit),
+                        .on_removed = [&ending] { ending.removed(); }});
   member::NodeOptions options = node_options(config);
+  options.bootstrap.probe = &probe;
+  options.peers = &peering;
+  options.on_removed = [&ending] { ending.removed(); };
   options.bootstrap.wal.metrics = &wal_metrics;
   options.bootstrap.storage_metrics = &storage_metrics;
   const auto retention = cmd::parse_compaction_retention(config.auto_compaction_mode, config.auto_compaction_retention);
@@ -552,7 +630,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   if (!config.in_memory) check_permissions(config.data_dir);
   auto signals_at_start = std::make_unique<SignalsAtStart>(signals);
   auto opened = open_node(options, fs, clock, metrics, signals);
-  if (!opened && opened.error().message == member::kRemovedText) return end_removed(config, opened.error());
+  if (!opened && opened.error().message == member::kRemovedText) return end_removed(config);
   if (!opened) {
     log::error("bootstrap failed", {{"error", opened.error().message}});
     return refuse(opened.error());
@@ -601,6 +679,21 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
     }
     if (tracing != nullptr) services->set_tracer(tracing->tracer);
     services->attach(server.loops());
+    const Status joined =
+        peering.start({.self = NodeId(node->member_id()),
+                       .cluster_id = node->cluster_id(),
+                       .members = members_of(*node),
+                       .remotes = node->remotes(),
+                       .snap_directory = node->snap_directory(),
+                       .receive = [&node = *node](auto messages) { node.receive(std::move(messages)); },
+                       .report = [&node = *node](const auto& report) { node.report(report); },
+                       .answer =
+                           [&services = *services](net::HttpRequest request, const net::HttpRespond& respond) {
+                             answer_peer(services, std::move(request), respond);
+                           }});
+    if (!joined) return refuse(joined.error());
+    const rpc::Peers peers = peers_of(peering.transport(), clock);
+    services->set_peers(peers);
     gateway.attach(server.loops());
     metrics::add_identity(registry, identity(config, *node));
     gateway::add_unbuilt_metrics(registry);
@@ -612,14 +705,19 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
       services.deliver(loop, std::move(batch));
     };
     node->start(deliver, [&services = *services] { services.tell(); });
-    if (!wait_ready(*node)) {
-      fail_stop({Code::kUnavailable, "within a minute nothing of the log could be applied"});
+    if (!wait_ready(config, *node, ending)) {
+      std::this_thread::sleep_for(kRemovalDelay);
+      const int code = end_removed(config);
+      node->stop();
+      peering.stop();
+      leave(code);
     }
     if (cmd::gate_is_on(config.feature_gates, "InitialCorruptCheck")) {
-      if (const Status checked = rpc::check_at_start(*node, limits.request_timeout_ns); !checked) {
+      if (const Status checked = rpc::check_at_start(*node, limits.request_timeout_ns, &peers); !checked) {
         log::error("checkInitialHashKV failed", {{"error", checked.error().message}});
         const int code = refuse(checked.error());
         node->stop();
+        peering.stop();
         leave(code);
       }
     }
@@ -629,6 +727,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
     if (!bound) {
       const int code = refuse(bound.error());
       node->stop();
+      peering.stop();
       leave(code);
     }
     cmd::log_serving(config, serving.listen);
@@ -637,18 +736,29 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
     tell_init("READY=1");
     cmd::flush_log();
 
-    const int number = wait_for_signal(signals);
-    log::info("received signal; shutting down", {{"signal", signal_name(number)}});
+    const cmd::Ending::Reason reason = ending.wait();
+    if (reason.kind == cmd::Ending::Kind::kRemoved) {
+      std::this_thread::sleep_for(kRemovalDelay);
+      const int code = end_removed(config);
+      services->end_streams();
+      server.stop(0);
+      node->stop();
+      peering.stop();
+      services.reset();
+      leave(code);
+    }
+    log::info("received signal; shutting down", {{"signal", signal_name(reason.signal)}});
     tell_init("STOPPING=1");
-    cmd::log_closing(config, node->member_id());
+    log_closing(config, *node);
     services->end_streams();
     server.stop(kGraceNs);
     node->stop();
+    peering.stop();
     if (tracing != nullptr) tracing->exporter.stop(kTracingGraceNs);
     cmd::log_closed(config);
     cmd::flush_log();
     services.reset();  // its workers may still look at the loops
-    die_of(number);
+    die_of(reason.signal);
   }
   return 0;
 }

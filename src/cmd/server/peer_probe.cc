@@ -1,16 +1,48 @@
 #include "cmd/server/peer_probe.h"
 
-#include <algorithm>
+#include <optional>
+#include <string_view>
+#include <utility>
 
-#include "cluster/urls.h"
-#include "net/client/http1_channel.h"
+#include "net/client/http_client.h"
+#include "net/loop.h"
 
 namespace cairn::cmd {
 namespace {
 
-constexpr int64_t kMillisecondNs = 1'000'000;
+constexpr uint64_t kAnswerBytesMax = 16 << 20;
 
-int to_ms(int64_t time_ns) { return static_cast<int>(std::clamp<int64_t>(time_ns / kMillisecondNs, 1, INT32_MAX)); }
+// Ends the loop with its answer.
+class Waiting final : public net::HttpClient::Hearer {
+ public:
+  explicit Waiting(net::Loop& loop) : loop_(loop) {}
+
+  void on_head(const net::HttpResponse& head) override {
+    answer_.status = head.status;
+    for (const auto& [name, value] : head.headers) {
+      if (net::equal_ignoring_case(name, "X-Etcd-Cluster-ID")) answer_.cluster_id = value;
+    }
+  }
+  void on_body(std::string_view bytes) override {
+    answer_.body.append(bytes);
+    if (answer_.body.size() > kAnswerBytesMax) on_end(fail(Code::kInternal, "the answer is too long"));
+  }
+  void on_end(Status outcome) override {
+    if (!outcome_) outcome_ = std::move(outcome);
+    loop_.stop();
+  }
+
+  [[nodiscard]] Result<member::PeerAnswer> take() {
+    if (!outcome_) return fail(Code::kCancelled, "no answer");
+    CAIRN_CHECK(*outcome_);
+    return std::move(answer_);
+  }
+
+ private:
+  net::Loop& loop_;
+  member::PeerAnswer answer_;
+  std::optional<Status> outcome_;
+};
 
 }  // namespace
 
@@ -18,21 +50,19 @@ Result<member::PeerAnswer> HttpPeerProbe::get(const std::string& url, int64_t ti
   // What follows the address is the question's path, which a peer URL does not have.
   const size_t authority = url.find("://");
   const size_t path_at = authority == std::string::npos ? authority : url.find('/', authority + 3);
-  CAIRN_TRY(const cluster::Url place, cluster::parse_url(url.substr(0, path_at)));
-  if (place.is_tls() || place.is_unix()) {
-    return fail(Code::kUnimplemented, "Get \"{}\": only http is asked at a start", url);
+  CAIRN_TRY(net::Endpoint endpoint, net::endpoint_of(std::string_view(url).substr(0, path_at)));
+  const auto loop = std::make_shared<net::Loop>(0);
+  net::HttpClient client(*loop, {.tls = tls_, .dial_timeout_ns = dial_timeout_ns_});
+  Waiting waiting(*loop);
+  net::HttpClient::Request request{.endpoint = std::move(endpoint), .head = {}, .deadline_ns = timeout_ns};
+  request.head.method = "GET";
+  request.head.path = path_at == std::string::npos ? "/" : url.substr(path_at);
+  {
+    const auto call = client.start(std::move(request), waiting);
+    loop->run();
   }
-  const net::DialOptions dial{.timeout_ms = to_ms(std::min(timeout_ns, dial_timeout_ns_))};
-  CAIRN_TRY(const auto channel, net::Http1Channel::connect(place.address, dial));
-  net::HttpRequest request;
-  request.method = "GET";
-  request.path = path_at == std::string::npos ? "/" : url.substr(path_at);
-  request.headers = {{"Connection", "close"}};
-  CAIRN_TRY(const net::HttpResponse response, channel->ask(request, to_ms(timeout_ns)));
-  member::PeerAnswer answer{.status = response.status, .cluster_id = {}, .body = response.body};
-  for (const auto& [name, value] : response.headers) {
-    if (net::equal_ignoring_case(name, "X-Etcd-Cluster-ID")) answer.cluster_id = value;
-  }
+  auto answer = waiting.take();
+  if (!answer) answer.error().message = fmt::format("Get \"{}\": {}", url, answer.error().message);
   return answer;
 }
 

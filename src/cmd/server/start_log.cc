@@ -118,13 +118,15 @@ void log_member(const Config& config, const StartedMember& started) {
              {"listen-metrics-urls", texts(config.listen_metrics_urls)}});
 }
 
-void log_closing(const Config& config, uint64_t member_id) {
+void log_closing(const Config& config, uint64_t member_id, uint64_t leader, bool hands_over) {
   log::info("closing etcd server", {{"name", config.name},
                                     {"data-dir", config.data_dir},
                                     {"advertise-peer-urls", texts(config.initial_advertise_peer_urls)},
                                     {"advertise-client-urls", texts(config.advertise_client_urls)}});
-  log::info("skipped leadership transfer for single voting member cluster",
-            {{"local-member-id", hex_id(member_id)}, {"current-leader-member-id", hex_id(member_id)}});
+  if (hands_over) return;
+  log::info(leader == member_id ? "skipped leadership transfer for single voting member cluster"
+                                : "skipped leadership transfer; local server is not leader",
+            {{"local-member-id", hex_id(member_id)}, {"current-leader-member-id", hex_id(leader)}});
 }
 
 void log_closed(const Config& config) {

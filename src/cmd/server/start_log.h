@@ -30,7 +30,8 @@ struct StartedMember {
 };
 void log_member(const Config& config, const StartedMember& member);
 
-void log_closing(const Config& config, uint64_t member_id);
+// `leader`: 0: none is known. `hands_over`: this member leads others.
+void log_closing(const Config& config, uint64_t member_id, uint64_t leader, bool hands_over);
 void log_closed(const Config& config);
 
 }  // namespace cairn::cmd
