@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "member/recovery/checkpoint.h"
+#include "member/recovery/image.h"
 #include "storage/bolt/check.h"
 #include "storage/bolt/engine.h"
 #include "storage/bolt/format.h"
@@ -245,8 +246,18 @@ Result<Index> check_image(const std::string& bytes, const Model& model, bool spo
   return check_tables(*engine->view(), model);
 }
 
+namespace {
+
+Result<bool> older_must_be_whole(SimFileSystem& fs, const std::string& db, uint64_t whole_from) {
+  CAIRN_TRY(const auto file, fs.open(db, env::OpenMode::kRead));
+  CAIRN_TRY(const bolt::MetaPair metas, bolt::read_metas(*file, db));
+  return !metas.other() || metas.other()->txid >= whole_from;
+}
+
+}  // namespace
+
 Result<DirectoryState> check_directory(SimFileSystem& fs, const Directories& directories, const Model& model,
-                                       std::optional<Index> committed) {
+                                       std::optional<Index> committed, uint64_t whole_from) {
   DirectoryState out;
   const std::string snap = directories.data + "/member/snap";
   const std::string& log = directories.log;
@@ -263,6 +274,7 @@ Result<DirectoryState> check_directory(SimFileSystem& fs, const Directories& dir
     out.snapshot = valid.back().index;
     snapshot_term = valid.back().term;
   }
+  out.last_entry = std::max(out.last_entry, out.snapshot);
   if (const Index wanted = committed.value_or(model.last()); out.last_entry < wanted) {
     return wrong(fmt::format("the log ends at {}, and entry {} was committed", out.last_entry, wanted));
   }
@@ -275,16 +287,25 @@ Result<DirectoryState> check_directory(SimFileSystem& fs, const Directories& dir
   }
 
   CAIRN_CHECK(check_checkpoint(fs, directories.data));
-  CAIRN_TRY(const storage::CheckReport report, storage::check_bolt(fs, snap + "/db", {.older_tree_too = true}));
-  CAIRN_TRY(const std::string bytes, env::read_file(fs, snap + "/db"));
+  const std::string db = snap + "/db";
+  CAIRN_TRY(const bool older_is_whole, older_must_be_whole(fs, db, whole_from));
+  CAIRN_TRY(const storage::CheckReport report, storage::check_bolt(fs, db, {.older_tree_too = older_is_whole}));
+  CAIRN_TRY(const std::string bytes, env::read_file(fs, db));
   out.in_use_bytes = report.reached_pages * report.page_bytes;
   CAIRN_TRY(out.consistent, check_image(bytes, model));
   Index lowest = out.consistent;
-  if (report.both_metas_valid) {
+  if (report.both_metas_valid && older_is_whole) {
     auto older = check_image(bytes, model, true);
     if (!older) return wrong("by the older meta page: " + older.error().message);
     out.older = *older;
     lowest = std::min(lowest, *older);
+  }
+  if (out.snapshot > lowest && fs.exists(member::image_path(snap, out.snapshot))) {
+    CAIRN_TRY(const std::string image, env::read_file(fs, member::image_path(snap, out.snapshot)));
+    CAIRN_TRY(const Index index, check_image(image, model));
+    if (index != out.snapshot) return wrong(fmt::format("the image of {} is at {}", out.snapshot, index));
+    out.has_image = true;
+    return out;
   }
   if (out.snapshot > lowest) {
     return wrong(fmt::format("the log names snapshot {}, and a meta page is at {}", out.snapshot, lowest));
@@ -324,14 +345,15 @@ void SpoiledList::spoil(SimFileSystem& fs, const std::string& data_dir, Random& 
   offset_ = offset;
 }
 
-void commit_as_bbolt(SimFileSystem& fs, const std::string& data_dir, bool keeps_list) {
+uint64_t commit_as_bbolt(SimFileSystem& fs, const std::string& data_dir, bool keeps_list) {
   const std::string path = data_dir + "/member/snap/db";
   const auto opened = fs.open(path, env::OpenMode::kReadWrite);
-  if (!opened) return;
+  if (!opened) return 0;
   env::File& file = **opened;
   const auto metas = bolt::read_metas(file, path);
-  if (!metas) return;
+  if (!metas) return 0;
   bolt::Meta meta = metas->meta();
+  const uint64_t found = meta.txid;
   BboltPages pages(file, meta);
 
   std::string root = pages.read(meta.root);
@@ -354,6 +376,7 @@ void commit_as_bbolt(SimFileSystem& fs, const std::string& data_dir, bool keeps_
   CAIRN_ASSERT(file.fdatasync().has_value());
   CAIRN_ASSERT(file.pwrite(bolt::meta_page(meta, slot, meta.page_bytes), slot * meta.page_bytes));
   CAIRN_ASSERT(file.fdatasync().has_value());
+  return found;
 }
 
 void SpoiledList::mend(SimFileSystem& fs, const std::string& data_dir) const {

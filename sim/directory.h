@@ -6,6 +6,9 @@
 //
 //     newest snapshot record <= consistent index of either meta page <= last entry of the log
 //
+// Except while a leader's snapshot is taken in: then the newest record names an image beside the db, which is whole and
+// holds exactly the state at the record's index.
+//
 // An index checkpoint, where there is one, is whole.
 //
 // Source: docs/storage.md, "A commit"; docs/simulator.md, "What is checked".
@@ -26,6 +29,7 @@ struct DirectoryState {
   bool founded = false;  // there is a log
   Index last_entry;
   Index snapshot;              // newest valid record
+  bool has_image = false;      // of that snapshot, and the db is older
   Index consistent;            // of the newest meta page
   std::optional<Index> older;  // of the other one
   uint64_t in_use_bytes = 0;   // of the db: what the newest tree reaches, and the list of free pages
@@ -36,10 +40,12 @@ struct Directories {
   std::string log;
 };
 
-// `committed`: the log holds at least the entries up to here; nullopt: all of the model's.
+// `committed`: the log holds at least the entries up to here; nullopt: all of the model's. `whole_from`: another
+// program has written over the trees of the metas below this txid.
 //   errors: what is wrong
 [[nodiscard]] Result<DirectoryState> check_directory(SimFileSystem& fs, const Directories& directories,
-                                                     const Model& model, std::optional<Index> committed = {});
+                                                     const Model& model, std::optional<Index> committed = {},
+                                                     uint64_t whole_from = 0);
 
 // Plays another program that wrote to the db while the member was away and left a wrong list of free pages without a
 // seal. Nothing else changes.
@@ -59,7 +65,12 @@ class SpoiledList {
 // Plays a start of etcd: a commit that changes no table but moves the root page. Pages are taken as bbolt takes them:
 // what only the tree of the older meta reaches is overwritten. `keeps_list`: a list of free pages is written, right and
 // without a seal; otherwise none is, as by etcd on Linux. Does nothing if there is no db.
-void commit_as_bbolt(SimFileSystem& fs, const std::string& data_dir, bool keeps_list);
+//
+// bbolt takes the metas that it finds for durable. If a sync has failed, the newest one may be in the page cache alone,
+// and the disk has the meta of two commits before in its place. bbolt writes over the tree of that one, which is not
+// needed any more: bbolt's own commit is durable. Returns the txid of the meta that was found: what is below it is no
+// longer whole.
+uint64_t commit_as_bbolt(SimFileSystem& fs, const std::string& data_dir, bool keeps_list);
 
 // Every table of a view against the model at the view's own consistent index, which is returned.
 [[nodiscard]] Result<Index> check_tables(const storage::View& view, const Model& model);

@@ -423,8 +423,9 @@ void Life::run_round() {
     coverage_.hit("another program wrote to the db");
     if (chance_.one_in(2)) {
       for (uint64_t commits = chance_.between(1, 3); commits > 0; --commits) {
-        commit_as_bbolt(fs_, kDataDir, /*keeps_list=*/chance_.one_in(2));
+        whole_from_ = std::max(whole_from_, commit_as_bbolt(fs_, kDataDir, /*keeps_list=*/chance_.one_in(2)));
       }
+      note("another program has written to the db");
       const auto state = check_directory(fs_, directories_, model_);
       if (!state) return violation("the directory that another program left: " + state.error().message);
       in_use_bytes_ = state->in_use_bytes;  // with the list, if there is one
@@ -491,7 +492,7 @@ void Life::check_durable() {
   const auto copy = fs_.clone(chance_.next());
   copy->crash(chance_.one_in(2) ? Damage::kLoseUnsynced : Damage::kMixed);
   spoiled_.mend(*copy, kDataDir);
-  const auto state = check_directory(*copy, directories_, model_);
+  const auto state = check_directory(*copy, directories_, model_, {}, whole_from_);
   const auto found = member_->engine().view()->get(storage::Table::kMeta, "consistent_index");
   aside_ = was_aside;
   if (!state) return violation("a power cut after the start would leave: " + state.error().message);
@@ -586,7 +587,7 @@ void Life::end_round() {
   }
   check_left_over();
   if (violation_.empty() && saved && model_.last() != Index{}) {
-    const auto state = check_directory(fs_, directories_, model_);
+    const auto state = check_directory(fs_, directories_, model_, {}, whole_from_);
     if (state && state->consistent != model_.last()) {
       violation(fmt::format("after a clean stop the file is at {} of {}", state->consistent, model_.last()));
     }
@@ -603,7 +604,7 @@ void Life::check_left_over() {
   fs_.options().capacity_bytes = uint64_t{1} << 40;
   spoiled_.mend(fs_, kDataDir);
   spoiled_ = {};
-  const auto state = check_directory(fs_, directories_, model_);
+  const auto state = check_directory(fs_, directories_, model_, {}, whole_from_);
   if (!state) return violation("the directory that was left: " + state.error().message);
   if (!state->founded) {
     if (model_.last() != Index{}) violation("the log is gone");

@@ -194,6 +194,7 @@ class Life final : private MemberClient {
   Index in_file_;  // said to be in the file
   Directories directories_;
   SpoiledList spoiled_;
+  uint64_t whole_from_ = 0;    // another program has written over the trees of the db's metas below this txid
   uint64_t in_use_bytes_ = 0;  // of the db that the last round left
 
   // the round

@@ -6,6 +6,7 @@
 #include "cluster/codec.h"
 #include "mvcc/kv/txn.h"
 #include "sim/life.h"
+#include "sim/state_check.h"
 
 namespace cairn::sim {
 namespace {
@@ -432,62 +433,8 @@ void Life::check_stop_left_nobody_waiting() {
 // --- the member's own state
 
 void Life::check_state(const char* when) {
-  const member::ApplyCore& apply = member_->apply();
-  const member::Published& state = member_->published().newest();
-  const Index at = apply.applied();
-  const auto wrong = [&](const std::string& what) { violation(fmt::format("{}, at entry {}: {}", when, at, what)); };
-  if (at > model_.last()) return wrong("applied above what is committed");
-  const Model::State& expected = model_.state(at);
-  if (state.kv.revision != expected.revision || state.kv.compact_revision != expected.compacted) {
-    return wrong(fmt::format("revision {}, compacted {}; should be {}, {}", state.kv.revision,
-                             state.kv.compact_revision, expected.revision, expected.compacted));
-  }
-  std::map<int64_t, Model::Lease> leases;
-  const auto& table = apply.lessor().table();
-  for (lease::Slot slot = 0; slot < table.end(); ++slot) {
-    const lease::Lease* const lease = table.in(slot);
-    if (lease == nullptr) continue;
-    Model::Lease& found = leases[lease->id];
-    found = {.ttl = lease->ttl, .remaining = lease->remaining_ttl, .keys = {}};
-    lease->keys.for_each([&](std::string_view key) { found.keys.emplace(key); });
-  }
-  if (leases != model_.leases(at)) return wrong("leases or the keys attached to them differ");
-  if (!leases.empty()) coverage_.hit("starts and ends with leases");
-
-  const Model::Tables tables = model_.tables(at);
-  std::map<std::string, std::string> alarms;
-  for (const member::Alarm& alarm : *state.alarms) {
-    etcdserverpb::AlarmMember member;
-    member.set_memberid(alarm.member_id);
-    member.set_alarm(static_cast<etcdserverpb::AlarmType>(alarm.type));
-    alarms[member.SerializeAsString()] = "";
-  }
-  for (const auto& [key, value] : tables) {
-    if (key.first == storage::Table::kAlarm && alarms.erase(key.second) == 0) return wrong("an alarm is forgotten");
-    if (key.first == storage::Table::kMembers) {
-      const cluster::Member* const self = state.members->find(NodeId(member_id_));
-      if (self == nullptr || cluster::member_json(*self) != value) return wrong("the member itself differs");
-    }
-    if (key == std::pair{storage::Table::kCluster, std::string("clusterVersion")} && state.members->version != value) {
-      return wrong("the cluster version differs");
-    }
-  }
-  if (!alarms.empty()) return wrong("an alarm that nobody raised");
-
-  uint64_t alive = 0;
-  for (const auto& [key, versions] : model_.keys()) {
-    const Model::Version* const version = model_.find(key, expected.revision);
-    const auto found = state.kv.root.find(key);
-    if ((version != nullptr) != found.has_value()) return wrong("a key is " + std::string(found ? "alive" : "lost"));
-    if (version == nullptr) continue;
-    ++alive;
-    if (found->mod != version->mod || found->create != version->create || found->version != version->version ||
-        found->lease != version->lease) {
-      return wrong("a key has another version, create revision or lease");
-    }
-  }
-  if (state.kv.root.tally({}).count != alive) return wrong("the number of keys differs");
-  apply.store().index().check();
+  const std::string wrong = sim::check_state(*member_, model_, coverage_);
+  if (!wrong.empty()) violation(fmt::format("{}, at entry {}: {}", when, member_->apply().applied(), wrong));
 }
 
 }  // namespace cairn::sim

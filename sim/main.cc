@@ -23,7 +23,7 @@ constexpr uint64_t kLivesToReachAll = 500;
 constexpr uint64_t kClusterLivesToReachAll = 100;
 
 constexpr const char* kUsage =
-    R"(cairn_sim [--cluster] [--seed S] [--lives N] [--first S] [--jobs N] [--coverage] [--verbose]
+    R"(cairn_sim [--cluster] [--seed S] [--lives N] [--first S] [--jobs N] [--coverage] [--verbose] [--history DIR]
   --seed S    one life; prints what it does with --verbose
   --lives N   so many lives, default 100
   --first S   the seed of the first one; default 1
@@ -32,6 +32,8 @@ constexpr const char* kUsage =
               when they never reached one; so does a run of 500 lives or more
   --cluster   lives of a cluster
   --members N of the cluster; without it the seed chooses
+  --history DIR  writes there what the clients of a cluster saw, as cairn_check_history reads it: of the life of --seed,
+              or of those of one seed in a hundred, whose clients ask only what etcd's own judge knows
 )";
 
 struct Arguments {
@@ -40,6 +42,7 @@ struct Arguments {
   uint64_t first = 1;
   uint64_t jobs = 2;
   uint64_t members = 0;
+  std::string histories;
   bool cluster = false;
   bool coverage = false;
   bool verbose = false;
@@ -64,6 +67,10 @@ std::optional<Arguments> parse(int count, char** values) {
                                               : nullptr;
     if (flag != nullptr) {
       *flag = true;
+      continue;
+    }
+    if (name == "--history" && i + 1 < count) {
+      out.histories = values[++i];
       continue;
     }
     const auto value = i + 1 < count ? number(values[++i]) : std::nullopt;
@@ -99,7 +106,11 @@ std::string live_once(const Arguments& arguments) {
     sim::Life life({.seed = *arguments.seed, .verbose = arguments.verbose});
     return life.run();
   }
-  sim::ClusterLife life({.seed = *arguments.seed, .members = arguments.members, .verbose = arguments.verbose});
+  const std::string& histories = arguments.histories;
+  sim::ClusterLife life({.seed = *arguments.seed,
+                         .members = arguments.members,
+                         .verbose = arguments.verbose,
+                         .history_path = histories.empty() ? "" : sim::history_path(histories, *arguments.seed)});
   std::string violation = life.run();
   if (arguments.coverage) report(life.coverage(), true);
   return violation;
@@ -114,6 +125,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   if (arguments->seed) {
+    std::setvbuf(stdout, nullptr, _IOLBF, 0);  // an assertion leaves what was said before
     if (!arguments->verbose) sim::silence_log();
     const std::string violation = live_once(*arguments);
     if (violation.empty()) {
@@ -127,7 +139,8 @@ int main(int argc, char** argv) {
                       .lives = arguments->lives,
                       .jobs = arguments->jobs,
                       .of_cluster = arguments->cluster,
-                      .members = arguments->members});
+                      .members = arguments->members,
+                      .histories = arguments->histories});
   const sim::Runner::Outcome outcome = runner.run();
   // Many lives that all held prove little if they never met what they are for.
   const uint64_t enough = arguments->cluster ? kClusterLivesToReachAll : kLivesToReachAll;

@@ -70,7 +70,7 @@ Member::Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, Mem
                                    .segment_bytes = options_.bootstrap.wal.segment_bytes},
       wal_stage_->spares(), state.checkpoint, *housekeeper_reader_);
   if (options_.disk_ns) {
-    for (Worker* worker : {&wal_, &committer_, &house_}) worker->use_fiber();
+    for (Worker* worker : {&wal_, &committer_, &house_, &receiver_}) worker->use_fiber();
   }
   schedule_.after(0, [this] {
     core_.run([this] { step(); });
@@ -85,7 +85,7 @@ void Member::fail_stop(Error error) {
   failure_ = std::move(error);
   // The process is gone, so work under way elsewhere stops.
   fs_.kill();
-  for (Worker* worker : {&core_, &wal_, &committer_, &house_}) worker->forget();
+  for (Worker* worker : {&core_, &wal_, &committer_, &house_, &receiver_}) worker->forget();
 }
 
 std::string Member::describe() const {
@@ -136,10 +136,8 @@ void Member::ask(const member::LeaseRequest& request) {
   tell_core(client_to_core_, [request](member::Events& events) { events.leases.push_back(request); });
 }
 
-// As in the driver's mailbox, a step that comes before takes it too.
-void Member::receive(raft::Message message) {
-  arrived_.messages.push_back(std::move(message));
-  if (arrived_.messages.size() > 1) return;
+// As in the driver's mailbox, a step that comes before takes what has come.
+void Member::wake_core() {
   schedule_.after(0, [this] {
     core_.run([this] {
       if (arrived_.empty()) return;
@@ -149,10 +147,25 @@ void Member::receive(raft::Message message) {
   });
 }
 
+void Member::receive(raft::Message message) {
+  if (arrived_.messages.empty()) wake_core();
+  arrived_.messages.push_back(std::move(message));
+}
+
+void Member::report(const member::PeerReport& report) {
+  arrived_.peer_reports.push_back(report);
+  wake_core();
+}
+
+void Member::transfer(const member::TransferRequest& request) {
+  arrived_.transfers.push_back(request);
+  wake_core();
+}
+
 void Member::die() {
   fail_stop(Error{Code::kUnavailable, "killed"});
   fs_.kill();
-  for (Worker* worker : {&wal_, &committer_, &house_}) worker->run_out();
+  for (Worker* worker : {&wal_, &committer_, &house_, &receiver_}) worker->run_out();
 }
 
 void Member::stop() {
@@ -174,6 +187,7 @@ void Member::carry_out(member::Effects& effects) {
   client_.on_effects(effects);
   if (effects.has_news) client_.on_news();
   if (!effects.messages.empty()) client_.on_messages(effects.messages);
+  if (!effects.redial.empty()) client_.on_redial(effects.redial);
   answer(effects);
   if (effects.failed) return fail_stop(*effects.failed);
   client_.on_step();
@@ -303,10 +317,42 @@ void Member::run_install(const member::InstallOrder& order) {
   tell_core(commit_to_core_, [done](member::Events& events) { events.installed = std::move(*done); });
 }
 
+// The disk takes its time before anything is found, and so does the way back.
 void Member::read_log(const member::LogRead& read) {
+  const int64_t ns = options_.disk_ns ? options_.disk_ns({.op = Op::kRead, .path = {}}) : 0;
+  if (ns <= 0) return find_in_log(read);
+  schedule_.after(ns, [this, read] { find_in_log(read); });
+}
+
+void Member::find_in_log(const member::LogRead& read) {
   if (failure_) return;
   auto done = std::make_shared<member::LogReadDone>(member::read_log(*log().index(), read));
   tell_core(log_readers_, [done](member::Events& events) { events.log_reads.push_back(std::move(*done)); });
+}
+
+// Complete and synced before it has its name. One that is there already is the same.
+Status Member::write_image(Index index, std::string_view bytes) {
+  constexpr size_t kPieceBytes = 16 << 10;
+  const std::string directory = options_.bootstrap.data_dir + "/member/snap";
+  const std::string temporary = fmt::format("{}/tmp{}", directory, ++images_);
+  const std::string target = member::image_path(directory, index);
+  {
+    CAIRN_TRY(const auto file, fs_.open(temporary, env::OpenMode::kCreateEmpty));
+    for (size_t at = 0; at < bytes.size(); at += kPieceBytes) {
+      CAIRN_CHECK(file->pwrite(bytes.substr(at, kPieceBytes), at));
+    }
+    CAIRN_CHECK(file->fdatasync());
+  }
+  CAIRN_CHECK(fs_.exists(target) ? fs_.remove(temporary) : fs_.rename(temporary, target));
+  return fs_.sync_directory(directory);
+}
+
+void Member::save_image(Index index, std::string bytes, std::function<void(const Status&)> done) {
+  receiver_.run([this, index, bytes = std::move(bytes), done = std::move(done)] {
+    if (failure_) return;
+    const Status written = write_image(index, bytes);
+    if (!failure_) done(written);
+  });
 }
 
 // --- hashes of compactions

@@ -65,6 +65,8 @@ class MemberClient : public member::MemberObserver {
   virtual void on_compaction_hash(const member::HashOrder& order, uint32_t hash) = 0;
   // To other members. They may be taken.
   virtual void on_messages([[maybe_unused]] std::vector<raft::Message>& messages) {}
+  // The connections to these may be dead: each is to be tried at once, and reported on.
+  virtual void on_redial([[maybe_unused]] const std::vector<NodeId>& members) {}
 };
 
 class Member {
@@ -77,8 +79,13 @@ class Member {
   void control(member::ControlRequest request);
   void raise_alarm(uint32_t type);
   void ask(const member::LeaseRequest& request);
-  // From another member. The core's next step takes it.
+  // From another member, and about one. The core's next step takes it.
   void receive(raft::Message message);
+  void report(const member::PeerReport& report);
+  void transfer(const member::TransferRequest& request);
+  // The image of a snapshot has come. It is put on the disk as the transport does it; `done` hears how that went, if
+  // the process lives so long.
+  void save_image(Index index, std::string bytes, std::function<void(const Status&)> done);
   // The process dies here: the disk is out of reach, and stages end in the middle of what they do. After this the
   // member can only be destroyed.
   //   needs: not called by one of its stages
@@ -122,11 +129,14 @@ class Member {
   void run_commit(const member::CommitJob& job);
   void run_install(const member::InstallOrder& order);
   void read_log(const member::LogRead& read);
+  void find_in_log(const member::LogRead& read);
   void keep_house();
   void begin_hash(const member::HashOrder& order);
   void go_on_with_hash(const member::HashOrder& order);
   void plan_step(std::optional<int64_t> wake_at_ns);
   void take_time(const Operation& operation);
+  void wake_core();
+  [[nodiscard]] Status write_image(Index index, std::string_view bytes);
   void finish_stop();
 
   SimFileSystem& fs_;
@@ -151,6 +161,7 @@ class Member {
   Worker wal_;
   Worker committer_;
   Worker house_;
+  Worker receiver_;  // of images
   Lane client_to_core_;
   Lane core_to_wal_;
   Lane wal_to_core_;
@@ -174,6 +185,7 @@ class Member {
   bool committing_ = false;
   bool wal_busy_ = false;
   uint64_t depth_ = 0;  // of other_threads()
+  uint64_t images_ = 0;
   uint64_t checkpoints_seen_ = 0;
   member::Ending ending_ = member::Ending::kNone;
   bool is_closed_ = false;  // what comes after the ending is done

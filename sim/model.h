@@ -90,6 +90,7 @@ class Model {
   [[nodiscard]] std::string range(const etcdserverpb::RangeRequest& request, int64_t revision, int64_t header_revision,
                                   uint64_t term) const;
   [[nodiscard]] const Version* find(const std::string& key, int64_t revision) const;  // null: not alive
+  [[nodiscard]] bool holds(const etcdserverpb::Compare& compare, int64_t revision) const;
   // `of_compaction`: as it is taken for a compaction at `revision`, the one before having been at `compacted`.
   [[nodiscard]] uint32_t hash(int64_t revision, int64_t compacted, bool of_compaction = false) const;
   [[nodiscard]] const std::vector<Record>& records() const { return records_; }
@@ -133,7 +134,6 @@ class Model {
   [[nodiscard]] std::vector<std::string> alive(const std::string& key, const std::string& range_end,
                                                int64_t revision) const;
   void fill_range(const etcdserverpb::RangeRequest& request, int64_t revision, etcdserverpb::RangeResponse* out) const;
-  [[nodiscard]] bool holds(const etcdserverpb::Compare& compare) const;
   struct Validation {
     const std::vector<bool>& path;
     size_t at = 0;

@@ -154,7 +154,7 @@ Reply Model::apply_range(const etcdserverpb::RangeRequest& request) {
 
 // --- transactions
 
-bool Model::holds(const Compare& compare) const {
+bool Model::holds(const Compare& compare, int64_t revision) const {
   const auto one = [&](const Version* version) {
     switch (compare.target()) {
       case Compare::VALUE: return version != nullptr && stands(compare.result(), version->value, compare.value());
@@ -167,14 +167,14 @@ bool Model::holds(const Compare& compare) const {
       default: return stands<int64_t>(compare.result(), version ? version->lease : 0, compare.lease());
     }
   };
-  const auto found = alive(compare.key(), compare.range_end(), revision_);
+  const auto found = alive(compare.key(), compare.range_end(), revision);
   if (found.empty()) return one(nullptr);
-  return std::all_of(found.begin(), found.end(), [&](const std::string& key) { return one(find(key, revision_)); });
+  return std::all_of(found.begin(), found.end(), [&](const std::string& key) { return one(find(key, revision)); });
 }
 
 void Model::choose(const etcdserverpb::TxnRequest& request, std::vector<bool>& path) const {
   const bool taken = std::all_of(request.compare().begin(), request.compare().end(),
-                                 [&](const Compare& compare) { return holds(compare); });
+                                 [&](const Compare& compare) { return holds(compare, revision_); });
   path.push_back(taken);
   for (const RequestOp& op : taken ? request.success() : request.failure()) {
     if (op.has_request_txn()) choose(op.request_txn(), path);

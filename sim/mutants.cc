@@ -6,11 +6,13 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <span>
 #include <string_view>
 
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "sim/cluster/cluster_life.h"
 #include "sim/life.h"
 #include "sim/runner.h"
 
@@ -88,9 +90,38 @@ constexpr const char* kMutants[] = {
     "wal.old_segment_not_synced_at_cut",
 };
 
-bool hunt(const char* mutant, uint64_t seeds) {
-  sim::Runner runner(
-      {.first_seed = 1, .lives = seeds, .jobs = 1, .failures_max = 1, .progress = false, .mutant = mutant});
+// In lives of clusters.
+constexpr uint64_t kClusterSeedsMax = 2000;
+constexpr uint64_t kClusterSeedsUnharmed = 50;
+constexpr const char* kClusterMutants[] = {
+    "raft.forwarded_term_ignored",
+    "raft.heartbeat_commit_unclamped",
+    "raft.own_vote_before_sync",
+    "raft.read_before_first_commit",
+    "raft.read_without_quorum",
+    "raft.vote_before_sync",
+    "raft.vote_forgotten_on_restart",
+    "server.answer_before_sync",
+    "server.append_acknowledged_before_sync",
+    "server.forwarded_twice_appended",
+    "server.image_renamed_before_record",
+    "server.index_not_rebuilt_at_installation",
+    "server.leases_kept_over_installation",
+    "server.log_leaves_memory_before_it_is_stable",
+    "server.log_released_under_follower",
+    "server.proposed_again_too_early",
+    "server.read_context_used_again",
+    "server.users_not_loaded_at_installation",
+};
+
+bool hunt(const char* mutant, uint64_t seeds, bool in_clusters) {
+  sim::Runner runner({.first_seed = 1,
+                      .lives = seeds,
+                      .jobs = in_clusters ? uint64_t{2} : 1,
+                      .failures_max = 1,
+                      .progress = false,
+                      .mutant = mutant,
+                      .of_cluster = in_clusters});
   const sim::Runner::Outcome outcome = runner.run();
   if (outcome.failures.empty()) {
     fmt::print("{:<46} NOT FOUND in {} lives, {:.0f} s\n", mutant, outcome.lives, outcome.seconds);
@@ -104,8 +135,9 @@ bool hunt(const char* mutant, uint64_t seeds) {
 }
 
 // Without a mutant nothing may be found.
-bool lives_unharmed(uint64_t seeds) {
-  sim::Runner runner({.first_seed = 1, .lives = seeds, .jobs = 2, .failures_max = 1, .progress = false});
+bool lives_unharmed(uint64_t seeds, bool in_clusters) {
+  sim::Runner runner(
+      {.first_seed = 1, .lives = seeds, .jobs = 2, .failures_max = 1, .progress = false, .of_cluster = in_clusters});
   const sim::Runner::Outcome outcome = runner.run();
   for (const auto& failure : outcome.failures) {
     fmt::print("FAILED without a mutant: --mutant none --seed {:#x}: {}\n", failure.seed, failure.text);
@@ -123,27 +155,39 @@ void overwrite_freed(char** argv) {
 
 }  // namespace
 
-// [--mutant NAME] [--lives N]: hunts that one, or all. --mutant NAME --seed S: one life with it.
+// [--cluster] [--mutant NAME] [--lives N]: hunts that one, or all. --mutant NAME --seed S: one life with it.
 int main(int argc, char** argv) {
   overwrite_freed(argv);
   std::string_view only;
-  uint64_t seeds = kSeedsMax;
+  uint64_t seeds = 0;
   uint64_t seed = 0;
-  for (int i = 1; i + 1 < argc; i += 2) {
+  bool in_clusters = false;
+  for (int i = 1; i < argc; ++i) {
     const std::string_view name = argv[i];
+    if (name == "--cluster") in_clusters = true;
+    if (i + 1 == argc) break;
     if (name == "--mutant") only = argv[i + 1];
     if (name == "--lives") seeds = std::strtoull(argv[i + 1], nullptr, 0);
     if (name == "--seed") seed = std::strtoull(argv[i + 1], nullptr, 0);
   }
   if (seed != 0) {
     set_mutant(only);
-    sim::Life life({.seed = seed, .verbose = true});
-    fmt::print("{}\n", life.run());
+    if (in_clusters) {
+      sim::ClusterLife life({.seed = seed, .verbose = true});
+      fmt::print("{}\n", life.run());
+    } else {
+      sim::Life life({.seed = seed, .verbose = true});
+      fmt::print("{}\n", life.run());
+    }
     return 0;
   }
-  bool all_found = !only.empty() || lives_unharmed(kSeedsUnharmed);
-  for (const char* mutant : kMutants) {
-    if (only.empty() || only == mutant) all_found = hunt(mutant, seeds) && all_found;
-  }
+  if (seeds == 0) seeds = in_clusters ? kClusterSeedsMax : kSeedsMax;
+  bool all_found = !only.empty() || lives_unharmed(in_clusters ? kClusterSeedsUnharmed : kSeedsUnharmed, in_clusters);
+  const auto hunt_all = [&](std::span<const char* const> mutants) {
+    for (const char* mutant : mutants) {
+      if (only.empty() || only == mutant) all_found = hunt(mutant, seeds, in_clusters) && all_found;
+    }
+  };
+  hunt_all(in_clusters ? std::span<const char* const>(kClusterMutants) : std::span<const char* const>(kMutants));
   return all_found ? 0 : 1;
 }

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <span>
 
 #include <fmt/format.h>
 
@@ -68,7 +69,12 @@ void live_one(AnyLife life, uint64_t seed) {
 #endif
   for (uint64_t seed = child.next_seed; seed < child.end_seed; seed += child.step) {
     if (options.of_cluster) {
-      live_one(std::make_unique<ClusterLife>(ClusterLife::Options{.seed = seed, .members = options.members}), seed);
+      const bool keeps = !options.histories.empty() && seed % kLivesForOneHistory == 0;
+      live_one(std::make_unique<ClusterLife>(
+                   ClusterLife::Options{.seed = seed,
+                                        .members = options.members,
+                                        .history_path = keeps ? history_path(options.histories, seed) : ""}),
+               seed);
     } else {
       live_one(std::make_unique<Life>(Life::Options{.seed = seed}), seed);
     }
@@ -94,6 +100,10 @@ void spawn(Child& child, const Runner::Options& options) {
 }
 
 }  // namespace
+
+std::string history_path(const std::string& directory, uint64_t seed) {
+  return fmt::format("{}/{}.jsonl", directory, seed);
+}
 
 void silence_log() {
   log::set_sink([](const log::Entry&) {}, log::Level::kFatal);
@@ -193,6 +203,39 @@ Runner::Outcome Runner::run() {
   return out;
 }
 
+namespace {
+
+// Of src/rpc, of a flag, and of what other members send.
+constexpr std::string_view kNotOfMember[] = {"beforeSendWatchResponse",      "beforeRangeStreamChunk",
+                                             "beforeCheckpointInLeaseRenew", "beforeLookupWhenForwardLeaseTimeToLive",
+                                             "beforeServeHTTPLeaseRenew",    "mlockError",
+                                             "applyBeforeOpenSnapshot",      "applyAfterOpenSnapshot",
+                                             "raftBeforeSaveSnap",           "raftAfterSaveSnap",
+                                             "raftBeforeApplySnap",          "raftAfterApplySnap",
+                                             "raftAfterWALRelease",          "raftDropHeartbeat"};
+// Of src/rpc, of a flag, of the transport, and of a defragmentation, which no client of a cluster asks for.
+constexpr std::string_view kNotOfClusters[] = {"beforeSendWatchResponse",
+                                               "beforeRangeStreamChunk",
+                                               "beforeCheckpointInLeaseRenew",
+                                               "beforeLookupWhenForwardLeaseTimeToLive",
+                                               "beforeServeHTTPLeaseRenew",
+                                               "mlockError",
+                                               "defragBeforeCopy",
+                                               "defragBeforeRename",
+                                               "defragOpenFileError",
+                                               "defragdbFail",
+                                               "raftDropHeartbeat"};
+
+void note_unreached_points(const Coverage& coverage, std::span<const std::string_view> but,
+                           std::vector<std::string>& out) {
+  for (const fault::PointInfo& point : fault::kPoints) {
+    const std::string what = fmt::format("fault point {}", point.name);
+    if (std::ranges::find(but, point.name) == but.end() && coverage.count(what) == 0) out.push_back(what);
+  }
+}
+
+}  // namespace
+
 std::vector<std::string> never_reached(const Coverage& coverage) {
   std::vector<std::string> out;
   for (const char* what : {"alarm raised by the member",
@@ -287,16 +330,7 @@ std::vector<std::string> never_reached(const Coverage& coverage) {
                            "written, and refused by the quota"}) {
     if (coverage.count(what) == 0) out.emplace_back(what);
   }
-  for (const fault::PointInfo& point : fault::kPoints) {
-    // Of src/rpc, of a flag, and of snapshots that other members send.
-    static constexpr std::string_view kNotOfMember[] = {
-        "beforeSendWatchResponse", "beforeRangeStreamChunk", "beforeCheckpointInLeaseRenew", "mlockError",
-        "applyBeforeOpenSnapshot", "applyAfterOpenSnapshot", "raftBeforeSaveSnap",           "raftAfterSaveSnap",
-        "raftBeforeApplySnap",     "raftAfterApplySnap",     "raftAfterWALRelease"};
-    if (std::ranges::find(kNotOfMember, point.name) != std::end(kNotOfMember)) continue;
-    const std::string what = fmt::format("fault point {}", point.name);
-    if (coverage.count(what) == 0) out.push_back(what);
-  }
+  note_unreached_points(coverage, kNotOfMember, out);
   for (const std::string_view kind : step_kinds()) {
     if (coverage.count(std::string(kind)) == 0) out.emplace_back(kind);
   }
@@ -308,11 +342,17 @@ std::vector<std::string> never_reached_by_clusters(const Coverage& coverage) {
   for (const char* what : {"answers",
                            "answers that refuse",
                            "calls given up",
+                           "death at a fault point",
+                           "deaths reported",
+                           "effect: install a snapshot",
+                           "effect: read the log",
                            "elections",
                            "fault: bad network",
+                           "fault: death at a fault point",
                            "fault: jump of the wall clock",
                            "fault: leader alone",
                            "fault: leader killed",
+                           "fault: leader moved",
                            "fault: leader paused",
                            "fault: one-way cut",
                            "fault: partial cut",
@@ -335,9 +375,36 @@ std::vector<std::string> never_reached_by_clusters(const Coverage& coverage) {
                            "message out of order",
                            "message to nobody",
                            "power cuts with something unsynced",
-                           "serializable reads"}) {
+                           "renewals",
+                           "serializable reads",
+                           "snapshots broken on their way",
+                           "snapshots delivered",
+                           "snapshots given up by who sends them",
+                           "snapshots installed",
+                           "snapshots sent",
+                           "snapshots sent during another one",
+                           "snapshots whose receiver dies",
+                           "hashes",
+                           "history read for watchers",
+                           "leases that ran out",
+                           "lives that outlive their leases",
+                           "members compared",
+                           "progress of watchers",
+                           "reads in histories",
+                           "reads that are refused",
+                           "unknown outcomes that were applied",
+                           "watch events",
+                           "watch responses lost with their connection",
+                           "watchers from now on",
+                           "watchers from the future",
+                           "watchers from the past",
+                           "watchers that go on at another member",
+                           "watchers that stand still",
+                           "watchers whose history is compacted",
+                           "writes in histories"}) {
     if (coverage.count(what) == 0) out.emplace_back(what);
   }
+  note_unreached_points(coverage, kNotOfClusters, out);
   return out;
 }
 

@@ -20,6 +20,7 @@ class Runner {
     std::string mutant;          // switched on in the children
     bool of_cluster = false;     // lives of clusters, not of one member
     size_t members = 0;          // of each cluster; 0: the seed chooses
+    std::string histories{};     // a directory for those of one cluster in a hundred; "": none are kept
   };
   struct Failure {
     uint64_t seed = 0;
@@ -38,6 +39,9 @@ class Runner {
  private:
   Options options_;
 };
+
+// Where the history of a life stands.
+[[nodiscard]] std::string history_path(const std::string& directory, uint64_t seed);
 
 // The cases that a run of many lives should have reached and did not.
 [[nodiscard]] std::vector<std::string> never_reached(const Coverage& coverage);

@@ -105,13 +105,21 @@ constexpr Kind<Effects> kEffects[] = {
     {"effect: failed", [](const Effects& out) { return out.failed.has_value(); }},
 };
 
+// Of members that have others.
+constexpr Kind<Effects> kClusterEffects[] = {
+    {"effect: install a snapshot", [](const Effects& out) { return out.install.has_value(); }},
+    {"effect: read the log", [](const Effects& out) { return !out.log_reads.empty(); }},
+    {"effect: ask for versions", [](const Effects& out) { return out.ask_versions.has_value(); }},
+    {"effect: dial again", [](const Effects& out) { return !out.redial.empty(); }},
+};
+
 // Does not compile once there is a new field: it needs a kind above.
 [[maybe_unused]] void all_fields(const Events& events, const Effects& effects) {
   [[maybe_unused]] const auto& [proposals, conf_changes, controls, leases, wal, log_read, commit, installed, hashed,
-                                alarms, disk_is_low, stop, messages, reports, transfers, interim] = events;
+                                alarms, disk_is_low, stop, messages, reports, transfers, versions, interim] = events;
   [[maybe_unused]] const auto& [writes, answers, refused, changes, log_reads, job, install, hash, prepare, give_back,
                                 remove, checkpoint, rest, look, reserve, full, news, ready, wake, ending, failed, sent,
-                                removed, redialled] = effects;
+                                removed, asked, redialled] = effects;
 }
 
 template <class Step, size_t N>
@@ -128,14 +136,19 @@ void add(const Kind<Step> (&kinds)[N], const std::vector<uint64_t>& counts, Cove
 
 }  // namespace
 
-StepKinds::StepKinds() : events_(std::size(kEvents)), effects_(std::size(kEffects)) {}
+StepKinds::StepKinds()
+    : events_(std::size(kEvents)), effects_(std::size(kEffects)), cluster_effects_(std::size(kClusterEffects)) {}
 
 void StepKinds::count(const Events& events) { sim::count(kEvents, events, events_); }
-void StepKinds::count(const Effects& effects) { sim::count(kEffects, effects, effects_); }
+void StepKinds::count(const Effects& effects) {
+  sim::count(kEffects, effects, effects_);
+  sim::count(kClusterEffects, effects, cluster_effects_);
+}
 
 void StepKinds::add_to(Coverage& coverage) const {
   add(kEvents, events_, coverage);
   add(kEffects, effects_, coverage);
+  add(kClusterEffects, cluster_effects_, coverage);
 }
 
 std::vector<std::string_view> step_kinds() {

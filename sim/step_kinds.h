@@ -22,9 +22,10 @@ class StepKinds {
  private:
   std::vector<uint64_t> events_;   // as in the tables of step_kinds.cc
   std::vector<uint64_t> effects_;  // likewise
+  std::vector<uint64_t> cluster_effects_;
 };
 
-// What add_to() calls them.
+// What add_to() calls those that a member meets alone.
 [[nodiscard]] std::vector<std::string_view> step_kinds();
 
 }  // namespace cairn::sim

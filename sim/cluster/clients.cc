@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "mvcc/kv/hash.h"
 #include "mvcc/kv/range.h"
 #include "mvcc/kv/txn.h"
 
@@ -12,6 +13,7 @@ namespace cairn::sim {
 namespace {
 
 constexpr uint64_t kNumberBits = 48;
+constexpr uint64_t kCallsForOneHash = 1000;
 constexpr size_t kNobody = SIZE_MAX;  // the client of a probe
 
 member::Tag tag_of(uint64_t number) { return number; }
@@ -42,7 +44,20 @@ ClusterClients::ClusterClients(Schedule& schedule, Random chance, Options option
                                Coverage& coverage)
     : schedule_(schedule), chance_(chance), options_(options), nodes_(nodes), judge_(judge), coverage_(coverage) {}
 
+// What etcd's model is given begins with the empty store, and shows it by a read.
 void ClusterClients::begin() {
+  if (!options_.is_for_etcd) return begin_all();
+  const bool is_read = !judge_.calls().empty() && judge_.calls().back().state == ClusterCall::State::kAnswered;
+  if (is_read) return begin_all();
+  schedule_.after(200'000'000, [this] { begin(); });
+  const bool waits = !judge_.calls().empty() && judge_.calls().back().state == ClusterCall::State::kWaiting;
+  if (waits || !nodes_[0]->is_running()) return;
+  ClusterCall& call = judge_.begin_call(kNobody, 0, schedule_.now_ns());
+  call.range.set_key(key());
+  nodes_[0]->control({member::Control::kLinearizable, tag_of(call.number), {}}, schedule_.now_ns());
+}
+
+void ClusterClients::begin_all() {
   for (size_t i = 0; i < options_.closed + options_.open; ++i) {
     clients_.push_back({.is_open = i >= options_.closed, .node = i % nodes_.size()});
     think(i);
@@ -72,13 +87,16 @@ std::string ClusterClients::value() {
 }
 
 ClusterClients::Kind ClusterClients::kind() {
-  const uint64_t number = chance_.below(20);
+  const uint64_t number = chance_.below(24);
   if (number < 7) return Kind::kPut;
   if (number < 10) return Kind::kTxn;
   if (number < 11) return Kind::kDelete;
   if (number < 16) return Kind::kRead;
   if (number < 18) return Kind::kSerializableRead;
-  return number < 19 ? Kind::kGrant : Kind::kRevoke;
+  if (number < 20) return Kind::kRenew;
+  if (number < 22) return number < 21 || chance_.one_in(2) ? Kind::kGrant : Kind::kRevoke;
+  if (number < 23) return chance_.one_in(3) ? Kind::kCompact : Kind::kPut;
+  return options_.is_for_etcd ? Kind::kPut : Kind::kAuth;
 }
 
 void ClusterClients::interval(std::string& from, std::string& range_end) {
@@ -95,10 +113,32 @@ void ClusterClients::fill_put(etcdserverpb::PutRequest* put) {
   put->set_value(value());
   put->set_prev_kv(chance_.one_in(3));
   if (chance_.one_in(5)) put->set_lease(static_cast<int64_t>(chance_.between(1, options_.leases)));
+  if (options_.is_for_etcd || !chance_.one_in(15)) return;
+  put->clear_value();
+  put->set_ignore_value(true);
+}
+
+void ClusterClients::fill_txn_for_etcd(etcdserverpb::TxnRequest* txn) {
+  const std::string name = key();
+  auto* const compare = txn->add_compare();
+  compare->set_key(name);
+  compare->set_result(etcdserverpb::Compare::EQUAL);
+  compare->set_target(etcdserverpb::Compare::MOD);
+  const Model::Version* const now = judge_.model().find(name, judge_.model().newest().revision);
+  compare->set_mod_revision(now == nullptr || chance_.one_in(4) ? 0 : now->mod.main);
+  fill_put(txn->add_success()->mutable_request_put());
+  txn->mutable_success(0)->mutable_request_put()->set_key(name);
+  if (chance_.one_in(2)) txn->add_success()->mutable_request_range()->set_key(name);
+  if (chance_.one_in(3)) {
+    txn->add_failure()->mutable_request_delete_range()->set_key(name);
+  } else {
+    txn->add_failure()->mutable_request_range()->set_key(name);
+  }
 }
 
 // Mostly compare and swap: of a version that may be old, or of a value's revision.
 void ClusterClients::fill_txn(etcdserverpb::TxnRequest* txn) {
+  if (options_.is_for_etcd) return fill_txn_for_etcd(txn);
   const std::string name = key();
   auto* const compare = txn->add_compare();
   compare->set_key(name);
@@ -124,8 +164,42 @@ void ClusterClients::fill_txn(etcdserverpb::TxnRequest* txn) {
 void ClusterClients::fill_range(etcdserverpb::RangeRequest& range) {
   interval(*range.mutable_key(), *range.mutable_range_end());
   if (chance_.one_in(4)) range.set_limit(static_cast<int64_t>(chance_.between(1, 4)));
+  if (chance_.one_in(6)) {
+    const Model::State& now = judge_.model().newest();
+    const int64_t oldest = std::max<int64_t>(1, now.compacted - 1);
+    const auto newest = static_cast<uint64_t>(now.revision + (chance_.one_in(8) ? 1 : 0));
+    range.set_revision(static_cast<int64_t>(chance_.between(static_cast<uint64_t>(oldest), newest)));
+  }
+  if (options_.is_for_etcd) return;
   range.set_keys_only(chance_.one_in(8));
   range.set_count_only(chance_.one_in(8));
+}
+
+void ClusterClients::fill_compaction(etcdserverpb::CompactionRequest* compaction) {
+  const Model::State& now = judge_.model().newest();
+  const auto oldest = static_cast<uint64_t>(std::max<int64_t>(1, now.compacted));
+  const auto newest = static_cast<uint64_t>(now.revision + (chance_.one_in(8) ? 1 : 0));
+  compaction->set_revision(static_cast<int64_t>(chance_.between(oldest, newest)));
+  compaction->set_physical(chance_.one_in(2));
+}
+
+// Users and roles, while nobody has to be one.
+void ClusterClients::fill_auth(etcdserverpb::InternalRaftRequest& request) {
+  const std::string user = chance_.one_in(2) ? "ann" : "bob";
+  const std::string role = chance_.one_in(2) ? "reader" : "writer";
+  switch (chance_.below(5)) {
+    case 0:
+      request.mutable_auth_user_add()->set_name(user);
+      request.mutable_auth_user_add()->mutable_options()->set_no_password(true);
+      break;
+    case 1: request.mutable_auth_user_delete()->set_name(user); break;
+    case 2: request.mutable_auth_role_add()->set_name(role); break;
+    case 3: request.mutable_auth_role_delete()->set_role(role); break;
+    default:
+      request.mutable_auth_user_grant_role()->set_user(user);
+      request.mutable_auth_user_grant_role()->set_role(role);
+      break;
+  }
 }
 
 void ClusterClients::fill(etcdserverpb::InternalRaftRequest& request, Kind kind) {
@@ -135,17 +209,22 @@ void ClusterClients::fill(etcdserverpb::InternalRaftRequest& request, Kind kind)
     case Kind::kDelete: {
       auto* const remove = request.mutable_delete_range();
       interval(*remove->mutable_key(), *remove->mutable_range_end());
+      if (options_.is_for_etcd) remove->clear_range_end();
       return remove->set_prev_kv(chance_.one_in(3));
     }
     case Kind::kGrant: {
       auto* const grant = request.mutable_lease_grant();
-      grant->set_id(static_cast<int64_t>(chance_.between(1, options_.leases)));
-      return grant->set_ttl(static_cast<int64_t>(chance_.between(1, 20)));
+      // etcd's model does not know that a lease may exist already, nor that leases end.
+      grant->set_id(options_.is_for_etcd ? ++leases_ : static_cast<int64_t>(chance_.between(1, options_.leases)));
+      return grant->set_ttl(options_.is_for_etcd ? 1'000'000 : static_cast<int64_t>(chance_.between(1, 20)));
     }
+    case Kind::kCompact: return fill_compaction(request.mutable_compaction());
+    case Kind::kAuth: return fill_auth(request);
     case Kind::kRevoke:
       return request.mutable_lease_revoke()->set_id(static_cast<int64_t>(chance_.between(1, options_.leases)));
     case Kind::kRead:
-    case Kind::kSerializableRead: break;
+    case Kind::kSerializableRead:
+    case Kind::kRenew: break;
   }
 }
 
@@ -160,6 +239,7 @@ void ClusterClients::call(size_t client) {
     if (!one.is_open) think(client);
     return;
   }
+  if (chance_.one_in(kCallsForOneHash) && !node.is_paused(schedule_.now_ns())) hash(node);
   ClusterCall& call = judge_.begin_call(client, one.node, schedule_.now_ns());
   if (!one.is_open) one.waits_for = call.number;
   const Kind kind = this->kind();
@@ -167,10 +247,17 @@ void ClusterClients::call(size_t client) {
     fill_range(call.range);
     call.range.set_serializable(kind == Kind::kSerializableRead);
     if (call.range.serializable()) {
-      if (node.is_paused(schedule_.now_ns())) return give_up(call.number);
+      if (node.is_paused(schedule_.now_ns())) {
+        judge_.on_lost(call, schedule_.now_ns());
+        return done(call);
+      }
       return read(call, node);
     }
     node.control({member::Control::kLinearizable, tag_of(call.number), {}}, schedule_.now_ns());
+  } else if (kind == Kind::kRenew) {
+    call.renewed = static_cast<int64_t>(chance_.between(1, options_.leases));
+    node.ask({.kind = member::LeaseRequest::Kind::kRenew, .id = call.renewed, .tag = tag_of(call.number)},
+             schedule_.now_ns());
   } else {
     etcdserverpb::InternalRaftRequest request;
     fill(request, kind);
@@ -203,8 +290,15 @@ void ClusterClients::read(ClusterCall& call, ClusterNode& node) {
                               .member_id = node.member_id(),
                               .revision = state->kv.revision,
                               .raft_term = state->leader.term.value});
-  judge_.on_read(call, *state, node.member_id(), text ? *text : text.error().message, schedule_.now_ns());
+  judge_.on_read(call, *state, node.member_id(), text, schedule_.now_ns());
   done(call);
+}
+
+void ClusterClients::hash(ClusterNode& node) {
+  const auto state = node.reader().enter();
+  mvcc::KvHasher hasher(state->kv.root, state->kv.revision, state->kv.compact_revision);
+  const auto done = hasher.step(state->kv.records, UINT64_MAX);
+  judge_.on_hash(node.place(), *state, done && *done ? std::optional(hasher.hash()) : std::nullopt);
 }
 
 void ClusterClients::give_up(uint64_t number) {
@@ -227,8 +321,14 @@ void ClusterClients::on_answer(ClusterNode& node, member::Tag tag, Code code, st
   ClusterCall& call = judge_.call(number_of(tag));
   if (!call.payload.empty()) {
     judge_.on_answer(call, node.member_id(), code, text, schedule_.now_ns());
-  } else if (call.state == ClusterCall::State::kWaiting) {
-    if (code == Code::kOk) return read(call, node);
+  } else if (judge_.takes_answer(call)) {
+    if (code == Code::kOk && call.renewed == 0) return read(call, node);
+    if (code == Code::kOk) {
+      etcdserverpb::LeaseKeepAliveResponse response;
+      response.ParseFromArray(text.data(), static_cast<int>(text.size()));
+      judge_.on_renewed(call, response.ttl(), schedule_.now_ns());
+      return done(call);
+    }
     judge_.on_refused(call, Error{code, std::string(text)}, schedule_.now_ns());
   }
   done(call);
@@ -236,7 +336,7 @@ void ClusterClients::on_answer(ClusterNode& node, member::Tag tag, Code code, st
 
 void ClusterClients::on_refused(ClusterNode&, member::Tag tag, const Error& error) {
   ClusterCall& call = judge_.call(number_of(tag));
-  if (call.payload.empty() && call.state != ClusterCall::State::kWaiting) return;  // a read, given up
+  if (call.payload.empty() && !judge_.takes_answer(call)) return;
   judge_.on_refused(call, error, schedule_.now_ns());
   done(call);
 }

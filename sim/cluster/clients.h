@@ -29,6 +29,7 @@ class ClusterClients {
     uint64_t keys = 12;
     uint64_t leases = 4;
     uint64_t value_bytes_max = 200;
+    bool is_for_etcd = false;  // only what etcd's model of histories knows
   };
   using Nodes = std::vector<std::unique_ptr<ClusterNode>>;
 
@@ -46,16 +47,20 @@ class ClusterClients {
   // A put at this member, beside all clients. The call's number.
   uint64_t probe(size_t node);
 
+  // HashKV of a member, of what it shows now.
+  void hash(ClusterNode& node);
+
   [[nodiscard]] uint64_t calls() const { return judge_.calls().size(); }
 
  private:
-  enum class Kind : uint8_t { kPut, kTxn, kDelete, kRead, kSerializableRead, kGrant, kRevoke };
+  enum class Kind : uint8_t { kPut, kTxn, kDelete, kRead, kSerializableRead, kGrant, kRevoke, kRenew, kCompact, kAuth };
   struct Client {
     bool is_open = false;
     size_t node = 0;
     uint64_t waits_for = 0;  // the number of a closed client's call; 0: none
   };
 
+  void begin_all();
   void turn(size_t client);
   void think(size_t client);
   void call(size_t client);
@@ -64,6 +69,9 @@ class ClusterClients {
   void fill_txn(etcdserverpb::TxnRequest* txn);
   void fill_put(etcdserverpb::PutRequest* put);
   void fill_range(etcdserverpb::RangeRequest& range);
+  void fill_compaction(etcdserverpb::CompactionRequest* compaction);
+  void fill_auth(etcdserverpb::InternalRaftRequest& request);
+  void fill_txn_for_etcd(etcdserverpb::TxnRequest* txn);
   void interval(std::string& key, std::string& range_end);
   void read(ClusterCall& call, ClusterNode& node);
   void give_up(uint64_t number);
@@ -79,6 +87,7 @@ class ClusterClients {
   Judge& judge_;
   Coverage& coverage_;
   std::vector<Client> clients_;
+  int64_t leases_ = 0;  // that were asked for, each with its own name
   bool has_ended_ = false;
 };
 

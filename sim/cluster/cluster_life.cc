@@ -1,6 +1,7 @@
 #include "sim/cluster/cluster_life.h"
 
 #include <algorithm>
+#include <fstream>
 #include <utility>
 
 #include <fmt/format.h>
@@ -8,6 +9,10 @@
 #include "base/check.h"
 #include "cluster/membership.h"
 #include "mvcc/kv/hash.h"
+#include "sim/cluster/recording.h"
+#include "sim/history/judge.h"
+#include "sim/history/record_json.h"
+#include "sim/state_check.h"
 
 namespace cairn::sim {
 namespace {
@@ -19,7 +24,13 @@ constexpr uint64_t kEventsMax = 20'000'000;
 // After everything is healed: until a put succeeds, and until all agree.
 constexpr int64_t kProgressNsMax = 20 * kSecond;
 constexpr int64_t kAgreementNsMax = 60 * kSecond;
+constexpr int64_t kSettlingNsMax = 10 * kSecond;  // of who watches
+constexpr int64_t kLeaseSlackNs = 3 * kSecond;
+constexpr int64_t kLeaseNsMax = 200 * kSecond;
 constexpr int64_t kStopNsMax = 60 * kSecond;
+constexpr int64_t kLeases = 4;
+constexpr member::Tag kTransferTag = member::Tag{1} << 40;  // no call has it
+constexpr member::Tag kRenewalTag = kTransferTag + 1;       // nor this one
 
 }  // namespace
 
@@ -29,14 +40,13 @@ ClusterLife::ClusterLife(const Options& options)
     : options_(options),
       chance_(options.seed ^ 0x636c7573746572),
       judge_(coverage_, [this](std::string text) { violation(std::move(text)); }),
-      network_(schedule_, chance_.fork(), coverage_, [this](size_t to, raft::Message message) {
-        ClusterNode& node = *nodes_[to];
-        if (!node.is_running()) return coverage_.hit("message to nobody");
-        mix(message.index.value);
-        node.receive(std::move(message), schedule_.now_ns());
-      }) {}
+      network_(schedule_, chance_.fork(), coverage_, static_cast<Network::Host&>(*this)),
+      transfers_(schedule_, chance_.fork(), coverage_, static_cast<Transfers::Host&>(*this)) {}
 
 ClusterLife::~ClusterLife() {
+  for (auto& one : fault::armed) one = false;
+  fault::set_handler(nullptr);
+  watchers_.reset();
   nodes_.clear();
   schedule_.clear();
 }
@@ -71,6 +81,7 @@ void ClusterLife::choose() {
     network_.options().duplicate_one_in = chance_.between(20, 500);
     network_.options().late_one_in = chance_.between(20, 500);
   }
+  network_.options().has_codec = !chance_.one_in(8);
   member::MemberOptions& core = common_.core;
   raft::Config& raft = core.replication.raft;
   constexpr uint32_t kElectionTicks[] = {100, 100, 50, 20};
@@ -79,7 +90,9 @@ void ClusterLife::choose() {
   raft.pre_vote = !chance_.one_in(8);
   if (chance_.one_in(3)) raft.max_inflight_messages = static_cast<uint32_t>(chance_.between(1, 8));
   if (chance_.one_in(3)) raft.max_bytes_per_message = chance_.between(100, 2000);
-  core.leases.extension_ns = int64_t{raft.election_ticks} * core.raft_tick_ns;
+  core.replication.election_ns = int64_t{raft.election_ticks} * core.raft_tick_ns;
+  core.replication.request_timeout_ns = 5 * kSecond + 2 * core.replication.election_ns;
+  core.leases.extension_ns = core.replication.election_ns;
   member::BootstrapOptions& bootstrap = common_.bootstrap;
   bootstrap.data_dir = "/data/member.etcd";
   bootstrap.initial_cluster = initial_cluster_;
@@ -90,13 +103,50 @@ void ClusterLife::choose() {
   bootstrap.wal.zero_ahead_bytes = uint64_t{4096} << chance_.below(4);
   core.segment_bytes = bootstrap.wal.segment_bytes;
   core.spare_mark_bytes = bootstrap.wal.segment_bytes / 8;
-  // A leader reads what a follower lacks from memory: so all stays there, and is there again after a start.
-  core.apply.commit_interval_ns = int64_t{3600} * kSecond;
-  core.rest_after_ns = int64_t{3600} * kSecond;
-  bootstrap.wal.segments_kept = UINT64_MAX;
+  choose_log();
   common_.disk = {.reserve_bytes = 16 << 10, .low_bytes = 64 << 10, .log_low_bytes = 16 << 10};
   constexpr int64_t kDelays[] = {0, 5'000, 50'000, 500'000};
   common_.delay_mean_ns = kDelays[chance_.below(4)];
+}
+
+// In most lives the log is short: who was away for long gets what it lacks from the segments, or the db.
+void ClusterLife::choose_log() {
+  member::MemberOptions& core = common_.core;
+  member::BootstrapOptions& bootstrap = common_.bootstrap;
+  if (chance_.one_in(6)) {
+    core.apply.commit_interval_ns = int64_t{3600} * kSecond;
+    core.rest_after_ns = int64_t{3600} * kSecond;
+    bootstrap.wal.segments_kept = UINT64_MAX;
+    return;
+  }
+  bootstrap.page_bytes = uint32_t{1024} << chance_.below(3);
+  core.apply.commit_interval_ns = int64_t{2'000'000} << chance_.below(11);
+  core.apply.snapshot_entries = chance_.between(5, 200);
+  core.apply.snapshot_interval_ns = chance_.one_in(2) ? 0 : 50'000'000;
+  core.apply.buffer_bytes_max = uint64_t{2048} << chance_.below(8);
+  core.apply.buffer_entries_max = chance_.between(3, 500);
+  core.apply.wal_bytes_max = uint64_t{8192} << chance_.below(6);
+  if (chance_.one_in(4)) bootstrap.wal.segments_kept = chance_.between(1, 5);
+  bootstrap.raft_log.memory_bytes_max = uint64_t{512} << chance_.below(8);
+  bootstrap.raft_log.windows = {.read_bytes = uint64_t{256} << chance_.below(7),
+                                .bytes_max = uint64_t{1024} << chance_.below(7),
+                                .reads_max = static_cast<size_t>(chance_.between(1, 4))};
+  bootstrap.raft_log.sent_as_log_bytes = uint64_t{2048} << chance_.below(7);
+  core.replication.log.bytes = uint64_t{2048} << chance_.below(7);
+  if (chance_.one_in(3)) core.replication.log.entries = chance_.between(1, 100);
+  if (chance_.one_in(2)) {
+    core.auto_compaction = {member::AutoCompaction::Mode::kRevision, static_cast<int64_t>(chance_.between(1, 200))};
+  }
+  if (chance_.one_in(4)) core.feed_bytes_max = uint64_t{256} << chance_.below(5);
+  if (chance_.one_in(2)) core.rest_after_ns = int64_t{50'000'000} << chance_.below(6);
+  common_.checkpoint = {.changes_min = chance_.between(1, 60),
+                        .changes_min_at_stop = chance_.between(1, 30),
+                        .keys_per_step = chance_.between(1, 20)};
+  transfers_.options() = {.piece_mean_ns = int64_t{100'000} << chance_.below(6),
+                          .piece_bytes = uint64_t{4096} << chance_.below(4),
+                          .slow_one_in = chance_.below(8),
+                          .broken_one_in = chance_.below(8),
+                          .given_up_one_in = chance_.below(10)};
 }
 
 MemberOptions ClusterLife::member_options(const std::string& name) {
@@ -145,7 +195,9 @@ bool ClusterLife::step() {
   ++events_;
   if (who == nullptr) return schedule_.step();
   schedule_.advance_to(*when_ns);
+  current_ = who;
   who->step(schedule_.now_ns());
+  current_ = nullptr;
   look_at(*who);
   return true;
 }
@@ -162,6 +214,11 @@ bool ClusterLife::live(int64_t ns_max, const std::function<bool()>& is_done) {
 
 // A process that has ended by itself.
 void ClusterLife::look_at(ClusterNode& node) {
+  if (dying_ == node.place()) {
+    dying_.reset();
+    kill_process(node.place());
+    return faults_->restart_later(node.place());
+  }
   if (!node.is_dead()) return;
   const auto& failure = node.member().failure();
   const std::string text = failure ? failure->message : "the power is off";
@@ -178,16 +235,33 @@ void ClusterLife::look_at(ClusterNode& node) {
 const std::string& ClusterLife::run() {
   choose();
   found();
-  clients_ = std::make_unique<ClusterClients>(
-      schedule_, chance_.fork(),
-      ClusterClients::Options{.closed = static_cast<size_t>(chance_.between(4, 8)),
-                              .open = static_cast<size_t>(chance_.below(3)),
-                              .think_mean_ns = static_cast<int64_t>(chance_.between(5, 80)) * 1'000'000,
-                              .keys = chance_.between(2, 30)},
-      nodes_, judge_, coverage_);
+  ClusterClients::Options asking{.closed = static_cast<size_t>(chance_.between(4, 8)),
+                                 .open = static_cast<size_t>(chance_.below(3)),
+                                 .think_mean_ns = static_cast<int64_t>(chance_.between(5, 80)) * 1'000'000,
+                                 .keys = chance_.between(2, 30),
+                                 .leases = kLeases,
+                                 .is_for_etcd = is_for_etcd()};
+  if (is_for_etcd()) {  // to look for an order takes long where many ask at once
+    asking.closed = 4;
+    asking.open = 0;
+    asking.think_mean_ns = 250'000'000;
+  }
+  clients_ = std::make_unique<ClusterClients>(schedule_, chance_.fork(), asking, nodes_, judge_, coverage_);
   faults_ = std::make_unique<ClusterFaults>(schedule_, chance_.fork(), nodes_, network_, coverage_,
                                             static_cast<ClusterFaults::Host&>(*this));
+  fault::set_handler([this](fault::Point point) {
+    on_fault_point(point);
+    return std::optional<std::string>();
+  });
+  for (auto& one : fault::armed) one = true;
+  watchers_ = std::make_unique<ClusterWatchers>(
+      schedule_, chance_.fork(),
+      ClusterWatchers::Options{.clients = static_cast<size_t>(chance_.between(1, 4)),
+                               .is_for_etcd = is_for_etcd(),
+                               .lie = options_.watch_lie},
+      nodes_, judge_.model(), coverage_, [this](std::string text) { violation(std::move(text)); });
   clients_->begin();
+  watchers_->begin();
   if (options_.has_faults) faults_->begin();
   const int64_t began_ns = schedule_.now_ns();
   live(options_.length_ns * 20, [&] {
@@ -197,6 +271,7 @@ const std::string& ClusterLife::run() {
   if (violation_.empty()) heal();
   if (violation_.empty()) converge();
   if (violation_.empty()) stop();
+  judge_history();
   if (violation_.empty()) coverage_.hit("lives");
   coverage_.hit(fmt::format("lives of {} members", options_.members));
   coverage_.hit("calls", clients_->calls());
@@ -204,35 +279,42 @@ const std::string& ClusterLife::run() {
   coverage_.hit("entries", judge_.last().value);
   coverage_.hit("messages", network_.delivered());
   for (const auto& node : nodes_) node->kinds().add_to(coverage_);
+  for (fault::Point point = 0; point < fault::kPointCount; ++point) {
+    if (points_reached_[point] == 0) continue;
+    coverage_.hit(fmt::format("fault point {}", fault::kPoints[point].name), points_reached_[point]);
+  }
   return violation_;
 }
 
-// Everything works again: soon there is a leader that takes a put.
+// Everything works again: soon a put at any member succeeds.
 void ClusterLife::heal() {
   note("all is healed");
   faults_->end();
+  deadly_.reset();
+  transfers_.options().slow_one_in = transfers_.options().broken_one_in = transfers_.options().given_up_one_in = 0;
   const int64_t healed_ns = schedule_.now_ns();
-  uint64_t probe = 0;
+  std::vector<uint64_t> probes(nodes_.size());
   const auto succeeds = [&] {
-    if (probe != 0 && judge_.call(probe).state == ClusterCall::State::kAnswered) return true;
-    if (probe != 0 && judge_.call(probe).state == ClusterCall::State::kWaiting) return false;
-    const auto leading = leader_of(nodes_);
-    if (leading) probe = clients_->probe(*leading);
-    return false;
-  };
-  // A probe at a leader that is deposed may wait for ever.
-  const int64_t patience_ns = 2 * kSecond;
-  while (violation_.empty() && schedule_.now_ns() - healed_ns < kProgressNsMax) {
-    if (live(patience_ns, succeeds)) {
-      coverage_.hit("virtual ms from healing to a put",
-                    static_cast<uint64_t>(schedule_.now_ns() - healed_ns) / 1'000'000);
-      return;
+    bool all = true;
+    for (size_t i = 0; i < probes.size(); ++i) {
+      if (probes[i] == 0 || judge_.call(probes[i]).state == ClusterCall::State::kUnknown ||
+          judge_.call(probes[i]).state == ClusterCall::State::kRefused) {
+        probes[i] = nodes_[i]->is_running() ? clients_->probe(i) : 0;
+      }
+      all = all && probes[i] != 0 && judge_.call(probes[i]).state == ClusterCall::State::kAnswered;
     }
-    probe = 0;
+    return all;
+  };
+  if (!live(kProgressNsMax, succeeds)) return violation("puts do not succeed after all is healed" + describe());
+  coverage_.hit("virtual ms from healing to puts", static_cast<uint64_t>(schedule_.now_ns() - healed_ns) / 1'000'000);
+}
+
+std::string ClusterLife::describe() const {
+  std::string out;
+  for (const auto& node : nodes_) {
+    out += fmt::format("; {}: {}", node->place(), node->is_running() ? node->member().describe() : "down");
   }
-  std::string members;
-  for (const auto& node : nodes_) members += "; " + (node->is_running() ? node->member().describe() : "down");
-  violation("no put succeeds after all is healed" + members);
+  return out;
 }
 
 bool ClusterLife::agree() const {
@@ -246,34 +328,60 @@ bool ClusterLife::agree() const {
 void ClusterLife::converge() {
   clients_->end();
   if (!live(kAgreementNsMax, [this] { return agree(); })) {
-    std::string members;
-    for (const auto& node : nodes_) members += "; " + (node->is_running() ? node->member().describe() : "down");
-    return violation(fmt::format("the members do not agree, entry {} is the last{}", judge_.last(), members));
+    return violation(fmt::format("the members do not agree, entry {} is the last{}", judge_.last(), describe()));
   }
-  for (const auto& node : nodes_) {
-    const auto state = node->reader().enter();
-    mvcc::KvHasher hasher(state->kv.root, state->kv.revision, state->kv.compact_revision);
-    const auto done = hasher.step(state->kv.records, UINT64_MAX);
-    const uint32_t wanted = judge_.model().hash(state->kv.revision, state->kv.compact_revision);
-    if (!done || !*done || hasher.hash() != wanted) {
-      return violation(fmt::format("the hash of member {} at revision {} is not that of the model", node->place(),
-                                   state->kv.revision));
-    }
+  watchers_->settle();
+  if (!live(kSettlingNsMax, [this] { return watchers_->settled(); })) {
+    return violation(fmt::format("who watches does not have all up to revision {}{}", judge_.model().newest().revision,
+                                 watchers_->describe()));
+  }
+  for (const auto& node : nodes_) clients_->hash(*node);
+  if (violation_.empty() && (chance_.one_in(3) || options_.renews_for_ever)) outlive_leases();
+}
+
+void ClusterLife::renew_all() {
+  const auto leads = leader_of(nodes_);
+  if (!leads || schedule_.now_ns() < renewed_ns_ + kSecond / 2) return;
+  renewed_ns_ = schedule_.now_ns();
+  for (int64_t id = 1; id <= kLeases; ++id) {
+    nodes_[*leads]->ask({.kind = member::LeaseRequest::Kind::kRenew, .id = id, .tag = kRenewalTag}, renewed_ns_);
   }
 }
 
+// Nobody renews any more: leases end at last, counted from when the leader began to lead.
+void ClusterLife::outlive_leases() {
+  if (is_for_etcd()) return;
+  const int64_t longest = judge_.longest_lease();
+  if (longest == 0) return;
+  const int64_t bound_ns = longest * kSecond + common_.core.leases.extension_ns + kLeaseSlackNs;
+  std::optional<size_t> leads;
+  int64_t since_ns = schedule_.now_ns();
+  const bool have_ended = live(kLeaseNsMax, [&] {
+    const auto now_leads = leader_of(nodes_);
+    if (now_leads != leads) since_ns = schedule_.now_ns();
+    leads = now_leads;
+    if (options_.renews_for_ever) renew_all();
+    return judge_.longest_lease() == 0 || schedule_.now_ns() - since_ns > bound_ns;
+  });
+  if (!violation_.empty()) return;
+  if (!have_ended || judge_.longest_lease() != 0) {
+    return violation(fmt::format("a lease of {} s lives on, and nobody has renewed it for {} ms{}",
+                                 judge_.longest_lease(), (schedule_.now_ns() - since_ns) / 1'000'000, describe()));
+  }
+  coverage_.hit("lives that outlive their leases");
+}
+
 void ClusterLife::stop() {
+  watchers_->leave();
   for (const auto& node : nodes_) node->stop(schedule_.now_ns());
   const bool stopped = live(kStopNsMax, [this] {
     return std::all_of(nodes_.begin(), nodes_.end(), [](const auto& node) { return node->member().stopped(); });
   });
-  if (!stopped) {
-    std::string members;
-    for (const auto& node : nodes_) members += "; " + node->member().describe();
-    return violation("a member does not stop" + members);
-  }
+  if (!stopped) return violation("a member does not stop" + describe());
+  judge_.check_answered();
   for (const auto& node : nodes_) {
     const Index applied = node->member().apply().applied();
+    watchers_->on_gone(*node);
     node->kill();
     check_left_over(*node, applied);
   }
@@ -290,13 +398,37 @@ void ClusterLife::check_left_over(ClusterNode& node, std::optional<Index> applie
   }
 }
 
+// Also of a life that has failed: somebody may want to read it.
+void ClusterLife::judge_history() {
+  std::vector<NodeId> members;
+  for (const auto& node : nodes_) members.emplace_back(node->member_id());
+  history_ = history_of(judge_, members, watchers_->take());
+  if (!options_.history_path.empty()) std::ofstream(options_.history_path, std::ios::binary) << to_json(history_);
+  if (!violation_.empty()) return;
+  const Verdict verdict = sim::judge(history_);
+  if (!verdict.violations.empty()) return violation("the history: " + verdict.violations.front());
+  if (!verdict.unjudged.empty()) return violation("the history cannot be judged: " + verdict.unjudged);
+  coverage_.hit("writes in histories", verdict.writes);
+  coverage_.hit("reads in histories", verdict.reads + verdict.serializable_reads);
+  coverage_.hit("unknown outcomes that were applied", verdict.unknown_applied);
+}
+
 // --- processes
 
 void ClusterLife::start_process(size_t place) {
   ClusterNode& node = *nodes_[place];
   if (node.is_running() || !violation_.empty()) return;
   note(fmt::format("member {} starts", place));
+  current_ = &node;
   const Status started = node.start(schedule_.now_ns());
+  current_ = nullptr;
+  if (dying_ == place) {
+    dying_.reset();
+    coverage_.hit("death during the start");
+    network_.forget(place);
+    node.kill();
+    return faults_->restart_later(place);
+  }
   if (!started) {
     if (!node.fs().crashed()) {
       return violation(fmt::format("member {} does not start: {}", place, started.error().message));
@@ -306,21 +438,31 @@ void ClusterLife::start_process(size_t place) {
     return faults_->restart_later(place);
   }
   coverage_.hit("starts");
+  watchers_->on_start(node);
   judge_.on_start(place, node.member().apply().applied());
 }
 
 void ClusterLife::kill_process(size_t place) {
   ClusterNode& node = *nodes_[place];
   network_.forget(place);
+  transfers_.forget(place);
+  watchers_->on_gone(node);
   node.kill();
   was_leader_[place] = false;
   clients_->on_gone(node);
+  tell_of_death(place);
+}
+
+void ClusterLife::move_leader(size_t leader, size_t to) {
+  nodes_[leader]->transfer({.to = NodeId(nodes_[to]->member_id()), .tag = kTransferTag}, schedule_.now_ns());
 }
 
 void ClusterLife::cut_power(size_t place) {
   ClusterNode& node = *nodes_[place];
   network_.forget(place);
+  transfers_.forget(place);
   if (node.fs().volatile_changes() > 0) coverage_.hit("power cuts with something unsynced");
+  watchers_->on_gone(node);
   node.cut_power(chance_.one_in(4) ? Damage::kLoseUnsynced : Damage::kMixed);
   was_leader_[place] = false;
   clients_->on_gone(node);
@@ -330,6 +472,7 @@ void ClusterLife::cut_power(size_t place) {
 // --- what members do
 
 void ClusterLife::on_messages(ClusterNode& node, std::vector<raft::Message>& messages) {
+  if (dying_ == node.place()) return;
   for (const raft::Message& message : messages) {
     const auto to = places_.find(message.to);
     if (to == places_.end()) {
@@ -337,33 +480,168 @@ void ClusterLife::on_messages(ClusterNode& node, std::vector<raft::Message>& mes
       continue;
     }
     coverage_.hit("sent: " + std::string(raft::name_of(message.type)));
-    network_.send(node.place(), to->second, message);
+    if (message.type == raft::MessageType::kSnap) {
+      note(fmt::format("member {} sends snapshot {} to {}", node.place(), message.snapshot->index, to->second));
+      transfers_.send(node.place(), to->second, message, network_.pass(message));
+    } else {
+      network_.send(node.place(), to->second, message);
+    }
+  }
+}
+
+bool ClusterLife::on_arrival(size_t to, raft::Message message) {
+  ClusterNode& node = *nodes_[to];
+  if (!node.is_running()) return false;
+  mix(message.index.value);
+  node.receive(std::move(message), schedule_.now_ns());
+  return true;
+}
+
+// --- snapshots
+
+bool ClusterLife::is_open(size_t from, size_t to) { return !network_.is_cut(from, to) && nodes_[to]->is_running(); }
+
+void ClusterLife::on_image(size_t to, const raft::Message& message, std::string bytes, uint64_t transfer) {
+  ClusterNode& node = *nodes_[to];
+  const Index index = message.snapshot->index;
+  is_aside_ = true;
+  const auto found = check_image(bytes, judge_.model());
+  is_aside_ = false;
+  if (!found) return violation(fmt::format("the image of snapshot {}: {}", index, found.error().message));
+  if (*found != index) return violation(fmt::format("the image of snapshot {} is at {}", index, *found));
+  faults_->on_snapshot(to);
+  node.save_image(
+      index, std::move(bytes),
+      [this, to, message, transfer](const Status& written) { take_image(to, message, transfer, written); },
+      schedule_.now_ns());
+}
+
+void ClusterLife::take_image(size_t to, const raft::Message& message, uint64_t transfer, const Status& written) {
+  if (!written) return transfers_.done(transfer, false);
+  note(fmt::format("member {} has snapshot {}", to, message.snapshot->index));
+  judge_.on_snapshot(to, *message.snapshot);
+  nodes_[to]->receive(message, schedule_.now_ns());
+  transfers_.done(transfer, true);
+}
+
+void ClusterLife::on_outcome(size_t from, size_t to, bool is_delivered) {
+  report(from, is_delivered ? member::PeerReport::Kind::kSnapshotDelivered : member::PeerReport::Kind::kSnapshotFailed,
+         to);
+}
+
+void ClusterLife::on_installed(ClusterNode& node, Index index) {
+  note(fmt::format("member {} installs snapshot {}", node.place(), index));
+  coverage_.hit("snapshots installed");
+  installing_.insert(node.place());
+}
+
+// --- what a transport reports
+
+void ClusterLife::report(size_t to, member::PeerReport::Kind kind, size_t about) {
+  ClusterNode& node = *nodes_[to];
+  if (!node.is_running()) return;
+  node.report({.kind = kind, .peer = NodeId(nodes_[about]->member_id())}, schedule_.now_ns());
+}
+
+void ClusterLife::on_stream_cut(size_t from, size_t to) {
+  report(from, member::PeerReport::Kind::kStreamCut, to);
+  if (network_.is_cut(from, to) || !nodes_[to]->is_running()) {
+    report(from, member::PeerReport::Kind::kUnreachable, to);
+  }
+}
+
+// The process is gone: streams to it end, and new connections are refused.
+void ClusterLife::tell_of_death(size_t place) {
+  for (const auto& node : nodes_) {
+    const size_t other = node->place();
+    if (other == place) continue;
+    schedule_.after(static_cast<int64_t>(chance_.below(5'000'000)), [this, other, place] {
+      if (!network_.is_connected(other, place)) return;
+      report(other, member::PeerReport::Kind::kStreamCut, place);
+      dial(other, place);
+    });
+  }
+}
+
+// Only a kernel without a process refuses; a machine that is off, or behind a cut, says nothing.
+void ClusterLife::dial(size_t from, size_t to) {
+  const bool is_refused = network_.is_connected(from, to) && nodes_[to]->is_on() && !nodes_[to]->is_running();
+  if (!is_refused) return;
+  coverage_.hit("deaths reported");
+  report(from, member::PeerReport::Kind::kDied, to);
+}
+
+void ClusterLife::on_redial(ClusterNode& node, const std::vector<NodeId>& members) {
+  for (const NodeId id : members) {
+    coverage_.hit("connections tried again");
+    const size_t to = places_.at(id);
+    schedule_.after(static_cast<int64_t>(chance_.below(3'000'000)),
+                    [this, from = node.place(), to] { dial(from, to); });
   }
 }
 
 void ClusterLife::on_committed(ClusterNode& node, const std::vector<raft::Entry>& entries) {
-  judge_.on_committed(node.place(), entries);
+  judge_.on_committed(node.place(), entries, schedule_.now_ns());
 }
 
-void ClusterLife::on_own_proposal(ClusterNode&, const member::Proposal& proposal) { judge_.on_own_proposal(proposal); }
+void ClusterLife::on_own_proposal(ClusterNode& node, const member::Proposal& proposal) {
+  judge_.on_own_proposal(proposal, node.member().apply().applied(), schedule_.now_ns());
+}
 
 void ClusterLife::on_answer(ClusterNode& node, member::Tag tag, Code code, std::string_view text) {
+  if (dying_ == node.place()) return;
   mix(tag);
+  if (tag == kTransferTag) return coverage_.hit("leader moves done");
+  if (tag == kRenewalTag) return;
   clients_->on_answer(node, tag, code, text);
 }
 
 void ClusterLife::on_refused(ClusterNode& node, member::Tag tag, const Error& error) {
+  if (dying_ == node.place()) return;
   mix(tag);
+  if (tag == kTransferTag) return coverage_.hit("leader moves refused");
+  if (tag == kRenewalTag) return;
   clients_->on_refused(node, tag, error);
 }
 
 void ClusterLife::on_step(ClusterNode& node) {
+  if (dying_ == node.place()) return;
+  if (installing_.erase(node.place()) > 0) {
+    const std::string wrong = check_state(node.member(), judge_.model(), coverage_);
+    if (!wrong.empty()) {
+      violation(fmt::format("member {} after a snapshot, at entry {}: {}", node.place(),
+                            node.member().apply().applied(), wrong));
+    }
+  }
+  watchers_->check_told(node);
+  const member::Published& state = node.member().published().newest();
+  if (auto& seen = members_seen_[node.place()]; seen != state.members) {
+    seen = state.members;
+    judge_.on_members(node.place(), state.applied, *state.members, node.raft().conf());
+  }
   const bool leads = node.raft().is_leader();
   if (leads) judge_.on_leader(node.place(), node.raft().term());
   bool& was = was_leader_[node.place()];
   if (leads && !was) note(fmt::format("member {} leads in term {}", node.place(), node.raft().term()));
   if (!leads && was) coverage_.hit("leaders deposed");
   was = leads;
+}
+
+// The process ends there: nothing of what it does from here on gets out.
+void ClusterLife::on_fault_point(fault::Point point) {
+  if (is_aside_ || current_ == nullptr || dying_) return;
+  ++points_reached_[point];
+  if (deadly_ != point || --deadly_nth_ > 0) return;
+  deadly_.reset();
+  note(fmt::format("member {} dies at {}", current_->place(), fault::kPoints[point].name));
+  coverage_.hit("death at a fault point");
+  dying_ = current_->place();
+  current_->fs().kill();
+}
+
+void ClusterLife::kill_at_point(fault::Point point, uint64_t nth) {
+  deadly_ = point;
+  deadly_nth_ = nth;
 }
 
 Fault ClusterLife::on_operation(ClusterNode& node, const Operation& operation) {

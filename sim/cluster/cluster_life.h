@@ -2,33 +2,47 @@
 //
 // A life has at least 60 virtual seconds, 1000 calls by four or more clients, and 10 faults of 3 kinds. Then everything
 // is healed, and the cluster must make progress soon, come to the same state on all members, and stop. The checks are
-// those of sim/cluster/judge.h, and of each member's directory after its end.
+// those of sim/cluster/judge.h, of each member's directory after its end, and of the history of all clients
+// (sim/history/judge.h).
 //
 // Threads: one. Same seed, same life.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/fault.h"
 #include "member/recovery/peer_probe.h"
 #include "sim/cluster/clients.h"
 #include "sim/cluster/faults.h"
 #include "sim/cluster/judge.h"
 #include "sim/cluster/network.h"
 #include "sim/cluster/node.h"
+#include "sim/cluster/transfers.h"
+#include "sim/cluster/watchers.h"
 #include "sim/coverage.h"
+#include "sim/history/history.h"
 
 namespace cairn::sim {
 
 // "./dev sim --cluster --seed 0x51f3"
 [[nodiscard]] std::string cluster_replay_command(uint64_t seed);
 
-class ClusterLife final : private NodeHost, private ClusterFaults::Host {
+// In one life in so many clients ask only what etcd's own judge of histories knows.
+inline constexpr uint64_t kLivesForOneHistory = 100;
+
+class ClusterLife final : private NodeHost,
+                          private ClusterFaults::Host,
+                          private Network::Host,
+                          private Transfers::Host {
  public:
   struct Options {
     uint64_t seed = 1;
@@ -37,6 +51,10 @@ class ClusterLife final : private NodeHost, private ClusterFaults::Host {
     bool has_faults = true;
     int64_t length_ns = 60'000'000'000;
     uint64_t calls_min = 1000;
+    std::string history_path{};  // its history is written here; "": nowhere
+    // What a test has go wrong, for a check to find.
+    WatchLie watch_lie = WatchLie::kNone;
+    bool renews_for_ever = false;
   };
   explicit ClusterLife(const Options& options);
   ~ClusterLife() override;
@@ -46,9 +64,12 @@ class ClusterLife final : private NodeHost, private ClusterFaults::Host {
   [[nodiscard]] const Coverage& coverage() const { return coverage_; }
   // Of everything that happened, in its order: lives with the same one were the same.
   [[nodiscard]] uint64_t fingerprint() const { return fingerprint_; }
+  // What clients and watchers saw; after run().
+  [[nodiscard]] const History& history() const { return history_; }
 
  private:
   void choose();
+  void choose_log();
   [[nodiscard]] MemberOptions member_options(const std::string& name);
   void found();
   // Until `is_done`, or for so long; false: it was not.
@@ -57,24 +78,45 @@ class ClusterLife final : private NodeHost, private ClusterFaults::Host {
   void look_at(ClusterNode& node);
   void heal();
   void converge();
+  void outlive_leases();
+  void renew_all();
   void stop();
+  void judge_history();
+  [[nodiscard]] bool is_for_etcd() const { return options_.seed % kLivesForOneHistory == 0; }
   // `applied`: the db of a member that has stopped holds exactly this; nullopt: of one that was cut off.
   void check_left_over(ClusterNode& node, std::optional<Index> applied);
+  [[nodiscard]] std::string describe() const;
   [[nodiscard]] bool agree() const;
   void violation(std::string text);
   void mix(uint64_t value);
 
   void on_messages(ClusterNode& node, std::vector<raft::Message>& messages) override;
+  void on_redial(ClusterNode& node, const std::vector<NodeId>& members) override;
   void on_committed(ClusterNode& node, const std::vector<raft::Entry>& entries) override;
   void on_own_proposal(ClusterNode& node, const member::Proposal& proposal) override;
   void on_answer(ClusterNode& node, member::Tag tag, Code code, std::string_view text) override;
   void on_refused(ClusterNode& node, member::Tag tag, const Error& error) override;
+  void on_installed(ClusterNode& node, Index index) override;
   void on_step(ClusterNode& node) override;
+  void on_news(ClusterNode& node) override { watchers_->on_news(node); }
   Fault on_operation(ClusterNode& node, const Operation& operation) override;
 
+  bool on_arrival(size_t to, raft::Message message) override;
+  void on_stream_cut(size_t from, size_t to) override;
+  [[nodiscard]] bool is_open(size_t from, size_t to) override;
+  void on_image(size_t to, const raft::Message& message, std::string bytes, uint64_t transfer) override;
+  void on_outcome(size_t from, size_t to, bool is_delivered) override;
+  void take_image(size_t to, const raft::Message& message, uint64_t transfer, const Status& written);
+  void report(size_t to, member::PeerReport::Kind kind, size_t about);
+  void tell_of_death(size_t node);
+  void dial(size_t from, size_t to);
+
+  void on_fault_point(fault::Point point);
+  void kill_at_point(fault::Point point, uint64_t nth) override;
   void start_process(size_t node) override;
   void kill_process(size_t node) override;
   void cut_power(size_t node) override;
+  void move_leader(size_t leader, size_t to) override;
   void note(const std::string& text) override;
 
   // Whom a new member asks whether it was there before.
@@ -93,15 +135,26 @@ class ClusterLife final : private NodeHost, private ClusterFaults::Host {
   Schedule schedule_;  // of the world: network, clients, faults
   Judge judge_;
   Network network_;
+  Transfers transfers_;
   std::vector<std::unique_ptr<ClusterNode>> nodes_;
   std::unique_ptr<ClusterClients> clients_;
+  std::unique_ptr<ClusterWatchers> watchers_;
   std::unique_ptr<ClusterFaults> faults_;
   std::map<std::string, std::vector<std::string>> initial_cluster_;
   std::map<NodeId, size_t> places_;
   std::map<size_t, bool> was_leader_;
+  std::set<size_t> installing_;     // in the step that goes on
+  ClusterNode* current_ = nullptr;  // whose code runs
+  std::optional<fault::Point> deadly_;
+  uint64_t deadly_nth_ = 0;
+  std::optional<size_t> dying_;  // has reached it
   MemberOptions common_;
   uint64_t events_ = 0;
   uint64_t fingerprint_ = 0;
+  History history_;
+  std::map<size_t, std::shared_ptr<const cluster::Membership>> members_seen_;  // by place
+  std::array<uint64_t, fault::kPointCount> points_reached_{};
+  int64_t renewed_ns_ = 0;
   bool is_aside_ = false;  // what happens on a disk is no member's doing
 };
 

@@ -23,7 +23,17 @@ constexpr std::string_view kNames[] = {"power cut",
                                        "stalled disk",
                                        "slow disk",
                                        "bad network",
-                                       "jump of the wall clock"};
+                                       "jump of the wall clock",
+                                       "leader moved",
+                                       "death at a fault point"};
+
+// At each arrow of an installation.
+constexpr fault::Point kInstallation[] = {
+    fault::named("raftBeforeSaveSnap"),     fault::named("raftBeforeWALSaveSnaphot"),
+    fault::named("raftAfterSaveSnap"),      fault::named("raftBeforeSave"),
+    fault::named("raftAfterSave"),          fault::named("applyBeforeOpenSnapshot"),
+    fault::named("applyAfterOpenSnapshot"), fault::named("raftBeforeApplySnap"),
+    fault::named("raftAfterApplySnap"),     fault::named("raftAfterWALRelease")};
 
 }  // namespace
 
@@ -207,8 +217,26 @@ bool ClusterFaults::strike(Kind kind) {
       node.jump_wall_clock(chance_.one_in(2) ? ns : -ns);
       return true;
     }
+    case Kind::kKillAtPoint:
+      say(place);
+      host_.kill_at_point(chance_.below(fault::kPointCount), chance_.one_in(2) ? 1 : chance_.between(1, 50));
+      return true;
+    case Kind::kLeaderMove:
+      if (!leading || *leading == place) return false;
+      say(*leading);
+      host_.move_leader(*leading, place);
+      return true;
   }
   return false;
+}
+
+void ClusterFaults::on_snapshot(size_t node) {
+  if (has_ended_ || !chance_.one_in(3)) return;
+  if (chance_.one_in(2)) {
+    armed_[node] = chance_.between(1, 60);
+  } else {
+    host_.kill_at_point(kInstallation[chance_.below(std::size(kInstallation))], chance_.one_in(4) ? 2 : 1);
+  }
 }
 
 Fault ClusterFaults::on_operation(const ClusterNode& node, const Operation& operation) {

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "base/fault.h"
 #include "base/random.h"
 #include "sim/cluster/network.h"
 #include "sim/cluster/node.h"
@@ -30,6 +31,9 @@ class ClusterFaults {
     virtual void start_process(size_t node) = 0;
     virtual void kill_process(size_t node) = 0;
     virtual void cut_power(size_t node) = 0;
+    // The next process that comes to this point for the n-th time dies there.
+    virtual void kill_at_point(fault::Point point, uint64_t nth) = 0;
+    virtual void move_leader(size_t leader, size_t to) = 0;
     virtual void note(const std::string& text) = 0;
   };
   using Nodes = std::vector<std::unique_ptr<ClusterNode>>;
@@ -42,6 +46,8 @@ class ClusterFaults {
 
   // Whether the power goes in this operation.
   [[nodiscard]] Fault on_operation(const ClusterNode& node, const Operation& operation);
+  // A member has got all of an image, and begins to take it in.
+  void on_snapshot(size_t node);
   // The machine comes back by and by.
   void restart_later(size_t node);
 
@@ -65,8 +71,10 @@ class ClusterFaults {
     kSlowDisk,
     kBadNetwork,
     kWallClock,
+    kLeaderMove,
+    kKillAtPoint,
   };
-  static constexpr uint64_t kKindCount = 15;
+  static constexpr uint64_t kKindCount = 17;
 
   void plan_next();
   void strike();

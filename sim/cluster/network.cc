@@ -3,11 +3,26 @@
 #include <algorithm>
 #include <memory>
 
+#include "base/check.h"
+#include "peer/codec.h"
+
 namespace cairn::sim {
 
 // Tags name who waits in a process, and mean nothing in another one.
-raft::Message encode_and_decode(const raft::Message& message) {
+raft::Message Network::pass(const raft::Message& message) const {
+  if (options_.has_codec) {
+    peer::Pieces bytes;
+    peer::append_message(bytes, message);
+    auto decoded = peer::decode_message(bytes.flat());
+    CAIRN_ASSERT(decoded);
+    return *std::move(decoded);
+  }
   raft::Message out = message;
+  if (out.snapshot != nullptr) {
+    auto snapshot = std::make_shared<raft::Snapshot>(*out.snapshot);
+    snapshot->source = nullptr;
+    out.snapshot = std::move(snapshot);
+  }
   for (raft::Entry& entry : out.entries) {
     if (entry.data) entry.data = std::make_shared<const raft::Payload>(raft::Payload{.bytes = entry.data->bytes});
   }
@@ -19,15 +34,28 @@ void Network::mend(size_t from, size_t to) {
   if (at != cuts_.end() && --at->second == 0) cuts_.erase(at);
 }
 
+// What is lost shows when the stream breaks: at once, or when nothing has come for a while.
+void Network::lose(size_t from, size_t to, const char* why) {
+  coverage_.hit(why);
+  if (!tells_.emplace(from, to).second) return;
+  const auto delay_ns =
+      static_cast<int64_t>(chance_.one_in(4) ? chance_.below(5'000'000'000) : chance_.below(50'000'000));
+  schedule_.after(delay_ns, [this, from, to] {
+    tells_.erase({from, to});
+    host_.on_stream_cut(from, to);
+  });
+}
+
 void Network::send(size_t from, size_t to, const raft::Message& message) {
-  if (is_cut(from, to)) return coverage_.hit("message into a cut path");
-  if (options_.loss_one_in > 0 && chance_.one_in(options_.loss_one_in)) return coverage_.hit("message lost");
-  post(from, to, encode_and_decode(message));
+  CAIRN_ASSERT(message.type != raft::MessageType::kSnap);
+  if (is_cut(from, to)) return lose(from, to, "message into a cut path");
+  if (options_.loss_one_in > 0 && chance_.one_in(options_.loss_one_in)) return lose(from, to, "message lost");
+  post(from, to, pass(message));
   // A proposal without a tag is appended as often as it comes; a stream brings it once or not at all.
-  const bool may_repeat = message.type != raft::MessageType::kProp;
+  const bool may_repeat = message.type != raft::MessageType::kProp || message.forward;
   if (may_repeat && options_.duplicate_one_in > 0 && chance_.one_in(options_.duplicate_one_in)) {
     coverage_.hit("message doubled");
-    post(from, to, encode_and_decode(message));
+    post(from, to, pass(message));
   }
 }
 
@@ -47,10 +75,10 @@ void Network::post(size_t from, size_t to, raft::Message message) {
   schedule_.at(when_ns,
                [this, from, to, message = std::move(message), sent = epochs_[from], expected = epochs_[to]]() mutable {
                  if (sent != epochs_[from] || expected != epochs_[to])
-                   return coverage_.hit("message lost with its connection");
-                 if (is_cut(from, to)) return coverage_.hit("message into a cut path");
+                   return lose(from, to, "message lost with its connection");
+                 if (is_cut(from, to)) return lose(from, to, "message into a cut path");
                  ++delivered_;
-                 deliver_(to, std::move(message));
+                 if (!host_.on_arrival(to, std::move(message))) lose(from, to, "message to nobody");
                });
 }
 

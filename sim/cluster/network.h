@@ -1,13 +1,13 @@
 // sim/cluster/network.h: messages between members: late, lost, doubled, out of order, over paths that are cut.
 //
-// A path is one direction between two members. A message is changed as a transport changes it: what is local to a
-// process does not travel (encode_and_decode()).
+// A path is one direction between two members. In most lives a message goes through the transport's codec; in the
+// others it is copied without what is local to a process. Whoever has sent something that is lost is told so a little
+// later, as a transport tells it: its stream was cut.
 //
 // Threads: one.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -29,16 +29,25 @@ class Network {
     uint64_t duplicate_one_in = 0;
     uint64_t late_one_in = 0;  // overtaken by those behind it
     bool is_fifo = true;       // but for late ones
+    bool has_codec = true;
   };
-  // Called when a message arrives.
-  using Deliver = std::function<void(size_t to, raft::Message message)>;
+  class Host {
+   public:
+    virtual ~Host() = default;
+    // A message arrives. False: nobody is there.
+    virtual bool on_arrival(size_t to, raft::Message message) = 0;
+    // What was sent from `from` to `to` may be lost.
+    virtual void on_stream_cut(size_t from, size_t to) = 0;
+  };
 
-  Network(Schedule& schedule, Random chance, Coverage& coverage, Deliver deliver)
-      : schedule_(schedule), chance_(chance), coverage_(coverage), deliver_(std::move(deliver)) {}
+  Network(Schedule& schedule, Random chance, Coverage& coverage, Host& host)
+      : schedule_(schedule), chance_(chance), coverage_(coverage), host_(host) {}
 
   [[nodiscard]] Options& options() { return options_; }
 
-  // needs: one place for each member that may be named
+  // What arrives of `message`.
+  [[nodiscard]] raft::Message pass(const raft::Message& message) const;
+  // needs: one place for each member that may be named; no kSnap, which goes its own way (sim/cluster/transfers.h)
   void send(size_t from, size_t to, const raft::Message& message);
 
   // Nothing gets from `from` to `to` until mend().
@@ -46,6 +55,7 @@ class Network {
   void mend(size_t from, size_t to);
   void mend_all() { cuts_.clear(); }
   [[nodiscard]] bool is_cut(size_t from, size_t to) const { return cuts_.contains({from, to}); }
+  [[nodiscard]] bool is_connected(size_t one, size_t other) const { return !is_cut(one, other) && !is_cut(other, one); }
   // What is on its way from and to this member is lost, as with its connections.
   void forget(size_t member) { ++epochs_[member]; }
 
@@ -53,19 +63,18 @@ class Network {
 
  private:
   void post(size_t from, size_t to, raft::Message message);
+  void lose(size_t from, size_t to, const char* why);
 
   Schedule& schedule_;
   Random chance_;
   Coverage& coverage_;
-  Deliver deliver_;
+  Host& host_;
   Options options_;
   std::map<std::pair<size_t, size_t>, uint64_t> cuts_;    // how many faults cut it
   std::map<std::pair<size_t, size_t>, int64_t> last_ns_;  // when the last one in order arrives
   std::map<size_t, uint64_t> epochs_;
+  std::set<std::pair<size_t, size_t>> tells_;  // a report is on its way to the first one
   uint64_t delivered_ = 0;
 };
-
-// What arrives when `message` is sent.
-[[nodiscard]] raft::Message encode_and_decode(const raft::Message& message);
 
 }  // namespace cairn::sim

@@ -47,6 +47,7 @@ Status ClusterNode::start(int64_t world_ns) {
   CAIRN_ASSERT(!member_);
   arrive(world_ns);
   ++starts_;
+  is_on_ = true;
   MemberOptions options = options_.member;
   options.seed = chance_.next();
   options.bootstrap.opening = options.seed;
@@ -83,6 +84,7 @@ void ClusterNode::kill() {
 void ClusterNode::cut_power(Damage damage) {
   if (member_) end_process();
   fs_.crash(damage);
+  is_on_ = false;
   disk_.stalled_until_ns = 0;
 }
 
@@ -113,6 +115,14 @@ void ClusterNode::receive(raft::Message message, int64_t world_ns) {
   arrive(world_ns);
   member_->receive(std::move(message));
 }
+void ClusterNode::report(const member::PeerReport& report, int64_t world_ns) {
+  arrive(world_ns);
+  member_->report(report);
+}
+void ClusterNode::transfer(const member::TransferRequest& request, int64_t world_ns) {
+  arrive(world_ns);
+  member_->transfer(request);
+}
 void ClusterNode::propose(member::Proposal proposal, int64_t world_ns) {
   arrive(world_ns);
   member_->propose(std::move(proposal));
@@ -128,6 +138,12 @@ void ClusterNode::ask(const member::LeaseRequest& request, int64_t world_ns) {
 void ClusterNode::stop(int64_t world_ns) {
   arrive(world_ns);
   member_->stop();
+}
+
+void ClusterNode::save_image(Index index, std::string bytes, std::function<void(const Status&)> done,
+                             int64_t world_ns) {
+  arrive(world_ns);
+  member_->save_image(index, std::move(bytes), std::move(done));
 }
 
 std::optional<size_t> leader_of(const std::vector<std::unique_ptr<ClusterNode>>& nodes) {

@@ -31,11 +31,16 @@ class NodeHost {
  public:
   virtual ~NodeHost() = default;
   virtual void on_messages(ClusterNode& node, std::vector<raft::Message>& messages) = 0;
+  virtual void on_redial(ClusterNode& node, const std::vector<NodeId>& members) = 0;
   virtual void on_committed(ClusterNode& node, const std::vector<raft::Entry>& entries) = 0;
   virtual void on_own_proposal(ClusterNode& node, const member::Proposal& proposal) = 0;
   virtual void on_answer(ClusterNode& node, member::Tag tag, Code code, std::string_view text) = 0;
   virtual void on_refused(ClusterNode& node, member::Tag tag, const Error& error) = 0;
+  // A leader's snapshot takes the place of its state in the step that begins now.
+  virtual void on_installed(ClusterNode& node, Index index) = 0;
   virtual void on_step(ClusterNode& node) = 0;
+  // In a step: it has published a revision.
+  virtual void on_news(ClusterNode& node) = 0;
   // What becomes of a disk operation of the process.
   virtual Fault on_operation(ClusterNode& node, const Operation& operation) = 0;
 };
@@ -92,6 +97,8 @@ class ClusterNode final : private MemberClient {
   // It ended by itself, or the power went in one of its operations.
   [[nodiscard]] bool is_dead() const { return member_ && (fs_.crashed() || member_->failure()); }
   [[nodiscard]] bool is_running() const { return member_ != nullptr; }
+  // The machine is on, so its kernel refuses connections where no process listens.
+  [[nodiscard]] bool is_on() const { return is_on_; }
   [[nodiscard]] uint64_t starts() const { return starts_; }
 
   // --- time
@@ -107,10 +114,13 @@ class ClusterNode final : private MemberClient {
   // --- what comes in, at this moment of the world's time
 
   void receive(raft::Message message, int64_t world_ns);
+  void report(const member::PeerReport& report, int64_t world_ns);
+  void transfer(const member::TransferRequest& request, int64_t world_ns);
   void propose(member::Proposal proposal, int64_t world_ns);
   void control(member::ControlRequest request, int64_t world_ns);
   void ask(const member::LeaseRequest& request, int64_t world_ns);
   void stop(int64_t world_ns);
+  void save_image(Index index, std::string bytes, std::function<void(const Status&)> done, int64_t world_ns);
 
   // --- what is there
 
@@ -141,16 +151,22 @@ class ClusterNode final : private MemberClient {
     host_.on_answer(*this, tag, code, text);
   }
   void on_refused(member::Tag tag, const Error& error) override { host_.on_refused(*this, tag, error); }
-  void on_events(const member::Events& events) override { kinds_.count(events); }
+  void on_events(const member::Events& events) override {
+    kinds_.count(events);
+    if (events.installed && events.installed->status) host_.on_installed(*this, events.installed->state->applied);
+  }
   void on_effects(const member::Effects& effects) override { kinds_.count(effects); }
   void on_step() override { host_.on_step(*this); }
-  void on_news() override {}
+  void on_news() override {
+    if (member_) host_.on_news(*this);
+  }
   void on_ready() override {}
   void on_commit_done(const member::CommitJob&) override {}
   void on_commit_without_space(const Error&) override {}
   void on_checkpoint() override {}
   void on_compaction_hash(const member::HashOrder&, uint32_t) override {}
   void on_messages(std::vector<raft::Message>& messages) override { host_.on_messages(*this, messages); }
+  void on_redial(const std::vector<NodeId>& members) override { host_.on_redial(*this, members); }
 
   Options options_;
   NodeHost& host_;
@@ -162,6 +178,7 @@ class ClusterNode final : private MemberClient {
   StepKinds kinds_;
   uint64_t member_id_ = 0;
   uint64_t starts_ = 0;
+  bool is_on_ = true;
   int64_t paused_until_ns_ = 0;
   int64_t wall_offset_ns_ = 0;
   std::unique_ptr<Member> member_;

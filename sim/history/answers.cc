@@ -74,29 +74,6 @@ bool only_ranges(const TxnRequest& txn, bool serializable) {
   return true;
 }
 
-template <class T>
-bool stands(Compare::CompareResult result, const T& found, const T& given) {
-  switch (result) {
-    case Compare::EQUAL: return found == given;
-    case Compare::NOT_EQUAL: return !(found == given);
-    case Compare::GREATER: return found > given;
-    default: return found < given;
-  }
-}
-
-bool stands(const Compare& compare, const Model::Version* version) {
-  switch (compare.target()) {
-    case Compare::VALUE: return version != nullptr && stands(compare.result(), version->value, compare.value());
-    case Compare::VERSION:
-      return stands<int64_t>(compare.result(), version != nullptr ? version->version : 0, compare.version());
-    case Compare::CREATE:
-      return stands<int64_t>(compare.result(), version != nullptr ? version->create : 0, compare.create_revision());
-    case Compare::MOD:
-      return stands<int64_t>(compare.result(), version != nullptr ? version->mod.main : 0, compare.mod_revision());
-    default: return stands<int64_t>(compare.result(), version != nullptr ? version->lease : 0, compare.lease());
-  }
-}
-
 }  // namespace
 
 bool inside(std::string_view key, std::string_view low, std::string_view range_end) {
@@ -176,19 +153,6 @@ Path path_of(Rpc rpc, std::string_view request) {
   return only_ranges(txn, true) ? Path::kSerializable : Path::kRead;
 }
 
-bool holds(const Model& model, const Compare& compare, int64_t revision) {
-  if (compare.range_end().empty()) return stands(compare, model.find(compare.key(), revision));
-  bool found = false;
-  for (auto at = model.keys().lower_bound(compare.key()); at != model.keys().end(); ++at) {
-    if (!inside(at->first, compare.key(), compare.range_end())) break;
-    const Model::Version* const version = model.find(at->first, revision);
-    if (version == nullptr) continue;
-    found = true;
-    if (!stands(compare, version)) return false;
-  }
-  return found || stands(compare, nullptr);
-}
-
 ReadAnswer read(const Model& model, Rpc rpc, const std::string& request, int64_t revision) {
   ReadAnswer out;
   const auto range = [&](const RangeRequest& one) {
@@ -204,7 +168,7 @@ ReadAnswer read(const Model& model, Rpc rpc, const std::string& request, int64_t
   const auto txn = parsed<TxnRequest>(request);
   etcdserverpb::TxnResponse response;
   response.set_succeeded(std::all_of(txn.compare().begin(), txn.compare().end(),
-                                     [&](const Compare& compare) { return holds(model, compare, revision); }));
+                                     [&](const Compare& compare) { return model.holds(compare, revision); }));
   for (const RequestOp& op : response.succeeded() ? txn.success() : txn.failure()) {
     auto* const one = response.add_responses()->mutable_response_range();
     one->ParseFromString(range(op.request_range()));
@@ -216,7 +180,7 @@ ReadAnswer read(const Model& model, Rpc rpc, const std::string& request, int64_t
   return out;
 }
 
-std::string describe(const Operation& operation) {
+std::string describe(const ClientOperation& operation) {
   std::string out = fmt::format("client {}: {} ", operation.client, name_of(operation.rpc));
   if (const auto proposal = proposal_of(operation.rpc, operation.request, 0)) {
     InternalRaftRequest copy = *proposal;

@@ -53,10 +53,9 @@ struct ReadAnswer {
   std::optional<int64_t> newest;
 };
 [[nodiscard]] ReadAnswer read(const Model& model, Rpc rpc, const std::string& request, int64_t revision);
-[[nodiscard]] bool holds(const Model& model, const etcdserverpb::Compare& compare, int64_t revision);
 [[nodiscard]] bool inside(std::string_view key, std::string_view low, std::string_view range_end);
 
 // "client 3: Put {key: "a" value: "b"} called 120, returned 240: revision 7"
-[[nodiscard]] std::string describe(const Operation& operation);
+[[nodiscard]] std::string describe(const ClientOperation& operation);
 
 }  // namespace cairn::sim

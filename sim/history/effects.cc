@@ -45,7 +45,7 @@ class Effects {
   // Which branches are taken is decided by the state before.
   void run(const etcdserverpb::TxnRequest& txn) {
     const bool taken = std::all_of(txn.compare().begin(), txn.compare().end(),
-                                   [&](const auto& compare) { return holds(model_, compare, revision_); });
+                                   [&](const auto& compare) { return model_.holds(compare, revision_); });
     for (const auto& op : taken ? txn.success() : txn.failure()) {
       if (op.has_request_put()) put(op.request_put());
       if (op.has_request_delete_range()) remove(op.request_delete_range().key(), op.request_delete_range().range_end());

@@ -41,7 +41,7 @@ class Generator {
     for (uint64_t i = 0; i < options_.watches; ++i) watch_something();
     if (!options_.has_log) out_.log.clear();
     if (!options_.has_ids) {
-      for (Operation& one : out_.operations) one.request_id = 0;
+      for (ClientOperation& one : out_.operations) one.request_id = 0;
     }
     return std::move(out_);
   }
@@ -56,7 +56,7 @@ class Generator {
   void first_read() {
     InternalRaftRequest request;
     request.mutable_range()->set_key("k0");
-    Operation one{.client = ++clients_, .member = NodeId(1), .rpc = Rpc::kRange, .call_ns = 1, .return_ns = 2};
+    ClientOperation one{.client = ++clients_, .member = NodeId(1), .rpc = Rpc::kRange, .call_ns = 1, .return_ns = 2};
     one.request = request.range().SerializeAsString();
     out_.operations.push_back(one);
     take_effect(0);
@@ -68,7 +68,7 @@ class Generator {
     if (calls_ == options_.operations) return;
     ++calls_;
     const size_t i = out_.operations.size();
-    Operation one{.client = client, .member = NodeId(chance_.between(1, kMembers)), .call_ns = now_ns_};
+    ClientOperation one{.client = client, .member = NodeId(chance_.between(1, kMembers)), .call_ns = now_ns_};
     choose(one);
     if (path_of(one.rpc, one.request) == Path::kLog) one.request_id = client << 32 | i;
     const int64_t effect_ns = now_ns_ + soon();
@@ -96,7 +96,7 @@ class Generator {
     at(return_ns + soon(), [this, client] { call(client); });
   }
 
-  void choose(Operation& one) {
+  void choose(ClientOperation& one) {
     InternalRaftRequest request;
     const uint64_t dice = chance_.below(100);
     if (dice < 30) {
@@ -195,7 +195,7 @@ class Generator {
                         .request_id = options_.has_ids ? id : 0});
   }
   void take_effect(size_t i) {
-    Operation& one = out_.operations[i];
+    ClientOperation& one = out_.operations[i];
     const Path path = path_of(one.rpc, one.request);
     if (path != Path::kLog) return read_now(one, path);
     if (options_.has_leases && !options_.is_for_etcd && chance_.one_in(40)) end_lease();
@@ -217,7 +217,7 @@ class Generator {
     static_cast<void>(replay_.apply(out_.log.back()));
     if (replay_.revision() != revisions_at_.back().second) revisions_at_.emplace_back(now_ns_, replay_.revision());
   }
-  void read_now(Operation& one, Path path) {
+  void read_now(ClientOperation& one, Path path) {
     int64_t revision = replay_.revision();
     if (path == Path::kSerializable && one.rpc == Rpc::kRange) {
       revision = std::max<int64_t>({1, replay_.compacted(), revision - static_cast<int64_t>(chance_.below(4))});

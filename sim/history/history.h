@@ -37,7 +37,7 @@ enum class Outcome : uint8_t {
 // What an error means to a client. `code`: not kOk. In doubt kUnknown.
 [[nodiscard]] Outcome outcome_of(Code code, std::string_view text);
 
-struct Operation {
+struct ClientOperation {
   uint64_t client = 0;
   NodeId member;  // who was asked; 0: not known. After a client's own retries: who answered
   Rpc rpc = Rpc::kRange;
@@ -84,7 +84,7 @@ struct LogEntry {
 };
 
 struct History {
-  std::vector<Operation> operations;  // in any order
+  std::vector<ClientOperation> operations;  // in any order
   std::vector<Watch> watches;
   // The committed log from index 1 on, without gaps. Empty: no log is at hand, and a watch of all keys from revision 1
   // is the witness.

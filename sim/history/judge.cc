@@ -20,7 +20,7 @@ class Judge {
   explicit Judge(const History& history)
       : history_(history), log_(&history.log), is_complete_(history.is_complete), replay_(history) {
     ids_.reserve(history.operations.size());
-    for (const Operation& operation : history.operations) ids_.push_back(operation.request_id);
+    for (const ClientOperation& operation : history.operations) ids_.push_back(operation.request_id);
   }
 
   Verdict run() {
@@ -52,7 +52,7 @@ class Judge {
     Reply reply;
   };
 
-  [[nodiscard]] const Operation& operation(uint32_t i) const { return history_.operations[i]; }
+  [[nodiscard]] const ClientOperation& operation(uint32_t i) const { return history_.operations[i]; }
   void violation(std::string text) {
     if (verdict_.violations.size() < kViolationsMax) verdict_.violations.push_back(std::move(text));
   }
@@ -66,7 +66,7 @@ class Judge {
 
   void find_paths() {
     paths_.reserve(history_.operations.size());
-    for (const Operation& one : history_.operations) paths_.push_back(path_of(one.rpc, one.request));
+    for (const ClientOperation& one : history_.operations) paths_.push_back(path_of(one.rpc, one.request));
     entries_.assign(history_.operations.size(), 0);
   }
   void learn_ids() {
@@ -116,7 +116,7 @@ class Judge {
     attach(i, position, reply);
   }
   // A front end may choose a lease's id, and writes fields in its own order.
-  static bool is_content(const Operation& one, const Content& content) {
+  static bool is_content(const ClientOperation& one, const Content& content) {
     if (one.rpc != content.rpc) return false;
     if (one.request == content.request) return true;
     auto mine = proposal_of(one.rpc, one.request, 0);
@@ -163,7 +163,7 @@ class Judge {
                             request ? request->ShortDebugString() : ""));
     }
   }
-  static std::string content_key(const Operation& one) {
+  static std::string content_key(const ClientOperation& one) {
     auto proposal = proposal_of(one.rpc, one.request, 0);
     if (!proposal) return {};
     if (one.rpc == Rpc::kLeaseGrant && one.outcome == Outcome::kAnswered && one.code == Code::kOk) {
@@ -175,7 +175,7 @@ class Judge {
   }
   bool give(const Orphan& orphan, const std::vector<uint32_t>& operations, Outcome outcome) {
     for (const uint32_t i : operations) {
-      const Operation& one = operation(i);
+      const ClientOperation& one = operation(i);
       if (entries_[i] != 0 || one.outcome != outcome) continue;
       if (outcome == Outcome::kAnswered && !wrong_answer(one, orphan.reply).empty()) continue;
       attach(i, orphan.position, orphan.reply);
@@ -190,7 +190,7 @@ class Judge {
   }
   // Operation i is entry `position`.
   void attach(uint32_t i, uint64_t position, const Reply& reply) {
-    const Operation& one = operation(i);
+    const ClientOperation& one = operation(i);
     entries_[i] = position;
     if (one.outcome == Outcome::kUnknown) {
       ++verdict_.unknown_applied;
@@ -208,7 +208,7 @@ class Judge {
     }
   }
   // "": it is the model's.
-  static std::string wrong_answer(const Operation& one, const Reply& reply) {
+  static std::string wrong_answer(const ClientOperation& one, const Reply& reply) {
     if (one.code != Code::kOk || reply.code != Code::kOk) {
       if (reply.kind == Reply::Kind::kNone || (one.code == reply.code && one.response == reply.text)) return {};
       if (reply.code != Code::kOk) return "the right answer is the error " + reply.text;
@@ -229,7 +229,7 @@ class Judge {
   // --- places
 
   void place(uint32_t i) {
-    const Operation& one = operation(i);
+    const ClientOperation& one = operation(i);
     if (one.outcome == Outcome::kAnswered) check_member(i);
     if (paths_[i] == Path::kLog) return place_write(i);
     if (one.outcome != Outcome::kAnswered) return;
@@ -238,7 +238,7 @@ class Judge {
     if (one.rpc == Rpc::kRange && request.ParseFromString(one.request)) place_error(i, request.revision());
   }
   void check_member(uint32_t i) {
-    const Operation& one = operation(i);
+    const ClientOperation& one = operation(i);
     if (one.code != Code::kOk || one.member.value == 0) return;
     const auto answer = split_answer(one.response);
     const uint64_t member = answer ? answer->header.member_id() : 0;
@@ -247,12 +247,12 @@ class Judge {
     }
   }
   void add(uint32_t i, int64_t low, int64_t high, bool is_bound = true) {
-    const Operation& one = operation(i);
+    const ClientOperation& one = operation(i);
     const int64_t end = one.outcome == Outcome::kUnknown ? kNever : one.return_ns.value_or(kNever);
     placements_.push_back({low, high, one.call_ns, end, is_bound, i});
   }
   void place_write(uint32_t i) {
-    const Operation& one = operation(i);
+    const ClientOperation& one = operation(i);
     if (entries_[i] != 0) {
       ++verdict_.writes;
       const int64_t revision = replay_.revision_at(entries_[i]);
@@ -282,7 +282,7 @@ class Judge {
     }
   }
   void place_read(uint32_t i) {
-    const Operation& one = operation(i);
+    const ClientOperation& one = operation(i);
     const bool is_bound = paths_[i] == Path::kRead;
     ++(is_bound ? verdict_.reads : verdict_.serializable_reads);
     const auto answer = split_answer(one.response);

@@ -76,7 +76,7 @@ TEST(Judge, FindsEachLie) {
           // What is only in the log cannot be seen without it.
           if (mutation.needs_log && mutation.name != "stale read" && mutation.name != "read of the future") continue;
           wrong.log.clear();
-          for (Operation& one : wrong.operations) one.request_id = 0;
+          for (ClientOperation& one : wrong.operations) one.request_id = 0;
         }
         ++applied;
         EXPECT_FALSE(judge(wrong).ok()) << mutation.name << ", seed " << seed << (has_log ? " log" : " watch");
@@ -103,12 +103,12 @@ TEST(Judge, NamesTheTwoThatContradict) {
 
 // --- by hand
 
-Operation put_of(uint64_t client, std::string key, std::string value, int64_t call_ns, std::optional<int64_t> return_ns,
-                 int64_t revision) {
+ClientOperation put_of(uint64_t client, std::string key, std::string value, int64_t call_ns,
+                       std::optional<int64_t> return_ns, int64_t revision) {
   etcdserverpb::PutRequest request;
   request.set_key(std::move(key));
   request.set_value(std::move(value));
-  Operation one{.client = client, .rpc = Rpc::kPut, .request = request.SerializeAsString(), .call_ns = call_ns};
+  ClientOperation one{.client = client, .rpc = Rpc::kPut, .request = request.SerializeAsString(), .call_ns = call_ns};
   one.return_ns = return_ns;
   if (revision == 0) return one;
   etcdserverpb::PutResponse response;
@@ -119,7 +119,7 @@ Operation put_of(uint64_t client, std::string key, std::string value, int64_t ca
 }
 void log_them(History& history, const std::vector<uint32_t>& order) {
   for (const uint32_t i : order) {
-    Operation& one = history.operations[i];
+    ClientOperation& one = history.operations[i];
     one.request_id = i + 1;
     history.log.push_back({.index = Index(history.log.size() + 1),
                            .term = Term(1),
@@ -169,6 +169,53 @@ TEST(Judge, WithoutTheWholeWatchItSaysSo) {
   EXPECT_NE(judge(history).unjudged, "");
 }
 
+// As chaos on etcd's and Cairn's processes showed it.
+TEST(Judge, ACompactionMayBeOlderThanItsAnswer) {
+  History history;
+  history.operations = {put_of(1, "a", "1", 10, 11, 2), put_of(1, "a", "2", 12, 13, 3), put_of(1, "a", "3", 40, 41, 4)};
+  etcdserverpb::CompactionRequest compaction;
+  compaction.set_revision(3);
+  compaction.set_physical(true);
+  etcdserverpb::CompactionResponse compacted;
+  compacted.mutable_header()->set_revision(4);
+  history.operations.push_back(
+      {.client = 2, .rpc = Rpc::kCompact, .request = compaction.SerializeAsString(), .call_ns = 20});
+  history.operations.back().return_ns = 50;
+  history.operations.back().outcome = Outcome::kAnswered;
+  history.operations.back().response = compacted.SerializeAsString();
+  etcdserverpb::RangeRequest range;
+  range.set_key("a");
+  range.set_revision(2);
+  history.operations.push_back({.client = 3, .rpc = Rpc::kRange, .request = range.SerializeAsString(), .call_ns = 30});
+  history.operations.back().return_ns = 31;
+  history.operations.back().outcome = Outcome::kAnswered;
+  history.operations.back().code = Code::kOutOfRange;
+  history.operations.back().response = errors::compacted().message;
+
+  etcdserverpb::WatchCreateRequest all;
+  all.set_key(std::string(1, '\0'));
+  all.set_range_end(std::string(1, '\0'));
+  all.set_start_revision(1);
+  Watch watch{.client = 4, .call_ns = 1, .request = all.SerializeAsString()};
+  for (int64_t revision = 2; revision <= 4; ++revision) {
+    etcdserverpb::WatchResponse response;
+    response.mutable_header()->set_revision(revision);
+    auto* const kv = response.add_events()->mutable_kv();
+    kv->set_key("a");
+    kv->set_value(std::to_string(revision - 1));
+    kv->set_create_revision(2);
+    kv->set_mod_revision(revision);
+    kv->set_version(revision - 1);
+    watch.responses.push_back({.time_ns = 60, .bytes = response.SerializeAsString()});
+  }
+  history.watches.push_back(std::move(watch));
+  EXPECT_EQ(text_of(judge(history)), "");
+  history.operations.back().return_ns = 51;  // a read that saw it gone, of what was not compacted
+  range.set_revision(3);
+  history.operations.back().request = range.SerializeAsString();
+  EXPECT_FALSE(judge(history).ok());
+}
+
 TEST(Outcome, OfErrors) {
   EXPECT_EQ(outcome_of(Code::kOutOfRange, errors::compacted().message), Outcome::kAnswered);
   EXPECT_EQ(outcome_of(Code::kUnknown, errors::request_too_many_requests().message), Outcome::kRefused);
@@ -180,9 +227,9 @@ TEST(Outcome, OfErrors) {
 // --- the twin
 
 // What the search understands: no leases, no compactions, no old revisions, no prev_kv.
-std::vector<Operation> simple(History history) {
-  std::vector<Operation> out;
-  for (Operation& one : history.operations) {
+std::vector<ClientOperation> simple(History history) {
+  std::vector<ClientOperation> out;
+  for (ClientOperation& one : history.operations) {
     if (one.rpc == Rpc::kRange) {
       etcdserverpb::RangeRequest request;
       request.ParseFromString(one.request);
@@ -228,7 +275,7 @@ TEST(Judge, AgreesWithTheSearch) {
     // The order that was found is a witness too.
     std::vector<uint32_t> writes;
     for (const uint32_t i : *order) {
-      const Operation& one = history.operations[i];
+      const ClientOperation& one = history.operations[i];
       if (path_of(one.rpc, one.request) == Path::kLog) writes.push_back(i);
     }
     history.log.clear();

@@ -11,7 +11,6 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
-#include <iterator>
 #include <string>
 #include <string_view>
 
@@ -34,10 +33,9 @@ int check(const std::string& path) {
   std::ifstream file;
   if (path != "-") file.open(path, std::ios::binary);
   std::istream& in = path == "-" ? std::cin : file;
-  const std::string lines{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  const auto history = in.bad() || (path != "-" && !file.is_open())
-                           ? Result<History>(fail(Code::kNotFound, "cannot be read"))
-                           : history_from_json(lines);
+  auto history =
+      path != "-" && !file.is_open() ? Result<History>(fail(Code::kNotFound, "cannot be read")) : history_from_json(in);
+  if (history && in.bad()) history = fail(Code::kNotFound, "cannot be read");
   if (!history) {
     fmt::print("{}: {}\n", path, history.error().message);
     return kUnjudged;

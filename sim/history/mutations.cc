@@ -14,9 +14,9 @@
 namespace cairn::sim {
 namespace {
 
-bool is_answered(const Operation& one) { return one.outcome == Outcome::kAnswered && one.code == Code::kOk; }
-bool is_read(const Operation& one) { return is_answered(one) && path_of(one.rpc, one.request) == Path::kRead; }
-int64_t revision_of(const Operation& one) { return split_answer(one.response)->header.revision(); }
+bool is_answered(const ClientOperation& one) { return one.outcome == Outcome::kAnswered && one.code == Code::kOk; }
+bool is_read(const ClientOperation& one) { return is_answered(one) && path_of(one.rpc, one.request) == Path::kRead; }
+int64_t revision_of(const ClientOperation& one) { return split_answer(one.response)->header.revision(); }
 
 // Another header in front of the rest of a response.
 std::string with_header(const std::string& response, std::optional<int64_t> revision, std::optional<uint64_t> member) {
@@ -40,13 +40,13 @@ std::optional<size_t> pick(const List& list, Random& chance, Suits suits) {
 }
 std::optional<size_t> pick_put(const History& history, Random& chance) {
   return pick(history.operations, chance,
-              [](const Operation& one) { return one.rpc == Rpc::kPut && is_answered(one); });
+              [](const ClientOperation& one) { return one.rpc == Rpc::kPut && is_answered(one); });
 }
 
 // The newest revision that somebody had been told before `time_ns`.
 int64_t seen_before(const History& history, int64_t time_ns) {
   int64_t seen = 1;
-  for (const Operation& one : history.operations) {
+  for (const ClientOperation& one : history.operations) {
     if (is_answered(one) && one.return_ns && *one.return_ns < time_ns) seen = std::max(seen, revision_of(one));
   }
   return seen;
@@ -54,7 +54,7 @@ int64_t seen_before(const History& history, int64_t time_ns) {
 // The oldest revision that an acknowledged put made which was called after `time_ns`.
 std::optional<int64_t> made_after(const History& history, int64_t time_ns) {
   std::optional<int64_t> made;
-  for (const Operation& one : history.operations) {
+  for (const ClientOperation& one : history.operations) {
     if (one.rpc != Rpc::kPut || !is_answered(one) || one.call_ns <= time_ns) continue;
     made = std::min(made.value_or(INT64_MAX), revision_of(one));
   }
@@ -67,30 +67,31 @@ std::optional<int64_t> made_after(const History& history, int64_t time_ns) {
 bool answer_at(History& history, size_t i, int64_t revision) {
   Replay replay(history);
   for (const LogEntry& entry : history.log) static_cast<void>(replay.apply(entry));
-  Operation& one = history.operations[i];
+  ClientOperation& one = history.operations[i];
   if (revision > replay.revision()) return false;
   one.response = with_header(read(replay.model(), one.rpc, one.request, revision).response, revision, one.member.value);
   return true;
 }
-bool reads_newest(const Operation& one) {
+bool reads_newest(const ClientOperation& one) {
   etcdserverpb::RangeRequest request;
   return is_read(one) && (one.rpc != Rpc::kRange || (request.ParseFromString(one.request) && request.revision() == 0));
 }
 bool stale_read(History& history, Random& chance) {
-  const auto i = pick(history.operations, chance,
-                      [&](const Operation& one) { return reads_newest(one) && seen_before(history, one.call_ns) > 1; });
+  const auto i = pick(history.operations, chance, [&](const ClientOperation& one) {
+    return reads_newest(one) && seen_before(history, one.call_ns) > 1;
+  });
   if (!i) return false;
   const int64_t seen = seen_before(history, history.operations[*i].call_ns);
   return answer_at(history, *i, 1 + static_cast<int64_t>(chance.below(static_cast<uint64_t>(seen - 1))));
 }
 bool future_read(History& history, Random& chance) {
-  const auto i = pick(history.operations, chance, [&](const Operation& one) {
+  const auto i = pick(history.operations, chance, [&](const ClientOperation& one) {
     return reads_newest(one) && made_after(history, *one.return_ns).has_value();
   });
   return i && answer_at(history, *i, *made_after(history, *history.operations[*i].return_ns));
 }
 bool future_serializable_read(History& history, Random& chance) {
-  const auto i = pick(history.operations, chance, [&](const Operation& one) {
+  const auto i = pick(history.operations, chance, [&](const ClientOperation& one) {
     etcdserverpb::RangeRequest request;
     return is_answered(one) && one.rpc == Rpc::kRange && request.ParseFromString(one.request) &&
            request.serializable() && request.revision() == 0 && made_after(history, *one.return_ns).has_value();
@@ -98,7 +99,7 @@ bool future_serializable_read(History& history, Random& chance) {
   return i && answer_at(history, *i, *made_after(history, *history.operations[*i].return_ns));
 }
 bool wrong_value(History& history, Random& chance) {
-  const auto i = pick(history.operations, chance, [](const Operation& one) {
+  const auto i = pick(history.operations, chance, [](const ClientOperation& one) {
     etcdserverpb::RangeResponse response;
     return one.rpc == Rpc::kRange && is_answered(one) && response.ParseFromString(one.response) &&
            response.kvs_size() > 0;
@@ -114,44 +115,44 @@ bool revisions_swapped(History& history, Random& chance) {
   const auto a = pick_put(history, chance);
   const auto b = pick_put(history, chance);
   if (!a || !b || *a == *b) return false;
-  Operation& one = history.operations[*a];
-  Operation& other = history.operations[*b];
+  ClientOperation& one = history.operations[*a];
+  ClientOperation& other = history.operations[*b];
   const std::string kept = one.response;
   one.response = with_header(one.response, revision_of(other), std::nullopt);
-  other.response = with_header(other.response, revision_of(Operation{.response = kept}), std::nullopt);
+  other.response = with_header(other.response, revision_of(ClientOperation{.response = kept}), std::nullopt);
   return true;
 }
 bool revision_of_another(History& history, Random& chance) {
   const auto a = pick_put(history, chance);
   const auto b = pick_put(history, chance);
   if (!a || !b || *a == *b) return false;
-  Operation& one = history.operations[*a];
+  ClientOperation& one = history.operations[*a];
   one.response = with_header(one.response, revision_of(history.operations[*b]), std::nullopt);
   return true;
 }
 bool another_member(History& history, Random& chance) {
-  const auto i = pick(history.operations, chance, [](const Operation& one) {
+  const auto i = pick(history.operations, chance, [](const ClientOperation& one) {
     return is_answered(one) && one.member.value != 0 && split_answer(one.response)->header.member_id() != 0;
   });
   if (!i) return false;
-  Operation& one = history.operations[*i];
+  ClientOperation& one = history.operations[*i];
   one.response = with_header(one.response, std::nullopt, one.member.value + 1);
   return true;
 }
 bool failed_txn_moved(History& history, Random& chance) {
-  const auto i = pick(history.operations, chance, [&](const Operation& one) {
+  const auto i = pick(history.operations, chance, [&](const ClientOperation& one) {
     etcdserverpb::TxnResponse response;
     return one.rpc == Rpc::kTxn && is_answered(one) && path_of(one.rpc, one.request) == Path::kLog &&
            response.ParseFromString(one.response) && !response.succeeded() && seen_before(history, one.call_ns) > 1;
   });
   if (!i) return false;
-  Operation& one = history.operations[*i];
+  ClientOperation& one = history.operations[*i];
   one.response = with_header(one.response, seen_before(history, one.call_ns) - 1, std::nullopt);
   return true;
 }
 bool wrong_count(History& history, Random& chance) {
   const auto i = pick(history.operations, chance,
-                      [](const Operation& one) { return one.rpc == Rpc::kDeleteRange && is_answered(one); });
+                      [](const ClientOperation& one) { return one.rpc == Rpc::kDeleteRange && is_answered(one); });
   if (!i) return false;
   etcdserverpb::DeleteRangeResponse response;
   response.ParseFromString(history.operations[*i].response);
@@ -162,7 +163,7 @@ bool wrong_count(History& history, Random& chance) {
 bool acknowledged_and_lost(History& history, Random& chance) {
   const auto i = pick_put(history, chance);
   if (!i) return false;
-  Operation lost = history.operations[*i];
+  ClientOperation lost = history.operations[*i];
   lost.client += 1'000'000;
   lost.request_id += uint64_t{1'000'000} << 32;
   etcdserverpb::PutRequest request;
@@ -177,7 +178,7 @@ bool acknowledged_and_lost(History& history, Random& chance) {
 bool refused_and_applied(History& history, Random& chance) {
   const auto i = pick_put(history, chance);
   if (!i) return false;
-  Operation& one = history.operations[*i];
+  ClientOperation& one = history.operations[*i];
   one.outcome = Outcome::kRefused;
   one.code = errors::request_too_many_requests().code;
   one.response = errors::request_too_many_requests().message;
@@ -186,22 +187,22 @@ bool refused_and_applied(History& history, Random& chance) {
 bool wrong_error(History& history, Random& chance) {
   const auto i = pick_put(history, chance);
   if (!i) return false;
-  Operation& one = history.operations[*i];
+  ClientOperation& one = history.operations[*i];
   one.code = errors::key_not_found().code;
   one.response = errors::key_not_found().message;
   return true;
 }
 // Called when a later one had been answered.
 bool out_of_time(History& history, Random& chance) {
-  const auto i = pick(history.operations, chance, [&](const Operation& one) {
+  const auto i = pick(history.operations, chance, [&](const ClientOperation& one) {
     return one.rpc == Rpc::kPut && is_answered(one) &&
-           std::any_of(history.operations.begin(), history.operations.end(), [&](const Operation& other) {
+           std::any_of(history.operations.begin(), history.operations.end(), [&](const ClientOperation& other) {
              return is_answered(other) && other.return_ns && revision_of(other) > revision_of(one);
            });
   });
   if (!i) return false;
-  Operation& one = history.operations[*i];
-  const auto later = pick(history.operations, chance, [&](const Operation& other) {
+  ClientOperation& one = history.operations[*i];
+  const auto later = pick(history.operations, chance, [&](const ClientOperation& other) {
     return is_answered(other) && other.return_ns && revision_of(other) > revision_of(one) &&
            path_of(other.rpc, other.request) != Path::kSerializable;
   });
@@ -216,8 +217,8 @@ bool applied_before_call(History& history, Random& chance) {
   const auto i = pick_put(history, chance);
   if (!i) return false;
   const int64_t revision = revision_of(history.operations[*i]);
-  Operation& one = history.operations[*i];
-  const auto seen = pick(history.operations, chance, [&](const Operation& other) {
+  ClientOperation& one = history.operations[*i];
+  const auto seen = pick(history.operations, chance, [&](const ClientOperation& other) {
     return &other != &one && is_answered(other) && other.return_ns && revision_of(other) >= revision;
   });
   if (!seen) return false;
@@ -230,7 +231,7 @@ bool applied_before_call(History& history, Random& chance) {
 }
 bool read_of_the_compacted(History& history, Random& chance) {
   const auto i = pick(history.operations, chance,
-                      [](const Operation& one) { return one.rpc == Rpc::kCompact && is_answered(one); });
+                      [](const ClientOperation& one) { return one.rpc == Rpc::kCompact && is_answered(one); });
   if (!i) return false;
   etcdserverpb::CompactionRequest compaction;
   compaction.ParseFromString(history.operations[*i].request);
@@ -239,8 +240,8 @@ bool read_of_the_compacted(History& history, Random& chance) {
   range.set_key("k0");
   range.set_revision(compaction.revision() - 1);
   int64_t end = 0;
-  for (const Operation& one : history.operations) end = std::max({end, one.call_ns, one.return_ns.value_or(0)});
-  Operation read{.client = 999, .rpc = Rpc::kRange, .request = range.SerializeAsString(), .call_ns = end + 1};
+  for (const ClientOperation& one : history.operations) end = std::max({end, one.call_ns, one.return_ns.value_or(0)});
+  ClientOperation read{.client = 999, .rpc = Rpc::kRange, .request = range.SerializeAsString(), .call_ns = end + 1};
   read.return_ns = end + 2;
   read.outcome = Outcome::kAnswered;
   history.operations.push_back(std::move(read));
@@ -280,7 +281,7 @@ bool entry_lost(History& history, Random& chance) {
 }
 bool entries_swapped(History& history, Random& chance) {
   const auto is_put = [&](const LogEntry& entry) {
-    return std::any_of(history.operations.begin(), history.operations.end(), [&](const Operation& one) {
+    return std::any_of(history.operations.begin(), history.operations.end(), [&](const ClientOperation& one) {
       return one.rpc == Rpc::kPut && is_answered(one) && one.request_id == entry.request_id;
     });
   };

@@ -1,6 +1,8 @@
 #include "sim/history/record_json.h"
 
 #include <algorithm>
+#include <istream>
+#include <sstream>
 #include <utility>
 
 #include <boost/json.hpp>
@@ -16,7 +18,7 @@ constexpr std::string_view kOutcomes[] = {"answered", "refused", "unknown"};
 
 json::string base64(const std::string& bytes) { return json::string(auth::encode_base64(bytes)); }
 
-json::object object_of(const Operation& one) {
+json::object object_of(const ClientOperation& one) {
   json::object out{{"client", one.client},
                    {"member", one.member.value},
                    {"rpc", name_of(one.rpc)},
@@ -103,10 +105,10 @@ class Fields {
 
 Status read_operation(const json::object& object, History& out) {
   Fields fields(object);
-  Operation one{.client = fields.number<uint64_t>("client"),
-                .member = NodeId(fields.number<uint64_t>("member")),
-                .request = fields.bytes("request"),
-                .call_ns = fields.number<int64_t>("call")};
+  ClientOperation one{.client = fields.number<uint64_t>("client"),
+                      .member = NodeId(fields.number<uint64_t>("member")),
+                      .request = fields.bytes("request"),
+                      .call_ns = fields.number<int64_t>("call")};
   if (const auto rpc = rpc_of(fields.text("rpc"))) {
     one.rpc = *rpc;
   } else {
@@ -204,25 +206,27 @@ std::string to_json(const History& history) {
   const json::object meta{
       {"complete", history.is_complete}, {"lease_ttl_min", history.lease_ttl_min}, {"quota", history.has_quota}};
   std::string out = json::serialize(json::object{{"meta", meta}}) + "\n";
-  for (const Operation& one : history.operations)
+  for (const ClientOperation& one : history.operations)
     out += json::serialize(json::object{{"operation", object_of(one)}}) + "\n";
   for (const Watch& one : history.watches) out += json::serialize(json::object{{"watch", object_of(one)}}) + "\n";
   for (const LogEntry& one : history.log) out += json::serialize(json::object{{"entry", object_of(one)}}) + "\n";
   return out;
 }
 
-Result<History> history_from_json(std::string_view lines) {
+Result<History> history_from_json(std::istream& lines) {
   History out;
-  for (size_t number = 1; !lines.empty(); ++number) {
-    const size_t end = std::min(lines.find('\n'), lines.size());
-    const std::string_view line = lines.substr(0, end);
-    lines.remove_prefix(std::min(end + 1, lines.size()));
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+  std::string line;
+  for (size_t number = 1; std::getline(lines, line); ++number) {
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     if (const Status status = read_line(line, out); !status) {
       return fail(Code::kInvalidArgument, "line {}: {}", number, status.error().message);
     }
   }
   return out;
+}
+Result<History> history_from_json(std::string_view lines) {
+  std::istringstream in{std::string(lines)};
+  return history_from_json(in);
 }
 
 }  // namespace cairn::sim

@@ -16,6 +16,7 @@
 // "resumes" (of a watch: which watch of the file, from 0, it goes on after), and "void" and "type" of an entry.
 #pragma once
 
+#include <iosfwd>
 #include <string>
 #include <string_view>
 
@@ -27,5 +28,7 @@ namespace cairn::sim {
 [[nodiscard]] std::string to_json(const History& history);
 //   errors: kInvalidArgument with the line
 Result<History> history_from_json(std::string_view lines);
+// Line by line: a file may be much larger than its history.
+Result<History> history_from_json(std::istream& lines);
 
 }  // namespace cairn::sim

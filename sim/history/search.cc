@@ -24,7 +24,7 @@ struct Pair {
 class Store {
  public:
   // What a client is told, as text.
-  std::string apply(const Operation& one) {
+  std::string apply(const ClientOperation& one) {
     std::string told;
     changed_ = false;
     if (one.rpc == Rpc::kPut) put(parsed<etcdserverpb::PutRequest>(one.request), told);
@@ -51,7 +51,7 @@ class Store {
     }
     return out;
   }
-  static std::string told(const Operation& one) {
+  static std::string told(const ClientOperation& one) {
     std::string out;
     int64_t revision = 0;
     if (one.rpc == Rpc::kPut) {
@@ -148,10 +148,10 @@ class Store {
 
 class Search {
  public:
-  explicit Search(const std::vector<Operation>& operations) : operations_(operations) {
+  explicit Search(const std::vector<ClientOperation>& operations) : operations_(operations) {
     CAIRN_ASSERT(operations.size() <= 64);
     for (uint32_t i = 0; i < operations.size(); ++i) {
-      const Operation& one = operations[i];
+      const ClientOperation& one = operations[i];
       told_.push_back(one.outcome == Outcome::kAnswered && one.code == Code::kOk ? Store::told(one) : "");
       if (!told_.back().empty()) must_ |= uint64_t{1} << i;
     }
@@ -168,7 +168,7 @@ class Search {
       }
     }
     for (uint32_t i = 0; i < operations_.size(); ++i) {
-      const Operation& one = operations_[i];
+      const ClientOperation& one = operations_[i];
       const bool may_happen = told_[i].empty() ? one.outcome == Outcome::kUnknown : true;
       if ((done >> i & 1) != 0 || !may_happen || one.call_ns > first_return) continue;
       Store next = store;
@@ -184,7 +184,7 @@ class Search {
   std::vector<uint32_t> order;
 
  private:
-  const std::vector<Operation>& operations_;
+  const std::vector<ClientOperation>& operations_;
   std::vector<std::string> told_;  // by operation; "": nothing
   uint64_t must_ = 0;              // bits of the answered ones
   std::set<std::pair<uint64_t, std::string>> tried_;
@@ -192,7 +192,7 @@ class Search {
 
 }  // namespace
 
-std::optional<std::vector<uint32_t>> search_order(const std::vector<Operation>& operations) {
+std::optional<std::vector<uint32_t>> search_order(const std::vector<ClientOperation>& operations) {
   Search search(operations);
   if (!search.run(0, Store())) return std::nullopt;
   return search.order;

@@ -15,6 +15,6 @@ namespace cairn::sim {
 // An order of operations that explains every answer; those of unknown outcome that never happened are left out.
 // nullopt: there is none.
 //   needs: puts, deletions, transactions without nesting, and linearizable reads of the newest revision; few of them
-[[nodiscard]] std::optional<std::vector<uint32_t>> search_order(const std::vector<Operation>& operations);
+[[nodiscard]] std::optional<std::vector<uint32_t>> search_order(const std::vector<ClientOperation>& operations);
 
 }  // namespace cairn::sim

@@ -34,7 +34,8 @@ class Checker {
     if (has_ended_) return fail("a response after the watch was cancelled");
     if (response.canceled()) return take_cancel(response);
     if (response.created()) {
-      created_revision_ = response.header().revision();
+      // A watch from now on begins behind the revision that it is told.
+      if (!has_begun_) start(response.header().revision() + 1);
       return;
     }
     if (response.events().empty()) return take_progress(time_ns, response.header().revision());
@@ -51,9 +52,9 @@ class Checker {
     next_ = revision;
     at_ = events_.first_of(revision);
   }
-  // A watch from now on begins somewhere between its request and the answer to it.
+  // A watch from now on that was never told where it began.
   void begin_at_latest(int64_t revision) {
-    if (!has_begun_) start(created_revision_ ? std::min(revision, *created_revision_ + 1) : revision);
+    if (!has_begun_) start(revision);
   }
 
   void take_cancel(const WatchResponse& response) {
@@ -161,7 +162,6 @@ class Checker {
   WatchCreateRequest request_;
   bool no_put_ = false;
   bool no_delete_ = false;
-  std::optional<int64_t> created_revision_;
   bool has_begun_ = false;
   bool has_ended_ = false;
   int64_t next_ = 0;

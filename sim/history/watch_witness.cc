@@ -52,7 +52,7 @@ class Reconstruction {
   using Batch = std::vector<mvccpb::Event>;
 
   void violation(std::string text) { order_.violations.push_back(std::move(text)); }
-  [[nodiscard]] const Operation& operation(uint32_t i) const { return history_.operations[i]; }
+  [[nodiscard]] const ClientOperation& operation(uint32_t i) const { return history_.operations[i]; }
   [[nodiscard]] int64_t newest() const { return static_cast<int64_t>(events_.size()) + 1; }
   [[nodiscard]] const Batch& events(int64_t revision) const { return events_[static_cast<size_t>(revision - 2)]; }
   [[nodiscard]] const std::vector<Change>& changes(int64_t revision) const {
@@ -162,7 +162,7 @@ class Reconstruction {
   bool learn_operations() {
     proposals_.resize(history_.operations.size());
     for (uint32_t i = 0; i < history_.operations.size(); ++i) {
-      const Operation& one = operation(i);
+      const ClientOperation& one = operation(i);
       if (one.outcome == Outcome::kAnswered && one.code == Code::kOk) {
         const auto answer = split_answer(one.response);
         if (!answer) return violation(describe(one) + "\n  the answer cannot be read"), false;
@@ -172,11 +172,6 @@ class Reconstruction {
           return false;
         }
         if (one.return_ns) seen_.emplace_back(*one.return_ns, revision);
-      }
-      if (one.outcome == Outcome::kUnknown && one.rpc == Rpc::kCompact) {
-        etcdserverpb::CompactionRequest request;
-        request.ParseFromString(one.request);
-        order_.perhaps_compacted = std::max(order_.perhaps_compacted, request.revision());
       }
       if (one.outcome == Outcome::kRefused || path_of(one.rpc, one.request) != Path::kLog) continue;
       auto proposal = proposal_of(one.rpc, one.request, 0);
@@ -198,15 +193,31 @@ class Reconstruction {
     std::sort(seen_.begin(), seen_.end());
     for (size_t i = 1; i < seen_.size(); ++i) seen_[i].second = std::max(seen_[i].second, seen_[i - 1].second);
     doers_.assign(events_.size(), std::nullopt);
+    for (const ClientOperation& one : history_.operations) {
+      if (one.rpc == Rpc::kCompact && !is_time_known(one)) learn_perhaps_compacted(one);
+    }
     return true;
+  }
+  // A compaction's answer has the revision of the time at which it leaves, as etcd's: when a physical one has ended,
+  // for example. The entry may stand before it.
+  [[nodiscard]] bool is_time_known(const ClientOperation& one) const {
+    if (one.outcome == Outcome::kUnknown) return false;
+    return !is_answered(one) || revision_of(one) == seen_before(one.call_ns);
+  }
+  void learn_perhaps_compacted(const ClientOperation& one) {
+    etcdserverpb::CompactionRequest request;
+    request.ParseFromString(one.request);
+    order_.perhaps_compacted = std::max(order_.perhaps_compacted, request.revision());
   }
   // The newest revision that somebody had been told before `time_ns`.
   [[nodiscard]] int64_t seen_before(int64_t time_ns) const {
     const auto at = std::lower_bound(seen_.begin(), seen_.end(), std::pair(time_ns, int64_t{0}));
     return at == seen_.begin() ? 1 : std::prev(at)->second;
   }
-  static int64_t revision_of(const Operation& one) { return split_answer(one.response)->header.revision(); }
-  static bool is_answered(const Operation& one) { return one.outcome == Outcome::kAnswered && one.code == Code::kOk; }
+  static int64_t revision_of(const ClientOperation& one) { return split_answer(one.response)->header.revision(); }
+  static bool is_answered(const ClientOperation& one) {
+    return one.outcome == Outcome::kAnswered && one.code == Code::kOk;
+  }
 
   [[nodiscard]] bool did(uint32_t i, int64_t revision) const {
     return effects_of(replay_.model(), *proposals_[i], revision - 1) == changes(revision);
@@ -216,7 +227,7 @@ class Reconstruction {
   // Whoever was answered with a revision and changed something made that revision.
   void claim_by_answer() {
     for (uint32_t i = 0; i < history_.operations.size(); ++i) {
-      const Operation& one = operation(i);
+      const ClientOperation& one = operation(i);
       if (!proposals_[i] || !is_answered(one)) continue;
       const int64_t revision = revision_of(one);
       if (one.rpc == Rpc::kLeaseRevoke) {
@@ -236,7 +247,7 @@ class Reconstruction {
       }
     }
   }
-  static bool says_it_changed(const Operation& one) {
+  static bool says_it_changed(const ClientOperation& one) {
     if (one.rpc == Rpc::kPut) return true;
     if (one.rpc == Rpc::kDeleteRange) {
       etcdserverpb::DeleteRangeResponse response;
@@ -248,13 +259,13 @@ class Reconstruction {
 
   // Revisions that nobody was answered with go to operations of unknown outcome: a maximum matching.
   void claim_by_matching() {
-    std::unordered_map<std::string, std::vector<uint32_t>> by_key;
+    std::unordered_map<std::string, std::vector<uint32_t>> by_first;  // by a change that it may make
     std::vector<uint32_t> others;
     for (uint32_t i = 0; i < history_.operations.size(); ++i) {
-      if (!proposals_[i] || operation(i).outcome != Outcome::kUnknown) continue;
-      std::set<std::string> keys;
-      if (name_keys(*proposals_[i], keys)) {
-        for (const std::string& key : keys) by_key[key].push_back(i);
+      if (!proposals_[i] || operation(i).outcome != Outcome::kUnknown || !may_change(operation(i).rpc)) continue;
+      std::set<std::string> names;
+      if (name_changes(*proposals_[i], names)) {
+        for (const std::string& name : names) by_first[name].push_back(i);
       } else {
         others.push_back(i);
       }
@@ -262,11 +273,16 @@ class Reconstruction {
     for (int64_t revision = 2; revision <= newest(); ++revision) {
       if (doer(revision)) continue;
       std::vector<uint32_t>& able = able_[revision];
+      std::map<std::pair<Rpc, std::string_view>, bool> did_it;  // by request: equal ones do the same
       const auto consider = [&](uint32_t i) {
-        if (seen_before(operation(i).call_ns) < revision && did(i, revision)) able.push_back(i);
+        if (seen_before(operation(i).call_ns) >= revision) return;
+        const auto [at, is_new] = did_it.try_emplace({operation(i).rpc, operation(i).request}, false);
+        if (is_new) at->second = did(i, revision);
+        if (at->second) able.push_back(i);
       };
-      const auto at = by_key.find(changes(revision).front().key);
-      if (at != by_key.end()) std::for_each(at->second.begin(), at->second.end(), consider);
+      const Change& first = changes(revision).front();
+      const auto at = by_first.find(name_of_change(first.dead, first.key, first.value));
+      if (at != by_first.end()) std::for_each(at->second.begin(), at->second.end(), consider);
       std::for_each(others.begin(), others.end(), consider);
     }
     for (const auto& [revision, able] : able_) {
@@ -280,33 +296,44 @@ class Reconstruction {
     }
     for (const auto& [i, revision] : given_) doer(revision) = i;
   }
-  // The keys that it may change; false: a range of them, or those of a lease.
-  static bool name_keys(const InternalRaftRequest& request, std::set<std::string>& out) {
-    if (request.has_put()) out.insert(request.put().key());
-    if (request.has_delete_range()) {
-      if (!request.delete_range().range_end().empty()) return false;
-      out.insert(request.delete_range().key());
-    }
-    return !request.has_lease_revoke() && (!request.has_txn() || name_keys(request.txn(), out));
+  static bool may_change(Rpc rpc) {
+    return rpc == Rpc::kPut || rpc == Rpc::kDeleteRange || rpc == Rpc::kTxn || rpc == Rpc::kLeaseRevoke;
   }
-  static bool name_keys(const etcdserverpb::TxnRequest& txn, std::set<std::string>& out) {
+  static std::string name_of_change(bool is_delete, const std::string& key, const std::string& value) {
+    return is_delete ? "-" + key : fmt::format("+{}+{}={}", key.size(), key, value);
+  }
+  // The changes that it may make; false: more than its bytes say.
+  static bool name_changes(const InternalRaftRequest& request, std::set<std::string>& out) {
+    if (request.has_put()) return name_changes(request.put(), out);
+    if (request.has_delete_range()) return name_changes(request.delete_range(), out);
+    return request.has_txn() && name_changes(request.txn(), out);
+  }
+  static bool name_changes(const etcdserverpb::PutRequest& put, std::set<std::string>& out) {
+    out.insert(name_of_change(false, put.key(), put.value()));
+    return !put.ignore_value();
+  }
+  static bool name_changes(const etcdserverpb::DeleteRangeRequest& request, std::set<std::string>& out) {
+    out.insert(name_of_change(true, request.key(), ""));
+    return request.range_end().empty();
+  }
+  static bool name_changes(const etcdserverpb::TxnRequest& txn, std::set<std::string>& out) {
     for (const auto* branch : {&txn.success(), &txn.failure()}) {
       for (const auto& op : *branch) {
-        if (op.has_request_put()) out.insert(op.request_put().key());
-        if (op.has_request_delete_range()) {
-          if (!op.request_delete_range().range_end().empty()) return false;
-          out.insert(op.request_delete_range().key());
-        }
-        if (op.has_request_txn() && !name_keys(op.request_txn(), out)) return false;
+        if (op.has_request_put() && !name_changes(op.request_put(), out)) return false;
+        if (op.has_request_delete_range() && !name_changes(op.request_delete_range(), out)) return false;
+        if (op.has_request_txn() && !name_changes(op.request_txn(), out)) return false;
       }
     }
     return true;
   }
   bool augment(int64_t revision, std::set<uint32_t>& tried) {
     for (const uint32_t i : able_[revision]) {
-      if (!tried.insert(i).second) continue;
-      const auto at = given_.find(i);
-      if (at != given_.end() && !augment(at->second, tried)) continue;
+      if (given_.contains(i)) continue;
+      given_[i] = revision;
+      return true;
+    }
+    for (const uint32_t i : able_[revision]) {
+      if (!tried.insert(i).second || !augment(given_.at(i), tried)) continue;
       given_[i] = revision;
       return true;
     }

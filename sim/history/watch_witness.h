@@ -5,8 +5,8 @@
 // lease. What was answered and changed nothing lies in the state of its header's revision, in the order of the calls.
 // The result is a log such as a member's, which judge() replays and holds against real time.
 //
-// What a watch does not show is assumed in favour of the members: when leases without keys ended, and whether a
-// compaction of unknown outcome happened.
+// What a watch does not show is assumed in favour of the members: when leases without keys ended, whether a
+// compaction of unknown outcome happened, and when one that was answered while others wrote.
 //
 // Source: etcd's robustness tests, which take its order from watches and logs in the same way.
 #pragma once
@@ -22,7 +22,7 @@ namespace cairn::sim {
 struct WatchedOrder {
   std::vector<LogEntry> log;
   std::vector<uint64_t> request_ids;  // by operation; 0: it is not in the log
-  // Up to here something may have been compacted by an operation of unknown outcome.
+  // Up to here something may have been compacted at a time that is not known.
   int64_t perhaps_compacted = -1;
   std::vector<std::string> violations;
   std::string unjudged;  // the watches do not show everything: what is missing
