@@ -47,7 +47,7 @@ int main(int argc, char** argv) {
   const auto cluster = cairn::cluster::parse_initial_cluster(argv[at + 2]);
   if (!cluster) return say(cluster.error());
   options.initial_cluster = *cluster;
-  cairn::cmd::HttpPeerProbe probe(kDialTimeoutNs);
+  cairn::cmd::HttpPeerProbe probe(kDialTimeoutNs, nullptr);
   options.probe = &probe;
   const auto opened = cairn::member::bootstrap(cairn::env::posix_fs(), options);
   if (!opened) return say(opened.error());

@@ -90,9 +90,52 @@ class Bootstrap(cluster.ClusterCase):
         two.start_one(third)  # etcd joins from there
         harness.until(lambda: two.listed()[third.id][0] == third.name)
         two.promote(third)
+        two.do(lambda client: client.put(b"a", b"2"))  # 3.4 writes with it how far it has applied the log
         two.check_equal()
         two.stop()
         self.assertEqual({m["id"] for m in self.bootstrap(third)["members"]}, {one.id for one in two.members})
+
+    def test_what_joins_34_etcd_goes_on_with(self):
+        self.check_joins("etcd34")
+
+    def check_opens_what_joined(self, kind):
+        """At each moment of its life the directory of a member that joined opens, however little of its log the db has
+        applied (3.4 writes the index of a change of members with the next put). What it lacks stands in the log."""
+        cluster.require(kind)
+        two = self.cluster([kind] * 2, name=kind).start()
+        two.do(lambda client: client.put(b"a", b"1"))
+        third = two.add(kind, learner=True)
+        seen = [self.bootstrap_copy(third)]
+        two.promote(third)
+        seen.append(self.bootstrap_copy(third))
+        two.do(lambda client: client.put(b"a", b"2"))
+        two.wait_equal()
+        seen.append(self.bootstrap_copy(third))
+        two.stop()
+        seen.append(self.bootstrap_copy(third))
+        for found in seen:
+            self.assertIsInstance(found, dict, found)
+            self.assertEqual(found["id"], third.id)
+        self.assertEqual({m["id"] for m in seen[-1]["members"]}, {one.id for one in two.members})
+        self.assertEqual(seen[-1]["schema"], SCHEMA[kind])
+
+    def bootstrap_copy(self, member):
+        """Of a copy, made while the member is stopped."""
+        runs = member.running()
+        if runs:
+            member.pause()
+        copy = self.dir / "copy"
+        harness.shutil.rmtree(copy, ignore_errors=True)
+        harness.shutil.copytree(member.data_dir, copy)
+        if runs:
+            member.resume()
+        return self.bootstrap(member, data_dir=copy)
+
+    def test_directories_of_34_that_joined_open(self):
+        self.check_opens_what_joined("etcd34")
+
+    def test_directories_of_37_that_joined_open(self):
+        self.check_opens_what_joined("etcd37")
 
     def test_what_joins_37_etcd_goes_on_with(self):
         self.check_joins("etcd37")

@@ -5,25 +5,25 @@ bound that a slow machine does not reach.
 """
 
 import http.client
+import json
 import os
 import pathlib
+import struct
+import subprocess
 import sys
-import unittest
 
-import harness
-import rpc
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "robustness"))
 
-# Kinds that cannot be one of several members, and why: tests with them are skipped for this reason.
-NOT_YET = {"cairn": "members of kind cairn do not talk to peers yet"}
+import disks  # noqa: E402
+import harness  # noqa: E402
+import rpc  # noqa: E402
 
 PATIENCE_S = 120
+QUICK = ["--heartbeat-interval", "50", "--election-timeout", "500"]
 
 
 def require(*kinds):
-    """Skips the running test where a kind cannot be one of these members, or is not on this machine."""
-    for kind in kinds:
-        if kind in NOT_YET and len(kinds) > 1:
-            raise unittest.SkipTest(NOT_YET[kind])
+    """Skips the running test where one of these kinds is not on this machine."""
     harness.require(*sorted(set(kinds)))
 
 
@@ -36,11 +36,13 @@ class Member(harness.Server):
     failpoint_port = None  # where its fault points are set, if it has them
     variables = {}         # of its environment, beside PATH
     front_port = None      # of a proxy between clients and this member
+    disk = None            # of its own, below its data directory
+    clock = None           # where a test may shift its clocks
 
     @property
     def peer_url(self):
         """As the others know it: where the proxy listens if there is one."""
-        return f"http://127.0.0.1:{self.peer_port}"
+        return f"{self.peer_scheme}://127.0.0.1:{self.peer_port}"
 
     def ask(self, question, timeout=5.0):
         """question(client), over a connection of its own; None if the member does not answer in time, or refuses."""
@@ -61,7 +63,10 @@ class Member(harness.Server):
             environment = {"PATH": os.environ["PATH"], **self.variables}
         if self.failpoint_port:
             environment["GOFAIL_HTTP"] = f"127.0.0.1:{self.failpoint_port}"
-        return super().launch(environment)
+        super().launch(environment)
+        if self.disk:
+            self.disk.take(self.process.pid)
+        return self
 
     def set_failpoint(self, point, term):
         connection = http.client.HTTPConnection("127.0.0.1", self.failpoint_port, timeout=30)
@@ -73,6 +78,15 @@ class Member(harness.Server):
         finally:
             connection.close()
 
+    def metric(self, name, *labels):
+        """The sum of its samples with these labels, as they are written."""
+        lines = [line for line in self.http("/metrics")[2].splitlines() if line.startswith((name + "{", name + " "))]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(label in line for label in labels))
+
+    def misses(self, other):
+        """Whether it has noticed that there is no connection to the other one."""
+        return self.metric("etcd_network_active_peers", f'Remote="{other.id:x}"') == 0
+
     def pause(self):
         super().pause()
         self.is_paused = True
@@ -82,17 +96,45 @@ class Member(harness.Server):
         self.is_paused = False
 
 
+class Clock:
+    """What tests/time/shifted_clock.cc adds to the clocks of a process."""
+
+    def __init__(self, path):
+        self.path, self.shift_ns, self.day_ns = path, 0, 0
+        self.write()
+
+    def variables(self):
+        return {"LD_PRELOAD": str(harness.program("cairn_shifted_clock.so").resolve()), "CAIRN_SHIFTED_CLOCK": str(self.path)}
+
+    def shift(self, seconds):
+        """All clocks: it looks as if the process had been stopped for so long."""
+        self.shift_ns += int(seconds * 1e9)
+        self.write()
+
+    def set_day(self, seconds):
+        """The clock of the day alone, to so much before or behind what it is."""
+        self.day_ns = int(seconds * 1e9)
+        self.write()
+
+    def write(self):
+        with open(self.path, "r+b" if self.path.exists() else "w+b") as file:
+            file.write(struct.pack("<qQq", self.shift_ns, 0, self.day_ns))
+
+
 class Cluster:
     """Members in directories below one of its own. `proxy`, if any, stands in front of every member's peer port, and
     for clients that want it at front_port, where a member is called <name>.c and who dials "clients". With `failpoints`
-    members of kind cairn serve theirs."""
+    members of kind cairn serve theirs. `flags_of` gives further flags by name; `disk_megabytes`: each member has a disk
+    of its own of this size; with `clocks` those of members of kind cairn can be shifted."""
 
     def __init__(self, directory, kinds, flags=(), proxy=None, token="cluster", limits=None, failpoints=False,
-                 variables=None):
+                 variables=None, peer_scheme="http", flags_of=lambda name: [], disk_megabytes=0,
+                 clocks=False):
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.flags, self.proxy, self.token, self.limits = list(flags), proxy, token, limits
         self.failpoints, self.variables = failpoints, variables or {}
+        self.peer_scheme, self.flags_of, self.disk_megabytes, self.clocks = peer_scheme, flags_of, disk_megabytes, clocks
         self.members = []
         self.gone = []  # removed ones: their logs are printed too
         self._made = 0
@@ -107,9 +149,15 @@ class Cluster:
         name = f"m{self._made}"
         ports = (harness.free_port(), harness.free_port())
         behind = harness.free_port() if self.proxy else None
-        member = Member(kind, self.dir / name, name=name, ports=ports, flags=self.flags, token=self.token,
-                        listen_peer_port=behind, limits=self.limits)
-        member.variables = self.variables
+        disk = disks.Disk(self.dir / f"{name}.disk", self.disk_megabytes) if self.disk_megabytes else None
+        member = Member(kind, disk.dir / name if disk else self.dir / name, name=name, ports=ports,
+                        flags=self.flags + self.flags_of(name), token=self.token, listen_peer_port=behind, limits=self.limits)
+        if disk:
+            member.disk, member.log_path = disk, self.dir / member.log_path.name
+        member.variables, member.peer_scheme = dict(self.variables), self.peer_scheme
+        if self.clocks and kind == "cairn" and harness.program("cairn_shifted_clock.so").exists():
+            member.clock = Clock(self.dir / f"{name}.clock")
+            member.variables |= member.clock.variables()
         if self.failpoints and kind == "cairn":
             member.failpoint_port = harness.free_port()
         if self.proxy:
@@ -178,7 +226,15 @@ class Cluster:
 
     def close(self):
         for one in self.members + self.gone:
+            if one.disk:
+                one.disk.end_of_stall()  # until then it cannot end
             one.kill()
+            self._close_disk(one)
+
+    def _close_disk(self, member):
+        if member.disk:
+            member.disk.close()
+            member.disk = None
 
     # What it is like
 
@@ -327,6 +383,7 @@ class Cluster:
         self.members.remove(member)
         self.gone.append(member)
         member.kill()
+        self._close_disk(member)
         if self.proxy:
             self.proxy.remove(member.name)
             self.proxy.remove(f"{member.name}.c")
@@ -360,8 +417,28 @@ class Cluster:
         return "\n".join(lines)
 
 
+def ctl_program():
+    """The newest etcdctl on this machine."""
+    return next((path for path in map(harness.program, ("etcdctl37", "etcdctl")) if path.exists()), None)
+
+
 class ClusterCase(harness.Case):
     """A test with clusters, which end with it. When it fails their logs are printed."""
+
+    def ctl(self, endpoints, *arguments, check=True, timeout=120):
+        """etcdctl: what it printed; with check=False (exit code, stdout, stderr)."""
+        if ctl_program() is None:
+            self.skipTest("not on this machine: etcdctl")
+        done = subprocess.run([str(ctl_program()), "--endpoints", ",".join(one.endpoint for one in endpoints),
+                               *map(str, arguments)], capture_output=True, timeout=timeout, text=True, check=False,
+                              stdin=subprocess.DEVNULL, env={"PATH": os.environ["PATH"], "ETCDCTL_API": "3"})
+        if not check:
+            return done.returncode, done.stdout, done.stderr
+        self.assertEqual(done.returncode, 0, f"etcdctl {arguments}\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+    def ctl_json(self, endpoints, *arguments):
+        return json.loads(self.ctl(endpoints, *arguments, "-w", "json"))
 
     def cluster(self, kinds, name="cluster", **options):
         require(*kinds)
@@ -369,9 +446,34 @@ class ClusterCase(harness.Case):
         self.addCleanup(self._end, made)
         return made
 
+    def _has_failed(self):
+        result = self._outcome.result
+        return any(getattr(test, "test_case", test) is self for test, _ in result.failures + result.errors)
+
     def _end(self, made):
         try:
-            if not self._outcome.success:
+            if self._has_failed():
                 print(f"{self.id()}: the cluster at the failure\n{made.describe(log_bytes=4000)}", file=sys.stderr)
         finally:
             made.close()
+
+
+class ThreeCase(ClusterCase):
+    """Promises of three members of one kind: a class for each kind runs them."""
+
+    kind = None
+
+    def setUp(self):
+        if self.kind is None:
+            self.skipTest("the promises alone")
+        require(self.kind, self.kind, self.kind)
+        super().setUp()
+
+    def three(self, flags=(), start=True, **options):
+        made = self.cluster([self.kind] * 3, flags=[*QUICK, *flags], **options)
+        return made.start() if start else made
+
+    def assert_refused(self, code, message, call, *arguments, **how):
+        with self.assertRaises(rpc.GrpcError) as caught:
+            call(*arguments, **how)
+        self.assertEqual((caught.exception.code, caught.exception.message), (code, message))

@@ -4,6 +4,7 @@
 minutes are replaced by scripts that write down how they were called.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -142,12 +143,6 @@ class Commands(DevCase):
         self.assertIn("libclang-rt-19-dev", calls[0])
         self.assertFalse([call for call in calls if call.startswith("install")], calls)
 
-    def test_a_cluster_is_not_promised(self):
-        output, calls = self.dev("cluster", code=1)
-        self.assertIn("not built yet", output)
-        self.assertEqual(calls, [])
-        self.assertNotIn("lives of a whole cluster", self.dev("help")[0])
-
 
 class Readme(DevCase):
     """The block at the top of the README: what is typed there, and what is printed then."""
@@ -224,6 +219,50 @@ class Readme(DevCase):
         output, calls = self.dev("test")
         self.assert_printed(self.steps()["./dev test"], output)
         self.assertIn("all good", output)
+
+
+class ThreeMembers(DevCase):
+    """./dev cluster, from its first line to its last."""
+
+    def setUp(self):
+        super().setUp()
+        self.server = self.home / "build/release/src/cmd/cairn"
+        self.server.parent.mkdir(parents=True)
+        self.server.symlink_to(harness.program("cairn").resolve())
+        shutil.copy(harness.ROOT / "tools/cluster", self.home / "tools/cluster")
+        (self.home / "cluster.etcd").mkdir()
+        ports = {name: (harness.free_port(), harness.free_port()) for name in "abc"}
+        (self.home / "cluster.etcd/ports.json").write_text(json.dumps(ports))
+
+    def wait_for(self, text, count=1):
+        deadline = time.monotonic() + 90
+        while self.log.read_text().count(text) < count:
+            self.assertIsNone(self.process.poll(), self.log.read_text())
+            self.assertLess(time.monotonic(), deadline, self.log.read_text())
+            time.sleep(0.02)
+        return self.log.read_text()
+
+    def test_it_says_who_leads_and_stops_them_all(self):
+        self.log = self.home / "log"
+        with open(self.log, "wb") as out:
+            self.process = subprocess.Popen(["./dev", "cluster"], cwd=self.home, env=self.environment(),
+                                            stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                            preexec_fn=harness.die_with_parent)
+        try:
+            output = self.wait_for("Ctrl-C stops them all")
+            pids = dict(re.findall(r"^cluster: (\w)  \S+  pid (\d+)", output, re.M))
+            self.assertEqual(list(pids), ["a", "b", "c"])
+            leader = re.search(r"(\w) leads", output)[1]
+            os.kill(int(pids[leader]), signal.SIGKILL)
+            output = self.wait_for(" leads (term", 2)
+            self.assertIn(f"{leader} has ended (SIGKILL)", output)
+            self.assertNotEqual(re.findall(r"(\w) leads", output)[-1], leader)
+        finally:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(60)
+        self.assertIn("all have stopped", self.log.read_text())
+        for pid in pids.values():
+            self.assertFalse(pathlib.Path(f"/proc/{pid}").exists(), pid)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ SECONDS_MAX = 200
 VALUE_BYTES = 3000
 AT_START = {"beforePublishing", "mapError", "mlockError", "raftBeforeFollowerSend"}
 AT_FOUNDING = {"beforeApplyOneConfChange"}
-# A member that is alone is sent no snapshot.
-OF_SNAPSHOTS = {"raftBeforeSaveSnap", "raftAfterSaveSnap", "raftBeforeApplySnap", "raftAfterApplySnap",
-                "raftAfterWALRelease", "applyBeforeOpenSnapshot", "applyAfterOpenSnapshot"}
+# A member that is alone is sent nothing, and no snapshot.
+OF_OTHERS = {"raftDropHeartbeat", "beforeServeHTTPLeaseRenew", "beforeLookupWhenForwardLeaseTimeToLive",
+             "raftBeforeSaveSnap", "raftAfterSaveSnap", "raftBeforeApplySnap", "raftAfterApplySnap",
+             "raftAfterWALRelease", "applyBeforeOpenSnapshot", "applyAfterOpenSnapshot"}
 FLAGS = ["--snapshot-count", "100", "--backend-batch-interval", "50ms"]
 LONG = 'sleep("3600s")'
 
@@ -112,7 +113,7 @@ class Panic(Case):
 
     def test_at_each_point_nothing_acknowledged_is_lost(self):
         server = self.server("cairn", self.dir / "data", flags=FLAGS).start(environment=self.environment())
-        points = [point for point in self.points() if point not in AT_FOUNDING | OF_SNAPSHOTS]
+        points = [point for point in self.points() if point not in AT_FOUNDING | OF_OTHERS]
         self.assertGreater(len(points), 30)
         journal = self.dir / "journal"
         journal.touch()

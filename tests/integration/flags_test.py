@@ -556,8 +556,10 @@ class BesideEtcd(harness.Case):
             holder.bind(("127.0.0.1", port))
             holder.listen()
             url = f"http://127.0.0.1:{port}"
-            arguments = ["--listen-client-urls", url, "--advertise-client-urls", url]
-            self.assertEqual(self.outcome("cairn", arguments), self.outcome("etcd37", arguments))
+            for arguments in (["--listen-client-urls", url, "--advertise-client-urls", url],
+                              ["--listen-peer-urls", url, "--initial-advertise-peer-urls", url,
+                               "--initial-cluster", f"default={url}"]):
+                self.assertEqual(self.outcome("cairn", arguments), self.outcome("etcd37", arguments))
             self.assertEqual(self.outcome("cairn", arguments),
                              (1, f"listen tcp 127.0.0.1:{port}: bind: address already in use"))
             self.assertFalse((self.dir / "data").exists())
@@ -645,7 +647,8 @@ class Directory(harness.Case):
             with self.subTest(kind):
                 directory = self.dir / kind
                 etcd = self.server(kind, directory).start()
-                cairn = self.server("cairn", directory, ports=(harness.free_port(), etcd.peer_port)).launch()
+                cairn = self.server("cairn", directory, ports=(harness.free_port(), etcd.peer_port),
+                                    listen_peer_port=harness.free_port()).launch()
                 cairn.wait_logged("waiting for another process")
                 etcd.client().put(b"a", b"b")
                 etcd.stop()

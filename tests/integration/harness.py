@@ -165,6 +165,7 @@ class Server:
         self.client_port, self.peer_port = ports or (free_port(), free_port())
         self.listen_peer_port = listen_peer_port or self.peer_port  # another one: members of the same ids at a time
         self.flags, self.token = list(flags), token
+        self.peer_scheme = "http"
         self.initial_cluster = None  # a text for --initial-cluster, where it is not alone
         self.initial_state = None
         self.process = None
@@ -180,10 +181,10 @@ class Server:
         return f"http://{self.endpoint}"
 
     def arguments(self):
-        client, peer = self.url, f"http://127.0.0.1:{self.peer_port}"
+        client, peer = self.url, f"{self.peer_scheme}://127.0.0.1:{self.peer_port}"
         out = [str(program(self.kind)), "--name", self.name, "--data-dir", str(self.data_dir),
                "--listen-client-urls", client, "--advertise-client-urls", client,
-               "--listen-peer-urls", f"http://127.0.0.1:{self.listen_peer_port}", "--initial-advertise-peer-urls", peer,
+               "--listen-peer-urls", f"{self.peer_scheme}://127.0.0.1:{self.listen_peer_port}", "--initial-advertise-peer-urls", peer,
                "--initial-cluster", self.initial_cluster or f"{self.name}={peer}",
                "--initial-cluster-token", self.token]
         if self.initial_state is not None:

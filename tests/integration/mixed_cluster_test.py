@@ -2,8 +2,7 @@
 snapshots, is killed and comes back; and a whole cluster is replaced by guests one by one under load.
 
 The steps are the same for every pair of host and guest. Cairn is the guest that matters, with hosts of etcd 3.4 to 3.7;
-the pairs of two versions of etcd show that the steps are right. Whether Cairn can be a member is said in one place,
-cluster.NOT_YET.
+the pairs of two versions of etcd show that the steps are right.
 """
 
 import contextlib
@@ -125,6 +124,37 @@ class Steps(cluster.ClusterCase):
             self.mixed.start_one(guest)
             self.mixed.wait_healthy()
             self.write()
+
+    def test_all_delete_what_ends_with_a_lease_while_auth_is_on(self):
+        """etcd 3.4 asks even root for a revision of the rules that is not old: those of 3.4 would keep the keys."""
+        guest = self.join()
+        with guest.client() as client:
+            client.user_add(b"root", b"root")
+            client.role_add(b"root")
+            client.user_grant(b"root", b"root")
+        for number, leader in enumerate((guest, self.mixed.members[0]), 1):
+            self.mixed.move_leader(leader)
+            with guest.client() as client:
+                client.auth_enable()
+                client.login(b"root", b"root")
+                client.lease_grant(number, 1)
+                client.put(b"ends", b"", lease=number)
+                harness.until(lambda: client.get(b"ends") is None)
+                client.call("Auth", "AuthDisable")
+            self.write()
+
+    def test_a_learner_whose_urls_change_stays_one(self):
+        guest = self.join()
+        learner = self.mixed.add(self.host, learner=True, start=False)
+        self.mixed.members.remove(learner)
+        url = f"http://127.0.0.1:{harness.free_port()}"
+        update = lambda client: client.call("Cluster", "MemberUpdate", rpc.enc((1, learner.id), (2, url)))
+        self.mixed.do(update, guest)
+        for member in self.mixed.members:
+            listed = lambda client: [(urls, is_learner) for number, _, urls, _, is_learner in client.members()
+                                     if number == learner.id]
+            harness.until(lambda: self.mixed.do(listed, member) == [((url,), True)],
+                          what=lambda: f"{member.name} lists {self.mixed.do(listed, member)}")
 
     def replace_all(self, kind):
         for member in list(self.mixed.members):

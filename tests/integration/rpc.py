@@ -252,9 +252,13 @@ class Connection:
         self.send_window = 65535
         self.initial_window = 65535
         self.settings = {}  # the server's
-        self.sock.sendall(PREFACE +
-                          frame(SETTINGS, 0, 0, struct.pack(">HI", 4, stream_window)) +
-                          frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", (1 << 30) - 65535)))
+        try:
+            self.sock.sendall(PREFACE +
+                              frame(SETTINGS, 0, 0, struct.pack(">HI", 4, stream_window)) +
+                              frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", (1 << 30) - 65535)))
+        except OSError:
+            self.sock.close()
+            raise
 
     def close(self):
         self.sock.close()

@@ -259,16 +259,29 @@ class Operator(harness.Case):
         self.assertEqual(cairn.wait(), 2)
         self.assertIn("flag provided but not defined: -no-such-flag", cairn.log_text())
 
-    def test_clusters_of_several_are_refused_before_anything_is_written(self):
-        for flags in (["--initial-cluster", "m=http://127.0.0.1:1,n=http://127.0.0.1:2",
-                       "--initial-advertise-peer-urls", "http://127.0.0.1:1"],
-                      ["--initial-cluster-state", "existing"],
+    def test_a_member_that_finds_no_cluster_writes_nothing(self):
+        for flags in (["--initial-cluster-state", "existing"],
                       ["--initial-cluster", "other=http://127.0.0.1:1"]):
             with self.subTest(flags):
                 cairn = self.server("cairn", flags=flags)
                 cairn.launch()
                 self.assertEqual(cairn.wait(), 1)
                 self.assertFalse((cairn.data_dir / "member").exists(), cairn.log_tail())
+
+    def test_one_of_several_waits_for_a_majority(self):
+        cairn = self.server("cairn")
+        peer = f"http://127.0.0.1:{cairn.peer_port}"
+        cairn.flags = ["--initial-cluster", f"m={peer},n=http://127.0.0.1:{harness.free_port()}"]
+        cairn.launch()
+        harness.until(lambda: "added remote peer" in cairn.log_text(), 60, cairn.log_tail)
+        with self.assertRaises((OSError, rpc.GrpcError)), rpc.Client(cairn.client_port, timeout=2) as client:
+            client.range(b"a", serializable=True)
+        harness.until(lambda: "failed to publish local member to cluster through raft" in cairn.log_text(), 60,
+                      cairn.log_tail)
+        self.assertTrue(cairn.running())
+        cairn.process.terminate()
+        cairn.wait()
+        self.assertIn("received signal", cairn.log_text())
 
     def test_an_initial_cluster_is_ignored_where_there_is_data(self):
         cairn = self.server("cairn").start()

@@ -207,7 +207,7 @@ class Starts(Tls):
             f"--trusted-ca-file={self.authority.cert}", "--watch-progress-notify-interval=5s"]
         server.arguments = lambda: [str(harness.program("cairn")), *arguments]
         server.start()
-        self.assertEqual(server.log_text().count("TLS between peers is checked and has no effect"), 1)
+        self.assertEqual(server.log_text().count("starting with peer TLS"), 1)
         harness.require("etcdctl")
         self.ctl(server, "put", "a", "b", cert=self.client)
         self.assertEqual(self.ctl(server, "get", "a", cert=self.client).stdout, "a\nb\n")

@@ -1,6 +1,6 @@
 """Two judges of histories: cairn_check_history, and etcd's own validate with Porcupine (tests/oracles/validate37). Random
-histories of a correct cluster are right for both, and a lie in one is found by both. Where the two disagree the file stays,
-and its command is printed."""
+histories of a correct cluster are right for both, as are those of simulated clusters in trouble (sim/cluster), and a lie in
+one is found by both. Where the two disagree the file stays, and its command is printed."""
 
 import argparse
 import pathlib
@@ -17,6 +17,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--checker", default=ROOT / "build/dev/sim/history/cairn_check_history")
     parser.add_argument("--oracles", default=ROOT / "build/oracles", type=pathlib.Path)
+    parser.add_argument("--sim", default=ROOT / "build/dev/sim/cairn_sim")
+    parser.add_argument("--clusters", type=int, default=3, help="histories of simulated clusters")
     parser.add_argument("--right", type=int, default=100, help="histories without a lie")
     parser.add_argument("--lies", type=int, default=5, help="histories with each lie")
     parser.add_argument("--seed", type=int, default=1)
@@ -42,6 +44,12 @@ def main():
 
     for seed in range(options.seed, options.seed + options.right):
         write(seed)
+    clusters = pathlib.Path(folder, "clusters")
+    clusters.mkdir()
+    for seed in range(100, 100 + 100 * options.clusters, 100):  # whose clients ask only what etcd's model knows
+        subprocess.run([options.sim, "--cluster", "--seed", str(seed), "--history", clusters], stdout=subprocess.DEVNULL,
+                       check=True)
+        expected[f"{clusters}/{seed}.jsonl"] = True
     lies = subprocess.run([options.checker, "--lies"], stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
     assert lies
     for lie in lies:
@@ -71,6 +79,7 @@ def main():
         return WRONG
     for path in expected:
         pathlib.Path(path).unlink()
+    clusters.rmdir()
     pathlib.Path(folder).rmdir()
     print(f"{sum(expected.values())} right histories and {len(expected) - sum(expected.values())} with one of {len(lies)} lies:"
           " both judges agree")

@@ -14,6 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integratio
 
 import clients  # noqa: E402
 import cluster  # noqa: E402
+import disks  # noqa: E402
 import harness  # noqa: E402
 import nemesis  # noqa: E402
 import proxy  # noqa: E402
@@ -22,21 +23,27 @@ import rpc  # noqa: E402
 
 NEMESIS_CLIENT = 900  # its number in the history
 WATCHER = 1000        # the first one's
+DISK_MEGABYTES = 512  # of each member
+SHORT_LOG = ["--snapshot-count", "50", "--snapshot-catchup-entries", "10"]
 
 
 def add_arguments(parser):
-    kind = "etcd37" if "cairn" in cluster.NOT_YET else "cairn"
-    parser.add_argument("--kinds", default=f"{kind},{kind},{kind}", help="of the members; also of those that replace them")
+    parser.add_argument("--kinds", default="cairn,cairn,cairn", help="of the members; also of those that replace them")
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--clients", type=int, default=6)
     parser.add_argument("--faults", help=f"some of {', '.join(nemesis.FAULTS)}")
+    parser.add_argument("--log", choices=("short", "long"), help="short: who was away gets a snapshot (chosen by the seed)")
     parser.add_argument("--history", type=pathlib.Path, help="also writes the history there")
 
 
 class Chaos(cluster.ClusterCase):
-    def start(self, kinds, between):
-        flags = ["--heartbeat-interval", "50", "--election-timeout", "500"]
-        made = self.cluster(kinds, proxy=between, flags=flags, failpoints="cairn" in kinds)
+    def start(self, kinds, between, log):
+        flags = [*cluster.QUICK, *(SHORT_LOG if log == "short" else [])]
+        reason = disks.missing()
+        if reason:
+            print(f"chaos: disks are as they are: {reason}", flush=True)
+        made = self.cluster(kinds, proxy=between, flags=flags, failpoints="cairn" in kinds, clocks=True,
+                            disk_megabytes=0 if reason else DISK_MEGABYTES)
         made.start()
         return made
 
@@ -71,7 +78,9 @@ class Chaos(cluster.ClusterCase):
         seed = chooser.randrange(1 << 32)
         between = proxy.Proxy()
         self.addCleanup(between.close)
-        made = self.start(kinds, between)
+        can_be_short = not {"etcd34", "etcd35"} & set(kinds)
+        log = options.log or chooser.choice(("short", "long") if can_be_short else ("long",))
+        made = self.start(kinds, between, log)
         self.history = recording.History()
 
         addresses = lambda: [(one.id, one.front_port) for one in made.members]
@@ -100,7 +109,8 @@ class Chaos(cluster.ClusterCase):
         revision = self.finish(made, watching, asking)
 
         print(f"chaos: {time.monotonic() - began:.0f} s, {len(self.history.operations)} operations, {revision} revisions, "
-              f"{len(self.history.watches)} watches, term {made.members[0].status()['raft_term']}\n"
+              f"{len(self.history.watches)} watches, term {made.members[0].status()['raft_term']}, {log} log, "
+              f"{sum(one.metric('etcd_network_snapshot_send_success') for one in made.members):.0f} snapshots sent by who runs\n"
               f"  faults {dict(sorted(hurting.happened.items()))}\n  operations {dict(sorted(self.history.summary().items()))}",
               flush=True)
         recording.check(self, self.history, options.history or self.dir / "history.jsonl")

@@ -14,21 +14,24 @@ FAULTS = {  # and how often
     "kill": 4, "kill_leader": 4, "stop": 2, "power": 1, "pause": 3, "pause_leader": 3, "isolate": 3,
     "isolate_leader": 3, "deafen_leader": 2, "mute_leader": 2, "cut_one_link": 2, "half_open": 2, "reset": 2,
     "delay": 2, "slow_link": 1, "move": 4, "compact": 4, "defragment": 2,
-    "lose_answers": 3, "lose_requests": 2, "slow_disk": 3, "stalled_disk": 2, "replace": 1,
+    "lose_answers": 3, "lose_requests": 2, "slow_disk": 3, "stalled_disk": 2, "full_disk": 2, "slow_sync": 2, "stalled_sync": 2,
+    "set_clock": 2, "skip_time": 1, "replace": 1,
 }
-# What only a member with fault points of its own can show, and what takes longer than the others.
-NEEDS_FAILPOINTS = {"slow_disk", "stalled_disk"}
-SLOW = {"replace"}
+# What needs members with disks of their own, what only a Cairn can show, and what takes longer than the others.
+NEEDS_DISKS = {"slow_disk", "stalled_disk", "full_disk"}
+NEEDS_CAIRN = {"slow_sync", "stalled_sync", "set_clock", "skip_time"}
+SLOW = {"replace", "full_disk"}
 # What can happen to a member that is alone.
 ALONE = {"kill", "stop", "power", "pause", "compact", "defragment", "lose_answers", "lose_requests", "slow_disk",
-         "stalled_disk"}
+         "stalled_disk", "full_disk", "slow_sync", "stalled_sync", "set_clock", "skip_time"}
 
 
 class Nemesis:
     def __init__(self, made, proxy, seed, faults, watchers, kinds):
         self.cluster, self.proxy, self.random = made, proxy, random.Random(seed)
-        self.faults = [name for name in faults if (name not in NEEDS_FAILPOINTS or "cairn" in kinds) and
-                       (name in ALONE or len(kinds) > 1)]
+        has_disks = all(one.disk for one in made.members)
+        self.faults = [name for name in faults if (name not in NEEDS_CAIRN or "cairn" in kinds) and
+                       (name not in NEEDS_DISKS or has_disks) and (name in ALONE or len(kinds) > 1)]
         self.watchers, self.kinds = watchers, kinds
         self.happened = collections.Counter()
         self.log = []
@@ -173,20 +176,58 @@ class Nemesis:
         self.last(0.1, 2.0)
         self.proxy.heal(a, b)
 
-    # Disks: through the fault points of members that have them.
+    # Disks
 
-    def disk(self, term, least, most):
-        able = [one for one in self.cluster.members if one.kind == "cairn"]
-        member = self.random.choice(able)
+    def slow_disk(self):
+        """A sync takes some 20 ms, or some 80."""
+        disk = self.any().disk
+        disk.slow(self.random.choice((50, 200)))
+        self.last(0.5)
+        disk.slow(0)
+
+    def stalled_disk(self):
+        disk = self.any().disk
+        disk.stall(3)
+        disk.end_of_stall()
+
+    def full_disk(self):
+        """Whoever ends of it is started again when there is space."""
+        member = self.any()
+        member.disk.fill(self.random.choice((0, 0, 1 << 20, 80 << 20)))
+        self.last(1.0, 5.0)
+        member.disk.empty()
+        if not member.running():
+            self.cluster.kill(member)
+            self.cluster.start_one(member)
+
+    # Syncs and clocks of a Cairn alone
+
+    def cairn(self):
+        return self.random.choice([one for one in self.cluster.members if one.kind == "cairn"])
+
+    def sync(self, term, least, most):
+        member = self.cairn()
         member.set_failpoint("walBeforeSync", term)
         self.last(least, most)
         member.set_failpoint("walBeforeSync", "off")
 
-    def slow_disk(self):
-        self.disk("sleep(20)", 0.5, 3.0)
+    def slow_sync(self):
+        self.sync("sleep(20)", 0.5, 3.0)
 
-    def stalled_disk(self):
-        self.disk("1*sleep(3000)", 3.0, 3.5)
+    def stalled_sync(self):
+        self.sync("1*sleep(3000)", 3.0, 3.5)
+
+    def set_clock(self):
+        """The clock of the day jumps, and is wrong from then on, over restarts too."""
+        member = self.cairn()
+        if member.clock:
+            member.clock.set_day(self.random.choice((0, -3600, 3600, -1, 1, self.random.uniform(-100, 100))))
+
+    def skip_time(self):
+        """Between two instructions some time goes by."""
+        member = self.cairn()
+        if member.clock:
+            member.clock.shift(self.random.choice((0.2, 1, 5, 60)))
 
     # Duties
 

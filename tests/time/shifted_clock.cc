@@ -1,9 +1,9 @@
 // tests/time/shifted_clock.cc: preloaded into a server, lets hours pass for it in a moment.
 //
-// The file that CAIRN_SHIFTED_CLOCK names holds two 64-bit numbers that the test writes: nanoseconds to add to every
-// clock but those of CPU time, and, unless 0, what statvfs() says is free. To the process a shift looks like a stop
-// (SIGSTOP, a paused machine): between two instructions so much time went by. What it waits for in the kernel meanwhile
-// still takes as long as it takes.
+// The file that CAIRN_SHIFTED_CLOCK names holds three 64-bit numbers that the test writes: nanoseconds to add to every
+// clock but those of CPU time, unless 0 what statvfs() says is free, and further nanoseconds for the clock of the day
+// alone. To the process a shift of all clocks looks like a stop (SIGSTOP, a paused machine): between two instructions
+// so much time went by. What it waits for in the kernel meanwhile still takes as long as it takes.
 //
 // Threads: any; the numbers are read afresh each time.
 #include <atomic>
@@ -23,6 +23,7 @@ namespace {
 struct Control {
   std::atomic<int64_t> shift_ns;
   std::atomic<uint64_t> free_bytes;
+  std::atomic<int64_t> day_shift_ns;
 };
 
 Control* map_control() {
@@ -38,6 +39,11 @@ Control* map_control() {
 Control& control() {
   static Control* const mapped = map_control();
   return *mapped;
+}
+
+int64_t shift_ns_of(clockid_t clock) {
+  const bool is_of_the_day = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE;
+  return control().shift_ns.load() + (is_of_the_day ? control().day_shift_ns.load() : 0);
 }
 
 template <typename Function>
@@ -64,7 +70,7 @@ int clock_gettime(clockid_t clock, timespec* time) noexcept {
   static auto* const next = real<int(clockid_t, timespec*)>("clock_gettime");
   const int outcome = next(clock, time);
   if (outcome == 0 && clock != CLOCK_PROCESS_CPUTIME_ID && clock != CLOCK_THREAD_CPUTIME_ID) {
-    *time = plus(*time, control().shift_ns.load());
+    *time = plus(*time, shift_ns_of(clock));
   }
   return outcome;
 }
@@ -73,13 +79,13 @@ int clock_gettime(clockid_t clock, timespec* time) noexcept {
 int pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex_t* mutex, clockid_t clock, const timespec* until) {
   static auto* const next =
       real<int(pthread_cond_t*, pthread_mutex_t*, clockid_t, const timespec*)>("pthread_cond_clockwait");
-  const timespec unshifted = plus(*until, -control().shift_ns.load());
+  const timespec unshifted = plus(*until, -shift_ns_of(clock));
   return next(condition, mutex, clock, &unshifted);
 }
 
 int pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex, const timespec* until) {
   static auto* const next = real<int(pthread_cond_t*, pthread_mutex_t*, const timespec*)>("pthread_cond_timedwait");
-  const timespec unshifted = plus(*until, -control().shift_ns.load());
+  const timespec unshifted = plus(*until, -shift_ns_of(CLOCK_REALTIME));
   return next(condition, mutex, &unshifted);
 }
 

@@ -28,7 +28,7 @@ import (
 	"go.etcd.io/etcd/tests/v3/robustness/validate"
 )
 
-const timeout = time.Minute
+const timeout = 5 * time.Minute
 
 type operation struct {
 	Client   int

@@ -1,0 +1,93 @@
+"""Fault points of what members send each other, on three real members: one ends in the middle, and nothing is lost."""
+
+import json
+
+import cluster
+import harness
+import rpc
+
+# An installation's steps, in their order.
+OF_SNAPSHOTS = ("raftBeforeSaveSnap", "raftBeforeWALSaveSnaphot", "raftAfterSaveSnap", "applyBeforeOpenSnapshot",
+                "applyAfterOpenSnapshot", "raftBeforeApplySnap", "raftAfterApplySnap", "raftAfterWALRelease")
+FLAGS = cluster.QUICK + ["--snapshot-count", "50", "--snapshot-catchup-entries", "5", "--backend-batch-interval", "50ms"]
+KEYS = 60
+LEASE = 7
+
+
+class OfCairn(cluster.ClusterCase):
+    def three(self):
+        return self.cluster(["cairn"] * 3, flags=FLAGS, failpoints=True).start()
+
+    def ends_at(self, point, member):
+        self.assertEqual(member.wait(cluster.PATIENCE_S), 2, member.log_tail())
+        self.assertIn(f"\n\nfailpoint {point}\n", member.log_text())
+
+    def newest_snapshot(self, member):
+        newest = 0
+        for line in member.log_text().splitlines():
+            if '"saved snapshot"' in line:
+                newest = max(newest, json.loads(line)["snapshot-index"])
+        return newest
+
+    def leave_behind(self, three, late):
+        """Stops it, and goes on until the others have released what it lacks."""
+        three.wait_equal()
+        index = late.status()["raft_index"]
+        three.stop_one(late)
+        others = three.running()
+
+        def is_behind():
+            # A snapshot stands for the last but one commit of the db: so writes go on.
+            three.do(lambda client: client.put_many((b"k/%03d" % i, b"x" * 500) for i in range(KEYS)))
+            return all(self.newest_snapshot(one) > index + 10 for one in others)
+
+        harness.until(is_behind, cluster.PATIENCE_S, lambda: three.describe(log_bytes=2000))
+
+    def test_a_member_ends_at_each_step_of_a_leaders_snapshot(self):
+        three = self.three()
+        late = three.follower()
+        for point in OF_SNAPSHOTS:
+            with self.subTest(point):
+                self.leave_behind(three, late)
+                late.variables = {"GOFAIL_FAILPOINTS": f"{point}=panic"}
+                three.launch(late)
+                self.ends_at(point, late)
+                late.variables = {}
+                three.start_one(late)
+                three.check_equal()
+                # An image that raft had no use for may stay until the next start.
+                left = [path.name for path in (late.data_dir / "member/snap").iterdir() if path.name.startswith("tmp")]
+                self.assertEqual(left, [])
+
+    def test_a_leader_ends_while_others_ask_it_about_leases(self):
+        three = self.three()
+        three.do(lambda client: client.lease_grant(LEASE, 3600))
+        for point, ask in (("beforeServeHTTPLeaseRenew", lambda client: client.lease_keep_alive(LEASE)),
+                           ("beforeLookupWhenForwardLeaseTimeToLive", lambda client: client.lease_time_to_live(LEASE))):
+            with self.subTest(point):
+                leader, follower = three.wait_leader(), three.follower()
+                leader.set_failpoint(point, "panic")
+                try:
+                    with rpc.Client(follower.client_port, timeout=60) as client:
+                        ask(client)
+                except (OSError, rpc.GrpcError):
+                    pass  # it may have waited too long
+                self.ends_at(point, leader)
+                three.start_one(leader)
+                three.wait_healthy()
+                self.assertGreater(three.do(lambda client: client.lease_keep_alive(LEASE), follower), 0)
+
+    def test_a_member_that_drops_what_it_reads_is_one_of_them_again(self):
+        three = self.three()
+        leader, deaf = three.wait_leader(), three.follower()
+        deaf.set_failpoint("raftDropHeartbeat", "return")
+        harness.until(lambda: (deaf.status() or {}).get("leader") == 0, cluster.PATIENCE_S)
+        three.do(lambda client: client.put(b"a", b"1"), leader)
+        self.assertIs(three.wait_leader(), leader)
+        deaf.set_failpoint("raftDropHeartbeat", "off")
+        three.wait_healthy()
+        three.check_equal()
+
+
+if __name__ == "__main__":
+    harness.main()
