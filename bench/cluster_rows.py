@@ -1,32 +1,87 @@
-"""The rows of bench/run.py for three members: CPU and bytes are of all of them."""
+"""The rows of bench/run.py for several members: CPU and bytes are of all of them."""
 
+import contextlib
 import json
+import pathlib
 import signal
 import subprocess
+import sys
+import tempfile
 import threading
 import time
+import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests/robustness"))
+
+import disks  # noqa: E402
 import rpc
 import servers
 
 IDLE_S = 10
 BEHIND_ENTRIES = 200  # a member that has all but so many is there again
+SLOW_WRITES_PER_S = 50  # of a slow disk: a sync takes some 80 ms
+STALL_S = 5
+DISK_MEGABYTES = 4096
+SHORT_LOG = {"etcd34": [], "etcd35": ["--experimental-snapshot-catchup-entries=100"]}  # the others' is not experimental
 
 
 class ClusterRows:
     """Mixed into Bench. The generator asks the member that self.server.at() names last."""
 
-    def start_three(self):
+    def start_three(self, flags=()):
+        self.start_members([self.options.dir] * 3, flags)
+
+    def start_members(self, parent_dirs, flags=()):
         self.drop()
-        self.server = servers.Cluster(self.kind, self.options.binaries[self.kind], self.options.dir, 3)
+        self.server = servers.Cluster(self.kind, self.options.binaries[self.kind], parent_dirs, flags)
         self.server.start()
         self.wait_leader()
 
-    def statuses(self):
+    def lead(self, place):
+        """Until the member at this place leads."""
+        while (leader := self.wait_leader()) != place:
+            target = self.statuses()[place]["member_id"]
+            with contextlib.suppress(OSError, rpc.GrpcError), rpc.Client(self.server.members[leader].client_port) as client:
+                client.call("Maintenance", "MoveLeader", rpc.enc((1, target)))
+
+    @contextlib.contextmanager
+    def under_load(self, load):
+        """Puts go on meanwhile; their figures are in the list that it gives, afterwards."""
+        busy = subprocess.Popen(self.generator_command("put", *load, "--seconds", 600), stdout=subprocess.PIPE, text=True)
+        output, figures = [], []
+        reader = threading.Thread(target=lambda: output.append(busy.stdout.read()))
+        reader.start()
+        try:
+            time.sleep(1)
+            yield figures
+            time.sleep(0.2)
+        finally:
+            busy.send_signal(signal.SIGINT)
+            reader.join()
+            busy.wait()
+        figures.append(json.loads(output[0]))
+
+    @contextlib.contextmanager
+    def disk(self):
+        """A disk of its own for one member, or the row is left out."""
+        with tempfile.TemporaryDirectory(prefix="bench-disk-", dir=self.options.dir) as directory:
+            try:
+                disks.require(slow=True)
+                disk = disks.Disk(pathlib.Path(directory) / "disk", DISK_MEGABYTES)
+            except unittest.SkipTest as error:
+                raise self.Failed(str(error)) from None
+            try:
+                yield disk
+            finally:
+                disk.end_of_stall()
+                self.drop()
+                disk.close()
+
+    def statuses(self, places=None):
         """Of the members that answer, by their place."""
         out = {}
         for i, member in enumerate(self.server.members):
-            if not member.alive():
+            if not member.alive() or (places and i not in places):
                 continue
             try:
                 with rpc.Client(member.client_port, timeout=2) as client:
@@ -90,8 +145,15 @@ class ClusterRows:
         return self.load_figures(self.generate("get", "--seconds", self.seconds))
 
     def row_three_catch_up(self):
+        return self.catch_up()
+
+    def row_three_catch_up_snapshot(self):
+        """As three_catch_up, where the others keep too little of their log."""
+        return self.catch_up(["--snapshot-count=1000", *SHORT_LOG.get(self.kind, ["--snapshot-catchup-entries=100"])])
+
+    def catch_up(self, flags=()):
         """A follower is away for many writes; it comes back under steady puts, whose p99 is told before and meanwhile."""
-        self.start_three()
+        self.start_three(flags)
         leader = self.wait_leader()
         self.server.at(leader)
         puts = ("--keys", 100_000, "--order", "random")
@@ -103,12 +165,7 @@ class ClusterRows:
         self.server.members[away].stop(signal.SIGKILL)
         written = self.generate("put", *puts, "--requests", self.options.catch_up_writes)
         more = max(one.memory_mb()["anon"] - base for one, base in zip(others, before))
-        busy = subprocess.Popen(self.generator_command("put", *load, "--seconds", 600), stdout=subprocess.PIPE, text=True)
-        output = []
-        reader = threading.Thread(target=lambda: output.append(busy.stdout.read()))
-        reader.start()
-        try:
-            time.sleep(1)
+        with self.under_load(load) as figures:
             began, cpu = time.monotonic(), self.server.cpu_seconds()
             self.server.members[away].start()
             while True:
@@ -120,18 +177,71 @@ class ClusterRows:
                     raise self.Failed(f"not caught up in 300 s: {told}\n{self.server.log_tail()}")
                 time.sleep(0.02)
             seconds, cpu_s = time.monotonic() - began, self.server.cpu_seconds() - cpu
-            time.sleep(0.2)
-        finally:
-            busy.send_signal(signal.SIGINT)
-            reader.join()
-            busy.wait()
-        result = json.loads(output[0])
         self.drop()
         return {"ms": seconds * 1000, "cpu_ms": cpu_s * 1000, "more_mb": more,
                 "caught_up_per_s": self.options.catch_up_writes / seconds, "away_per_s": written["ops_per_s"],
-                "calm_p99_us": calm["latency_us"]["p99"], "p99_us": result["latency_us"]["p99"],
-                "max_us": result["latency_us"]["max"], "failed_puts": sum(result["errors"].values())}
+                "calm_p99_us": calm["latency_us"]["p99"], **self.under_way(figures[0])}
+
+    @staticmethod
+    def under_way(result):
+        return {"p99_us": result["latency_us"]["p99"], "max_us": result["latency_us"]["max"],
+                "failed_puts": sum(result["errors"].values())}
+
+    def one_slow_of(self, count):
+        """Steady puts at the leader, before and after one member's disk becomes slow: a follower's, then the leader's."""
+        with self.disk() as disk:
+            self.start_members([self.options.dir] * (count - 1) + [disk.dir])
+            slow = count - 1
+            disk.take(self.server.members[slow].process.pid)
+            self.lead(0)
+            self.server.at(0)
+            load = ("--keys", 10_000, "--order", "random", "--rate", self.options.compact_rate)
+            calm = self.generate("put", *load, "--seconds", 4)
+            disk.slow(SLOW_WRITES_PER_S)
+            result = self.generate("put", *load, "--seconds", self.seconds)
+            self.lead(slow)
+            self.server.at(slow)
+            led = self.generate("put", *load, "--seconds", self.seconds)
+            return {"calm_p99_us": calm["latency_us"]["p99"], **self.under_way(result),
+                    "led_p50_us": led["latency_us"]["p50"], "led_p99_us": led["latency_us"]["p99"]}
+
+    def row_one_slow_of_3(self):
+        return self.one_slow_of(3)
+
+    def row_one_slow_of_5(self):
+        return self.one_slow_of(5)
+
+    def row_one_slow_of_7(self):
+        return self.one_slow_of(7)
+
+    def row_three_stalled_leader(self):
+        """Steady puts at a follower while the leader's disk stands still."""
+        with self.disk() as disk:
+            self.start_members([disk.dir, self.options.dir, self.options.dir])
+            leader = self.server.members[0]
+            disk.take(leader.process.pid)
+            self.lead(0)
+            self.server.at(1)
+            load = ("--keys", 10_000, "--order", "random", "--rate", self.options.compact_rate)
+            calm = self.generate("put", *load, "--seconds", 4)
+            old_id = self.statuses()[0]["member_id"]
+            before = leader.memory_mb()["anon"]
+            with self.under_load(load) as figures:
+                disk.stall(STALL_S)
+                began = time.monotonic()
+                moved_s = None
+                while moved_s is None and time.monotonic() - began < STALL_S:
+                    told = {status["leader"] for status in self.statuses((1, 2)).values()}
+                    if len(told) == 1 and not told & {0, old_id}:
+                        moved_s = time.monotonic() - began
+                    time.sleep(0.01)
+                disk.end_of_stall()
+                more = leader.memory_mb()["anon"] - before
+                time.sleep(2)
+            return {"calm_p99_us": calm["latency_us"]["p99"], **self.under_way(figures[0]), "more_mb": more,
+                    "moved_ms": moved_s and moved_s * 1000}
 
 
 ROWS = ["three_idle", "three_put", "three_one_put", "three_put_follower", "three_get", "three_get_follower",
-        "three_catch_up"]
+        "three_catch_up", "three_catch_up_snapshot", "one_slow_of_3", "one_slow_of_5", "one_slow_of_7",
+        "three_stalled_leader"]

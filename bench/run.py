@@ -27,7 +27,6 @@ import table
 ROOT = servers.ROOT
 sys.path.insert(0, str(ROOT / "tests/integration"))
 
-import cluster  # noqa: E402
 import cluster_rows  # noqa: E402
 import every_flag  # noqa: E402
 import pki  # noqa: E402
@@ -680,10 +679,6 @@ def main():
         try:
             for row in ROWS:
                 if row not in options.rows:
-                    continue
-                if row in cluster_rows.ROWS and kind in cluster.NOT_YET:
-                    print(f"bench: SKIPPED {kind} {row}: {cluster.NOT_YET[kind]}", file=sys.stderr)
-                    results[kind][row] = {"skipped": True}
                     continue
                 began = time.monotonic()
                 try:

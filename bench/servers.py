@@ -162,9 +162,10 @@ class Cluster:
     pair = None
     flags = ()
 
-    def __init__(self, kind, binary, parent_dir, count):
+    def __init__(self, kind, binary, parent_dirs, flags=()):
+        """As many members as there are directories for them."""
         self.kind = kind
-        self.members = [Server(kind, binary, parent_dir, name=f"bench{i}") for i in range(count)]
+        self.members = [Server(kind, binary, parent_dir, flags, name=f"bench{i}") for i, parent_dir in enumerate(parent_dirs)]
         text = ",".join(f"{one.name}=http://127.0.0.1:{one.peer_port}" for one in self.members)
         for one in self.members:
             one.initial_cluster = text

@@ -58,6 +58,11 @@ TITLES = {
     "three_get": "three members: linearizable get at the leader",
     "three_get_follower": "three members: linearizable get at a follower",
     "three_catch_up": "three members: one comes back after {catch_up_writes} writes, under put load",
+    "three_catch_up_snapshot": "the same where the others' logs are short: by snapshot",
+    "one_slow_of_3": "three members: puts at the leader at a steady rate, one disk at 50 writes a second",
+    "one_slow_of_5": "five members: the same",
+    "one_slow_of_7": "seven members: the same",
+    "three_stalled_leader": "three members: puts through a follower, the leader's disk stands still for 5 s",
     "overwrites": "keys overwritten at a steady rate, with compactions: the db's length",
 }
 
@@ -96,8 +101,6 @@ def cell(row, figures, generator_share_max):
     """One server's figures in a row, as text."""
     if "failed" in figures:
         return "failed"
-    if "skipped" in figures:
-        return "-"
     out = []
     if "ops_per_s" in figures:
         if row.startswith("one_") or row == "three_one_put":
@@ -142,6 +145,11 @@ def cell(row, figures, generator_share_max):
     elif "calm_p99_us" in figures:
         out.append(f"put p99 {microseconds(figures['p99_us'])}, max {microseconds(figures['max_us'])} "
                    f"(before: p99 {microseconds(figures['calm_p99_us'])})")
+    if "led_p99_us" in figures:
+        out.append(f"led by the slow one: p50 {microseconds(figures['led_p50_us'])}, p99 {microseconds(figures['led_p99_us'])}")
+    if "moved_ms" in figures:
+        moved_ms = figures["moved_ms"]
+        out.append("the same leads on" if moved_ms is None else f"another leads after {milliseconds(moved_ms)}")
     if "after_mb" in figures:
         out.append(f"db {number(figures['full_mb'])} MB, compacted {number(figures['compacted_mb'])} MB, then "
                    f"{number(figures['after_mb'])} MB")
