@@ -21,9 +21,13 @@ class Mailbox {
   // `put` changes the content under the lock; the owner is woken if it waits.
   template <class Put>
   void put(Put&& put) {
-    const MutexLock lock(mutex_);
-    std::forward<Put>(put)(content_);
-    if (owner_waits_) wake_.notify_one();
+    bool wakes = false;
+    {
+      const MutexLock lock(mutex_);
+      std::forward<Put>(put)(content_);
+      wakes = std::exchange(owner_waits_, false);
+    }
+    if (wakes) wake_.notify_one();  // not under the lock, which the owner takes first when it wakes
   }
 
   // Waits for content, or for `wait_ns` (nullopt: without end), and swaps it for `out`, which is cleared first.
@@ -32,8 +36,8 @@ class Mailbox {
     std::chrono::steady_clock::time_point until;
     if (wait_ns && *wait_ns > 0) until = std::chrono::steady_clock::now() + std::chrono::nanoseconds(*wait_ns);
     MutexLock lock(mutex_);
-    owner_waits_ = true;
     while (content_.empty()) {
+      owner_waits_ = true;
       if (!wait_ns) {
         wake_.wait(lock);
       } else if (*wait_ns <= 0 || !wake_.wait_until(lock, until)) {
