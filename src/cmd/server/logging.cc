@@ -7,15 +7,18 @@
 #include <ctime>
 #include <memory>
 #include <set>
+#include <thread>
 
 #include <spdlog/logger.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/base_sink-inl.h>  // the library has it for std::mutex alone
 #include <spdlog/sinks/stdout_sinks.h>
 
+#include "base/check.h"
 #include "base/json_text.h"
 #include "base/mutex.h"
 #include "cmd/server/log_journal.h"
+#include "cmd/server/log_queue.h"
 
 namespace cairn::cmd {
 namespace {
@@ -120,15 +123,27 @@ struct Output {
 // A sink is a plain function, so what it writes to is found here. Outputs that were replaced are kept: another thread
 // may be inside one.
 std::atomic<Output*> active_output{nullptr};
+std::atomic<LogQueue*> active_queue{nullptr};  // null: whoever logs writes
+
+constexpr std::chrono::seconds kFlushMax{1};  // an output that stands still holds up no end for longer
+
+void write_line(Output& output, const log::Entry& entry, std::string line) {
+  const spdlog::source_loc where(entry.where.file_name(), static_cast<int>(entry.where.line()), "");
+  const auto write = [&logger = *output.logger, where, level = spdlog_level(entry.level)](std::string_view text) {
+    logger.log(where, level, spdlog::string_view_t(text.data(), text.size()));
+  };
+  LogQueue* const queue = active_queue.load(std::memory_order_acquire);
+  if (queue == nullptr) return write(line);
+  const uint64_t bytes = line.size();
+  queue->put(bytes, [write, line = std::move(line)] { write(line); });
+}
 
 void write_entry(const log::Entry& entry) {
   Output* output = active_output.load(std::memory_order_acquire);
   const auto now = std::chrono::duration_cast<microseconds>(std::chrono::system_clock::now().time_since_epoch());
   if (!output->sampler.admits(entry, now.count() / 1'000'000)) return;
-  const spdlog::source_loc where(entry.where.file_name(), static_cast<int>(entry.where.line()), "");
-  output->logger->log(where, spdlog_level(entry.level),
-                      spdlog::string_view_t(output->is_console ? format_console(entry, now) : format_json(entry, now)));
-  if (entry.level >= log::Level::kPanic) output->logger->flush();
+  write_line(*output, entry, output->is_console ? format_console(entry, now) : format_json(entry, now));
+  if (entry.level >= log::Level::kPanic) flush_log();
 }
 
 // etcd's rules: default is stderr, each output is written to once, and /dev/null among them means none at all, unless
@@ -278,8 +293,22 @@ Status start_logging(const LogOptions& options) {
   return {};
 }
 
+void log_in_background() {
+  CAIRN_ASSERT(active_queue.load() == nullptr);
+  // It stays when the process ends: its thread may be waiting for the output.
+  auto* const queue = new LogQueue([](uint64_t lines) {
+    log::warn("the log's output stood still; lines were lost", {{"lines", lines}});
+  });
+  std::thread([queue] { queue->run(); }).detach();
+  active_queue.store(queue, std::memory_order_release);
+}
+
 void flush_log() {
-  if (Output* output = active_output.load(std::memory_order_acquire); output != nullptr) output->logger->flush();
+  if (LogQueue* const queue = active_queue.load(std::memory_order_acquire); queue != nullptr) {
+    queue->wait_written(kFlushMax);  // each line is flushed as it is written
+  } else if (Output* output = active_output.load(std::memory_order_acquire); output != nullptr) {
+    output->logger->flush();
+  }
 }
 
 }  // namespace cairn::cmd

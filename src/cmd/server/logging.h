@@ -31,6 +31,9 @@ struct LogOptions {
 // Makes this the sink of base/log.h. Call once, before threads start; calling again replaces the outputs.
 //   errors: kInvalidArgument with etcd's text; the failure to open a file
 [[nodiscard]] Status start_logging(const LogOptions& options);
+// From here on a thread of its own writes, and nobody who logs waits for an output. Once.
+void log_in_background();
+// Until all is written, or for a second.
 void flush_log();
 
 // One line without its newline, as start_logging()'s sink writes it. `time` is since the epoch.

@@ -552,6 +552,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   // As Go's runtime: sent by mistake, these end nothing. SIGHUP and SIGQUIT do.
   for (const int number : {SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGIO, SIGPWR, SIGXCPU}) std::signal(number, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a write above the limit on a file's size fails instead, and ends with its reason
+  cmd::log_in_background();
   if (faults.server != nullptr) {
     if (const Status started = faults.server->start(); !started) return refuse(started.error());
   }
