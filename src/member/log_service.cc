@@ -24,20 +24,20 @@ LogReadDone read_log(const wal::SegmentIndex& segments, const LogRead& order) {
 
 Index release_limit(const LogKeeping& keeping, const RaftLog& log, NodeId self, std::span<const raft::PeerStatus> peers,
                     Index snapshot, Index wanted) {
-  if (keeping.entries) {
-    const Index kept_from(snapshot.value - std::min(snapshot.value, *keeping.entries));
-    return std::min(wanted, kept_from);
-  }
+  const auto up_to = [](Index index, uint64_t kept) { return Index(index.value - std::min(index.value, kept)); };
   if (CAIRN_MUTANT("server.log_released_under_follower")) return wanted;
   // What cannot be sent any more is kept for nobody.
   const Index gone = std::min(wanted, log.first_index() - 1);
-  const Index kept_by_all = log.sizes().begin_of_last(keeping.bytes);
-  Index limit = std::min(wanted, Index(kept_by_all.value - std::min<uint64_t>(kept_by_all.value, 1)));
+  Index limit = keeping.entries ? up_to(snapshot, *keeping.entries) : up_to(log.sizes().begin_of_last(keeping.bytes), 1);
+  limit = std::min(limit, wanted);
   const uint64_t bytes_max = std::max(keeping.bytes, log.image_bytes());
   for (const raft::PeerStatus& peer : peers) {
     if (peer.id == self) continue;
     // What is being sent to it as a snapshot, it will have.
-    const Index has = peer.state == raft::ProgressState::kSnapshot ? peer.next - 1 : peer.match;
+    const bool gets_snapshot = peer.state == raft::ProgressState::kSnapshot;
+    const bool gets_log = peer.state == raft::ProgressState::kReplicate && peer.recent_active;
+    if (keeping.entries && !gets_snapshot && !gets_log) continue;
+    const Index has = gets_snapshot ? peer.next - 1 : peer.match;
     if (log.sizes().bytes_from(has + 1) <= bytes_max) limit = std::min(limit, has);
   }
   return std::max(limit, gone);

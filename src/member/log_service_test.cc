@@ -268,13 +268,22 @@ TEST(ReleaseLimit, HoldsTheLogForMembersThatAreBehindUntilTheDbIsShorter) {
   EXPECT_LT(limit({}), Index(995));
 }
 
-TEST(ReleaseLimit, IsExactlyThatOfEtcdWhenEntriesAreGiven) {
+// etcd compacts nothing while it sends a snapshot, and for half a minute after it.
+TEST(ReleaseLimit, IsThatOfEtcdWhenEntriesAreGiven) {
   LogOnDisk disk(1000);
   const RaftLog log = disk.loaded();
-  const LogKeeping keeping{.bytes = 10'000, .entries = 50};
-  const std::vector<raft::PeerStatus> peers{peer(1, 1000), peer(2, 10)};
-  EXPECT_EQ(release_limit(keeping, log, NodeId(1), peers, Index(900), Index(995)), Index(850));
-  EXPECT_EQ(release_limit(keeping, log, NodeId(1), peers, Index(30), Index(30)), Index(0));
+  const LogKeeping keeping{.bytes = 1'000'000, .entries = 50};
+  const auto limit = [&](const raft::PeerStatus& other, uint64_t wanted = 995, uint64_t snapshot = 900) {
+    const std::vector<raft::PeerStatus> peers{peer(1, 1000), other};
+    return release_limit(keeping, log, NodeId(1), peers, Index(snapshot), Index(wanted));
+  };
+  EXPECT_EQ(limit(peer(2, 10)), Index(850));
+  EXPECT_EQ(limit(peer(2, 10, raft::ProgressState::kProbe)), Index(850));
+  EXPECT_EQ(limit(peer(2, 10), 30, 30), Index(0));
+  EXPECT_EQ(limit(peer(2, 700, raft::ProgressState::kSnapshot)), Index(700));
+  raft::PeerStatus follows = peer(2, 700);
+  follows.recent_active = true;
+  EXPECT_EQ(limit(follows), Index(700));
 }
 
 }  // namespace
