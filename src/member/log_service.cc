@@ -28,7 +28,8 @@ Index release_limit(const LogKeeping& keeping, const RaftLog& log, NodeId self, 
   if (CAIRN_MUTANT("server.log_released_under_follower")) return wanted;
   // What cannot be sent any more is kept for nobody.
   const Index gone = std::min(wanted, log.first_index() - 1);
-  Index limit = keeping.entries ? up_to(snapshot, *keeping.entries) : up_to(log.sizes().begin_of_last(keeping.bytes), 1);
+  Index limit =
+      keeping.entries ? up_to(snapshot, *keeping.entries) : up_to(log.sizes().begin_of_last(keeping.bytes), 1);
   limit = std::min(limit, wanted);
   const uint64_t bytes_max = std::max(keeping.bytes, log.image_bytes());
   for (const raft::PeerStatus& peer : peers) {

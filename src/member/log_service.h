@@ -26,7 +26,7 @@ struct LogKeeping {
 };
 
 // Entries at or below `wanted` could be released; those at or below the result may be.
-//   peers:    raft::Core::peers(); empty unless leader
+//   peers:    SnapshotHolds::show_in(raft::Core::peers()); empty unless leader
 //   snapshot: the newest snapshot point
 [[nodiscard]] Index release_limit(const LogKeeping& keeping, const RaftLog& log, NodeId self,
                                   std::span<const raft::PeerStatus> peers, Index snapshot, Index wanted);

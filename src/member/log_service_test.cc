@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "env/fs.h"
+#include "member/snapshot_holds.h"
 #include "testing/temp_dir.h"
 #include "wal/log.h"
 
@@ -284,6 +285,32 @@ TEST(ReleaseLimit, IsThatOfEtcdWhenEntriesAreGiven) {
   raft::PeerStatus follows = peer(2, 700);
   follows.recent_active = true;
   EXPECT_EQ(limit(follows), Index(700));
+}
+
+// Raft calls it a probe as soon as the snapshot has arrived, and knows of its old log alone.
+TEST(SnapshotHolds, WhoTakesASnapshotInIsHeldTheLogUntilItFollows) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  SnapshotHolds holds;
+  raft::PeerStatus other = peer(2, 10, raft::ProgressState::kSnapshot);
+  other.recent_active = true;
+  const auto shown = [&](int64_t seconds) { return holds.show_in({other}, seconds * kSecond).front(); };
+  EXPECT_EQ(shown(0).next, Index(11));
+  holds.sent(NodeId(2), Index(500), 0);
+  EXPECT_EQ(shown(0).next, Index(501));
+  other.state = raft::ProgressState::kProbe;
+  EXPECT_EQ(shown(100).state, raft::ProgressState::kSnapshot);
+  holds.sent(NodeId(2), Index(700), 100 * kSecond);  // it may still be busy with the first
+  other.recent_active = false;
+  EXPECT_EQ(shown(125).next, Index(501));
+  EXPECT_EQ(shown(131).state, raft::ProgressState::kProbe);  // silent for too long
+  holds.sent(NodeId(2), Index(800), 200 * kSecond);
+  other.state = raft::ProgressState::kReplicate;
+  EXPECT_EQ(shown(201).next, Index(11));
+  other.state = raft::ProgressState::kProbe;
+  EXPECT_EQ(shown(202).next, Index(11));
+  holds.sent(NodeId(2), Index(900), 300 * kSecond);
+  holds.failed(NodeId(2));
+  EXPECT_EQ(shown(300).next, Index(11));
 }
 
 }  // namespace

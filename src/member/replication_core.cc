@@ -121,6 +121,7 @@ void ReplicationCore::step(raft::Message message) {
 void ReplicationCore::report(const PeerReport& report) {
   using Kind = PeerReport::Kind;
   if (report.kind == Kind::kSnapshotDelivered || report.kind == Kind::kSnapshotFailed) {
+    if (report.kind == Kind::kSnapshotFailed) snapshot_holds_.failed(report.peer);
     return core_.report_snapshot(report.peer, report.kind == Kind::kSnapshotDelivered);
   }
   core_.report_unreachable(report.peer);
@@ -267,7 +268,8 @@ void ReplicationCore::trim_log() {
 // Members that are behind need what this one could do without.
 void ReplicationCore::release(Index wanted) {
   if (!core_.is_sole_member()) {
-    wanted = release_limit(options_.log, log_, core_.id(), core_.peers(), snapshot_point_, wanted);
+    wanted = release_limit(options_.log, log_, core_.id(), snapshot_holds_.show_in(core_.peers(), now_ns_),
+                           snapshot_point_, wanted);
     if (options_.log.entries && wanted >= log_.first_index()) log_.released_to(std::min(wanted, core_.applied()));
   }
   if (wanted == Index{}) return;
@@ -328,6 +330,9 @@ void ReplicationCore::take_ready(ReplicationOutput& out) {
     propose_held_conf_changes();
   }
   if (core_.is_leader()) CAIRN_FAULT("raftBeforeLeaderSend");
+  for (const raft::Message& message : ready.messages) {
+    if (message.type == raft::MessageType::kSnap) snapshot_holds_.sent(message.to, message.snapshot->index, now_ns_);
+  }
   out.messages.insert(out.messages.end(), std::make_move_iterator(ready.messages.begin()),
                       std::make_move_iterator(ready.messages.end()));
   if (ready.hard_state) unwritten_state_ = ready.hard_state;

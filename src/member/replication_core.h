@@ -26,6 +26,7 @@
 #include "member/log_service.h"
 #include "member/own_proposals.h"
 #include "member/raft_log.h"
+#include "member/snapshot_holds.h"
 #include "member/stages.h"
 #include "raft/core.h"
 
@@ -178,6 +179,7 @@ class ReplicationCore {
   Forwarder conf_forwarder_;
   Ledger ledger_;
   Failover failover_;
+  SnapshotHolds snapshot_holds_;
   Term handed_term_;  // of the last entry that was handed to ApplyCore
   std::vector<Transfer> transfers_;
   std::map<NodeId, int64_t> cut_ns_;   // when a member was last found not to be connected

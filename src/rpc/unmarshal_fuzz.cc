@@ -139,8 +139,8 @@ void check_txn(const mvcc::TxnRequest& ours, const etcdserverpb::TxnRequest& the
   for (int i = 0; i < theirs.failure_size(); ++i) check_op(ours.failure[static_cast<size_t>(i)], theirs.failure(i));
 }
 
-// Whether there may be a tag or a size written in more bytes than it needs: no marshaller does that, Go's parser and the
-// decoders by hand read up to ten bytes, the generated parser five.
+// Whether there may be a tag or a size written in more bytes than it needs: no marshaller does that, Go's parser and
+// the decoders by hand read up to ten bytes, the generated parser five.
 bool has_long_varint(std::string_view bytes) {
   return std::ranges::search_n(bytes, 5, true, std::equal_to<>(), [](char byte) { return (byte & 0x80) != 0; }).size() >
          0;

@@ -296,9 +296,8 @@ Status start_logging(const LogOptions& options) {
 void log_in_background() {
   CAIRN_ASSERT(active_queue.load() == nullptr);
   // It stays when the process ends: its thread may be waiting for the output.
-  auto* const queue = new LogQueue([](uint64_t lines) {
-    log::warn("the log's output stood still; lines were lost", {{"lines", lines}});
-  });
+  auto* const queue = new LogQueue(
+      [](uint64_t lines) { log::warn("the log's output stood still; lines were lost", {{"lines", lines}}); });
   std::thread([queue] { queue->run(); }).detach();
   active_queue.store(queue, std::memory_order_release);
 }
