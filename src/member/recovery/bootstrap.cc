@@ -171,15 +171,35 @@ Result<std::vector<RaftLog::TermStart>> term_starts(const wal::SegmentIndex& ind
   return starts;
 }
 
+// The entry in front of the first one that others may be sent; 0: the log is whole. A log that does not begin at 1
+// gives its first entry, since the term before the next one must be known.
+//
+// Tools that restore a snapshot write a log of the new members alone, and a snapshot record behind them: the db has
+// what no log has, and whoever joins needs the db. A founder's own first snapshot may look the same; then nothing but a
+// snapshot of little is sent.
+Result<Index> begin_of_log(const wal::Log& log, std::span<const wal::SnapshotRecord> snapshots) {
+  constexpr uint64_t kMembersBytesMax = 1 << 20;
+  if (log.first_index() != Index(1)) return log.first_index();
+  Index oldest(UINT64_MAX);
+  for (const wal::SnapshotRecord& record : snapshots) {
+    if (record.index != Index{}) oldest = std::min(oldest, record.index);
+  }
+  if (oldest > log.last_index()) return Index{};
+  uint64_t changes = 0;
+  CAIRN_CHECK(log.index()->read(Index(1), oldest + 1, kMembersBytesMax, [&](const wal::Entry& entry) {
+    changes += entry.type == static_cast<uint8_t>(raft::EntryType::kNormal) ? 0 : 1;
+  }));
+  return changes == oldest.value ? oldest : Index{};
+}
+
 // The log as far back as the segments reach, so that a member that was away for a while needs no snapshot. What lies
-// behind `applied` is in memory. The term before the first entry must be known: that is what a log that does not begin
-// at 1 gives its first entry for.
-Result<RaftLog> load_log(const wal::Log& log, Index applied, Term applied_term, const RaftLog::Options& options) {
+// behind `applied` is in memory.
+Result<RaftLog> load_log(const wal::Log& log, Index begin, Index applied, Term applied_term,
+                         const RaftLog::Options& options) {
   std::vector<RaftLog::TermStart> terms{{applied, applied_term}};
-  const Index first = log.first_index();
-  if (first <= applied && applied <= log.last_index()) {
-    CAIRN_TRY(terms, term_starts(*log.index(), first, applied));
-    if (first == Index(1)) terms.insert(terms.begin(), {Index(0), Term(0)});
+  if (begin <= applied && applied <= log.last_index()) {
+    CAIRN_TRY(terms, term_starts(*log.index(), std::max(begin, Index(1)), applied));
+    if (begin == Index{}) terms.insert(terms.begin(), {Index(0), Term(0)});
   }
   RaftLog raft_log(std::move(terms), applied, options);
   for (const auto& [index, bytes] : log.index()->sizes()) {
@@ -439,7 +459,8 @@ Result<Bootstrapped> bootstrap(env::FileSystem& fs, const BootstrapOptions& opti
     CAIRN_CHECK(take_over(fs, paths, *out.log));
     CAIRN_CHECK(force_new_cluster(recovered.forced, out, opened.hard_state));
   }
-  CAIRN_TRY(out.raft_log, load_log(*out.log, out.state.applied, out.state.applied_term, options.raft_log));
+  CAIRN_TRY(const Index begin, begin_of_log(*out.log, opened.snapshots));
+  CAIRN_TRY(out.raft_log, load_log(*out.log, begin, out.state.applied, out.state.applied_term, options.raft_log));
   // The log was synced through what the db holds before the db held it. The disk is at work while the index is read.
   if (!out.log->taken_over()) CAIRN_CHECK(settle(fs, paths, out.state.applied, *out.log));
   CAIRN_TRY(RecoveredIndex recovered_index, index.get());

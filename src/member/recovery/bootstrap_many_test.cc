@@ -484,5 +484,26 @@ TEST_F(JoinedTest, AFounderGoesByTheVersionThatTheClusterComesTo) {
   EXPECT_EQ(again->state.members.version, "3.4.0");
 }
 
+// As tools leave it that restore a snapshot: behind the members' entries stands a record of it, and the db has what no
+// entry has brought.
+TEST_F(JoinedTest, WhatWasRestoredIsNotInTheLog) {
+  const auto n1 = options("n1");
+  {
+    testing::InlineMember member(env::posix_fs(), n1, MemberOptions{});
+    EXPECT_EQ(member.stop(), Ending::kSaved);
+  }
+  {
+    const auto founded = bootstrap(env::posix_fs(), n1);
+    ASSERT_TRUE(founded) << founded.error().message;
+    EXPECT_EQ(founded->state.applied, Index(3));
+    EXPECT_EQ(founded->raft_log.first_index(), Index(1));
+    ASSERT_TRUE(founded->log->save_snapshot({Index(3), Term(1), std::nullopt}));
+  }
+  const auto restored = bootstrap(env::posix_fs(), n1);
+  ASSERT_TRUE(restored) << restored.error().message;
+  EXPECT_EQ(restored->raft_log.first_index(), Index(4));
+  EXPECT_EQ(*restored->raft_log.term(Index(3)), Term(1)) << "the other founders have this much";
+}
+
 }  // namespace
 }  // namespace cairn::member
