@@ -389,7 +389,9 @@ bool wait_ready(const cmd::Config& config, member::Node& node, const cmd::Ending
     const int64_t now_ns = clock.monotonic_ns();
     const auto state = reader->enter();
     if (std::exchange(applied, state->applied) != state->applied) moved_ns = now_ns;
-    const bool is_alone = state->members->members.size() == 1 && node.remotes().empty();
+    // Who joined a lone member and was started again may know of that one alone so far.
+    const bool is_alone = state->members->members.size() == 1 && node.remotes().empty() &&
+                          state->members->find(NodeId(node.member_id())) != nullptr;
     if (!is_alone && now_ns - told_ns >= config.request_timeout().count()) {
       told_ns = now_ns;
       tell_waiting(config, node);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "cluster/codec.h"
 #include "cluster/versions.h"
+#include "member/recovery/takeover.h"
 #include "proto/raft_internal.pb.h"
 #include "raft/conf_change.h"
 
@@ -115,6 +116,7 @@ Result<ConfVerdict> MembershipApplier::apply_conf_change(const raft::Entry& entr
 }
 
 Status MembershipApplier::apply_v2(std::string_view bytes) {
+  CAIRN_CHECK(check_v2_request(bytes));
   CAIRN_TRY(const cluster::V2Effect effect, cluster::decode_v2_request(bytes));
   if (const auto* set = std::get_if<cluster::AttributesSet>(&effect)) {
     set_attributes(set->id, set->name, set->client_urls);

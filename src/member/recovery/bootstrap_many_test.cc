@@ -11,6 +11,7 @@
 #include "member/recovery/bootstrap.h"
 #include "member/recovery/peer_probe.h"
 #include "member/testing/inline_member.h"
+#include "proto/etcdserver.pb.h"
 #include "proto/raft_internal.pb.h"
 #include "raft/conf_change.h"
 #include "testing/temp_dir.h"
@@ -260,6 +261,21 @@ TEST_F(ManyTest, WhoCannotJoinIsToldSoInEtcdsWords) {
       << error;
 }
 
+// Its directory is gone, and with it what it acknowledged.
+TEST_F(ManyTest, WhoHasServedDoesNotJoinAgain) {
+  let_cluster_run("3.7.0");
+  const auto list = [](const char* urls_of_3) {
+    return fmt::format(R"([{{"id":1,"peerURLs":["http://127.0.0.1:21911"],"clientURLs":["http://c1:1"]}},)"
+                       R"({{"id":2,"peerURLs":["http://127.0.0.1:21912"],"clientURLs":["http://c2:1"]}},)"
+                       R"({{"id":{},"peerURLs":["http://127.0.0.1:21913"],"clientURLs":[{}]}}])",
+                       kId3.value, urls_of_3);
+  };
+  peers_.members(kPeer1, list(R"("http://c3:1")"));
+  EXPECT_EQ(error_of(joiner()), "member 69582ca06a5e484f has already been bootstrapped");
+  peers_.members(kPeer1, list(""));
+  EXPECT_EQ(error_of(joiner()), "");
+}
+
 TEST_F(ManyTest, OneMemberThatKnowsTheVersionIsEnough) {
   let_cluster_run("3.6.0");
   peers_.answers.erase(kPeer1 + "/version");
@@ -406,6 +422,29 @@ TEST_F(JoinedTest, InAClusterOf34ItsDbIsThatOf34) {
   EXPECT_EQ(again->state.schema, Schema::k3_4);
   EXPECT_EQ(again->state.members.version, "3.4.0");
   EXPECT_EQ(again->state.conf.voters, (std::vector{NodeId(1), kId3}));
+}
+
+// Its snapshots would go without these keys to members of 3.4.
+TEST_F(JoinedTest, AKeyOfTheV2ApiEndsIt) {
+  let_cluster_run("3.4.0");
+  for (const bool is_written : {false, true}) {
+    auto member = start();
+    Leader leader(*member);
+    found(leader);
+    etcdserverpb::Request put;
+    put.set_id(8);
+    put.set_method(is_written ? "PUT" : "GET");
+    put.set_path("/1/key");
+    put.set_val("value");
+    leader.entry(raft::EntryType::kNormal, put.SerializeAsString());
+    leader.add(kId3, kPeer3);
+    leader.send();
+    ASSERT_EQ(member->failed_.has_value(), is_written);
+    const std::string reason = is_written ? member->failed_->message : "";
+    EXPECT_EQ(reason.find("holds keys of the v2 API") != std::string::npos, is_written) << reason;
+    member.reset();
+    fs::remove_all(folder_.path() + "/n3");
+  }
 }
 
 TEST_F(JoinedTest, InAClusterOf37TheStorageVersionComesWithTheClusters) {

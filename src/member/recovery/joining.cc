@@ -108,6 +108,16 @@ bool ask_downgrade_enabled(PeerProbe& probe, const cluster::Membership& members,
   return false;
 }
 
+// A member publishes its client URLs once its log has begun.
+bool has_served(const cluster::Membership& members, NodeId id) {
+  const cluster::Member* const known = members.find(id);
+  return known != nullptr && !known->client_urls.empty();
+}
+
+std::unexpected<Error> already_bootstrapped(NodeId id) {
+  return fail(Code::kFailedPrecondition, "member {} has already been bootstrapped", hex_id(id.value));
+}
+
 }  // namespace
 
 Status check_not_bootstrapped(const JoinRequest& request, PeerProbe& probe) {
@@ -115,9 +125,8 @@ Status check_not_bootstrapped(const JoinRequest& request, PeerProbe& probe) {
   const auto urls = cluster::other_peer_urls(request.configured, request.name);
   const auto found = ask_members(probe, urls, kBootstrapTimeoutNs, /*tells=*/false);
   if (own == nullptr || !found) return {};
-  const cluster::Member* const known = found->find(own->id);
-  if (known == nullptr || known->client_urls.empty()) return {};
-  return fail(Code::kFailedPrecondition, "member {} has already been bootstrapped", hex_id(own->id.value));
+  if (has_served(*found, own->id)) return already_bootstrapped(own->id);
+  return {};
 }
 
 Result<Joined> find_cluster(const JoinRequest& request, PeerProbe& probe) {
@@ -137,6 +146,8 @@ Result<Joined> find_cluster(const JoinRequest& request, PeerProbe& probe) {
                 request.name);
   }
   const NodeId self = own->id;
+  // compat: etcd lets it join again. It has lost what it acknowledged, and may vote for who lacks the same.
+  if (has_served(*existing, self)) return already_bootstrapped(self);
   const auto versions = ask_versions(probe, *members, self, request.request_timeout_ns);
   const bool downgrades = ask_downgrade_enabled(probe, *members, self, request.request_timeout_ns);
   const auto version = cluster::joinable_version(versions, downgrades);

@@ -34,7 +34,8 @@ struct Joined {
 //   errors: kFailedPrecondition: it has
 [[nodiscard]] Status check_not_bootstrapped(const JoinRequest& request, PeerProbe& probe);
 
-//   errors: kFailedPrecondition: nobody says who the members are, or the cluster's version, or its learners;
+//   errors: kFailedPrecondition: nobody says who the members are, or the cluster's version, or its learners; or this
+//           member has served before;
 //           kInvalidArgument: the members are not those of the flags
 [[nodiscard]] Result<Joined> find_cluster(const JoinRequest& request, PeerProbe& probe);
 

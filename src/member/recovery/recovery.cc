@@ -535,6 +535,7 @@ Result<AppliedState> recover_image(const ImageInput& input) {
   CAIRN_TRY(const Meta meta, read_meta(*view));
   AppliedState state;
   CAIRN_TRY(state.schema, schema_of_image(meta, snapshot));
+  if (state.schema <= Schema::k3_5) CAIRN_CHECK(check_v2_store(snapshot.data));
   state.applied = state.snapshot_index = snapshot.index;
   state.applied_term = snapshot.term;
   state.lessor = lease::Lessor(input.lease_ttl_min);

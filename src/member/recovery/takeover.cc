@@ -14,6 +14,13 @@ std::unexpected<Error> holds_v2_keys() {
               "with the etcd that wrote them");
 }
 
+std::unexpected<Error> cluster_holds_v2_keys() {
+  return fail(
+      Code::kFailedPrecondition,
+      "the cluster holds keys of the v2 API, which this build would lose; delete them, or move them to v3, with "
+      "its etcd members, and remove this one until then");
+}
+
 }  // namespace
 
 Status check_takeover(const TakeoverInput& input) {
@@ -35,6 +42,17 @@ Status check_takeover(const TakeoverInput& input) {
     }));
   }
   if (changes_v2) return holds_v2_keys();
+  return {};
+}
+
+Status check_v2_store(std::string_view snapshot_data) {
+  CAIRN_TRY(const bool holds, cluster::holds_v2_keys(snapshot_data));
+  if (holds) return cluster_holds_v2_keys();
+  return {};
+}
+
+Status check_v2_request(std::string_view entry_data) {
+  if (cluster::writes_v2_key(entry_data)) return cluster_holds_v2_keys();
   return {};
 }
 

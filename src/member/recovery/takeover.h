@@ -5,6 +5,7 @@
 #pragma once
 
 #include <optional>
+#include <string_view>
 
 #include "env/fs.h"
 #include "member/apply/applied_state.h"
@@ -22,5 +23,10 @@ struct TakeoverInput {
 
 //   errors: kFailedPrecondition: keys of the v2 API, up to 3.5
 [[nodiscard]] Status check_takeover(const TakeoverInput& input);
+
+// The same of what a leader up to 3.5 sends: the data of its snapshot, and an entry that is a v2 request. A member that
+// went on would give the snapshots that it sends without these keys.
+[[nodiscard]] Status check_v2_store(std::string_view snapshot_data);
+[[nodiscard]] Status check_v2_request(std::string_view entry_data);
 
 }  // namespace cairn::member
