@@ -81,6 +81,10 @@ class FollowersTest : public ::testing::Test {
           const int to = number_of(message.to);
           if (to < 0 || cut_off_.contains(from) || cut_off_.contains(to)) continue;
           is_quiet = false;
+          if (message.type == raft::MessageType::kSnap && transfers_last_) {
+            under_way_.push_back(std::move(message));
+            continue;
+          }
           if (message.type == raft::MessageType::kSnap) transfer(to, message);
           ++sent_[message.type];
           member(to).events_.messages.push_back(std::move(message));
@@ -156,6 +160,8 @@ class FollowersTest : public ::testing::Test {
   std::map<raft::MessageType, int> sent_;
   int count_ = 0;
   std::set<int> cut_off_;
+  bool transfers_last_ = false;
+  std::vector<raft::Message> under_way_;  // snapshots, while transfers last
   uint64_t puts_ = 0;
   bool compacts_ = false;
 };
@@ -195,6 +201,34 @@ TEST_F(FollowersTest, WithCatchUpEntriesGivenOneThatIsFurtherBehindGetsASnapshot
   const int away = follower();
   cut_off_ = {away};
   put_many(100);
+  comes_back(away);
+  EXPECT_EQ(sent_[raft::MessageType::kSnap], 1);
+}
+
+// What is written while a snapshot is sent and installed stays in the log: else another one would be needed, and so on.
+TEST_F(FollowersTest, WithCatchUpEntriesGivenTheLogBehindASnapshotStays) {
+  options_.replication.log.entries = 10;
+  start();
+  put_many(20);
+  const int away = follower();
+  cut_off_ = {away};
+  put_many(100);
+  transfers_last_ = true;
+  cut_off_.clear();
+  while (under_way_.empty()) tick();
+  put_many(100);
+  ASSERT_EQ(under_way_.size(), 1U);
+  const NodeId receiver = member(away).id_;
+  member(leader()).events_.peer_reports.push_back({PeerReport::Kind::kSnapshotDelivered, receiver});
+  member(leader()).pump();
+  cut_off_ = {away};  // it is busy
+  put_many(100);
+  raft::Message snapshot = std::move(under_way_.front());
+  transfer(away, snapshot);
+  member(away).events_.messages.push_back(std::move(snapshot));
+  member(away).pump();
+  ++sent_[raft::MessageType::kSnap];
+  transfers_last_ = false;
   comes_back(away);
   EXPECT_EQ(sent_[raft::MessageType::kSnap], 1);
 }

@@ -543,5 +543,22 @@ TEST_F(InstallationTest, AnImageOfAnotherIndexIsRefusedBeforeAnythingIsWritten) 
   EXPECT_EQ(check_image(*file, delivery.snapshot->index - 1).error().code, Code::kDataLoss);
 }
 
+TEST_F(InstallationTest, AnImageIsLookedAtAndLeftAsItIs) {
+  live_longer(*source_);
+  const Delivery delivery = snapshot_of(*source_);
+  put_down(fs_, delivery);
+  const std::string path = image_path(kSnap, delivery.snapshot->index);
+  EXPECT_TRUE(look_at_image(fs_, path, delivery.snapshot->index));
+  EXPECT_EQ(look_at_image(fs_, path, delivery.snapshot->index + 1).error().code, Code::kDataLoss);
+  const std::string other = std::string(kSnap) + "/tmp1";
+  EXPECT_EQ(look_at_image(fs_, other, Index(1)).error().code, Code::kNotFound);
+  EXPECT_FALSE(fs_.exists(other)) << "none was made";
+  {
+    const auto file = fs_.open(other, env::OpenMode::kCreate);
+    ASSERT_TRUE(file && (*file)->pwrite(std::string(20'000, 'x'), 0));
+  }
+  EXPECT_FALSE(look_at_image(fs_, other, Index(1)));
+}
+
 }  // namespace
 }  // namespace cairn::member

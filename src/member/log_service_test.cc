@@ -313,5 +313,21 @@ TEST(SnapshotHolds, WhoTakesASnapshotInIsHeldTheLogUntilItFollows) {
   EXPECT_EQ(shown(300).next, Index(11));
 }
 
+TEST(ReleaseLimit, HoldsWhatFollowsASnapshotThatIsOnItsWayToo) {
+  LogOnDisk disk(1000);
+  RaftLog log = disk.loaded();
+  log.set_sendable(
+      {.index = Index(1000), .term = Term(11), .conf = {}, .members = {}, .file = {}, .image_bytes = 3'000'000});
+  const LogKeeping keeping{.bytes = 10'000, .entries = 50};
+  raft::PeerStatus taking = peer(2, 10, raft::ProgressState::kSnapshot);
+  taking.next = Index(601);
+  const auto limit = [&] {
+    return release_limit(keeping, log, NodeId(1), std::vector{peer(1, 1000), taking}, Index(900), Index(995));
+  };
+  EXPECT_EQ(limit(), Index(600));
+  log.set_sendable({.index = Index(1000), .term = Term(11), .conf = {}, .members = {}, .file = {}, .image_bytes = 10});
+  EXPECT_EQ(limit(), Index(850)) << "another snapshot is shorter";
+}
+
 }  // namespace
 }  // namespace cairn::member

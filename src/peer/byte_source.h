@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "base/error.h"
 #include "raft/types.h"
@@ -22,5 +23,8 @@ class ByteSource {
 
 // Makes the image for a MsgSnap: the state at its snapshot's index. Called on the thread of the transfer.
 using OpenImage = std::function<Result<std::unique_ptr<ByteSource>>(const raft::Message& message)>;
+
+// Looks at an image that has come and has no name yet, on a thread of its own. An error: it cannot be used, and goes.
+using LookAtImage = std::function<Status(const std::string& path, Index index)>;
 
 }  // namespace cairn::peer

@@ -326,6 +326,7 @@ class PeerListener::SnapshotPost final : public net::ExchangeHandler {
     head_ = {};
     writer_ = std::make_unique<ImageWriter>(
         exchange_.loop(), owner_.threads_, *owner_.options_.fs, owner_.options_.snap_directory, index,
+        owner_.options_.look_at_image,
         ImageWriter::Events{.on_room =
                                 [this] {
                                   if (std::exchange(holds_, false)) exchange_.hold_body(false);

@@ -53,6 +53,7 @@ class PeerListener final : public net::HttpHandler {
     uint64_t cluster_id = 0;
     env::FileSystem* fs = nullptr;
     std::string snap_directory;  // images go here; "": none is taken
+    LookAtImage look_at_image = {};
   };
   // `threads` and `host` outlive the listener.
   PeerListener(Options options, TransferThreads& threads, Host& host);

@@ -155,7 +155,9 @@ struct ImageWriter::Shared {
   env::FileSystem& fs;
   const std::string directory;
   const std::string target;
-  const Events events;  // called on the loop's thread, while `is_over` is false
+  const Index index;
+  const LookAtImage look;  // may be empty
+  const Events events;     // called on the loop's thread, while `is_over` is false
 
   Mutex mutex;
   Condition changed;
@@ -165,8 +167,14 @@ struct ImageWriter::Shared {
   bool has_failed CAIRN_GUARDED_BY(mutex) = false;
   std::atomic<int64_t> sync_took_ns{0};
 
-  Shared(net::EventLoop& of, env::FileSystem& on, std::string where, std::string path, Events what)
-      : loop(of), fs(on), directory(std::move(where)), target(std::move(path)), events(std::move(what)) {}
+  Shared(net::EventLoop& of, env::FileSystem& on, std::string where, Index at, LookAtImage looking, Events what)
+      : loop(of),
+        fs(on),
+        directory(std::move(where)),
+        target(path_of(directory, at)),
+        index(at),
+        look(std::move(looking)),
+        events(std::move(what)) {}
 
   static std::string temporary_name() {
     static std::atomic<uint64_t> last{0};
@@ -203,6 +211,13 @@ struct ImageWriter::Shared {
     const int64_t sync_began_ns = env::PosixClock().monotonic_ns();
     CAIRN_CHECK(file->fdatasync());
     sync_took_ns = env::PosixClock().monotonic_ns() - sync_began_ns;
+    // Before its sender is told: whoever has a snapshot is asked for what comes behind it, and sent another one if it
+    // does not know of the first.
+    if (look) CAIRN_CHECK(look(path, index));
+    {
+      const MutexLock lock(mutex);
+      if (is_over) return fail(Code::kCancelled, "peer: the sender has gone");
+    }
     // One of the same index is the same.
     if (fs.exists(target)) {
       CAIRN_CHECK(fs.remove(path));
@@ -239,8 +254,8 @@ std::string ImageWriter::path_of(const std::string& directory, Index index) {
 }
 
 ImageWriter::ImageWriter(net::EventLoop& loop, TransferThreads& threads, env::FileSystem& fs,
-                         const std::string& directory, Index index, Events events)
-    : shared_(std::make_shared<Shared>(loop, fs, directory, path_of(directory, index), std::move(events))) {
+                         const std::string& directory, Index index, LookAtImage look, Events events)
+    : shared_(std::make_shared<Shared>(loop, fs, directory, index, std::move(look), std::move(events))) {
   if (threads.start([shared = shared_] { Shared::run(shared); })) return;
   shared_->done(shared_, fail(Code::kResourceExhausted, "peer: too many snapshots are on their way"));
 }

@@ -83,10 +83,10 @@ class ImageWriter {
 
   struct Events {
     std::function<void()> on_room;                // is_full() is false again
-    std::function<void(Status outcome)> on_done;  // after finish(), or a failure at any time; once
+    std::function<void(Status outcome)> on_done;  // after finish() and a look, or a failure at any time; once
   };
   ImageWriter(net::EventLoop& loop, TransferThreads& threads, env::FileSystem& fs, const std::string& directory,
-              Index index, Events events);
+              Index index, LookAtImage look, Events events);
   ~ImageWriter();
   ImageWriter(const ImageWriter&) = delete;
   ImageWriter& operator=(const ImageWriter&) = delete;

@@ -66,7 +66,8 @@ struct Transport::Impl final : PeerListener::Host {
         listener({.self = options.self,
                   .cluster_id = options.cluster_id,
                   .fs = options.fs,
-                  .snap_directory = options.snap_directory},
+                  .snap_directory = options.snap_directory,
+                  .look_at_image = options.look_at_image},
                  threads, *this),
         server(std::make_unique<net::Server>(server_options(options), nullptr, &listener)),
         loop(*server->loops().front()) {

@@ -71,6 +71,7 @@ class Transport {
     int64_t dial_timeout_ns = 2'000'000'000;          // etcd: 1 s and the election timeout
     env::FileSystem* fs = nullptr;
     std::string snap_directory;                                // "": no snapshot is taken
+    LookAtImage look_at_image = {};                            // on a transfer's thread; see there
     OpenImage open_image = {};                                 // empty: none is sent
     std::vector<std::pair<std::string, Handler>> routes = {};  // as serve(), before anybody can ask
     metrics::Registry* registry = nullptr;

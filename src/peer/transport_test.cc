@@ -394,6 +394,29 @@ TEST(TransportSnapshot, ADiskThatFailsIsReported) {
   ASSERT_TRUE(wait_until([&] { return a.ears.reports(Report::Kind::kSnapshotDelivered) == 1; }));
 }
 
+// Its sender is told, and nobody hears of the snapshot.
+TEST(TransportSnapshot, AnImageThatCannotBeUsedIsGivenBack) {
+  TestMember a(1, with_image(100'000));
+  std::atomic<int> looks = 0;
+  TestMember b(2, [&](Transport::Options& options) {
+    options.look_at_image = [&](const std::string& path, Index index) -> Status {
+      expect_image(path, 100'000);
+      ++looks;
+      return index == Index(1) ? fail(Code::kDataLoss, "damaged") : Status{};
+    };
+  });
+  know_each_other(a, b);
+  ASSERT_TRUE(are_connected(a, b));
+  a.transport().send({snapshot(a.id(), b.id(), 1)});
+  ASSERT_TRUE(wait_until([&] { return a.ears.reports(Report::Kind::kSnapshotFailed) == 1; }));
+  EXPECT_TRUE(files_in(b.folder()).empty());
+  EXPECT_EQ(b.ears.count(), 0u);
+  a.transport().send({snapshot(a.id(), b.id(), 2)});
+  ASSERT_TRUE(wait_until([&] { return a.ears.reports(Report::Kind::kSnapshotDelivered) == 1; }));
+  EXPECT_EQ(b.ears.count(), 1u);
+  EXPECT_EQ(looks, 2);
+}
+
 TEST(TransportSnapshot, AReceiverThatStopsIsGivenUp) {
   TestMember a(1, [](Transport::Options& options) {
     with_image(64 << 20)(options);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "member/recovery/image.h"
 #include "storage/engine.h"
 
 namespace cairn::cmd {
@@ -74,11 +75,6 @@ Peering::~Peering() { stop(); }
 
 Status Peering::start(Start start) {
   start_ = std::move(start);
-  images_ = std::make_unique<ArrivedImages>(options_.fs, start_.snap_directory, [this](raft::Message message) {
-    std::vector<raft::Message> one;
-    one.push_back(std::move(message));
-    start_.receive(std::move(one));
-  });
   peer::Transport::Options options;
   options.self = start_.self;
   options.cluster_id = start_.cluster_id;
@@ -91,6 +87,9 @@ Status Peering::start(Start start) {
   options.dial_timeout_ns = options_.dial_timeout_ns;
   options.fs = &options_.fs;
   options.snap_directory = start_.snap_directory;
+  options.look_at_image = [&fs = options_.fs](const std::string& path, Index index) {
+    return member::look_at_image(fs, path, index);
+  };
   options.open_image = open_image;
   options.registry = &options_.registry;
   options.connection_read_timeout_ns = options.limits.read_timeout_ns = options_.read_timeout_ns;
@@ -105,7 +104,6 @@ Status Peering::start(Start start) {
 
 void Peering::stop() {
   if (transport_ != nullptr) transport_->stop();
-  images_.reset();
 }
 
 // ---- what the node asks for
@@ -128,15 +126,7 @@ bool Peering::speaks_cairn(NodeId member) const { return transport_ != nullptr &
 
 // ---- what the others bring
 
-void Peering::on_messages(std::vector<raft::Message> messages) {
-  std::vector<raft::Message> ready;
-  ready.reserve(messages.size());
-  for (raft::Message& message : messages) {
-    const bool has_image = message.type == raft::MessageType::kSnap && message.snapshot != nullptr;
-    has_image ? images_->take(std::move(message)) : ready.push_back(std::move(message));
-  }
-  if (!ready.empty()) start_.receive(std::move(ready));
-}
+void Peering::on_messages(std::vector<raft::Message> messages) { start_.receive(std::move(messages)); }
 
 void Peering::on_report(NodeId peer, peer::Report::Kind kind) {
   if (const auto told = kind_of(kind)) start_.report({*told, peer});

@@ -2,7 +2,7 @@
 //
 //     core thread   PeerPort ------------------> peer::Transport -> the others
 //     core thread   <- Node::receive, report <-- its Sink
-//     a thread      <- a snapshot's image is looked at first (arrived_images.h)
+//     a transfer    <- a snapshot's image is looked at before raft hears of it
 //
 // Made before the node, which names it, and destroyed after it. It listens from start() on, and speaks until stop(): a
 // node that stops hands over its leadership first.
@@ -19,7 +19,6 @@
 
 #include "base/error.h"
 #include "cluster/membership.h"
-#include "cmd/server/arrived_images.h"
 #include "env/fs.h"
 #include "member/peer_port.h"
 #include "member/stages.h"
@@ -96,7 +95,6 @@ class Peering final : public member::PeerPort, private peer::Transport::Sink {
   Options options_;
   Start start_;
   bool has_joined_ = false;  // the log has brought this member in. From start() on the core thread's
-  std::unique_ptr<ArrivedImages> images_;
   std::unique_ptr<peer::Transport> transport_;
 };
 

@@ -277,7 +277,7 @@ TEST(PeeringTest, ASnapshotWithTheDbOfAnotherIndexIsDropped) {
     a.peering().send(std::move(one));
   };
   send(78);  // it is one at a time
-  ASSERT_TRUE(wait_until([&] { return a.was_told(member::PeerReport::Kind::kSnapshotDelivered, b.id()); }));
+  ASSERT_TRUE(wait_until([&] { return a.was_told(member::PeerReport::Kind::kSnapshotFailed, b.id()); }));
   send(77);
   ASSERT_TRUE(wait_until([&] { return !b.heard().empty(); }));
   EXPECT_EQ(b.heard().size(), 1U);

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "member/recovery/index_recovery.h"
+#include "storage/bolt/engine.h"
 
 namespace cairn::member {
 namespace {
@@ -38,6 +39,12 @@ Status check_image(const storage::View& view, Index index) {
   CAIRN_CHECK(members->seek(""));
   if (consistent == 0 && term == 0 && members->valid()) return {};
   return fail(Code::kDataLoss, "server: the db of the snapshot at index {} has applied entry {}", index, consistent);
+}
+
+Status look_at_image(env::FileSystem& fs, const std::string& path, Index index) {
+  if (!fs.exists(path)) return fail(Code::kNotFound, "{}: no such file", path);  // to be opened is not to be made
+  CAIRN_TRY(const auto engine, storage::open_bolt(fs, path));
+  return check_image(*engine->view(), index);
 }
 
 Result<std::optional<Index>> find_image(env::FileSystem& fs, const std::string& snap_directory,

@@ -35,6 +35,10 @@ using OpenDb = std::function<Result<std::unique_ptr<storage::Engine>>(const std:
 //   errors: kDataLoss
 [[nodiscard]] Status check_image(const storage::View& view, Index index);
 
+// The same of a file that nobody has opened; it is closed again.
+//   errors: kDataLoss, kNotFound, those of opening it
+[[nodiscard]] Status look_at_image(env::FileSystem& fs, const std::string& path, Index index);
+
 // A start: the newest snapshot of a log whose db is older than that, and has its image beside it. Nothing is changed.
 //   `records`: those that the log's hard state commits, in log order
 [[nodiscard]] Result<std::optional<Index>> find_image(env::FileSystem& fs, const std::string& snap_directory,
