@@ -353,7 +353,7 @@ void ClusterLife::outlive_leases() {
   if (is_for_etcd()) return;
   const int64_t longest = judge_.longest_lease();
   if (longest == 0) return;
-  const int64_t bound_ns = longest * kSecond + common_.core.leases.extension_ns + kLeaseSlackNs;
+  const int64_t bound_ns = longest * kSecond + 2 * common_.core.leases.extension_ns + kLeaseSlackNs;
   std::optional<size_t> leads;
   int64_t since_ns = schedule_.now_ns();
   const bool have_ended = live(kLeaseNsMax, [&] {

@@ -84,6 +84,15 @@ void LeaseDuty::begin_term(const Scene& scene) {
   phase_ = scene.apply.lessor().size() < options_.revokes_per_second ? Phase::kSpreads : Phase::kCounts;
   slot_ = 0;
   began_ns_ = scene.now_ns;
+  extension_ns_ = extension(options_, scene.raft);
+}
+
+// A leader that hears of no quorum looks once in each election timeout, and so may renew leases for two of them. Its
+// successor may lead at once, if connections to a leader that lives are refused; what that one has promised must hold.
+// compat: etcd adds one. Nobody succeeds a leader there within the first of the two.
+int64_t LeaseDuty::extension(const LeaseOptions& options, const raft::Core& raft) {
+  constexpr int64_t kElectionsToRetire = 2;
+  return raft.is_sole_voter() ? options.extension_ns : kElectionsToRetire * options.extension_ns;
 }
 
 void LeaseDuty::end_term() {
@@ -134,7 +143,7 @@ void LeaseDuty::look_at_slots(const Scene& scene) {
 void LeaseDuty::spread() {
   int64_t free_from_ns = INT64_MIN;
   for (auto& [seconds, pile] : piles_) {
-    pile.begins_ns = std::max(later(began_ns_ + options_.extension_ns, seconds), free_from_ns);
+    pile.begins_ns = std::max(later(began_ns_ + extension_ns_, seconds), free_from_ns);
     const int64_t takes_ns = static_cast<int64_t>(pile.count) * spread_step_ns(options_);
     free_from_ns = pile.begins_ns > INT64_MAX - takes_ns ? kNever : pile.begins_ns + takes_ns;
   }
@@ -142,7 +151,7 @@ void LeaseDuty::spread() {
 
 void LeaseDuty::place(const Lease& lease) {
   if (deadlines_.find(lease.id)) return;  // granted since the term began
-  int64_t deadline_ns = later(began_ns_ + options_.extension_ns, lease.rest());
+  int64_t deadline_ns = later(began_ns_ + extension_ns_, lease.rest());
   if (const auto pile = piles_.find(lease.rest()); pile != piles_.end() && pile->second.begins_ns != kNever) {
     deadline_ns = pile->second.begins_ns + static_cast<int64_t>(pile->second.placed++) * spread_step_ns(options_);
   }

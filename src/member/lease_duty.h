@@ -2,7 +2,7 @@
 // those that ran out.
 //
 // Deadlines are this leader's own, beside the replicated table (lease/lessor.h). They are made anew when the member
-// begins to lead: full time, or the rest that a checkpoint knows, plus one election timeout. After that they follow
+// begins to lead: full time, or the rest that a checkpoint knows, plus the extension. After that they follow
 // what is applied. No clock here: each step brings its time.
 //
 //     clients' requests   ask() -> waits for leadership, for the applied index, for a revoke under way -> answer
@@ -34,7 +34,7 @@
 namespace cairn::member {
 
 struct LeaseOptions {
-  int64_t extension_ns = 1'000'000'000;  // one election timeout: more time for all when a term begins
+  int64_t extension_ns = 1'000'000'000;  // one election timeout: more time for all when a term begins, see extension()
   bool checkpoints = false;
   int64_t checkpoint_interval_ns = int64_t{300} * 1'000'000'000;
   uint64_t revokes_per_second = 1000;        // doubled each second while more are due, up to 16 times that
@@ -128,6 +128,7 @@ class LeaseDuty {
   void look_at_slots(const Scene& scene);
   void spread();
   void place(const lease::Lease& lease);
+  [[nodiscard]] static int64_t extension(const LeaseOptions& options, const raft::Core& raft);
   // requests
   void serve_one(const LeaseRequest& request, Index floor, const Scene& scene);
   void serve_renewal(const LeaseRequest& request, Index floor, const Scene& scene);
@@ -158,6 +159,7 @@ class LeaseDuty {
   // the beginning of a term
   lease::Slot slot_ = 0;
   int64_t began_ns_ = 0;
+  int64_t extension_ns_ = 0;
   std::map<int64_t, Pile> piles_;  // by seconds that are left
 
   // requests that wait
