@@ -11,6 +11,7 @@
 #include "base/go_duration.h"
 #include "base/log.h"
 #include "member/log_service.h"
+#include "member/readable_request.h"
 
 namespace cairn::member {
 namespace {
@@ -19,6 +20,9 @@ constexpr int64_t kCheckpointAtStopNs = 300'000'000;
 constexpr uint64_t kHashSliceRecords = 2000;
 constexpr int64_t kHashPauseNsMax = 10'000'000;
 constexpr uint64_t kReceivedBytesMax = 64 << 20;
+// With those that the log keeps in memory because they are not applied yet. A db may be slower than the log for long,
+// and a leader that is told that all is in the log sends more.
+constexpr uint64_t kBehindBytesMax = 96 << 20;
 
 // What names a start, and what it asks for: unlike any before it, whatever the clock does meanwhile.
 uint64_t start_chance(const NodeOptions& options, int64_t wall_ns) {
@@ -237,8 +241,15 @@ void Node::control(std::vector<ControlRequest> requests) {
 
 void Node::receive(std::vector<raft::Message> messages) {
   uint64_t bytes = 0;
-  for (const raft::Message& message : messages) bytes += entry_bytes(message);
-  if (bytes > 0 && received_bytes_.load(std::memory_order_relaxed) + bytes > kReceivedBytesMax) {
+  for (raft::Message& message : messages) {
+    empty_unreadable(message);
+    bytes += entry_bytes(message);
+  }
+  // What is longer than all that may wait is taken when nothing does: a request may be as long as a flag says.
+  const uint64_t waiting = received_bytes_.load(std::memory_order_relaxed);
+  const bool is_too_much = (waiting > 0 && waiting + bytes > kReceivedBytesMax) ||
+                           waiting + log_bytes_.load(std::memory_order_relaxed) > kBehindBytesMax;
+  if (bytes > 0 && is_too_much) {
     std::erase_if(messages, [](const raft::Message& message) { return entry_bytes(message) > 0; });
     bytes = 0;
   }
@@ -297,6 +308,7 @@ std::optional<int64_t> Node::turn(Events& events) {
     if (ending_ != Ending::kNone) return std::nullopt;
     wake_at_ns = effects.wake_at_ns;
   } while (events.is_interim);
+  log_bytes_.store(core_->replication().log_bytes(), std::memory_order_relaxed);
   page_roots_->tidy(core_->apply().store().compact_revision(), core_->apply().store().index().stats().retired_bytes);
   update_metrics();
   return wake_at_ns;

@@ -21,6 +21,9 @@ constexpr std::string_view kStreamPrefix = "/raft/stream/";
 constexpr std::string_view kUnsaidVersion = "2.0.0";  // etcd's for who names none
 constexpr size_t kUrlsMax = 64;
 constexpr size_t kLengthBytes = 8;
+// A leader sends one image at a time, and there may be a new leader. Further ones come from whoever knows the cluster.
+constexpr size_t kImagesMax = 4;
+constexpr int64_t kImageSettleNs = 2'000'000'000;  // then it is known how fast one comes
 
 std::vector<std::string> split(std::string_view list) {
   std::vector<std::string> out;
@@ -249,6 +252,9 @@ class PeerListener::SnapshotPost final : public net::ExchangeHandler {
  public:
   SnapshotPost(PeerListener& owner, net::Exchange& exchange)
       : owner_(owner), exchange_(exchange), gathered_(exchange), began_ns_(now_ns()) {}
+  ~SnapshotPost() override { owner_.receiving_.erase(this); }
+  SnapshotPost(const SnapshotPost&) = delete;
+  SnapshotPost& operator=(const SnapshotPost&) = delete;
 
   void on_body(net::Exchange&, std::string_view bytes) override {
     if (exchange_.is_answered()) return;
@@ -263,7 +269,23 @@ class PeerListener::SnapshotPost final : public net::ExchangeHandler {
   void on_body_end(net::Exchange&) override {
     if (exchange_.is_answered()) return;
     if (writer_ == nullptr) return undecodable(head_.empty() ? "EOF" : "unexpected EOF");
+    is_whole_ = true;
     writer_->finish();
+  }
+
+  // Of the image so far; nullopt: it has only begun, or is here already.
+  [[nodiscard]] std::optional<double> bytes_per_second() const {
+    const int64_t took_ns = now_ns() - began_ns_;
+    if (took_ns < kImageSettleNs || is_whole_) return std::nullopt;
+    return static_cast<double>(writer_->written_bytes()) * 1e9 / static_cast<double>(took_ns);
+  }
+  void give_way() {
+    log::warn("gave up a database snapshot that comes too slowly: another one has begun",
+              {{"remote-snapshot-sender-id", hex_id(from_.value)},
+               {"incoming-snapshot-index", message_.snapshot->index.value},
+               {"bytes", writer_->written_bytes()}});
+    refuse(500, "failed to save KV snapshot (it comes too slowly)");
+    writer_.reset();
   }
 
   void on_end(net::Exchange&) override {
@@ -317,6 +339,10 @@ class PeerListener::SnapshotPost final : public net::ExchangeHandler {
       return refuse(500, "failed to process raft message (cannot process message to mismatch member)");
     }
     if (owner_.options_.snap_directory.empty()) return refuse(500, "failed to save KV snapshot (no directory)");
+    if (!owner_.make_room_for_image()) {
+      return refuse(500, "failed to save KV snapshot (too many are on their way)");
+    }
+    owner_.receiving_.insert(this);
     inflight_.emplace(metrics.snapshot_receive_inflights);
     const Index index = message_.snapshot->index;
     log::info("receiving database snapshot", {{"local-member-id", hex_id(owner_.options_.self.value)},
@@ -362,6 +388,7 @@ class PeerListener::SnapshotPost final : public net::ExchangeHandler {
     metrics.snapshot_receive_duration.observe(static_cast<uint64_t>(took_ns));
     metrics.db_save_duration.observe(static_cast<uint64_t>(took_ns));
     metrics.db_sync_duration.observe(static_cast<uint64_t>(writer_->sync_took_ns()));
+    owner_.receiving_.erase(this);
     inflight_.reset();
   }
 
@@ -373,6 +400,7 @@ class PeerListener::SnapshotPost final : public net::ExchangeHandler {
 
   void refuse(int status, std::string_view text) {
     owner_.host_.metrics(from_).snapshot_receive_failures.add();
+    owner_.receiving_.erase(this);
     inflight_.reset();
     owner_.refuse(exchange_, status, text, {{std::string(kClusterIdHeader), owner_.cluster_id_}});
   }
@@ -385,9 +413,25 @@ class PeerListener::SnapshotPost final : public net::ExchangeHandler {
   NodeId from_;
   raft::Message message_;
   bool holds_ = false;
+  bool is_whole_ = false;
   std::optional<metrics::Held> inflight_;  // while an image is taken in
   std::unique_ptr<ImageWriter> writer_;
 };
+
+bool PeerListener::make_room_for_image() {
+  if (receiving_.size() < kImagesMax) return true;
+  SnapshotPost* slowest = nullptr;
+  double least = 0;
+  for (SnapshotPost* const each : receiving_) {
+    const auto speed = each->bytes_per_second();
+    if (!speed || (slowest != nullptr && *speed >= least)) continue;
+    slowest = each;
+    least = *speed;
+  }
+  if (slowest == nullptr) return false;
+  slowest->give_way();
+  return true;
+}
 
 std::unique_ptr<net::ExchangeHandler> PeerListener::begin_snapshot(net::Exchange& exchange) {
   const net::HttpRequest& request = exchange.request();

@@ -15,6 +15,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -79,6 +80,8 @@ class PeerListener final : public net::HttpHandler {
   // "": compatible. Else the text of 412.
   [[nodiscard]] std::string_view incompatibility(const net::HttpRequest& request) const;
   void note_sender(const net::HttpRequest& request);
+  // For one more image: if there are as many as there may be, the slowest gives way. False: all have only begun.
+  [[nodiscard]] bool make_room_for_image();
   // As Go's http.Error.
   void refuse(net::Exchange& exchange, int status, std::string_view text, net::HttpFields headers = {}) const;
   [[nodiscard]] std::shared_ptr<Route> route_of(std::string_view path) const;
@@ -87,6 +90,7 @@ class PeerListener final : public net::HttpHandler {
   const std::string cluster_id_;  // hexadecimal
   TransferThreads& threads_;
   Host& host_;
+  std::set<SnapshotPost*> receiving_;  // an image each
   mutable Mutex mutex_;
   std::map<std::string, std::shared_ptr<Route>, std::less<>> routes_ CAIRN_GUARDED_BY(mutex_);
 };

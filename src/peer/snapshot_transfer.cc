@@ -19,6 +19,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr uint64_t kWriteBackBytes = 8 << 20;  // the disk begins after so many, and the sync at the end is short
+// Left for the log and the db. With less than 40 MB a member raises NOSPACE, and the whole cluster would refuse puts
+// because one member lacks room for an image (member/disk_guard.h).
+constexpr uint64_t kRoomBytes = 48 << 20;
 
 }  // namespace
 
@@ -192,6 +195,7 @@ struct ImageWriter::Shared {
     CAIRN_TRY(const auto file, fs.open(path, env::OpenMode::kCreateEmpty));
     uint64_t offset = 0;
     uint64_t written_back = 0;
+    uint64_t room_up_to = 0;
     for (;;) {
       std::string bytes;
       {
@@ -202,6 +206,10 @@ struct ImageWriter::Shared {
       }
       if (bytes.empty()) break;
       tell(self, [](const Events& to) { to.on_room(); });
+      if (offset + bytes.size() > room_up_to) {
+        CAIRN_CHECK(check_room());
+        room_up_to = offset + kWriteBackBytes;
+      }
       CAIRN_CHECK(file->pwrite(bytes, offset));
       offset += bytes.size();
       if (offset - written_back < kWriteBackBytes) continue;
@@ -227,6 +235,12 @@ struct ImageWriter::Shared {
     CAIRN_CHECK(fs.sync_directory(directory));
     log::info("saved database snapshot to disk", {{"path", target}, {"bytes", offset}});
     return {};
+  }
+
+  [[nodiscard]] Status check_room() const {
+    const auto free = fs.free_bytes(directory);
+    if (!free || *free >= kRoomBytes + kWriteBackBytes) return {};
+    return fail(Code::kResourceExhausted, "peer: too little space is left for the image: {} bytes", *free);
   }
 
   void done(const std::shared_ptr<Shared>& self, const Status& outcome) {

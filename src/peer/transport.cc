@@ -1,6 +1,7 @@
 #include "peer/transport.h"
 
 #include <algorithm>
+#include <deque>
 #include <future>
 #include <map>
 #include <set>
@@ -20,7 +21,8 @@ namespace cairn::peer {
 namespace {
 
 constexpr size_t kRemotesMax = 64;
-constexpr size_t kIdleConnectionsMax = 16;  // kept to one member
+constexpr size_t kIdleConnectionsMax = 16;   // kept to one member
+constexpr size_t kCallsWaitingMax = 10'000;  // to one member
 constexpr uint64_t kAnswerBytesMax = 64 << 20;
 constexpr uint64_t kRequestBytesMax = kMessageBytesMax;
 constexpr uint64_t kMessageOverheadBytes = 256;
@@ -284,7 +286,15 @@ struct Transport::Impl final : PeerListener::Host {
 
   class Calling;
 
+  // What is asked of one member.
+  struct Asked {
+    size_t under_way = 0;
+    std::deque<std::unique_ptr<Calling>> waiting;  // each ends by itself: those under way end in time
+  };
+
   void begin_call(NodeId peer, net::HttpRequest request, int64_t timeout_ns, Answered then);
+  void begin(std::unique_ptr<Calling> calling);
+  void call_ended(NodeId peer);
 
   // ----
 
@@ -345,8 +355,9 @@ struct Transport::Impl final : PeerListener::Host {
   std::map<NodeId, Running> peers;
   std::map<NodeId, std::shared_ptr<TransportLink>> remotes;  // not members, as far as this one knows
   std::set<NodeId> removed;
-  std::vector<raft::Message> inbox;  // of this turn
-  std::map<Calling*, std::unique_ptr<Calling>> calls;
+  std::vector<raft::Message> inbox;                    // of this turn
+  std::map<Calling*, std::unique_ptr<Calling>> calls;  // under way
+  std::map<NodeId, Asked> asked;
   bool is_stopped = false;
 
   Mutex send_mutex;
@@ -363,8 +374,10 @@ struct Transport::Impl final : PeerListener::Host {
 // A request of call(): at one URL after the other.
 class Transport::Impl::Calling final : public net::HttpClient::Hearer {
  public:
-  Calling(Impl& owner, std::vector<std::string> urls, net::HttpRequest request, int64_t timeout_ns, Answered then)
+  Calling(Impl& owner, NodeId peer, std::vector<std::string> urls, net::HttpRequest request, int64_t timeout_ns,
+          Answered then)
       : owner_(owner),
+        peer_(peer),
         urls_(std::move(urls)),
         request_(std::move(request)),
         due_ns_(monotonic_now_ns() + timeout_ns),
@@ -378,6 +391,8 @@ class Transport::Impl::Calling final : public net::HttpClient::Hearer {
     answer_ = {};
     call_ = owner_.pipeline->start({.endpoint = *std::move(endpoint), .head = request_, .deadline_ns = left_ns}, *this);
   }
+  [[nodiscard]] NodeId peer() const { return peer_; }
+  // Also one that has not begun.
   void cancel() { end(fail(Code::kCancelled, "peer: the transport was stopped")); }
 
   void on_head(const net::HttpResponse& head) override { answer_ = head; }
@@ -398,9 +413,11 @@ class Transport::Impl::Calling final : public net::HttpClient::Hearer {
   void end(Result<net::HttpResponse> outcome) {
     const auto self = owner_.calls.extract(this);  // alive until the end of this function
     then_(std::move(outcome));
+    if (!self.empty()) owner_.call_ended(peer_);
   }
 
   Impl& owner_;
+  const NodeId peer_;
   const std::vector<std::string> urls_;
   const net::HttpRequest request_;
   const int64_t due_ns_;
@@ -414,13 +431,44 @@ void Transport::Impl::begin_call(NodeId peer, net::HttpRequest request, int64_t 
   if (is_stopped) return then(fail(Code::kCancelled, "peer: the transport was stopped"));
   const TransportLink* const link = link_of(peer);
   if (link == nullptr) return then(fail(Code::kNotFound, "peer: no member {}", hex_id(peer.value)));
-  auto calling = std::make_unique<Calling>(*this, link->urls(), std::move(request), timeout_ns, std::move(then));
+  Asked& to = asked[peer];
+  if (to.under_way >= options.calls_max && to.waiting.size() >= kCallsWaitingMax) {
+    return then(fail(Code::kResourceExhausted, "peer: too many requests to member {}", hex_id(peer.value)));
+  }
+  auto calling = std::make_unique<Calling>(*this, peer, link->urls(), std::move(request), timeout_ns, std::move(then));
+  if (to.under_way >= options.calls_max) return to.waiting.push_back(std::move(calling));
+  begin(std::move(calling));
+}
+
+void Transport::Impl::begin(std::unique_ptr<Calling> calling) {
   Calling* const begun = calling.get();
+  ++asked[begun->peer()].under_way;
   calls[begun] = std::move(calling);
   begun->begin();
 }
 
+// In a turn of its own: what waits may end at once, too, and so on.
+void Transport::Impl::call_ended(NodeId peer) {
+  const auto found = asked.find(peer);
+  --found->second.under_way;
+  if (found->second.waiting.empty()) {
+    if (found->second.under_way == 0) asked.erase(found);
+    return;
+  }
+  loop.post([this, peer] {
+    for (auto to = asked.find(peer); to != asked.end(); to = asked.find(peer)) {
+      if (to->second.under_way >= options.calls_max || to->second.waiting.empty()) return;
+      std::unique_ptr<Calling> next = std::move(to->second.waiting.front());
+      to->second.waiting.pop_front();
+      begin(std::move(next));
+    }
+  });
+}
+
 void Transport::Impl::cancel_calls() {
+  for (auto& [peer, to] : asked) {
+    for (const auto& calling : std::exchange(to.waiting, {})) calling->cancel();
+  }
   while (!calls.empty()) calls.begin()->second->cancel();
 }
 

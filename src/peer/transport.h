@@ -86,6 +86,7 @@ class Transport {
     int64_t connection_read_timeout_ns = 5'000'000'000;   // of the listener, as etcd's
     int64_t connection_write_timeout_ns = 5'000'000'000;  // the same
     size_t connections_max = 4096;
+    size_t calls_max = 64;  // under way to one member, a connection each; further ones wait for their turn
     int64_t probe_interval_ns = 4'000'000'000;
   };
 
@@ -122,7 +123,8 @@ class Transport {
   [[nodiscard]] Streams streams(NodeId peer) const;
 
   // Asks `peer`, at one URL after the other until one answers, whatever it answers. `then` is called once.
-  //   errors: kNotFound for no such member, kCancelled by stop(), and those of net::HttpClient
+  //   errors: kNotFound for no such member, kResourceExhausted for too many that wait, kCancelled by stop(), and those
+  //           of net::HttpClient
   using Answered = std::function<void(Result<net::HttpResponse> answer)>;
   void call(NodeId peer, net::HttpRequest request, int64_t timeout_ns, Answered then);
   // Answers to a path; one that ends with '/' is of all below it. The handler answers from any thread.

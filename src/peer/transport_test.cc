@@ -417,6 +417,57 @@ TEST(TransportSnapshot, AnImageThatCannotBeUsedIsGivenBack) {
   EXPECT_EQ(looks, 2);
 }
 
+// Says how much room there is.
+class SmallFs final : public cairn::testing::ForwardingFileSystem {
+ public:
+  [[nodiscard]] Result<uint64_t> free_bytes(const std::string&) override { return free.load(); }
+  std::atomic<uint64_t> free{0};
+};
+
+// Of the last megabytes the whole cluster hears: NOSPACE.
+TEST(TransportSnapshot, TheLastOfADiskIsNotForAnImage) {
+  SmallFs small;
+  small.free = 50 << 20;
+  TestMember a(1, with_image(20'000'000));
+  TestMember b(2, [&](Transport::Options& options) { options.fs = &small; });
+  know_each_other(a, b);
+  ASSERT_TRUE(are_connected(a, b));
+  a.transport().send({snapshot(a.id(), b.id(), 1)});
+  ASSERT_TRUE(wait_until([&] { return a.ears.reports(Report::Kind::kSnapshotFailed) == 1; }));
+  EXPECT_TRUE(wait_until([&] { return files_in(b.folder()).empty(); }));
+  EXPECT_EQ(b.ears.count(), 0u);
+  small.free = 60 << 20;
+  a.transport().send({snapshot(a.id(), b.id(), 2)});
+  ASSERT_TRUE(wait_until([&] { return a.ears.reports(Report::Kind::kSnapshotDelivered) == 1; }));
+}
+
+// Whoever knows the cluster's id may begin with one, and never come to an end.
+TEST(TransportSnapshot, OnesThatComeSlowlyKeepNoneOut) {
+  std::vector<std::unique_ptr<TestMember>> slow;
+  TestMember a(1, with_image(5'000'000));
+  TestMember b(2);
+  const auto begin_slowly = [&](uint64_t id) {
+    slow.push_back(std::make_unique<TestMember>(id, [](Transport::Options& options) {
+      with_image(64 << 20)(options);
+      options.snapshot_bytes_per_second_max = 256 << 10;
+    }));
+    slow.back()->transport().set_members({b.as_peer()}, {});
+    slow.back()->transport().send({snapshot(NodeId{id}, b.id(), id)});
+  };
+  for (uint64_t id = 11; id <= 14; ++id) begin_slowly(id);
+  ASSERT_TRUE(wait_until([&] { return files_in(b.folder()).size() == 4; }));
+  begin_slowly(15);  // too many have only begun
+  ASSERT_TRUE(wait_until([&] { return slow.back()->ears.reports(Report::Kind::kSnapshotFailed) == 1; }));
+  know_each_other(a, b);
+  ASSERT_TRUE(wait_until([&] {
+    a.transport().send({snapshot(a.id(), b.id(), 1)});
+    return a.ears.reports(Report::Kind::kSnapshotDelivered) >= 1;
+  }));
+  const auto given_up = std::ranges::count_if(
+      slow, [](const auto& each) { return each->ears.reports(Report::Kind::kSnapshotFailed) == 1; });
+  EXPECT_EQ(given_up, 2);
+}
+
 TEST(TransportSnapshot, AReceiverThatStopsIsGivenUp) {
   TestMember a(1, [](Transport::Options& options) {
     with_image(64 << 20)(options);
@@ -625,6 +676,50 @@ TEST(TransportCalls, AskWhatOthersServe) {
                      [&](const auto& got) { cancelled.set_value(got.error().code); });
   a.stop();
   EXPECT_EQ(cancelled.get_future().get(), Code::kCancelled);
+}
+
+// Each takes a connection of both members, which have other uses for them.
+TEST(TransportCalls, WaitForTheirTurn) {
+  constexpr size_t kCallsMax = 4;
+  constexpr size_t kCalls = 100;
+  TestMember a(1, [](Transport::Options& options) { options.calls_max = kCallsMax; });
+  TestMember b(2);
+  know_each_other(a, b);
+  Mutex mutex;
+  std::vector<std::pair<std::string, net::HttpRespond>> held;
+  b.transport().serve("/hold", [&](const net::HttpRequest& request, const net::HttpRespond& respond) {
+    const MutexLock lock(mutex);
+    held.emplace_back(request.body, respond);
+  });
+  const auto held_count = [&] {
+    const MutexLock lock(mutex);
+    return held.size();
+  };
+  std::atomic<size_t> answered{0};
+  std::atomic<size_t> late{0};
+  const auto call = [&](const std::string& body, int64_t timeout_ns) {
+    a.transport().call(b.id(), {.method = "POST", .path = "/hold", .body = body}, timeout_ns,
+                       [&, body](const Result<net::HttpResponse>& got) {
+                         if (got && got->body == body) ++answered;
+                         if (!got && got.error().code == Code::kDeadlineExceeded) ++late;
+                       });
+  };
+  for (size_t i = 0; i < kCalls; ++i) call(std::to_string(i), 120'000 * kMilli);
+  for (size_t i = 0; i < kCalls; ++i) {
+    ASSERT_TRUE(wait_until([&] { return held_count() == std::min(kCallsMax, kCalls - i); })) << i;
+    EXPECT_LE(a.transport().streams(b.id()).to_us, 2u);  // its thread has had a turn
+    const MutexLock lock(mutex);
+    ASSERT_LE(held.size(), kCallsMax);
+    const auto [body, respond] = std::move(held.front());
+    held.erase(held.begin());
+    respond({.body = body});
+  }
+  ASSERT_TRUE(wait_until([&] { return answered == kCalls; }));
+  // Those that wait behind calls without an answer end in their time, too.
+  for (size_t i = 0; i < kCalls; ++i) call("late", 50 * kMilli);
+  ASSERT_TRUE(wait_until([&] { return late == kCalls; }));
+  for (size_t i = 0; i < 3 * kCallsMax; ++i) call("left", 120'000 * kMilli);
+  a.stop();  // all hear of it, or this would not end
 }
 
 // ---- TLS

@@ -13,6 +13,9 @@ namespace {
 // Answers and requests that carry no term: they are about whatever term the leader is in.
 bool is_termless(MessageType type) { return type == MessageType::kProp || type == MessageType::kReadIndex; }
 
+// No cluster comes near it by elections. A forged message of a term beyond would leave no room for another election.
+constexpr Term kTermMax(uint64_t{1} << 62);
+
 bool comes_from_leader(MessageType type) {
   return type == MessageType::kApp || type == MessageType::kHeartbeat || type == MessageType::kSnap;
 }
@@ -72,6 +75,7 @@ void Core::tick() {
 void Core::step(Message message) {
   if (message.to != config_.id || message.from == kNoNode) return;
   if (message.from == config_.id && message.type != MessageType::kTransferLeader) return;
+  if (message.term > kTermMax) return;
   // We asked members only. A removed one, or one of another cluster, must not depose a leader by its term.
   if (is_response(message.type) && !is_member(conf_, message.from)) return;
   if (!step_to_term(message)) return;

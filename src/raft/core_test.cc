@@ -241,6 +241,19 @@ TEST(Core, AStrangersAnswerDeposesNobody) {
   }
 }
 
+// Forged, or damaged: behind the last term no election would be possible any more.
+TEST(Core, ATermThatNoElectionHasReachedIsNotTaken) {
+  for (const MessageType type :
+       {MessageType::kApp, MessageType::kHeartbeat, MessageType::kVote, MessageType::kAppResp}) {
+    LeaderOfThree leader;
+    Message forged = message(type, 3, 1, UINT64_MAX);
+    forged.context = kCampaignTransfer;
+    leader.core.step(forged);
+    EXPECT_TRUE(leader.core.is_leader()) << name_of(type);
+    EXPECT_EQ(leader.core.term(), Term(1)) << name_of(type);
+  }
+}
+
 TEST(Core, ACandidateDoesNotCampaignAgainBeforeItsTimeout) {
   MemoryLog log;
   Core core(config_of(1), log, {.hard = {}, .conf = voters({1, 2, 3}), .applied = {}});

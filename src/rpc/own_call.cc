@@ -30,7 +30,8 @@ class OwnCalls::One final : public net::LocalCall::Owner {
  public:
   One(OwnCalls& calls, Wanted wanted) : calls_(calls), wanted_(std::move(wanted)) {}
 
-  void begin() {
+  void begin(std::list<std::unique_ptr<One>>::iterator place) {
+    place_ = place;
     Context& context = calls_.context_;
     const Method* const method = find_method(wanted_.method);
     CAIRN_ASSERT(method != nullptr);
@@ -54,12 +55,13 @@ class OwnCalls::One final : public net::LocalCall::Owner {
   void end(const Error& status) {
     const auto then = std::move(wanted_.then);
     Outcome outcome = status.code == Code::kOk ? Outcome(std::move(message_)) : std::unexpected(status);
-    calls_.under_way_.remove_if([this](const auto& one) { return one.get() == this; });  // this is gone
+    calls_.under_way_.erase(place_);  // this is gone
     then(std::move(outcome));
   }
 
   OwnCalls& calls_;
   Wanted wanted_;
+  std::list<std::unique_ptr<One>>::iterator place_;
   std::string message_;
   std::unique_ptr<net::LocalCall> call_;
 };
@@ -69,8 +71,8 @@ OwnCalls::OwnCalls(Context& context) : context_(context) {}
 OwnCalls::~OwnCalls() = default;
 
 void OwnCalls::begin(Wanted wanted) {
-  under_way_.push_back(std::make_unique<One>(*this, std::move(wanted)));
-  under_way_.back()->begin();
+  const auto place = under_way_.insert(under_way_.end(), std::make_unique<One>(*this, std::move(wanted)));
+  (*place)->begin(place);
 }
 
 // Asks for the members so; what it says of them does not matter.

@@ -39,7 +39,7 @@ class OwnCalls {
  private:
   class One;
   Context& context_;
-  std::list<std::unique_ptr<One>> under_way_;
+  std::list<std::unique_ptr<One>> under_way_;  // each knows its place
 };
 
 }  // namespace cairn::rpc

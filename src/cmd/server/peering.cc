@@ -1,5 +1,6 @@
 #include "cmd/server/peering.h"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <span>
@@ -95,6 +96,8 @@ Status Peering::start(Start start) {
   options.connection_read_timeout_ns = options.limits.read_timeout_ns = options_.read_timeout_ns;
   options.connection_write_timeout_ns = options.limits.write_timeout_ns = options_.write_timeout_ns;
   options.connections_max = options_.connections_max;
+  // There, too, a part of what others may have: the streams want some.
+  options.calls_max = std::clamp<size_t>(options_.connections_max / 8, 8, options.calls_max);
   options.limits.heartbeat_ns = options_.read_timeout_ns / 3;
   options.probe_interval_ns = options_.read_timeout_ns - kSecondNs;
   for (const std::string_view path : kAskedPaths) options.routes.emplace_back(path, start_.answer);

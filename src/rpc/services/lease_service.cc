@@ -31,6 +31,7 @@ using member::LeaseRequest;
 constexpr uint64_t kKeysInSlice = 5000;
 constexpr size_t kSortedInline = 10'000;
 constexpr size_t kRenewalsUnderWayMax = 1000;  // of a stream; then it is read no further
+constexpr size_t kRenewalsAskedMax = 4;        // of a stream, of another member that leads: each is a request to it
 constexpr uint64_t kStatusBytesMax = 14;       // of one LeaseStatus in its list
 constexpr uint64_t kKeyOverheadMax = 5;        // of one key in LeaseTimeToLiveResponse
 constexpr uint32_t kKeysField = 5;             // of LeaseTimeToLiveResponse
@@ -165,11 +166,29 @@ class KeepAliveHandler final : public Handler {
     context_.ask_leases(call, std::move(renewal), [this, number](net::Call& later, const CoreAnswer& answer) {
       if (failed_) return;
       const bool can_send_on = context_.peers() != nullptr && !caller().is_member;
-      can_send_on&& is_for_leader(answer) ? admit_renewal(later, number) : take(later, number, answer);
+      can_send_on&& is_for_leader(answer) ? send_on(later, number) : take(later, number, answer);
     });
   }
 
   // --- by the leader, which takes it that the client may
+
+  // Some at a time, in their order. etcd asks for one after the other.
+  void send_on(net::Call& call, uint64_t number) {
+    to_ask_.push_back(number);
+    ask_next(call);
+  }
+  void ask_next(net::Call& call) {
+    while (!failed_ && asked_ < kRenewalsAskedMax && !to_ask_.empty()) {
+      const uint64_t number = to_ask_.front();
+      to_ask_.pop_front();
+      ++asked_;
+      admit_renewal(call, number);
+    }
+  }
+  void note_asked(net::Call& call) {
+    --asked_;
+    ask_next(call);
+  }
 
   void admit_renewal(net::Call& call, uint64_t number) {
     Waiting& one = waiting(number);
@@ -178,7 +197,9 @@ class KeepAliveHandler final : public Handler {
     context_.ask_leases(call, {.kind = LeaseRequest::Kind::kMayRenew, .id = one.id, .who = one.who},
                         [this, number](net::Call& later, const CoreAnswer& answer) {
                           if (failed_) return;
-                          answer.code == Code::kOk ? ask_leader(later, number) : take(later, number, answer);
+                          if (answer.code == Code::kOk) return ask_leader(later, number);
+                          note_asked(later);
+                          take(later, number, answer);
                         });
   }
 
@@ -203,6 +224,7 @@ class KeepAliveHandler final : public Handler {
              [this, number](net::Call& later) {
                const Waiting& again = waiting(number);
                renew(later, {.kind = LeaseRequest::Kind::kRenew, .id = again.id, .who = again.who}, number);
+               note_asked(later);
              },
          .fail = [this, number](net::Call& later,
                                 const Error& error) { take(later, number, {error.code, error.message}); }});
@@ -221,6 +243,7 @@ class KeepAliveHandler final : public Handler {
     etcdserverpb::LeaseKeepAliveResponse out;
     out.set_id(waiting(number).id);
     out.set_ttl(said.ttl());
+    note_asked(call);
     take(call, number, {Code::kOk, with_header(header, out)});
     return true;
   }
@@ -272,6 +295,8 @@ class KeepAliveHandler final : public Handler {
 
   std::deque<Waiting> waiting_;  // for their answers, or for those before them
   uint64_t next_ = 0;            // number of the next request
+  std::deque<uint64_t> to_ask_;  // numbers of those that another member is to be asked for
+  size_t asked_ = 0;             // of it, at the moment
   bool has_ended_ = false;       // the client sends no more
   bool failed_ = false;
 };
