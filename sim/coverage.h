@@ -2,25 +2,33 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 
 namespace cairn::sim {
 
 class Coverage {
  public:
-  void hit(const std::string& what, uint64_t times = 1) { counts_[what] += times; }
-  void add(const Coverage& other) {
-    for (const auto& [what, times] : other.counts_) counts_[what] += times;
+  using Counts = std::map<std::string, uint64_t, std::less<>>;
+
+  void hit(std::string_view what, uint64_t times = 1) {
+    auto at = counts_.find(what);
+    if (at == counts_.end()) at = counts_.emplace(what, 0).first;
+    at->second += times;
   }
-  [[nodiscard]] uint64_t count(const std::string& what) const {
+  void add(const Coverage& other) {
+    for (const auto& [what, times] : other.counts_) hit(what, times);
+  }
+  [[nodiscard]] uint64_t count(std::string_view what) const {
     const auto at = counts_.find(what);
     return at == counts_.end() ? 0 : at->second;
   }
-  [[nodiscard]] const std::map<std::string, uint64_t>& counts() const { return counts_; }
+  [[nodiscard]] const Counts& counts() const { return counts_; }
 
  private:
-  std::map<std::string, uint64_t> counts_;
+  Counts counts_;
 };
 
 }  // namespace cairn::sim

@@ -1,7 +1,9 @@
 #include "sim/fiber.h"
 
 #include <sys/mman.h>
+#if !defined(__x86_64__)
 #include <ucontext.h>
+#endif
 
 #include <utility>
 #include <vector>
@@ -44,14 +46,77 @@ Fiber* running = nullptr;
 
 }  // namespace
 
+#if defined(__x86_64__)
+// Saves what a call keeps on the stack, leaves the stack's end in *from and goes on where the other stack stopped.
+// swapcontext() does the same and makes a system call, for the signal mask.
+extern "C" void cairn_sim_switch_stack(void** from, void* to);
+asm(R"(
+  .text
+  .type cairn_sim_switch_stack, @function
+cairn_sim_switch_stack:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+  .size cairn_sim_switch_stack, .-cairn_sim_switch_stack
+)");
+
+namespace {
+
+struct Context {
+  void* stack_end = nullptr;
+
+  // Has `entry` begin on the stack.
+  void make(char* stack, size_t bytes, void (*entry)()) {
+    constexpr size_t kSavedRegisters = 6;
+    void** end = reinterpret_cast<void**>(stack + bytes);
+    *--end = nullptr;  // nobody to return to
+    *--end = reinterpret_cast<void*>(entry);
+    for (size_t i = 0; i < kSavedRegisters; ++i) *--end = nullptr;
+    stack_end = end;
+  }
+  static void swap(Context& from, Context& to) { cairn_sim_switch_stack(&from.stack_end, to.stack_end); }
+};
+
+}  // namespace
+#else
+namespace {
+
+struct Context {
+  ucontext_t context;
+
+  void make(char* stack, size_t bytes, void (*entry)()) {
+    CAIRN_ASSERT(::getcontext(&context) == 0);
+    context.uc_stack.ss_sp = stack;
+    context.uc_stack.ss_size = bytes;
+    context.uc_link = nullptr;
+    ::makecontext(&context, entry, 0);
+  }
+  static void swap(Context& from, Context& to) { CAIRN_ASSERT(::swapcontext(&from.context, &to.context) == 0); }
+};
+
+}  // namespace
+#endif
+
 struct Fiber::State {
   Body body;
   char* stack = nullptr;  // null: not begun, or done
   bool begun = false;
   bool done = false;
   Fiber* resumed_by = nullptr;
-  ucontext_t own;
-  ucontext_t back;
+  Context own;
+  Context back;
 #if defined(__SANITIZE_ADDRESS__)
   void* fake_stack = nullptr;
   const void* back_stack = nullptr;
@@ -77,7 +142,7 @@ void Fiber::State::switch_in() {
   tsan_back = __tsan_get_current_fiber();
   __tsan_switch_to_fiber(tsan_own, 0);
 #endif
-  CAIRN_ASSERT(::swapcontext(&back, &own) == 0);
+  Context::swap(back, own);
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #endif
@@ -90,7 +155,7 @@ void Fiber::State::switch_out([[maybe_unused]] bool for_good) {
 #if defined(__SANITIZE_THREAD__)
   __tsan_switch_to_fiber(tsan_back, 0);
 #endif
-  CAIRN_ASSERT(::swapcontext(&own, &back) == 0);
+  Context::swap(own, back);
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(fake_stack, &back_stack, &back_stack_bytes);
 #endif
@@ -118,11 +183,7 @@ void Fiber::resume() {
   CAIRN_ASSERT(!state.done && running != this);
   if (!std::exchange(state.begun, true)) {
     state.stack = take_stack();
-    CAIRN_ASSERT(::getcontext(&state.own) == 0);
-    state.own.uc_stack.ss_sp = state.stack;
-    state.own.uc_stack.ss_size = kStackBytes;
-    state.own.uc_link = nullptr;
-    ::makecontext(&state.own, &State::enter, 0);
+    state.own.make(state.stack, kStackBytes, &State::enter);
   }
   state.resumed_by = std::exchange(running, this);
   state.switch_in();

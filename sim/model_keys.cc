@@ -329,11 +329,10 @@ size_t Model::record_count(int64_t revision) const {
 
 bool Model::superseded(const Record& record, int64_t compacted) const {
   if (record.revision.main > compacted) return false;
-  const Version* newest = nullptr;
-  for (const Version& version : keys_.at(*record.key)) {
-    if (version.mod.main <= compacted) newest = &version;
-  }
-  if (newest->mod != record.revision) return true;
+  const auto& versions = keys_.at(*record.key);
+  const auto later = std::upper_bound(versions.begin(), versions.end(), compacted,
+                                      [](int64_t wanted, const Version& one) { return wanted < one.mod.main; });
+  if (std::prev(later)->mod != record.revision) return true;
   return record.dead && record.revision.main < compacted;
 }
 

@@ -25,7 +25,15 @@ class Schedule {
   [[nodiscard]] bool empty() const { return events_.empty(); }
 
   void at(int64_t when_ns, Action action) {
-    events_.push_back({std::max(when_ns, now_ns_), ++last_number_, std::move(action)});
+    size_t place = actions_.size();
+    if (free_.empty()) {
+      actions_.push_back(std::move(action));
+    } else {
+      place = free_.back();
+      free_.pop_back();
+      actions_[place] = std::move(action);
+    }
+    events_.push_back({std::max(when_ns, now_ns_), ++last_number_, place});
     std::push_heap(events_.begin(), events_.end(), later);
   }
   void after(int64_t delay_ns, Action action) { at(now_ns_ + delay_ns, std::move(action)); }
@@ -35,10 +43,12 @@ class Schedule {
   bool step() {
     if (events_.empty()) return false;
     std::pop_heap(events_.begin(), events_.end(), later);
-    Event event = std::move(events_.back());
+    const Event event = events_.back();
     events_.pop_back();
     now_ns_ = std::max(now_ns_, event.when_ns);
-    event.action();
+    Action action = std::exchange(actions_[event.place], nullptr);
+    free_.push_back(event.place);
+    action();
     return true;
   }
 
@@ -53,13 +63,17 @@ class Schedule {
   void stand_still(int64_t ns) { now_ns_ += ns; }
 
   // Drops all pending events.
-  void clear() { events_.clear(); }
+  void clear() {
+    events_.clear();
+    free_.clear();
+    std::exchange(actions_, {}).clear();
+  }
 
  private:
   struct Event {
     int64_t when_ns;
     uint64_t number;
-    Action action;
+    size_t place;  // of its action
   };
   static bool later(const Event& a, const Event& b) {
     return a.when_ns != b.when_ns ? a.when_ns > b.when_ns : a.number > b.number;
@@ -67,7 +81,9 @@ class Schedule {
 
   int64_t now_ns_ = 1'000'000'000;
   uint64_t last_number_ = 0;
-  std::vector<Event> events_;  // a heap
+  std::vector<Event> events_;    // a heap
+  std::vector<Action> actions_;  // that no sorting moves
+  std::vector<size_t> free_;     // places in it
 };
 
 // Carries hand-overs from one stage to another. Each is delayed; none overtakes another of the same lane.

@@ -19,6 +19,10 @@ mvccpb::KeyValue key_value(const Model::Record& record) {
   return kv;
 }
 
+bool is_record(const mvccpb::KeyValue& kv, const Model::Record& record) {
+  return kv.SerializeAsString() == (record.dead ? key_value(record).SerializeAsString() : record.bytes);
+}
+
 class Checker {
  public:
   Checker(const Events& events, int64_t compacted, WatchCreateRequest request)
@@ -96,22 +100,23 @@ class Checker {
     if (!report_.failure.empty()) return;
     ++report_.events;
     const int64_t revision = event.kv().mod_revision();
-    const std::string seen = event.ShortDebugString();
     if (revision < next_) {
       const char* const why =
           revision < request_.start_revision() ? "from before its start" : "not ordered, or not unique";
-      return fail(
-          fmt::format("{}: the event of revision {} came when all below {} had come: {}", why, revision, next_, seen));
+      return fail(fmt::format("{}: the event of revision {} came when all below {} had come: {}", why, revision, next_,
+                              event.ShortDebugString()));
     }
     const Events::Event* const expected = wanted();
-    if (expected == nullptr) return fail("an event that did not happen, or that it did not ask for: " + seen);
-    const mvccpb::KeyValue right = key_value(*expected->record);
+    if (expected == nullptr) {
+      return fail("an event that did not happen, or that it did not ask for: " + event.ShortDebugString());
+    }
     const bool is_delete = event.type() == mvccpb::Event::DELETE;
-    if (is_delete != expected->record->dead || event.kv().SerializeAsString() != right.SerializeAsString()) {
+    if (is_delete != expected->record->dead || !is_record(event.kv(), *expected->record)) {
       const int64_t due = expected->record->revision.main;
       return fail(fmt::format("{}: the next event is {}{} and it got {}",
                               revision > due ? "not reliable, an event is missing" : "a wrong event",
-                              expected->record->dead ? "the delete " : "", right.ShortDebugString(), seen));
+                              expected->record->dead ? "the delete " : "",
+                              key_value(*expected->record).ShortDebugString(), event.ShortDebugString()));
     }
     check_previous(event, *expected);
     ++at_;
@@ -125,9 +130,9 @@ class Checker {
     }
     if (!request_.prev_kv()) return fail("a prev_kv that nobody asked for: " + event.ShortDebugString());
     if (expected.previous == nullptr) return fail("a prev_kv where there was no value: " + event.ShortDebugString());
-    const mvccpb::KeyValue right = key_value(*expected.previous);
-    if (event.prev_kv().SerializeAsString() != right.SerializeAsString()) {
-      fail(fmt::format("a wrong prev_kv: it was {} in {}", right.ShortDebugString(), event.ShortDebugString()));
+    if (!is_record(event.prev_kv(), *expected.previous)) {
+      fail(fmt::format("a wrong prev_kv: it was {} in {}", key_value(*expected.previous).ShortDebugString(),
+                       event.ShortDebugString()));
     }
   }
 
