@@ -77,6 +77,18 @@ function(cairn_module name)
   endif()
 endfunction()
 
+# cairn_mutant_test(NAME SOURCES tests... FILES code... LIBS targets...): the tests that have "Mutants" in their name, with
+# FILES compiled once more so that their deliberate bugs (CAIRN_MUTANT, base/check.h) can be switched on.
+function(cairn_mutant_test name)
+  cmake_parse_arguments(arg "" "" "SOURCES;FILES;LIBS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES} ${arg_FILES} ${CMAKE_SOURCE_DIR}/src/base/check.cc)
+  target_compile_definitions(${name} PRIVATE CAIRN_MUTANTS)
+  target_link_libraries(${name} PRIVATE ${arg_LIBS} GTest::gmock_main)
+  cairn_precompiled(${name} test)
+  add_test(NAME ${name} COMMAND ${name} --gtest_filter=*Mutants* WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 900)
+endfunction()
+
 # The unit test programs whose code makes threads: the target cairn_threaded_tests builds them, the label "threads" runs
 # them; they run under ThreadSanitizer too. tools/check_tree compares this list with the sources.
 set(CAIRN_THREADED_TESTS cairn_metrics_test cairn_wal_test cairn_net_test cairn_mvcc_test cairn_peer_test

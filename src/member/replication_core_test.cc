@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "raft/conf_change.h"
+#include "testing/mutants.h"
 
 namespace cairn::member {
 namespace {
@@ -29,9 +30,10 @@ class Replication {
     uint64_t start_epoch = 1;
     uint64_t unstable_bytes_max = 1 << 20;
     uint64_t held_bytes_max = 64 << 20;
+    uint64_t memory_bytes_max = 8 << 20;
   };
   explicit Replication(const Options& options)
-      : core(core_options(options), RaftLog(Index(0), Term(0), {}),
+      : core(core_options(options), RaftLog(Index(0), Term(0), {.memory_bytes_max = options.memory_bytes_max}),
              {.hard = {}, .conf = options.conf, .applied = Index(0)}) {}
 
   // Takes what is ready, and makes it stable.
@@ -373,6 +375,38 @@ TEST(ReplicationCore, WhatWaitsForTheDiskLeavesWhenItIsStable) {
   ASSERT_EQ(member.sent.size(), 1u);
   EXPECT_EQ(member.sent[0].type, MessageType::kAppResp);
 }
+
+// What a majority has is applied before it is stable here. The log may hold another entry at its index until then.
+void apply_before_it_is_stable() {
+  Replication member({.memory_bytes_max = 0});
+  member.append(2, 1, {.term = Term(1), .index = Index(1), .data = Replication::payload("old")}, 0);
+  Message append;
+  append.type = MessageType::kApp;
+  append.from = NodeId(3);
+  append.to = NodeId(1);
+  append.term = Term(2);
+  append.entries.push_back({.term = Term(2), .index = Index(1), .data = Replication::payload("new")});
+  append.commit = Index(1);
+  member.core.step(append);
+  ReplicationOutput out = member.core.take_output();
+  ASSERT_EQ(out.apply.entries.size(), 1u);
+  ASSERT_EQ(out.wal.size(), 1u);
+  AppliedNotice notice;
+  notice.applied = Index(1);
+  member.core.applied(std::move(notice));
+  EXPECT_FALSE(member.core.has_output()) << "it is asked for in the segments, which hold the old one";
+  member.core.wal_done({.number = out.wal[0].number, .entries = std::move(out.wal[0].entries)});
+  member.settle();
+  EXPECT_EQ(member.core.raft().last_index(), Index(1));
+}
+
+TEST(ReplicationCore, WhatIsNotStableDoesNotLeaveMemory) { apply_before_it_is_stable(); }
+
+#ifdef CAIRN_MUTANTS
+TEST(ReplicationCoreMutants, AreFound) {
+  EXPECT_TRUE(cairn::testing::fails_with("server.log_leaves_memory_before_it_is_stable", apply_before_it_is_stable));
+}
+#endif
 
 }  // namespace
 }  // namespace cairn::member

@@ -16,6 +16,7 @@
 #include "peer/msgapp_v2.h"
 #include "peer/testing.h"
 #include "peer/testing_life.h"
+#include "testing/mutants.h"
 #include "testing/seeds.h"
 
 namespace cairn::peer {
@@ -348,34 +349,46 @@ class World {
   size_t snapshots_reported_ = 0;
 };
 
+// How many messages came by streams before all was healed.
+size_t live(uint64_t seed) {
+  World world(seed);
+  Random random(seed);
+  for (int step = 0; step < 300; ++step) {
+    world.send_some(random.below(2));
+    if (random.one_in(15)) world.some_fault();
+    world.run(static_cast<int64_t>(random.below(100)) * kMs);
+    if (::testing::Test::HasFailure()) return 0;
+  }
+  world.heal();
+  world.run(20'000 * kMs);  // what was silent has timed out, and was dialled again
+  const size_t before = world.by_stream();
+  for (int step = 0; step < 100; ++step) {
+    world.send_some(step % 2);
+    world.run(50 * kMs);
+  }
+  world.run(1000 * kMs);
+  EXPECT_GT(world.by_stream(), before + 50);
+  world.stop();
+  return before;
+}
+
 TEST(PeerLinkPair, KeepsOrderAndDoublesNothing) {
   const uint64_t first = cairn::testing::first_seed(1);
   size_t by_stream_under_faults = 0;
   for (uint64_t seed = first; seed < first + 60; ++seed) {
     SCOPED_TRACE(seed);
-    World world(seed);
-    Random random(seed);
-    for (int step = 0; step < 300; ++step) {
-      world.send_some(random.below(2));
-      if (random.one_in(15)) world.some_fault();
-      world.run(static_cast<int64_t>(random.below(100)) * kMs);
-      if (::testing::Test::HasFailure()) return;
-    }
-    world.heal();
-    world.run(20'000 * kMs);  // what was silent has timed out, and was dialled again
-    const size_t before = world.by_stream();
-    by_stream_under_faults += before;
-    for (int step = 0; step < 100; ++step) {
-      world.send_some(step % 2);
-      world.run(50 * kMs);
-    }
-    world.run(1000 * kMs);
-    EXPECT_GT(world.by_stream(), before + 50);
-    world.stop();
+    by_stream_under_faults += live(seed);
     if (::testing::Test::HasFailure()) return;
   }
   EXPECT_GT(by_stream_under_faults, 60U * 60U);
 }
+
+#ifdef CAIRN_MUTANTS
+TEST(PeerLinkPairMutants, AreFound) {
+  EXPECT_FALSE(cairn::testing::fails_with("", [] { live(1); }));
+  EXPECT_TRUE(cairn::testing::fails_with("peer.stream_state_kept", [] { live(1); }));
+}
+#endif
 
 TEST(PeerLinkLife, HoldsItsRulesUnderAnyEvents) {
   Random random(cairn::testing::first_seed(5));
