@@ -5,6 +5,7 @@
 
 #include "raft/conf_change.h"
 #include "raft/memory_log.h"
+#include "testing/mutants.h"
 
 namespace cairn::raft {
 namespace {
@@ -224,7 +225,7 @@ TEST(Core, AVerdictThatASnapshotOvertookIsNotMissed) {
   EXPECT_EQ(settle(core, log).committed.size(), 1u);
 }
 
-TEST(Core, AStrangersAnswerDeposesNobody) {
+void take_answers_of_a_stranger() {
   for (const MessageType type : {MessageType::kAppResp, MessageType::kVoteResp, MessageType::kPreVoteResp,
                                  MessageType::kHeartbeatResp, MessageType::kReadIndexResp}) {
     LeaderOfThree leader;
@@ -253,6 +254,14 @@ TEST(Core, ATermThatNoElectionHasReachedIsNotTaken) {
     EXPECT_EQ(leader.core.term(), Term(1)) << name_of(type);
   }
 }
+
+TEST(Core, AStrangersAnswerDeposesNobody) { take_answers_of_a_stranger(); }
+
+#ifdef CAIRN_MUTANTS
+TEST(CoreMutants, AreFound) {
+  EXPECT_TRUE(cairn::testing::fails_with("raft.stranger_stepped", take_answers_of_a_stranger));
+}
+#endif
 
 TEST(Core, ACandidateDoesNotCampaignAgainBeforeItsTimeout) {
   MemoryLog log;

@@ -22,6 +22,7 @@ bool Core::is_promotable() const { return is_voter(conf_, config_.id) && !log_.h
 
 // With a committed conf change that has not taken effect here we would count votes by an old configuration.
 bool Core::has_unapplied_conf_change() const {
+  if (CAIRN_MUTANT("raft.removed_member_counted")) return false;
   return awaits_conf_verdict() || log_.may_have_conf_change_to_hand_out();
 }
 
@@ -97,7 +98,9 @@ void Core::on_vote_request(const Message& message) {
   const bool is_free = hard_.vote == kNoNode && leader_ == kNoNode;
   const bool is_future = pre && message.term > hard_.term;
   // Learners vote as well: we may have been made a voter without knowing it yet.
-  const bool granted = (is_repeat || is_free || is_future) && log_.is_up_to_date(message.log_term, message.index);
+  const bool has_all =
+      log_.is_up_to_date(message.log_term, message.index) || CAIRN_MUTANT("raft.vote_for_a_shorter_log");
+  const bool granted = (is_repeat || is_free || is_future) && has_all;
 
   Message reply = message_to(message.from, pre ? MessageType::kPreVoteResp : MessageType::kVoteResp);
   reply.reject = !granted;

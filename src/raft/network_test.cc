@@ -87,7 +87,8 @@ TEST(RaftNetwork, SameSeedSameLife) {
 TEST(RaftNetwork, FindsEveryMutant) {
   set_assertion_hook([](std::string_view text) { throw Violation{std::string(text)}; });
   for (const char* mutant : {"raft.vote_forgotten_on_restart", "raft.read_without_quorum",
-                             "raft.conf_change_counted_early", "raft.commit_older_term_by_count"}) {
+                             "raft.conf_change_counted_early", "raft.commit_older_term_by_count",
+                             "raft.learner_counted", "raft.removed_member_counted", "raft.snapshot_conf_ignored"}) {
     set_mutant(mutant);
     uint64_t seed = 1;
     std::string found;

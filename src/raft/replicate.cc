@@ -51,7 +51,10 @@ void Core::on_append_refused(Progress& peer, const Message& message) {
 
 bool Core::maybe_commit() {
   const Leader& leader = leading();
-  const Index agreed(quorum_value(leader.peers, [](const Progress& peer) { return peer.match.value; }));
+  Index agreed(quorum_value(leader.peers, [](const Progress& peer) { return peer.match.value; }));
+  if (CAIRN_MUTANT("raft.learner_counted")) {
+    for (const Progress& peer : leader.peers) agreed = peer.is_learner ? std::max(agreed, peer.match) : agreed;
+  }
   if (agreed <= log_.committed()) return false;
   // An entry of an older term may be on a majority and still be replaced, unless one of ours stands behind it.
   if (agreed < leader.term_start && !CAIRN_MUTANT("raft.commit_older_term_by_count")) return false;
