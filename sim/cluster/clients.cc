@@ -253,6 +253,8 @@ void ClusterClients::call(size_t client) {
       }
       return read(call, node);
     }
+    const bool is_alone = node.reader().enter()->reads_alone;
+    if (is_alone && !node.is_paused(schedule_.now_ns())) return read(call, node);
     node.control({member::Control::kLinearizable, tag_of(call.number), {}}, schedule_.now_ns());
   } else if (kind == Kind::kRenew) {
     call.renewed = static_cast<int64_t>(chance_.between(1, options_.leases));

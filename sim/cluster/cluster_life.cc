@@ -235,9 +235,11 @@ void ClusterLife::look_at(ClusterNode& node) {
 const std::string& ClusterLife::run() {
   choose();
   found();
+  const auto think_mean_ms =
+      static_cast<int64_t>(chance_.one_in(3) ? chance_.between(5, 80) : chance_.between(40, 250));
   ClusterClients::Options asking{.closed = static_cast<size_t>(chance_.between(4, 8)),
                                  .open = static_cast<size_t>(chance_.below(3)),
-                                 .think_mean_ns = static_cast<int64_t>(chance_.between(5, 80)) * 1'000'000,
+                                 .think_mean_ns = think_mean_ms * 1'000'000,
                                  .keys = chance_.between(2, 30),
                                  .leases = kLeases,
                                  .is_for_etcd = is_for_etcd()};
@@ -249,6 +251,8 @@ const std::string& ClusterLife::run() {
   clients_ = std::make_unique<ClusterClients>(schedule_, chance_.fork(), asking, nodes_, judge_, coverage_);
   faults_ = std::make_unique<ClusterFaults>(schedule_, chance_.fork(), nodes_, network_, coverage_,
                                             static_cast<ClusterFaults::Host&>(*this));
+  plots_ = std::make_unique<ClusterPlots>(schedule_, chance_.fork(), nodes_, network_, coverage_,
+                                          static_cast<ClusterFaults::Host&>(*this));
   fault::set_handler([this](fault::Point point) {
     on_fault_point(point);
     return std::optional<std::string>();
@@ -263,6 +267,7 @@ const std::string& ClusterLife::run() {
   clients_->begin();
   watchers_->begin();
   if (options_.has_faults) faults_->begin();
+  if (options_.has_faults && !chance_.one_in(4)) plots_->begin();
   const int64_t began_ns = schedule_.now_ns();
   live(options_.length_ns * 20, [&] {
     if (schedule_.now_ns() - began_ns < options_.length_ns || clients_->calls() < options_.calls_min) return false;
@@ -290,6 +295,7 @@ const std::string& ClusterLife::run() {
 void ClusterLife::heal() {
   note("all is healed");
   faults_->end();
+  plots_->end();
   deadly_.reset();
   transfers_.options().slow_one_in = transfers_.options().broken_one_in = transfers_.options().given_up_one_in = 0;
   const int64_t healed_ns = schedule_.now_ns();
@@ -483,6 +489,8 @@ void ClusterLife::on_messages(ClusterNode& node, std::vector<raft::Message>& mes
     if (message.type == raft::MessageType::kSnap) {
       note(fmt::format("member {} sends snapshot {} to {}", node.place(), message.snapshot->index, to->second));
       transfers_.send(node.place(), to->second, message, network_.pass(message));
+    } else if (plots_->on_message(node.place(), message)) {
+      network_.lose(node.place(), to->second, "message of a lost kind");
     } else {
       network_.send(node.place(), to->second, message);
     }
@@ -622,7 +630,10 @@ void ClusterLife::on_step(ClusterNode& node) {
   const bool leads = node.raft().is_leader();
   if (leads) judge_.on_leader(node.place(), node.raft().term());
   bool& was = was_leader_[node.place()];
-  if (leads && !was) note(fmt::format("member {} leads in term {}", node.place(), node.raft().term()));
+  if (leads && !was) {
+    note(fmt::format("member {} leads in term {}", node.place(), node.raft().term()));
+    plots_->on_leader(node.place());
+  }
   if (!leads && was) coverage_.hit("leaders deposed");
   was = leads;
 }

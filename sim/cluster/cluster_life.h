@@ -26,6 +26,7 @@
 #include "sim/cluster/judge.h"
 #include "sim/cluster/network.h"
 #include "sim/cluster/node.h"
+#include "sim/cluster/plots.h"
 #include "sim/cluster/transfers.h"
 #include "sim/cluster/watchers.h"
 #include "sim/coverage.h"
@@ -140,6 +141,7 @@ class ClusterLife final : private NodeHost,
   std::unique_ptr<ClusterClients> clients_;
   std::unique_ptr<ClusterWatchers> watchers_;
   std::unique_ptr<ClusterFaults> faults_;
+  std::unique_ptr<ClusterPlots> plots_;
   std::map<std::string, std::vector<std::string>> initial_cluster_;
   std::map<NodeId, size_t> places_;
   std::map<size_t, bool> was_leader_;

@@ -49,6 +49,8 @@ class Network {
   [[nodiscard]] raft::Message pass(const raft::Message& message) const;
   // needs: one place for each member that may be named; no kSnap, which goes its own way (sim/cluster/transfers.h)
   void send(size_t from, size_t to, const raft::Message& message);
+  // Something sent is lost: whoever sent it is told so later.
+  void lose(size_t from, size_t to, const char* why);
 
   // Nothing gets from `from` to `to` until mend().
   void cut(size_t from, size_t to) { ++cuts_[{from, to}]; }
@@ -63,7 +65,6 @@ class Network {
 
  private:
   void post(size_t from, size_t to, raft::Message message);
-  void lose(size_t from, size_t to, const char* why);
 
   Schedule& schedule_;
   Random chance_;

@@ -93,8 +93,12 @@ void ClusterNode::cut_power(Damage damage) {
 std::optional<int64_t> ClusterNode::next_ns() const {
   const auto next = schedule_.next_ns();
   if (!next) return std::nullopt;
-  const int64_t due = *next <= schedule_.now_ns() ? 0 : clock_.world(*next);
-  return std::max(due, paused_until_ns_);
+  if (*next <= schedule_.now_ns()) return paused_until_ns_;
+  if (*next != next_local_ns_) {
+    next_local_ns_ = *next;
+    next_world_ns_ = clock_.world(*next);
+  }
+  return std::max(next_world_ns_, paused_until_ns_);
 }
 
 void ClusterNode::step(int64_t world_ns) {

@@ -180,6 +180,8 @@ class ClusterNode final : private MemberClient {
   uint64_t starts_ = 0;
   bool is_on_ = true;
   int64_t paused_until_ns_ = 0;
+  mutable int64_t next_local_ns_ = 0;  // as it was last asked for, and what that is in the world's time
+  mutable int64_t next_world_ns_ = 0;
   int64_t wall_offset_ns_ = 0;
   std::unique_ptr<Member> member_;
   std::unique_ptr<member::PublishedDomain::Reader> reader_;
