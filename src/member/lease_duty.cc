@@ -156,6 +156,7 @@ void LeaseDuty::place(const Lease& lease) {
     deadline_ns = pile->second.begins_ns + static_cast<int64_t>(pile->second.placed++) * spread_step_ns(options_);
   }
   if (CAIRN_MUTANT("lease.early_after_restart")) deadline_ns = later(began_ns_, lease.rest() / 2);
+  if (CAIRN_MUTANT("lease.endless_after_failover")) deadline_ns = kNever;
   deadlines_.set(lease.id, deadline_ns);
   schedule_checkpoint(lease, began_ns_);
 }

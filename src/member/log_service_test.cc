@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "env/fs.h"
 #include "member/snapshot_holds.h"
+#include "testing/mutants.h"
 #include "testing/temp_dir.h"
 #include "wal/log.h"
 
@@ -250,7 +251,7 @@ raft::PeerStatus peer(uint64_t id, uint64_t match, raft::ProgressState state = r
   return {.id = NodeId(id), .state = state, .match = Index(match), .next = Index(match + 1)};
 }
 
-TEST(ReleaseLimit, HoldsTheLogForMembersThatAreBehindUntilTheDbIsShorter) {
+void hold_the_log_for_members_that_are_behind() {
   LogOnDisk disk(1000);
   RaftLog log = disk.loaded();
   log.set_sendable(
@@ -268,6 +269,17 @@ TEST(ReleaseLimit, HoldsTheLogForMembersThatAreBehindUntilTheDbIsShorter) {
   EXPECT_EQ(limit({}), limit({peer(1, 1000), peer(3, 1000)}));  // a follower keeps a part for its own time as leader
   EXPECT_LT(limit({}), Index(995));
 }
+
+TEST(ReleaseLimit, HoldsTheLogForMembersThatAreBehindUntilTheDbIsShorter) {
+  hold_the_log_for_members_that_are_behind();
+}
+
+#ifdef CAIRN_MUTANTS
+TEST(ReleaseLimitMutants, AreFound) {
+  EXPECT_TRUE(
+      cairn::testing::fails_with("server.log_released_under_follower", hold_the_log_for_members_that_are_behind));
+}
+#endif
 
 // etcd compacts nothing while it sends a snapshot, and for half a minute after it.
 TEST(ReleaseLimit, IsThatOfEtcdWhenEntriesAreGiven) {

@@ -117,6 +117,8 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
 void MemberCore::consider_news() {
   const int64_t revision = apply_.published().newest().kv.revision;
   effects_.has_news = revision != std::exchange(told_revision_, revision);
+  const bool has_leader = replication_.raft().leader() != raft::kNoNode;
+  if (!has_leader && CAIRN_MUTANT("watch.not_told_during_failover")) effects_.has_news = false;
 }
 
 void MemberCore::check(const Status& status) {

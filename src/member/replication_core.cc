@@ -281,7 +281,8 @@ void ReplicationCore::release(Index wanted) {
 }
 
 void ReplicationCore::give_verdict(const ConfVerdict& verdict) {
-  if (!conf_entry_ || conf_entry_->index != verdict.index) return;  // a snapshot overtook it
+  const bool is_careless = CAIRN_MUTANT("server.verdict_on_the_wrong_entry");
+  if (!conf_entry_ || (conf_entry_->index != verdict.index && !is_careless)) return;  // a snapshot overtook it
   raft::ConfChange change;
   change.changes.push_back({});  // names no node: without effect
   if (verdict.accepted) {
@@ -291,7 +292,7 @@ void ReplicationCore::give_verdict(const ConfVerdict& verdict) {
   }
   const auto conf = core_.apply_conf_change(verdict.index, change);
   CAIRN_ASSERT(conf);  // checked against the same membership
-  conf_entry_.reset();
+  if (!is_careless) conf_entry_.reset();
   if (!core_.is_sole_member()) begin_tracking(verdict.index + 1);
   state_changed_ = true;
 }
@@ -359,7 +360,8 @@ void ReplicationCore::take_ready(ReplicationOutput& out) {
   if (has_peers_) resolve(ready.committed);
   if (!ready.committed.empty()) {
     const raft::Entry& last = ready.committed.back();
-    if (last.type != raft::EntryType::kNormal) conf_entry_ = last;
+    const bool stays = conf_entry_ && CAIRN_MUTANT("server.verdict_on_the_wrong_entry");
+    if (last.type != raft::EntryType::kNormal && !stays) conf_entry_ = last;
     auto& entries = out.apply.entries;
     if (entries.empty()) {
       entries = std::move(ready.committed);

@@ -6,6 +6,7 @@
 #include "base/errors.h"
 #include "member/replication_core.h"
 #include "member/requests.h"
+#include "testing/mutants.h"
 
 namespace cairn::member {
 namespace {
@@ -254,7 +255,7 @@ TEST(Proposals, AnEtcdLeaderIsSentThemOnceAndTimeDecides) {
   EXPECT_EQ(member.core.own_count(), 0u);
 }
 
-TEST(Proposals, ALeaderAppendsWhatIsForwardedInOrderAndOnce) {
+void append_in_order_and_once() {
   Member member;
   member.become_leader();
   const uint64_t term = member.core.raft().term().value;
@@ -282,6 +283,14 @@ TEST(Proposals, ALeaderAppendsWhatIsForwardedInOrderAndOnce) {
   EXPECT_EQ(forward(5, 1, term, 3), "0, nothing") << "in another's name";
   EXPECT_EQ(forward(5, 1, term), "1, 5");
 }
+
+TEST(Proposals, ALeaderAppendsWhatIsForwardedInOrderAndOnce) { append_in_order_and_once(); }
+
+#ifdef CAIRN_MUTANTS
+TEST(ProposalsMutants, AreFound) {
+  EXPECT_TRUE(cairn::testing::fails_with("raft.forwarded_term_ignored", append_in_order_and_once));
+}
+#endif
 
 TEST(Proposals, DuringATransferTheyWaitAndGoToTheNewLeader) {
   Member member;
