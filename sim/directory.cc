@@ -209,9 +209,13 @@ Result<Index> check_tables(const storage::View& view, const Model& model) {
     for (auto at = expected.lower_bound({table, ""}); at != expected.end() && at->first.first == table; ++at) {
       wanted.emplace(at->first.second, at->second);
     }
-    // These two come with the first commit, even if that holds no entry.
+    // This comes with the first commit, even if that holds no entry.
     if (consistent == Index{} && table == Table::kAuth) found.erase("authRevision");
-    if (consistent == Index{} && table == Table::kMeta) found.erase("storageVersion");
+    // A member that founds alone writes it from the beginning; the others when the cluster's version is decided.
+    if (table == Table::kMeta && !expected.contains({Table::kCluster, "clusterVersion"})) {
+      found.erase("storageVersion");
+      wanted.erase("storageVersion");
+    }
     if (found == wanted) continue;
     for (const auto& [key, value] : wanted) {
       if (!found.contains(key)) {

@@ -124,6 +124,12 @@ void Member::propose(member::Proposal proposal) {
   });
 }
 
+void Member::change_members(member::Proposal change) {
+  tell_core(client_to_core_, [change = std::move(change)](member::Events& events) mutable {
+    events.conf_changes.push_back(std::move(change));
+  });
+}
+
 void Member::control(member::ControlRequest request) {
   tell_core(client_to_core_, [request](member::Events& events) { events.controls.push_back(request); });
 }

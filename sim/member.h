@@ -76,6 +76,7 @@ class Member {
   ~Member();  // the schedule holds none of its events any more
 
   void propose(member::Proposal proposal);
+  void change_members(member::Proposal change);
   void control(member::ControlRequest request);
   void raise_alarm(uint32_t type);
   void ask(const member::LeaseRequest& request);

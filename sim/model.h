@@ -20,6 +20,10 @@
 #include "raft/types.h"
 #include "storage/engine.h"
 
+namespace raftpb {
+class ConfChange;
+}  // namespace raftpb
+
 namespace cairn::sim {
 
 // The right answer to the proposer of an entry.
@@ -64,12 +68,20 @@ class Model {
     std::set<std::string> keys;
     friend bool operator==(const Lease&, const Lease&) = default;
   };
+  struct Member {
+    std::vector<std::string> peer_urls;
+    bool is_learner = false;
+    std::string name;
+    std::vector<std::string> client_urls;
+    friend bool operator==(const Member&, const Member&) = default;
+  };
   using Tables = std::map<std::pair<storage::Table, std::string>, std::string>;
 
   struct Options {
     uint64_t member_id = 0;  // in the headers of answers; with several members: one of them
     uint64_t cluster_id = 0;
     uint64_t founders = 1;  // the first so many entries name them
+    bool changes_members = false;
     int64_t lease_ttl_min = 2;
     bool has_quota = false;
   };
@@ -103,6 +115,10 @@ class Model {
   // All tables but `key`, and without what belongs to a commit and not to an entry: consistent_index, term and
   // finishedCompactRev of `meta`.
   [[nodiscard]] Tables tables(Index index) const;
+  // After the newest entry.
+  [[nodiscard]] const std::map<uint64_t, Member>& members() const { return members_; }
+  [[nodiscard]] const std::set<uint64_t>& removed() const { return removed_; }
+  [[nodiscard]] const std::string& version() const { return version_; }
   // With the keys attached at `index`.
   [[nodiscard]] std::map<int64_t, Lease> leases(Index index) const;
 
@@ -147,14 +163,19 @@ class Model {
 
   // model_tables.cc
   Result<Reply> apply_request(const etcdserverpb::InternalRaftRequest& request);
-  Result<Reply> apply_conf_change(const raft::Entry& entry);
   Reply apply_grant(const etcdserverpb::LeaseGrantRequest& request);
   Reply apply_revoke(const etcdserverpb::LeaseRevokeRequest& request);
   Reply apply_alarm(const etcdserverpb::AlarmRequest& request);
   Reply apply_auth(const etcdserverpb::InternalRaftRequest& request, bool& handled);
   [[nodiscard]] std::optional<Error> alarmed(bool puts) const;
   void store_lease(int64_t id, int64_t ttl, int64_t remaining);
+
+  // model_members.cc
+  Result<Reply> apply_conf_change(const raft::Entry& entry);
+  std::optional<Error> change_members(const raftpb::ConfChange& change);
+  void set_attributes(const membershippb::ClusterMemberAttrSetRequest& set);
   void store_member(uint64_t id);
+  void store_conf_state();
   void set_version(const std::string& version);
 
   // model_auth.cc
@@ -195,12 +216,9 @@ class Model {
   uint64_t sender_revision_ = 0;
   std::map<std::string, authpb::User> users_;
   std::map<std::string, authpb::Role> roles_;
-  struct Founder {
-    std::vector<std::string> peer_urls;
-    std::string name;
-    std::vector<std::string> client_urls;
-  };
-  std::map<uint64_t, Founder> members_;
+  std::map<uint64_t, Member> members_;
+  std::set<uint64_t> removed_;
+  std::string version_;  // of the cluster
 };
 
 [[nodiscard]] std::string revision_bytes(Revision revision, bool dead);

@@ -1,10 +1,9 @@
-// Everything that is not a key: leases, alarms, users and roles, members, versions; and what was when.
+// Leases, alarms, versions; what an entry asks for, and what was when.
 #include <algorithm>
 
 #include "base/bytes.h"
 #include "base/errors.h"
 #include "base/wire.h"
-#include "proto/raft.pb.h"
 #include "sim/model.h"
 
 namespace cairn::sim {
@@ -19,36 +18,6 @@ std::string number_bytes(uint64_t number) {
   std::string out(8, '\0');
   store_be64(out.data(), number);
   return out;
-}
-
-std::string quoted_list(const std::vector<std::string>& texts) {
-  std::string out = "[";
-  for (const std::string& text : texts) out += (out.size() > 1 ? ",\"" : "\"") + text + "\"";
-  return out + "]";
-}
-
-// The texts of a JSON list, as far as the founding entry needs it.
-std::vector<std::string> texts_in_list(const std::string& json, const std::string& name) {
-  std::vector<std::string> out;
-  size_t at = json.find("\"" + name + "\":[");
-  if (at == std::string::npos) return out;
-  at += name.size() + 4;
-  const size_t end = json.find(']', at);
-  while (at < end) {
-    const size_t from = json.find('"', at);
-    if (from == std::string::npos || from > end) break;
-    const size_t to = json.find('"', from + 1);
-    out.push_back(json.substr(from + 1, to - from - 1));
-    at = to + 1;
-  }
-  return out;
-}
-
-std::string text_of(const std::string& json, const std::string& name) {
-  const size_t at = json.find("\"" + name + "\":\"");
-  if (at == std::string::npos) return "";
-  const size_t from = at + name.size() + 4;
-  return json.substr(from, json.find('"', from) - from);
 }
 
 }  // namespace
@@ -159,13 +128,7 @@ Result<Reply> Model::apply_request(const etcdserverpb::InternalRaftRequest& requ
     return unanswered();
   }
   if (request.has_cluster_member_attr_set()) {
-    const auto& set = request.cluster_member_attr_set();
-    const auto member = members_.find(set.member_id());
-    if (member == members_.end()) return unanswered();
-    member->second.name = set.member_attributes().name();
-    member->second.client_urls.assign(set.member_attributes().client_urls().begin(),
-                                      set.member_attributes().client_urls().end());
-    store_member(set.member_id());
+    set_attributes(request.cluster_member_attr_set());
     return unanswered();
   }
   if (request.has_downgrade_info_set()) {
@@ -252,43 +215,6 @@ Reply Model::apply_alarm(const etcdserverpb::AlarmRequest& request) {
   }
   header(response.mutable_header(), revision_);
   return ok(response);
-}
-
-// --- members, versions
-
-void Model::store_member(uint64_t id) {
-  const Founder& member = members_.at(id);
-  std::string json = "{\"id\":" + std::to_string(id) + ",\"peerURLs\":" + quoted_list(member.peer_urls);
-  if (!member.name.empty()) json += ",\"name\":\"" + member.name + "\"";
-  if (!member.client_urls.empty()) json += ",\"clientURLs\":" + quoted_list(member.client_urls);
-  put_table(Table::kMembers, hex_id(id), json + "}");
-}
-
-void Model::set_version(const std::string& version) {
-  put_table(Table::kCluster, "clusterVersion", version);
-  put_table(Table::kMeta, "storageVersion", version);
-}
-
-// Only the founding entries: no life changes its members.
-Result<Reply> Model::apply_conf_change(const raft::Entry& entry) {
-  raftpb::ConfChange change;
-  if (entry.index > Index(options_.founders) ||
-      !change.ParseFromArray(entry.bytes().data(), static_cast<int>(entry.bytes().size())) ||
-      (options_.founders == 1 && change.node_id() != options_.member_id)) {
-    return fail(Code::kDataLoss, "entry {} is a configuration change that nobody asked for", entry.index);
-  }
-  Founder& member = members_[change.node_id()];
-  member.peer_urls = texts_in_list(change.context(), "peerURLs");
-  if (member.peer_urls.empty()) return fail(Code::kDataLoss, "the founding entry names no peer URLs");
-  member.name = text_of(change.context(), "name");
-  store_member(change.node_id());
-  // Of several members, only once they know which version all of them have.
-  if (options_.founders == 1) put_table(Table::kMeta, "storageVersion", "3.7.0");
-  std::string voters;
-  for (const auto& [id, voter] : members_) voters += (voters.empty() ? "" : ",") + std::to_string(id);
-  put_table(Table::kMeta, "confState", "{\"voters\":[" + voters + "],\"auto_leave\":false}");
-  if (entry.index == Index(1)) bump_auth();  // a new store begins with revision 1
-  return unanswered();
 }
 
 }  // namespace cairn::sim

@@ -232,10 +232,10 @@ void ClusterClients::fill(etcdserverpb::InternalRaftRequest& request, Kind kind)
 
 void ClusterClients::call(size_t client) {
   Client& one = clients_[client];
-  if (chance_.one_in(30)) one.node = chance_.below(nodes_.size());
+  if (chance_.one_in(30)) one.node = any_that_serves(nodes_, chance_);
   ClusterNode& node = *nodes_[one.node];
   if (!node.is_running()) {  // the connection is refused: another one
-    one.node = chance_.below(nodes_.size());
+    one.node = any_that_serves(nodes_, chance_);
     if (!one.is_open) think(client);
     return;
   }
@@ -309,7 +309,7 @@ void ClusterClients::give_up(uint64_t number) {
   coverage_.hit("calls given up");
   judge_.on_lost(call, schedule_.now_ns());
   call.is_late = true;
-  if (call.client < clients_.size()) clients_[call.client].node = chance_.below(nodes_.size());
+  if (call.client < clients_.size()) clients_[call.client].node = any_that_serves(nodes_, chance_);
   done(call);
 }
 
@@ -349,7 +349,7 @@ void ClusterClients::on_gone(const ClusterNode& node) {
     Client& client = clients_[i];
     if (client.waits_for == 0 || judge_.call(client.waits_for).state == ClusterCall::State::kWaiting) continue;
     client.waits_for = 0;
-    client.node = chance_.below(nodes_.size());
+    client.node = any_that_serves(nodes_, chance_);
     think(i);
   }
 }

@@ -38,6 +38,7 @@ std::string cluster_replay_command(uint64_t seed) { return fmt::format("./dev si
 
 ClusterLife::ClusterLife(const Options& options)
     : options_(options),
+      probe_(*this),
       chance_(options.seed ^ 0x636c7573746572),
       judge_(coverage_, [this](std::string text) { violation(std::move(text)); }),
       network_(schedule_, chance_.fork(), coverage_, static_cast<Network::Host&>(*this)),
@@ -71,9 +72,8 @@ void ClusterLife::choose() {
     constexpr size_t kRare[] = {1, 2, 4, 7};
     options_.members = chance_.one_in(10) ? kRare[chance_.below(4)] : chance_.one_in(3) ? 5 : 3;
   }
-  for (size_t i = 0; i < options_.members; ++i) {
-    initial_cluster_[fmt::format("m{}", i)] = {fmt::format("http://10.0.0.{}:2380", i + 1)};
-  }
+  founders_ = options_.members;
+  for (size_t i = 0; i < founders_; ++i) initial_cluster_[machine_name(i)] = {peer_url_of(i)};
   network_.options().delay_mean_ns =
       chance_.one_in(3) ? 50'000 : static_cast<int64_t>(chance_.between(100, 5000)) * 1000;
   if (chance_.one_in(4)) {
@@ -107,6 +107,7 @@ void ClusterLife::choose() {
   common_.disk = {.reserve_bytes = 16 << 10, .low_bytes = 64 << 10, .log_low_bytes = 16 << 10};
   constexpr int64_t kDelays[] = {0, 5'000, 50'000, 500'000};
   common_.delay_mean_ns = kDelays[chance_.below(4)];
+  choose_operators();
 }
 
 // In most lives the log is short: who was away for long gets what it lacks from the segments, or the db.
@@ -156,25 +157,35 @@ MemberOptions ClusterLife::member_options(const std::string& name) {
   return out;
 }
 
+void ClusterLife::add_node(NodeId id, size_t address, ClusterNode::Standing standing) {
+  const size_t place = nodes_.size();
+  const auto drift_ppm = static_cast<int64_t>(chance_.below(401)) - 200;
+  MemberOptions member = member_options(machine_name(address));
+  member.core.apply.learner_count_max = chance_.between(1, learners_max_);
+  member.bootstrap.learner_count_max = learners_max_;
+  nodes_.push_back(std::make_unique<ClusterNode>(ClusterNode::Options{.place = place,
+                                                                      .address = address,
+                                                                      .member = std::move(member),
+                                                                      .drift_ppm = drift_ppm,
+                                                                      .seed = chance_.next()},
+                                                 schedule_.now_ns(), static_cast<NodeHost&>(*this)));
+  ClusterNode& node = *nodes_.back();
+  node.set_member_id(id.value);
+  node.set_standing(standing);
+  places_[id] = place;
+  node.disk().sync_ns = chance_.one_in(6) ? 20'000'000 : static_cast<int64_t>(chance_.between(50, 2000)) * 1000;
+}
+
 void ClusterLife::found() {
   const auto founders = cluster::found_cluster(initial_cluster_, common_.bootstrap.initial_cluster_token);
   CAIRN_ASSERT(founders);
   judge_.begin({.member_id = founders->members.begin()->first.value,
                 .cluster_id = founders->cluster_id,
-                .founders = options_.members},
-               options_.members);
-  for (const auto& [name, urls] : initial_cluster_) {
-    const size_t place = nodes_.size();
-    const auto drift_ppm = static_cast<int64_t>(chance_.below(401)) - 200;
-    nodes_.push_back(std::make_unique<ClusterNode>(
-        ClusterNode::Options{
-            .place = place, .member = member_options(name), .drift_ppm = drift_ppm, .seed = chance_.next()},
-        schedule_.now_ns(), static_cast<NodeHost&>(*this)));
-    ClusterNode& node = *nodes_.back();
-    const NodeId id = founders->find_name(name)->id;
-    node.set_member_id(id.value);
-    places_[id] = place;
-    node.disk().sync_ns = chance_.one_in(6) ? 20'000'000 : static_cast<int64_t>(chance_.between(50, 2000)) * 1000;
+                .founders = founders_,
+                .changes_members = changes_members_},
+               founders_);
+  for (size_t place = 0; place < founders_; ++place) {
+    add_node(founders->find_name(machine_name(place))->id, place, ClusterNode::Standing::kServes);
     schedule_.after(static_cast<int64_t>(chance_.below(500'000'000)), [this, place] { start_process(place); });
   }
 }
@@ -219,6 +230,7 @@ void ClusterLife::look_at(ClusterNode& node) {
     kill_process(node.place());
     return faults_->restart_later(node.place());
   }
+  if (has_left(node)) return leave(node);
   if (!node.is_dead()) return;
   const auto& failure = node.member().failure();
   const std::string text = failure ? failure->message : "the power is off";
@@ -268,6 +280,7 @@ const std::string& ClusterLife::run() {
   watchers_->begin();
   if (options_.has_faults) faults_->begin();
   if (options_.has_faults && !chance_.one_in(4)) plots_->begin();
+  begin_operators();
   const int64_t began_ns = schedule_.now_ns();
   live(options_.length_ns * 20, [&] {
     if (schedule_.now_ns() - began_ns < options_.length_ns || clients_->calls() < options_.calls_min) return false;
@@ -296,18 +309,21 @@ void ClusterLife::heal() {
   note("all is healed");
   faults_->end();
   plots_->end();
+  if (operators_) operators_->end();
   deadly_.reset();
   transfers_.options().slow_one_in = transfers_.options().broken_one_in = transfers_.options().given_up_one_in = 0;
   const int64_t healed_ns = schedule_.now_ns();
-  std::vector<uint64_t> probes(nodes_.size());
+  std::map<size_t, uint64_t> probes;  // by place
   const auto succeeds = [&] {
-    bool all = true;
-    for (size_t i = 0; i < probes.size(); ++i) {
-      if (probes[i] == 0 || judge_.call(probes[i]).state == ClusterCall::State::kUnknown ||
-          judge_.call(probes[i]).state == ClusterCall::State::kRefused) {
-        probes[i] = nodes_[i]->is_running() ? clients_->probe(i) : 0;
+    bool all = !operators_ || operators_->is_done();
+    for (const auto& node : nodes_) {
+      if (!is_member(node->place())) continue;
+      uint64_t& probe = probes[node->place()];
+      if (probe == 0 || judge_.call(probe).state == ClusterCall::State::kUnknown ||
+          judge_.call(probe).state == ClusterCall::State::kRefused) {
+        probe = node->is_running() ? clients_->probe(node->place()) : 0;
       }
-      all = all && probes[i] != 0 && judge_.call(probes[i]).state == ClusterCall::State::kAnswered;
+      all = all && probe != 0 && judge_.call(probe).state == ClusterCall::State::kAnswered;
     }
     return all;
   };
@@ -318,13 +334,16 @@ void ClusterLife::heal() {
 std::string ClusterLife::describe() const {
   std::string out;
   for (const auto& node : nodes_) {
-    out += fmt::format("; {}: {}", node->place(), node->is_running() ? node->member().describe() : "down");
+    if (!node->is_running() && !is_member(node->place())) continue;
+    out += fmt::format("; {}{}: {}", node->place(), is_member(node->place()) ? "" : ", a stranger",
+                       node->is_running() ? node->member().describe() : "down");
   }
   return out;
 }
 
 bool ClusterLife::agree() const {
   for (const auto& node : nodes_) {
+    if (!is_member(node->place())) continue;
     if (!node->is_running() || node->member().apply().applied() != judge_.last()) return false;
     if (node->raft().last_index() != judge_.last()) return false;
   }
@@ -333,7 +352,7 @@ bool ClusterLife::agree() const {
 
 void ClusterLife::converge() {
   clients_->end();
-  if (!live(kAgreementNsMax, [this] { return agree(); })) {
+  if (!live(kAgreementNsMax, [this] { return agree() && removed_are_gone(); })) {
     return violation(fmt::format("the members do not agree, entry {} is the last{}", judge_.last(), describe()));
   }
   watchers_->settle();
@@ -341,7 +360,10 @@ void ClusterLife::converge() {
     return violation(fmt::format("who watches does not have all up to revision {}{}", judge_.model().newest().revision,
                                  watchers_->describe()));
   }
-  for (const auto& node : nodes_) clients_->hash(*node);
+  for (const auto& node : nodes_) {
+    if (node->is_running()) clients_->hash(*node);
+  }
+  compare_members();
   if (violation_.empty() && (chance_.one_in(3) || options_.renews_for_ever)) outlive_leases();
 }
 
@@ -379,13 +401,19 @@ void ClusterLife::outlive_leases() {
 
 void ClusterLife::stop() {
   watchers_->leave();
-  for (const auto& node : nodes_) node->stop(schedule_.now_ns());
+  if (operators_) operators_->leave();
+  is_stopping_ = true;
+  for (const auto& node : nodes_) {
+    if (node->is_running()) node->stop(schedule_.now_ns());
+  }
   const bool stopped = live(kStopNsMax, [this] {
-    return std::all_of(nodes_.begin(), nodes_.end(), [](const auto& node) { return node->member().stopped(); });
+    return std::all_of(nodes_.begin(), nodes_.end(),
+                       [](const auto& node) { return !node->is_running() || node->member().stopped(); });
   });
   if (!stopped) return violation("a member does not stop" + describe());
   judge_.check_answered();
   for (const auto& node : nodes_) {
+    if (!node->is_running()) continue;
     const Index applied = node->member().apply().applied();
     watchers_->on_gone(*node);
     node->kill();
@@ -423,9 +451,10 @@ void ClusterLife::judge_history() {
 
 void ClusterLife::start_process(size_t place) {
   ClusterNode& node = *nodes_[place];
-  if (node.is_running() || !violation_.empty()) return;
+  if (node.is_running() || !violation_.empty() || !prepare_start(node)) return;
   note(fmt::format("member {} starts", place));
   current_ = &node;
+  starting_ = place;
   const Status started = node.start(schedule_.now_ns());
   current_ = nullptr;
   if (dying_ == place) {
@@ -437,6 +466,7 @@ void ClusterLife::start_process(size_t place) {
   }
   if (!started) {
     if (!node.fs().crashed()) {
+      if (may_refuse_start(node, started.error())) return;
       return violation(fmt::format("member {} does not start: {}", place, started.error().message));
     }
     coverage_.hit("power cut during the start");
@@ -446,6 +476,7 @@ void ClusterLife::start_process(size_t place) {
   coverage_.hit("starts");
   watchers_->on_start(node);
   judge_.on_start(place, node.member().apply().applied());
+  note_start(node);
 }
 
 void ClusterLife::kill_process(size_t place) {
@@ -480,6 +511,7 @@ void ClusterLife::cut_power(size_t place) {
 void ClusterLife::on_messages(ClusterNode& node, std::vector<raft::Message>& messages) {
   if (dying_ == node.place()) return;
   for (const raft::Message& message : messages) {
+    if (is_dropped(node, message)) continue;
     const auto to = places_.find(message.to);
     if (to == places_.end()) {
       violation(fmt::format("a message to {}, who is no member", message.to));
@@ -500,6 +532,7 @@ void ClusterLife::on_messages(ClusterNode& node, std::vector<raft::Message>& mes
 bool ClusterLife::on_arrival(size_t to, raft::Message message) {
   ClusterNode& node = *nodes_[to];
   if (!node.is_running()) return false;
+  if (is_rejected(node, message)) return true;
   mix(message.index.value);
   node.receive(std::move(message), schedule_.now_ns());
   return true;
@@ -511,6 +544,7 @@ bool ClusterLife::is_open(size_t from, size_t to) { return !network_.is_cut(from
 
 void ClusterLife::on_image(size_t to, const raft::Message& message, std::string bytes, uint64_t transfer) {
   ClusterNode& node = *nodes_[to];
+  if (is_rejected(node, message)) return transfers_.done(transfer, false);
   const Index index = message.snapshot->index;
   is_aside_ = true;
   const auto found = check_image(bytes, judge_.model());
@@ -540,6 +574,7 @@ void ClusterLife::on_outcome(size_t from, size_t to, bool is_delivered) {
 void ClusterLife::on_installed(ClusterNode& node, Index index) {
   note(fmt::format("member {} installs snapshot {}", node.place(), index));
   coverage_.hit("snapshots installed");
+  if (node.member_options().bootstrap.joins) coverage_.hit("joiner caught up by a snapshot");
   installing_.insert(node.place());
 }
 
@@ -601,14 +636,17 @@ void ClusterLife::on_answer(ClusterNode& node, member::Tag tag, Code code, std::
   mix(tag);
   if (tag == kTransferTag) return coverage_.hit("leader moves done");
   if (tag == kRenewalTag) return;
+  if (ClusterOperators::is_progress(tag)) return operators_->on_progress(node, tag, code, text);
+  check_removed_read(node, tag, code);
   clients_->on_answer(node, tag, code, text);
+  if (operators_ && judge_.call(tag).changes_members) operators_->on_answer(node, judge_.call(tag));
 }
 
 void ClusterLife::on_refused(ClusterNode& node, member::Tag tag, const Error& error) {
   if (dying_ == node.place()) return;
   mix(tag);
   if (tag == kTransferTag) return coverage_.hit("leader moves refused");
-  if (tag == kRenewalTag) return;
+  if (tag == kRenewalTag || ClusterOperators::is_progress(tag)) return;
   clients_->on_refused(node, tag, error);
 }
 

@@ -26,6 +26,7 @@
 #include "sim/cluster/judge.h"
 #include "sim/cluster/network.h"
 #include "sim/cluster/node.h"
+#include "sim/cluster/operators.h"
 #include "sim/cluster/plots.h"
 #include "sim/cluster/transfers.h"
 #include "sim/cluster/watchers.h"
@@ -42,6 +43,7 @@ inline constexpr uint64_t kLivesForOneHistory = 100;
 
 class ClusterLife final : private NodeHost,
                           private ClusterFaults::Host,
+                          private ClusterOperators::Host,
                           private Network::Host,
                           private Transfers::Host {
  public:
@@ -50,6 +52,7 @@ class ClusterLife final : private NodeHost,
     size_t members = 0;  // 0: the seed chooses
     bool verbose = false;
     bool has_faults = true;
+    std::optional<bool> changes_members{};  // nullopt: the seed chooses
     int64_t length_ns = 60'000'000'000;
     uint64_t calls_min = 1000;
     std::string history_path{};  // its history is written here; "": nowhere
@@ -72,6 +75,7 @@ class ClusterLife final : private NodeHost,
   void choose();
   void choose_log();
   [[nodiscard]] MemberOptions member_options(const std::string& name);
+  void add_node(NodeId id, size_t address, ClusterNode::Standing standing);
   void found();
   // Until `is_done`, or for so long; false: it was not.
   bool live(int64_t ns_max, const std::function<bool()>& is_done);
@@ -88,7 +92,7 @@ class ClusterLife final : private NodeHost,
   void check_left_over(ClusterNode& node, std::optional<Index> applied);
   [[nodiscard]] std::string describe() const;
   [[nodiscard]] bool agree() const;
-  void violation(std::string text);
+  void violation(std::string text) override;
   void mix(uint64_t value);
 
   void on_messages(ClusterNode& node, std::vector<raft::Message>& messages) override;
@@ -120,12 +124,42 @@ class ClusterLife final : private NodeHost,
   void move_leader(size_t leader, size_t to) override;
   void note(const std::string& text) override;
 
-  // Whom a new member asks whether it was there before.
+  // cluster_members.cc: who comes and goes
+  void choose_operators();
+  void begin_operators();
+  [[nodiscard]] bool is_member(size_t place) const;
+  // False: it cannot be started now.
+  [[nodiscard]] bool prepare_start(ClusterNode& node);
+  [[nodiscard]] bool list_members(ClusterNode& node);
+  // Whether a start may be refused so.
+  [[nodiscard]] bool may_refuse_start(ClusterNode& node, const Error& error);
+  void note_start(ClusterNode& node);
+  void start_again(size_t place);
+  void look_for_removed();
+  void end_removed(ClusterNode& node);
+  [[nodiscard]] bool has_left(ClusterNode& node);
+  void leave(ClusterNode& node);
+  [[nodiscard]] bool removed_are_gone() const;
+  [[nodiscard]] bool is_dropped(ClusterNode& node, const raft::Message& message);
+  [[nodiscard]] bool is_rejected(ClusterNode& node, const raft::Message& message);
+  void check_removed_read(ClusterNode& node, member::Tag tag, Code code);
+  void compare_members();
+  void on_removed(ClusterNode& node) override { end_removed(node); }
+  void reserve(NodeId id, size_t address) override;
+  void begin_machine(size_t place) override;
+  void lose_disk(size_t place) override;
+  void come_back_empty(size_t place, bool joins) override;
+  [[nodiscard]] std::optional<int64_t> connected_since_ns(size_t place, NodeId to) override;
+  [[nodiscard]] std::optional<size_t> place_of(NodeId id) const override;
+
+  // Whom a member without data asks: what a machine's process shows, if it can be reached from the one that starts.
   class Probe final : public member::PeerProbe {
    public:
-    Result<member::PeerAnswer> get(const std::string&, int64_t) override {
-      return std::unexpected(Error{Code::kUnavailable, "nobody answers"});
-    }
+    explicit Probe(ClusterLife& life) : life_(life) {}
+    Result<member::PeerAnswer> get(const std::string& url, int64_t timeout_ns) override;
+
+   private:
+    ClusterLife& life_;
   };
 
   Options options_;
@@ -142,6 +176,15 @@ class ClusterLife final : private NodeHost,
   std::unique_ptr<ClusterWatchers> watchers_;
   std::unique_ptr<ClusterFaults> faults_;
   std::unique_ptr<ClusterPlots> plots_;
+  std::unique_ptr<ClusterOperators> operators_;  // null: nobody changes the members
+  ClusterOperators::Options operating_;
+  bool changes_members_ = false;
+  size_t founders_ = 0;
+  uint64_t learners_max_ = 1;             // of the members: some have fewer
+  size_t starting_ = 0;                   // whose start asks others
+  std::map<size_t, uint64_t> ending_;     // by place: the process, by its number, that ends since it was removed
+  std::map<size_t, uint64_t> told_late_;  // by place: as often a removed member goes on talking
+  std::set<size_t> barred_;               // whose process began when all others knew that it was removed
   std::map<std::string, std::vector<std::string>> initial_cluster_;
   std::map<NodeId, size_t> places_;
   std::map<size_t, bool> was_leader_;
@@ -157,6 +200,7 @@ class ClusterLife final : private NodeHost,
   std::map<size_t, std::shared_ptr<const cluster::Membership>> members_seen_;  // by place
   std::array<uint64_t, fault::kPointCount> points_reached_{};
   int64_t renewed_ns_ = 0;
+  bool is_stopping_ = false;
   bool is_aside_ = false;  // what happens on a disk is no member's doing
 };
 

@@ -74,10 +74,25 @@ TEST(ClusterLife, IsTheSameForTheSameSeed) {
 
 TEST(ClusterLife, AnswersEverythingWhereNothingGoesWrong) {
   silence_log();
-  ClusterLife life({.seed = 3, .members = 3, .has_faults = false, .length_ns = 10'000'000'000, .calls_min = 100});
+  ClusterLife life({.seed = 3,
+                    .members = 3,
+                    .has_faults = false,
+                    .changes_members = false,
+                    .length_ns = 10'000'000'000,
+                    .calls_min = 100});
   ASSERT_EQ(life.run(), "");
   EXPECT_GT(life.coverage().count("answers"), 20);
   EXPECT_LE(life.coverage().count("leaders deposed"), 2);  // a member that stops at the end hands over
+}
+
+TEST(ClusterLife, ChangesItsMembersAndIsTheSameForTheSameSeed) {
+  silence_log();
+  ClusterLife first({.seed = 5, .members = 3, .changes_members = true});
+  ASSERT_EQ(first.run(), "");
+  ClusterLife second({.seed = 5, .members = 3, .changes_members = true});
+  ASSERT_EQ(second.run(), "");
+  EXPECT_EQ(first.fingerprint(), second.fingerprint());
+  EXPECT_GT(first.coverage().count("member add done"), 0);
 }
 
 }  // namespace

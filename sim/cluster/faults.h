@@ -82,7 +82,7 @@ class ClusterFaults {
   void cut(std::vector<std::pair<size_t, size_t>> paths);
   // Between these and all others.
   void cut_off(const std::set<size_t>& some, bool to_them, bool from_them);
-  [[nodiscard]] size_t any() { return chance_.below(nodes_.size()); }
+  [[nodiscard]] size_t any() { return any_that_serves(nodes_, chance_); }
   [[nodiscard]] int64_t between_ms(uint64_t low, uint64_t high) {
     return static_cast<int64_t>(chance_.between(low, high)) * 1'000'000;
   }

@@ -58,8 +58,14 @@ std::optional<SplitResponse> split_response(std::string_view text) {
 void Judge::begin(const Model::Options& options, size_t members) {
   model_.begin(options);
   cluster_id_ = options.cluster_id;
+  founded_ = Index(options.founders);
   handed_.assign(members, Index{});
   snapshots_.assign(members, {});
+}
+
+void Judge::add_member() {
+  handed_.emplace_back();
+  snapshots_.emplace_back();
 }
 
 void Judge::on_start(size_t member, Index applied) {
@@ -144,7 +150,7 @@ void Judge::on_entry(size_t member, const raft::Entry& entry, int64_t now_ns) {
     return;
   }
   ClusterCall* asked = nullptr;
-  if (entry.type == raft::EntryType::kNormal && !entry.bytes().empty()) {
+  if (entry.type == raft::EntryType::kNormal ? !entry.bytes().empty() : entry.index > founded_) {
     const auto at = by_payload_.find(entry.bytes());
     if (at != by_payload_.end()) {
       asked = &calls_[at->second - 1];
@@ -167,7 +173,10 @@ void Judge::on_entry(size_t member, const raft::Entry& entry, int64_t now_ns) {
   auto reply = model_.apply(entry);
   if (!reply) return violation("the model: " + reply.error().message);
   log_.push_back(entry);
-  if (is_of_members(entry)) of_members_.push_back(entry.index);
+  if (is_of_members(entry)) {
+    of_members_.push_back(entry.index);
+    membership_.note(entry.index, model_);
+  }
   note_lease(entry, now_ns);
   if (asked == nullptr) return;
   asked->index = entry.index;
@@ -238,7 +247,7 @@ void Judge::check_answer(const ClusterCall& call, uint64_t member_id, Code code,
   const bool is_later = reply.kind == Reply::Kind::kAfterPass;
   if (reply.kind != Reply::Kind::kExact && !is_later) return violation("the model expects no plain answer");
   bool is_same = code == reply.code && text == reply.text;
-  if (code == Code::kOk && reply.code == Code::kOk) {
+  if (code == Code::kOk && reply.code == Code::kOk && !call.changes_members) {
     const auto found = split_response(text);
     const auto wanted = split_response(reply.text);
     is_same = found && wanted && found->rest == wanted->rest && found->header.member_id() == member_id &&
@@ -260,6 +269,9 @@ void Judge::on_members(size_t member, Index applied, const cluster::Membership& 
   const Index last = behind == of_members_.begin() ? Index{} : *std::prev(behind);
   const auto [at, is_new] = members_.try_emplace(last, Members{member, members, conf});
   const Members& first = at->second;
+  if (const std::string wrong = membership_.compare(last, members, conf); !wrong.empty()) {
+    return violation(fmt::format("after entry {} member {} {}", last, member, wrong));
+  }
   if (is_new) return;
   coverage_.hit("members compared");
   if (first.members == members && first.conf == conf) return;

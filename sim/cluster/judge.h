@@ -33,6 +33,7 @@
 #include "member/published.h"
 #include "member/stages.h"
 #include "proto/raft_internal.pb.h"
+#include "sim/cluster/membership_check.h"
 #include "sim/coverage.h"
 #include "sim/model.h"
 
@@ -51,7 +52,8 @@ struct ClusterCall {
   Index floor;  // entries up to here were known to be done when it was made
 
   std::string payload;  // of a write: the entry's bytes
-  Index index;          // where it is
+  bool changes_members = false;
+  Index index;  // where it is
   std::optional<Reply> reply;
   Code code = Code::kOk;  // of what its client was told, and the response or the error's text
   std::string response;
@@ -66,6 +68,8 @@ class Judge {
   Judge(Coverage& coverage, Violation violation) : coverage_(coverage), violation_(std::move(violation)) {}
 
   void begin(const Model::Options& options, size_t members);
+  // There is one more.
+  void add_member();
   // A process of this member starts with everything up to `applied`.
   void on_start(size_t member, Index applied);
 
@@ -124,6 +128,7 @@ class Judge {
   Violation violation_;
   Model model_;
   uint64_t cluster_id_ = 0;
+  Index founded_;                  // by the entries up to here
   std::vector<raft::Entry> log_;   // [i] has index i + 1
   std::vector<Index> of_members_;  // entries that say something of members
   struct Members {
@@ -131,7 +136,8 @@ class Judge {
     cluster::Membership members;
     raft::ConfState conf;
   };
-  std::map<Index, Members> members_;        // by the last of those entries
+  std::map<Index, Members> members_;  // by the last of those entries
+  MembershipCheck membership_;
   std::vector<Index> handed_;               // by member: the last one it handed out
   std::vector<std::set<Index>> snapshots_;  // by member: those that this process was sent
   std::map<Term, size_t> leaders_;

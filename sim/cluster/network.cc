@@ -31,7 +31,23 @@ raft::Message Network::pass(const raft::Message& message) const {
 
 void Network::mend(size_t from, size_t to) {
   const auto at = cuts_.find({from, to});
-  if (at != cuts_.end() && --at->second == 0) cuts_.erase(at);
+  if (at == cuts_.end() || --at->second > 0) return;
+  mended_ns_[at->first] = schedule_.now_ns();
+  cuts_.erase(at);
+}
+
+void Network::mend_all() {
+  for (const auto& [path, count] : cuts_) mended_ns_[path] = schedule_.now_ns();
+  cuts_.clear();
+}
+
+int64_t Network::connected_since_ns(size_t one, size_t other) const {
+  int64_t out = 0;
+  for (const auto& path : {std::pair(one, other), std::pair(other, one)}) {
+    const auto at = mended_ns_.find(path);
+    if (at != mended_ns_.end()) out = std::max(out, at->second);
+  }
+  return out;
 }
 
 // What is lost shows when the stream breaks: at once, or when nothing has come for a while.

@@ -55,9 +55,11 @@ class Network {
   // Nothing gets from `from` to `to` until mend().
   void cut(size_t from, size_t to) { ++cuts_[{from, to}]; }
   void mend(size_t from, size_t to);
-  void mend_all() { cuts_.clear(); }
+  void mend_all();
   [[nodiscard]] bool is_cut(size_t from, size_t to) const { return cuts_.contains({from, to}); }
   [[nodiscard]] bool is_connected(size_t one, size_t other) const { return !is_cut(one, other) && !is_cut(other, one); }
+  // Since when both ways have been whole. needs: is_connected()
+  [[nodiscard]] int64_t connected_since_ns(size_t one, size_t other) const;
   // What is on its way from and to this member is lost, as with its connections.
   void forget(size_t member) { ++epochs_[member]; }
 
@@ -71,7 +73,8 @@ class Network {
   Coverage& coverage_;
   Host& host_;
   Options options_;
-  std::map<std::pair<size_t, size_t>, uint64_t> cuts_;    // how many faults cut it
+  std::map<std::pair<size_t, size_t>, uint64_t> cuts_;  // how many faults cut it
+  std::map<std::pair<size_t, size_t>, int64_t> mended_ns_;
   std::map<std::pair<size_t, size_t>, int64_t> last_ns_;  // when the last one in order arrives
   std::map<size_t, uint64_t> epochs_;
   std::set<std::pair<size_t, size_t>> tells_;  // a report is on its way to the first one

@@ -51,9 +51,8 @@ Status ClusterNode::start(int64_t world_ns) {
   MemberOptions options = options_.member;
   options.seed = chance_.next();
   options.bootstrap.opening = options.seed;
-  const int64_t wall_ns = kWallAtStartNs + world_ns + wall_offset_ns_;
-  options.core.first_request_id = first_request_id(member_id_, wall_ns);
-  options.core.replication.start_epoch = static_cast<uint64_t>(wall_ns);
+  options.core.first_request_id = first_request_id(member_id_, wall_ns(world_ns));
+  options.core.replication.start_epoch = static_cast<uint64_t>(wall_ns(world_ns));
   fs_.set_hook([this](const Operation& operation) {
     if (member_) member_->other_threads(operation);
     return fs_.crashed() ? Fault::kNone : host_.on_operation(*this, operation);
@@ -61,7 +60,12 @@ Status ClusterNode::start(int64_t world_ns) {
   auto member = Member::start(fs_, schedule_, std::move(options), *this);
   if (!member) return std::unexpected(std::move(member).error());
   member_ = *std::move(member);
-  CAIRN_ASSERT(member_->member_id() == member_id_);
+  started_ns_ = world_ns;
+  if (member_->member_id() != member_id_) {
+    const uint64_t other = member_->member_id();
+    kill();
+    return fail(Code::kInternal, "the simulator: {:x} was told to be {:x}", member_id_, other);
+  }
   reader_ = member_->published().register_thread();
   return {};
 }
@@ -88,7 +92,16 @@ void ClusterNode::cut_power(Damage damage) {
   disk_.stalled_until_ns = 0;
 }
 
+void ClusterNode::wipe() {
+  CAIRN_ASSERT(!member_);
+  CAIRN_ASSERT(fs_.remove_all(options_.member.bootstrap.data_dir) && fs_.sync_directory("/data"));
+}
+
+bool ClusterNode::has_data() { return member::holds_member(fs_, options_.member.bootstrap); }
+
 // --- time
+
+int64_t ClusterNode::wall_ns(int64_t world_ns) const { return kWallAtStartNs + world_ns + wall_offset_ns_; }
 
 std::optional<int64_t> ClusterNode::next_ns() const {
   const auto next = schedule_.next_ns();
@@ -131,6 +144,10 @@ void ClusterNode::propose(member::Proposal proposal, int64_t world_ns) {
   arrive(world_ns);
   member_->propose(std::move(proposal));
 }
+void ClusterNode::change_members(member::Proposal change, int64_t world_ns) {
+  arrive(world_ns);
+  member_->change_members(std::move(change));
+}
 void ClusterNode::control(member::ControlRequest request, int64_t world_ns) {
   arrive(world_ns);
   member_->control(request);
@@ -148,6 +165,14 @@ void ClusterNode::save_image(Index index, std::string bytes, std::function<void(
                              int64_t world_ns) {
   arrive(world_ns);
   member_->save_image(index, std::move(bytes), std::move(done));
+}
+
+size_t any_that_serves(const std::vector<std::unique_ptr<ClusterNode>>& nodes, Random& chance) {
+  size_t place = chance.below(nodes.size());
+  for (size_t i = 0; i < nodes.size(); ++i, place = (place + 1) % nodes.size()) {
+    if (nodes[place]->standing() == ClusterNode::Standing::kServes) break;
+  }
+  return place;
 }
 
 std::optional<size_t> leader_of(const std::vector<std::unique_ptr<ClusterNode>>& nodes) {

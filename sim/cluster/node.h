@@ -41,6 +41,8 @@ class NodeHost {
   virtual void on_step(ClusterNode& node) = 0;
   // In a step: it has published a revision.
   virtual void on_news(ClusterNode& node) = 0;
+  // It has applied that it is no member any more: the server would end it after a moment. At each step from then on.
+  virtual void on_removed(ClusterNode& node) = 0;
   // What becomes of a disk operation of the process.
   virtual Fault on_operation(ClusterNode& node, const Operation& operation) = 0;
 };
@@ -69,8 +71,16 @@ class MachineClock {
 
 class ClusterNode final : private MemberClient {
  public:
+  // Whether there is a process, or will be one again.
+  enum class Standing : uint8_t {
+    kReserved,  // its id was asked for, and nobody has started it
+    kServes,
+    kEnded,  // it was removed, and has ended for good
+    kLost    // its disk is lost
+  };
   struct Options {
-    size_t place = 0;  // among the members
+    size_t place = 0;    // among the members
+    size_t address = 0;  // of the machine: one that is replaced has its successor's
     MemberOptions member;
     int64_t drift_ppm = 0;
     uint64_t seed = 1;
@@ -88,18 +98,24 @@ class ClusterNode final : private MemberClient {
   // --- the process
 
   // Starts the process on what the disk holds.
-  //   errors: as of the start; the process is not there then
+  //   errors: as of the start; kInternal: it was told to be another member. The process is not there then
   Status start(int64_t world_ns);
   // The process ends here, the kernel's pages stay; also to be called when is_dead().
   void kill();
   // The machine is off and on again: what was not synced may be gone.
   void cut_power(Damage damage);
+  // All that its disk held is gone. needs: no process
+  void wipe();
+  [[nodiscard]] bool has_data();
   // It ended by itself, or the power went in one of its operations.
   [[nodiscard]] bool is_dead() const { return member_ && (fs_.crashed() || member_->failure()); }
   [[nodiscard]] bool is_running() const { return member_ != nullptr; }
   // The machine is on, so its kernel refuses connections where no process listens.
   [[nodiscard]] bool is_on() const { return is_on_; }
   [[nodiscard]] uint64_t starts() const { return starts_; }
+  [[nodiscard]] int64_t started_ns() const { return started_ns_; }  // of the world's time, the last one
+  [[nodiscard]] Standing standing() const { return standing_; }
+  void set_standing(Standing standing) { standing_ = standing; }
 
   // --- time
 
@@ -108,6 +124,8 @@ class ClusterNode final : private MemberClient {
   void step(int64_t world_ns);
   // Nothing happens here before this moment of the world's time.
   void pause_until(int64_t world_ns) { paused_until_ns_ = std::max(paused_until_ns_, world_ns); }
+  // What the machine takes for the time of day.
+  [[nodiscard]] int64_t wall_ns(int64_t world_ns) const;
   [[nodiscard]] bool is_paused(int64_t world_ns) const { return world_ns < paused_until_ns_; }
   void jump_wall_clock(int64_t by_ns) { wall_offset_ns_ += by_ns; }
 
@@ -117,6 +135,7 @@ class ClusterNode final : private MemberClient {
   void report(const member::PeerReport& report, int64_t world_ns);
   void transfer(const member::TransferRequest& request, int64_t world_ns);
   void propose(member::Proposal proposal, int64_t world_ns);
+  void change_members(member::Proposal change, int64_t world_ns);
   void control(member::ControlRequest request, int64_t world_ns);
   void ask(const member::LeaseRequest& request, int64_t world_ns);
   void stop(int64_t world_ns);
@@ -125,6 +144,7 @@ class ClusterNode final : private MemberClient {
   // --- what is there
 
   [[nodiscard]] size_t place() const { return options_.place; }
+  [[nodiscard]] size_t address() const { return options_.address; }
   [[nodiscard]] const std::string& name() const { return options_.member.bootstrap.name; }
   [[nodiscard]] uint64_t member_id() const { return member_id_; }
   void set_member_id(uint64_t id) { member_id_ = id; }
@@ -155,7 +175,10 @@ class ClusterNode final : private MemberClient {
     kinds_.count(events);
     if (events.installed && events.installed->status) host_.on_installed(*this, events.installed->state->applied);
   }
-  void on_effects(const member::Effects& effects) override { kinds_.count(effects); }
+  void on_effects(const member::Effects& effects) override {
+    kinds_.count(effects);
+    if (effects.is_removed) host_.on_removed(*this);
+  }
   void on_step() override { host_.on_step(*this); }
   void on_news() override {
     if (member_) host_.on_news(*this);
@@ -178,6 +201,8 @@ class ClusterNode final : private MemberClient {
   StepKinds kinds_;
   uint64_t member_id_ = 0;
   uint64_t starts_ = 0;
+  int64_t started_ns_ = 0;
+  Standing standing_ = Standing::kServes;
   bool is_on_ = true;
   int64_t paused_until_ns_ = 0;
   mutable int64_t next_local_ns_ = 0;  // as it was last asked for, and what that is in the world's time
@@ -186,6 +211,9 @@ class ClusterNode final : private MemberClient {
   std::unique_ptr<Member> member_;
   std::unique_ptr<member::PublishedDomain::Reader> reader_;
 };
+
+// A random place, of one that serves if there is any.
+[[nodiscard]] size_t any_that_serves(const std::vector<std::unique_ptr<ClusterNode>>& nodes, Random& chance);
 
 // The place of the leader of the newest term, among those that run.
 [[nodiscard]] std::optional<size_t> leader_of(const std::vector<std::unique_ptr<ClusterNode>>& nodes);

@@ -47,7 +47,7 @@ History history_of(const Judge& judge, const std::vector<NodeId>& members, std::
   History out;
   Names names;
   for (const ClusterCall& call : judge.calls()) {
-    if (call.renewed != 0) continue;
+    if (call.renewed != 0 || call.changes_members) continue;
     ClientOperation one{.client = names.of(call),
                         .member = members.at(call.node),
                         .call_ns = call.call_ns,

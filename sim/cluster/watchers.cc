@@ -220,7 +220,7 @@ void ClusterWatchers::begin_new(Client& client) {
 }
 
 void ClusterWatchers::connect(Client& client) {
-  const size_t place = chance_.below(nodes_.size());
+  const size_t place = any_that_serves(nodes_, chance_);
   const auto at = loops_.find(place);
   if (at == loops_.end() || nodes_[place]->is_dead() || nodes_[place]->is_paused(schedule_.now_ns())) return;
   Loop& loop = *at->second;
