@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
 """How long three members are without a leader, and what clients notice: beside etcd, in a Markdown table.
 
-    bench/failover.py [--servers etcd37,cairn] [--times 20] [--events kill,stop,move,hiccup,rolling,stall] [--rate 1000]
+    bench/failover.py [--servers etcd37,cairn] [--times 20] [--events kill,stop,move,remove,hiccup,rolling,stall] [--rate 1000]
     bench/failover.py --servers cairn,etcd37 --events kill --times 100 --disk-writes 200
     bench/failover.py --servers cairn --events kill --times 100 --env 'GOFAIL_FAILPOINTS=walBeforeSync=sleep(20)'
 
 Puts come open-loop, --rate a second at each member (cairn_loadgen outage), while the leader is killed (SIGKILL), stopped
-(SIGTERM), asked to hand over (MoveLeader), paused for less than an election timeout (SIGSTOP), kept from its disk (with
+(SIGTERM), asked to hand over (MoveLeader), asked to remove itself (MemberRemove; it joins again later), paused for less than an election timeout (SIGSTOP), kept from its disk (with
 disks of the members' own, --disks, which need root; else through a fault point, so only Cairn), or all members are
 restarted one by one. With --disk-writes no disk takes more writes a second than that: 200 give syncs of 20 ms. Of each
 event:
 
   first put     from the event until a put that was due after it is answered in a newer term, at any survivor;
-                and at the last one of the survivors (of kills and stalls: a member that stops leads on for a while)
+                and at the last one of the survivors (of kills, removals and stalls: a member that stops leads on for a while)
   pause         the longest time in which no put is answered by any member
   p99 of waits, longest wait   of the puts at survivors that were answered
   failed        puts at survivors that were refused, timed out or lost their connection, by gRPC status (-1: lost)
@@ -27,6 +27,7 @@ import collections
 import os
 import pathlib
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -40,10 +41,11 @@ sys.path[:0] = [str(ROOT / "tests/integration"), str(ROOT / "bench")]
 import cluster  # noqa: E402
 import disks  # noqa: E402
 import harness  # noqa: E402
+import rpc  # noqa: E402
 import servers  # noqa: E402
 
 EVENTS = {"kill": "leader killed", "stop": "leader stopped (SIGTERM)", "move": "MoveLeader",
-          "hiccup": "leader paused for 0.5 s", "rolling": "all restarted one by one: each stop",
+          "remove": "leader removed (MemberRemove)", "hiccup": "leader paused for 0.5 s", "rolling": "all restarted one by one: each stop",
           "stall": "leader's log stalls for 5 s"}
 LOST, NOT_SENT, UNANSWERED = -1, -2, -3
 SETTLE_S = 1.0
@@ -108,6 +110,28 @@ class Run:
         leader = self.cluster.wait_leader()
         target = self.chooser.choice([one for one in self.cluster.members if one is not leader])
         self.event("move", leader, lambda: self.cluster.move_leader(target))
+
+    def remove(self):
+        leader = self.cluster.wait_leader()
+
+        def take_out():
+            """Refused until the members have been connected for five seconds."""
+            with rpc.Client(leader.client_port) as client:
+                try:
+                    self.event("remove", leader, lambda: client.call("Cluster", "MemberRemove", rpc.enc((1, leader.status()["member_id"]))))
+                    return True
+                except rpc.GrpcError:
+                    self.events.pop()
+                    return False
+
+        harness.until(take_out, 60, self.cluster.describe)
+        leader.wait(60)
+        self.cluster.wait_leader(other_than=leader)
+        time.sleep(0.2)
+        shutil.rmtree(leader.data_dir)
+        leader.initial_state = "existing"
+        self.cluster.do(lambda client: client.call("Cluster", "MemberAdd", rpc.enc((1, leader.peer_url))))
+        self.cluster.start_one(leader)
 
     def hiccup(self):
         leader = self.cluster.wait_leader()
@@ -199,7 +223,7 @@ def rows(kinds, events, puts, end_us):
             good = [put for put in others if put.status == 0]
             after = [put for put in good if put.due > event.at_us and put.term > event.term]
             figures["terms"].append(max((put.term for put in near), default=event.term) - event.term)
-            if kind in ("kill", "stall") and after:
+            if kind in ("kill", "remove", "stall") and after:
                 figures["first"].append((min(put.ended for put in after) - event.at_us) / 1000)
                 each = collections.defaultdict(lambda: 1 << 62)
                 for put in after:

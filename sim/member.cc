@@ -67,6 +67,7 @@ Member::Member(SimFileSystem& fs, Schedule& schedule, MemberOptions options, Mem
       fs,
       member::Housekeeper::Options{.disk = options_.disk,
                                    .checkpoint = options_.checkpoint,
+                                   .snap_directory = state.snap_directory,
                                    .segment_bytes = options_.bootstrap.wal.segment_bytes},
       wal_stage_->spares(), state.checkpoint, *housekeeper_reader_);
   if (options_.disk_ns) {

@@ -66,6 +66,8 @@ std::shared_ptr<Session> SimpleTokens::find(std::string_view token) {
   return found->second;
 }
 
+std::optional<uint64_t> SimpleTokens::index_before(std::string_view token) const { return index_of(token); }
+
 bool SimpleTokens::renew(Session& session) const {
   const int64_t now_ns = clock_.monotonic_ns();
   const int64_t ends_ns = session.ends_ns.load(std::memory_order_relaxed);

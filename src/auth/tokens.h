@@ -49,6 +49,9 @@ class Tokens {
 
   // The session of a token; null: of none that is good.
   [[nodiscard]] virtual std::shared_ptr<Session> find(std::string_view token) = 0;
+  // The index that a token names, of a provider whose tokens come by entries: it knows the token once the next entry is
+  // applied.
+  [[nodiscard]] virtual std::optional<uint64_t> index_before(std::string_view) const { return std::nullopt; }
   // The session is used. False: it is over.
   [[nodiscard]] virtual bool renew(Session& session) const = 0;
 
@@ -75,6 +78,7 @@ class SimpleTokens final : public Tokens {
   SimpleTokens(const env::Clock& clock, int64_t ttl_ns) : clock_(clock), ttl_ns_(ttl_ns) {}
 
   std::shared_ptr<Session> find(std::string_view token) override;
+  [[nodiscard]] std::optional<uint64_t> index_before(std::string_view token) const override;
   bool renew(Session& session) const override;
   Result<std::string> new_prefix() override;
   Result<std::string> sign(std::string_view user, uint64_t revision) override;

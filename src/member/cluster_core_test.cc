@@ -16,6 +16,7 @@
 #include "member/requests.h"
 #include "mvcc/kv/range.h"
 #include "proto/rpc.pb.h"
+#include "raft/conf_change.h"
 #include "storage/memory/engine.h"
 
 namespace cairn::member {
@@ -168,6 +169,16 @@ class World {
     transfers_[next_tag_];
     wake(nodes_[from], 0);
   }
+  // Asks `by`. What becomes of it is transfer_outcome().
+  Tag remove(uint64_t by, uint64_t id) {
+    transfers_[++next_tag_];
+    nodes_[by].events.conf_changes.push_back(std::make_shared<const raft::Payload>(raft::Payload{
+        .bytes = raft::encode(raft::ConfChangeV1{
+            .id = nodes_[by].core->next_request_id(), .type = raft::ConfChangeType::kRemoveNode, .node = NodeId(id)}),
+        .tag = next_tag_}));
+    wake(nodes_[by], 0);
+    return next_tag_;
+  }
   void report_of(uint64_t id, PeerReport::Kind kind) {
     for (auto& [other, node] : nodes_) {
       if (other != id) report(node, {kind, NodeId(id)});
@@ -311,6 +322,14 @@ class World {
       if (!request.outcome && !request.is_orphan) fail(fmt::format("{} at {} has no answer", tag, request.member));
     }
   }
+  bool lacks_refused_puts(uint64_t id) {
+    const auto state = nodes_[id].reader->enter();
+    return std::ranges::none_of(requests_, [&](const auto& one) {
+      const auto& [tag, request] = one;
+      if (request.kind != Request::Kind::kPut || !request.outcome || request.outcome->code == Code::kOk) return false;
+      return mvcc::find_record(state->kv, key_of(tag), state->kv.revision)->has_value();
+    });
+  }
   void fail(const std::string& text) { failures_.push_back(fmt::format("{} at {} ms", text, now_ns_ / kMs)); }
 
   uint64_t losses_one_in_ = 0;  // of messages; 0: none
@@ -442,6 +461,7 @@ class World {
       Node& node = nodes_[to];
       at(when_ns, node, [this, &node, message, from] {
         if (cut_.contains(from) || cut_.contains(node.id)) return;
+        if (node.core->apply().members().removed.contains(NodeId(from))) return;
         node.events.messages.push_back(message);
         wake(node, 0);
       });
@@ -541,6 +561,34 @@ TEST(ClusterCore, NoRequestFailsWhenTheLeaderStops) {
     world.run(kSecond, false);
     EXPECT_EQ(world.count([](const Request& one) { return !is_ok(one); }), 0u) << "seed " << seed;
     world.check_end();
+  }
+}
+
+TEST(ClusterCore, ARemovedLeaderIsSucceededAtOnce) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    World world({.seed = seed, .members = 3});
+    ASSERT_TRUE(world.run_until([&] { return world.leader() != 0; }, 5 * kSecond));
+    world.run(kSecond, true);
+    const uint64_t old = world.leader();
+    const Tag removal = world.remove(old, old);
+    const int64_t asked_ns = world.now_ns();
+    while (world.leader() == old || world.leader() == 0) {
+      world.run(kMs, true);
+      ASSERT_LT(world.now_ns() - asked_ns, 100 * kMs) << "seed " << seed;
+    }
+    world.run(kSecond, true);
+    ASSERT_TRUE(world.transfer_outcome(removal));
+    EXPECT_EQ(world.transfer_outcome(removal)->code, Code::kOk);
+    world.stop(old);
+    world.run(kSecond, true);
+    world.run(kSecond, false);
+    // Who asks the removed one hears that it has stopped, and knows that nothing has come of the request.
+    for (const auto& [tag, request] : world.requests()) {
+      if (is_ok(request)) continue;
+      EXPECT_EQ(request.member, old) << "seed " << seed;
+      EXPECT_EQ(request.outcome, errors::stopped()) << "seed " << seed;
+    }
+    EXPECT_TRUE(world.lacks_refused_puts(old % 3 + 1)) << "seed " << seed;
   }
 }
 

@@ -66,6 +66,7 @@ MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64
   out.replication.start_epoch = chance;
   out.replication.request_timeout_ns = options.request_timeout_ns;
   out.replication.election_ns = int64_t{options.election_ms} * 1'000'000;
+  out.replication.shortens_first_timeout = options.shortens_first_timeout;
   out.replication.log.entries = options.snapshot_catchup_entries;
   if (options.peers != nullptr) {
     out.replication.speaks_cairn = [peers = options.peers](NodeId member) { return peers->speaks_cairn(member); };
@@ -134,6 +135,7 @@ Node::Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, Me
                                     .log_directory = wal_stage_->log().directory(),
                                     .low_bytes = defaults.reserve_bytes + 2 * options_.apply.buffer_bytes_max},
                            .checkpoint = {.directory = state.checkpoint_directory},
+                           .snap_directory = state.snap_directory,
                            .segment_bytes = options_.bootstrap.wal.segment_bytes},
       wal_stage_->spares(), state.checkpoint, *housekeeper_reader_);
 }

@@ -48,6 +48,7 @@ struct NodeOptions {
   uint32_t heartbeat_ms = 100;
   uint32_t election_ms = 1000;
   bool pre_vote = true;
+  bool shortens_first_timeout = false;  // of an election; ReplicationCore::Options
   AutoCompaction auto_compaction;
   VersionOptions versions;
   NoSpaceOptions no_space;

@@ -55,6 +55,7 @@ class OneNode final : public PeerPort {
   [[nodiscard]] bool speaks_cairn(NodeId) const override { return true; }
 
   [[nodiscard]] uint64_t id() const { return id_; }
+  [[nodiscard]] const std::string& name() const { return name_; }
   // On whichever core thread sends.
   void take(raft::Message message) {
     const MutexLock lock(mutex_);
@@ -250,6 +251,27 @@ TEST_F(ThreeNodesTest, OneThatWasAwayTakesTheLeadersSnapshotAndThenTheLog) {
   EXPECT_GE(away.installations(), 1U);
   leads.put(501);
   EXPECT_TRUE(wait_until([&] { return away.has_key(501); }));
+}
+
+TEST_F(ThreeNodesTest, TheImageOfASnapshotThatIsOfNoUseGoes) {
+  OneNode& one = follower();
+  one.put(1);
+  ASSERT_TRUE(wait_until([&] { return one.answered_ok() == 1; }));
+  const std::string path = image_path(all_.directory(one.name()) + "/member/snap", Index(1));
+  {
+    const auto file = env::posix_fs().open(path, env::OpenMode::kCreateEmpty);
+    ASSERT_TRUE(file && (*file)->pwrite("image", 0));
+  }
+  raft::Message message;
+  message.type = raft::MessageType::kSnap;
+  message.from = NodeId(leader().id());
+  message.to = NodeId(one.id());
+  message.term = Term(1);
+  auto snapshot = std::make_shared<raft::Snapshot>();
+  snapshot->index = Index(1);
+  message.snapshot = std::move(snapshot);
+  one.take(std::move(message));
+  EXPECT_TRUE(wait_until([&] { return !env::posix_fs().exists(path); }));
 }
 
 // It has the log on its disk, and in no memory but its own.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "member/recovery/image.h"
 
 namespace cairn::member {
 namespace {
@@ -24,18 +25,21 @@ Housekeeper::Orders Housekeeper::Orders::of(const Effects& effects) {
           .look_at_disk = effects.look_at_disk,
           .give_up_reserve = effects.give_up_reserve,
           .db_is_full = effects.db_is_full,
-          .is_at_rest = effects.is_at_rest};
+          .is_at_rest = effects.is_at_rest,
+          .unused_images = effects.unused_images};
 }
 
 Housekeeper::Housekeeper(env::FileSystem& fs, Options options, std::shared_ptr<wal::SparePreparer> spares,
                          const CheckpointBase& checkpoint, PublishedDomain::Reader& reader)
-    : options_(std::move(options)),
+    : fs_(fs),
+      options_(std::move(options)),
       spares_(std::move(spares)),
       reader_(reader),
       guard_(fs, options_.disk),
       checkpoint_(fs, options_.checkpoint, checkpoint, reader) {}
 
 Housekeeper::Slice Housekeeper::step(const Orders& orders, int64_t now_ns) {
+  for (const Index index : orders.unused_images) remove_image(index);
   if (orders.give_spare_back) give_spare_back();
   if (orders.prepare_spare) spares_->want();
   if (orders.prepare_spare || orders.remove_released) spare_ = Progress::kMore;
@@ -108,6 +112,15 @@ bool Housekeeper::step_checkpoint(bool is_last) {
   if (step) return *step == CheckpointWriter::Step::kMore;
   log::warn("failed to save an index checkpoint; a restart takes longer", {{"error", step.error().message}});
   return false;
+}
+
+void Housekeeper::remove_image(Index index) {
+  const std::string path = image_path(options_.snap_directory, index);
+  if (!fs_.exists(path)) return;
+  log::info("found orphaned .snap.db file; deleting", {{"path", path}});
+  if (const Status removed = fs_.remove(path); !removed && removed.error().code != Code::kNotFound) {
+    log::warn("failed to remove a db that was received", {{"path", path}, {"error", removed.error().message}});
+  }
 }
 
 void Housekeeper::give_checkpoint_up() {

@@ -29,6 +29,7 @@ class Housekeeper {
   struct Options {
     DiskGuard::Options disk;
     CheckpointOptions checkpoint;
+    std::string snap_directory = {};
     uint64_t segment_bytes = 64 << 20;
     int64_t look_interval_ns = 1'000'000'000;
     int64_t short_look_interval_ns =
@@ -47,11 +48,12 @@ class Housekeeper {
     bool db_is_full = false;  // for the look, and those that follow
     bool is_at_rest = false;  // for the checkpoint: fewer changes are enough
     bool end = false;         // for the thread
+    std::vector<Index> unused_images = {};
 
     [[nodiscard]] static Orders of(const Effects& effects);
     [[nodiscard]] bool empty() const {
       return !prepare_spare && !give_spare_back && !remove_released && !step_checkpoint && !look_at_disk &&
-             !give_up_reserve && !end;
+             !give_up_reserve && !end && unused_images.empty();
     }
     void clear() { *this = {}; }
     void add(const Orders& later) {
@@ -65,6 +67,7 @@ class Housekeeper {
       give_up_reserve |= later.give_up_reserve;
       if (later.look_at_disk) db_is_full = later.db_is_full;
       end |= later.end;
+      unused_images.insert(unused_images.end(), later.unused_images.begin(), later.unused_images.end());
     }
   };
   struct Slice {
@@ -101,7 +104,9 @@ class Housekeeper {
   void give_spare_back();
   bool step_checkpoint(bool is_last);
   void give_checkpoint_up();
+  void remove_image(Index index);
 
+  env::FileSystem& fs_;
   const Options options_;
   std::shared_ptr<wal::SparePreparer> spares_;
   PublishedDomain::Reader& reader_;

@@ -53,6 +53,7 @@ void Effects::clear() {
   messages.clear();
   ask_versions.reset();
   redial.clear();
+  unused_images.clear();
 }
 
 MemberCore::MemberCore(const MemberOptions& options, RaftLog log, const raft::StartState& start, AppliedState state,
@@ -106,6 +107,7 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
     if (phase_ != Phase::kEnded) do_duties(!is_interim);
     go_on_with_leaving();
     if (phase_ == Phase::kStops) go_on_with_stop();
+    give_images_up();
     plan_wake_up();
   }
   effects_.db_is_full = db_is_full_;
@@ -205,6 +207,11 @@ void MemberCore::begin_installation(const WalWrite& write) {
   cut_apply_queue();
 }
 
+// What raft takes is being installed by now, or has become the db. The rest it had no use for.
+void MemberCore::give_images_up() {
+  if (!installation_.is_under_way()) effects_.unused_images = std::exchange(images_, {});
+}
+
 // Nobody knows here what became of a request whose entry is in the snapshot.
 void MemberCore::cut_apply_queue() {
   for (ApplyBatch& batch : apply_queue_) {
@@ -289,7 +296,10 @@ void MemberCore::take_proposals(std::vector<Proposal>& proposals) {
 
 void MemberCore::take_from_peers(Events& events) {
   if (phase_ == Phase::kStops) return;  // else the log would never come to an end
-  for (raft::Message& message : events.messages) replication_.step(std::move(message));
+  for (raft::Message& message : events.messages) {
+    if (message.type == raft::MessageType::kSnap && message.snapshot) images_.push_back(message.snapshot->index);
+    replication_.step(std::move(message));
+  }
   for (const PeerReport& report : events.peer_reports) replication_.report(report);
   for (const TransferRequest& request : events.transfers) replication_.transfer(request);
   replication_.do_due();
@@ -652,59 +662,6 @@ void MemberCore::propose_own(std::string bytes) {
   auto proposal = std::make_shared<const raft::Payload>(raft::Payload{.bytes = std::move(bytes)});
   if (observer_ != nullptr) observer_->on_own_proposal(proposal);
   replication_.propose({std::move(proposal)});
-}
-
-// --- how it ends
-
-void MemberCore::begin_stop() {
-  if (phase_ != Phase::kRuns) return;
-  phase_ = replication_.has_peers() ? Phase::kHandsOver : Phase::kStops;
-  leaves_until_ns_ = now_ns_ + options_.replication.request_timeout_ns;
-  if (retry_at_ns_) retry_at_ns_ = now_ns_;  // once more, and not again
-}
-
-// What is held goes to the new leader; nothing new is taken then.
-void MemberCore::go_on_with_leaving() {
-  if (phase_ == Phase::kHandsOver) {
-    if (now_ns_ < leaves_until_ns_ && replication_.hand_over()) return pump();
-    phase_ = Phase::kDrains;
-    leaves_until_ns_ = now_ns_ + options_.drain_ns;
-  }
-  if (phase_ != Phase::kDrains) return;
-  const bool waits = replication_.own_count() > 0 || replication_.held_count() > 0 || !waiting_.empty();
-  if (waits && now_ns_ < leaves_until_ns_ && !replication_.raft().is_leader()) return;
-  phase_ = Phase::kStops;
-  if (retry_at_ns_) retry_at_ns_ = now_ns_;
-}
-
-// What is in the log is applied, then the db is written: the log's own end comes before.
-void MemberCore::go_on_with_stop() {
-  for (const Waiting& one : waiting_) {
-    effects_.refused.push_back({one.proposal->tag, errors::stopped()});
-    waiting_bytes_.fetch_sub(one.proposal->bytes.size(), std::memory_order_relaxed);
-  }
-  waiting_.clear();
-  replication_.refuse_held(errors::stopped());
-  duties_.leases().refuse_all(errors::stopped(), effects_.answers);
-  apply_.refuse_defragment(errors::stopped());
-  pump();
-  if (phase_ == Phase::kEnded || wal_in_flight_ > 0) return;
-  if (gives_db_up_) {
-    effects_.ending = Ending::kNoRoom;
-  } else if (is_quiet()) {
-    const bool is_careless = CAIRN_MUTANT("server.stop_before_last_commit");
-    if (!apply_.is_clean() && !is_careless) {
-      apply_.request_commit(now_ns_);
-      pump();
-    }
-    if (is_quiet() && (apply_.is_clean() || is_careless)) effects_.ending = Ending::kSaved;
-  }
-  if (effects_.ending != Ending::kNone) phase_ = Phase::kEnded;
-}
-
-bool MemberCore::is_quiet() const {
-  return !installation_.is_under_way() && wal_in_flight_ == 0 && apply_queue_.empty() && !apply_.commit_pending() &&
-         !replication_.has_output();
 }
 
 // --- what comes next

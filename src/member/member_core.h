@@ -127,7 +127,8 @@ struct Effects {
   std::vector<raft::Message> messages;  // to peers, at once; those that wait for a WAL write come behind its WalDone
   bool is_removed = false;              // this member is of its cluster no more: it is to be stopped, after a moment
   std::optional<VersionQuestion> ask_versions;  // reported as Events::versions, perhaps
-  std::vector<NodeId> redial;  // their connections may be dead: a new one is to be tried at once, and reported on
+  std::vector<NodeId> redial;        // their connections may be dead: a new one is to be tried at once, and reported on
+  std::vector<Index> unused_images;  // of snapshots that have come: the files are to be removed, if they are there
 
   void clear();
 };
@@ -206,6 +207,7 @@ class MemberCore {
   bool move_replication();
   bool move_apply();
   void begin_installation(const WalWrite& write);
+  void give_images_up();
   void cut_apply_queue();
   void tell_leader_state();
   bool order_installation();
@@ -232,6 +234,7 @@ class MemberCore {
   // how it ends
   void begin_stop();
   void go_on_with_leaving();
+  void tell_handing_over();
   void go_on_with_stop();
   [[nodiscard]] bool is_quiet() const;
   void check(const Status& status);
@@ -268,12 +271,15 @@ class MemberCore {
   bool is_announced_ = false;
   int64_t announced_ns_ = 0;  // when the last of it was proposed
   int64_t leaves_until_ns_ = 0;
+  NodeId successor_ = raft::kNoNode;  // who is to lead once this member has stopped
+  int64_t hands_over_since_ns_ = 0;
 
   // the db
   CommitJob running_job_;
   bool job_is_out_ = false;             // a CommitDone will come
   std::optional<int64_t> retry_at_ns_;  // the job is run again
   Installation installation_;
+  std::vector<Index> images_;  // that have come, and may not be needed
   bool db_is_full_ = false;
   bool gives_db_up_ = false;  // no room, and no time to wait for it
   bool is_beyond_buffers_ = false;

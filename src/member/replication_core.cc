@@ -1,11 +1,14 @@
 #include "member/replication_core.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/fault.h"
+#include "base/go_duration.h"
+#include "base/log.h"
 #include "raft/conf_change.h"
 
 namespace cairn::member {
@@ -31,7 +34,8 @@ ReplicationCore::ReplicationCore(const Options& options, RaftLog log, const raft
                        .epoch = options.start_epoch,
                        .type = raft::EntryType::kConfChange,
                        .window_bytes = 1}),
-      failover_(options.raft.seed) {}
+      failover_(options.raft.seed),
+      awaits_majority_(options.shortens_first_timeout) {}
 
 size_t ReplicationCore::held_count() const {
   size_t count = held_.size() + held_conf_changes_.size() + waiting_reads_.size();
@@ -124,6 +128,10 @@ void ReplicationCore::report(const PeerReport& report) {
     if (report.kind == Kind::kSnapshotFailed) snapshot_holds_.failed(report.peer);
     return core_.report_snapshot(report.peer, report.kind == Kind::kSnapshotDelivered);
   }
+  if (report.kind == Kind::kConnected) {
+    if (awaits_majority_) reached_.insert(report.peer);
+    return consider_first_timeout();
+  }
   core_.report_unreachable(report.peer);
   cut_ns_[report.peer] = now_ns_;
   if (report.peer != core_.leader() || core_.is_leader()) return;
@@ -138,6 +146,32 @@ void ReplicationCore::report(const PeerReport& report) {
     failover_.begin(core_, report.peer, now_ns_);
     for (raft::Message& message : failover_.take_unanswered()) core_.step(std::move(message));
   }
+}
+
+// As etcd. Two heartbeats are left: a leader that there is already is heard by then.
+void ReplicationCore::consider_first_timeout() {
+  if (!awaits_majority_) return;
+  if (core_.role() != raft::Role::kFollower || core_.leader() != raft::kNoNode) return void(awaits_majority_ = false);
+  const std::vector<NodeId>& voters = core_.conf().voters;
+  const auto count =
+      std::ranges::count_if(voters, [this](NodeId voter) { return voter == core_.id() || reached_.contains(voter); });
+  // compat: etcd waits for two others, however many members there are.
+  if (static_cast<size_t>(count) * 2 <= voters.size()) return;
+  awaits_majority_ = false;
+  const uint32_t timeout = options_.raft.election_ticks;
+  const uint32_t skipped = timeout - std::min(timeout, 2 * options_.raft.heartbeat_ticks);
+  const auto duration = [this](uint32_t ticks) {
+    return go_duration(std::chrono::nanoseconds(options_.election_ns / options_.raft.election_ticks * ticks));
+  };
+  // etcd's ticks are heartbeats.
+  log::info("initialized peer connections; fast-forwarding election ticks",
+            {{"local-member-id", hex_id(core_.id().value)},
+             {"forward-ticks", skipped / options_.raft.heartbeat_ticks},
+             {"forward-duration", duration(skipped)},
+             {"election-ticks", timeout / options_.raft.heartbeat_ticks},
+             {"election-timeout", duration(timeout)},
+             {"active-remote-members", reached_.size()}});
+  for (uint32_t i = 0; i < skipped; ++i) core_.tick();
 }
 
 void ReplicationCore::transfer(const TransferRequest& request) {
@@ -178,6 +212,7 @@ bool ReplicationCore::hand_over() {
 void ReplicationCore::tick() {
   ++ticks_;
   core_.tick();
+  consider_first_timeout();
   propose_held();
   for (ReadRound& round : asked_reads_) {
     if (ticks_ - round.asked_tick < kReadRetryTicks) continue;
@@ -185,6 +220,7 @@ void ReplicationCore::tick() {
     ask_again(round);
   }
   if (!has_peers_) return;
+  if (core_.is_leader() && !raft::is_member(core_.conf(), core_.id())) refuse_held(errors::stopped());
   follow();
   forwarder_.tick(ticks_, pending_.messages);
   conf_forwarder_.tick(ticks_, pending_.messages);
@@ -295,6 +331,18 @@ void ReplicationCore::give_verdict(const ConfVerdict& verdict) {
   if (!is_careless) conf_entry_.reset();
   if (!core_.is_sole_member()) begin_tracking(verdict.index + 1);
   state_changed_ = true;
+  succeed_removed_leader();
+}
+
+// A leader that has applied its own removal asks for a successor. The others, too, may have applied it and hear no more
+// of it by then: they do as if its process had died.
+void ReplicationCore::succeed_removed_leader() {
+  const NodeId leader = core_.leader();
+  if (leader == raft::kNoNode || raft::is_member(core_.conf(), leader)) return;
+  if (core_.is_leader()) return void(hand_over());
+  core_.forget_leader();
+  failover_.begin(core_, leader, now_ns_);
+  for (raft::Message& message : failover_.take_unanswered()) core_.step(std::move(message));
 }
 
 bool ReplicationCore::has_output() const {

@@ -18,6 +18,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,9 @@ class ReplicationCore {
     // etcd's: 5 s and two election timeouts. A member that has been alone since its start leaves it to its callers.
     int64_t request_timeout_ns = 7'000'000'000;
     int64_t election_ns = 1'000'000'000;  // as raft.election_ticks
+    // A member that starts, and reaches a majority, waits for a leader as if all but two heartbeats of the election
+    // timeout had passed.
+    bool shortens_first_timeout = false;
     // Whether a member is Cairn's, and so knows raft::ForwardTag. Empty: all are.
     std::function<bool(NodeId)> speaks_cairn;
     LogKeeping log;  // for members that are behind
@@ -162,7 +166,9 @@ class ReplicationCore {
   void trim_log();
   void release(Index wanted);
   void consider_being_alone();
+  void consider_first_timeout();
   void give_verdict(const ConfVerdict& verdict);
+  void succeed_removed_leader();
   void take_ready(ReplicationOutput& out);
   [[nodiscard]] bool wants_state_synced() const;
 
@@ -183,6 +189,8 @@ class ReplicationCore {
   Term handed_term_;  // of the last entry that was handed to ApplyCore
   std::vector<Transfer> transfers_;
   std::map<NodeId, int64_t> cut_ns_;   // when a member was last found not to be connected
+  std::set<NodeId> reached_;           // since the start, while `awaits_majority_`
+  bool awaits_majority_ = false;       // it was not reached since the start, and nobody has led
   std::optional<int64_t> elected_ns_;  // when this member last began to lead
 
   std::vector<Read> waiting_reads_;     // for which no read index was asked yet

@@ -31,6 +31,7 @@ class Replication {
     uint64_t unstable_bytes_max = 1 << 20;
     uint64_t held_bytes_max = 64 << 20;
     uint64_t memory_bytes_max = 8 << 20;
+    bool shortens_first_timeout = false;
   };
   explicit Replication(const Options& options)
       : core(core_options(options), RaftLog(Index(0), Term(0), {.memory_bytes_max = options.memory_bytes_max}),
@@ -109,6 +110,7 @@ class Replication {
     made.raft.max_unstable_bytes = options.unstable_bytes_max;
     made.held_bytes_max = options.held_bytes_max;
     made.start_epoch = options.start_epoch;
+    made.shortens_first_timeout = options.shortens_first_timeout;
     return made;
   }
   static Message from_peer(MessageType type, uint64_t from, uint64_t term) {
@@ -251,6 +253,43 @@ TEST(ReplicationCore, ALearnerKeepsTheClockRunning) {
     ASSERT_TRUE(member.core.raft().is_leader());
     EXPECT_EQ(member.core.needs_ticks(), has_learner);
   }
+}
+
+// Ticks until a member asks for votes, when it is connected to `others` after `before` ticks.
+size_t ticks_to_first_candidacy(bool shortens, std::vector<uint64_t> others, size_t before = 0) {
+  Replication member({.shortens_first_timeout = shortens});
+  size_t ticks = 0;
+  while (member.sent.empty() && ticks < 10'000) {
+    if (ticks == before) {
+      for (const uint64_t other : others) member.core.report({PeerReport::Kind::kConnected, NodeId(other)});
+    }
+    member.core.tick();
+    member.settle();
+    ++ticks;
+  }
+  return ticks;
+}
+
+TEST(ReplicationCore, AMemberThatStartsAndReachesAMajorityWaitsLessForALeader) {
+  const size_t timeout = ticks_to_first_candidacy(false, {2, 3});
+  EXPECT_GE(timeout, 1000u);
+  EXPECT_EQ(ticks_to_first_candidacy(true, {}), timeout);
+  EXPECT_EQ(ticks_to_first_candidacy(true, {2}), timeout - 980) << "all but two heartbeats of the election timeout";
+  EXPECT_EQ(ticks_to_first_candidacy(true, {2, 3}), timeout - 980) << "once";
+  EXPECT_EQ(ticks_to_first_candidacy(true, {2}, 10), timeout - 980);
+  EXPECT_EQ(ticks_to_first_candidacy(true, {7}), timeout) << "no voter";
+}
+
+TEST(ReplicationCore, AMemberThatKnowsALeaderWaitsForItAsLongAsEver) {
+  Replication member({.shortens_first_timeout = true});
+  member.heartbeat(2, 1);
+  member.sent.clear();
+  for (const uint64_t other : {2, 3}) member.core.report({PeerReport::Kind::kConnected, NodeId(other)});
+  for (int i = 0; i < 999; ++i) {
+    member.core.tick();
+    member.settle();
+  }
+  EXPECT_TRUE(member.sent.empty());
 }
 
 TEST(ReplicationCore, AVerdictThatASnapshotOvertookIsDropped) {

@@ -121,6 +121,7 @@ struct PeerReport {
     kSnapshotDelivered,  // it has all of the snapshot that was sent to it
     kSnapshotFailed,
     kStreamCut,  // what was sent to it before may be lost, what is sent from now on goes over a new stream
+    kConnected,  // there was no connection to it, and now there is one
   };
   Kind kind = Kind::kUnreachable;
   NodeId peer;

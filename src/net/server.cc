@@ -1,7 +1,9 @@
 #include "net/server.h"
 
 #include <chrono>
+#include <future>
 #include <thread>
+#include <utility>
 
 #include <pthread.h>
 #include <unistd.h>
@@ -36,6 +38,7 @@ struct Server::Impl {
   size_t next_loop = 0;           // loop 0's thread
   int64_t refusal_logged_ns = 0;  // the same
   bool running = false;
+  bool listening = false;
 
   // Loop 0's thread.
   void accepted(int fd, const Listen& listen, Services services) {
@@ -122,41 +125,63 @@ Server::~Server() { stop(0); }
 std::span<EventLoop* const> Server::loops() const { return impl_->loop_pointers; }
 
 Result<std::vector<std::string>> Server::start() {
-  CAIRN_ASSERT(!impl_->running);
+  CAIRN_ASSERT(!impl_->listening);
+  struct Bound {
+    const Listen& listen;
+    int fd;
+  };
   std::vector<std::string> addresses;
-  std::vector<std::unique_ptr<Listener>> listeners;
+  std::vector<Bound> bound;
   for (const Listen& listen : impl_->options.listen) {
     BoundSocket socket{.fd = listen.fd, .address = listen.address};
     if (socket.fd < 0) {
-      CAIRN_TRY(socket, listen_at(listen));
+      auto made = listen_at(listen);
+      if (!made) {
+        for (const Bound& one : bound) ::close(one.fd);
+        return std::unexpected(made.error());
+      }
+      socket = *std::move(made);
     }
     if (listen.tls.context != nullptr && impl_->handshakes == nullptr) {
       impl_->handshakes = std::make_unique<Handshakes>(impl_->options.io_threads, Handshakes::Options{});
     }
-    HttpHandler* const http = listen.http_handler != nullptr ? listen.http_handler : impl_->http;
-    const Services services{.router = listen.grpc ? impl_->router : nullptr,
-                            .http = listen.http ? http : nullptr,
-                            .limits = &listen.http_limits};
-    CAIRN_TRY(auto listener,
-              Listener::open(*impl_->loops.front(), socket.fd, [impl = impl_.get(), &listen, services](int fd) {
-                impl->accepted(fd, listen, services);
-              }));
-    listeners.push_back(std::move(listener));
+    bound.push_back({listen, socket.fd});
     addresses.push_back(socket.address);
   }
-  impl_->listeners = std::move(listeners);
-  impl_->running = true;
   if (impl_->handshakes != nullptr) impl_->handshakes->start();
+  run();
+  std::promise<Status> opened;
+  impl_->loops.front()->post([impl = impl_.get(), &bound, &opened] {
+    Status status;
+    for (const Bound& one : bound) {
+      HttpHandler* const http = one.listen.http_handler != nullptr ? one.listen.http_handler : impl->http;
+      const Services services{.router = one.listen.grpc ? impl->router : nullptr,
+                              .http = one.listen.http ? http : nullptr,
+                              .limits = &one.listen.http_limits};
+      auto listener = Listener::open(*impl->loops.front(), one.fd, [impl, listen = &one.listen, services](int fd) {
+        impl->accepted(fd, *listen, services);
+      });
+      if (!listener && status) status = std::unexpected(listener.error());
+      if (listener) impl->listeners.push_back(*std::move(listener));
+    }
+    opened.set_value(status);
+  });
+  CAIRN_CHECK(opened.get_future().get());
+  impl_->listening = true;
+  return addresses;
+}
+
+void Server::run() {
+  if (std::exchange(impl_->running, true)) return;
   for (const auto& loop : impl_->loops) {
     impl_->threads.emplace_back([held = loop.get()] { held->run(); });
     pthread_setname_np(impl_->threads.back().native_handle(), fmt::format("cairn-io-{}", loop->index()).c_str());
   }
-  return addresses;
 }
 
 void Server::stop(int64_t grace_ns) {
   if (!impl_->running) return;
-  impl_->running = false;
+  impl_->running = impl_->listening = false;
   Loop* const first = impl_->loops.front().get();
   std::atomic<bool> listening{true};
   first->post([this, &listening] {

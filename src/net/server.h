@@ -89,7 +89,10 @@ class Server {
   // The loops exist from construction on, so that their turn ends can be set before start().
   [[nodiscard]] std::span<EventLoop* const> loops() const;
 
-  // Binds, then starts the threads. The bound addresses as "host:port", in the order of options.listen.
+  // Starts the threads: from here on what is posted to the loops runs. Before start(), which does it if nobody has.
+  void run();
+
+  // Binds, then takes connections. The bound addresses as "host:port", in the order of options.listen.
   //   errors: kInvalidArgument for an address that is none, kUnavailable when it cannot be bound
   Result<std::vector<std::string>> start();
 

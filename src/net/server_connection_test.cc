@@ -50,6 +50,18 @@ TEST(ServerConnection, GarbageIsClosedAndHarmsNobody) {
   EXPECT_EQ(bystander.unary("/test.Svc/Echo", "x").code(), 0);
 }
 
+TEST(ServerConnection, ItsLoopsRunBeforeItListens) {
+  TestServer server({.listen = {}, .io_threads = 2});
+  server.run();
+  for (EventLoop* const loop : server.server().loops()) {
+    std::promise<void> turn;
+    loop->post([&] { turn.set_value(); });
+    turn.get_future().wait();
+  }
+  TestClient client(server.start());
+  EXPECT_EQ(client.unary("/test.Svc/Echo", "x").code(), 0);
+}
+
 TEST(ServerConnection, ABadPrefaceIsClosed) {
   TestServer server;
   const std::string address = server.start();

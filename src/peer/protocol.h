@@ -22,7 +22,7 @@ inline constexpr std::string_view kMessageStreamPath = "/raft/stream/message";  
 inline constexpr std::string_view kServerFromHeader = "X-Server-From";
 inline constexpr std::string_view kServerVersionHeader = "X-Server-Version";
 inline constexpr std::string_view kMinClusterVersionHeader = "X-Min-Cluster-Version";
-inline constexpr std::string_view kClusterIdHeader = "X-Etcd-Cluster-ID";
+inline constexpr std::string_view kClusterIdHeader = "X-Etcd-Cluster-Id";
 inline constexpr std::string_view kRaftToHeader = "X-Raft-To";
 inline constexpr std::string_view kPeerUrlsHeader = "X-PeerURLs";
 // Of requests and of streams, from a member that is Cairn's: its version. etcd skips it.

@@ -266,7 +266,7 @@ struct Transport::Impl final : PeerListener::Host {
       case Report::Kind::kActive: {
         const MutexLock lock(known_mutex);
         active_since[peer] = monotonic_now_ns();
-        return;
+        break;
       }
       case Report::Kind::kInactive: {
         const MutexLock lock(known_mutex);

@@ -72,7 +72,7 @@ enum class ProposeOutcome : uint8_t {
   kAppended,      // in our log as [first, first + count) of `term`; committed later, or lost with the term
   kForwarded,     // sent to the leader of `term`, who may append it in that term or never get it
   kNoLeader,      // nobody to give it to: hold it or refuse it
-  kTransferring,  // we lead, and are handing over: hold it, then give it to the next leader
+  kTransferring,  // we lead, and are handing over or being removed: hold it, then give it to the next leader
   kFull,          // max_uncommitted_bytes or max_unstable_bytes: hold it until proposal_room_bytes() says otherwise
   kNotMember,     // we lead, but were removed
   kWrongTerm,     // propose_as_leader: not leader of that term
@@ -233,6 +233,7 @@ class Core {
     ReadRounds reads;
     Index term_start;          // our first entry: nothing below it is committed by counting
     Index pending_conf_index;  // no conf change is accepted until this is applied
+    Index own_removal;         // a change that removes this member: until it is applied, little is appended behind it
     NodeId transfer_target;
     uint32_t heartbeat_elapsed = 0;
     bool appends_due = false;

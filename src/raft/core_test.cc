@@ -468,6 +468,41 @@ TEST(Core, ARemovedLeaderStepsDownIfToldTo) {
   }
 }
 
+TEST(Core, NothingIsAppendedBehindALeadersOwnRemoval) {
+  MemoryLog log;
+  Core core(config_of(1), log, {.hard = {}, .conf = voters({1, 2}), .applied = {}});
+  core.campaign();
+  settle(core, log);
+  core.step(message(MessageType::kPreVoteResp, 2, 1, 1));
+  settle(core, log);
+  core.step(message(MessageType::kVoteResp, 2, 1, 1));
+  settle(core, log);
+  const auto acknowledge = [&] {
+    Message reply = message(MessageType::kAppResp, 2, 1, 1);
+    reply.index = core.last_index();
+    core.step(reply);
+    settle(core, log);
+    core.applied_to(core.committed() - (core.awaits_conf_verdict() ? 1 : 0));
+  };
+  acknowledge();
+  const auto put = [&] {
+    std::vector<PayloadPtr> payloads = {payload("late")};
+    return core.propose(payloads).outcome;
+  };
+  const ConfChangeV1 change{.id = 0, .type = ConfChangeType::kRemoveNode, .node = NodeId(1), .context = {}};
+  EXPECT_EQ(core.propose_conf_change(EntryType::kConfChange, payload(encode(change))).outcome,
+            ProposeOutcome::kAppended);
+  const Index removal = core.last_index();
+  EXPECT_EQ(put(), ProposeOutcome::kTransferring);
+  acknowledge();
+  EXPECT_EQ(put(), ProposeOutcome::kTransferring);
+  ConfChange refused;
+  refused.changes.push_back({});
+  ASSERT_TRUE(core.apply_conf_change(removal, refused));
+  core.applied_to(removal);
+  EXPECT_EQ(put(), ProposeOutcome::kAppended);
+}
+
 TEST(Core, ANewLeaderAcceptsNoConfChangeBeforeItsLogIsApplied) {
   MemoryLog log;
   log.append(std::vector<Entry>{entry(1, 1), entry(2, 1)});

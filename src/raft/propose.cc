@@ -8,6 +8,16 @@
 #include "raft/core.h"
 
 namespace cairn::raft {
+namespace {
+
+bool removes(EntryType type, std::string_view bytes, NodeId member) {
+  const Result<ConfChange> change = decode_conf_change(type, bytes);
+  return change && std::ranges::any_of(change->changes, [member](const ConfChangeSingle& one) {
+           return one.type == ConfChangeType::kRemoveNode && one.node == member;
+         });
+}
+
+}  // namespace
 
 ProposeResult Core::propose(std::span<PayloadPtr> payloads) {
   if (is_leader()) return append_batch(payloads);
@@ -61,6 +71,9 @@ bool Core::admit(uint64_t bytes, Index last) {
 
 ProposeResult Core::append_batch(std::span<PayloadPtr> payloads) {
   ProposeResult result{.outcome = may_append(), .term = hard_.term, .first = log_.last_index() + 1};
+  // Others hear no more of this member once they have applied its removal: what stands behind it could be lost then.
+  const bool is_being_removed = leading().own_removal > log_.applied();
+  if (result.outcome == ProposeOutcome::kAppended && is_being_removed) result.outcome = ProposeOutcome::kTransferring;
   if (result.outcome != ProposeOutcome::kAppended || payloads.empty()) return result;
   uint64_t bytes = 0;
   for (const PayloadPtr& payload : payloads) bytes += (payload ? payload->bytes.size() : 0) + kEntryOverheadBytes;
@@ -79,10 +92,12 @@ ProposeResult Core::append_batch(std::span<PayloadPtr> payloads) {
 // Without admission, for the few entries that must always get in.
 Index Core::append_as_leader(EntryType type, PayloadPtr data) {
   const Index index = log_.last_index() + 1;
+  const bool removes_self = type != EntryType::kNormal && data != nullptr && removes(type, data->bytes, config_.id);
   log_.append({.term = hard_.term, .index = index, .type = type, .data = std::move(data)});
   leading().appends_due = true;
   if (type == EntryType::kNormal) return index;
   leading().pending_conf_index = index;
+  if (removes_self) leading().own_removal = index;
   if (CAIRN_MUTANT("raft.conf_change_counted_early")) {
     const std::optional<Entry> entry = log_.tail_entry(index);
     if (auto change = decode_conf_change(type, entry->bytes()); change && !is_noop(*change)) {

@@ -182,7 +182,7 @@ TEST_F(ClusterTest, OtherMembersAskOverHttp) {
     EXPECT_TRUE(cairn::testing::wait_until([&] { return is_answered.load(); }));
     if (got.status != 405) {
       EXPECT_EQ(got.headers.back(),
-                (std::pair<std::string, std::string>{"X-Etcd-Cluster-ID", hex_id(member_->node->cluster_id())}));
+                (std::pair<std::string, std::string>{"X-Etcd-Cluster-Id", hex_id(member_->node->cluster_id())}));
     }
     return std::to_string(got.status) + " " + got.body;
   };

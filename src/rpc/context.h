@@ -105,6 +105,7 @@ class Context {
   [[nodiscard]] WatchLoop& watches() { return watches_; }
   [[nodiscard]] auth::Tokens& tokens() { return *shared_.node.options().apply.tokens; }
   [[nodiscard]] auth::SessionMemo& sessions() { return sessions_; }
+  size_t token_waits = 0;  // calls that wait for their token to be known
   [[nodiscard]] LeaderWatch& leaders() { return leaders_; }
   [[nodiscard]] ServingStatus& serving() { return shared_.serving; }
   [[nodiscard]] HealthWatches& health_watches() { return health_watches_; }

@@ -65,7 +65,7 @@ void ask_for_hashes(const Peers& peers, const cluster::Membership& members, cons
   net::HttpRequest request;
   request.method = "GET";
   request.path = kHashKvPath;
-  request.headers = {{"Content-Type", "application/json"}, {"X-Etcd-Cluster-ID", hex_id(question.cluster_id)}};
+  request.headers = {{"Content-Type", "application/json"}, {"X-Etcd-Cluster-Id", hex_id(question.cluster_id)}};
   request.body = hash_kv_request(question.revision);
   const auto gathering = std::make_shared<Gathering>(open, std::move(then));
   for (size_t i = 0; i < open.size(); ++i) {

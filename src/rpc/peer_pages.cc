@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::string_view kPromotePrefix = "/members/promote/";
 constexpr size_t kLeaseRequestBytesMax = 64 * 1024;
-constexpr std::string_view kClusterIdHeader = "X-Etcd-Cluster-ID";
+constexpr std::string_view kClusterIdHeader = "X-Etcd-Cluster-Id";
 constexpr std::string_view kErrorPrefix = "etcdserver: ";  // of errors that etcd has from its inner parts
 
 constexpr int kBadRequest = 400;
@@ -202,6 +202,7 @@ void PeerPages::hash_kv(const net::HttpRequest& request, const net::HttpRespond&
 void PeerPages::renew_lease(const net::HttpRequest& request, const net::HttpRespond& respond) {
   etcdserverpb::LeaseKeepAliveRequest wanted;
   if (auto refused = read_lease_request(request.body, wanted)) return respond(*std::move(refused));
+  if (!context_.enter()->leader.is_leader) return respond(failed_lease(errors::not_leader(), kBadRequest));
   begin({.method = "/etcdserverpb.Lease/LeaseKeepAlive",
          .message = wanted.SerializeAsString(),
          .answer =
@@ -218,6 +219,7 @@ void PeerPages::renew_lease(const net::HttpRequest& request, const net::HttpResp
 void PeerPages::time_to_live(const net::HttpRequest& request, const net::HttpRespond& respond) {
   leasepb::LeaseInternalRequest wanted;
   if (auto refused = read_lease_request(request.body, wanted)) return respond(*std::move(refused));
+  if (!context_.enter()->leader.is_leader) return respond(failed_lease(errors::not_leader(), kInternalError));
   begin({.method = "/etcdserverpb.Lease/LeaseTimeToLive",
          .message = wanted.leasetimetoliverequest().SerializeAsString(),
          .answer =

@@ -11,8 +11,8 @@
 // All but the first and the last are calls of the methods that clients call. A member needs no permission: it has asked
 // for its client's.
 //
-// Threads: handle() is called by any, and answers the first and the last page at once: others ask for them while this
-//          member starts, and its loops do not run. The rest is the loop's. Destroyed when that loop has ended.
+// Threads: handle() is called by any, and answers the first and the last page at once: others ask for them before the
+//          loops run. The rest is the loop's. Destroyed when that loop has ended.
 // Source:  etcd 3.7.1, packages etcdhttp (peer) and leasehttp; HashKVHandler and DowngradeEnabledHandler.
 #pragma once
 

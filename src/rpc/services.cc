@@ -7,6 +7,7 @@
 #include "base/utf8.h"
 #include "rpc/ask_versions.h"
 #include "rpc/methods.h"
+#include "rpc/token_wait.h"
 
 namespace cairn::rpc {
 
@@ -105,10 +106,11 @@ std::unique_ptr<net::CallHandler> Services::route(std::string_view path, net::Ca
   // compat: calls whose request cannot be read count too, and versions beyond a hundred count as "other".
   context.count_call(call, streams);
   if (!context.leaders().admit(call, streams)) return refused(errors::no_leader());
-  return method->make(context, *method,
-                      {.connection = call.connection(),
-                       .common_name = common_name_ ? common_name_(call) : std::nullopt,
-                       .trace = std::move(trace)});
+  auto handler = method->make(context, *method,
+                              {.connection = call.connection(),
+                               .common_name = common_name_ ? common_name_(call) : std::nullopt,
+                               .trace = std::move(trace)});
+  return TokenWait::in_front_of(std::move(handler), context, call);
 }
 
 bool Services::has_service(std::string_view service) const { return rpc::has_service(service); }

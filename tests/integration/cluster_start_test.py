@@ -36,6 +36,15 @@ class Starts(cluster.ThreeCase):
             self.assertIn(reason, self.fatal(one))
             shutil.rmtree(one.data_dir, ignore_errors=True)
 
+    def test_the_first_leader_comes_before_the_election_timeout_is_over(self):
+        """--initial-election-tick-advance: who reaches a majority does not wait for a whole one."""
+        said = "initialized peer connections; fast-forwarding election ticks"
+        for flag, times in (("true", 1), ("false", 0)):
+            flags = ["--heartbeat-interval", "100", "--election-timeout", "2000", f"--initial-election-tick-advance={flag}"]
+            three = self.cluster([self.kind] * 3, name=flag, flags=flags).start()
+            self.assertEqual([one.log_text().count(said) for one in three.members], [times] * 3)
+            three.close()
+
     def test_another_token_is_another_cluster(self):
         three = self.three(start=False)
         odd = three.members[2]

@@ -202,7 +202,7 @@ class Stream:
 
     def status(self):
         """(code, message) once ended."""
-        if self.reset is not None:
+        if self.reset is not None and "grpc-status" not in (self.trailers or self.headers or {}):
             return {8: CANCELLED, 7: UNAVAILABLE}.get(self.reset, 13), f"stream reset, code {self.reset}"
         fields = dict(self.headers or {})
         fields.update(self.trailers or {})

@@ -126,7 +126,7 @@ constexpr auto kFlags = std::to_array<FlagSpec>({
      field<&Config::initial_cluster_state>()},
     {"initial-cluster-token", kText, kSupported, "etcd-cluster", "Tells clusters with equal URLs apart.",
      field<&Config::initial_cluster_token>()},
-    {"initial-election-tick-advance", kBool, kChecked, "true", "Shorten the first election timeout.",
+    {"initial-election-tick-advance", kBool, kSupported, "true", "Shorten the first election timeout.",
      field<&Config::initial_election_tick_advance>()},
     {"io-threads", kUint32, kSupported, "0",
      "Threads that serve connections; 0: one a core; at most 48. Only in cairn.", field<&Config::io_threads>()},

@@ -179,6 +179,7 @@ member::NodeOptions node_options(const cmd::Config& config) {
   options.heartbeat_ms = config.heartbeat_ms;
   options.election_ms = config.election_timeout_ms();
   options.pre_vote = config.pre_vote;
+  options.shortens_first_timeout = config.initial_election_tick_advance;
   options.lease_checkpoints = cmd::gate_is_on(config.feature_gates, "LeaseCheckpoint");
   options.apply.lease_checkpoint_persist = cmd::gate_is_on(config.feature_gates, "LeaseCheckpointPersist");
   if (config.snapshot_catchup_is_given) options.snapshot_catchup_entries = config.snapshot_catchup_entries;
@@ -707,6 +708,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
       if (loop == gateway::Health::kAnswersTo) return gateway.deliver(batch);
       services.deliver(loop, std::move(batch));
     };
+    server.run();  // other members ask for leases, hashes and promotions while this one starts
     node->start(deliver, [&services = *services] { services.tell(); });
     if (!wait_ready(config, *node, ending)) {
       std::this_thread::sleep_for(kRemovalDelay);

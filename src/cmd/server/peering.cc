@@ -49,6 +49,7 @@ std::optional<member::PeerReport::Kind> kind_of(peer::Report::Kind kind) {
     case From::kDied: return To::kDied;
     case From::kSnapshotDelivered: return To::kSnapshotDelivered;
     case From::kSnapshotFailed: return To::kSnapshotFailed;
+    case From::kActive: return To::kConnected;
     default: return std::nullopt;
   }
 }

@@ -109,6 +109,11 @@ void log_member(const Config& config, const StartedMember& started) {
                                        {"cluster-id", cluster_id},
                                        {"cluster-version", cluster::short_version(started.members.version)}});
   }
+  if (started.members.members.size() != 1) {
+    log::info(config.initial_election_tick_advance ? "starting initial election tick advance"
+                                                   : "skipping initial election tick advance",
+              {{"election-ticks", config.election_ticks()}});
+  }
   log::info("now serving peer/client/metrics",
             {{"local-member-id", member_id},
              {"initial-advertise-peer-urls", texts(config.initial_advertise_peer_urls)},

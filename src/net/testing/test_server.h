@@ -74,8 +74,16 @@ class TestServer {
   }
   ~TestServer() { stop(); }
 
-  const std::string& start() {
+  // Its loops alone; start() comes later.
+  void run() {
     server_ = std::make_unique<Server>(options_, &router, http.on_request ? &http : nullptr);
+    server_->run();
+    runs_ = true;
+  }
+  const std::string& start() {
+    if (!std::exchange(runs_, false)) {
+      server_ = std::make_unique<Server>(options_, &router, http.on_request ? &http : nullptr);
+    }
     auto bound = server_->start();
     CAIRN_ASSERT(bound.has_value());
     addresses = *std::move(bound);
@@ -94,6 +102,7 @@ class TestServer {
  private:
   ServerOptions options_;
   std::unique_ptr<Server> server_;
+  bool runs_ = false;
 };
 
 // What `value` is once it stays the same over several turns of every loop: what can be done without the client is done.

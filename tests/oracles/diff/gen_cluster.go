@@ -104,7 +104,6 @@ func (g *gen) memberSteps() []step {
 	add := func(name string, port int) step {
 		url := fmt.Sprintf("http://127.0.0.1:%d", port)
 		s := g.rpc(clusterService+"MemberAdd", &pb.MemberAddRequest{PeerURLs: []string{url}, IsLearner: true}, &pb.MemberAddResponse{})
-		s.rpc += " of a member" // as against those that are refused: see tests/compat/unserved
 		s.after = func(a, b *outcome) {
 			for i, o := range []*outcome{a, b} {
 				if len(o.messages) == 1 {
