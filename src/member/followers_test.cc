@@ -233,6 +233,25 @@ TEST_F(FollowersTest, WithCatchUpEntriesGivenTheLogBehindASnapshotStays) {
   EXPECT_EQ(sent_[raft::MessageType::kSnap], 1);
 }
 
+// As when there is no room for it: every heartbeat would bring the whole db again.
+TEST_F(FollowersTest, ASnapshotThatFailedIsSentAgainASecondLater) {
+  options_.replication.log.entries = 10;
+  start();
+  put_many(20);
+  const int away = follower();
+  cut_off_ = {away};
+  put_many(100);
+  transfers_last_ = true;
+  cut_off_.clear();
+  while (under_way_.empty()) tick();
+  member(leader()).events_.peer_reports.push_back({PeerReport::Kind::kSnapshotFailed, member(away).id_});
+  member(leader()).pump();
+  for (int ticks = 0; ticks < 95; ++ticks) tick();
+  EXPECT_EQ(under_way_.size(), 1U);
+  for (int ticks = 0; ticks < 100; ++ticks) tick();
+  EXPECT_EQ(under_way_.size(), 2U);
+}
+
 TEST_F(FollowersTest, TwoGetTheirSnapshotsAtOnce) {
   bootstrap_.raft_log.sent_as_log_bytes = 50'000;
   options_.replication.log.bytes = 50'000;

@@ -18,6 +18,9 @@ namespace {
 constexpr size_t kReadRoundsMax = 4;
 // 500 ms, as in etcd: then a round's request or answer is taken for lost.
 constexpr uint64_t kReadRetryTicks = 50;
+// A member that has no room for the db, say, is not sent it with each heartbeat.
+// compat: etcd does that.
+constexpr int64_t kSnapshotRetryNs = 1'000'000'000;
 
 }  // namespace
 
@@ -124,9 +127,11 @@ void ReplicationCore::step(raft::Message message) {
 
 void ReplicationCore::report(const PeerReport& report) {
   using Kind = PeerReport::Kind;
-  if (report.kind == Kind::kSnapshotDelivered || report.kind == Kind::kSnapshotFailed) {
-    if (report.kind == Kind::kSnapshotFailed) snapshot_holds_.failed(report.peer);
-    return core_.report_snapshot(report.peer, report.kind == Kind::kSnapshotDelivered);
+  if (report.kind == Kind::kSnapshotDelivered) return core_.report_snapshot(report.peer, true);
+  if (report.kind == Kind::kSnapshotFailed) {
+    snapshot_holds_.failed(report.peer);
+    failed_snapshots_[report.peer] = now_ns_;
+    return;
   }
   if (report.kind == Kind::kConnected) {
     if (awaits_majority_) reached_.insert(report.peer);
@@ -212,6 +217,11 @@ bool ReplicationCore::hand_over() {
 void ReplicationCore::tick() {
   ++ticks_;
   core_.tick();
+  std::erase_if(failed_snapshots_, [this](const auto& failed) {
+    if (now_ns_ - failed.second < kSnapshotRetryNs) return false;
+    core_.report_snapshot(failed.first, false);
+    return true;
+  });
   consider_first_timeout();
   propose_held();
   for (ReadRound& round : asked_reads_) {
@@ -380,7 +390,9 @@ void ReplicationCore::take_ready(ReplicationOutput& out) {
   }
   if (core_.is_leader()) CAIRN_FAULT("raftBeforeLeaderSend");
   for (const raft::Message& message : ready.messages) {
-    if (message.type == raft::MessageType::kSnap) snapshot_holds_.sent(message.to, message.snapshot->index, now_ns_);
+    if (message.type != raft::MessageType::kSnap) continue;
+    snapshot_holds_.sent(message.to, message.snapshot->index, now_ns_);
+    failed_snapshots_.erase(message.to);
   }
   out.messages.insert(out.messages.end(), std::make_move_iterator(ready.messages.begin()),
                       std::make_move_iterator(ready.messages.end()));
