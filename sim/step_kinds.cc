@@ -111,6 +111,7 @@ constexpr Kind<Effects> kClusterEffects[] = {
     {"effect: read the log", [](const Effects& out) { return !out.log_reads.empty(); }},
     {"effect: ask for versions", [](const Effects& out) { return out.ask_versions.has_value(); }},
     {"effect: dial again", [](const Effects& out) { return !out.redial.empty(); }},
+    {"effect: remove images", [](const Effects& out) { return !out.unused_images.empty(); }},
 };
 
 // Does not compile once there is a new field: it needs a kind above.
@@ -119,7 +120,7 @@ constexpr Kind<Effects> kClusterEffects[] = {
                                 alarms, disk_is_low, stop, messages, reports, transfers, versions, interim] = events;
   [[maybe_unused]] const auto& [writes, answers, refused, changes, log_reads, job, install, hash, prepare, give_back,
                                 remove, checkpoint, rest, look, reserve, full, news, ready, wake, ending, failed, sent,
-                                removed, asked, redialled] = effects;
+                                removed, asked, redialled, unused] = effects;
 }
 
 template <class Step, size_t N>
