@@ -300,7 +300,9 @@ class World {
                              [&](auto& one) { return one.second.core->apply().applied() >= last; });
         },
         10 * kSecond);
-    ASSERT_TRUE(arrived) << "seed " << options_.seed;
+    std::string states;
+    for (auto& [id, node] : nodes_) states += node.core->describe() + "\n";
+    ASSERT_TRUE(arrived) << "seed " << options_.seed << ", all want " << last.value << "\n" << states;
     for (auto& [id, node] : nodes_) {
       const auto state = node.reader->enter();
       for (const auto& [tag, request] : requests_) {
@@ -677,6 +679,8 @@ TEST(ClusterCore, LivesWithFaults) {
       if (!random.one_in(4)) world.heal();
     }
     world.heal();
+    world.run(kSecond, true);
+    world.heal();  // one was about to stop
     world.run(8 * kSecond, true);
     world.run(8 * kSecond, false);
     world.check_end();

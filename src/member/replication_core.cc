@@ -222,6 +222,7 @@ void ReplicationCore::tick() {
     core_.report_snapshot(failed.first, false);
     return true;
   });
+  (void)snapshot_holds_.show_in(core_.peers(), now_ns_);  // ends what is over
   consider_first_timeout();
   propose_held();
   for (ReadRound& round : asked_reads_) {

@@ -137,7 +137,7 @@ TEST(PeerLink, DialsBothStreamsAndSaysWhoItIs) {
                             {"X-Server-Version", "3.7.1"},
                             {"X-Min-Cluster-Version", "3.0.0"},
                             {"X-Cairn-Version", std::string(cluster::kCairnVersion)},
-                            {"X-Etcd-Cluster-ID", "c1"},
+                            {"X-Etcd-Cluster-Id", "c1"},
                             {"X-PeerURLs", "http://a:1,http://a:2"},
                             {"X-Raft-To", "2b"}};
   EXPECT_EQ(dials[0].headers, expected);
