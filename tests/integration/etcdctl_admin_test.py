@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import re
+import time
 import signal
 import subprocess
 
@@ -55,6 +56,8 @@ class Beside(etcdctl.Beside):
         for command in commands:
             command, given = command if isinstance(command, tuple) else (command, "")
             asked = [word.replace("DIR", str(self.dir)) for word in command]
+            if command[:2] == ["member", "add"]:
+                time.sleep(1)  # ids are made of the URLs and the second
             code, text, errors = script.run(asked, given)
             if code == 0:
                 self.note(script, command, text)
@@ -80,7 +83,7 @@ class Beside(etcdctl.Beside):
         text = re.sub(r"/[0-9a-f]{12,16}\b", "/SESSION", text)  # the key of a lock
         if "member" in command and command[-2:] == ["-w", "protobuf"]:
             return len(text) > 0
-        if "MEMBER1" in text:  # members come in the order of their ids
+        if re.search(r"MEMBER\d", text):  # members come in the order of their ids
             return sorted(re.findall(r'[^\s,="{}\[\]]+', text))
         return text
 
