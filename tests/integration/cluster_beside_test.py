@@ -180,7 +180,8 @@ class Beside(cluster.ClusterCase):
             order = three.members
             first = leader = order[0]
             follower = order[1]
-            three.do(lambda client: client.put(b"k", b"v"), leader)
+            # So much log that one entry less is still in sync.
+            three.do(lambda client: client.put_many([(b"k", b"v")] * 100), leader)
             three.wait_equal()
             for role, one in (("leader", first), ("follower", follower)):
                 story.call(f"{role} list", one, "Cluster", "MemberList", show=members_of)
