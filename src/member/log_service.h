@@ -20,8 +20,8 @@ struct LogKeeping {
   // Kept behind the newest entry for members that are behind, whoever leads: after a change of leaders the next one has
   // it. A leader keeps what a member lacks as long as the db is longer.
   uint64_t bytes = 64 << 20;
-  // --snapshot-catchup-entries, when given: so many entries before the last snapshot point, as etcd. Who takes a snapshot
-  // in, or what followed it, is not left behind again by a log that is as short.
+  // --snapshot-catchup-entries, when given: so many entries before the last snapshot point, as etcd. Who takes a
+  // snapshot in, or what followed it, is not left behind again by a log that is as short.
   std::optional<uint64_t> entries;
 };
 

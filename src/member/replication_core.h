@@ -187,7 +187,7 @@ class ReplicationCore {
   Failover failover_;
   SnapshotHolds snapshot_holds_;
   std::map<NodeId, int64_t> failed_snapshots_;  // of whom raft is not told yet
-  Term handed_term_;  // of the last entry that was handed to ApplyCore
+  Term handed_term_;                            // of the last entry that was handed to ApplyCore
   std::vector<Transfer> transfers_;
   std::map<NodeId, int64_t> cut_ns_;   // when a member was last found not to be connected
   std::set<NodeId> reached_;           // since the start, while `awaits_majority_`
