@@ -291,7 +291,9 @@ void ClusterLife::look_for_removed() {
     const bool is_first = !told_late_.contains(node->place());
     uint64_t& looks = told_late_[node->place()];
     if (is_first && chance_.one_in(2)) looks = kTalksOnNs / kLookNs;
-    if (!is_told || (looks > 0 && --looks > 0)) continue;
+    if (!is_told) continue;
+    if (looks > 0) --looks;
+    if (looks > 0) continue;
     coverage_.hit("removed members told by others");
     end_removed(*node);
   }
