@@ -7,6 +7,7 @@ namespace cairn::cmd {
 void LogQueue::put(uint64_t bytes, Write write) {
   {
     const MutexLock lock(mutex_);
+    if (is_ended_) return;
     if (bytes_ + bytes > bytes_max_) {
       ++lost_;
       return;
@@ -14,6 +15,16 @@ void LogQueue::put(uint64_t bytes, Write write) {
     bytes_ += bytes;
     ++put_count_;
     lines_.push_back({bytes, std::move(write)});
+  }
+  arrived_.notify_one();
+}
+
+void LogQueue::put_last(Write write) {
+  {
+    const MutexLock lock(mutex_);
+    if (std::exchange(is_ended_, true)) return;
+    ++put_count_;
+    lines_.push_back({0, std::move(write)});
   }
   arrived_.notify_one();
 }

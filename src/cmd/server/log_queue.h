@@ -24,6 +24,8 @@ class LogQueue {
       : tell_lost_(std::move(tell_lost)), bytes_max_(bytes_max) {}
 
   void put(uint64_t bytes, Write write);
+  // The line that says why the process ends: there is room for it, and none comes after it.
+  void put_last(Write write);
   // Until everything that was put before is written, or the time is over.
   void wait_written(std::chrono::milliseconds time_max);
   // The thread's; without end.
@@ -41,6 +43,7 @@ class LogQueue {
   Condition arrived_;
   Condition written_;
   std::deque<Line> lines_ CAIRN_GUARDED_BY(mutex_);
+  bool is_ended_ CAIRN_GUARDED_BY(mutex_) = false;
   uint64_t bytes_ CAIRN_GUARDED_BY(mutex_) = 0;
   uint64_t lost_ CAIRN_GUARDED_BY(mutex_) = 0;
   uint64_t put_count_ CAIRN_GUARDED_BY(mutex_) = 0;

@@ -39,5 +39,17 @@ TEST(LogQueue, NobodyWaitsForAnOutputThatStandsStillAndWhatIsLostIsTold) {
   EXPECT_EQ(written->lost, 2u);
 }
 
+TEST(LogQueue, TheReasonOfAnEndHasRoomAndIsTheLastLine) {
+  auto* const written = new Written;
+  auto* const queue = new LogQueue([](uint64_t) {}, 10);
+  queue->put(10, [written] { written->lines.push_back(0); });
+  queue->put_last([written] { written->lines.push_back(1); });
+  queue->put(0, [written] { written->lines.push_back(2); });
+  queue->put_last([written] { written->lines.push_back(3); });
+  std::thread([queue] { queue->run(); }).detach();
+  queue->wait_written(std::chrono::seconds(60));
+  EXPECT_EQ(written->lines, (std::vector<int>{0, 1}));
+}
+
 }  // namespace
 }  // namespace cairn::cmd

@@ -135,7 +135,12 @@ void write_line(Output& output, const log::Entry& entry, std::string line) {
   LogQueue* const queue = active_queue.load(std::memory_order_acquire);
   if (queue == nullptr) return write(line);
   const uint64_t bytes = line.size();
-  queue->put(bytes, [write, line = std::move(line)] { write(line); });
+  auto written = [write, line = std::move(line)] { write(line); };
+  if (entry.level == log::Level::kFatal) {
+    queue->put_last(std::move(written));
+  } else {
+    queue->put(bytes, std::move(written));
+  }
 }
 
 void write_entry(const log::Entry& entry) {
