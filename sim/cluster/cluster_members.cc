@@ -114,6 +114,7 @@ bool ClusterLife::list_members(ClusterNode& node) {
 }
 
 bool ClusterLife::may_refuse_start(ClusterNode& node, const Error& error) {
+  note(fmt::format("member {} does not start: {}", node.place(), error.message));
   const bool is_removed = judge_.model().removed().contains(node.member_id());
   if (error.message == member::kRemovedText && is_removed) {
     coverage_.hit("starts of removed members refused");

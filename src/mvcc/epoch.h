@@ -190,6 +190,7 @@ class EpochDomain {
 
   // Deletes the replaced objects that no guard can see; returns how many are left.
   size_t collect() {
+    if (retired_.empty()) return 0;
     const uint64_t lowest = lowest_slot();
     while (!retired_.empty() && retired_.front()->number < lowest) {
       delete retired_.front();

@@ -145,7 +145,8 @@ TEST_F(ManyTest, AFounderAsksTheOthersAndGoesOnWhenNobodyKnowsIt) {
 }
 
 TEST_F(ManyTest, AFounderThatHasServedDoesNotBeginAgain) {
-  peers_.members(kPeer2, R"([{"id":12605194617977005967,"peerURLs":["http://127.0.0.1:21911"],"name":"n1",)"
+  peers_.members(kPeer2, "[]");  // has just joined, and knows nobody yet
+  peers_.members(kPeer3, R"([{"id":12605194617977005967,"peerURLs":["http://127.0.0.1:21911"],"name":"n1",)"
                          R"("clientURLs":["http://127.0.0.1:21921"]}])");
   EXPECT_EQ(error_of(options("n1")), "member aeeea5b8492f678f has already been bootstrapped");
 }
@@ -273,6 +274,16 @@ TEST_F(ManyTest, WhoHasServedDoesNotJoinAgain) {
   peers_.members(kPeer1, list(R"("http://c3:1")"));
   EXPECT_EQ(error_of(joiner()), "member 69582ca06a5e484f has already been bootstrapped");
   peers_.members(kPeer1, list(""));
+  EXPECT_EQ(error_of(joiner()), "");
+}
+
+// Who has just joined knows nobody until its log comes, and that may need who asks.
+TEST_F(ManyTest, AnAnswerThatDoesNotFitIsNotTheLast) {
+  let_cluster_run("3.7.0");
+  peers_.members(kPeer1, "[]\n");
+  EXPECT_EQ(error_of(joiner()), "");
+  fs::remove_all(folder_.path() + "/n3");
+  peers_.members(kPeer1, R"([{"id":1,"peerURLs":["http://127.0.0.1:21911"]}])");
   EXPECT_EQ(error_of(joiner()), "");
 }
 

@@ -12,40 +12,34 @@ namespace {
 constexpr int64_t kBootstrapTimeoutNs = 1'000'000'000;
 constexpr int64_t kMembersTimeoutNs = 10'000'000'000;
 
-// The members as the first of `urls` that answers tells them.
-Result<cluster::Membership> ask_members(PeerProbe& probe, const std::vector<std::string>& urls, int64_t timeout_ns,
-                                        bool tells) {
-  for (const std::string& url : urls) {
-    const std::string address = url + "/members";
-    const auto answer = probe.get(address, timeout_ns);
-    if (!answer) {
-      if (tells) log::warn("failed to get cluster response", {{"address", address}, {"error", answer.error().message}});
-      continue;
-    }
-    auto members = cluster::parse_members(answer->body);
-    if (!members) {
-      if (tells) {
-        log::warn("failed to unmarshal cluster response", {{"address", address}, {"error", members.error().message}});
-      }
-      continue;
-    }
-    const auto cluster_id = parse_hex(answer->cluster_id);
-    if (!cluster_id) {
-      if (tells) log::warn("failed to parse cluster ID", {{"address", address}, {"header", answer->cluster_id}});
-      continue;
-    }
-    if (members->empty()) {
-      return fail(Code::kFailedPrecondition, "failed to get raft cluster member(s) from the given URLs");
-    }
-    cluster::Membership out;
-    out.cluster_id = *cluster_id;
-    for (cluster::Member& member : *members) {
-      const NodeId id = member.id;
-      out.members[id] = std::move(member);
-    }
-    return out;
+// The members as one who listens at `url` tells them. Without a value: nobody tells any.
+std::optional<cluster::Membership> ask_members(PeerProbe& probe, const std::string& url, int64_t timeout_ns,
+                                               bool tells) {
+  const std::string address = url + "/members";
+  const auto answer = probe.get(address, timeout_ns);
+  if (!answer) {
+    if (tells) log::warn("failed to get cluster response", {{"address", address}, {"error", answer.error().message}});
+    return std::nullopt;
   }
-  return fail(Code::kFailedPrecondition, "could not retrieve cluster information from the given URLs");
+  auto members = cluster::parse_members(answer->body);
+  if (!members) {
+    if (tells) {
+      log::warn("failed to unmarshal cluster response", {{"address", address}, {"error", members.error().message}});
+    }
+    return std::nullopt;
+  }
+  const auto cluster_id = parse_hex(answer->cluster_id);
+  if (!cluster_id) {
+    if (tells) log::warn("failed to parse cluster ID", {{"address", address}, {"header", answer->cluster_id}});
+    return std::nullopt;
+  }
+  cluster::Membership out;
+  out.cluster_id = *cluster_id;
+  for (cluster::Member& member : *members) {
+    const NodeId id = member.id;
+    out.members[id] = std::move(member);
+  }
+  return out;
 }
 
 // What `member` answers to GET `path` on the first of its URLs where somebody does, if `read` can read it.
@@ -118,44 +112,65 @@ std::unexpected<Error> already_bootstrapped(NodeId id) {
   return fail(Code::kFailedPrecondition, "member {} has already been bootstrapped", hex_id(id.value));
 }
 
+struct Found {
+  cluster::Membership existing;
+  cluster::Membership members;  // the flags' ones, with the ids of `existing`
+};
+
+// compat: etcd takes the first answer. Who answers may itself be new and know nobody yet, and may wait for this member.
+Result<Found> ask_cluster(const JoinRequest& request, PeerProbe& probe) {
+  std::optional<Error> first_reason;
+  for (const std::string& url : cluster::other_peer_urls(request.configured, request.name)) {
+    auto existing = ask_members(probe, url, kMembersTimeoutNs, /*tells=*/true);
+    if (!existing) continue;
+    Error reason{Code::kFailedPrecondition,
+                 "cannot fetch cluster info from peer urls: failed to get raft cluster member(s) from the given URLs"};
+    if (!existing->members.empty()) {
+      auto members = cluster::assign_ids(request.configured, *existing, request.resolve);
+      if (members) return Found{*std::move(existing), *std::move(members)};
+      reason = Error{members.error().code, fmt::format("error validating peerURLs {}: {}",
+                                                       cluster::describe(*existing), members.error().message)};
+    }
+    if (!first_reason) first_reason = std::move(reason);
+  }
+  if (first_reason) return std::unexpected(*std::move(first_reason));
+  return fail(
+      Code::kFailedPrecondition,
+      "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs");
+}
+
 }  // namespace
 
 Status check_not_bootstrapped(const JoinRequest& request, PeerProbe& probe) {
   const cluster::Member* const own = request.configured.find_name(request.name);
-  const auto urls = cluster::other_peer_urls(request.configured, request.name);
-  const auto found = ask_members(probe, urls, kBootstrapTimeoutNs, /*tells=*/false);
-  if (own == nullptr || !found) return {};
-  if (has_served(*found, own->id)) return already_bootstrapped(own->id);
+  if (own == nullptr) return {};
+  for (const std::string& url : cluster::other_peer_urls(request.configured, request.name)) {
+    const auto found = ask_members(probe, url, kBootstrapTimeoutNs, /*tells=*/false);
+    if (found && has_served(*found, own->id)) return already_bootstrapped(own->id);
+  }
   return {};
 }
 
 Result<Joined> find_cluster(const JoinRequest& request, PeerProbe& probe) {
-  const auto urls = cluster::other_peer_urls(request.configured, request.name);
-  const auto existing = ask_members(probe, urls, kMembersTimeoutNs, /*tells=*/true);
-  if (!existing) {
-    return fail(Code::kFailedPrecondition, "cannot fetch cluster info from peer urls: {}", existing.error().message);
-  }
-  auto members = cluster::assign_ids(request.configured, *existing, request.resolve);
-  if (!members) {
-    return fail(members.error().code, "error validating peerURLs {}: {}", cluster::describe(*existing),
-                members.error().message);
-  }
-  const cluster::Member* const own = members->find_name(request.name);
+  CAIRN_TRY(auto found, ask_cluster(request, probe));
+  const cluster::Membership& existing = found.existing;
+  cluster::Membership& members = found.members;
+  const cluster::Member* const own = members.find_name(request.name);
   if (own == nullptr) {
     return fail(Code::kInvalidArgument, "couldn't find local name \"{}\" in the initial cluster configuration",
                 request.name);
   }
   const NodeId self = own->id;
   // compat: etcd lets it join again. It has lost what it acknowledged, and may vote for who lacks the same.
-  if (has_served(*existing, self)) return already_bootstrapped(self);
-  const auto versions = ask_versions(probe, *members, self, request.request_timeout_ns);
-  const bool downgrades = ask_downgrade_enabled(probe, *members, self, request.request_timeout_ns);
+  if (has_served(existing, self)) return already_bootstrapped(self);
+  const auto versions = ask_versions(probe, members, self, request.request_timeout_ns);
+  const bool downgrades = ask_downgrade_enabled(probe, members, self, request.request_timeout_ns);
   const auto version = cluster::joinable_version(versions, downgrades);
   if (!version) return fail(Code::kFailedPrecondition, "incompatible with current running cluster");
-  if (existing->learners().size() > request.learner_count_max) {
+  if (existing.learners().size() > request.learner_count_max) {
     return fail(Code::kFailedPrecondition, "membership: too many learner members in cluster");
   }
-  return Joined{.self = self, .members = *std::move(members), .version = *version};
+  return Joined{.self = self, .members = std::move(members), .version = *version};
 }
 
 }  // namespace cairn::member
