@@ -22,6 +22,7 @@ constexpr int64_t kLookNs = kSecond / 2;      // until a stream is tried again
 constexpr int64_t kTalksOnNs = 12 * kSecond;  // who does not hear that it was removed
 constexpr std::string_view kOtherMember = "the simulator: ";
 // What a start says to a member that joins when its flags are not the cluster's members, or nobody answers.
+constexpr std::string_view kServedText = "has already been bootstrapped";
 constexpr std::string_view kJoinRefusals[] = {"cannot fetch cluster info from peer urls", "error validating peerURLs",
                                               "incompatible with current running cluster"};
 
@@ -133,7 +134,10 @@ bool ClusterLife::may_refuse_start(ClusterNode& node, const Error& error) {
   is_aside_ = false;
   const bool is_refused = std::any_of(std::begin(kJoinRefusals), std::end(kJoinRefusals),
                                       [&](std::string_view text) { return error.message.starts_with(text); });
-  if (!node.member_options().bootstrap.joins || has_data || !is_refused) return false;
+  // Told by one who has not heard yet that this one's address has a new member.
+  const bool is_taken_for_another =
+      error.message.ends_with(kServedText) && error.message.find(hex_id(node.member_id())) == std::string::npos;
+  if (!node.member_options().bootstrap.joins || has_data || !(is_refused || is_taken_for_another)) return false;
   coverage_.hit("joiners that cannot start yet");
   start_again(node.place());
   return true;
@@ -238,7 +242,7 @@ void ClusterLife::come_back_empty(size_t place, bool joins) {
   if (started) return violation(fmt::format("member {} starts without what it had", place));
   const std::string& text = started.error().message;
   const bool is_refused = joins ? text.starts_with(kJoinRefusals[0]) || text.starts_with(kJoinRefusals[1])
-                                : text.ends_with("has already been bootstrapped");
+                                : text.ends_with(kServedText);
   if (!is_refused) {
     return violation(fmt::format("member {} comes back empty and is told: {}", place, text));
   }

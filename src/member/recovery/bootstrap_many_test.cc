@@ -273,7 +273,17 @@ TEST_F(ManyTest, WhoHasServedDoesNotJoinAgain) {
   };
   peers_.members(kPeer1, list(R"("http://c3:1")"));
   EXPECT_EQ(error_of(joiner()), "member 69582ca06a5e484f has already been bootstrapped");
+  // Another has not heard of it, or takes it for who it was before it was removed and added again.
+  const std::string served = list(R"("http://c3:1")");
   peers_.members(kPeer1, list(""));
+  peers_.members(kPeer2, served);
+  EXPECT_EQ(error_of(joiner()), "member 69582ca06a5e484f has already been bootstrapped");
+  std::string before = served;
+  before.replace(before.find(std::to_string(kId3.value)), std::to_string(kId3.value).size(), "33");
+  peers_.members(kPeer1, before);
+  peers_.members(kPeer2, before);
+  EXPECT_EQ(error_of(joiner()), "member 21 has already been bootstrapped");
+  peers_.members(kPeer2, list(""));
   EXPECT_EQ(error_of(joiner()), "");
 }
 

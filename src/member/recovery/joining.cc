@@ -115,23 +115,54 @@ std::unexpected<Error> already_bootstrapped(NodeId id) {
 struct Found {
   cluster::Membership existing;
   cluster::Membership members;  // the flags' ones, with the ids of `existing`
+  NodeId self;
 };
 
-// compat: etcd takes the first answer. Who answers may itself be new and know nobody yet, and may wait for this member.
+Result<Found> match(const JoinRequest& request, cluster::Membership existing) {
+  if (existing.members.empty()) {
+    return fail(
+        Code::kFailedPrecondition,
+        "cannot fetch cluster info from peer urls: failed to get raft cluster member(s) from the given URLs");
+  }
+  auto members = cluster::assign_ids(request.configured, existing, request.resolve);
+  if (!members) {
+    return fail(members.error().code, "error validating peerURLs {}: {}", cluster::describe(existing),
+                members.error().message);
+  }
+  const cluster::Member* const own = members->find_name(request.name);
+  if (own == nullptr) {
+    return fail(Code::kInvalidArgument, "couldn't find local name \"{}\" in the initial cluster configuration",
+                request.name);
+  }
+  // compat: etcd lets it join again. It has lost what it acknowledged, and may vote for who lacks the same.
+  if (has_served(existing, own->id)) return already_bootstrapped(own->id);
+  const NodeId self = own->id;
+  return Found{std::move(existing), *std::move(members), self};
+}
+
+// compat: etcd takes the first answer. Who answers may itself be new and know nobody yet, and may wait for this member;
+// or may not have heard yet that this one was removed and added again. And all are asked whether it has served.
 Result<Found> ask_cluster(const JoinRequest& request, PeerProbe& probe) {
+  std::vector<cluster::Membership> answers;
+  std::optional<Found> found;
   std::optional<Error> first_reason;
   for (const std::string& url : cluster::other_peer_urls(request.configured, request.name)) {
-    auto existing = ask_members(probe, url, kMembersTimeoutNs, /*tells=*/true);
+    auto existing = ask_members(probe, url, found ? kBootstrapTimeoutNs : kMembersTimeoutNs, /*tells=*/!found);
     if (!existing) continue;
-    Error reason{Code::kFailedPrecondition,
-                 "cannot fetch cluster info from peer urls: failed to get raft cluster member(s) from the given URLs"};
-    if (!existing->members.empty()) {
-      auto members = cluster::assign_ids(request.configured, *existing, request.resolve);
-      if (members) return Found{*std::move(existing), *std::move(members)};
-      reason = Error{members.error().code, fmt::format("error validating peerURLs {}: {}",
-                                                       cluster::describe(*existing), members.error().message)};
+    answers.push_back(*existing);
+    if (found) continue;
+    auto matched = match(request, *std::move(existing));
+    if (matched) {
+      found = *std::move(matched);
+    } else if (!first_reason) {
+      first_reason = std::move(matched.error());
     }
-    if (!first_reason) first_reason = std::move(reason);
+  }
+  if (found) {
+    for (const cluster::Membership& answer : answers) {
+      if (has_served(answer, found->self)) return already_bootstrapped(found->self);
+    }
+    return *std::move(found);
   }
   if (first_reason) return std::unexpected(*std::move(first_reason));
   return fail(
@@ -155,14 +186,7 @@ Result<Joined> find_cluster(const JoinRequest& request, PeerProbe& probe) {
   CAIRN_TRY(auto found, ask_cluster(request, probe));
   const cluster::Membership& existing = found.existing;
   cluster::Membership& members = found.members;
-  const cluster::Member* const own = members.find_name(request.name);
-  if (own == nullptr) {
-    return fail(Code::kInvalidArgument, "couldn't find local name \"{}\" in the initial cluster configuration",
-                request.name);
-  }
-  const NodeId self = own->id;
-  // compat: etcd lets it join again. It has lost what it acknowledged, and may vote for who lacks the same.
-  if (has_served(existing, self)) return already_bootstrapped(self);
+  const NodeId self = found.self;
   const auto versions = ask_versions(probe, members, self, request.request_timeout_ns);
   const bool downgrades = ask_downgrade_enabled(probe, members, self, request.request_timeout_ns);
   const auto version = cluster::joinable_version(versions, downgrades);
