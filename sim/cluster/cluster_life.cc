@@ -475,6 +475,7 @@ void ClusterLife::start_process(size_t place) {
   }
   coverage_.hit("starts");
   watchers_->on_start(node);
+  arrived_images_.erase(place);
   judge_.on_start(place, node.member().apply().applied());
   note_start(node);
 }
@@ -562,6 +563,7 @@ void ClusterLife::take_image(size_t to, const raft::Message& message, uint64_t t
   if (!written) return transfers_.done(transfer, false);
   note(fmt::format("member {} has snapshot {}", to, message.snapshot->index));
   judge_.on_snapshot(to, *message.snapshot);
+  arrived_images_[to] = message.snapshot->index;
   nodes_[to]->receive(message, schedule_.now_ns());
   transfers_.done(transfer, true);
 }
@@ -661,7 +663,9 @@ void ClusterLife::on_step(ClusterNode& node) {
   }
   watchers_->check_told(node);
   const member::Published& state = node.member().published().newest();
-  if (auto& seen = members_seen_[node.place()]; seen != state.members) {
+  // From its arrival on raft counts as the snapshot says, and the member shows it once it is installed.
+  const bool is_between = state.applied < arrived_images_[node.place()];
+  if (auto& seen = members_seen_[node.place()]; seen != state.members && !is_between) {
     seen = state.members;
     judge_.on_members(node.place(), state.applied, *state.members, node.raft().conf());
   }

@@ -189,6 +189,7 @@ class ClusterLife final : private NodeHost,
   std::map<NodeId, size_t> places_;
   std::map<size_t, bool> was_leader_;
   std::set<size_t> installing_;     // in the step that goes on
+  std::map<size_t, Index> arrived_images_;  // the newest of this process
   ClusterNode* current_ = nullptr;  // whose code runs
   std::optional<fault::Point> deadly_;
   uint64_t deadly_nth_ = 0;
