@@ -279,6 +279,9 @@ void Member::write_arrived() {
   if (failure_ || writes_.empty()) return;
   auto done = run_wal(std::exchange(writes_, {}));
   if (!done) return;
+  for (member::WalDone& one : *done) {
+    if (auto messages = std::exchange(one.messages, {}); !messages.empty()) client_.on_messages(messages);
+  }
   tell_core(wal_to_core_, [done = *std::move(done)](member::Events& events) mutable {
     for (member::WalDone& one : done) events.wal.push_back(std::move(one));
   });

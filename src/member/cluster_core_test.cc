@@ -442,6 +442,7 @@ class World {
       if (write.hard_state) done.durable_commit = write.hard_state->commit;
       if (write.snapshot) done.snapshot = write.snapshot->index;
       done.bytes = write.bytes;
+      for (raft::Message& message : write.messages) send(std::move(message));
       node.events.wal.push_back(std::move(done));
       wake(node, 0);
     });

@@ -543,6 +543,15 @@ void Node::write_apart(std::vector<WalWrite>& writes) {
   if (writes.empty()) return;
   auto done = wal_stage_->run(std::move(writes));
   if (!done) fail(log_failure(done.error()));
+  // What waited for the disk alone waits for no other thread.
+  if (options_.peers != nullptr) {
+    std::vector<raft::Message> messages;
+    for (WalDone& one : *done) {
+      append(messages, one.messages);
+      one.messages.clear();
+    }
+    if (!messages.empty()) options_.peers->send(std::move(messages));
+  }
   events_.put([&](Events& events) { append(events.wal, *done); });
 }
 

@@ -15,7 +15,7 @@ namespace cairn::member {
 class PeerPort {
  public:
   virtual ~PeerPort() = default;
-  // In this order for each receiver.
+  // In this order for each receiver. The WAL thread's, too.
   virtual void send(std::vector<raft::Message> messages) = 0;
   // Its connections may be dead: a new one is to be tried at once, and what comes of it reported.
   virtual void redial(NodeId member) = 0;

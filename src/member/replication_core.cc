@@ -14,6 +14,12 @@
 namespace cairn::member {
 namespace {
 
+void add_to(std::vector<raft::Message>& all, std::vector<raft::Message>& more) {
+  if (all.empty()) all.swap(more);
+  all.insert(all.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
+  more.clear();
+}
+
 // Beyond this many rounds under way, reads gather until one is answered.
 constexpr size_t kReadRoundsMax = 4;
 // 500 ms, as in etcd: then a round's request or answer is taken for lost.
@@ -252,14 +258,13 @@ void ReplicationCore::wal_done(WalDone done) {
     pending_.apply.durable_commit = durable_commit_;
   }
   if (durable_commit_ >= syncing_commit_) syncing_commit_ = Index{};
-  if (done.number != 0 && !core_.is_leader()) CAIRN_FAULT("raftBeforeFollowerSend");
+  if (done.number != 0 && !done.has_messages && !core_.is_leader()) CAIRN_FAULT("raftBeforeFollowerSend");
   if (done.number != 0) core_.appended(done.number);
   trim_log();
+  add_to(pending_.messages, done.messages);
   for (; done.number != 0 && !departures_.empty() && departures_.front().number <= done.number;
        departures_.pop_front()) {
-    auto& messages = departures_.front().messages;
-    pending_.messages.insert(pending_.messages.end(), std::make_move_iterator(messages.begin()),
-                             std::make_move_iterator(messages.end()));
+    add_to(pending_.messages, departures_.front().messages);
   }
   if (done.released != Index{}) log_.released_to(std::min(done.released, core_.applied()));
   propose_held();
@@ -395,8 +400,7 @@ void ReplicationCore::take_ready(ReplicationOutput& out) {
     snapshot_holds_.sent(message.to, message.snapshot->index, now_ns_);
     failed_snapshots_.erase(message.to);
   }
-  out.messages.insert(out.messages.end(), std::make_move_iterator(ready.messages.begin()),
-                      std::make_move_iterator(ready.messages.end()));
+  add_to(out.messages, ready.messages);
   if (ready.hard_state) unwritten_state_ = ready.hard_state;
   if (ready.must_sync || !ready.entries.empty()) {
     WalWrite write;
@@ -406,14 +410,14 @@ void ReplicationCore::take_ready(ReplicationOutput& out) {
     write.must_sync = ready.must_sync;
     write.install = std::move(ready.snapshot);
     if (write.install != nullptr && !write.hard_state) write.hard_state = core_.hard_state();
+    if (CAIRN_MUTANT("server.append_acknowledged_before_sync")) {
+      add_to(out.messages, ready.messages_after_sync);
+    } else if (write.number != 0 && write.install == nullptr && departures_.empty()) {
+      write.messages = std::exchange(ready.messages_after_sync, {});
+    }
     out.wal.push_back(std::move(write));
   }
   if (ready.number != 0) last_number_ = ready.number;
-  if (!ready.messages_after_sync.empty() && CAIRN_MUTANT("server.append_acknowledged_before_sync")) {
-    for (raft::Message& message : std::exchange(ready.messages_after_sync, {})) {
-      out.messages.push_back(std::move(message));
-    }
-  }
   if (!ready.messages_after_sync.empty()) {
     departures_.push_back({last_number_, std::move(ready.messages_after_sync)});
   }

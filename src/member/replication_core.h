@@ -205,7 +205,7 @@ class ReplicationCore {
     uint64_t number = 0;  // of the write
     std::vector<raft::Message> messages;
   };
-  std::deque<Departure> departures_;                // what leaves once a write is stable, in order
+  std::deque<Departure> departures_;                // what leaves once a write is stable and installed, in order
   uint64_t last_number_ = 0;                        // of a Ready that was to be reported back
   std::optional<raft::HardState> unwritten_state_;  // only its commit is new: goes with the next write
   std::optional<raft::Entry> conf_entry_;           // handed out, verdict outstanding (or never given: a snapshot came)

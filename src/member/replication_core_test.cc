@@ -49,6 +49,7 @@ class Replication {
     refused += out.refused.size();
     for (WalWrite& write : out.wal) {
       WalDone done{.number = write.number, .entries = std::move(write.entries)};
+      done.messages = std::move(write.messages);
       written += done.entries.size();
       if (stable) core.wal_done(std::move(done));
     }
@@ -409,7 +410,11 @@ TEST(ReplicationCore, WhatWaitsForTheDiskLeavesWhenItIsStable) {
   EXPECT_TRUE(out.messages.empty());
   EXPECT_EQ(out.apply.entries.size(), 1u);  // committed: it need not be stable here to be applied
   ASSERT_EQ(out.wal.size(), 1u);
-  member.core.wal_done({.number = out.wal[0].number, .entries = std::move(out.wal[0].entries)});
+  ASSERT_EQ(out.wal[0].messages.size(), 1u) << "who writes may send it";
+  EXPECT_EQ(out.wal[0].messages[0].type, MessageType::kAppResp);
+  WalDone done{.number = out.wal[0].number, .entries = std::move(out.wal[0].entries)};
+  done.messages = std::move(out.wal[0].messages);
+  member.core.wal_done(std::move(done));
   member.settle();
   ASSERT_EQ(member.sent.size(), 1u);
   EXPECT_EQ(member.sent[0].type, MessageType::kAppResp);

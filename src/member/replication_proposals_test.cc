@@ -148,7 +148,9 @@ class Member {
       std::ranges::move(out.apply.entries, std::back_inserter(applied));
       for (WalWrite& write : out.wal) {
         if (write.install != nullptr) core.installed(*write.install);
-        core.wal_done({.number = write.number, .entries = std::move(write.entries)});
+        WalDone done{.number = write.number, .entries = std::move(write.entries)};
+        done.messages = std::move(write.messages);
+        core.wal_done(std::move(done));
       }
       if (!applied.empty() && applied.back().index > core.raft().applied()) {
         AppliedNotice notice;

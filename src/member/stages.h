@@ -220,6 +220,8 @@ struct WalWrite {
   Index release_below{0};       // entries at or below are needed no more; 0: nothing new
   bool give_tail_back = false;  // of the last segment: the blocks that no record has taken
   uint64_t bytes = 0;           // of the entries, as MemberCore counts them
+  // Leave once this is stable: who writes sends them, or else ReplicationCore does when it hears of it.
+  std::vector<raft::Message> messages;
 };
 
 struct WalDone {
@@ -233,6 +235,8 @@ struct WalDone {
   uint64_t segment_used_bytes = 0;
   uint64_t segment_count = 0;       // in use, not released, without what is merely kept
   bool has_released_files = false;  // segments that wait to be used again or removed
+  bool has_messages = false;            // the WalWrite had some
+  std::vector<raft::Message> messages;  // those that have not left
 };
 
 // --- replication <-> who reads the segments -----------------------------------------------------------------

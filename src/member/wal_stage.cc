@@ -97,6 +97,9 @@ Result<WalDone> WalStage::finish(WalWrite write) {
   done.segment_count = log_->segment_count_beyond_kept();
   done.durable_commit = durable_commit_;
   done.entries = std::move(write.entries);
+  if (!write.messages.empty()) CAIRN_FAULT("raftBeforeFollowerSend");
+  done.has_messages = !write.messages.empty();
+  done.messages = std::move(write.messages);
   if (done.number != 0) CAIRN_FAULT("raftBeforeAdvance");
   return done;
 }
