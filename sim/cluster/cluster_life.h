@@ -188,9 +188,9 @@ class ClusterLife final : private NodeHost,
   std::map<std::string, std::vector<std::string>> initial_cluster_;
   std::map<NodeId, size_t> places_;
   std::map<size_t, bool> was_leader_;
-  std::set<size_t> installing_;     // in the step that goes on
+  std::set<size_t> installing_;             // in the step that goes on
   std::map<size_t, Index> arrived_images_;  // the newest of this process
-  ClusterNode* current_ = nullptr;  // whose code runs
+  ClusterNode* current_ = nullptr;          // whose code runs
   std::optional<fault::Point> deadly_;
   uint64_t deadly_nth_ = 0;
   std::optional<size_t> dying_;  // has reached it

@@ -241,8 +241,8 @@ void ClusterLife::come_back_empty(size_t place, bool joins) {
   is_aside_ = false;
   if (started) return violation(fmt::format("member {} starts without what it had", place));
   const std::string& text = started.error().message;
-  const bool is_refused = joins ? text.starts_with(kJoinRefusals[0]) || text.starts_with(kJoinRefusals[1])
-                                : text.ends_with(kServedText);
+  const bool is_refused =
+      joins ? text.starts_with(kJoinRefusals[0]) || text.starts_with(kJoinRefusals[1]) : text.ends_with(kServedText);
   if (!is_refused) {
     return violation(fmt::format("member {} comes back empty and is told: {}", place, text));
   }

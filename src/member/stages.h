@@ -233,8 +233,8 @@ struct WalDone {
   uint64_t bytes = 0;                // of the WalWrite
   uint64_t segment_sequence = 0;     // of the segment in use, and what of it is
   uint64_t segment_used_bytes = 0;
-  uint64_t segment_count = 0;       // in use, not released, without what is merely kept
-  bool has_released_files = false;  // segments that wait to be used again or removed
+  uint64_t segment_count = 0;           // in use, not released, without what is merely kept
+  bool has_released_files = false;      // segments that wait to be used again or removed
   bool has_messages = false;            // the WalWrite had some
   std::vector<raft::Message> messages;  // those that have not left
 };

@@ -120,9 +120,8 @@ struct Found {
 
 Result<Found> match(const JoinRequest& request, cluster::Membership existing) {
   if (existing.members.empty()) {
-    return fail(
-        Code::kFailedPrecondition,
-        "cannot fetch cluster info from peer urls: failed to get raft cluster member(s) from the given URLs");
+    return fail(Code::kFailedPrecondition,
+                "cannot fetch cluster info from peer urls: failed to get raft cluster member(s) from the given URLs");
   }
   auto members = cluster::assign_ids(request.configured, existing, request.resolve);
   if (!members) {
@@ -165,9 +164,8 @@ Result<Found> ask_cluster(const JoinRequest& request, PeerProbe& probe) {
     return *std::move(found);
   }
   if (first_reason) return std::unexpected(*std::move(first_reason));
-  return fail(
-      Code::kFailedPrecondition,
-      "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs");
+  return fail(Code::kFailedPrecondition,
+              "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs");
 }
 
 }  // namespace
