@@ -24,6 +24,11 @@ constexpr int64_t kSecondNs = 1'000'000'000;
 constexpr size_t kCheckpointsInEntry = 1000;
 constexpr int64_t kDoublingsMax = 4;
 constexpr int64_t kNever = INT64_MAX;
+// A leader that hears of no quorum looks once in each election timeout, and so may renew leases for two of them. Its
+// successor may lead at once, if connections to a leader that lives are refused, or if it is removed; what that one has
+// promised must hold. Nobody led before a member that alone has ever been one.
+// compat: etcd adds one. Nobody succeeds a leader there within the first of the two.
+constexpr int64_t kElectionsToRetire = 2;
 
 // Times of up to 285 years may be asked for: the last ones count as never.
 int64_t later(int64_t from_ns, int64_t seconds) {
@@ -84,15 +89,9 @@ void LeaseDuty::begin_term(const Scene& scene) {
   phase_ = scene.apply.lessor().size() < options_.revokes_per_second ? Phase::kSpreads : Phase::kCounts;
   slot_ = 0;
   began_ns_ = scene.now_ns;
-  extension_ns_ = extension(options_, scene.raft);
-}
-
-// A leader that hears of no quorum looks once in each election timeout, and so may renew leases for two of them. Its
-// successor may lead at once, if connections to a leader that lives are refused; what that one has promised must hold.
-// compat: etcd adds one. Nobody succeeds a leader there within the first of the two.
-int64_t LeaseDuty::extension(const LeaseOptions& options, const raft::Core& raft) {
-  constexpr int64_t kElectionsToRetire = 2;
-  return raft.is_sole_voter() ? options.extension_ns : kElectionsToRetire * options.extension_ns;
+  const bool was_always_alone = scene.raft.is_sole_voter() && scene.apply.members().removed.empty();
+  extension_ns_ = (was_always_alone ? 1 : kElectionsToRetire) * options_.extension_ns;
+  others_renew_until_ns_ = was_always_alone ? began_ns_ : began_ns_ + extension_ns_;
 }
 
 void LeaseDuty::end_term() {
@@ -305,7 +304,8 @@ void LeaseDuty::serve_renewal(const LeaseRequest& request, Index floor, const Sc
 
 void LeaseDuty::renew(const LeaseRequest& request, const Lease& lease, const Scene& scene) {
   ++renewed_;
-  const int64_t deadline_ns = later(scene.now_ns, lease.ttl);
+  // It may be renewed by the leader before this one as well, and later.
+  const int64_t deadline_ns = later(std::max(scene.now_ns, others_renew_until_ns_), lease.ttl);
   // What waits may be of a lease that had this id before. If it is of this one, the lease ends as said here only when
   // all that waits is refused.
   const auto waiting = clearings_.find(lease.id);

@@ -34,7 +34,7 @@
 namespace cairn::member {
 
 struct LeaseOptions {
-  int64_t extension_ns = 1'000'000'000;  // one election timeout: more time for all when a term begins, see extension()
+  int64_t extension_ns = 1'000'000'000;  // one election timeout: more time for all when a term begins, or two
   bool checkpoints = false;
   int64_t checkpoint_interval_ns = int64_t{300} * 1'000'000'000;
   uint64_t revokes_per_second = 1000;        // doubled each second while more are due, up to 16 times that
@@ -128,7 +128,6 @@ class LeaseDuty {
   void look_at_slots(const Scene& scene);
   void spread();
   void place(const lease::Lease& lease);
-  [[nodiscard]] static int64_t extension(const LeaseOptions& options, const raft::Core& raft);
   // requests
   void serve_one(const LeaseRequest& request, Index floor, const Scene& scene);
   void serve_renewal(const LeaseRequest& request, Index floor, const Scene& scene);
@@ -160,7 +159,8 @@ class LeaseDuty {
   lease::Slot slot_ = 0;
   int64_t began_ns_ = 0;
   int64_t extension_ns_ = 0;
-  std::map<int64_t, Pile> piles_;  // by seconds that are left
+  int64_t others_renew_until_ns_ = 0;  // who led before may not know yet that it does not lead any more
+  std::map<int64_t, Pile> piles_;      // by seconds that are left
 
   // requests that wait
   std::vector<ForTerm> for_term_;

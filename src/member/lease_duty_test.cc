@@ -7,9 +7,11 @@
 #include <cstring>
 
 #include "base/errors.h"
+#include "cluster/membership.h"
 #include "member/requests.h"
 #include "member/testing/inline_member.h"
 #include "proto/raft_internal.pb.h"
+#include "raft/conf_change.h"
 #include "sim/disk/sim_fs.h"
 
 namespace cairn::member {
@@ -53,6 +55,23 @@ class LeaseDutyTest : public ::testing::Test {
     request.set_key(key);
     request.set_lease(lease);
     propose(RequestKind::kPut, request.SerializeAsString());
+  }
+  void change_members(const cluster::MemberChange& change) {
+    const raft::ConfChangeV1 entry{.id = ++request_id_,
+                                   .type = static_cast<raft::ConfChangeType>(change.raft_type()),
+                                   .node = change.member.id,
+                                   .context = cluster::change_context(change)};
+    member_->events_.conf_changes.push_back(
+        std::make_shared<const raft::Payload>(raft::Payload{.bytes = raft::encode(entry), .tag = kTag}));
+    member_->pump();
+  }
+  void start_where_another_was_removed() {
+    start();
+    cluster::Member other{.id = NodeId(77), .peer_urls = {"http://127.0.0.1:2"}};
+    other.is_learner = true;
+    change_members({.kind = cluster::ChangeKind::kAdd, .member = other, .learner_count_max = 1});
+    change_members({.kind = cluster::ChangeKind::kRemove, .member = other});
+    ASSERT_TRUE(member_->apply().members().removed.contains(other.id));
   }
   // As a leader before this one would have.
   void checkpoint(int64_t id, int64_t remaining) {
@@ -168,6 +187,30 @@ TEST_F(LeaseDutyTest, AfterARestartTimeCountsAnewWithAnElectionTimeoutMore) {
   wait(9 * kSecond);
   start_again();
   wait(10 * kSecond + kExtension - 1);
+  EXPECT_TRUE(lives(5));
+  wait(kLate + 1);
+  EXPECT_FALSE(lives(5));
+}
+
+// Another one may have led, and may renew leases until it notices that nobody listens to it.
+TEST_F(LeaseDutyTest, AfterARestartOfTheLastMemberThatIsLeftTimeCountsWithTwoElectionTimeoutsMore) {
+  start_where_another_was_removed();
+  grant(5, 10);
+  wait(9 * kSecond);
+  start_again();
+  wait(10 * kSecond + 2 * kExtension - 1);
+  EXPECT_TRUE(lives(5));
+  wait(kLate + 1);
+  EXPECT_FALSE(lives(5));
+}
+
+TEST_F(LeaseDutyTest, ARenewalTakesNothingFromWhatTheLeaderBeforeMayPromiseStill) {
+  start_where_another_was_removed();
+  grant(5, 10);
+  start_again();
+  wait(kSecond / 2);
+  EXPECT_EQ(renew(5), 10) << "and afterwards the client asks the other one, which believes that it leads";
+  wait(2 * kExtension - kSecond / 2 + 10 * kSecond - 1);
   EXPECT_TRUE(lives(5));
   wait(kLate + 1);
   EXPECT_FALSE(lives(5));
