@@ -161,10 +161,15 @@ class ClusterRows:
         calm = self.generate("put", *load, "--seconds", 4)
         away = (leader + 1) % 3
         others = [one for i, one in enumerate(self.server.members) if i != away]
-        before = [one.memory_mb()["anon"] for one in others]
+
+        def memory_of(requests):
+            before = [one.memory_mb()["anon"] for one in others]
+            done = self.generate("put", *puts, "--requests", requests)
+            return done, max(one.memory_mb()["anon"] - base for one, base in zip(others, before))
+
+        _, usual = memory_of(self.options.catch_up_writes)  # as much as these writes take with all members there
         self.server.members[away].stop(signal.SIGKILL)
-        written = self.generate("put", *puts, "--requests", self.options.catch_up_writes)
-        more = max(one.memory_mb()["anon"] - base for one, base in zip(others, before))
+        written, more = memory_of(self.options.catch_up_writes)
         with self.under_load(load) as figures:
             began, cpu = time.monotonic(), self.server.cpu_seconds()
             self.server.members[away].start()
@@ -178,7 +183,7 @@ class ClusterRows:
                 time.sleep(0.02)
             seconds, cpu_s = time.monotonic() - began, self.server.cpu_seconds() - cpu
         self.drop()
-        return {"ms": seconds * 1000, "cpu_ms": cpu_s * 1000, "more_mb": more,
+        return {"ms": seconds * 1000, "cpu_ms": cpu_s * 1000, "more_mb": more, "usual_mb": usual,
                 "caught_up_per_s": self.options.catch_up_writes / seconds, "away_per_s": written["ops_per_s"],
                 "calm_p99_us": calm["latency_us"]["p99"], **self.under_way(figures[0])}
 
@@ -238,7 +243,7 @@ class ClusterRows:
                 disk.end_of_stall()
                 more = leader.memory_mb()["anon"] - before
                 time.sleep(2)
-            return {"calm_p99_us": calm["latency_us"]["p99"], **self.under_way(figures[0]), "more_mb": more,
+            return {"calm_p99_us": calm["latency_us"]["p99"], **self.under_way(figures[0]), "more_mb": more, "usual_mb": usual,
                     "moved_ms": moved_s and moved_s * 1000}
 
 

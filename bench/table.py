@@ -125,7 +125,8 @@ def cell(row, figures, generator_share_max):
     if "restart_ms" in figures:
         out.append(f"then {milliseconds(figures['restart_ms'])}")
     if "more_mb" in figures:
-        out.append(f"{number(figures['more_mb'])} MB more")
+        usual = f" ({number(figures['usual_mb'])} for the same writes with all there)" if "usual_mb" in figures else ""
+        out.append(f"{number(figures['more_mb'])} MB more{usual}")
     if "anon_mb" in figures:
         out.append(f"{number(figures['anon_mb'])} MB anon + {number(figures['file_mb'])} MB file")
     if "disk_mb" in figures:
