@@ -32,6 +32,7 @@ constexpr const char* kUsage =
               when they never reached one; so does a run of 500 lives or more
   --cluster   lives of a cluster
   --members N of the cluster; without it the seed chooses
+  --bytes     all messages of the cluster go as bytes over simulated connections, whatever the seed says
   --history DIR  writes there what the clients of a cluster saw, as cairn_check_history reads it: of the life of --seed,
               or of those of one seed in a hundred, whose clients ask only what etcd's own judge knows
 )";
@@ -46,6 +47,7 @@ struct Arguments {
   bool cluster = false;
   bool coverage = false;
   bool verbose = false;
+  bool bytes = false;
 };
 
 std::optional<uint64_t> number(std::string_view text) {
@@ -64,6 +66,7 @@ std::optional<Arguments> parse(int count, char** values) {
     bool* const flag = name == "--verbose"    ? &out.verbose
                        : name == "--coverage" ? &out.coverage
                        : name == "--cluster"  ? &out.cluster
+                       : name == "--bytes"    ? &out.bytes
                                               : nullptr;
     if (flag != nullptr) {
       *flag = true;
@@ -110,6 +113,7 @@ std::string live_once(const Arguments& arguments) {
   sim::ClusterLife life({.seed = *arguments.seed,
                          .members = arguments.members,
                          .verbose = arguments.verbose,
+                         .has_byte_links = arguments.bytes ? std::optional(true) : std::nullopt,
                          .history_path = histories.empty() ? "" : sim::history_path(histories, *arguments.seed)});
   std::string violation = life.run();
   if (arguments.coverage) report(life.coverage(), true);
@@ -139,12 +143,13 @@ int main(int argc, char** argv) {
                       .lives = arguments->lives,
                       .jobs = arguments->jobs,
                       .of_cluster = arguments->cluster,
+                      .over_bytes = arguments->bytes,
                       .members = arguments->members,
                       .histories = arguments->histories});
   const sim::Runner::Outcome outcome = runner.run();
   // Many lives that all held prove little if they never met what they are for.
   const uint64_t enough = arguments->cluster ? kClusterLivesToReachAll : kLivesToReachAll;
-  const bool many = arguments->coverage || arguments->lives >= enough;
+  const bool many = arguments->coverage || (arguments->lives >= enough && !arguments->bytes);
   const bool blind = many && !report(outcome.coverage, arguments->cluster);
   fmt::print("{} lives in {:.1f} s: {:.0f} lives/s\n", outcome.lives, outcome.seconds,
              static_cast<double>(outcome.lives) / outcome.seconds);

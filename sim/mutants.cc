@@ -99,6 +99,7 @@ struct ClusterMutant {
 };
 constexpr ClusterMutant kClusterMutants[] = {
     {"lease.endless_after_failover", true},
+    {"peer.stream_state_kept", true},
     {"raft.forwarded_term_ignored"},
     {"raft.heartbeat_commit_unclamped", true},
     {"raft.own_vote_before_sync"},

@@ -73,6 +73,7 @@ void live_one(AnyLife life, uint64_t seed) {
       live_one(std::make_unique<ClusterLife>(
                    ClusterLife::Options{.seed = seed,
                                         .members = options.members,
+                                        .has_byte_links = options.over_bytes ? std::optional(true) : std::nullopt,
                                         .history_path = keeps ? history_path(options.histories, seed) : ""}),
                seed);
     } else {
@@ -342,6 +343,18 @@ std::vector<std::string> never_reached_by_clusters(const Coverage& coverage) {
   for (const char* what :
        {"answers",
         "answers that refuse",
+        "byte links: POSTs",
+        "byte links: bytes lost with their connection",
+        "byte links: bytes sent again",
+        "byte links: connections broken",
+        "byte links: connections refused",
+        "byte links: connections that time out",
+        "byte links: cut in the middle of a frame",
+        "byte links: frames in chunks",
+        "byte links: full",
+        "byte links: half open, and given up by who reads",
+        "byte links: messages dropped from a full queue",
+        "byte links: streams dialled again",
         "calls given up",
         "death at a fault point",
         "deaths reported",

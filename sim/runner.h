@@ -19,6 +19,7 @@ class Runner {
     bool progress = true;        // a line now and then
     std::string mutant;          // switched on in the children
     bool of_cluster = false;     // lives of clusters, not of one member
+    bool over_bytes = false;     // messages go over byte links in each life of a cluster
     size_t members = 0;          // of each cluster; 0: the seed chooses
     std::string histories{};     // a directory for those of one cluster in a hundred; "": none are kept
   };

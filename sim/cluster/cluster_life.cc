@@ -29,6 +29,8 @@ constexpr int64_t kLeaseSlackNs = 3 * kSecond;
 constexpr int64_t kLeaseNsMax = 200 * kSecond;
 constexpr int64_t kStopNsMax = 60 * kSecond;
 constexpr int64_t kLeases = 4;
+constexpr uint64_t kLivesForByteLinks = 8;
+constexpr uint64_t kByteLinksSeed = 0x62797465206c696e;
 constexpr member::Tag kTransferTag = member::Tag{1} << 40;  // no call has it
 constexpr member::Tag kRenewalTag = kTransferTag + 1;       // nor this one
 
@@ -50,6 +52,7 @@ ClusterLife::~ClusterLife() {
   watchers_.reset();
   nodes_.clear();
   schedule_.clear();
+  links_.reset();
 }
 
 void ClusterLife::violation(std::string text) {
@@ -82,6 +85,12 @@ void ClusterLife::choose() {
     network_.options().late_one_in = chance_.between(20, 500);
   }
   network_.options().has_codec = !chance_.one_in(8);
+  Random links_chance(options_.seed ^ kByteLinksSeed);
+  const bool chance_has_links = links_chance.one_in(kLivesForByteLinks);
+  if (options_.has_byte_links.value_or(chance_has_links)) {
+    links_ = std::make_unique<ByteLinks>(schedule_, links_chance.fork(), nodes_, network_, coverage_,
+                                         static_cast<ByteLinks::Host&>(*this));
+  }
   member::MemberOptions& core = common_.core;
   raft::Config& raft = core.replication.raft;
   constexpr uint32_t kElectionTicks[] = {100, 100, 50, 20};
@@ -280,6 +289,7 @@ const std::string& ClusterLife::run() {
   watchers_->begin();
   if (options_.has_faults) faults_->begin();
   if (options_.has_faults && !chance_.one_in(4)) plots_->begin();
+  if (options_.has_faults && links_) links_->begin();
   begin_operators();
   const int64_t began_ns = schedule_.now_ns();
   live(options_.length_ns * 20, [&] {
@@ -287,15 +297,15 @@ const std::string& ClusterLife::run() {
     return !options_.has_faults || (faults_->count() >= kFaultsMin && faults_->kinds() >= kFaultKindsMin);
   });
   if (violation_.empty()) heal();
-  if (violation_.empty()) converge();
-  if (violation_.empty()) stop();
+  if (violation_.empty() && !is_stuck_) converge();
+  if (violation_.empty() && !is_stuck_) stop();
   judge_history();
   if (violation_.empty()) coverage_.hit("lives");
   coverage_.hit(fmt::format("lives of {} members", options_.members));
   coverage_.hit("calls", clients_->calls());
   coverage_.hit("calls answered", judge_.answered());
   coverage_.hit("entries", judge_.last().value);
-  coverage_.hit("messages", network_.delivered());
+  coverage_.hit("messages", network_.delivered() + (links_ ? links_->delivered() : 0));
   for (const auto& node : nodes_) node->kinds().add_to(coverage_);
   for (fault::Point point = 0; point < fault::kPointCount; ++point) {
     if (points_reached_[point] == 0) continue;
@@ -309,6 +319,7 @@ void ClusterLife::heal() {
   note("all is healed");
   faults_->end();
   plots_->end();
+  if (links_) links_->end();
   if (operators_) operators_->end();
   deadly_.reset();
   transfers_.options().slow_one_in = transfers_.options().broken_one_in = transfers_.options().given_up_one_in = 0;
@@ -327,7 +338,11 @@ void ClusterLife::heal() {
     }
     return all;
   };
-  if (!live(kProgressNsMax, succeeds)) return violation("puts do not succeed after all is healed" + describe());
+  if (!live(kProgressNsMax, succeeds)) {
+    is_stuck_ = violation_.empty() && is_cut_off_by_removal();
+    if (is_stuck_) return coverage_.hit("lives that end with the removal of one of two");
+    return violation("puts do not succeed after all is healed" + describe());
+  }
   coverage_.hit("virtual ms from healing to puts", static_cast<uint64_t>(schedule_.now_ns() - healed_ns) / 1'000'000);
 }
 
@@ -460,7 +475,7 @@ void ClusterLife::start_process(size_t place) {
   if (dying_ == place) {
     dying_.reset();
     coverage_.hit("death during the start");
-    network_.forget(place);
+    lose_connections(place, true);
     node.kill();
     return faults_->restart_later(place);
   }
@@ -476,13 +491,14 @@ void ClusterLife::start_process(size_t place) {
   coverage_.hit("starts");
   watchers_->on_start(node);
   arrived_images_.erase(place);
+  if (links_) links_->set_members(place);
   judge_.on_start(place, node.member().apply().applied());
   note_start(node);
 }
 
 void ClusterLife::kill_process(size_t place) {
   ClusterNode& node = *nodes_[place];
-  network_.forget(place);
+  lose_connections(place, true);
   transfers_.forget(place);
   watchers_->on_gone(node);
   node.kill();
@@ -491,13 +507,18 @@ void ClusterLife::kill_process(size_t place) {
   tell_of_death(place);
 }
 
+void ClusterLife::lose_connections(size_t place, bool kernel_stays) {
+  network_.forget(place);
+  if (links_) links_->on_gone(place, kernel_stays);
+}
+
 void ClusterLife::move_leader(size_t leader, size_t to) {
   nodes_[leader]->transfer({.to = NodeId(nodes_[to]->member_id()), .tag = kTransferTag}, schedule_.now_ns());
 }
 
 void ClusterLife::cut_power(size_t place) {
   ClusterNode& node = *nodes_[place];
-  network_.forget(place);
+  lose_connections(place, false);
   transfers_.forget(place);
   if (node.fs().volatile_changes() > 0) coverage_.hit("power cuts with something unsynced");
   watchers_->on_gone(node);
@@ -524,6 +545,8 @@ void ClusterLife::on_messages(ClusterNode& node, std::vector<raft::Message>& mes
       transfers_.send(node.place(), to->second, message, network_.pass(message));
     } else if (plots_->on_message(node.place(), message)) {
       network_.lose(node.place(), to->second, "message of a lost kind");
+    } else if (links_) {
+      links_->send(node.place(), message);
     } else {
       network_.send(node.place(), to->second, message);
     }
@@ -595,8 +618,19 @@ void ClusterLife::on_stream_cut(size_t from, size_t to) {
   }
 }
 
+void ClusterLife::on_link_report(size_t place, member::PeerReport::Kind kind, NodeId about) {
+  const auto to = place_of(about);
+  if (to) report(place, kind, *to);
+}
+
+void ClusterLife::on_told_removed(size_t place, NodeId by) {
+  if (judge_.model().removed().contains(nodes_[place]->member_id())) return;
+  violation(fmt::format("member {} is told by {} that it was removed", place, by));
+}
+
 // The process is gone: streams to it end, and new connections are refused.
 void ClusterLife::tell_of_death(size_t place) {
+  if (links_) return;  // they find out
   for (const auto& node : nodes_) {
     const size_t other = node->place();
     if (other == place) continue;
@@ -619,6 +653,10 @@ void ClusterLife::dial(size_t from, size_t to) {
 void ClusterLife::on_redial(ClusterNode& node, const std::vector<NodeId>& members) {
   for (const NodeId id : members) {
     coverage_.hit("connections tried again");
+    if (links_) {
+      links_->redial(node.place(), id);
+      continue;
+    }
     const size_t to = places_.at(id);
     schedule_.after(static_cast<int64_t>(chance_.below(3'000'000)),
                     [this, from = node.place(), to] { dial(from, to); });
@@ -662,6 +700,7 @@ void ClusterLife::on_step(ClusterNode& node) {
     }
   }
   watchers_->check_told(node);
+  if (links_) links_->set_members(node.place());
   const member::Published& state = node.member().published().newest();
   // From its arrival on raft counts as the snapshot says, and the member shows it once it is installed.
   const bool is_between = state.applied < arrived_images_[node.place()];

@@ -21,6 +21,7 @@
 
 #include "base/fault.h"
 #include "member/recovery/peer_probe.h"
+#include "sim/cluster/byte_links.h"
 #include "sim/cluster/clients.h"
 #include "sim/cluster/faults.h"
 #include "sim/cluster/judge.h"
@@ -45,6 +46,7 @@ class ClusterLife final : private NodeHost,
                           private ClusterFaults::Host,
                           private ClusterOperators::Host,
                           private Network::Host,
+                          private ByteLinks::Host,
                           private Transfers::Host {
  public:
   struct Options {
@@ -53,6 +55,7 @@ class ClusterLife final : private NodeHost,
     bool verbose = false;
     bool has_faults = true;
     std::optional<bool> changes_members{};  // nullopt: the seed chooses
+    std::optional<bool> has_byte_links{};   // the same
     int64_t length_ns = 60'000'000'000;
     uint64_t calls_min = 1000;
     std::string history_path{};  // its history is written here; "": nowhere
@@ -108,6 +111,10 @@ class ClusterLife final : private NodeHost,
 
   bool on_arrival(size_t to, raft::Message message) override;
   void on_stream_cut(size_t from, size_t to) override;
+  void on_link_message(size_t to, raft::Message message) override { (void)on_arrival(to, std::move(message)); }
+  void on_link_report(size_t place, member::PeerReport::Kind kind, NodeId about) override;
+  void on_told_removed(size_t place, NodeId by) override;
+  void on_wrong_bytes(std::string text) override { violation(std::move(text)); }
   [[nodiscard]] bool is_open(size_t from, size_t to) override;
   void on_image(size_t to, const raft::Message& message, std::string bytes, uint64_t transfer) override;
   void on_outcome(size_t from, size_t to, bool is_delivered) override;
@@ -115,6 +122,7 @@ class ClusterLife final : private NodeHost,
   void report(size_t to, member::PeerReport::Kind kind, size_t about);
   void tell_of_death(size_t node);
   void dial(size_t from, size_t to);
+  void lose_connections(size_t place, bool kernel_stays);
 
   void on_fault_point(fault::Point point);
   void kill_at_point(fault::Point point, uint64_t nth) override;
@@ -140,6 +148,7 @@ class ClusterLife final : private NodeHost,
   [[nodiscard]] bool has_left(ClusterNode& node);
   void leave(ClusterNode& node);
   [[nodiscard]] bool removed_are_gone() const;
+  [[nodiscard]] bool is_cut_off_by_removal() const;
   [[nodiscard]] bool is_dropped(ClusterNode& node, const raft::Message& message);
   [[nodiscard]] bool is_rejected(ClusterNode& node, const raft::Message& message);
   void check_removed_read(ClusterNode& node, member::Tag tag, Code code);
@@ -172,6 +181,7 @@ class ClusterLife final : private NodeHost,
   Network network_;
   Transfers transfers_;
   std::vector<std::unique_ptr<ClusterNode>> nodes_;
+  std::unique_ptr<ByteLinks> links_;  // null: messages go through network_
   std::unique_ptr<ClusterClients> clients_;
   std::unique_ptr<ClusterWatchers> watchers_;
   std::unique_ptr<ClusterFaults> faults_;
@@ -202,6 +212,7 @@ class ClusterLife final : private NodeHost,
   std::array<uint64_t, fault::kPointCount> points_reached_{};
   int64_t renewed_ns_ = 0;
   bool is_stopping_ = false;
+  bool is_stuck_ = false;  // for good, and rightly
   bool is_aside_ = false;  // what happens on a disk is no member's doing
 };
 

@@ -252,6 +252,7 @@ void ClusterLife::come_back_empty(size_t place, bool joins) {
 // --- what a transport does
 
 std::optional<int64_t> ClusterLife::connected_since_ns(size_t place, NodeId to) {
+  if (links_) return links_->active_since_ns(place, to);
   const auto other = place_of(to);
   if (!other || *other == place || !network_.is_connected(place, *other)) return std::nullopt;
   // Nobody keeps a connection to who is no member.
@@ -336,6 +337,22 @@ void ClusterLife::leave(ClusterNode& node) {
 bool ClusterLife::removed_are_gone() const {
   return std::all_of(nodes_.begin(), nodes_.end(),
                      [this](const auto& node) { return !node->is_running() || is_member(node->place()); });
+}
+
+// One of two voters was removed, and has ended after its second, before the other heard that this is committed. That
+// one cannot lead alone, nor with anybody: a limit of raft with configurations that count once they are applied, as in
+// etcd.
+bool ClusterLife::is_cut_off_by_removal() const {
+  size_t waiting = 0;
+  for (const auto& node : nodes_) {
+    if (!node->is_running()) continue;
+    const auto& voters = node->raft().conf().voters;
+    const auto removed =
+        std::ranges::count_if(voters, [this](NodeId id) { return judge_.model().removed().contains(id.value); });
+    if (voters.size() != 2 || removed != 1) return false;
+    ++waiting;
+  }
+  return waiting > 0;
 }
 
 void ClusterLife::check_removed_read(ClusterNode& node, member::Tag tag, Code code) {

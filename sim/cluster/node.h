@@ -127,6 +127,7 @@ class ClusterNode final : private MemberClient {
   // What the machine takes for the time of day.
   [[nodiscard]] int64_t wall_ns(int64_t world_ns) const;
   [[nodiscard]] bool is_paused(int64_t world_ns) const { return world_ns < paused_until_ns_; }
+  [[nodiscard]] int64_t paused_until_ns() const { return paused_until_ns_; }
   void jump_wall_clock(int64_t by_ns) { wall_offset_ns_ += by_ns; }
 
   // --- what comes in, at this moment of the world's time

@@ -111,6 +111,19 @@ std::set<NodeId> ClusterOperators::lost_members() const {
   return out;
 }
 
+// Who has not applied the last change yet still counts by the members before it, and may have to elect by these.
+bool ClusterOperators::all_know_the_members() const {
+  const auto& members = judge_.model().members();
+  return std::ranges::all_of(nodes_, [&](const auto& node) {
+    if (node->standing() != Standing::kServes || !members.contains(node->member_id())) return true;
+    if (!node->is_running() || node->is_dead()) return false;
+    const auto& known = node->member().published().newest().members->members;
+    return std::ranges::equal(known, members, [](const auto& one, const auto& other) {
+      return one.first.value == other.first && one.second.is_learner == other.second.is_learner;
+    });
+  });
+}
+
 size_t ClusterOperators::voter_count() const {
   const auto& members = judge_.model().members();
   return static_cast<size_t>(
@@ -311,7 +324,7 @@ void ClusterOperators::lose() {
     return change.what.member.id == *id && change.what.kind == ChangeKind::kPromote && is_unresolved(change);
   });
   const bool votes = !judge_.model().members().at(id->value).is_learner || may_vote;
-  if (votes && !can_do_without(*id, true)) return;
+  if (votes && !(can_do_without(*id, true) && all_know_the_members())) return;
   coverage_.hit("disks lost");
   host_.lose_disk(*place);
   tries_[*id] = {};

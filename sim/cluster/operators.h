@@ -116,6 +116,7 @@ class ClusterOperators {
   // Who may be removed, whether that is known or not.
   [[nodiscard]] std::set<NodeId> on_their_way_out() const;
   [[nodiscard]] std::set<NodeId> lost_members() const;
+  [[nodiscard]] bool all_know_the_members() const;
   // Whether a majority of what may become of the members can be started, though this one is removed or lost, too.
   [[nodiscard]] bool can_do_without(NodeId id, bool is_lost) const;
   [[nodiscard]] size_t voter_count() const;
