@@ -1,5 +1,7 @@
 #include "member/driver.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <chrono>
 #include <map>
@@ -150,12 +152,17 @@ void Node::fail(const Error& error) {
 void Node::start(AnswerSink sink, std::function<void()> news) {
   sink_ = std::move(sink);
   news_ = std::move(news);
-  wal_thread_ = std::thread([this] { run_wal(); });
-  reader_thread_ = std::thread([this] { run_reader(); });
-  commit_thread_ = std::thread([this] { run_commit(); });
-  housekeeper_thread_ = std::thread([this] { run_housekeeper(); });
-  hash_thread_ = std::thread([this] { run_hasher(); });
-  core_thread_ = std::thread([this] { run_core(); });
+  const auto begin = [this](const char* name, void (Node::*run)()) {
+    std::thread thread([this, run] { (this->*run)(); });
+    pthread_setname_np(thread.native_handle(), name);
+    return thread;
+  };
+  wal_thread_ = begin("cairn-wal", &Node::run_wal);
+  reader_thread_ = begin("cairn-log-read", &Node::run_reader);
+  commit_thread_ = begin("cairn-commit", &Node::run_commit);
+  housekeeper_thread_ = begin("cairn-house", &Node::run_housekeeper);
+  hash_thread_ = begin("cairn-hash", &Node::run_hasher);
+  core_thread_ = begin("cairn-core", &Node::run_core);
 }
 
 bool Node::wait_ready(int64_t timeout_ns) {

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/statvfs.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 namespace {
@@ -73,6 +74,14 @@ int clock_gettime(clockid_t clock, timespec* time) noexcept {
     *time = plus(*time, shift_ns_of(clock));
   }
   return outcome;
+}
+
+// jemalloc's, whose thread would wait for a time that is long past.
+int gettimeofday(timeval* __restrict time, void* __restrict) noexcept {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  *time = {now.tv_sec, now.tv_nsec / 1000};
+  return 0;
 }
 
 // The kernel compares with its own clock.
