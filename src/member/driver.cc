@@ -152,8 +152,8 @@ void Node::fail(const Error& error) {
 void Node::start(AnswerSink sink, std::function<void()> news) {
   sink_ = std::move(sink);
   news_ = std::move(news);
-  const auto begin = [this](const char* name, void (Node::*run)()) {
-    std::thread thread([this, run] { (this->*run)(); });
+  const auto begin = [this](const char* name, void (Node::*work)()) {
+    std::thread thread([this, work] { (this->*work)(); });
     pthread_setname_np(thread.native_handle(), name);
     return thread;
   };
