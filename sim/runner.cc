@@ -401,7 +401,6 @@ std::vector<std::string> never_reached_by_clusters(const Coverage& coverage) {
         "removed members started again",
         "removed members that have ended",
         "removed members told by others",
-        "starts of removed members refused",
         "wiped member refused after its removal",
         "wiped member refused before its removal",
         "wiped member returned",

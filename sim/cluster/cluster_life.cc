@@ -23,8 +23,8 @@ constexpr int64_t kSecond = 1'000'000'000;
 constexpr uint64_t kEventsMax = 20'000'000;
 // After everything is healed: until a put succeeds, and until all agree.
 constexpr int64_t kProgressNsMax = 20 * kSecond;
-constexpr int64_t kAgreementNsMax = 60 * kSecond;
-constexpr int64_t kSettlingNsMax = 10 * kSecond;  // of who watches
+constexpr int64_t kAgreementNsMax = 90 * kSecond;  // a removed member may wait for a minute
+constexpr int64_t kSettlingNsMax = 10 * kSecond;   // of who watches
 constexpr int64_t kLeaseSlackNs = 3 * kSecond;
 constexpr int64_t kLeaseNsMax = 200 * kSecond;
 constexpr int64_t kStopNsMax = 60 * kSecond;

@@ -116,12 +116,6 @@ bool ClusterLife::list_members(ClusterNode& node) {
 
 bool ClusterLife::may_refuse_start(ClusterNode& node, const Error& error) {
   note(fmt::format("member {} does not start: {}", node.place(), error.message));
-  const bool is_removed = judge_.model().removed().contains(node.member_id());
-  if (error.message == member::kRemovedText && is_removed) {
-    coverage_.hit("starts of removed members refused");
-    node.set_standing(Standing::kEnded);
-    return true;
-  }
   is_aside_ = true;
   const bool has_data = node.has_data();
   if (error.message.starts_with(kOtherMember) && node.member_options().bootstrap.joins) {
@@ -289,19 +283,22 @@ void ClusterLife::look_for_removed() {
   for (const auto& node : nodes_) {
     const NodeId id(node->member_id());
     if (!node->is_running() || !judge_.model().removed().contains(id.value)) continue;
-    const bool is_told = std::any_of(nodes_.begin(), nodes_.end(), [&](const auto& other) {
-      return other.get() != node.get() && other->is_running() && !other->is_paused(schedule_.now_ns()) &&
-             network_.is_connected(node->place(), other->place()) &&
-             other->member().published().newest().members->removed.contains(id);
-    });
+    std::vector<size_t> told_by;
+    for (const auto& other : nodes_) {
+      const bool tells = other.get() != node.get() && other->is_running() && !other->is_dead() &&
+                         !other->is_paused(schedule_.now_ns()) &&
+                         network_.is_connected(node->place(), other->place()) &&
+                         other->member().published().newest().members->removed.contains(id);
+      if (tells) told_by.push_back(other->place());
+    }
     const bool is_first = !told_late_.contains(node->place());
     uint64_t& looks = told_late_[node->place()];
     if (is_first && chance_.one_in(2)) looks = kTalksOnNs / kLookNs;
-    if (!is_told) continue;
+    if (told_by.empty()) continue;
     if (looks > 0) --looks;
     if (looks > 0) continue;
     coverage_.hit("removed members told by others");
-    end_removed(*node);
+    for (const size_t other : told_by) report(node->place(), member::PeerReport::Kind::kTellsRemoval, other);
   }
 }
 

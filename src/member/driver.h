@@ -62,7 +62,8 @@ struct NodeOptions {
   PeerPort* peers = nullptr;  // outlives the node; null: there are no others, the member is alone
   int64_t request_timeout_ns = MemberOptions{}.replication.request_timeout_ns;
   std::optional<uint64_t> snapshot_catchup_entries;  // LogKeeping::entries
-  // This member has been removed from its cluster: called once, on the core thread. It is to be stopped after a moment.
+  // This member has been removed from its cluster, and the others know: called once, on the core thread. It is to be
+  // stopped after a moment.
   std::function<void()> on_removed;
   // Called when the member cannot go on: it must not return.
   std::function<void(const Error&)> fail_stop;

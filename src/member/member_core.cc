@@ -65,6 +65,7 @@ MemberCore::MemberCore(const MemberOptions& options, RaftLog log, const raft::St
       duties_(options_.announcement, options_.leases, options_.auto_compaction, options_.versions,
               [this] { return next_request_id(); }),
       no_space_(options_.no_space),
+      removal_(options_.replication.raft.id),
       request_id_(options_.first_request_id),
       now_ns_(now_ns),
       next_raft_tick_ns_(now_ns + options_.raft_tick_ns),
@@ -108,10 +109,10 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
     go_on_with_leaving();
     if (phase_ == Phase::kStops) go_on_with_stop();
     give_images_up();
+    effects_.is_removed = removal_.is_over(apply_.members(), now_ns_);
     plan_wake_up();
   }
   effects_.db_is_full = db_is_full_;
-  effects_.is_removed = apply_.members().removed.contains(options_.replication.raft.id);
   if (!CAIRN_MUTANT("watch.told_before_published")) consider_news();
   return effects_;
 }
@@ -300,7 +301,13 @@ void MemberCore::take_from_peers(Events& events) {
     if (message.type == raft::MessageType::kSnap && message.snapshot) images_.push_back(message.snapshot->index);
     replication_.step(std::move(message));
   }
-  for (const PeerReport& report : events.peer_reports) replication_.report(report);
+  for (const PeerReport& report : events.peer_reports) {
+    if (report.kind == PeerReport::Kind::kTellsRemoval) {
+      removal_.told_by(report.peer);
+    } else {
+      replication_.report(report);
+    }
+  }
   for (const TransferRequest& request : events.transfers) replication_.transfer(request);
   replication_.do_due();
 }
@@ -703,6 +710,7 @@ void MemberCore::plan_wake_up() {
   if (replication_.needs_ticks() && !is_over) at(next_raft_tick_ns_);
   if (const auto due_ns = replication_.next_due_ns(); due_ns && !is_over) at(*due_ns);
   if (retry_at_ns_) at(*retry_at_ns_);
+  if (const auto gone_ns = removal_.next_ns()) at(*gone_ns);
   if (const auto duty_ns = duties_.leases().next_ns(now_ns_); duty_ns && phase_ == Phase::kRuns) at(*duty_ns);
   if (const auto duty_ns = duties_.compaction().next_ns(apply_.applied()); duty_ns && phase_ == Phase::kRuns)
     at(*duty_ns);

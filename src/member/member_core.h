@@ -31,6 +31,7 @@
 #include "member/installation.h"
 #include "member/known_versions.h"
 #include "member/no_space_duty.h"
+#include "member/removal.h"
 #include "member/replication_core.h"
 #include "member/stages.h"
 
@@ -253,6 +254,7 @@ class MemberCore {
   int64_t versions_ns_ = 0;
   Duties duties_;
   NoSpaceDuty no_space_;
+  Removal removal_;
   bool disk_is_low_ = false;  // as the last look found it
   std::atomic<uint64_t> request_id_;
   std::atomic<uint64_t> waiting_bytes_{0};  // of `waiting_`, and of those on their way here

@@ -605,8 +605,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
                         .dial_timeout_ns = peer_dial_ns,
                         .read_timeout_ns = std::max(config.raft_read_timeout, kPeerTimeoutMin).count(),
                         .write_timeout_ns = std::max(config.raft_write_timeout, kPeerTimeoutMin).count(),
-                        .connections_max = peer_connections_within(file_limit),
-                        .on_removed = [&ending] { ending.removed(); }});
+                        .connections_max = peer_connections_within(file_limit)});
   member::NodeOptions options = node_options(config);
   options.bootstrap.probe = &probe;
   options.peers = &peering;

@@ -137,8 +137,6 @@ void Peering::on_report(NodeId peer, peer::Report::Kind kind) {
 }
 
 // The transport has said so in the log.
-void Peering::on_removed_by(NodeId) {
-  if (options_.on_removed) options_.on_removed();
-}
+void Peering::on_removed_by(NodeId peer) { start_.report({member::PeerReport::Kind::kTellsRemoval, peer}); }
 
 }  // namespace cairn::cmd

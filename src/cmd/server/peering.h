@@ -51,8 +51,6 @@ class Peering final : public member::PeerPort, private peer::Transport::Sink {
     int64_t read_timeout_ns = 0;
     int64_t write_timeout_ns = 0;
     size_t connections_max = 4096;  // from others
-    // Another member says that this one has been removed. On the peer thread, perhaps many times.
-    std::function<void()> on_removed;
   };
   explicit Peering(Options options);
   ~Peering() override;  // stops

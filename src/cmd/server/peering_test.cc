@@ -76,11 +76,7 @@ class Side {
                                                           .urls = {url()},
                                                           .dial_timeout_ns = kTimeoutNs,
                                                           .read_timeout_ns = kTimeoutNs,
-                                                          .write_timeout_ns = kTimeoutNs,
-                                                          .on_removed = [this] {
-                                                            const MutexLock lock(mutex_);
-                                                            is_removed_ = true;
-                                                          }});
+                                                          .write_timeout_ns = kTimeoutNs});
   }
   ~Side() { peering_->stop(); }
   Side(const Side&) = delete;
@@ -131,10 +127,6 @@ class Side {
     const MutexLock lock(mutex_);
     return std::ranges::any_of(reports_, [&](const auto& each) { return each.kind == kind && each.peer == of; });
   }
-  [[nodiscard]] bool is_removed() const {
-    const MutexLock lock(mutex_);
-    return is_removed_;
-  }
   void beat(NodeId to, uint64_t number) {
     raft::Message out;
     out.type = raft::MessageType::kHeartbeat;
@@ -155,7 +147,6 @@ class Side {
   mutable Mutex mutex_;
   std::vector<raft::Message> heard_ CAIRN_GUARDED_BY(mutex_);
   std::vector<member::PeerReport> reports_ CAIRN_GUARDED_BY(mutex_);
-  bool is_removed_ CAIRN_GUARDED_BY(mutex_) = false;
   std::unique_ptr<Peering> peering_;
 };
 
@@ -235,10 +226,10 @@ TEST(PeeringTest, WhoWasRemovedHearsOfIt) {
     a.beat(b.id(), 42);
     return b.heard_heartbeat(42);
   }));
-  EXPECT_FALSE(b.is_removed());
+  EXPECT_FALSE(b.was_told(member::PeerReport::Kind::kTellsRemoval, a.id()));
   a.set_members(membership({a.as_member()}, {b.id()}));
-  EXPECT_TRUE(wait_until([&] { return b.is_removed(); }));
-  EXPECT_FALSE(a.is_removed());
+  EXPECT_TRUE(wait_until([&] { return b.was_told(member::PeerReport::Kind::kTellsRemoval, a.id()); }));
+  EXPECT_FALSE(a.was_told(member::PeerReport::Kind::kTellsRemoval, b.id()));
 }
 
 TEST(PeeringTest, ASnapshotComesWithItsDb) {

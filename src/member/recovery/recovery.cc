@@ -317,6 +317,8 @@ Status check_self(const RecoveryInput& input, const AppliedState& state) {
   if (input.new_directory || state.members.members.empty()) return {};  // its own entry is still to be applied
   const NodeId self = input.log.metadata().node_id;
   if (state.members.removed.contains(self)) {
+    // The others may not know yet, and need it until then: see member/removal.h.
+    if (input.has_peers && !input.force_new_cluster) return {};
     return fail(Code::kFailedPrecondition, "{}", kRemovedText);
   }
   if (state.members.find(self) != nullptr) return {};

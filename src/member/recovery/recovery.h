@@ -18,7 +18,7 @@
 
 namespace cairn::member {
 
-// The error of a start whose member is of its cluster no more.
+// The error of a start alone whose member is of its cluster no more, and what a member says that ends for that reason.
 inline constexpr std::string_view kRemovedText = "the member has been permanently removed from the cluster";
 
 struct RecoveryInput {

@@ -8,6 +8,7 @@
 #include "cluster/codec.h"
 #include "cluster/membership.h"
 #include "member/recovery/bootstrap.h"
+#include "member/recovery/recovery.h"
 #include "proto/raft_internal.pb.h"
 #include "raft/conf_change.h"
 #include "storage/bolt/engine.h"
@@ -125,6 +126,26 @@ TEST_F(MembersTest, ASecondLearnerThatAnOldEtcdRefusedIsNotAMember) {
   EXPECT_EQ(opened->state.members.learners(), std::vector<NodeId>{});
   EXPECT_EQ(opened->state.members.removed, std::set{kFirst});
   EXPECT_EQ(opened->state.conf.learners, std::vector<NodeId>{});
+}
+
+// The others may need its vote to find out that it was removed.
+TEST_F(MembersTest, WhoWasRemovedStartsBesideTheOthersAndNotAlone) {
+  change({cluster::ChangeKind::kAdd, member(kFirst, false)});
+  change({cluster::ChangeKind::kRemove, member(kSelf, false)});
+  has_peers_ = true;
+  const auto opened = open(entries_.size(), Schema::k3_5);
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(opened->state.members.removed, std::set{kSelf});
+  EXPECT_EQ(opened->state.conf.voters, std::vector{kFirst});
+}
+
+TEST_F(MembersTest, WhoWasRemovedCannotFoundANewCluster) {
+  change({cluster::ChangeKind::kAdd, member(kFirst, false)});
+  change({cluster::ChangeKind::kRemove, member(kSelf, false)});
+  has_peers_ = forces_ = true;
+  const auto opened = open(entries_.size(), Schema::k3_5);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().message, kRemovedText);
 }
 
 TEST_F(MembersTest, ASecondLearnerThatAnOldEtcdRefusedIsNoneBehindTheDbEither) {
