@@ -98,16 +98,23 @@ struct ClusterMutant {
   bool is_quick = false;  // found in a few lives, so that a short run hunts it
 };
 constexpr ClusterMutant kClusterMutants[] = {
+    {"cluster.removed_id_returns"},
     {"lease.endless_after_failover", true},
     {"peer.stream_state_kept", true},
+    {"raft.conf_change_counted_early"},
     {"raft.forwarded_term_ignored"},
     {"raft.heartbeat_commit_unclamped", true},
+    {"raft.learner_counted"},
     {"raft.own_vote_before_sync"},
     {"raft.read_before_first_commit"},
     {"raft.read_without_quorum"},
+    {"raft.removed_member_counted"},
+    {"raft.snapshot_conf_ignored"},
     {"raft.vote_before_sync"},
     {"raft.vote_for_a_shorter_log", true},
     {"raft.vote_forgotten_on_restart"},
+    {"server.alone_read_after_losing_leadership"},
+    {"server.alone_read_beside_another_voter"},
     {"server.answer_before_sync", true},
     {"server.append_acknowledged_before_sync", true},
     {"server.forwarded_count_kept_over_terms"},
@@ -119,8 +126,8 @@ constexpr ClusterMutant kClusterMutants[] = {
     {"server.log_released_under_follower"},
     {"server.proposed_again_too_early", true},
     {"server.read_before_its_index_is_applied", true},
-    {"server.read_context_used_again"},
     {"server.users_not_loaded_at_installation", true},
+    {"server.verdict_on_the_wrong_entry"},
     {"watch.not_told_during_failover", true},
 };
 constexpr uint64_t kQuickSeedsMax = 100;

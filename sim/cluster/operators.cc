@@ -361,13 +361,16 @@ void ClusterOperators::ask_wrongly() {
       change.kind = ChangeKind::kUpdate;
       change.member.peer_urls = {url_of(2, 0)};
       break;
-    case 2: {  // another one's address
+    case 2: {  // another one's address, beside its own: that one may be gone when it is applied
       change.kind = ChangeKind::kUpdate;
       const auto other = any_member(chance_.one_in(2));
-      if (!other || *other == *member) return;
+      const auto place = other ? host_.place_of(*other) : std::nullopt;
+      if (!place || *other == *member) return;
       change.member.id = *other;
       change.member.is_learner = judge_.model().members().at(other->value).is_learner;
       change.member.peer_urls = used;
+      const std::string own = peer_url_of(nodes_[*place]->address());
+      if (std::ranges::find(used, own) == used.end()) change.member.peer_urls.push_back(own);
       break;
     }
     case 3:

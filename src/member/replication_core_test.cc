@@ -153,7 +153,7 @@ TEST(ReplicationCore, WhatALeaderProposesIsNotForwarded) {
 }
 
 // The answer to a round of the last start comes late, and says less than what was acknowledged since.
-TEST(ReplicationCore, AnAnswerToAReadOfAnEarlierStartServesNoNewOne) {
+void answer_to_an_earlier_start() {
   Replication before({.start_epoch = 1});
   before.heartbeat(2, 1);
   before.read(7);
@@ -172,6 +172,8 @@ TEST(ReplicationCore, AnAnswerToAReadOfAnEarlierStartServesNoNewOne) {
   ASSERT_EQ(after.answered.size(), 1u);
   EXPECT_EQ(after.answered[0].tag, 8u);
 }
+
+TEST(ReplicationCore, AnAnswerToAReadOfAnEarlierStartServesNoNewOne) { answer_to_an_earlier_start(); }
 
 TEST(ReplicationCore, AContextOfUnexpectedLengthIsRefused) {
   Replication member({});
@@ -449,6 +451,7 @@ TEST(ReplicationCore, WhatIsNotStableDoesNotLeaveMemory) { apply_before_it_is_st
 #ifdef CAIRN_MUTANTS
 TEST(ReplicationCoreMutants, AreFound) {
   EXPECT_TRUE(cairn::testing::fails_with("server.log_leaves_memory_before_it_is_stable", apply_before_it_is_stable));
+  EXPECT_TRUE(cairn::testing::fails_with("server.read_context_used_again", answer_to_an_earlier_start));
 }
 #endif
 
