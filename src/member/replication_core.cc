@@ -245,6 +245,7 @@ void ReplicationCore::tick() {
   refuse_what_waited_too_long();
   refuse_late_reads();
   consider_transfers();
+  consider_being_alone();
 }
 
 void ReplicationCore::do_due() { failover_.do_due(core_, now_ns_); }

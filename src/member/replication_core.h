@@ -118,8 +118,9 @@ class ReplicationCore {
   [[nodiscard]] uint64_t slow_reads() const { return slow_reads_; }
   // Of the entries that are in memory: not yet applied, and a few more.
   [[nodiscard]] uint64_t log_bytes() const { return log_.memory_bytes(); }
-  // Nothing happens here without an input: no election, no heartbeat is due.
-  [[nodiscard]] bool needs_ticks() const { return !(core_.is_sole_member() && core_.is_leader()); }
+  // False: nothing happens here without an input. No election, no heartbeat is due, and nobody waits for something that
+  // may never come.
+  [[nodiscard]] bool needs_ticks() const { return has_peers_ || !(core_.is_sole_member() && core_.is_leader()); }
   // When do_due() has something to do before the next tick.
   [[nodiscard]] std::optional<int64_t> next_due_ns() const { return failover_.next_ns(); }
 

@@ -76,18 +76,22 @@ class Member {
     message.commit = last;
     step(std::move(message));
   }
-  void snapshot(uint64_t leader, uint64_t term, uint64_t index, uint64_t snapshot_term) {
+  void snapshot(uint64_t leader, uint64_t term, uint64_t index, uint64_t snapshot_term,
+                raft::ConfState conf = three()) {
     Message message = from(leader, MessageType::kSnap, term);
     auto state = std::make_shared<raft::Snapshot>();
     state->index = last = Index(index);
     state->term = last_term = Term(snapshot_term);
-    state->conf = three();
+    state->conf = std::move(conf);
     message.snapshot = std::move(state);
     step(std::move(message));
   }
-  void become_leader() {
+  void campaign() {
     core.campaign();
     settle();
+  }
+  void become_leader() {
+    campaign();
     step(from(2, MessageType::kPreVoteResp, core.raft().term().value + 1));
     step(from(2, MessageType::kVoteResp, core.raft().term().value));
     ASSERT_TRUE(core.raft().is_leader());
@@ -389,6 +393,25 @@ TEST(Proposals, WhatADeposedLeaderHadAppendedIsNotProposedAgainBehindASnapshot) 
   member.tick();
   ASSERT_EQ(member.refused.size(), 1u);
   EXPECT_EQ(member.refused[0].tag, 10u);
+}
+
+// The others were removed, so it leads alone: nothing else happens any more, and yet somebody waits.
+TEST(Proposals, WhatASnapshotMayHoldIsRefusedInTimeByWhoIsLeftAlone) {
+  Member member;
+  member.heartbeat(2, 1);
+  member.propose(request(1, 10));
+  raft::ConfState alone;
+  alone.voters.emplace_back(1);
+  member.snapshot(2, 1, 10, 1, alone);
+  member.campaign();
+  ASSERT_TRUE(member.core.raft().is_leader());
+  EXPECT_EQ(member.core.own_count(), 1u);
+  EXPECT_TRUE(member.core.needs_ticks());
+  member.at(9 * kSecond);
+  member.tick();
+  ASSERT_EQ(member.refused.size(), 1u);
+  EXPECT_EQ(member.refused[0].tag, 10u);
+  EXPECT_FALSE(member.core.needs_ticks()) << "nobody waits any more";
 }
 
 TEST(Proposals, WhatComesBehindASnapshotIsProposedAsEver) {
