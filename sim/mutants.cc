@@ -119,15 +119,18 @@ constexpr ClusterMutant kClusterMutants[] = {
     {"server.append_acknowledged_before_sync", true},
     {"server.forwarded_count_kept_over_terms"},
     {"server.forwarded_twice_appended", true},
+    {"server.held_without_bound", true},
     {"server.image_renamed_before_record", true},
     {"server.index_not_rebuilt_at_installation", true},
     {"server.leases_kept_over_installation", true},
+    {"server.log_kept_in_memory", true},
     {"server.log_leaves_memory_before_it_is_stable"},
     {"server.log_released_under_follower"},
     {"server.proposed_again_too_early", true},
     {"server.read_before_its_index_is_applied", true},
     {"server.users_not_loaded_at_installation", true},
     {"server.verdict_on_the_wrong_entry"},
+    {"server.waiting_without_bound"},
     {"watch.not_told_during_failover", true},
 };
 constexpr uint64_t kQuickSeedsMax = 100;

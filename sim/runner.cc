@@ -343,6 +343,7 @@ std::vector<std::string> never_reached_by_clusters(const Coverage& coverage) {
   for (const char* what :
        {"answers",
         "answers that refuse",
+        "as many proposals held as may be",
         "byte links: POSTs",
         "byte links: bytes lost with their connection",
         "byte links: bytes sent again",
@@ -384,6 +385,8 @@ std::vector<std::string> never_reached_by_clusters(const Coverage& coverage) {
         "joiners that cannot start yet",
         "leader removed",
         "lives that change their members",
+        "lives with small queues",
+        "more log in memory than may be, all of it needed",
         "lives that change them without a check",
         "member add done",
         "member add: etcdserver: Peer URLs already exists",

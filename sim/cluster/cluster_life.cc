@@ -23,6 +23,7 @@ constexpr int64_t kSecond = 1'000'000'000;
 constexpr uint64_t kEventsMax = 20'000'000;
 // After everything is healed: until a put succeeds, and until all agree.
 constexpr int64_t kProgressNsMax = 20 * kSecond;
+constexpr int64_t kProbeNs = kSecond / 100;
 constexpr int64_t kAgreementNsMax = 90 * kSecond;  // a removed member may wait for a minute
 constexpr int64_t kSettlingNsMax = 10 * kSecond;   // of who watches
 constexpr int64_t kLeaseSlackNs = 3 * kSecond;
@@ -31,6 +32,7 @@ constexpr int64_t kStopNsMax = 60 * kSecond;
 constexpr int64_t kLeases = 4;
 constexpr uint64_t kLivesForByteLinks = 8;
 constexpr uint64_t kByteLinksSeed = 0x62797465206c696e;
+constexpr uint64_t kBoundsSeed = 0x626f756e6473;
 constexpr member::Tag kTransferTag = member::Tag{1} << 40;  // no call has it
 constexpr member::Tag kRenewalTag = kTransferTag + 1;       // nor this one
 
@@ -117,6 +119,7 @@ void ClusterLife::choose() {
   constexpr int64_t kDelays[] = {0, 5'000, 50'000, 500'000};
   common_.delay_mean_ns = kDelays[chance_.below(4)];
   choose_operators();
+  bounds_.choose(Random(options_.seed ^ kBoundsSeed), common_);
 }
 
 // In most lives the log is short: who was away for long gets what it lacks from the segments, or the db.
@@ -324,14 +327,17 @@ void ClusterLife::heal() {
   deadly_.reset();
   transfers_.options().slow_one_in = transfers_.options().broken_one_in = transfers_.options().given_up_one_in = 0;
   const int64_t healed_ns = schedule_.now_ns();
-  std::map<size_t, uint64_t> probes;  // by place
+  std::map<size_t, uint64_t> probes;    // by place
+  std::map<size_t, int64_t> probed_ns;  // by place: one that is refused at once is not put again at the same moment
   const auto succeeds = [&] {
     bool all = !operators_ || operators_->is_done();
     for (const auto& node : nodes_) {
       if (!is_member(node->place())) continue;
       uint64_t& probe = probes[node->place()];
-      if (probe == 0 || judge_.call(probe).state == ClusterCall::State::kUnknown ||
-          judge_.call(probe).state == ClusterCall::State::kRefused) {
+      const bool has_failed = probe == 0 || judge_.call(probe).state == ClusterCall::State::kUnknown ||
+                              judge_.call(probe).state == ClusterCall::State::kRefused;
+      if (has_failed && schedule_.now_ns() >= probed_ns[node->place()] + kProbeNs) {
+        probed_ns[node->place()] = schedule_.now_ns();
         probe = node->is_running() ? clients_->probe(node->place()) : 0;
       }
       all = all && probe != 0 && judge_.call(probe).state == ClusterCall::State::kAnswered;
@@ -700,6 +706,8 @@ void ClusterLife::on_step(ClusterNode& node) {
     }
   }
   watchers_->check_told(node);
+  const std::string beyond = bounds_.check(node);
+  if (!beyond.empty()) violation(fmt::format("member {}: {}", node.place(), beyond));
   if (links_) links_->set_members(node.place());
   const member::Published& state = node.member().published().newest();
   // From its arrival on raft counts as the snapshot says, and the member shows it once it is installed.

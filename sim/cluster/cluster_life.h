@@ -21,6 +21,7 @@
 
 #include "base/fault.h"
 #include "member/recovery/peer_probe.h"
+#include "sim/cluster/bounds.h"
 #include "sim/cluster/byte_links.h"
 #include "sim/cluster/clients.h"
 #include "sim/cluster/faults.h"
@@ -175,6 +176,7 @@ class ClusterLife final : private NodeHost,
   Probe probe_;
   Random chance_;
   Coverage coverage_;
+  ClusterBounds bounds_{coverage_};
   std::string violation_;
   Schedule schedule_;  // of the world: network, clients, faults
   Judge judge_;

@@ -44,6 +44,7 @@ void RaftLog::applied_to(Index index) {
 }
 
 void RaftLog::trim() {
+  if (CAIRN_MUTANT("server.log_kept_in_memory")) return;
   while (memory_bytes_ > options_.memory_bytes_max && !entries_.empty() && entries_.front().index <= applied_) {
     memory_bytes_ -= raft::cost_bytes(entries_.front());
     entries_.pop_front();
