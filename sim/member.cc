@@ -230,7 +230,7 @@ void Member::answer(member::Effects& effects) {
   });
   for (member::Refused& refused : effects.refused) {
     core_to_client_.send([this, refused = std::move(refused)] {
-      if (!failure_) client_.on_refused(refused.tag, refused.error);
+      if (!failure_ && refused.tag != 0) client_.on_refused(refused.tag, refused.error);  // else it is the member's own
     });
   }
 }
