@@ -1,7 +1,9 @@
 // An HttpClient against servers of this module, and against sockets that do what no server does.
 #include "net/client/http_client.h"
 
+#include <atomic>
 #include <future>
+#include <memory>
 #include <thread>
 
 #include <netinet/in.h>
@@ -201,6 +203,30 @@ TEST(HttpClient, TriesEachAddressOfAName) {
   });
   EXPECT_EQ(Asked(loop, get("both:1", "/second")).heard.body(), "GET /second ");
   EXPECT_EQ(Asked(loop, get("none:1")).outcome().error().message, "dial tcp none:1: lookup none: no such host");
+}
+
+TEST(HttpClient, ReachesOthersWhileDnsIsSilentAboutAName) {
+  EchoServer server;
+  const std::string address = server.start();
+  std::promise<void> release;
+  const std::shared_future<void> released = release.get_future().share();
+  const auto lookups = std::make_shared<std::atomic<int>>(0);
+  {
+    ClientLoop loop({.dial_timeout_ns = 20 * kMilli}, [=](const std::string& host, const std::string& port) {
+      if (host == "known") return Resolver::system_lookup()("127.0.0.1", port);
+      ++*lookups;
+      released.wait();
+      return Result<std::vector<SocketAddress>>(fail(Code::kUnavailable, "late"));
+    });
+    for (size_t i = 0; i < Resolver::kLookupsMax; ++i) {
+      EXPECT_EQ(Asked(loop, get("silent:1")).code(), Code::kDeadlineExceeded);
+    }
+    EXPECT_EQ(*lookups, 1);
+    const std::string known = "known" + address.substr(address.rfind(':'));
+    // A slow machine may not dial within its time.
+    EXPECT_TRUE(wait_until([&] { return Asked(loop, get(known, "/k")).heard.body() == "GET /k "; }));
+  }
+  release.set_value();
 }
 
 TEST(HttpClient, WaitsForANameNoLongerThanForADial) {

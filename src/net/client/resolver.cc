@@ -1,7 +1,9 @@
 #include "net/client/resolver.h"
 
+#include <compare>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <thread>
 #include <utility>
 
@@ -61,40 +63,48 @@ Resolver::Lookup Resolver::system_lookup() {
 
 // What one caller asked. Its handle and the answer on its way share it.
 struct Resolver::Asked final {
-  std::string host;
-  std::string port;
   Then then;  // empty: nobody wants to hear any more. Touched on the loop's thread only
 };
 
 struct Resolver::State {
+  struct Place {
+    std::string host;
+    std::string port;
+    auto operator<=>(const Place&) const = default;
+  };
+
   EventLoop& loop;
   const Lookup lookup;
   Mutex mutex;
-  std::deque<std::shared_ptr<Asked>> waiting CAIRN_GUARDED_BY(mutex);
+  // Who waits for a place. It is looked up once for all of them: one that DNS is silent about takes one thread, however
+  // often it is asked for, and others go on.
+  std::map<Place, std::vector<std::shared_ptr<Asked>>> asked CAIRN_GUARDED_BY(mutex);
+  std::deque<Place> waiting CAIRN_GUARDED_BY(mutex);  // for a thread
   size_t running CAIRN_GUARDED_BY(mutex) = 0;
   bool is_over CAIRN_GUARDED_BY(mutex) = false;
 
   State(EventLoop& of, Lookup how) : loop(of), lookup(std::move(how)) {}
 
   // needs: the resolver lives, for the loop lives then
-  void answer(std::shared_ptr<Asked> asked, Addresses addresses) {
-    loop.post([asked = std::move(asked), addresses = std::move(addresses)]() mutable {
-      if (const Then then = std::move(asked->then)) then(std::move(addresses));
+  void answer(std::shared_ptr<Asked> one, Addresses addresses) {
+    loop.post([one = std::move(one), addresses = std::move(addresses)]() mutable {
+      if (const Then then = std::move(one->then)) then(std::move(addresses));
     });
   }
 
-  static void run(const std::shared_ptr<State>& state, std::shared_ptr<Asked> asked) {
+  static void run(const std::shared_ptr<State>& state, Place place) {
     pthread_setname_np(pthread_self(), "cairn-resolver");
     for (;;) {
-      Addresses addresses = state->lookup(asked->host, asked->port);
+      const Addresses addresses = state->lookup(place.host, place.port);
       const MutexLock lock(state->mutex);  // so that whom it tells lives
       if (state->is_over) return;
-      state->answer(std::move(asked), std::move(addresses));
+      const auto answered = state->asked.extract(place);
+      for (const auto& one : answered.mapped()) state->answer(one, addresses);
       if (state->waiting.empty()) {
         --state->running;
         return;
       }
-      asked = std::move(state->waiting.front());
+      place = std::move(state->waiting.front());
       state->waiting.pop_front();
     }
   }
@@ -106,6 +116,7 @@ Resolver::~Resolver() {
   const MutexLock lock(state_->mutex);
   state_->is_over = true;
   state_->waiting.clear();
+  state_->asked.clear();
 }
 
 std::unique_ptr<Resolver::Question> Resolver::resolve(const std::string& host, const std::string& port, Then then) {
@@ -117,20 +128,30 @@ std::unique_ptr<Resolver::Question> Resolver::resolve(const std::string& host, c
    private:
     const std::shared_ptr<Asked> asked_;
   };
-  auto asked = std::make_shared<Asked>(host, port, std::move(then));
+  auto asked = std::make_shared<Asked>(std::move(then));
   auto handle = std::make_unique<Handle>(asked);
   if (Addresses numeric = look_up(host, port, AI_NUMERICHOST)) {
     state_->answer(std::move(asked), std::move(numeric));
     return handle;
   }
   const MutexLock lock(state_->mutex);
+  State::Place place{host, port};
+  const auto at = state_->asked.find(place);
+  const size_t ahead = at != state_->asked.end() ? at->second.size() : state_->waiting.size();
+  if (ahead >= kWaitingMax) {
+    state_->answer(std::move(asked), fail(Code::kResourceExhausted, "lookup {}: too many names to look up", host));
+    return handle;
+  }
+  if (at != state_->asked.end()) {
+    at->second.push_back(std::move(asked));
+    return handle;
+  }
+  state_->asked[place].push_back(std::move(asked));
   if (state_->running < kLookupsMax) {
     ++state_->running;
-    std::thread([state = state_, asked = std::move(asked)] { State::run(state, asked); }).detach();
-  } else if (state_->waiting.size() < kWaitingMax) {
-    state_->waiting.push_back(std::move(asked));
+    std::thread([state = state_, place] { State::run(state, place); }).detach();
   } else {
-    state_->answer(std::move(asked), fail(Code::kResourceExhausted, "lookup {}: too many names to look up", host));
+    state_->waiting.push_back(std::move(place));
   }
   return handle;
 }

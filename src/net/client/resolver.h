@@ -1,7 +1,7 @@
 // net/client/resolver.h: the addresses of a host, looked up without holding up a loop.
 //
-// A name is looked up on a thread of its own, which is left behind at the end: DNS may take its time, and nobody waits
-// for it. An address is its own answer.
+// A name is looked up on a thread of its own, once for all who ask at the time. It is left behind at the end: DNS may
+// take its time, and nobody waits for it. An address is its own answer.
 //
 // Threads: one loop.
 #pragma once
@@ -31,8 +31,8 @@ struct SocketAddress {
 
 class Resolver {
  public:
-  static constexpr size_t kLookupsMax = 8;    // at once
-  static constexpr size_t kWaitingMax = 256;  // and so many behind them
+  static constexpr size_t kLookupsMax = 8;    // at once, of different names
+  static constexpr size_t kWaitingMax = 256;  // so many names behind them, and so many who ask for one
 
   // What the system says: blocks. "host", "port" in digits; IPv4 first, as Go.
   using Lookup = std::function<Result<std::vector<SocketAddress>>(const std::string& host, const std::string& port)>;

@@ -1,7 +1,9 @@
 #include "net/tls/handshakes.h"
 
 #include <cerrno>
+#include <deque>
 #include <list>
+#include <map>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -31,7 +33,9 @@ constexpr unsigned char kHandshakeRecord = 22;
 constexpr unsigned char kSslV2Record = 0x80;
 constexpr unsigned kVersionBelow = 0x1000;
 constexpr std::string_view kVersionAlert{"\x15\3\1\0\2\2\x46", 7};  // fatal, protocol version
-constexpr size_t kLookupsMax = 256;
+constexpr size_t kLookupsMax = 16;                                  // at once
+constexpr size_t kQuestionsMax = 256;
+constexpr size_t kAskersMax = 256;  // of one question
 constexpr int64_t kLeaveNs = 1'000'000'000;
 constexpr int kNiceness = 5;  // those who are served already come first
 
@@ -56,27 +60,41 @@ std::string_view fault_of(std::string_view head) {
   return {};
 }
 
-// Looks names up, one after another, on a thread that is left behind at the end: DNS may take its time, and nobody
-// waits for it.
+// Looks names up, on threads that are left behind at the end: DNS may take its time, and nobody waits for it. A
+// question that is asked again and again, as by a member whose name DNS does not know, is looked up once for all who
+// wait: it takes one thread, and others' questions go on.
 class Lookups {
  public:
   explicit Lookups(NameLookup lookup) : state_(std::make_shared<State>()) { state_->lookup = std::move(lookup); }
   ~Lookups() {
     const MutexLock lock(state_->mutex);
     state_->stop = true;
-    state_->wake.notify_all();
   }
   Lookups(const Lookups&) = delete;
   Lookups& operator=(const Lookups&) = delete;
 
   using Then = std::function<void(const std::optional<std::string>& mismatch)>;
-  // False: too many wait already. `then` is called on the thread of the lookups, if this still lives.
+  // False: too many wait already. `then` is called on a thread of the lookups, if this still lives.
   [[nodiscard]] bool ask(std::shared_ptr<const PeerCertificate> certificate, std::string host, Then then) {
     const MutexLock lock(state_->mutex);
-    if (state_->waiting.size() >= kLookupsMax) return false;
-    state_->waiting.push_back({std::move(certificate), std::move(host), std::move(then)});
-    if (!std::exchange(is_running_, true)) std::thread([state = state_] { run(*state); }).detach();
-    state_->wake.notify_one();
+    std::string key = host;
+    for (const std::string& name : certificate->dns_names) key.append(1, '\0').append(name);
+    const auto known = state_->asked.find(key);
+    if (known != state_->asked.end()) {
+      if (known->second.askers.size() >= kAskersMax) return false;
+      known->second.askers.push_back(std::move(then));
+      return true;
+    }
+    if (state_->asked.size() >= kQuestionsMax) return false;
+    Question& question = state_->asked[key];
+    question = {.certificate = std::move(certificate), .host = std::move(host), .askers = {}};
+    question.askers.push_back(std::move(then));
+    if (state_->running < kLookupsMax) {
+      ++state_->running;
+      std::thread([state = state_, key] { run(*state, key); }).detach();
+    } else {
+      state_->waiting.push_back(std::move(key));
+    }
     return true;
   }
 
@@ -84,36 +102,43 @@ class Lookups {
   struct Question {
     std::shared_ptr<const PeerCertificate> certificate;
     std::string host;
-    Then then;
+    std::vector<Then> askers;
   };
   struct State {
     NameLookup lookup;
     Mutex mutex;
-    Condition wake;
-    std::list<Question> waiting CAIRN_GUARDED_BY(mutex);
+    std::map<std::string, Question> asked CAIRN_GUARDED_BY(mutex);
+    std::deque<std::string> waiting CAIRN_GUARDED_BY(mutex);  // for a thread
+    size_t running CAIRN_GUARDED_BY(mutex) = 0;
     bool stop CAIRN_GUARDED_BY(mutex) = false;
   };
 
-  static void run(State& state) {
+  static void run(State& state, std::string key) {
     pthread_setname_np(pthread_self(), "cairn-tls-names");
     for (;;) {
-      Question next;
+      std::shared_ptr<const PeerCertificate> certificate;
+      std::string host;
       {
-        MutexLock lock(state.mutex);
-        while (state.waiting.empty() && !state.stop) state.wake.wait(lock);
-        if (state.stop) return;
-        next = std::move(state.waiting.front());
-        state.waiting.pop_front();
+        const MutexLock lock(state.mutex);
+        const Question& question = state.asked.at(key);
+        certificate = question.certificate;
+        host = question.host;
       }
-      const auto mismatch = remote_mismatch(*next.certificate, next.host, state.lookup);
+      const auto mismatch = remote_mismatch(*certificate, host, state.lookup);
       const MutexLock lock(state.mutex);  // so that whom it tells lives
       if (state.stop) return;
-      next.then(mismatch);
+      const auto answered = state.asked.extract(key);
+      for (const Then& then : answered.mapped().askers) then(mismatch);
+      if (state.waiting.empty()) {
+        --state.running;
+        return;
+      }
+      key = std::move(state.waiting.front());
+      state.waiting.pop_front();
     }
   }
 
   const std::shared_ptr<State> state_;
-  bool is_running_ = false;
 };
 
 class Handshake;
@@ -240,7 +265,10 @@ class Handshake final : private Reactor::Handler, private TimerHeap::Node {
     if (const Status admitted = listen_.context->admit(transport_->shown_serials()); !admitted) {
       return refuse(admitted.error().message);
     }
-    if (!listen_.checks_remote || transport_->peer_certificate() == nullptr) return finish(std::move(transport_));
+    const auto& certificate = transport_->peer_certificate();
+    if (!listen_.checks_remote || certificate == nullptr) return finish(std::move(transport_));
+    std::string host = host_of(transport_->peer_address());
+    if (!asks_dns(*certificate, host)) return on_names_checked(remote_mismatch(*certificate, host, {}));
     const auto then = [loop = &loop_, open = &open_, id = id_](const std::optional<std::string>& mismatch) {
       loop->post([open, id, mismatch] {
         for (const auto& each : *open) {
@@ -248,7 +276,7 @@ class Handshake final : private Reactor::Handler, private TimerHeap::Node {
         }
       });
     };
-    if (!lookups_.ask(transport_->peer_certificate(), host_of(transport_->peer_address()), then)) {
+    if (!lookups_.ask(certificate, std::move(host), then)) {
       refuse("too many names to look up");
     }
   }

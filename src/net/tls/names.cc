@@ -175,6 +175,11 @@ std::optional<std::string> hostname_mismatch(const PeerCertificate& certificate,
   return mismatch_text(certificate, host, false);
 }
 
+bool asks_dns(const PeerCertificate& certificate, const std::string& remote_host) {
+  if (certificate.dns_names.empty()) return false;
+  return certificate.ip_addresses.empty() || hostname_mismatch(certificate, remote_host).has_value();
+}
+
 std::optional<std::string> remote_mismatch(const PeerCertificate& certificate, const std::string& remote_host,
                                            const NameLookup& lookup) {
   if (!certificate.ip_addresses.empty()) {

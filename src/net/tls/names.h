@@ -29,4 +29,7 @@ struct NameLookup {
 [[nodiscard]] std::optional<std::string> remote_mismatch(const PeerCertificate& certificate,
                                                          const std::string& remote_host, const NameLookup& lookup);
 
+// Whether that takes DNS: the addresses in the certificate do not say it.
+[[nodiscard]] bool asks_dns(const PeerCertificate& certificate, const std::string& remote_host);
+
 }  // namespace cairn::net

@@ -1,11 +1,16 @@
 // A server with TLS: both protocols, certificates of clients, files that change, handshakes that do not end.
+#include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
+#include <poll.h>
 #include <sys/un.h>
 
 #include <gtest/gtest.h>
 
+#include "net/listener.h"
 #include "net/testing/certificates.h"
 #include "net/testing/test_client.h"
 #include "net/testing/test_server.h"
@@ -411,6 +416,17 @@ struct LoneHandshakes {
     });
     return ends[1];
   }
+  // As begin(), for a client that is at 127.0.0.1.
+  void accept_from(int listener) {
+    pollfd waits{.fd = listener, .events = POLLIN, .revents = 0};
+    CAIRN_ASSERT(::poll(&waits, 1, -1) == 1);
+    const int fd = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK);
+    CAIRN_ASSERT(fd >= 0);
+    handshakes->begin(fd, listen, nullptr, [this](int own, std::unique_ptr<Transport>, const Seat&) {
+      ::close(own);
+      ++done;
+    });
+  }
   static bool is_closed(int fd) {
     return !read_until(fd, [](const std::string& got) { return !got.empty(); }).empty() || is_at_end(fd);
   }
@@ -441,6 +457,40 @@ TEST(Handshakes, OfManyTheOldestGoes) {
   EXPECT_TRUE(wait_until([&] { return LoneHandshakes::is_at_end(first); }));
   EXPECT_FALSE(LoneHandshakes::is_at_end(second));
   for (const int fd : {first, second, third}) ::close(fd);
+}
+
+TEST(Handshakes, OfOthersGoOnWhileDnsIsSilentAboutAName) {
+  std::atomic<bool> is_silent{true};
+  std::atomic<int> asked{0};
+  NameLookup lookup;
+  lookup.names_of = [](const std::string&, std::vector<std::string>&) { return std::string(); };
+  lookup.addresses_of = [&](const std::string& name, std::vector<std::string>& ips) {
+    if (name == "silent.example") {
+      ++asked;
+      while (is_silent) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    ips = {"127.0.0.1"};
+    return std::string();
+  };
+  LoneHandshakes lone({.timeout_ns = 600'000'000'000, .lookup = lookup});
+  lone.listen.checks_remote = true;
+  const auto listener = listen_on("127.0.0.1:0", {});
+  ASSERT_TRUE(listener.has_value());
+  std::vector<std::unique_ptr<TlsClient>> clients;
+  const auto come = [&](const std::string& names) {
+    const TlsClientOptions options{.certificate = lone.fixture.authority.issue({.names = names})};
+    clients.push_back(std::make_unique<TlsClient>(listener->address, options));
+    lone.accept_from(listener->fd);
+    EXPECT_EQ(clients.back()->shake_hands(), "");
+  };
+  for (int i = 0; i < 20; ++i) come("DNS:silent.example");
+  come("DNS:known.example");
+  come("IP:127.0.0.1,DNS:silent.example");
+  EXPECT_TRUE(wait_until([&] { return lone.done == 2; }));
+  is_silent = false;
+  EXPECT_TRUE(wait_until([&] { return lone.done == 22; }));
+  EXPECT_LE(asked, 2) << "who asks the same shares the answer";
+  ::close(listener->fd);
 }
 
 }  // namespace
