@@ -594,6 +594,7 @@ TEST(TransportListener, AnswersAsEtcd) {
       {{"GET", "/raft", good}, "405 Method Not Allowed\n"},
       {{"GET", "/raft/snapshot", good}, "405 Method Not Allowed\n"},
       {{"GET", "/elsewhere", good}, "404 404 page not found\n"},
+      {{"GET", "/raft/stream", good}, "307 <a href=\"/raft/stream/\">Temporary Redirect</a>.\n\n"},
       {{"GET", stream + "1", with(good, "X-Etcd-Cluster-ID", "77")}, "412 cluster ID mismatch\n"},
       {{"GET", stream + "1", with(good, "X-Etcd-Cluster-ID", "")}, "412 cluster ID mismatch\n"},
       {{"GET", stream + "1", with(good, "X-Server-Version", "2.3.8")}, "412 incompatible version\n"},
@@ -664,7 +665,9 @@ TEST(TransportCalls, AskWhatOthersServe) {
   ASSERT_TRUE(promoted);
   EXPECT_EQ(promoted->status, 404);
   EXPECT_EQ(promoted->body, "/members/promote/17");
-  EXPECT_EQ(call(b.id(), {.method = "GET", .path = "/members/promote"})->status, 404);
+  const auto sent_on = call(b.id(), {.method = "GET", .path = "/members/promote", .query = "a=<b>"});
+  EXPECT_EQ(sent_on->status, 307);
+  EXPECT_EQ(sent_on->body, "<a href=\"/members/promote/?a=&lt;b&gt;\">Temporary Redirect</a>.\n\n");
   EXPECT_EQ(call(NodeId{9}, {.method = "GET", .path = "/"}).error().code, Code::kNotFound);
   b.transport().serve("/never", [](const net::HttpRequest&, const net::HttpRespond&) {});
   EXPECT_EQ(call(b.id(), {.method = "GET", .path = "/never"}, 20 * kMilli).error().code, Code::kDeadlineExceeded);

@@ -305,7 +305,7 @@ class Beside(cluster.ClusterCase):
             right = {"X-Etcd-Cluster-ID": cluster_id, **version}
             for role, one in (("leader", leader), ("follower", follower)):
                 for path in ("/", "/members", "/members/", "/members/x", "/version", "/versions", "/raft", "/raft/", "/raft/probing",
-                             "/raft/stream/message", "/raft/stream/message/1", "/raft/stream/msgapp/1", "/raft/stream/other/1",
+                             "/raft/stream", "/raft/stream/", "/members/promote", "/raft/stream/message", "/raft/stream/message/1", "/raft/stream/msgapp/1", "/raft/stream/other/1",
                              "/raft/stream/message/xyz", f"/raft/stream/message/{leader.id:x}", "/raft/snapshot",
                              "/leases", "/leases/", "/leases/internal", "/leases/internal/",
                              "/members/promote/", "/members/promote/1", "/members/promote/x", "/members/hashkv",
