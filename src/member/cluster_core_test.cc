@@ -634,6 +634,24 @@ TEST(ClusterCore, ALeaderWhoseLogStandsStillHandsOver) {
   world.check_end();
 }
 
+// While it stood still its disk did not: that a write was under way for so long says nothing.
+TEST(ClusterCore, ALeaderThatStoodStillForLessThanAnElectionGoesOn) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    World world({.seed = seed, .members = 3});
+    ASSERT_TRUE(world.run_until([&] { return world.leader() != 0; }, 5 * kSecond));
+    world.run(500 * kMs, true);
+    const uint64_t old = world.leader();
+    ASSERT_NE(old, 0U);
+    world.stall_log(old, 720 * kMs);
+    world.run(10 * kMs, true);
+    world.stand_still(old, 700 * kMs);  // the whole process: a write comes to its end afterwards
+    world.run(2 * kSecond, true);
+    EXPECT_EQ(world.leader(), old) << seed;
+    world.run(kSecond, false);
+    world.check_end();
+  }
+}
+
 TEST(ClusterCore, WhatWaitsForTooLongIsRefusedAsByEtcd) {
   World world({.members = 3});
   ASSERT_TRUE(world.run_until([&] { return world.leader() != 0; }, 5 * kSecond));

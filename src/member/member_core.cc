@@ -75,7 +75,10 @@ MemberCore::MemberCore(const MemberOptions& options, RaftLog log, const raft::St
 
 Effects& MemberCore::step(Events& events, int64_t now_ns) {
   CAIRN_ASSERT(phase_ != Phase::kEnded && now_ns >= now_ns_);
-  const bool has_stood_still = now_ns - std::exchange(now_ns_, now_ns) > options_.replication.election_ns;
+  const int64_t pause_ns = now_ns - std::exchange(now_ns_, now_ns);
+  const bool has_stood_still = pause_ns > options_.replication.election_ns;
+  // Who ticks steps more often. Its disk is not to blame for what the process did not do meanwhile.
+  if (pause_ns > 2 * options_.raft_tick_ns) wal_moved_ns_ = std::min(wal_moved_ns_ + pause_ns, now_ns_);
   replication_.set_now(now_ns_);
   duties_.leases().note_step(now_ns_);
   effects_.clear();
