@@ -366,6 +366,44 @@ TEST(ServerStream, AWaitingProducerIsResumed) {
   EXPECT_EQ(client.stream(stream).messages(), std::vector<std::string>{std::string(5000, 'w')});
 }
 
+// All of them fit into one window, and some clients read no answer before they have sent everything.
+TEST(ServerStream, WhatAHandlerDoesNotTakeYetWaitsInOrder) {
+  constexpr size_t kMessages = 5000;
+  constexpr size_t kUnansweredMax = 10;
+  for (const uint32_t window : {0U, 100U, 65'535U}) {
+    SCOPED_TRACE(window);
+    TestServer server;
+    std::atomic<size_t> unanswered_max{0};
+    server.router.add("/test.Svc/Renew", [&](LambdaHandler& handler, Call&) {
+      const auto unanswered = std::make_shared<size_t>(0);
+      handler.wants_more = [unanswered] { return *unanswered < kUnansweredMax; };
+      handler.message = [unanswered, &unanswered_max](Call& call, std::string_view message) {
+        unanswered_max = std::max(unanswered_max.load(), ++*unanswered);
+        call.loop().post([unanswered, &loop = call.loop(), id = call.id(), text = std::string(message)] {
+          if (Call* const later = loop.find(id)) {
+            --*unanswered;
+            later->send(text);
+          }
+        });
+      };
+      handler.half_close = [](Call& call) {
+        call.loop().post([&loop = call.loop(), id = call.id()] { loop.find(id)->finish(Code::kAborted, "all"); });
+      };
+    });
+    TestClient client(server.start(), {.stream_window_bytes = window});
+    const int32_t id = client.start("/test.Svc/Renew");
+    std::vector<std::string> sent;
+    while (sent.size() < kMessages) client.send(id, sent.emplace_back(std::to_string(sent.size())));
+    client.half_close(id);
+    client.pump(window == 0 ? 50 : 0);
+    nghttp2_submit_window_update(client.session(), NGHTTP2_FLAG_NONE, id, 1 << 20);
+    ASSERT_TRUE(client.pump_until([&] { return client.stream(id).closed; }));
+    EXPECT_EQ(client.stream(id).messages(), sent);
+    EXPECT_EQ(client.stream(id).message(), "all");
+    EXPECT_LE(unanswered_max, kUnansweredMax);
+  }
+}
+
 TEST(ServerStream, AClientThatSendsButDoesNotReadIsHeldBack) {
   TestServer server;
   std::atomic<uint64_t> received{0};

@@ -39,7 +39,8 @@ def grant_storm(target):
     target.note(f"{len(target.client().leases())} leases")
 
 
-@attack("1,000,000 renewals on 20 streams, whose answers are read, and 20 streams of which nothing is read")
+@attack("1,000,000 renewals on 20 streams, whose answers are read, and 20 streams of which nothing is read",
+        bounds=Bounds(memory_mb=100.0))
 def keepalive_storm(target):
     client = target.client()
     carry_out(client, grants(range(1, 1001), 3600), 200)

@@ -54,8 +54,8 @@ class CallHandler {
   virtual void on_begin(Call&) {}
   // One whole request message, uncompressed; the bytes live only during the call.
   virtual void on_message(Call& call, std::string_view message) = 0;
-  // False: the client is given no new window for what it sends until something was sent to it; what is on its way
-  // still comes. For a stream whose requests wait.
+  // False: no message comes, and the client is given no new window for what it sends, until something was sent to it.
+  // For a stream whose requests wait.
   [[nodiscard]] virtual bool takes_more() const { return true; }
   // The client will send no more messages. Unary handlers usually answer in on_message and ignore this.
   virtual void on_half_close(Call&) {}

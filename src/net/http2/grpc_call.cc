@@ -40,7 +40,7 @@ void GrpcCall::clear() {
   head_.clear();
   answer_ = Answer::kNone;
   code_ = Code::kOk;
-  is_counted_ = is_unary_ = has_message_ = ended_ = writable_noted_ = false;
+  is_counted_ = is_unary_ = has_message_ = half_close_waits_ = ended_ = writable_noted_ = false;
   sent_bytes_ = 0;
   withheld_bytes_ = 0;
   reserved_bytes_ = accounted_queued_ = accounted_held_ = 0;
@@ -48,6 +48,7 @@ void GrpcCall::clear() {
   status_message_.clear();
   deframer_.reset(0);
   waiting_.reset();
+  forget_behind();
   queue_.reset();
 }
 
@@ -118,23 +119,48 @@ void GrpcCall::refuse_unknown(Router& router) {
 // The client's side.
 
 void GrpcCall::on_body(std::string_view bytes) {
-  on_bytes(bytes);
-  if (pending_bytes() != accounted_pending_) account_pending();
   withheld_bytes_ += bytes.size();
-  if ((takes_more() && waiting_ == nullptr) || ended_) give_back();
+  const bool is_next = behind_.empty();
+  behind_.append(is_next ? take_messages(bytes) : bytes);
+  is_next ? settle() : go_on();
 }
 
 // What the client sends leads to answers, which wait for it to take them.
 bool GrpcCall::takes_more() const {
-  return queue_.queued_bytes() <= kHoldBytes && (handler_ == nullptr || handler_->takes_more());
+  return waiting_ == nullptr && queue_.queued_bytes() <= kHoldBytes && (handler_ == nullptr || handler_->takes_more());
+}
+
+// With what was left when no more was taken.
+void GrpcCall::go_on() {
+  if (!takes_more()) return settle();
+  std::string behind = std::exchange(behind_, {});
+  const size_t left = take_messages(std::string_view(behind).substr(std::exchange(behind_at_, 0))).size();
+  if (left != 0) {
+    behind_at_ = behind.size() - left;
+    if (left < behind_at_) behind.erase(0, std::exchange(behind_at_, 0));
+    behind_ = std::move(behind);
+  }
+  settle();
+  if (behind_.empty() && waiting_ == nullptr && std::exchange(half_close_waits_, false)) on_half_close();
+}
+
+void GrpcCall::settle() {
+  if (is_finished() || ended_) forget_behind();
+  if (pending_bytes() != accounted_pending_) account_pending();
+  if ((behind_.empty() && takes_more()) || ended_) give_back();
+}
+
+void GrpcCall::forget_behind() {
+  behind_ = {};
+  behind_at_ = 0;
 }
 
 void GrpcCall::give_back() { session_->give_back(*this, std::exchange(withheld_bytes_, 0)); }
 
 // Of messages that are not whole, or not inflated.
 size_t GrpcCall::pending_bytes() const {
-  const size_t waiting = waiting_ == nullptr ? 0 : waiting_->message.held_bytes() + waiting_->behind.size();
-  return deframer_.pending_bytes() + waiting;
+  const size_t waiting = waiting_ == nullptr ? 0 : waiting_->message.held_bytes();
+  return deframer_.pending_bytes() + waiting + behind_.size();
 }
 
 // compat: etcd lets messages that do not end pile up.
@@ -146,27 +172,27 @@ void GrpcCall::account_pending() {
   if (loop.sum_everywhere(&LoopCounters::request_bytes_held) <= session_->options().request_bytes_max) return;
   finish(Code::kResourceExhausted, "cairn: too many bytes of unfinished requests");
   waiting_.reset();
+  forget_behind();
   deframer_.reset(0);
   account_pending();
 }
 
-void GrpcCall::on_bytes(std::string_view bytes) {
+// Returns what is left, once no more is taken.
+std::string_view GrpcCall::take_messages(std::string_view bytes) {
   while (!is_finished() && !ended_) {
-    if (waiting_ != nullptr) {
-      waiting_->behind.append(bytes);
-      return;
-    }
+    if (!takes_more()) return bytes;
     // A method that takes one message has it: as with grpc-go the first counts, and the rest is not even looked at.
-    if (has_message_ && handler_ != nullptr && handler_->takes() == CallHandler::Takes::kOne) return;
+    if (has_message_ && handler_ != nullptr && handler_->takes() == CallHandler::Takes::kOne) return {};
     const Deframer::Frame frame = deframer_.next(bytes);
-    if (frame.outcome == Deframer::Outcome::kNeedMore) return;
+    if (frame.outcome == Deframer::Outcome::kNeedMore) return {};
     if (frame.outcome == Deframer::Outcome::kTooLarge) {
       fail_receive(Code::kResourceExhausted, fmt::format("grpc: received message larger than max ({} vs. {})",
                                                          frame.length, session_->options().max_request_message_bytes));
-      return;
+      return {};
     }
     on_frame(frame);
   }
+  return {};
 }
 
 void GrpcCall::on_frame(const Deframer::Frame& frame) {
@@ -200,20 +226,8 @@ InflateTurns::Step GrpcCall::inflate(size_t bytes, bool forget) {
   } else {
     fail_receive(Code::kInternal, "grpc: " + whole.error().message);
   }
-  go_on_behind(*waited);
+  go_on();
   return {.work = work};
-}
-
-// A message that waited has been dealt with.
-void GrpcCall::go_on_behind(const Waiting& waited) {
-  on_bytes(waited.behind);
-  if (pending_bytes() != accounted_pending_) account_pending();
-  if (waiting_ != nullptr) {  // again
-    waiting_->half_closed = waited.half_closed;
-    return;
-  }
-  if (takes_more() || ended_) give_back();
-  if (waited.half_closed) on_half_close();
 }
 
 void GrpcCall::on_message(std::string_view message) {
@@ -236,8 +250,8 @@ void GrpcCall::fail_receive(Code code, std::string_view message) {
 }
 
 void GrpcCall::on_half_close() {
-  if (waiting_ != nullptr) {
-    waiting_->half_closed = true;
+  if (waiting_ != nullptr || !behind_.empty()) {
+    half_close_waits_ = true;
     return;
   }
   if (ended_ || is_finished() || handler_ == nullptr) return;
@@ -326,6 +340,10 @@ void GrpcCall::send_on(bool finished) {
   const bool is_first = answer_ == Answer::kNone;
   answer_ = finished ? Answer::kFinished : Answer::kBegun;
   account();
+  if (!behind_.empty()) {  // for which there may be room now
+    note_writable();
+    session_->wake();
+  }
   is_first ? submit_head() : session_->resume(*this);
 }
 
@@ -449,22 +467,27 @@ Http2Stream::Filled GrpcCall::fill(std::span<char> out) {
   Filled filled{.bytes = taken->bytes};
   sent_bytes_ += filled.bytes;
   if (filled.bytes != 0) session_->note_sent();
-  if (withheld_bytes_ != 0 && takes_more()) give_back();
+  if (withheld_bytes_ != 0 && takes_more()) behind_.empty() ? give_back() : note_writable();
   if (queue_.empty()) {
     if (answer_ == Answer::kFinished) {
       filled.next = Next::kTrailers;
       submit_trailers();
       return filled;
     }
-    if (filled.bytes != 0 && !ended_ && !std::exchange(writable_noted_, true)) session_->note_writable(*this);
+    if (filled.bytes != 0) note_writable();
   }
   if (filled.bytes == 0) filled.next = Next::kWait;
   return filled;
 }
 
+void GrpcCall::note_writable() {
+  if (!ended_ && !std::exchange(writable_noted_, true)) session_->note_writable(*this);
+}
+
 void GrpcCall::on_writable() {
   writable_noted_ = false;
-  if (answer_ == Answer::kBegun && handler_ != nullptr) handler_->on_writable(*this);
+  if (!behind_.empty()) go_on();
+  if (queue_.empty() && answer_ == Answer::kBegun && handler_ != nullptr) handler_->on_writable(*this);
 }
 
 // The end.
@@ -498,6 +521,7 @@ void GrpcCall::end() {
   if (!is_finished()) note_handled(Code::kCancelled, "context canceled");
   (void)end_reservation();
   waiting_.reset();
+  forget_behind();
   if (accounted_pending_ != 0) {
     deframer_.reset(0);
     account_pending();

@@ -100,12 +100,11 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   // The client has ended its side, and what the method takes has not come.
   void refuse_incomplete();
 
-  void on_bytes(std::string_view bytes);
+  [[nodiscard]] std::string_view take_messages(std::string_view bytes);
   void on_frame(const Deframer::Frame& frame);
   void on_message(std::string_view message);
   struct Waiting;
   InflateTurns::Step inflate(size_t bytes, bool forget);
-  void go_on_behind(const Waiting& waited);
   [[nodiscard]] size_t pending_bytes() const;
   void account_pending();
   void count_received(uint64_t bytes);
@@ -120,6 +119,10 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   void submit_trailers_only(std::string_view http_status, Code code, std::string_view message);
   void give_back();
   [[nodiscard]] bool takes_more() const;
+  void go_on();
+  void settle();
+  void forget_behind();
+  void note_writable();
   void account();
 
   void on_timer() override;  // the deadline
@@ -138,6 +141,7 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   bool is_counted_ = false;  // a unary call only once its message is read
   bool is_unary_ = false;
   bool has_message_ = false;  // one came
+  bool half_close_waits_ = false;
   bool ended_ = false;
   bool writable_noted_ = false;
   uint64_t sent_bytes_ = 0;
@@ -148,17 +152,17 @@ class GrpcCall final : public Call, public Http2Stream, private TimerHeap::Node 
   size_t accounted_pending_ = 0;  // of a message that is not whole
   std::string status_message_;
   Deframer deframer_{0};
-  // A compressed message that is not inflated whole, with what came behind it.
+  // A compressed message that is not inflated whole.
   struct Waiting final : InflateTurns::Message {
     Waiting(GrpcCall& of, std::string_view compressed, size_t bytes_max)
         : call(of), message(std::string(compressed), bytes_max) {}
     InflateTurns::Step inflate(size_t bytes, bool forget) override { return call.inflate(bytes, forget); }
     GrpcCall& call;
     Gunzip message;
-    std::string behind;
-    bool half_closed = false;
   };
   std::unique_ptr<Waiting> waiting_;
+  std::string behind_;  // what came while no more was taken, from `behind_at_` on
+  size_t behind_at_ = 0;
   SendQueue queue_;
 };
 

@@ -68,8 +68,9 @@ class Http2Session final : public Protocol {
   void reset(Http2Stream& stream, uint32_t error);
   // So many bytes that on_body() gave may come again.
   void give_back(Http2Stream& stream, size_t bytes);
-  // on_writable() when the transport has what was given.
+  // on_writable() when the transport has what was given, or when it is its turn after wake().
   void note_writable(Http2Stream& stream);
+  void wake() { host_.wake(); }
   // Something was sent for a stream: pings are forgiven.
   void note_sent() { pings_.on_sent(); }
   // What streams have queued, and how much memory their answers hold, has changed by so much.

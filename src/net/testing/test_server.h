@@ -19,10 +19,12 @@ struct LambdaHandler final : CallHandler {
   std::function<void(Call&)> half_close;
   std::function<void(Call&)> writable;
   std::function<void(Call&)> end;
+  std::function<bool()> wants_more;
 
   bool is_kept_when_stalled = false;
 
   Takes takes() const override { return Takes::kMany; }
+  bool takes_more() const override { return !wants_more || wants_more(); }
   bool ends_when_stalled() const override { return !is_kept_when_stalled; }
   void on_message(Call& call, std::string_view bytes) override {
     if (message) message(call, bytes);

@@ -30,11 +30,11 @@ using member::LeaseRequest;
 
 constexpr uint64_t kKeysInSlice = 5000;
 constexpr size_t kSortedInline = 10'000;
-constexpr size_t kRenewalsUnderWayMax = 1000;  // of a stream; then it is read no further
-constexpr size_t kRenewalsAskedMax = 4;        // of a stream, of another member that leads: each is a request to it
-constexpr uint64_t kStatusBytesMax = 14;       // of one LeaseStatus in its list
-constexpr uint64_t kKeyOverheadMax = 5;        // of one key in LeaseTimeToLiveResponse
-constexpr uint32_t kKeysField = 5;             // of LeaseTimeToLiveResponse
+constexpr size_t kRenewalsUnderWayMax = 100;  // of a stream; then it is read no further
+constexpr size_t kRenewalsAskedMax = 4;       // of a stream, of another member that leads: each is a request to it
+constexpr uint64_t kStatusBytesMax = 14;      // of one LeaseStatus in its list
+constexpr uint64_t kKeyOverheadMax = 5;       // of one key in LeaseTimeToLiveResponse
+constexpr uint32_t kKeysField = 5;            // of LeaseTimeToLiveResponse
 
 member::LeaseKeyCount read_key_count(const CoreAnswer& answer) {
   member::LeaseKeyCount count;
