@@ -243,7 +243,7 @@ class ClusterRows:
                 disk.end_of_stall()
                 more = leader.memory_mb()["anon"] - before
                 time.sleep(2)
-            return {"calm_p99_us": calm["latency_us"]["p99"], **self.under_way(figures[0]), "more_mb": more, "usual_mb": usual,
+            return {"calm_p99_us": calm["latency_us"]["p99"], **self.under_way(figures[0]), "more_mb": more,
                     "moved_ms": moved_s and moved_s * 1000}
 
 

@@ -28,35 +28,6 @@ std::optional<std::string> decoded(std::string_view text) {
   return out;
 }
 
-// A path as Go writes it into a URL.
-std::string escaped_path(std::string_view path) {
-  std::string out;
-  for (const char c : path) {
-    const bool is_alphanumeric = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-    if (is_alphanumeric || std::string_view("-_.~$&+,/:;=@").find(c) != std::string_view::npos) {
-      out += c;
-    } else {
-      fmt::format_to(std::back_inserter(out), "%{:02X}", static_cast<unsigned char>(c));
-    }
-  }
-  return out;
-}
-
-std::string html(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&#34;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += c;
-    }
-  }
-  return out;
-}
-
 }  // namespace
 
 std::vector<std::string> query_values(std::string_view query, std::string_view name) {
@@ -132,18 +103,6 @@ This requirement has been added to help prevent "DNS Rebinding" attacks (CVE-201
 net::HttpResponse only_get() {
   net::HttpResponse response = text_answer(405, "Method Not Allowed\n");
   response.headers.emplace_back("Allow", "GET");
-  return response;
-}
-
-net::HttpResponse redirect(const net::HttpRequest& request, const std::string& path) {
-  std::string target = escaped_path(path);
-  if (!request.query.empty()) target.append("?").append(request.query);
-  net::HttpResponse response;
-  response.status = 307;
-  response.headers.emplace_back("Location", target);
-  const bool is_read = request.method == "GET" || request.method == "HEAD";
-  response.content_type = is_read ? "text/html; charset=utf-8" : "";
-  if (request.method == "GET") response.body = "<a href=\"" + html(target) + "\">Temporary Redirect</a>.\n\n";
   return response;
 }
 

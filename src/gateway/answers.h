@@ -23,7 +23,5 @@ namespace cairn::gateway {
 // To a call in JSON whose client relies on the name in its certificate.
 [[nodiscard]] net::HttpResponse name_refused();
 [[nodiscard]] net::HttpResponse unknown_host(std::string_view host);
-// To another path of this server, with the query that was asked.
-[[nodiscard]] net::HttpResponse redirect(const net::HttpRequest& request, const std::string& path);
 
 }  // namespace cairn::gateway

@@ -133,7 +133,7 @@ bool DebugPages::handle(const net::HttpRequest& request, const member::Published
   const std::string_view name =
       request.path.size() < kPprof.size() ? "" : std::string_view(request.path).substr(kPprof.size());
   if (request.path == "/debug/pprof") {
-    respond(redirect(request, std::string(kPprof)));
+    respond(net::redirect(request, std::string(kPprof)));
   } else if (name.empty()) {
     respond(index());
   } else if (name == "cmdline") {

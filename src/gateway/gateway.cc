@@ -95,7 +95,7 @@ void Gateway::answer(net::HttpRequest request, net::EventLoop& loop, const net::
     response.content_type.clear();  // whatever the path: a browser asks before it sends
     return respond_to_browsers(std::move(response));
   }
-  if (request.path == "/v3" && json_ != nullptr) return respond_to_browsers(redirect(request, "/v3/"));
+  if (request.path == "/v3" && json_ != nullptr) return respond_to_browsers(net::redirect(request, "/v3/"));
   if (request.path == "/version") return respond_to_browsers(version(request, loop));
   if (request.path.starts_with("/debug") &&
       debug_.handle(request, *readers_[loop.index()]->enter(), respond_to_browsers)) {
@@ -108,7 +108,7 @@ void Gateway::probe(const net::HttpRequest& request, net::EventLoop& loop, const
   // Of a base that ends with a slash and a path that begins with one.
   if (std::string path = clean_path(request.path);
       request.path.starts_with('/') && path != request.path && request.method != "CONNECT") {
-    return respond(redirect(request, path));
+    return respond(net::redirect(request, path));
   }
   if (request.path != "/metrics") {
     if (!health_.handle(request, loop, respond)) respond(not_found());

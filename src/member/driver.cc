@@ -7,6 +7,7 @@
 #include <map>
 #include <utility>
 
+#include "base/append_all.h"
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/errors.h"
@@ -44,13 +45,6 @@ Error log_failure(Error error) {
                          "it again"
                        : "; the member ends, since trying again could acknowledge what was lost";
   return error;
-}
-
-// Takes all of `more`. Where nothing was before, it costs nothing.
-template <class T>
-void append(std::vector<T>& to, std::vector<T>& more) {
-  if (to.empty()) return to.swap(more);
-  to.insert(to.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
 }
 
 // Of a leader's entries; nothing else that others send comes in bulk.
@@ -234,7 +228,7 @@ void Node::propose(std::vector<Proposal> proposals) {
     for (const Proposal& one : proposals) refused.push_back({one->tag, errors::request_too_many_requests()});
     return deliver_refused(refused);
   }
-  events_.put([&](Events& events) { append(events.proposals, proposals); });
+  events_.put([&](Events& events) { append_all(events.proposals, proposals); });
 }
 
 void Node::propose_conf_change(Proposal change) {
@@ -245,7 +239,7 @@ void Node::propose_conf_change(Proposal change) {
 void Node::control(std::vector<ControlRequest> requests) {
   if (requests.empty()) return;
   pending_.fetch_add(requests.size(), std::memory_order_relaxed);
-  events_.put([&](Events& events) { append(events.controls, requests); });
+  events_.put([&](Events& events) { append_all(events.controls, requests); });
 }
 
 void Node::receive(std::vector<raft::Message> messages) {
@@ -263,7 +257,7 @@ void Node::receive(std::vector<raft::Message> messages) {
     bytes = 0;
   }
   received_bytes_.fetch_add(bytes, std::memory_order_relaxed);
-  if (!messages.empty()) events_.put([&](Events& events) { append(events.messages, messages); });
+  if (!messages.empty()) events_.put([&](Events& events) { append_all(events.messages, messages); });
 }
 
 void Node::report(const PeerReport& report) {
@@ -282,7 +276,7 @@ void Node::transfer(const TransferRequest& request) {
 void Node::ask_leases(std::vector<LeaseRequest> requests) {
   if (requests.empty()) return;
   pending_.fetch_add(requests.size(), std::memory_order_relaxed);
-  events_.put([&](Events& events) { append(events.leases, requests); });
+  events_.put([&](Events& events) { append_all(events.leases, requests); });
 }
 
 void Node::raise_alarm(uint32_t type) {
@@ -340,7 +334,7 @@ Ending Node::carry_out(Effects& effects, Events& next) {
     });
   }
   if (!effects.log_reads.empty()) {
-    read_orders_.put([&](ReadOrders& orders) { append(orders.reads, effects.log_reads); });
+    read_orders_.put([&](ReadOrders& orders) { append_all(orders.reads, effects.log_reads); });
   }
   if (effects.hash) hash_orders_.put([&](HashOrders& orders) { orders.order = effects.hash; });
   order_housekeeping(effects);
@@ -393,7 +387,7 @@ void Node::watch_heartbeats(const std::vector<raft::Message>& messages) {
 void Node::write_log(std::vector<WalWrite>& writes, Events& next) {
   if (writes_apart_ > 0 || !core_->replication().raft().is_sole_member()) {
     writes_apart_ += writes.size();
-    return wal_orders_.put([&](WalOrders& orders) { append(orders.writes, writes); });
+    return wal_orders_.put([&](WalOrders& orders) { append_all(orders.writes, writes); });
   }
   for (WalWrite& write : writes) {
     auto done = wal_stage_->run(std::move(write));
@@ -553,13 +547,10 @@ void Node::write_apart(std::vector<WalWrite>& writes) {
   // What waited for the disk alone waits for no other thread.
   if (options_.peers != nullptr) {
     std::vector<raft::Message> messages;
-    for (WalDone& one : *done) {
-      append(messages, one.messages);
-      one.messages.clear();
-    }
+    for (WalDone& one : *done) append_all(messages, one.messages);
     if (!messages.empty()) options_.peers->send(std::move(messages));
   }
-  events_.put([&](Events& events) { append(events.wal, *done); });
+  events_.put([&](Events& events) { append_all(events.wal, *done); });
 }
 
 void Node::run_commit() {

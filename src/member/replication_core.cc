@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/append_all.h"
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/errors.h"
@@ -13,12 +14,6 @@
 
 namespace cairn::member {
 namespace {
-
-void add_to(std::vector<raft::Message>& all, std::vector<raft::Message>& more) {
-  if (all.empty()) all.swap(more);
-  all.insert(all.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
-  more.clear();
-}
 
 // Beyond this many rounds under way, reads gather until one is answered.
 constexpr size_t kReadRoundsMax = 4;
@@ -262,10 +257,10 @@ void ReplicationCore::wal_done(WalDone done) {
   if (done.number != 0 && !done.has_messages && !core_.is_leader()) CAIRN_FAULT("raftBeforeFollowerSend");
   if (done.number != 0) core_.appended(done.number);
   trim_log();
-  add_to(pending_.messages, done.messages);
+  append_all(pending_.messages, done.messages);
   for (; done.number != 0 && !departures_.empty() && departures_.front().number <= done.number;
        departures_.pop_front()) {
-    add_to(pending_.messages, departures_.front().messages);
+    append_all(pending_.messages, departures_.front().messages);
   }
   if (done.released != Index{}) log_.released_to(std::min(done.released, core_.applied()));
   propose_held();
@@ -401,7 +396,7 @@ void ReplicationCore::take_ready(ReplicationOutput& out) {
     snapshot_holds_.sent(message.to, message.snapshot->index, now_ns_);
     failed_snapshots_.erase(message.to);
   }
-  add_to(out.messages, ready.messages);
+  append_all(out.messages, ready.messages);
   if (ready.hard_state) unwritten_state_ = ready.hard_state;
   if (ready.must_sync || !ready.entries.empty()) {
     WalWrite write;
@@ -412,7 +407,7 @@ void ReplicationCore::take_ready(ReplicationOutput& out) {
     write.install = std::move(ready.snapshot);
     if (write.install != nullptr && !write.hard_state) write.hard_state = core_.hard_state();
     if (CAIRN_MUTANT("server.append_acknowledged_before_sync")) {
-      add_to(out.messages, ready.messages_after_sync);
+      append_all(out.messages, ready.messages_after_sync);
     } else if (write.number != 0 && write.install == nullptr && departures_.empty()) {
       write.messages = std::exchange(ready.messages_after_sync, {});
     }
@@ -468,11 +463,7 @@ ReplicationOutput ReplicationCore::take_output() {
       out.apply.leader_state = state;
     }
   }
-  if (!pending_.refused.empty()) {  // by propose_held() above
-    out.refused.insert(out.refused.end(), std::make_move_iterator(pending_.refused.begin()),
-                       std::make_move_iterator(pending_.refused.end()));
-    pending_.refused.clear();
-  }
+  append_all(out.refused, pending_.refused);  // by propose_held() above
   return out;
 }
 

@@ -1,6 +1,9 @@
 #include "net/http.h"
 
 #include <algorithm>
+#include <iterator>
+
+#include <fmt/format.h>
 
 #include "net/event_loop.h"
 #include "net/gathered_bytes.h"
@@ -8,6 +11,35 @@
 
 namespace cairn::net {
 namespace {
+
+// A path as Go writes it into a URL.
+std::string escaped_path(std::string_view path) {
+  std::string out;
+  for (const char c : path) {
+    const bool is_alphanumeric = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    if (is_alphanumeric || std::string_view("-_.~$&+,/:;=@").find(c) != std::string_view::npos) {
+      out += c;
+    } else {
+      fmt::format_to(std::back_inserter(out), "%{:02X}", static_cast<unsigned char>(c));
+    }
+  }
+  return out;
+}
+
+std::string html(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    switch (c) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '"': out += "&#34;"; break;
+      case '\'': out += "&#39;"; break;
+      default: out += c;
+    }
+  }
+  return out;
+}
 
 // Collects the body, which ends in time and within its bound (the session holds that) or not at all.
 class Gathering final : public ExchangeHandler {
@@ -115,6 +147,18 @@ HttpRespond responder(Exchange& exchange) {
 
 std::unique_ptr<ExchangeHandler> WholeBodyHandler::begin(Exchange& exchange) {
   return std::make_unique<Gathering>(*this, exchange);
+}
+
+HttpResponse redirect(const HttpRequest& request, const std::string& path) {
+  std::string target = escaped_path(path);
+  if (!request.query.empty()) target.append("?").append(request.query);
+  HttpResponse response;
+  response.status = 307;
+  response.headers.emplace_back("Location", target);
+  const bool is_read = request.method == "GET" || request.method == "HEAD";
+  response.content_type = is_read ? "text/html; charset=utf-8" : "";
+  if (request.method == "GET") response.body = "<a href=\"" + html(target) + "\">Temporary Redirect</a>.\n\n";
+  return response;
 }
 
 }  // namespace cairn::net

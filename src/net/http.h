@@ -139,6 +139,9 @@ using HttpRespond = std::function<void(HttpResponse)>;
 // On the loop's thread: a whole answer; 503 instead when too much waits for clients already.
 void respond_whole(Exchange& exchange, const HttpResponse& response);
 
+// 307 as Go's multiplexer says it: to another path of this server, not encoded, with the query that was asked.
+[[nodiscard]] HttpResponse redirect(const HttpRequest& request, const std::string& path);
+
 // For handlers that want the whole request.
 class WholeBodyHandler : public HttpHandler {
  public:

@@ -44,31 +44,6 @@ std::optional<NodeId> id_of(std::string_view text) {
 
 bool is_from_cairn(const net::HttpRequest& request) { return !request.header(kCairnVersionHeader).empty(); }
 
-std::string html(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&#34;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += c;
-    }
-  }
-  return out;
-}
-
-// As Go's multiplexer, to who leaves the last slash out. What is sent on is one of our own paths.
-net::HttpResponse with_last_slash(const net::HttpRequest& request) {
-  std::string target = request.path + "/";
-  if (!request.query.empty()) target += "?" + request.query;
-  net::HttpResponse out{.status = 307, .content_type = "", .headers = {{"Location", target}}};
-  if (request.method == "GET" || request.method == "HEAD") out.content_type = "text/html; charset=utf-8";
-  if (request.method == "GET") out.body = "<a href=\"" + html(target) + "\">Temporary Redirect</a>.\n\n";
-  return out;
-}
-
 int64_t now_ns() { return env::PosixClock().monotonic_ns(); }
 
 }  // namespace
@@ -120,7 +95,7 @@ std::unique_ptr<net::ExchangeHandler> PeerListener::begin(net::Exchange& exchang
   }
   if (const auto route = route_of(path)) return route->begin(exchange);
   if (path + "/" == kStreamPrefix || route_of(path + "/") != nullptr) {
-    net::respond_whole(exchange, with_last_slash(exchange.request()));
+    net::respond_whole(exchange, net::redirect(exchange.request(), exchange.request().path + "/"));
     return nullptr;
   }
   refuse(exchange, 404, "404 page not found");

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <thread>
 
 #include <poll.h>
@@ -460,14 +461,15 @@ TEST(Handshakes, OfManyTheOldestGoes) {
 }
 
 TEST(Handshakes, OfOthersGoOnWhileDnsIsSilentAboutAName) {
-  std::atomic<bool> is_silent{true};
+  std::promise<void> answers;
   std::atomic<int> asked{0};
   NameLookup lookup;
   lookup.names_of = [](const std::string&, std::vector<std::string>&) { return std::string(); };
-  lookup.addresses_of = [&](const std::string& name, std::vector<std::string>& ips) {
+  lookup.addresses_of = [&, answered = answers.get_future().share()](const std::string& name,
+                                                                     std::vector<std::string>& ips) {
     if (name == "silent.example") {
       ++asked;
-      while (is_silent) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      answered.wait();
     }
     ips = {"127.0.0.1"};
     return std::string();
@@ -487,7 +489,7 @@ TEST(Handshakes, OfOthersGoOnWhileDnsIsSilentAboutAName) {
   come("DNS:known.example");
   come("IP:127.0.0.1,DNS:silent.example");
   EXPECT_TRUE(wait_until([&] { return lone.done == 2; }));
-  is_silent = false;
+  answers.set_value();
   EXPECT_TRUE(wait_until([&] { return lone.done == 22; }));
   EXPECT_LE(asked, 2) << "who asks the same shares the answer";
   ::close(listener->fd);
