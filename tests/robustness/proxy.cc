@@ -140,7 +140,7 @@ class Proxy {
         } else if (const auto found = std::find(listening_.begin(), listening_.end(), event.data.ptr);
                    found != listening_.end()) {
           accept_all(*static_cast<Listener*>(*found));
-        } else {
+        } else if (std::find(closed_.begin(), closed_.end(), event.data.ptr) == closed_.end()) {
           on_event(*static_cast<End*>(event.data.ptr), event.events);
         }
       }
@@ -148,6 +148,7 @@ class Proxy {
         if (!connection->is_dead) push(*connection);
       }
       connections_.remove_if([](const auto& connection) { return connection->is_dead; });
+      closed_.clear();
     }
     return 0;
   }
@@ -299,6 +300,7 @@ class Proxy {
     close(listener.fd);
     listener.fd = -1;
     std::erase(listening_, &listener);
+    closed_.push_back(&listener);
   }
 
   void accept_all(Listener& listener) {
@@ -565,6 +567,7 @@ class Proxy {
   std::string commands_;
   std::map<Name, Listener> listeners_;
   std::vector<void*> listening_;
+  std::vector<void*> closed_;  // listeners that an event of this turn may still name
   std::map<std::pair<Name, Name>, Link> links_;
   std::list<std::unique_ptr<Connection>> connections_;
   bool wants_out_[2] = {false, false};  // of the connection that is being pushed

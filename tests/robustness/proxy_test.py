@@ -3,6 +3,7 @@
 import itertools
 import pathlib
 import select
+import signal
 import socket
 import struct
 import sys
@@ -76,6 +77,24 @@ class Bytes(unittest.TestCase):
         b.close()
         self.assertEqual(a.recv(1), b"")
         self.assertEqual(self.proxy.bytes_sent()[("a", "b")], len(sent))
+
+    def test_who_comes_while_the_proxy_begins_to_refuse_is_refused(self):
+        process = self.proxy.process
+        for verb in ("refuse", "remove"):
+            process.send_signal(signal.SIGSTOP)
+            process.stdin.write(f"{verb} b\n")
+            process.stdin.flush()
+            late = socket.socket()
+            self.addCleanup(late.close)
+            late.settimeout(60)
+            late.connect(("127.0.0.1", self.port))
+            process.send_signal(signal.SIGCONT)
+            self.assertTrue(process.stdout.readline().startswith("ok"))
+            self.assertRaises(ConnectionResetError, late.recv, 1)
+            self.proxy.accept("b") if verb == "refuse" else self.proxy.add("b", self.port, self.target, "a")
+        a, b = self.pair()
+        a.sendall(b"it goes on")
+        self.assertEqual(exactly(b, 10), b"it goes on")
 
     def test_a_link_that_is_held_goes_on_one_way(self):
         a, b = self.pair()
