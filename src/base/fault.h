@@ -11,6 +11,7 @@
 // Threads: points are reached and armed by any; set_handler() is called while no other thread reaches one.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -50,6 +51,9 @@ using Point = size_t;
 [[nodiscard]] consteval Point named(std::string_view name) { return find(name).value(); }
 
 inline std::array<std::atomic<bool>, kPointCount> armed{};
+[[nodiscard]] inline bool is_any_armed() {
+  return std::ranges::any_of(armed, [](const auto& one) { return one.load(std::memory_order_relaxed); });
+}
 
 // What happens at an armed point. A text is what a point of Takes::kText fails with; at another one, whose text is of
 // no use, it says that the branch is to be taken, if there is one.

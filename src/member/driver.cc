@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/errors.h"
+#include "base/fault.h"
 #include "base/go_duration.h"
 #include "base/log.h"
 #include "member/log_service.h"
@@ -26,6 +27,10 @@ constexpr uint64_t kReceivedBytesMax = 64 << 20;
 // With those that the log keeps in memory because they are not applied yet. A db may be slower than the log for long,
 // and a leader that is told that all is in the log sends more.
 constexpr uint64_t kBehindBytesMax = 96 << 20;
+// What takes a thread of its own not long.
+constexpr size_t kLittleRequests = 2;
+constexpr size_t kLittleMessages = 8;
+constexpr uint64_t kLittleBytes = 16 * 1024;
 
 // What names a start, and what it asks for: unlike any before it, whatever the clock does meanwhile.
 uint64_t start_chance(const NodeOptions& options, int64_t wall_ns) {
@@ -228,7 +233,8 @@ void Node::propose(std::vector<Proposal> proposals) {
     for (const Proposal& one : proposals) refused.push_back({one->tag, errors::request_too_many_requests()});
     return deliver_refused(refused);
   }
-  events_.put([&](Events& events) { append_all(events.proposals, proposals); });
+  const bool is_little = proposals.size() <= kLittleRequests && MemberCore::bytes_of(proposals) <= kLittleBytes;
+  hand_in([&](Events& events) { append_all(events.proposals, proposals); }, is_little);
 }
 
 void Node::propose_conf_change(Proposal change) {
@@ -239,7 +245,8 @@ void Node::propose_conf_change(Proposal change) {
 void Node::control(std::vector<ControlRequest> requests) {
   if (requests.empty()) return;
   pending_.fetch_add(requests.size(), std::memory_order_relaxed);
-  events_.put([&](Events& events) { append_all(events.controls, requests); });
+  const bool is_little = requests.size() == 1 && requests.front().kind == Control::kLinearizable;
+  hand_in([&](Events& events) { append_all(events.controls, requests); }, is_little);
 }
 
 void Node::receive(std::vector<raft::Message> messages) {
@@ -257,7 +264,9 @@ void Node::receive(std::vector<raft::Message> messages) {
     bytes = 0;
   }
   received_bytes_.fetch_add(bytes, std::memory_order_relaxed);
-  if (!messages.empty()) events_.put([&](Events& events) { append_all(events.messages, messages); });
+  if (messages.empty()) return;
+  const bool is_little = messages.size() <= kLittleMessages && bytes <= kLittleBytes;
+  hand_in([&](Events& events) { append_all(events.messages, messages); }, is_little);
 }
 
 void Node::report(const PeerReport& report) {
@@ -283,13 +292,27 @@ void Node::raise_alarm(uint32_t type) {
   events_.put([&](Events& events) { events.alarms.push_back(type); });
 }
 
-// --- the core thread
+// What is little, and finds the core thread asleep, is dealt with by the thread that brings it: to wake another one
+// takes longer, and the one that has slept brings the answer back with another wake. Not where the log is written in
+// line, nor where a fault point may have whoever comes along sleep.
+template <class Put>
+void Node::hand_in(Put&& put, bool is_little) {
+  is_little = is_little && lends_.load(std::memory_order_relaxed) &&
+              log_bytes_.load(std::memory_order_relaxed) <= kLittleBytes && !fault::is_any_armed();
+  if (!is_little) return events_.put(std::forward<Put>(put));
+  if (!events_.put_or_lend(std::forward<Put>(put), lent_events_)) return;
+  const std::optional<int64_t> wake_at_ns = turn(lent_events_);
+  events_.give_back(lent_events_, ending_ != Ending::kNone || wake_at_ns.value_or(INT64_MAX) < core_wakes_ns_);
+}
+
+// --- the core thread, or who is in its place
 
 void Node::run_core() {
   Events events;
-  while (true) {
+  while (ending_ == Ending::kNone) {
     std::optional<int64_t> wake_at_ns = turn(events);
     if (ending_ != Ending::kNone) return;
+    core_wakes_ns_ = wake_at_ns.value_or(INT64_MAX);
     if (wake_at_ns) wake_at_ns = *wake_at_ns - clock_.monotonic_ns();
     events_.take(events, wake_at_ns);
   }
@@ -312,6 +335,7 @@ std::optional<int64_t> Node::turn(Events& events) {
     wake_at_ns = effects.wake_at_ns;
   } while (events.is_interim);
   log_bytes_.store(core_->replication().log_bytes(), std::memory_order_relaxed);
+  lends_.store(!writes_in_line(), std::memory_order_relaxed);
   page_roots_->tidy(core_->apply().store().compact_revision(), core_->apply().store().index().stats().retired_bytes);
   update_metrics();
   return wake_at_ns;
@@ -383,9 +407,11 @@ void Node::watch_heartbeats(const std::vector<raft::Message>& messages) {
   }
 }
 
-// In line, unless there are peers, or the WAL thread has something left to do from when there were.
+// Unless there are peers, or the WAL thread has something left to do from when there were.
+bool Node::writes_in_line() const { return writes_apart_ == 0 && core_->replication().raft().is_sole_member(); }
+
 void Node::write_log(std::vector<WalWrite>& writes, Events& next) {
-  if (writes_apart_ > 0 || !core_->replication().raft().is_sole_member()) {
+  if (!writes_in_line()) {
     writes_apart_ += writes.size();
     return wal_orders_.put([&](WalOrders& orders) { append_all(orders.writes, writes); });
   }

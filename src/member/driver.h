@@ -1,10 +1,11 @@
 // member/driver.h: a running member: MemberCore with threads.
 //
-// The core thread steps MemberCore. While the member has no peers it writes the WAL in line, since a hand-over costs
-// more than it wins; with peers a WAL thread does, so that messages and ticks never wait for a disk. The file is
-// written by the commit thread, which also puts a leader's snapshot in its place; what has left memory of the log is
-// read by a thread of its own; spare WAL segments, looks at the disk and index checkpoints are the housekeeper's; what
-// compactions cover is hashed by a thread of its own.
+// The core thread steps MemberCore, or, while it has nothing to do, a thread that brings little does so in its place
+// (mailbox.h): "the core thread" is whoever is in that place. While the member has no peers it writes the WAL in line,
+// since a hand-over costs more than it wins, and lends its place to nobody; with peers a WAL thread does, so that
+// messages and ticks never wait for a disk. The file is written by the commit thread, which also puts a leader's
+// snapshot in its place; what has left memory of the log is read by a thread of its own; spare WAL segments, looks at
+// the disk and index checkpoints are the housekeeper's; what compactions cover is hashed by a thread of its own.
 //
 // Threads: propose(), propose_conf_change(), control(), receive(), report(), tell_versions(), transfer(), ask_leases(),
 // raise_alarm(), admit_deletes(), next_request_id() and published() may be
@@ -168,6 +169,9 @@ class Node {
 
   Node(NodeOptions options, env::FileSystem& fs, const env::Clock& clock, Metrics& metrics, Bootstrapped state);
 
+  template <class Put>
+  void hand_in(Put&& put, bool is_little);
+
   // The core thread's.
   void run_core();
   // Steps until there is nothing more to write, and carries out what comes of it. When a step is due; nullopt: none.
@@ -181,6 +185,7 @@ class Node {
   void time_requests(int64_t took_ns);
   void count_leases(const Effects& effects);
   void note_pass(const CommitDone& done, int64_t began_ns);
+  [[nodiscard]] bool writes_in_line() const;
   void write_log(std::vector<WalWrite>& writes, Events& next);
   void run_wal();
   void write_apart(std::vector<WalWrite>& writes);
@@ -239,6 +244,9 @@ class Node {
   std::unique_ptr<Housekeeper> housekeeper_;
 
   Mailbox<Events> events_;
+  Events lent_events_;                 // theirs who are in the core thread's place
+  std::atomic<bool> lends_{false};     // its place may be taken
+  int64_t core_wakes_ns_ = INT64_MAX;  // the core thread sleeps until then
   std::unique_ptr<PublishedDomain::Reader> hash_reader_;
   std::atomic<bool> ends_{false};  // what only takes time is given up
 

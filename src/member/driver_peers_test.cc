@@ -41,6 +41,8 @@ class OneNode final : public PeerPort {
   void start();
   void stop() {
     if (node_ == nullptr) return;
+    inbox_.put([](Inbox& inbox) { inbox.ends = true; });
+    delivering_.join();
     node_->stop();
     const MutexLock lock(mutex_);
     node_.reset();
@@ -58,8 +60,7 @@ class OneNode final : public PeerPort {
   [[nodiscard]] const std::string& name() const { return name_; }
   // On whichever core thread sends.
   void take(raft::Message message) {
-    const MutexLock lock(mutex_);
-    if (node_ != nullptr && !is_cut) node_->receive({std::move(message)});
+    inbox_.put([&](Inbox& inbox) { inbox.messages.push_back(std::move(message)); });
   }
   void report(PeerReport::Kind kind, NodeId peer) {
     const MutexLock lock(mutex_);
@@ -105,8 +106,26 @@ class OneNode final : public PeerPort {
   std::unique_ptr<Node> node_;
 
  private:
+  struct Inbox {
+    std::vector<raft::Message> messages;
+    bool ends = false;
+    [[nodiscard]] bool empty() const { return messages.empty() && !ends; }
+    void clear() { *this = {}; }
+  };
+  // One at a time, so that the node is often asleep and its place is free.
+  void deliver() {
+    for (Inbox inbox; !inbox.ends;) {
+      inbox_.take(inbox, std::nullopt);
+      for (raft::Message& message : inbox.messages) {
+        if (!is_cut) node_->receive({std::move(message)});
+      }
+    }
+  }
+
   Three& all_;
   const std::string name_;
+  Mailbox<Inbox> inbox_;
+  std::thread delivering_;
   std::atomic<uint64_t> id_{0};
   NobodyYet nobody_;
   env::PosixClock clock_;
@@ -171,8 +190,12 @@ void OneNode::start() {
       EXPECT_TRUE(answers_.emplace(answer.tag, answer.code).second) << answer.tag;
     }
   });
-  const MutexLock lock(mutex_);
-  node_ = *std::move(opened);
+  {
+    const MutexLock lock(mutex_);
+    node_ = *std::move(opened);
+  }
+  inbox_.put([](Inbox& inbox) { inbox.clear(); });
+  delivering_ = std::thread([this] { deliver(); });
 }
 
 // A snapshot's image goes beside it, as the transport leaves it.
