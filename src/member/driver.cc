@@ -30,6 +30,7 @@ constexpr uint64_t kBehindBytesMax = 96 << 20;
 // What takes a thread of its own not long.
 constexpr size_t kLittleRequests = 2;
 constexpr size_t kLittleMessages = 8;
+constexpr uint64_t kLittleEntries = 64;
 constexpr uint64_t kLittleBytes = 16 * 1024;
 
 // What names a start, and what it asks for: unlike any before it, whatever the clock does meanwhile.
@@ -297,8 +298,7 @@ void Node::raise_alarm(uint32_t type) {
 // line, nor where a fault point may have whoever comes along sleep.
 template <class Put>
 void Node::hand_in(Put&& put, bool is_little) {
-  is_little = is_little && lends_.load(std::memory_order_relaxed) &&
-              log_bytes_.load(std::memory_order_relaxed) <= kLittleBytes && !fault::is_any_armed();
+  is_little = is_little && lends_.load(std::memory_order_relaxed) && !fault::is_any_armed();
   if (!is_little) return events_.put(std::forward<Put>(put));
   if (!events_.put_or_lend(std::forward<Put>(put), lent_events_)) return;
   const std::optional<int64_t> wake_at_ns = turn(lent_events_);
@@ -335,7 +335,8 @@ std::optional<int64_t> Node::turn(Events& events) {
     wake_at_ns = effects.wake_at_ns;
   } while (events.is_interim);
   log_bytes_.store(core_->replication().log_bytes(), std::memory_order_relaxed);
-  lends_.store(!writes_in_line(), std::memory_order_relaxed);
+  const uint64_t unapplied = core_->replication().raft().last_index() - core_->apply().applied();
+  lends_.store(!writes_in_line() && unapplied <= kLittleEntries, std::memory_order_relaxed);
   page_roots_->tidy(core_->apply().store().compact_revision(), core_->apply().store().index().stats().retired_bytes);
   update_metrics();
   return wake_at_ns;
@@ -576,7 +577,8 @@ void Node::write_apart(std::vector<WalWrite>& writes) {
     for (WalDone& one : *done) append_all(messages, one.messages);
     if (!messages.empty()) options_.peers->send(std::move(messages));
   }
-  events_.put([&](Events& events) { append_all(events.wal, *done); });
+  const bool is_little = done->size() <= kLittleRequests;
+  hand_in([&](Events& events) { append_all(events.wal, *done); }, is_little);
 }
 
 void Node::run_commit() {
