@@ -169,6 +169,10 @@ class World {
     transfers_[next_tag_];
     wake(nodes_[from], 0);
   }
+  void raise_no_space(uint64_t id) {
+    nodes_[id].events.alarms.push_back(kAlarmNoSpace);
+    wake(nodes_[id], 0);
+  }
   // Asks `by`. What becomes of it is transfer_outcome().
   Tag remove(uint64_t by, uint64_t id) {
     transfers_[++next_tag_];
@@ -593,6 +597,25 @@ TEST(ClusterCore, ARemovedLeaderIsSucceededAtOnce) {
     }
     EXPECT_TRUE(world.lacks_refused_puts(old % 3 + 1)) << "seed " << seed;
   }
+}
+
+// It was removed because its disk was full, say: nobody else could say that there is room.
+TEST(ClusterCore, TheAlarmOfARemovedMemberDoesNotKeepTheOthersFromWriting) {
+  World world({.members = 3});
+  ASSERT_TRUE(world.run_until([&] { return world.leader() != 0; }, 5 * kSecond));
+  const uint64_t leader = world.leader();
+  const uint64_t full = leader % 3 + 1;
+  const auto has_alarm = [&] { return world.core(leader).published().newest().has_alarm(kAlarmNoSpace); };
+  world.raise_no_space(full);
+  ASSERT_TRUE(world.run_until(has_alarm, kSecond));
+  const Tag removal = world.remove(leader, full);
+  ASSERT_TRUE(world.run_until([&] { return world.transfer_outcome(removal).has_value(); }, kSecond));
+  world.stop(full);
+  EXPECT_TRUE(has_alarm());
+  EXPECT_TRUE(world.run_until([&] { return !has_alarm(); }, 12 * kSecond));
+  const Tag put = world.put(leader);
+  world.run(kSecond, false);
+  EXPECT_TRUE(is_ok(world.request(put)));
 }
 
 TEST(ClusterCore, LeadershipIsHandedToWhomItIsWanted) {

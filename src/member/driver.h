@@ -10,7 +10,8 @@
 // Threads: propose(), propose_conf_change(), control(), receive(), report(), tell_versions(), transfer(), ask_leases(),
 // raise_alarm(), admit_deletes(), next_request_id() and published() may be
 //          used by any thread; answers are handed to the sink on the core thread, and refusals for want of room in the
-//          queue by propose() itself.
+//          queue by propose() itself. Who calls propose(), control() or receive() may be in the core thread's place for
+//          a turn, and holds no lock that the sink or the PeerPort takes.
 // Failure: what a stage cannot go on with ends the process: see fail_stop.
 #pragma once
 

@@ -634,18 +634,32 @@ void MemberCore::refuse_lease_requests() {
   }
 }
 
-// Every member's own matter, whoever leads.
+// Whose alarm: its own is every member's own matter, whoever leads. One that was removed cannot withdraw its own, and
+// nobody could write any more.
+std::optional<uint64_t> MemberCore::no_space_to_withdraw() const {
+  if (has_own_no_space()) return options_.apply.member_id;
+  if (!replication_.raft().is_leader()) return std::nullopt;
+  const Published& newest = apply_.published().newest();
+  for (const Alarm& alarm : *newest.alarms) {
+    if (alarm.type == kAlarmNoSpace && newest.members->removed.contains(NodeId(alarm.member_id)))
+      return alarm.member_id;
+  }
+  return std::nullopt;
+}
+
 void MemberCore::consider_alarm() {
   const Published& newest = apply_.published().newest();
-  const NoSpaceDuty::Scene scene{.is_raised = has_own_no_space(),
+  const std::optional<uint64_t> whose = no_space_to_withdraw();
+  const NoSpaceDuty::Scene scene{.is_raised = whose.has_value(),
                                  .disk_is_low = disk_is_low_ || db_is_full_,
                                  .in_use_bytes = newest.db_in_use_bytes,
                                  .quota_bytes = options_.apply.quota_bytes,
                                  .now_ns = now_ns_};
   if (!no_space_.act(scene)) return;
-  log::info("there has been room for a while; this member withdraws its NOSPACE alarm",
-            {{"in-use-bytes", scene.in_use_bytes}, {"quota-bytes", scene.quota_bytes}});
-  propose_own(disarm_request(options_.apply.member_id, kAlarmNoSpace, next_request_id()));
+  log::info(
+      "there has been room for a while; this member withdraws a NOSPACE alarm",
+      {{"alarm-member-id", hex_id(*whose)}, {"in-use-bytes", scene.in_use_bytes}, {"quota-bytes", scene.quota_bytes}});
+  propose_own(disarm_request(*whose, kAlarmNoSpace, next_request_id()));
   pump();
 }
 

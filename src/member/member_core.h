@@ -231,6 +231,7 @@ class MemberCore {
   void raise_alarm(uint32_t type);
   void consider_alarm();
   [[nodiscard]] bool has_own_no_space() const;
+  [[nodiscard]] std::optional<uint64_t> no_space_to_withdraw() const;
   void propose_own(std::string bytes);
   // how it ends
   void begin_stop();

@@ -1,9 +1,10 @@
-// member/no_space_duty.h: this member withdraws its own NOSPACE alarm once there has been room again for a while.
+// member/no_space_duty.h: this member withdraws its own NOSPACE alarm once there has been room again for a while; the
+// leader also those of members that were removed.
 //
 // An operator who deletes, compacts or enlarges the disk need not disarm the alarm. Room is: less than 90 % of the
 // quota is in use, the disk is not low, and the last commit found space. Nobody
 // records who raised an alarm, so one that a client raised in this member's name goes as well. Alarms of other
-// members, and CORRUPT, stay.
+// members of the cluster, and CORRUPT, stay.
 //
 // compat: in etcd the alarm stays until somebody disarms it.
 // No clock here: each step brings its time. Threads: the core thread's; part of MemberCore.
@@ -22,7 +23,7 @@ struct NoSpaceOptions {
 class NoSpaceDuty {
  public:
   struct Scene {
-    bool is_raised = false;  // this member's alarm is in force
+    bool is_raised = false;  // one that this member may withdraw is in force
     bool disk_is_low = false;
     uint64_t in_use_bytes = 0;
     uint64_t quota_bytes = 0;  // 0: none
