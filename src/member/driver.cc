@@ -14,6 +14,7 @@
 #include "base/fault.h"
 #include "base/go_duration.h"
 #include "base/log.h"
+#include "env/thread_slice.h"
 #include "member/log_service.h"
 #include "member/readable_request.h"
 
@@ -152,17 +153,20 @@ void Node::fail(const Error& error) {
 void Node::start(AnswerSink sink, std::function<void()> news) {
   sink_ = std::move(sink);
   news_ = std::move(news);
-  const auto begin = [this](const char* name, void (Node::*work)()) {
-    std::thread thread([this, work] { (this->*work)(); });
+  const auto begin = [this](const char* name, void (Node::*work)(), env::Slice slice = env::Slice::kUsual) {
+    std::thread thread([this, work, slice] {
+      env::set_slice(slice);
+      (this->*work)();
+    });
     pthread_setname_np(thread.native_handle(), name);
     return thread;
   };
-  wal_thread_ = begin("cairn-wal", &Node::run_wal);
+  wal_thread_ = begin("cairn-wal", &Node::run_wal, env::Slice::kShort);
   reader_thread_ = begin("cairn-log-read", &Node::run_reader);
   commit_thread_ = begin("cairn-commit", &Node::run_commit);
   housekeeper_thread_ = begin("cairn-house", &Node::run_housekeeper);
   hash_thread_ = begin("cairn-hash", &Node::run_hasher);
-  core_thread_ = begin("cairn-core", &Node::run_core);
+  core_thread_ = begin("cairn-core", &Node::run_core, env::Slice::kShort);
 }
 
 bool Node::wait_ready(int64_t timeout_ns) {

@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "env/thread_slice.h"
 #include "net/connection.h"
 #include "net/listener.h"
 #include "net/loop.h"
@@ -174,7 +175,10 @@ Result<std::vector<std::string>> Server::start() {
 void Server::run() {
   if (std::exchange(impl_->running, true)) return;
   for (const auto& loop : impl_->loops) {
-    impl_->threads.emplace_back([held = loop.get()] { held->run(); });
+    impl_->threads.emplace_back([held = loop.get()] {
+      env::set_slice(env::Slice::kShort);
+      held->run();
+    });
     pthread_setname_np(impl_->threads.back().native_handle(), fmt::format("cairn-io-{}", loop->index()).c_str());
   }
 }

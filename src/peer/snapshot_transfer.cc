@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "env/clock.h"
+#include "env/thread_slice.h"
 
 namespace cairn::peer {
 namespace {
@@ -38,6 +39,7 @@ bool TransferThreads::start(std::function<void()> work) {
   auto is_done = std::make_shared<std::atomic<bool>>(false);
   std::thread thread([work = std::move(work), is_done]() mutable {
     pthread_setname_np(pthread_self(), "cairn-snapshot");
+    env::set_slice(env::Slice::kUsual);  // the peer thread's is short
     work();
     work = nullptr;
     is_done->store(true);
