@@ -10,11 +10,16 @@
 #include <string>
 
 #include "base/random.h"
+#include "member/raft_log.h"
 #include "sim/cluster/node.h"
 #include "sim/coverage.h"
 #include "sim/member.h"
 
 namespace cairn::sim {
+
+// What is wrong with what a log keeps in memory; "": nothing. More than `bytes_max` is there only if not even the first
+// entry in memory is applied and stable, which is true up to `may_leave`.
+[[nodiscard]] std::string check_log_in_memory(const member::RaftLog& log, Index may_leave, uint64_t bytes_max);
 
 class ClusterBounds {
  public:

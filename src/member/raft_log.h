@@ -67,6 +67,8 @@ class RaftLog final : public raft::LogView {
   raft::SnapshotPtr snapshot() const override;
 
   [[nodiscard]] const LogSizes& sizes() const { return sizes_; }
+  // Entries from here on are in memory.
+  [[nodiscard]] Index memory_first() const { return memory_first_; }
   // Of the newest part and of what was read again.
   [[nodiscard]] uint64_t memory_bytes() const { return memory_bytes_; }
   [[nodiscard]] uint64_t windows_bytes() const { return windows_.bytes(); }

@@ -118,6 +118,9 @@ class ReplicationCore {
   [[nodiscard]] uint64_t slow_reads() const { return slow_reads_; }
   // Of the entries that are in memory: not yet applied, and a few more.
   [[nodiscard]] uint64_t log_bytes() const { return log_.memory_bytes(); }
+  [[nodiscard]] const RaftLog& log() const { return log_; }
+  // As this process has synced it.
+  [[nodiscard]] Index durable_commit() const { return durable_commit_; }
   // False: nothing happens here without an input. No election, no heartbeat is due, and nobody waits for something that
   // may never come.
   [[nodiscard]] bool needs_ticks() const { return has_peers_ || !(core_.is_sole_member() && core_.is_leader()); }
