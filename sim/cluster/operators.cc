@@ -111,12 +111,16 @@ std::set<NodeId> ClusterOperators::lost_members() const {
   return out;
 }
 
-// Who has not applied the last change yet still counts by the members before it, and may have to elect by these.
+// Who has not applied the last change yet still counts by the members before it, and may have to elect by these; and so
+// does, after its power was cut, who has applied it before it has synced that it is committed.
 bool ClusterOperators::all_know_the_members() const {
   const auto& members = judge_.model().members();
+  Index last;
+  for (const Change& change : changes_) last = std::max(last, judge_.call(change.call).index);
   return std::ranges::all_of(nodes_, [&](const auto& node) {
     if (node->standing() != Standing::kServes || !members.contains(node->member_id())) return true;
     if (!node->is_running() || node->is_dead()) return false;
+    if (node->member().core().replication().durable_commit() < last) return false;
     const auto& known = node->member().published().newest().members->members;
     return std::ranges::equal(known, members, [](const auto& one, const auto& other) {
       return one.first.value == other.first && one.second.is_learner == other.second.is_learner;
