@@ -183,6 +183,18 @@ class World {
     wake(nodes_[by], 0);
     return next_tag_;
   }
+  // Asks `by`. What becomes of it is transfer_outcome().
+  Tag renew(uint64_t by, int64_t lease) {
+    transfers_[++next_tag_];
+    nodes_[by].events.leases.push_back({.kind = LeaseRequest::Kind::kRenew, .id = lease, .tag = next_tag_});
+    wake(nodes_[by], 0);
+    return next_tag_;
+  }
+  // `by` refuses to talk to it.
+  void tell_removal(uint64_t id, uint64_t by) {
+    nodes_[id].events.peer_reports.push_back({PeerReport::Kind::kTellsRemoval, NodeId(by)});
+    wake(nodes_[id], 0);
+  }
   void report_of(uint64_t id, PeerReport::Kind kind) {
     for (auto& [other, node] : nodes_) {
       if (other != id) report(node, {kind, NodeId(id)});
@@ -616,6 +628,49 @@ TEST(ClusterCore, TheAlarmOfARemovedMemberDoesNotKeepTheOthersFromWriting) {
   const Tag put = world.put(leader);
   world.run(kSecond, false);
   EXPECT_TRUE(is_ok(world.request(put)));
+}
+
+// Its successor counts the time of leases from when it began to lead.
+TEST(ClusterCore, ARemovedLeaderRenewsNoLease) {
+  World world({.members = 3});
+  ASSERT_TRUE(world.run_until([&] { return world.leader() != 0; }, 5 * kSecond));
+  world.run(kSecond, false);
+  const uint64_t old = world.leader();
+  const Tag before = world.renew(old, 5);
+  world.remove(old, old);
+  ASSERT_TRUE(
+      world.run_until([&] { return world.core(old).apply().members().removed.contains(NodeId(old)); }, kSecond));
+  EXPECT_TRUE(world.core(old).replication().raft().is_leader());
+  const Tag after = world.renew(old, 5);
+  world.run(5 * kMs, false);
+  ASSERT_TRUE(world.transfer_outcome(before));
+  EXPECT_EQ(world.transfer_outcome(before)->code, Code::kOk);
+  EXPECT_TRUE(world.core(old).replication().raft().is_leader());
+  EXPECT_EQ(world.transfer_outcome(after), errors::stopped());
+}
+
+// It stays for a while, for the sake of its vote. Its clients need not wait for that.
+TEST(ClusterCore, WhoIsToldThatItWasRemovedTakesNoRequests) {
+  World world({.members = 5});
+  ASSERT_TRUE(world.run_until([&] { return world.leader() != 0; }, 5 * kSecond));
+  world.run(kSecond, false);
+  const uint64_t away = world.leader() % 5 + 1;
+  const uint64_t other = away % 5 + 1;
+  world.cut(away, true);
+  world.remove(world.leader(), away);
+  world.run(kSecond, false);
+  const std::vector<Tag> before = {world.put(away), world.read(away), world.remove(away, other)};
+  world.run(100 * kMs, false);
+  world.tell_removal(away, other);
+  world.run(10 * kMs, false);
+  const std::vector<Tag> after = {world.put(away), world.read(away), world.remove(away, other)};
+  world.run(10 * kMs, false);
+  for (const auto& tags : {before, after}) {
+    EXPECT_EQ(world.request(tags[0]).outcome, errors::stopped());
+    EXPECT_EQ(world.request(tags[1]).outcome, errors::stopped());
+    EXPECT_EQ(world.transfer_outcome(tags[2]), errors::stopped());
+  }
+  EXPECT_FALSE(world.core(away).is_stopping());
 }
 
 TEST(ClusterCore, LeadershipIsHandedToWhomItIsWanted) {

@@ -98,9 +98,7 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
   for (const uint32_t type : events.alarms) raise_alarm(type);
   if (!events.proposals.empty()) take_proposals(events.proposals);
   for (Proposal& change : events.conf_changes) take_conf_change(std::move(change));
-  for (const ControlRequest& request : events.controls) {
-    request.kind == Control::kProgress ? tell_progress(request.tag) : replication_.control(request);
-  }
+  for (const ControlRequest& request : events.controls) take_control(request);
   for (const LeaseRequest& request : events.leases) take_lease_request(request);
   events.clear();
   if (phase_ != Phase::kEnded) {
@@ -112,7 +110,7 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
     go_on_with_leaving();
     if (phase_ == Phase::kStops) go_on_with_stop();
     give_images_up();
-    effects_.is_removed = removal_.is_over(apply_.members(), now_ns_);
+    note_removal();
     plan_wake_up();
   }
   effects_.db_is_full = db_is_full_;
@@ -334,6 +332,14 @@ void MemberCore::take_lease_request(const LeaseRequest& request) {
 void MemberCore::take_conf_change(Proposal change) {
   if (takes_requests()) return replication_.propose_conf_change(std::move(change));
   effects_.refused.push_back({change->tag, errors::stopped()});
+}
+
+void MemberCore::take_control(const ControlRequest& request) {
+  if (request.kind == Control::kProgress) return tell_progress(request.tag);
+  if (request.kind == Control::kLinearizable && was_removed_) {
+    return effects_.refused.push_back({request.tag, errors::stopped()});
+  }
+  replication_.control(request);
 }
 
 void MemberCore::tell_progress(Tag tag) {
@@ -615,16 +621,17 @@ void MemberCore::do_duties(bool may_ask) {
 }
 
 // A leader whose process stood still for a while may be none: until a quorum says that it is, it does nothing that only
-// the leader may do.
+// the leader may do. One that was removed leads nobody: another leader may end a lease that it would renew.
 void MemberCore::note_leadership() {
   const raft::Core& raft = replication_.raft();
-  const bool leads =
-      raft.is_leader() && replication_.sure_to_lead() && apply_.published().newest().applied_term == raft.term();
+  const bool leads = raft.is_leader() && !was_removed_ && replication_.sure_to_lead() &&
+                     apply_.published().newest().applied_term == raft.term();
   duties_.set_leadership(leads, raft.term(), scene());
 }
 
 void MemberCore::refuse_lease_requests() {
   const raft::Core& raft = replication_.raft();
+  if (was_removed_) return duties_.leases().refuse_waiting(errors::stopped(), now_ns_, effects_.answers);
   if (raft.is_leader()) return;
   if (raft.leader() != raft::kNoNode) {
     duties_.leases().refuse_waiting(errors::not_leader(), now_ns_, effects_.answers);

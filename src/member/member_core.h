@@ -190,9 +190,10 @@ class MemberCore {
   void take_look(bool disk_is_low);
   void take_proposals(std::vector<Proposal>& proposals);
   void take_conf_change(Proposal change);
+  void take_control(const ControlRequest& request);
   void take_lease_request(const LeaseRequest& request);
   void take_from_peers(Events& events);
-  [[nodiscard]] bool takes_requests() const { return phase_ <= Phase::kHandsOver; }
+  [[nodiscard]] bool takes_requests() const { return phase_ <= Phase::kHandsOver && !was_removed_; }
   void refuse_what_waited_too_long();
   void leave_to_whose_log_works();
   void tell_progress(Tag tag);
@@ -237,7 +238,9 @@ class MemberCore {
   void begin_stop();
   void go_on_with_leaving();
   void tell_handing_over();
+  void note_removal();
   void go_on_with_stop();
+  void refuse_what_waits();
   [[nodiscard]] bool is_quiet() const;
   void check(const Status& status);
   // what comes next
@@ -256,6 +259,7 @@ class MemberCore {
   Duties duties_;
   NoSpaceDuty no_space_;
   Removal removal_;
+  bool was_removed_ = false;  // and knows
   bool disk_is_low_ = false;  // as the last look found it
   std::atomic<uint64_t> request_id_;
   std::atomic<uint64_t> waiting_bytes_{0};  // of `waiting_`, and of those on their way here

@@ -61,14 +61,20 @@ void MemberCore::go_on_with_leaving() {
   if (retry_at_ns_) retry_at_ns_ = now_ns_;
 }
 
+// Whether it may go, after all that has come in this step.
+void MemberCore::note_removal() {
+  effects_.is_removed = removal_.is_over(apply_.members(), now_ns_);
+  if (was_removed_ || phase_ == Phase::kEnded || !removal_.is_known(apply_.members())) return;
+  was_removed_ = true;
+  refuse_what_waits();
+  note_leadership();
+  refuse_lease_requests();
+  pump();
+}
+
 // What is in the log is applied, then the db is written: the log's own end comes before.
 void MemberCore::go_on_with_stop() {
-  for (const Waiting& one : waiting_) {
-    effects_.refused.push_back({one.proposal->tag, errors::stopped()});
-    waiting_bytes_.fetch_sub(one.proposal->bytes.size(), std::memory_order_relaxed);
-  }
-  waiting_.clear();
-  replication_.refuse_held(errors::stopped());
+  refuse_what_waits();
   duties_.leases().refuse_all(errors::stopped(), effects_.answers);
   apply_.refuse_defragment(errors::stopped());
   pump();
@@ -84,6 +90,15 @@ void MemberCore::go_on_with_stop() {
     if (is_quiet() && (apply_.is_clean() || is_careless)) effects_.ending = Ending::kSaved;
   }
   if (effects_.ending != Ending::kNone) phase_ = Phase::kEnded;
+}
+
+void MemberCore::refuse_what_waits() {
+  for (const Waiting& one : waiting_) {
+    effects_.refused.push_back({one.proposal->tag, errors::stopped()});
+    waiting_bytes_.fetch_sub(one.proposal->bytes.size(), std::memory_order_relaxed);
+  }
+  waiting_.clear();
+  replication_.refuse_held(errors::stopped());
 }
 
 bool MemberCore::is_quiet() const {

@@ -3,8 +3,7 @@
 namespace cairn::member {
 
 bool Removal::is_over(const cluster::Membership& members, int64_t now_ns) {
-  const bool is_known = !told_.empty() || members.removed.contains(self_);
-  if (!is_known || is_over_) return is_over_;
+  if (is_over_ || !is_known(members)) return is_over_;
   if (!known_since_ns_) known_since_ns_ = now_ns;
   size_t others = 0;
   for (const auto& [id, member] : members.members) others += id == self_ || member.is_learner ? 0 : 1;
