@@ -252,6 +252,26 @@ TEST_F(FollowersTest, ASnapshotThatFailedIsSentAgainASecondLater) {
   EXPECT_EQ(under_way_.size(), 2U);
 }
 
+// Where it takes longer than a heartbeat, and the log is short, it would be sent more of them than it can take in.
+TEST_F(FollowersTest, WhoTakesASnapshotInIsNotSentAnotherOne) {
+  options_.replication.log.entries = 10;
+  start();
+  put_many(20);
+  const int away = follower();
+  cut_off_ = {away};
+  put_many(100);
+  transfers_last_ = true;
+  cut_off_.clear();
+  while (under_way_.empty()) tick();
+  member(leader()).events_.peer_reports.push_back({PeerReport::Kind::kSnapshotDelivered, member(away).id_});
+  member(leader()).pump();
+  put_many(100);
+  for (int ticks = 0; ticks < 280; ++ticks) tick();
+  EXPECT_EQ(under_way_.size(), 1U);
+  for (int ticks = 0; ticks < 100; ++ticks) tick();
+  EXPECT_GE(under_way_.size(), 2U) << "it may have lost the first one";
+}
+
 TEST_F(FollowersTest, TwoGetTheirSnapshotsAtOnce) {
   bootstrap_.raft_log.sent_as_log_bytes = 50'000;
   options_.replication.log.bytes = 50'000;

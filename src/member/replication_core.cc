@@ -22,6 +22,9 @@ constexpr uint64_t kReadRetryTicks = 50;
 // A member that has no room for the db, say, is not sent it with each heartbeat.
 // compat: etcd does that.
 constexpr int64_t kSnapshotRetryNs = 1'000'000'000;
+// Nor is one sent the next db with each heartbeat that takes one in, if the log is too short meanwhile: it would take
+// in one after the other, and be further behind with each. Its answer may be lost. compat: etcd does that.
+constexpr int64_t kSnapshotAnswerNs = 3'000'000'000;
 
 }  // namespace
 
@@ -122,15 +125,30 @@ void ReplicationCore::step(raft::Message message) {
   const bool is_counted = message.type == raft::MessageType::kProp && message.forward && message.forward->sequence != 0;
   if (is_counted || (is_answer && message.forward)) return take_forwarded(message);
   if (failover_.suspects_leader(core_, message, now_ns_)) pending_.redial.push_back(core_.leader());
+  const bool may_end_snapshot = message.type == raft::MessageType::kAppResp && !message.reject;
+  const NodeId from = message.from;
+  const Index has = message.index;
   core_.step(std::move(message));
+  const auto sent = may_end_snapshot ? sent_snapshots_.find(from) : sent_snapshots_.end();
+  if (sent != sent_snapshots_.end() && has >= sent->second.index) end_snapshot(from);
   propose_held();
+}
+
+// The member has taken it in, or nobody knows.
+void ReplicationCore::end_snapshot(NodeId member) {
+  if (sent_snapshots_.erase(member) > 0) core_.report_snapshot(member, true);
 }
 
 void ReplicationCore::report(const PeerReport& report) {
   using Kind = PeerReport::Kind;
-  if (report.kind == Kind::kSnapshotDelivered) return core_.report_snapshot(report.peer, true);
+  const auto sent = sent_snapshots_.find(report.peer);
+  if (report.kind == Kind::kSnapshotDelivered) {
+    if (sent != sent_snapshots_.end()) sent->second.delivered_ns = now_ns_;
+    return;
+  }
   if (report.kind == Kind::kSnapshotFailed) {
     snapshot_holds_.failed(report.peer);
+    sent_snapshots_.erase(report.peer);
     failed_snapshots_[report.peer] = now_ns_;
     return;
   }
@@ -139,6 +157,7 @@ void ReplicationCore::report(const PeerReport& report) {
     return consider_first_timeout();
   }
   core_.report_unreachable(report.peer);
+  if (sent != sent_snapshots_.end() && sent->second.delivered_ns) end_snapshot(report.peer);
   cut_ns_[report.peer] = now_ns_;
   if (report.peer != core_.leader() || core_.is_leader()) return;
   if (report.kind == Kind::kStreamCut) {
@@ -218,12 +237,7 @@ bool ReplicationCore::hand_over() {
 void ReplicationCore::tick() {
   ++ticks_;
   core_.tick();
-  std::erase_if(failed_snapshots_, [this](const auto& failed) {
-    if (now_ns_ - failed.second < kSnapshotRetryNs) return false;
-    core_.report_snapshot(failed.first, false);
-    return true;
-  });
-  (void)snapshot_holds_.show_in(core_.peers(), now_ns_);  // ends what is over
+  consider_snapshots();
   consider_first_timeout();
   propose_held();
   for (ReadRound& round : asked_reads_) {
@@ -241,6 +255,20 @@ void ReplicationCore::tick() {
   refuse_late_reads();
   consider_transfers();
   consider_being_alone();
+}
+
+void ReplicationCore::consider_snapshots() {
+  std::erase_if(failed_snapshots_, [this](const auto& failed) {
+    if (now_ns_ - failed.second < kSnapshotRetryNs) return false;
+    core_.report_snapshot(failed.first, false);
+    return true;
+  });
+  std::erase_if(sent_snapshots_, [this](const auto& sent) {
+    if (!sent.second.delivered_ns || now_ns_ - *sent.second.delivered_ns < kSnapshotAnswerNs) return false;
+    core_.report_snapshot(sent.first, true);
+    return true;
+  });
+  (void)snapshot_holds_.show_in(core_.peers(), now_ns_);  // ends what is over
 }
 
 void ReplicationCore::do_due() { failover_.do_due(core_, now_ns_); }
@@ -376,6 +404,7 @@ void ReplicationCore::note_leadership() {
   if (is_new) {
     state_changed_ = true;
     doubt_ = 0;
+    sent_snapshots_.clear();
     if (core_.is_leader()) elected_ns_ = now_ns_;
     if (CAIRN_MUTANT("server.proposed_again_too_early")) propose_again(core_.term());
   }
@@ -395,6 +424,7 @@ void ReplicationCore::take_ready(ReplicationOutput& out) {
     if (message.type != raft::MessageType::kSnap) continue;
     snapshot_holds_.sent(message.to, message.snapshot->index, now_ns_);
     failed_snapshots_.erase(message.to);
+    sent_snapshots_[message.to] = {.index = message.snapshot->index, .delivered_ns = {}};
   }
   append_all(out.messages, ready.messages);
   if (ready.hard_state) unwritten_state_ = ready.hard_state;

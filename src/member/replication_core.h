@@ -165,6 +165,8 @@ class ReplicationCore {
   void answer_read(const raft::ReadState& read, ApplyBatch& out);
   void refuse_late_reads();
   [[nodiscard]] std::string read_context(uint64_t number) const;
+  void end_snapshot(NodeId member);
+  void consider_snapshots();
   void consider_transfers();
   [[nodiscard]] bool was_connected_since(NodeId peer, int64_t since_ns) const;
   void trim_log();
@@ -191,7 +193,12 @@ class ReplicationCore {
   Failover failover_;
   SnapshotHolds snapshot_holds_;
   std::map<NodeId, int64_t> failed_snapshots_;  // of whom raft is not told yet
-  Term handed_term_;                            // of the last entry that was handed to ApplyCore
+  struct SentSnapshot {
+    Index index;
+    std::optional<int64_t> delivered_ns;  // raft is told when the member has it in its log
+  };
+  std::map<NodeId, SentSnapshot> sent_snapshots_;  // the last one, until raft is told
+  Term handed_term_;                               // of the last entry that was handed to ApplyCore
   std::vector<Transfer> transfers_;
   std::map<NodeId, int64_t> cut_ns_;   // when a member was last found not to be connected
   std::set<NodeId> reached_;           // since the start, while `awaits_majority_`
