@@ -330,6 +330,28 @@ TEST_F(InstallationTest, AnotherSnapshotThatComesMeanwhileFollows) {
   EXPECT_EQ(hash_of(*member_), hash_of(*source_));
 }
 
+// The second one's file would be the first one's, which the housekeeper is about to remove.
+TEST_F(InstallationTest, AnImageIsNotRemovedWhileAnotherLeaderMaySendTheSame) {
+  live_longer(*source_);
+  const Delivery delivery = snapshot_of(*source_);
+  const Index index = delivery.snapshot->index;
+  raft::Message heartbeat;
+  heartbeat.type = raft::MessageType::kHeartbeat;
+  heartbeat.from = kLeader;
+  heartbeat.to = member_->id_;
+  heartbeat.term = Term(60);
+  member_->events_.messages.push_back(heartbeat);
+  member_->pump();
+  put_down(fs_, delivery);
+  tell(*member_, delivery);  // too late: another one leads
+  EXPECT_LT(member_->apply().applied(), index);
+  EXPECT_EQ(member_->unused_images_, std::vector<Index>{});
+  tell(*member_, delivery, 70);
+  ASSERT_FALSE(member_->failed_) << member_->failed_->message;
+  EXPECT_EQ(hash_of(*member_), hash_of(*source_));
+  EXPECT_EQ(member_->unused_images_, (std::vector<Index>{index, index}));
+}
+
 TEST_F(InstallationTest, AStopWaitsForIt) {
   live_longer(*source_);
   member_->installs_wait_ = true;

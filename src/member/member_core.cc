@@ -209,9 +209,15 @@ void MemberCore::begin_installation(const WalWrite& write) {
   cut_apply_queue();
 }
 
-// What raft takes is being installed by now, or has become the db. The rest it had no use for.
+// What raft takes is being installed by now, or has become the db. The rest it had no use for; but one of an index that
+// is not committed here may come again, from another leader, and then its file is the one that is there already.
 void MemberCore::give_images_up() {
-  if (!installation_.is_under_way()) effects_.unused_images = std::exchange(images_, {});
+  if (installation_.is_under_way()) return;
+  std::erase_if(images_, [this](Index index) {
+    if (index > replication_.raft().committed()) return false;
+    effects_.unused_images.push_back(index);
+    return true;
+  });
 }
 
 // Nobody knows here what became of a request whose entry is in the snapshot.

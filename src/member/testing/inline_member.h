@@ -114,6 +114,7 @@ class InlineMember {
   int ready_ = 0;
   int spares_ = 0;
   int spares_given_back_ = 0;
+  std::vector<Index> unused_images_;
   int tails_given_back_ = 0;
   int checkpoints_ = 0;
   int rests_ = 0;
@@ -166,6 +167,7 @@ class InlineMember {
     spares_given_back_ += effects.give_spare_back ? 1 : 0;
     checkpoints_ += effects.step_checkpoint ? 1 : 0;
     rests_ += effects.is_at_rest ? 1 : 0;
+    for (const Index index : effects.unused_images) unused_images_.push_back(index);
     looks_ += effects.look_at_disk ? 1 : 0;
     reserves_ += effects.give_up_reserve ? 1 : 0;
     wake_at_ns_ = effects.wake_at_ns;
