@@ -742,7 +742,7 @@ void MemberCore::plan_wake_up() {
   const auto at = [&](int64_t when_ns) { next = std::min(next.value_or(INT64_MAX), when_ns); };
   const bool is_over = phase_ == Phase::kStops && replication_.has_peers();
   if (replication_.needs_ticks() && !is_over) at(next_raft_tick_ns_);
-  if (const auto due_ns = replication_.next_due_ns(); due_ns && !is_over) at(*due_ns);
+  if (const auto due_ns = replication_.next_due_ns(); due_ns && phase_ != Phase::kStops) at(*due_ns);
   if (retry_at_ns_) at(*retry_at_ns_);
   if (const auto gone_ns = removal_.next_ns()) at(*gone_ns);
   if (const auto duty_ns = duties_.leases().next_ns(now_ns_); duty_ns && phase_ == Phase::kRuns) at(*duty_ns);
