@@ -31,7 +31,7 @@ constexpr uint64_t kBehindBytesMax = 96 << 20;
 // What takes a thread of its own not long.
 constexpr size_t kLittleRequests = 2;
 constexpr size_t kLittleMessages = 8;
-constexpr uint64_t kLittleEntries = 64;
+constexpr uint64_t kLittleEntries = 8;
 constexpr uint64_t kLittleBytes = 16 * 1024;
 
 // What names a start, and what it asks for: unlike any before it, whatever the clock does meanwhile.
@@ -60,6 +60,12 @@ uint64_t entry_bytes(const raft::Message& message) {
   uint64_t bytes = 0;
   for (const raft::Entry& entry : message.entries) bytes += raft::cost_bytes(entry);
   return bytes;
+}
+
+// They may be applied in the turn that brings them.
+bool commits_its_own(const raft::Message& message) {
+  return message.type == raft::MessageType::kApp && !message.entries.empty() &&
+         message.commit >= message.entries.front().index;
 }
 
 MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64_t wall_ns) {
@@ -270,7 +276,8 @@ void Node::receive(std::vector<raft::Message> messages) {
   }
   received_bytes_.fetch_add(bytes, std::memory_order_relaxed);
   if (messages.empty()) return;
-  const bool is_little = messages.size() <= kLittleMessages && bytes <= kLittleBytes;
+  const bool is_little =
+      messages.size() <= kLittleMessages && bytes <= kLittleBytes && std::ranges::none_of(messages, commits_its_own);
   hand_in([&](Events& events) { append_all(events.messages, messages); }, is_little);
 }
 
@@ -299,7 +306,7 @@ void Node::raise_alarm(uint32_t type) {
 
 // What is little, and finds the core thread asleep, is dealt with by the thread that brings it: to wake another one
 // takes longer, and the one that has slept brings the answer back with another wake. Not where the log is written in
-// line, nor where a fault point may have whoever comes along sleep.
+// line, where an entry waits that may take long to apply, nor where a fault point may have whoever comes along sleep.
 template <class Put>
 void Node::hand_in(Put&& put, bool is_little) {
   is_little = is_little && lends_.load(std::memory_order_relaxed) && !fault::is_any_armed();
@@ -310,6 +317,21 @@ void Node::hand_in(Put&& put, bool is_little) {
 }
 
 // --- the core thread, or who is in its place
+
+// What the next turn may apply, beside entries that come with it.
+bool Node::is_little_unapplied() {
+  const raft::Core& raft = core_->replication().raft();
+  const Index first = core_->apply().applied() + 1;
+  const Index end = raft.last_index() + 1;
+  if (end - first > kLittleEntries) return false;
+  unapplied_.clear();
+  const bool is_there = first == end || raft.entries(first, end, UINT64_MAX, unapplied_).has_value();
+  const bool is_little = is_there && std::ranges::all_of(unapplied_, [](const raft::Entry& entry) {
+                           return entry.type == raft::EntryType::kNormal && is_quick_request(entry.bytes());
+                         });
+  unapplied_.clear();
+  return is_little;
+}
 
 void Node::run_core() {
   Events events;
@@ -339,8 +361,7 @@ std::optional<int64_t> Node::turn(Events& events) {
     wake_at_ns = effects.wake_at_ns;
   } while (events.is_interim);
   log_bytes_.store(core_->replication().log_bytes(), std::memory_order_relaxed);
-  const uint64_t unapplied = core_->replication().raft().last_index() - core_->apply().applied();
-  lends_.store(!writes_in_line() && unapplied <= kLittleEntries, std::memory_order_relaxed);
+  lends_.store(!writes_in_line() && is_little_unapplied(), std::memory_order_relaxed);
   page_roots_->tidy(core_->apply().store().compact_revision(), core_->apply().store().index().stats().retired_bytes);
   update_metrics();
   return wake_at_ns;

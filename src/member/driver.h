@@ -187,6 +187,7 @@ class Node {
   void count_leases(const Effects& effects);
   void note_pass(const CommitDone& done, int64_t began_ns);
   [[nodiscard]] bool writes_in_line() const;
+  [[nodiscard]] bool is_little_unapplied();
   void write_log(std::vector<WalWrite>& writes, Events& next);
   void run_wal();
   void write_apart(std::vector<WalWrite>& writes);
@@ -245,9 +246,10 @@ class Node {
   std::unique_ptr<Housekeeper> housekeeper_;
 
   Mailbox<Events> events_;
-  Events lent_events_;                 // theirs who are in the core thread's place
-  std::atomic<bool> lends_{false};     // its place may be taken
-  int64_t core_wakes_ns_ = INT64_MAX;  // the core thread sleeps until then
+  Events lent_events_;                  // theirs who are in the core thread's place
+  std::atomic<bool> lends_{false};      // its place may be taken
+  std::vector<raft::Entry> unapplied_;  // is_little_unapplied()'s
+  int64_t core_wakes_ns_ = INT64_MAX;   // the core thread sleeps until then
   std::unique_ptr<PublishedDomain::Reader> hash_reader_;
   std::atomic<bool> ends_{false};  // what only takes time is given up
 

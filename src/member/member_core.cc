@@ -669,8 +669,10 @@ void MemberCore::consider_alarm() {
                                  .quota_bytes = options_.apply.quota_bytes,
                                  .now_ns = now_ns_};
   if (!no_space_.act(scene)) return;
+  const bool is_own = *whose == options_.apply.member_id;
   log::info(
-      "there has been room for a while; this member withdraws a NOSPACE alarm",
+      is_own ? "there has been room for a while; this member withdraws its NOSPACE alarm"
+             : "there has been room for a while; the leader withdraws the NOSPACE alarm of a removed member",
       {{"alarm-member-id", hex_id(*whose)}, {"in-use-bytes", scene.in_use_bytes}, {"quota-bytes", scene.quota_bytes}});
   propose_own(disarm_request(*whose, kAlarmNoSpace, next_request_id()));
   pump();

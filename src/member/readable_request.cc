@@ -1,5 +1,8 @@
 #include "member/readable_request.h"
 
+#include <algorithm>
+#include <variant>
+
 #include "base/bytes.h"
 #include "base/log.h"
 #include "cluster/codec.h"
@@ -38,7 +41,31 @@ bool is_readable(const RaftRequest& request, std::string_view bytes) {
   return false;
 }
 
+bool is_quick(const mvcc::RequestOp& op) {
+  if (const auto* const range = std::get_if<mvcc::RangeRequest>(&op)) return range->range_end.empty();
+  if (const auto* const removal = std::get_if<mvcc::DeleteRangeRequest>(&op)) return removal->range_end.empty();
+  return std::holds_alternative<mvcc::PutRequest>(op);
+}
+
+bool is_quick(const mvcc::TxnRequest& txn) {
+  return std::ranges::all_of(txn.compare, [](const mvcc::Compare& one) { return one.range_end.empty(); }) &&
+         std::ranges::all_of(txn.success, [](const mvcc::RequestOp& op) { return is_quick(op); }) &&
+         std::ranges::all_of(txn.failure, [](const mvcc::RequestOp& op) { return is_quick(op); });
+}
+
 }  // namespace
+
+bool is_quick_request(std::string_view bytes) {
+  if (bytes.empty()) return true;
+  if (cluster::payload_kind(bytes) != cluster::PayloadKind::kRaftRequest) return false;
+  const auto request = split_request(bytes);
+  if (!request) return false;
+  if (request->kind == RequestKind::kPut || request->kind == RequestKind::kLeaseGrant) return true;
+  if (request->kind != RequestKind::kTxn) return false;
+  mvcc::TxnRequest txn;
+  std::string anew;
+  return mvcc::decode_txn(request->body, mvcc::TxnSource::kLog, txn, anew).has_value() && is_quick(txn);
+}
 
 bool is_readable_request(std::string_view bytes) {
   if (bytes.empty()) return true;

@@ -5,6 +5,7 @@
 
 #include "member/requests.h"
 #include "proto/raft_internal.pb.h"
+#include "proto/rpc.pb.h"
 
 namespace cairn::member {
 namespace {
@@ -53,6 +54,35 @@ TEST(ReadableRequest, WhatWouldEndAMember) {
   }
   EXPECT_FALSE(is_readable_request(request_with(5555, "")));  // a kind of a later version
   EXPECT_FALSE(is_readable_request(request_with(100, "\x08")));
+}
+
+TEST(ReadableRequest, WhatIsQuick) {
+  const auto joined = [](RequestKind kind, const google::protobuf::MessageLite& message) {
+    return join_request(kind, message.SerializeAsString(), 1);
+  };
+  etcdserverpb::PutRequest put;
+  put.set_key("k");
+  etcdserverpb::DeleteRangeRequest removal;
+  removal.set_key("k");
+  etcdserverpb::TxnRequest txn;
+  txn.add_compare()->set_key("k");
+  *txn.add_success()->mutable_request_put() = put;
+  *txn.add_failure()->mutable_request_delete_range() = removal;
+  txn.add_failure()->mutable_request_range()->set_key("k");
+  EXPECT_TRUE(is_quick_request(""));
+  EXPECT_TRUE(is_quick_request(joined(RequestKind::kPut, put)));
+  EXPECT_TRUE(is_quick_request(joined(RequestKind::kTxn, txn)));
+  EXPECT_FALSE(is_quick_request("no request"));
+  EXPECT_FALSE(is_quick_request(joined(RequestKind::kDeleteRange, removal)));
+  EXPECT_FALSE(is_quick_request(joined(RequestKind::kCompaction, etcdserverpb::CompactionRequest())));
+  for (int place = 0; place < 4; ++place) {
+    etcdserverpb::TxnRequest slow = txn;
+    if (place == 0) slow.mutable_compare(0)->set_range_end("z");
+    if (place == 1) slow.mutable_failure(0)->mutable_request_delete_range()->set_range_end("z");
+    if (place == 2) slow.mutable_failure(1)->mutable_request_range()->set_range_end("z");
+    if (place == 3) *slow.add_success()->mutable_request_txn() = txn;
+    EXPECT_FALSE(is_quick_request(joined(RequestKind::kTxn, slow))) << place;
+  }
 }
 
 TEST(ReadableRequest, ItsPlaceIsKept) {

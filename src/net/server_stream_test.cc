@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "net/http2/gzip.h"
 #include "net/output.h"
 #include "net/testing/test_client.h"
 #include "net/testing/test_server.h"
@@ -401,6 +402,35 @@ TEST(ServerStream, WhatAHandlerDoesNotTakeYetWaitsInOrder) {
     EXPECT_EQ(client.stream(id).messages(), sent);
     EXPECT_EQ(client.stream(id).message(), "all");
     EXPECT_LE(unanswered_max, kUnansweredMax);
+  }
+}
+
+// The last message, compressed, takes the handler to what it takes at once; behind it there is only the end.
+TEST(ServerStream, AHalfCloseBehindAMessageThatWaitedIsHeard) {
+  for (const int messages : {1, 2, 3, 7}) {
+    SCOPED_TRACE(messages);
+    TestServer server;
+    server.router.add("/test.Svc/Renew", [&](LambdaHandler& handler, Call&) {
+      const auto unanswered = std::make_shared<int>(0);
+      handler.wants_more = [unanswered] { return *unanswered < 1; };
+      handler.message = [unanswered](Call& call, std::string_view) {
+        ++*unanswered;
+        call.loop().post([unanswered, &loop = call.loop(), id = call.id()] {
+          --*unanswered;
+          loop.find(id)->send("answer");
+        });
+      };
+      handler.half_close = [](Call& call) {
+        call.loop().post([&loop = call.loop(), id = call.id()] { loop.find(id)->finish(); });
+      };
+    });
+    TestClient client(server.start());
+    const int32_t id = client.start("/test.Svc/Renew", {{"grpc-encoding", "gzip"}});
+    for (int i = 0; i < messages; ++i) client.send_bytes(id, framed(*gzip("message"), true));
+    client.half_close(id);
+    EXPECT_TRUE(client.pump_until([&] { return client.stream(id).closed; }));
+    EXPECT_EQ(client.stream(id).messages().size(), static_cast<size_t>(messages));
+    EXPECT_EQ(client.stream(id).code(), 0);
   }
 }
 

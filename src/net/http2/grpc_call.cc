@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/release.h"
 #include "net/http2/fields.h"
 #include "net/http2/grpc_text.h"
 #include "net/http2/http2_session.h"
@@ -132,13 +133,14 @@ bool GrpcCall::takes_more() const {
 
 // With what was left when no more was taken.
 void GrpcCall::go_on() {
-  if (!takes_more()) return settle();
-  std::string behind = std::exchange(behind_, {});
-  const size_t left = take_messages(std::string_view(behind).substr(std::exchange(behind_at_, 0))).size();
-  if (left != 0) {
-    behind_at_ = behind.size() - left;
-    if (left < behind_at_) behind.erase(0, std::exchange(behind_at_, 0));
-    behind_ = std::move(behind);
+  if (!behind_.empty() && takes_more()) {
+    std::string behind = std::exchange(behind_, {});
+    const size_t left = take_messages(std::string_view(behind).substr(std::exchange(behind_at_, 0))).size();
+    if (left != 0) {
+      behind_at_ = behind.size() - left;
+      if (left < behind_at_) behind.erase(0, std::exchange(behind_at_, 0));
+      behind_ = std::move(behind);
+    }
   }
   settle();
   if (behind_.empty() && waiting_ == nullptr && std::exchange(half_close_waits_, false)) on_half_close();
@@ -151,7 +153,7 @@ void GrpcCall::settle() {
 }
 
 void GrpcCall::forget_behind() {
-  behind_ = {};
+  release(behind_);
   behind_at_ = 0;
 }
 
