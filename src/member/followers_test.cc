@@ -136,6 +136,20 @@ class FollowersTest : public ::testing::Test {
     exchange();
   }
   [[nodiscard]] int follower() const { return leader() == 0 ? 1 : 0; }
+  // Starts them, with so short a log that a follower which was away is sent a snapshot. It is under way; returns to
+  // whom.
+  int send_snapshot() {
+    options_.replication.log.entries = 10;
+    start();
+    put_many(20);
+    const int away = follower();
+    cut_off_ = {away};
+    put_many(100);
+    transfers_last_ = true;
+    cut_off_.clear();
+    while (under_way_.empty()) tick();
+    return away;
+  }
   // Of the member that was away.
   void comes_back(int i) {
     cut_off_.clear();
@@ -207,15 +221,7 @@ TEST_F(FollowersTest, WithCatchUpEntriesGivenOneThatIsFurtherBehindGetsASnapshot
 
 // What is written while a snapshot is sent and installed stays in the log: else another one would be needed, and so on.
 TEST_F(FollowersTest, WithCatchUpEntriesGivenTheLogBehindASnapshotStays) {
-  options_.replication.log.entries = 10;
-  start();
-  put_many(20);
-  const int away = follower();
-  cut_off_ = {away};
-  put_many(100);
-  transfers_last_ = true;
-  cut_off_.clear();
-  while (under_way_.empty()) tick();
+  const int away = send_snapshot();
   put_many(100);
   ASSERT_EQ(under_way_.size(), 1U);
   const NodeId receiver = member(away).id_;
@@ -235,15 +241,7 @@ TEST_F(FollowersTest, WithCatchUpEntriesGivenTheLogBehindASnapshotStays) {
 
 // As when there is no room for it: every heartbeat would bring the whole db again.
 TEST_F(FollowersTest, ASnapshotThatFailedIsSentAgainASecondLater) {
-  options_.replication.log.entries = 10;
-  start();
-  put_many(20);
-  const int away = follower();
-  cut_off_ = {away};
-  put_many(100);
-  transfers_last_ = true;
-  cut_off_.clear();
-  while (under_way_.empty()) tick();
+  const int away = send_snapshot();
   member(leader()).events_.peer_reports.push_back({PeerReport::Kind::kSnapshotFailed, member(away).id_});
   member(leader()).pump();
   for (int ticks = 0; ticks < 95; ++ticks) tick();
@@ -254,15 +252,7 @@ TEST_F(FollowersTest, ASnapshotThatFailedIsSentAgainASecondLater) {
 
 // Where it takes longer than a heartbeat, and the log is short, it would be sent more of them than it can take in.
 TEST_F(FollowersTest, WhoTakesASnapshotInIsNotSentAnotherOne) {
-  options_.replication.log.entries = 10;
-  start();
-  put_many(20);
-  const int away = follower();
-  cut_off_ = {away};
-  put_many(100);
-  transfers_last_ = true;
-  cut_off_.clear();
-  while (under_way_.empty()) tick();
+  const int away = send_snapshot();
   member(leader()).events_.peer_reports.push_back({PeerReport::Kind::kSnapshotDelivered, member(away).id_});
   member(leader()).pump();
   put_many(100);

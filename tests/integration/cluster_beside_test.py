@@ -509,7 +509,7 @@ class Beside(cluster.ClusterCase):
             for role, one in (("leader", leader), ("follower", follower)):
                 found = samples(one)
                 for name in sorted(found):
-                    # On a loaded machine its death is noticed twice: one stream more has been open for a moment.
+                    # On a loaded machine Cairn once counted its death twice; what was open in between is not known.
                     value = found[name] > times[role].get(name, 0) if "disconnected" in name else found[name]
                     if name.startswith(valued):
                         story.said.append((f"{role} without the third: {name}", value))
