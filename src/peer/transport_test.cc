@@ -685,11 +685,13 @@ TEST(TransportCalls, AskWhatOthersServe) {
 TEST(TransportCalls, WaitForTheirTurn) {
   constexpr size_t kCallsMax = 4;
   constexpr size_t kCalls = 100;
+  Mutex mutex;
+  std::vector<std::pair<std::string, net::HttpRespond>> held;  // outlives b, which may still be asked at the end
+  std::atomic<size_t> answered{0};
+  std::atomic<size_t> late{0};
   TestMember a(1, [](Transport::Options& options) { options.calls_max = kCallsMax; });
   TestMember b(2);
   know_each_other(a, b);
-  Mutex mutex;
-  std::vector<std::pair<std::string, net::HttpRespond>> held;
   b.transport().serve("/hold", [&](const net::HttpRequest& request, const net::HttpRespond& respond) {
     const MutexLock lock(mutex);
     held.emplace_back(request.body, respond);
@@ -698,8 +700,6 @@ TEST(TransportCalls, WaitForTheirTurn) {
     const MutexLock lock(mutex);
     return held.size();
   };
-  std::atomic<size_t> answered{0};
-  std::atomic<size_t> late{0};
   const auto call = [&](const std::string& body, int64_t timeout_ns) {
     a.transport().call(b.id(), {.method = "POST", .path = "/hold", .body = body}, timeout_ns,
                        [&, body](const Result<net::HttpResponse>& got) {
