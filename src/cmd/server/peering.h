@@ -34,8 +34,8 @@ struct PeerList {
   std::vector<peer::Peer> others;  // by id
   std::vector<NodeId> removed;
 };
-// `remotes`: whom this member was told of when it joined. They count until the log has brought it in, which only they
-// can do.
+// `remotes`: whom this member was told of when its directory was new. They count until the log has brought it in: for
+// who joins only they can do that, and founders dial each other before they have applied their first entries.
 [[nodiscard]] PeerList peer_list(NodeId self, const cluster::Membership& members,
                                  const std::vector<cluster::Member>& remotes);
 

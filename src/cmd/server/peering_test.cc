@@ -62,6 +62,11 @@ TEST(PeerListTest, WhoJoinsTalksToThoseThatItWasToldOf) {
   EXPECT_EQ(text(peer_list(NodeId(3), membership({member_of(1, "a"), member_of(3, "me")}), told)), "1=a ");
 }
 
+TEST(PeerListTest, AFounderKnowsTheOthersBeforeItsFirstEntriesAreApplied) {
+  const std::vector<cluster::Member> told = {member_of(2, "b"), member_of(3, "c")};
+  EXPECT_EQ(text(peer_list(NodeId(1), membership({}), told)), "2=b 3=c ");
+}
+
 // A member's Peering with what its node hears.
 class Side {
  public:

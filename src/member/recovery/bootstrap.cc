@@ -268,7 +268,7 @@ Result<Bootstrapped> make_new(env::FileSystem& fs, const BootstrapOptions& optio
   out.cluster_id = place.members.cluster_id;
   out.new_directory = true;
   for (const auto& [id, member] : place.members.members) {
-    if (place.joined && id != place.self) out.remotes.push_back(member);
+    if (id != place.self) out.remotes.push_back(member);
   }
   return out;
 }

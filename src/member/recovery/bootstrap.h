@@ -78,7 +78,7 @@ struct Bootstrapped {
   raft::StartState start;
   RaftLog raft_log{Index{}, Term{}, {}};
   Index snapshot_index;
-  // Of a member that has just joined: who the others are, until its log says so.
+  // In a new directory: who the others are, until the log that is applied says so.
   std::vector<cluster::Member> remotes;
   std::string checkpoint_directory;  // for CheckpointWriter, as is the next one
   CheckpointBase checkpoint;
