@@ -324,8 +324,9 @@ void Judge::on_read(ClusterCall& call, const member::Published& state, uint64_t 
   }
   const bool is_linearizable = !call.range.serializable();
   if (is_linearizable && state.applied < call.floor) {
-    return violation(fmt::format("a read of call {} sees entry {}, and {} was answered before it began", call.number,
-                                 state.applied, call.floor));
+    return violation(
+        fmt::format("a read of call {} of {} us at member {} sees entry {}, and {} was answered before it began",
+                    call.number, call.call_ns / 1000, call.node, state.applied, call.floor));
   }
   const int64_t revision = call.range.revision() > 0 ? call.range.revision() : expected.revision;
   const std::optional<Error> error = revision > expected.revision    ? std::optional(errors::future_rev())

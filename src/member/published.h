@@ -38,7 +38,8 @@ struct Published {
   Index applied;
   Term applied_term;
   LeaderState leader;
-  // A linearizable read needs no round: this member decides alone and has applied an entry of its term.
+  // A linearizable read needs no round: nobody else decides or answers, and this member has applied an entry of its
+  // term. Beside a learner it has to wait: what the learner has applied and shown may not be applied here yet.
   bool reads_alone = false;
   std::shared_ptr<const cluster::Membership> members;
   std::shared_ptr<const std::vector<Alarm>> alarms;

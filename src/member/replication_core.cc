@@ -487,7 +487,7 @@ ReplicationOutput ReplicationCore::take_output() {
     }
   }
   if (std::exchange(state_changed_, false)) {
-    const LeaderState state{core_.term(), core_.leader(), core_.is_leader(), core_.is_sole_voter()};
+    const LeaderState state{core_.term(), core_.leader(), core_.is_leader(), core_.is_sole_member()};
     if (state != last_state_) {
       last_state_ = state;
       out.apply.leader_state = state;

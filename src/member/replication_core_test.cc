@@ -44,6 +44,7 @@ class Replication {
   void take(bool stable) {
     ReplicationOutput out = core.take_output();
     for (Message& message : out.messages) sent.push_back(std::move(message));
+    if (out.apply.leader_state) state = *out.apply.leader_state;
     for (const ControlRequest& control : out.apply.controls) answered.push_back(control);
     for (raft::Entry& entry : out.apply.entries) applied.push_back(std::move(entry));
     refused += out.refused.size();
@@ -97,6 +98,7 @@ class Replication {
   }
 
   ReplicationCore core;
+  LeaderState state;
   std::vector<Message> sent;
   std::vector<ControlRequest> answered;
   std::vector<raft::Entry> applied;
@@ -255,6 +257,19 @@ TEST(ReplicationCore, ALearnerKeepsTheClockRunning) {
     member.settle();
     ASSERT_TRUE(member.core.raft().is_leader());
     EXPECT_EQ(member.core.needs_ticks(), has_learner);
+  }
+}
+
+// A learner may have applied and shown what the only voter has committed and not applied yet.
+TEST(ReplicationCore, AVoterBesideALearnerDoesNotReadAlone) {
+  for (const bool has_learner : {false, true}) {
+    raft::ConfState conf = voters({1});
+    if (has_learner) conf.learners.emplace_back(2);
+    Replication member({.conf = conf});
+    member.core.campaign();
+    member.settle();
+    EXPECT_TRUE(member.state.is_leader);
+    EXPECT_EQ(member.state.sole_member, !has_learner);
   }
 }
 

@@ -262,7 +262,7 @@ struct LeaderState {
   Term term;
   NodeId leader;
   bool is_leader = false;
-  bool sole_voter = false;
+  bool sole_member = false;  // there is no learner either
   friend bool operator==(const LeaderState&, const LeaderState&) = default;
 };
 

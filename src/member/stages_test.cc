@@ -84,7 +84,7 @@ TEST_F(StagesTest, AloneItLeadsAfterOneVoteAndReadsNeedNoRound) {
   Member member(path_);
   const auto state = member.reader_->enter();
   EXPECT_TRUE(state->leader.is_leader);
-  EXPECT_TRUE(state->leader.sole_voter);
+  EXPECT_TRUE(state->leader.sole_member);
   EXPECT_TRUE(state->reads_alone);
   EXPECT_EQ(state->kv.revision, 1);
   EXPECT_EQ(state->members->members.size(), 1u);

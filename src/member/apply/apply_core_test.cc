@@ -38,7 +38,8 @@ class ApplyCoreTest : public ::testing::Test {
     core_ = std::make_unique<ApplyCore>(options, std::move(state), all_answers_, now_ns_);
     reader_ = core_->published().register_thread();
     ApplyBatch first;
-    first.leader_state = LeaderState{.term = Term(3), .leader = NodeId(kMember), .is_leader = true, .sole_voter = true};
+    first.leader_state =
+        LeaderState{.term = Term(3), .leader = NodeId(kMember), .is_leader = true, .sole_member = true};
     take(std::move(first));
     index_ = 0;
   }

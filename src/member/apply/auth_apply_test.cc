@@ -42,7 +42,7 @@ class AuthApply : public ::testing::Test {
     core_ = std::make_unique<ApplyCore>(ApplyOptions{.member_id = 77, .tokens = tokens_}, std::move(state),
                                         all_answers_, 1);
     ApplyBatch first;
-    first.leader_state = LeaderState{.term = Term(3), .leader = NodeId(77), .is_leader = true, .sole_voter = true};
+    first.leader_state = LeaderState{.term = Term(3), .leader = NodeId(77), .is_leader = true, .sole_member = true};
     ASSERT_TRUE(core_->apply(std::move(first), 1));
   }
 
