@@ -52,7 +52,8 @@ class File {
   virtual Status pwrite(std::string_view data, uint64_t offset) = 0;
   // After it returns, everything written before survives a crash (data, size, allocation).
   virtual Status fdatasync() = 0;
-  // Starts write-back of [offset, offset + size) without waiting and without a promise. Paces later fdatasync.
+  // Writes [offset, offset + size) back and waits for it, without a promise: for whoever writes much and is in no
+  // hurry, so that neither its own fdatasync nor others' wait behind all of it.
   virtual void sync_range(uint64_t offset, uint64_t size) = 0;
   // Allocates blocks for [offset, offset + size) and grows the file to cover it; new bytes read as zeros.
   //   errors: kUnimplemented where the file system cannot, kResourceExhausted when full

@@ -132,7 +132,8 @@ class PosixFile final : public File {
   }
 
   void sync_range(uint64_t offset, uint64_t size) override {
-    (void)::sync_file_range(fd_, static_cast<off_t>(offset), static_cast<off_t>(size), SYNC_FILE_RANGE_WRITE);
+    (void)::sync_file_range(fd_, static_cast<off_t>(offset), static_cast<off_t>(size),
+                            SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
   }
 
   Status allocate(uint64_t offset, uint64_t size) override {

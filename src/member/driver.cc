@@ -15,7 +15,9 @@
 #include "base/go_duration.h"
 #include "base/log.h"
 #include "env/thread_slice.h"
+#include "env/thread_times.h"
 #include "member/log_service.h"
+#include "member/read_pace.h"
 #include "member/readable_request.h"
 
 namespace cairn::member {
@@ -222,7 +224,7 @@ std::optional<int64_t> Node::run() {
     carry_out(orders);
     ReadOrders reads;
     read_orders_.take(reads, 0);
-    read_log_again(reads.reads);
+    for (const LogRead& read : reads.reads) read_log_again(read);
     HashOrders hash_orders;
     hash_orders_.take(hash_orders, 0);
     if (hash_orders.order) {
@@ -629,19 +631,27 @@ void Node::carry_out(const CommitOrders& orders) {
 }
 
 void Node::run_reader() {
+  ReadPace pace;
   ReadOrders orders;
   while (true) {
     read_orders_.take(orders, std::nullopt);
-    read_log_again(orders.reads);
+    for (LogRead& read : orders.reads) {
+      read.bytes_max = std::min(read.bytes_max, pace.read_bytes());
+      const auto [entries, bytes] = read_log_again(read);
+      const int64_t wait_ns = pace.after(
+          entries, bytes, {.time_ns = clock_.monotonic_ns(), .thread = env::thread_times(), .committed = committed()});
+      if (!ends_) std::this_thread::sleep_for(std::chrono::nanoseconds(wait_ns));
+    }
     if (orders.end) return;
   }
 }
 
-void Node::read_log_again(const std::vector<LogRead>& reads) {
-  for (const LogRead& read : reads) {
-    LogReadDone done = read_log(*wal_stage_->log().index(), read);
-    events_.put([&](Events& events) { events.log_reads.push_back(std::move(done)); });
-  }
+Node::ReadAmount Node::read_log_again(const LogRead& read) {
+  LogReadDone done = read_log(*wal_stage_->log().index(), read);
+  ReadAmount out{.entries = done.entries.size()};
+  for (const raft::Entry& entry : done.entries) out.bytes += raft::cost_bytes(entry);
+  events_.put([&](Events& events) { events.log_reads.push_back(std::move(done)); });
+  return out;
 }
 
 CommitDone Node::commit(const CommitJob& job) {

@@ -194,7 +194,11 @@ class Node {
   void run_reader();
   void run_commit();
   void carry_out(const CommitOrders& orders);
-  void read_log_again(const std::vector<LogRead>& reads);
+  struct ReadAmount {
+    uint64_t entries = 0;
+    uint64_t bytes = 0;
+  };
+  ReadAmount read_log_again(const LogRead& read);
   CommitDone commit(const CommitJob& job);
   void run_housekeeper();
   void run_hasher();

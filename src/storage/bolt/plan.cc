@@ -11,8 +11,8 @@ namespace {
 
 constexpr uint64_t kWriteBytes = 1 << 20;
 
-// Joins neighbouring pages into large writes and starts their write-back at once, so that the fdatasync at the end
-// has little left to do and others' syncs do not wait behind it.
+// Joins neighbouring pages into large writes and has each written back before the next, so that the fdatasync at the
+// end has little left to do, and others' syncs wait for no more than one of them.
 class PacedWriter {
  public:
   explicit PacedWriter(env::File& file) : file_(file) {}
