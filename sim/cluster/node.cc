@@ -4,18 +4,13 @@
 #include <utility>
 
 #include "base/check.h"
+#include "member/start_names.h"
 
 namespace cairn::sim {
 namespace {
 
 constexpr uint64_t kMappingBytes = 64 << 20;
 constexpr int64_t kWallAtStartNs = int64_t{1'700'000'000} * 1'000'000'000;
-
-// As the server has it: 16 bits of the member, 40 of milliseconds, 8 of count.
-uint64_t first_request_id(uint64_t member_id, int64_t wall_ns) {
-  const auto ms = static_cast<uint64_t>(wall_ns / 1'000'000) & ((uint64_t{1} << 40) - 1);
-  return (member_id << 48) | (ms << 8);
-}
 
 }  // namespace
 
@@ -51,8 +46,9 @@ Status ClusterNode::start(int64_t world_ns) {
   MemberOptions options = options_.member;
   options.seed = chance_.next();
   options.bootstrap.opening = options.seed;
-  options.core.first_request_id = first_request_id(member_id_, wall_ns(world_ns));
-  options.core.replication.start_epoch = static_cast<uint64_t>(wall_ns(world_ns));
+  const member::StartNames names = member::start_names(member_id_, options.bootstrap.opening);  // as the server's
+  options.core.first_request_id = names.first_request_id;
+  options.core.replication.start_epoch = names.epoch;
   fs_.set_hook([this](const Operation& operation) {
     if (member_) member_->other_threads(operation);
     return fs_.crashed() ? Fault::kNone : host_.on_operation(*this, operation);

@@ -19,6 +19,7 @@
 #include "member/log_service.h"
 #include "member/read_pace.h"
 #include "member/readable_request.h"
+#include "member/start_names.h"
 
 namespace cairn::member {
 namespace {
@@ -35,17 +36,6 @@ constexpr size_t kLittleRequests = 2;
 constexpr size_t kLittleMessages = 8;
 constexpr uint64_t kLittleEntries = 8;
 constexpr uint64_t kLittleBytes = 16 * 1024;
-
-// What names a start, and what it asks for: unlike any before it, whatever the clock does meanwhile.
-uint64_t start_chance(const NodeOptions& options, int64_t wall_ns) {
-  return options.bootstrap.opening != 0 ? options.bootstrap.opening : static_cast<uint64_t>(wall_ns);
-}
-
-// 16 bits of the member, then chance; no count comes near the member's.
-uint64_t first_request_id(uint64_t member_id, uint64_t chance) {
-  constexpr uint64_t kChanceMask = (uint64_t{1} << 47) - 1;
-  return (member_id << 48) | ((chance ^ chance >> 17) & kChanceMask);
-}
 
 // The log cannot be written: what is in it is not known to be durable, so nobody may be told that it is.
 Error log_failure(Error error) {
@@ -71,10 +61,11 @@ bool commits_its_own(const raft::Message& message) {
 }
 
 MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64_t wall_ns) {
-  const uint64_t chance = start_chance(options, wall_ns);
-  const uint64_t request_id = first_request_id(member_id, chance);
+  // Without an opening number, which the server always has, the clock has to do.
+  const uint64_t opening = options.bootstrap.opening;
+  const StartNames names = start_names(member_id, opening != 0 ? opening : static_cast<uint64_t>(wall_ns));
   MemberOptions out;
-  out.replication.start_epoch = chance;
+  out.replication.start_epoch = names.epoch;
   out.replication.request_timeout_ns = options.request_timeout_ns;
   out.replication.election_ns = int64_t{options.election_ms} * 1'000'000;
   out.replication.shortens_first_timeout = options.shortens_first_timeout;
@@ -84,7 +75,7 @@ MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64
   }
   raft::Config& raft = out.replication.raft;
   raft.id = NodeId(member_id);
-  raft.seed = request_id;
+  raft.seed = names.first_request_id;
   const auto tick_ms = static_cast<uint32_t>(out.raft_tick_ns / 1'000'000);
   raft.heartbeat_ticks = std::max<uint32_t>(1, options.heartbeat_ms / tick_ms);
   raft.election_ticks = std::max<uint32_t>(10, options.election_ms / tick_ms);
@@ -98,7 +89,7 @@ MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64
   out.versions = options.versions;
   out.no_space = options.no_space;
   out.announcement = {options.bootstrap.name, options.client_urls, options.cluster_version};
-  out.first_request_id = request_id;
+  out.first_request_id = names.first_request_id;
   out.unapplied_bytes_max = options.unapplied_bytes_max;
   out.waiting_bytes_max = options.waiting_bytes_max;
   out.segment_bytes = options.bootstrap.wal.segment_bytes;
