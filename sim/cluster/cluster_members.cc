@@ -98,11 +98,18 @@ bool ClusterLife::prepare_start(ClusterNode& node) {
   return false;
 }
 
-// As an operator copies it from what `member add` says, or `member list`.
+// As an operator copies it from what `member add` says, or `member list`: of a member that answers, never of one that
+// is down, as the one that is to start is. To ask that one again and again has left a voter out for longer than a life
+// waits for its puts.
 bool ClusterLife::list_members(ClusterNode& node) {
-  ClusterNode& asked = *nodes_[any_that_serves(nodes_, chance_)];
-  if (!asked.is_running()) return false;
-  const auto members = asked.member().published().newest().members;
+  const size_t first = chance_.below(nodes_.size());
+  ClusterNode* asked = nullptr;
+  for (size_t i = 0; i < nodes_.size() && asked == nullptr; ++i) {
+    ClusterNode& one = *nodes_[(first + i) % nodes_.size()];
+    if (one.standing() == Standing::kServes && one.is_running()) asked = &one;
+  }
+  if (asked == nullptr) return false;
+  const auto members = asked->member().published().newest().members;
   const cluster::Member* const self = members->find(NodeId(node.member_id()));
   if (self == nullptr) return false;
   auto& flags = node.member_options().bootstrap.initial_cluster;
@@ -338,18 +345,19 @@ bool ClusterLife::removed_are_gone() const {
 
 // One of two voters was removed, and has ended after its second, before the other heard that this is committed. That
 // one cannot lead alone, nor with anybody: a limit of raft with configurations that count once they are applied, as in
-// etcd.
+// etcd. A learner may know better, and a stranger may run on with the members of another time: neither can lead.
 bool ClusterLife::is_cut_off_by_removal() const {
-  size_t waiting = 0;
-  for (const auto& node : nodes_) {
-    if (!node->is_running()) continue;
-    const auto& voters = node->raft().conf().voters;
-    const auto removed =
-        std::ranges::count_if(voters, [this](NodeId id) { return judge_.model().removed().contains(id.value); });
-    if (voters.size() != 2 || removed != 1) return false;
-    ++waiting;
+  ClusterNode* left = nullptr;  // who alone votes, as the log has it
+  for (const auto& [id, one] : judge_.model().members()) {
+    if (one.is_learner) continue;
+    if (left != nullptr) return false;
+    left = nodes_[places_.at(NodeId(id))].get();
   }
-  return waiting > 0;
+  if (left == nullptr || !left->is_running()) return false;
+  const auto& voters = left->raft().conf().voters;
+  return voters.size() == 2 && std::ranges::any_of(voters, [this](NodeId id) {
+           return judge_.model().removed().contains(id.value) && !nodes_[places_.at(id)]->is_running();
+         });
 }
 
 void ClusterLife::check_removed_read(ClusterNode& node, member::Tag tag, Code code) {
