@@ -144,6 +144,9 @@ void ClusterLife::choose_log() {
   bootstrap.raft_log.windows = {.read_bytes = uint64_t{256} << chance_.below(7),
                                 .bytes_max = uint64_t{1024} << chance_.below(7),
                                 .reads_max = static_cast<size_t>(chance_.between(1, 4))};
+  // As fine as the log is short: else who takes a snapshot in always lacks more than is kept for it, and where clients
+  // never pause it is sent one snapshot after another.
+  bootstrap.raft_log.size_mark_bytes = 256;
   bootstrap.raft_log.sent_as_log_bytes = uint64_t{2048} << chance_.below(7);
   core.replication.log.bytes = uint64_t{2048} << chance_.below(7);
   if (chance_.one_in(3)) core.replication.log.entries = chance_.between(1, 100);
@@ -347,7 +350,12 @@ void ClusterLife::heal() {
   if (!live(kProgressNsMax, succeeds)) {
     is_stuck_ = violation_.empty() && is_cut_off_by_removal();
     if (is_stuck_) return coverage_.hit("lives that end with the removal of one of two");
-    return violation("puts do not succeed after all is healed" + describe());
+    std::string left;
+    for (const auto& [place, probe] : probes) {
+      const bool is_answered = probe != 0 && judge_.call(probe).state == ClusterCall::State::kAnswered;
+      if (is_member(place) && !is_answered) left += fmt::format(" {}", place);
+    }
+    return violation("puts do not succeed after all is healed at" + left + describe());
   }
   coverage_.hit("virtual ms from healing to puts", static_cast<uint64_t>(schedule_.now_ns() - healed_ns) / 1'000'000);
 }

@@ -13,12 +13,13 @@ namespace cairn::member {
 
 class LogSizes {
  public:
-  static constexpr uint64_t kMarkBytes = 256 << 10;
+  // Sizes are known to within `mark_bytes`.
+  explicit LogSizes(uint64_t mark_bytes) : mark_bytes_(mark_bytes) {}
 
   // The entry `index` of `bytes` comes behind all others; those at or above it are gone.
   void add(Index index, uint64_t bytes) {
     if (!marks_.empty() && index <= last_) cut(index);
-    if (marks_.empty() || total_ - marks_.back().before >= kMarkBytes) marks_.push_back({index, total_});
+    if (marks_.empty() || total_ - marks_.back().before >= mark_bytes_) marks_.push_back({index, total_});
     total_ += bytes;
     last_ = index;
   }
@@ -61,6 +62,7 @@ class LogSizes {
     }
   }
 
+  uint64_t mark_bytes_;
   std::deque<Mark> marks_;  // ascending
   uint64_t total_ = 0;
   Index last_;

@@ -26,6 +26,8 @@ class RaftLog final : public raft::LogView {
     LogWindows::Options windows;
     // What a member lacks is sent as log up to so many bytes, however short the db is.
     uint64_t sent_as_log_bytes = 64 << 20;
+    // The sizes of parts of the log are known to within so many bytes: few of those that they are compared with.
+    uint64_t size_mark_bytes = 256 << 10;
   };
   // From `index` on, up to the next one of a list, entries have `term`.
   struct TermStart {
@@ -84,7 +86,7 @@ class RaftLog final : public raft::LogView {
   std::vector<TermStart> terms_;  // ascending; the first covers first_ - 1
   uint64_t memory_bytes_ = 0;
   Index applied_;
-  LogSizes sizes_;
+  LogSizes sizes_{options_.size_mark_bytes};
   mutable LogWindows windows_;  // asking for what is not there is an order
   std::optional<SendableState> sendable_;
   mutable std::weak_ptr<const raft::Snapshot> built_;  // of sendable_: two members at once get the same

@@ -26,6 +26,18 @@ TEST(RaftLog, KeepsWhatIsNotAppliedHoweverLarge) {
   EXPECT_EQ(*log.term(Index(10)), Term(1));
 }
 
+// What is kept for who takes a snapshot in is told by these sizes: where the log is short, so are its marks.
+TEST(RaftLog, KnowsTheSizeOfAPartToWithinAMark) {
+  RaftLog log(Index(0), Term(0), {.size_mark_bytes = 1});
+  uint64_t bytes = 0;
+  for (uint64_t i = 1; i <= 100; ++i) {
+    log.append({entry(1, i)});
+    if (i > 90) bytes += raft::cost_bytes(entry(1, i));
+  }
+  EXPECT_EQ(log.sizes().bytes_from(Index(91)), bytes);
+  EXPECT_EQ(log.sizes().begin_of_last(bytes), Index(91));
+}
+
 TEST(RaftLog, AnOverwrittenTailIsGone) {
   RaftLog log(Index(0), Term(0), {});
   log.append({entry(1, 1), entry(1, 2), entry(1, 3)});
