@@ -102,12 +102,7 @@ bool ClusterLife::prepare_start(ClusterNode& node) {
 // is down, as the one that is to start is. To ask that one again and again has left a voter out for longer than a life
 // waits for its puts.
 bool ClusterLife::list_members(ClusterNode& node) {
-  const size_t first = chance_.below(nodes_.size());
-  ClusterNode* asked = nullptr;
-  for (size_t i = 0; i < nodes_.size() && asked == nullptr; ++i) {
-    ClusterNode& one = *nodes_[(first + i) % nodes_.size()];
-    if (one.standing() == Standing::kServes && one.is_running()) asked = &one;
-  }
+  const ClusterNode* const asked = any_that_answers(nodes_, chance_);
   if (asked == nullptr) return false;
   const auto members = asked->member().published().newest().members;
   const cluster::Member* const self = members->find(NodeId(node.member_id()));
@@ -225,9 +220,9 @@ void ClusterLife::come_back_empty(size_t place, bool joins) {
   flags.initial_cluster = initial_cluster_;
   if (joins) {
     flags.initial_cluster.clear();
-    ClusterNode& asked = *nodes_[any_that_serves(nodes_, chance_)];
-    if (!asked.is_running()) return;
-    for (const auto& [other, one] : asked.member().published().newest().members->members) {
+    const ClusterNode* const asked = any_that_answers(nodes_, chance_);
+    if (asked == nullptr) return;
+    for (const auto& [other, one] : asked->member().published().newest().members->members) {
       if (std::ranges::find(one.peer_urls, peer_url_of(node.address())) != one.peer_urls.end()) return;
       flags.initial_cluster[hex_id(other.value)] = one.peer_urls;
     }

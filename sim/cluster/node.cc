@@ -171,6 +171,15 @@ size_t any_that_serves(const std::vector<std::unique_ptr<ClusterNode>>& nodes, R
   return place;
 }
 
+ClusterNode* any_that_answers(const std::vector<std::unique_ptr<ClusterNode>>& nodes, Random& chance) {
+  const size_t first = chance.below(nodes.size());
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    ClusterNode& node = *nodes[(first + i) % nodes.size()];
+    if (node.standing() == ClusterNode::Standing::kServes && node.is_running()) return &node;
+  }
+  return nullptr;
+}
+
 std::optional<size_t> leader_of(const std::vector<std::unique_ptr<ClusterNode>>& nodes) {
   std::optional<size_t> out;
   Term term;

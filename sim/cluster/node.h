@@ -215,6 +215,8 @@ class ClusterNode final : private MemberClient {
 
 // A random place, of one that serves if there is any.
 [[nodiscard]] size_t any_that_serves(const std::vector<std::unique_ptr<ClusterNode>>& nodes, Random& chance);
+// One that runs now, of those; nullptr if none does.
+[[nodiscard]] ClusterNode* any_that_answers(const std::vector<std::unique_ptr<ClusterNode>>& nodes, Random& chance);
 
 // The place of the leader of the newest term, among those that run.
 [[nodiscard]] std::optional<size_t> leader_of(const std::vector<std::unique_ptr<ClusterNode>>& nodes);

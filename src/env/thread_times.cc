@@ -1,27 +1,13 @@
 #include "env/thread_times.h"
 
-#include <charconv>
-#include <cstddef>
-#include <iterator>
-
-#include <fcntl.h>
-#include <unistd.h>
+#include <fstream>
 
 namespace cairn::env {
 
 ThreadTimes thread_times() {
-  const int fd = ::open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return {};
-  char text[128];
-  const ssize_t got = ::read(fd, text, sizeof text);
-  ::close(fd);
-  if (got <= 0) return {};
+  std::ifstream file("/proc/thread-self/schedstat");
   ThreadTimes out;
-  const char* const end = text + got;
-  const auto ran = std::from_chars(text, end, out.ran_ns);
-  if (ran.ec != std::errc() || ran.ptr == end) return {};
-  if (std::from_chars(ran.ptr + 1, end, out.waited_ns).ec != std::errc()) return {};
-  return out;
+  return file >> out.ran_ns >> out.waited_ns ? out : ThreadTimes();
 }
 
 }  // namespace cairn::env

@@ -323,6 +323,10 @@ TEST(SnapshotHolds, WhoTakesASnapshotInIsHeldTheLogUntilItFollows) {
   holds.sent(NodeId(2), Index(900), 300 * kSecond);
   holds.failed(NodeId(2));
   EXPECT_EQ(shown(300).next, Index(11));
+  // It followed, and was gone before anybody looked.
+  holds.sent(NodeId(2), Index(1000), 400 * kSecond);
+  other.match = Index(1000);
+  EXPECT_EQ(shown(401).state, raft::ProgressState::kProbe);
 }
 
 TEST(ReleaseLimit, HoldsWhatFollowsASnapshotThatIsOnItsWayToo) {

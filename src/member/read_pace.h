@@ -18,18 +18,11 @@ namespace cairn::member {
 
 class ReadPace {
  public:
-  struct Options {
-    uint64_t bytes_per_s_min = 12 << 20;
-    uint64_t bytes_per_s_max = uint64_t{4} << 30;
-    uint64_t burst_bytes = 2 << 20;  // what is read at once where nothing was read for a while
-  };
   struct Now {
     int64_t time_ns = 0;
     env::ThreadTimes thread;
     Index committed;
   };
-  ReadPace() : ReadPace(Options()) {}
-  explicit ReadPace(const Options& options) : options_(options) {}
 
   // How much to read at once: little of it where it goes slowly, as whoever gets it has its hands full with it at once.
   [[nodiscard]] uint64_t read_bytes() const;
@@ -42,7 +35,6 @@ class ReadPace {
   // What catching up needs, in bytes/s.
   [[nodiscard]] double slowest(uint64_t entries, uint64_t bytes, const Now& now) const;
 
-  Options options_;
   std::optional<Now> last_;
   double bytes_per_s_ = 0;
   double credit_bytes_ = 0;

@@ -40,7 +40,9 @@ class SnapshotHolds {
   // False: it is over.
   static bool show(NodeId member, Hold& hold, std::vector<raft::PeerStatus>& peers, int64_t now_ns) {
     const auto peer = std::ranges::find(peers, member, &raft::PeerStatus::id);
-    if (peer == peers.end() || peer->state == raft::ProgressState::kReplicate) return false;
+    if (peer == peers.end() || peer->state == raft::ProgressState::kReplicate || peer->match >= hold.snapshot) {
+      return false;
+    }
     if (peer->recent_active) hold.heard_ns = now_ns;
     if (now_ns - hold.heard_ns > kSilenceNsMax) return false;
     peer->state = raft::ProgressState::kSnapshot;

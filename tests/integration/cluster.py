@@ -11,6 +11,7 @@ import pathlib
 import struct
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "robustness"))
 
@@ -20,6 +21,7 @@ import rpc  # noqa: E402
 
 PATIENCE_S = 120
 QUICK = ["--heartbeat-interval", "50", "--election-timeout", "500"]
+SILENT_S = 1.5  # three election timeouts of these: whoever said nothing is not counted upon
 
 
 def require(*kinds):
@@ -82,6 +84,11 @@ class Member(harness.Server):
         """The sum of its samples with these labels, as they are written."""
         lines = [line for line in self.http("/metrics")[2].splitlines() if line.startswith((name + "{", name + " "))]
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(label in line for label in labels))
+
+    def newest_snapshot(self):
+        """Its index, as of its log's lines."""
+        return max([json.loads(line)["snapshot-index"] for line in self.log_text().splitlines()
+                    if '"saved snapshot"' in line], default=0)
 
     def misses(self, other):
         """Whether it has noticed that there is no connection to the other one."""
@@ -209,6 +216,17 @@ class Cluster:
         code = member.stop(seconds_max)
         self._refuse(member)
         return code
+
+    def release_log(self, index):
+        """Writes until no member that runs has the log behind `index`, which one that is stopped ends with."""
+        time.sleep(SILENT_S)  # for who has just answered, a leader keeps it
+
+        def is_behind():
+            # A snapshot stands for the last but one commit of the db: so writes go on.
+            self.do(lambda client: client.put_many((b"k/%03d" % i, b"x" * 1000) for i in range(60)))
+            return all(one.newest_snapshot() > index + 10 for one in self.running())
+
+        harness.until(is_behind, PATIENCE_S, lambda: self.describe(log_bytes=2000))
 
     def restart(self, member, kind=None):
         """Stops it and starts it again, as a server of another kind if one is given."""

@@ -1,6 +1,7 @@
 """What three members do beside serving: those that were away catch up, by log and by snapshot, alarms go round, and
 defragmentation, compaction and checks disturb nobody."""
 
+import time
 
 import cluster
 import cluster_clients_test
@@ -41,6 +42,7 @@ class Duties(cluster.ThreeCase):
         leader.client().lease_grant(9, 3000)
         leader.client().put(b"leased", b"v", lease=9)
         three.kill(away)
+        time.sleep(cluster.SILENT_S)
         for i in range(3):
             self.put(three, 400, b"away/%d" % i)
         three.do(lambda client: client.compact(client.revision() - 100))
