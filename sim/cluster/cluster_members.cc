@@ -102,7 +102,7 @@ bool ClusterLife::prepare_start(ClusterNode& node) {
 // is down, as the one that is to start is. To ask that one again and again has left a voter out for longer than a life
 // waits for its puts.
 bool ClusterLife::list_members(ClusterNode& node) {
-  const ClusterNode* const asked = any_that_answers(nodes_, chance_);
+  ClusterNode* const asked = any_that_answers(nodes_, chance_);
   if (asked == nullptr) return false;
   const auto members = asked->member().published().newest().members;
   const cluster::Member* const self = members->find(NodeId(node.member_id()));
@@ -220,7 +220,7 @@ void ClusterLife::come_back_empty(size_t place, bool joins) {
   flags.initial_cluster = initial_cluster_;
   if (joins) {
     flags.initial_cluster.clear();
-    const ClusterNode* const asked = any_that_answers(nodes_, chance_);
+    ClusterNode* const asked = any_that_answers(nodes_, chance_);
     if (asked == nullptr) return;
     for (const auto& [other, one] : asked->member().published().newest().members->members) {
       if (std::ranges::find(one.peer_urls, peer_url_of(node.address())) != one.peer_urls.end()) return;
