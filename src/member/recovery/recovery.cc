@@ -71,12 +71,15 @@ bool concerns_members(std::string_view request) {
 
 // Of the etcd that wrote the log: the cluster's version if the log sets one. Else what a member of today brings, unless
 // a member has published itself in a v2 request, which ends with 3.5: then "". Who has published nothing has served
-// nobody, but for a directory that a tool restored.
+// nobody, but for a directory that a tool restored: its snapshot stands right behind the founders' entries. What a log
+// has released may have told more; but an etcd that wrote so much had set a version.
 Result<std::string> version_in_log(const wal::Log& log) {
   std::string version;
   bool has_v2 = false;
   bool has_attributes = false;
+  Index founded;  // by the entries up to here
   const auto look = [&](const wal::Entry& entry) {
+    if (entry.type != 0 && entry.index == founded + 1) founded = entry.index;
     if (entry.type != 0 || entry.data.empty()) return;
     if (cluster::payload_kind(entry.data) == cluster::PayloadKind::kV2Request) {
       has_v2 = true;
@@ -93,7 +96,8 @@ Result<std::string> version_in_log(const wal::Log& log) {
     if (request.has_cluster_member_attr_set()) has_attributes = true;
   };
   CAIRN_CHECK(log.index()->read(log.first_index(), log.last_index() + 1, UINT64_MAX, look));
-  const bool is_restored = log.newest_snapshot_index() != Index{} && !has_attributes;
+  const Index snapshot = log.newest_snapshot_index();
+  const bool is_restored = snapshot != Index{} && snapshot <= founded && !has_attributes;
   return version.empty() && !has_v2 && !is_restored ? std::string(cluster::kClusterVersion) : version;
 }
 

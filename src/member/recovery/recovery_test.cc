@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -272,10 +273,13 @@ TEST(Bootstrap, WithoutAStorageVersionTheOthersSayWhoseDirectoryItIs) {
   etcdserverpb::InternalRaftRequest decided;
   decided.mutable_cluster_version_set()->set_ver("3.6.0");
   const std::string v2 = cluster::encode_v2_attributes(1, {NodeId(1), "m", {}});
+  etcdserverpb::InternalRaftRequest put;
+  put.mutable_put()->set_key("a");
   struct Case {
     std::string cluster_version;
     std::vector<std::string> log;
     Schema schema;
+    uint64_t snapshot = 0;  // is recorded behind this entry, which the db has applied; 0: none is
   };
   const Case cases[] = {
       {"3.7.0", {}, Schema::k3_7},
@@ -286,9 +290,14 @@ TEST(Bootstrap, WithoutAStorageVersionTheOthersSayWhoseDirectoryItIs) {
       {"", {published.SerializeAsString(), decided.SerializeAsString()}, Schema::k3_6},
       {"", {v2}, Schema::k3_5},
       {"", {}, Schema::k3_7},
+      // Ours: its leader was far behind for long, so nobody has decided on a version, and what its members have
+      // published the log has released.
+      {"", {put.SerializeAsString()}, Schema::k3_7, 2},
+      // Restored by a tool of 3.5, and not started yet.
+      {"", {}, Schema::k3_5, 1},
   };
   for (const Case& one : cases) {
-    SCOPED_TRACE(fmt::format("{} {}", one.cluster_version, one.log.size()));
+    SCOPED_TRACE(fmt::format("{} {} {}", one.cluster_version, one.log.size(), one.snapshot));
     const TemporaryDirectory folder;
     BootstrapOptions options = options_for(folder);
     options.initial_cluster = {{"m1", {"http://127.0.0.1:32101"}}};
@@ -296,7 +305,8 @@ TEST(Bootstrap, WithoutAStorageVersionTheOthersSayWhoseDirectoryItIs) {
       const auto founded = bootstrap(env::posix_fs(), options);
       ASSERT_TRUE(founded) << founded.error().message;
       storage::WriteBuffer buffer;
-      buffer.put(storage::Table::kMeta, "consistent_index", std::string_view("\0\0\0\0\0\0\0\1", 8));
+      const std::string consistent = std::string(7, '\0') + static_cast<char>(std::max<uint64_t>(one.snapshot, 1));
+      buffer.put(storage::Table::kMeta, "consistent_index", consistent);
       buffer.put(storage::Table::kMeta, "term", std::string_view("\0\0\0\0\0\0\0\1", 8));
       if (!one.cluster_version.empty()) buffer.put(storage::Table::kCluster, "clusterVersion", one.cluster_version);
       buffer.freeze();
@@ -306,6 +316,11 @@ TEST(Bootstrap, WithoutAStorageVersionTheOthersSayWhoseDirectoryItIs) {
       std::vector<wal::Entry> entries;
       for (const std::string& bytes : one.log) entries.push_back({0, Term(1), Index(entries.size() + 2), bytes});
       ASSERT_TRUE(founded->log->save(entries, {}, true));
+      if (one.snapshot != 0) {
+        const Index behind(one.snapshot);
+        ASSERT_TRUE(founded->log->save({}, {Term(1), {}, behind}, true));
+        ASSERT_TRUE(founded->log->save_snapshot({behind, Term(1), std::nullopt}));
+      }
     }
     const auto opened = bootstrap(env::posix_fs(), options);
     ASSERT_TRUE(opened) << opened.error().message;
