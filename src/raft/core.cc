@@ -126,9 +126,12 @@ bool Core::step_to_term(const Message& message) {
       // A leader of a term that we left behind. It would never hear of ours, as our vote requests are ignored
       // while it lives: this answer tells it.
       send(message_to(message.from, MessageType::kAppResp));
-    } else if (type == MessageType::kPreVote) {
-      // Told too, or a candidate with an older term and a better log would wait for ever.
-      Message reply = message_to(message.from, MessageType::kPreVoteResp);
+    } else if (type == MessageType::kPreVote || type == MessageType::kVote) {
+      // Told too, or a candidate with an older term and a better log would wait for ever: without pre-votes each of
+      // the two raises its term as fast as the other.
+      // compat: etcd does not answer a request for a vote here.
+      const bool pre = type == MessageType::kPreVote;
+      Message reply = message_to(message.from, pre ? MessageType::kPreVoteResp : MessageType::kVoteResp);
       reply.reject = true;
       tell_committed(reply);
       send(std::move(reply));

@@ -263,6 +263,44 @@ TEST(CoreMutants, AreFound) {
 }
 #endif
 
+// Of two voters the other one has lost all it had of the log, and has campaigned four times more. Each of them
+// campaigns again and again, as fast as the other: only who is told of the newer term ever gets ahead.
+TEST(Core, ACandidateOfAnOldTermIsToldOfTheNewOne) {
+  for (const bool pre_vote : {false, true}) {
+    SCOPED_TRACE(pre_vote);
+    Config config = config_of(1);
+    config.pre_vote = pre_vote;
+    MemoryLog log;
+    Core core(config, log,
+              {.hard = {.term = Term(9), .vote = {}, .commit = {}}, .conf = voters({1, 2}), .applied = {}});
+    const MessageType asks = pre_vote ? MessageType::kPreVote : MessageType::kVote;
+    core.step(message(asks, 2, 1, 5));
+    const Ready told = settle(core, log);
+    ASSERT_EQ(told.messages.size(), 1U);
+    EXPECT_EQ(told.messages[0].type, pre_vote ? MessageType::kPreVoteResp : MessageType::kVoteResp);
+    EXPECT_TRUE(told.messages[0].reject);
+    EXPECT_EQ(told.messages[0].term, Term(9));
+
+    config.id = NodeId(2);
+    MemoryLog longer;
+    const std::vector<Entry> entries{entry(1, 1)};
+    longer.append(entries);
+    Core candidate(config, longer,
+                   {.hard = {.term = Term(4), .vote = {}, .commit = {}}, .conf = voters({1, 2}), .applied = {}});
+    ASSERT_TRUE(candidate.campaign());
+    settle(candidate, longer);
+    candidate.step(told.messages[0]);
+    EXPECT_EQ(candidate.term(), Term(9));
+    ASSERT_TRUE(candidate.campaign());
+    const Ready again = settle(candidate, longer);
+    ASSERT_EQ(again.messages.size(), 1U);
+    core.step(again.messages[0]);
+    const Ready voted = settle(core, log);
+    ASSERT_EQ(voted.messages.size(), 1U);
+    EXPECT_FALSE(voted.messages[0].reject);
+  }
+}
+
 TEST(Core, ACandidateDoesNotCampaignAgainBeforeItsTimeout) {
   MemoryLog log;
   Core core(config_of(1), log, {.hard = {}, .conf = voters({1, 2, 3}), .applied = {}});
