@@ -405,12 +405,11 @@ void ClusterLife::renew_all() {
   }
 }
 
-// Nobody renews any more: leases end at last, counted from when the leader began to lead.
+// Nobody renews any more: leases end at last, counted from when the leader began to lead. One may be granted meanwhile:
+// a member has kept the request while nobody led.
 void ClusterLife::outlive_leases() {
-  if (is_for_etcd()) return;
-  const int64_t longest = judge_.longest_lease();
-  if (longest == 0) return;
-  const int64_t bound_ns = longest * kSecond + 2 * common_.core.leases.extension_ns + kLeaseSlackNs;
+  if (is_for_etcd() || judge_.longest_lease() == 0) return;
+  const int64_t slack_ns = 2 * common_.core.leases.extension_ns + kLeaseSlackNs;
   std::optional<size_t> leads;
   int64_t since_ns = schedule_.now_ns();
   const bool have_ended = live(kLeaseNsMax, [&] {
@@ -418,7 +417,7 @@ void ClusterLife::outlive_leases() {
     if (now_leads != leads) since_ns = schedule_.now_ns();
     leads = now_leads;
     if (options_.renews_for_ever) renew_all();
-    return judge_.longest_lease() == 0 || schedule_.now_ns() - since_ns > bound_ns;
+    return schedule_.now_ns() > judge_.leases_end_ns(since_ns) + slack_ns || judge_.longest_lease() == 0;
   });
   if (!violation_.empty()) return;
   if (!have_ended || judge_.longest_lease() != 0) {

@@ -291,6 +291,14 @@ int64_t Judge::longest_lease() const {
   return out;
 }
 
+int64_t Judge::leases_end_ns(int64_t leads_since_ns) const {
+  int64_t out = 0;
+  for (const auto& [id, lease] : leases_) {
+    out = std::max(out, std::max(lease.since_ns, leads_since_ns) + lease.ttl * 1'000'000'000);
+  }
+  return out;
+}
+
 bool Judge::takes_answer(ClusterCall& call) {
   const bool waits = call.state == ClusterCall::State::kWaiting;
   if (!waits && !call.is_late) violation(fmt::format("call {} is answered twice", call.number));

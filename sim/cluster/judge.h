@@ -112,6 +112,8 @@ class Judge {
   void on_hash(size_t member, const member::Published& state, std::optional<uint32_t> hash);
   // In seconds, of those that live; 0: there is none.
   [[nodiscard]] int64_t longest_lease() const;
+  // When the last of them has to end by itself, under a leader since `leads_since_ns`; 0: there is none.
+  [[nodiscard]] int64_t leases_end_ns(int64_t leads_since_ns) const;
   // All members have stopped: who asked one that did not die has been answered.
   void check_answered();
 

@@ -30,12 +30,12 @@ class JudgeTest : public ::testing::Test {
     judge_.begin_write(call, request.SerializeAsString());
     return call;
   }
-  void commit(size_t member, const std::string& payload) {
+  void commit(size_t member, const std::string& payload, int64_t now_ns = 1) {
     const Index index = Index(++committed_);
     judge_.on_committed(
         member,
         {{.term = Term(1), .index = index, .data = std::make_shared<raft::Payload>(raft::Payload{.bytes = payload})}},
-        1);
+        now_ns);
   }
   static void answer(Judge& judge, ClusterCall& call) {
     const std::string text = call.reply->text;
@@ -108,6 +108,27 @@ TEST_F(JudgeTest, MembersThatHaveAppliedTheSameAreTheSame) {
   violation_.clear();
   judge_.on_members(1, Index(0), members, {.voters = {NodeId(1)}, .learners = {NodeId(2)}});
   EXPECT_NE(violation_.find("learners 2"), std::string::npos) << violation_;
+}
+
+// Each lease has its own time, from its grant or from when somebody leads; also one that is granted late.
+TEST_F(JudgeTest, ALeaseThatIsGrantedLateEndsLate) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  const auto grant = [this](int64_t id, int64_t ttl, int64_t now_ns) {
+    ClusterCall& call = judge_.begin_call(0, 0, now_ns);
+    etcdserverpb::InternalRaftRequest request;
+    request.mutable_header()->set_id(call.number);
+    request.mutable_lease_grant()->set_id(id);
+    request.mutable_lease_grant()->set_ttl(ttl);
+    judge_.begin_write(call, request.SerializeAsString());
+    commit(0, call.payload, now_ns);
+  };
+  EXPECT_EQ(judge_.leases_end_ns(kSecond), 0);
+  grant(1, 5, 2 * kSecond);
+  EXPECT_EQ(judge_.leases_end_ns(kSecond), 7 * kSecond);
+  EXPECT_EQ(judge_.leases_end_ns(3 * kSecond), 8 * kSecond);
+  grant(2, 20, 6 * kSecond);
+  EXPECT_EQ(judge_.leases_end_ns(3 * kSecond), 26 * kSecond);
+  EXPECT_EQ(violation_, "");
 }
 
 TEST_F(JudgeTest, HashesAreTheModels) {
