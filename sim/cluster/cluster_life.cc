@@ -385,7 +385,16 @@ void ClusterLife::converge() {
     return violation(fmt::format("the members do not agree, entry {} is the last{}", judge_.last(), describe()));
   }
   watchers_->settle();
-  if (!live(kSettlingNsMax, [this] { return watchers_->settled(); })) {
+  // A removal that somebody has kept may be an entry only now: who is removed so has no news for its watchers until it
+  // ends.
+  int64_t agreed_ns = schedule_.now_ns();
+  bool has_settled = false;
+  const auto is_over = [&] {
+    if (!agree() || !removed_are_gone()) agreed_ns = schedule_.now_ns();
+    has_settled = watchers_->settled();
+    return has_settled || schedule_.now_ns() - agreed_ns > kSettlingNsMax;
+  };
+  if (!live(kAgreementNsMax + kSettlingNsMax, is_over) || !has_settled) {
     return violation(fmt::format("who watches does not have all up to revision {}{}", judge_.model().newest().revision,
                                  watchers_->describe()));
   }
