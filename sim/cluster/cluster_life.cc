@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "cluster/membership.h"
 #include "mvcc/kv/hash.h"
+#include "sim/cluster/patience.h"
 #include "sim/cluster/recording.h"
 #include "sim/history/judge.h"
 #include "sim/history/record_json.h"
@@ -23,6 +24,7 @@ constexpr int64_t kSecond = 1'000'000'000;
 constexpr uint64_t kEventsMax = 20'000'000;
 // After everything is healed: until a put succeeds, and until all agree.
 constexpr int64_t kProgressNsMax = 20 * kSecond;
+constexpr int64_t kCatchingUpNsMax = 120 * kSecond;  // the same where a member has much of the log to take in
 constexpr int64_t kProbeNs = kSecond / 100;
 constexpr int64_t kAgreementNsMax = 90 * kSecond;  // a removed member may wait for a minute
 constexpr int64_t kSettlingNsMax = 10 * kSecond;   // of who watches
@@ -320,7 +322,7 @@ const std::string& ClusterLife::run() {
   return violation_;
 }
 
-// Everything works again: soon a put at any member succeeds.
+// Everything works again: soon a put at any member succeeds, if it is not still taking in the log.
 void ClusterLife::heal() {
   note("all is healed");
   faults_->end();
@@ -347,7 +349,17 @@ void ClusterLife::heal() {
     }
     return all;
   };
-  if (!live(kProgressNsMax, succeeds)) {
+  Patience patience(healed_ns, kProgressNsMax);
+  bool has_succeeded = false;
+  const auto is_over = [&] {
+    has_succeeded = succeeds();
+    for (const auto& node : nodes_) {
+      if (!is_member(node->place()) || !node->is_running()) continue;
+      patience.note(node->place(), judge_.last().value - node->member().apply().applied().value, schedule_.now_ns());
+    }
+    return has_succeeded || patience.is_over(schedule_.now_ns());
+  };
+  if (!live(kCatchingUpNsMax, is_over) || !has_succeeded) {
     is_stuck_ = violation_.empty() && is_cut_off_by_removal();
     if (is_stuck_) return coverage_.hit("lives that end with the removal of one of two");
     std::string left;
