@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <span>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -23,26 +24,30 @@ void log_capabilities(const std::string& version) {
   log::info("enabled capabilities for version", {{"cluster-version", cluster::short_version(version)}});
 }
 
-void log_change(const cluster::Membership& cluster, uint64_t self, const cluster::MemberChange& change) {
+// `before` is the member as it was, if there was one: a removal does not say whom it is about.
+void log_change(const cluster::Membership& cluster, uint64_t self, const cluster::MemberChange& change,
+                const cluster::Member* before) {
   struct Words {
     std::string_view message;
     std::string_view id_key;
     std::string_view urls_key;
+    std::string_view learner_key;
   };
   static constexpr Words kWords[] = {
-      {"added member", "added-peer-id", "added-peer-peer-urls"},
-      {"promote member", "promoted-member-id", "promoted-member-urls"},
-      {"updated member", "updated-remote-peer-id", "updated-remote-peer-urls"},
-      {"removed member", "removed-remote-peer-id", "removed-remote-peer-urls"},
+      {"added member", "added-peer-id", "added-peer-peer-urls", "added-peer-is-learner"},
+      {"promote member", "promoted-member-id", "", ""},
+      {"updated member", "updated-remote-peer-id", "updated-remote-peer-urls", "updated-remote-peer-is-learner"},
+      {"removed member", "removed-remote-peer-id", "removed-remote-peer-urls", "removed-remote-peer-is-learner"},
   };
   const Words& words = kWords[static_cast<size_t>(change.kind)];
+  const bool is_gone = change.kind == cluster::ChangeKind::kRemove && before != nullptr;
+  const cluster::Member& member = is_gone ? *before : change.member;
   const auto fields = std::to_array<log::Field>({{"cluster-id", hex_id(cluster.cluster_id)},
                                                  {"local-member-id", hex_id(self)},
                                                  {words.id_key, hex_id(change.member.id.value)},
-                                                 {words.urls_key, change.member.peer_urls},
-                                                 {"added-peer-is-learner", change.member.is_learner}});
-  const bool is_added = change.kind == cluster::ChangeKind::kAdd;
-  log::write(log::Level::kInfo, words.message, std::span(fields).first(is_added ? 5 : 4));
+                                                 {words.urls_key, member.peer_urls},
+                                                 {words.learner_key, member.is_learner}});
+  log::write(log::Level::kInfo, words.message, std::span(fields).first(words.urls_key.empty() ? 3 : 5));
 }
 
 }  // namespace
@@ -97,14 +102,14 @@ Result<ConfVerdict> MembershipApplier::apply_conf_change(const raft::Entry& entr
     if (allowed) {
       auto members = std::make_shared<cluster::Membership>(*members_);
       cluster::apply_change(*members, *decoded);
-      members_ = std::move(members);
+      const auto before = std::exchange(members_, std::move(members));
       auto conf = raft::changed(conf_, *change);
       if (!conf) return fail(Code::kDataLoss, "server: entry {}: {}", entry.index, conf.error().message);
       conf_ = *std::move(conf);
       verdict.accepted = true;
       store_member(single.node);
       store_conf_state();
-      log_change(*members_, bench_.options.member_id, *decoded);
+      log_change(*members_, bench_.options.member_id, *decoded, before->find(single.node));
       bench_.answer(entry.tag(), Code::kOk, "");
     } else {
       log::error("Validation on configuration change failed",
@@ -137,11 +142,8 @@ void MembershipApplier::set_version(const std::string& version) {
     log::info("updated cluster version",
               {ids[0], ids[1], {"from", cluster::short_version(before)}, {"to", cluster::short_version(version)}});
   }
-  if (before != version) {
-    log::info("enabled capabilities for version", {{"cluster-version", cluster::short_version(version)}});
-  }
+  if (before != version) log_capabilities(version);
   members_ = std::move(members);
-  log_capabilities(version);
   bench_.tables().put(Table::kCluster, "clusterVersion", version);
   const auto was = cluster::parse_version(before);
   const auto is = cluster::parse_version(version);
