@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <map>
 #include <utility>
 
@@ -398,6 +399,7 @@ void Node::talk_to_peers(Effects& effects) {
     return;
   }
   if (const auto& members = core_->published().newest().members; members != members_told_) {
+    send_to_those_who_go(*members, effects.messages);
     members_told_ = members;
     options_.peers->set_members(members);
   }
@@ -405,6 +407,16 @@ void Node::talk_to_peers(Effects& effects) {
   if (!effects.messages.empty()) options_.peers->send(std::exchange(effects.messages, {}));
   for (const NodeId member : effects.redial) options_.peers->redial(member);
   if (effects.ask_versions && ask_versions_) ask_versions_(*effects.ask_versions);
+}
+
+// Before their connections go. The one that tells them that their removal is committed comes with the same step:
+// without it they could not answer the request for it.
+void Node::send_to_those_who_go(const cluster::Membership& members, std::vector<raft::Message>& messages) {
+  const auto gone = std::ranges::stable_partition(
+      messages, [&](const raft::Message& message) { return !members.removed.contains(message.to); });
+  std::vector<raft::Message> last(std::make_move_iterator(gone.begin()), std::make_move_iterator(gone.end()));
+  messages.erase(gone.begin(), gone.end());
+  if (!last.empty()) options_.peers->send(std::move(last));
 }
 
 // As etcd, whose operators look for this line: a leader that cannot keep its own pace is about to lose its followers.

@@ -179,6 +179,7 @@ class Node {
   std::optional<int64_t> turn(Events& events);
   Ending carry_out(Effects& effects, Events& next);
   void talk_to_peers(Effects& effects);
+  void send_to_those_who_go(const cluster::Membership& members, std::vector<raft::Message>& messages);
   void watch_heartbeats(const std::vector<raft::Message>& messages);
   void order_housekeeping(const Effects& effects);
   void update_metrics();

@@ -167,7 +167,7 @@ struct Transport::Impl final : PeerListener::Host {
       if (std::ranges::any_of(others, [&](const Peer& peer) { return peer.id == each.first; })) return false;
       log::info("removed remote peer", {{"local-member-id", hex_id(options.self.value)},
                                         {"removed-remote-peer-id", hex_id(each.first.value)}});
-      end(each.first, *each.second.link);
+      end_later(each.first, std::move(each.second.link));
       return true;
     });
     std::erase_if(remotes, [&](auto& each) {
@@ -194,6 +194,11 @@ struct Transport::Impl final : PeerListener::Host {
                                           {"updated-remote-peer-urls", peer.urls}});
       }
     }
+  }
+
+  // What has just been sent leaves at the end of this turn. The member may wait for it: it was removed, and learns so.
+  void end_later(NodeId id, std::shared_ptr<TransportLink> link) {
+    loop.post([this, id, link = std::move(link)] { end(id, *link); });
   }
 
   void end(NodeId id, TransportLink& link) {
