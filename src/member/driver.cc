@@ -486,12 +486,14 @@ void Node::deliver(Answers& answers) {
 void Node::deliver_refused(const std::vector<Refused>& refused) {
   std::map<unsigned, AnswerBatch> by_loop;
   uint64_t count = 0;
+  uint64_t proposal_count = 0;
   for (const Refused& one : refused) {
     if (one.tag == 0) continue;
     ++count;
+    proposal_count += one.is_proposal ? 1 : 0;
     by_loop[loop_of(one.tag)].add(one.tag, one.error.code, one.error.message);
   }
-  metrics_.proposals_failed.add(count);
+  metrics_.proposals_failed.add(proposal_count);
   no_longer_pending(count);
   for (auto& [loop, batch] : by_loop) sink_(loop, std::move(batch));
 }
@@ -545,14 +547,13 @@ void Node::note_step(int64_t took_ns) {
 void Node::update_metrics() {
   const raft::Core& raft = core_->replication().raft();
   const ApplyCore& apply = core_->apply();
-  if (raft.leader() != raft::kNoNode && raft.leader() != leader_seen_) {
-    leader_seen_ = raft.leader();
+  // One that was lost and is elected again counts, as in etcd.
+  if (raft.leader() != std::exchange(leader_seen_, raft.leader()) && leader_seen_ != raft::kNoNode) {
     metrics_.leader_changes_seen.add();
   }
   const uint64_t slow_reads = core_->replication().slow_reads();
   if (const uint64_t more = slow_reads - std::exchange(slow_reads_counted_, slow_reads); more > 0) {
     metrics_.slow_read_indexes.add(more);
-    log::warn("waiting for ReadIndex response took too long, retrying", {{"retry-timeout", "500ms"}});
   }
   metrics_.auth_revision.set(static_cast<int64_t>(apply.auth().revision()));
   metrics_.has_leader.set(raft.leader() != raft::kNoNode ? 1 : 0);

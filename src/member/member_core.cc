@@ -105,6 +105,7 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
     take_ticks();
     if (!is_interim) apply_.tick(now_ns_);
     pump();
+    tell_leader();
     if (phase_ == Phase::kRuns) consider_rest();
     if (phase_ != Phase::kEnded) do_duties(!is_interim);
     go_on_with_leaving();
@@ -337,13 +338,13 @@ void MemberCore::take_lease_request(const LeaseRequest& request) {
 
 void MemberCore::take_conf_change(Proposal change) {
   if (takes_requests()) return replication_.propose_conf_change(std::move(change));
-  effects_.refused.push_back({change->tag, errors::stopped()});
+  effects_.refused.push_back({change->tag, errors::stopped(), false});
 }
 
 void MemberCore::take_control(const ControlRequest& request) {
   if (request.kind == Control::kProgress) return tell_progress(request.tag);
   if (request.kind == Control::kLinearizable && was_removed_) {
-    return effects_.refused.push_back({request.tag, errors::stopped()});
+    return effects_.refused.push_back({request.tag, errors::stopped(), false});
   }
   replication_.control(request);
 }
@@ -528,13 +529,17 @@ bool MemberCore::campaign_alone() {
 // In the words of etcd's raft.
 void MemberCore::tell_leader() {
   const raft::Core& raft = replication_.raft();
-  if (raft.leader() == leader_told_ || raft.leader() == raft::kNoNode) return;
-  leader_told_ = raft.leader();
+  const NodeId leader = raft.leader();
+  if (leader == leader_told_) return;
+  const NodeId before = std::exchange(leader_told_, leader);
   const std::string self = hex_id(options_.replication.raft.id.value);
   const uint64_t term = raft.term().value;
   if (raft.is_leader()) log::info(fmt::format("{} became leader at term {}", self, term), {{"logger", "raft"}});
-  log::info(fmt::format("raft.node: {} elected leader {} at term {}", self, hex_id(leader_told_.value), term),
-            {{"logger", "raft"}});
+  const std::string change = leader == raft::kNoNode   ? "lost leader " + hex_id(before.value)
+                             : before == raft::kNoNode ? "elected leader " + hex_id(leader.value)
+                                                       : fmt::format("changed leader from {} to {}",
+                                                                     hex_id(before.value), hex_id(leader.value));
+  log::info(fmt::format("raft.node: {} {} at term {}", self, change, term), {{"logger", "raft"}});
 }
 
 bool MemberCore::announce() {

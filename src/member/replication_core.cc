@@ -54,7 +54,7 @@ void ReplicationCore::control(ControlRequest request) {
   if (request.kind != Control::kLinearizable) {
     pending_.apply.controls.push_back(request);
   } else if (waiting_reads_.size() >= options_.held_reads_max) {
-    pending_.refused.push_back({request.tag, errors::request_too_many_requests()});
+    refuse_other(request.tag, errors::request_too_many_requests());
   } else {
     waiting_reads_.push_back({request, now_ns_});
   }
@@ -99,16 +99,34 @@ void ReplicationCore::answer_read(const raft::ReadState& read, ApplyBatch& out) 
   asked_reads_.erase(round);
 }
 
+void ReplicationCore::ask_late_rounds_again() {
+  const uint64_t before = slow_reads_;
+  for (ReadRound& round : asked_reads_) {
+    if (ticks_ - round.asked_tick < kReadRetryTicks) continue;
+    ++slow_reads_;
+    ask_again(round);
+  }
+  if (slow_reads_ != before) {
+    log::warn("waiting for ReadIndex response took too long, retrying", {{"retry-timeout", "500ms"}});
+  }
+}
+
 void ReplicationCore::refuse_late_reads() {
-  const auto refuse = [this](std::vector<Read>& reads) {
-    std::erase_if(reads, [this](const Read& read) {
+  size_t count = 0;
+  const auto refuse_late = [&](std::vector<Read>& reads) {
+    count += std::erase_if(reads, [this](const Read& read) {
       if (now_ns_ - read.since_ns < options_.request_timeout_ns) return false;
-      pending_.refused.push_back({read.request.tag, errors::timeout()});
+      refuse_other(read.request.tag, errors::timeout());
       return true;
     });
   };
-  refuse(waiting_reads_);
-  for (ReadRound& round : asked_reads_) refuse(round.reads);
+  refuse_late(waiting_reads_);
+  for (ReadRound& round : asked_reads_) refuse_late(round.reads);
+  if (count > 0) {
+    ++slow_reads_;
+    log::warn("timed out waiting for read index response (local node might have slow network)",
+              {{"timeout", go_duration(std::chrono::nanoseconds(options_.request_timeout_ns))}});
+  }
   std::erase_if(asked_reads_, [this](const ReadRound& round) { return round.reads.empty() && round.number != doubt_; });
 }
 
@@ -200,9 +218,9 @@ void ReplicationCore::consider_first_timeout() {
 }
 
 void ReplicationCore::transfer(const TransferRequest& request) {
-  if (!core_.is_leader()) return pending_.refused.push_back({request.tag, errors::not_leader()});
+  if (!core_.is_leader()) return refuse_other(request.tag, errors::not_leader());
   if (request.to != core_.id() && !core_.transfer_leader(request.to)) {
-    return pending_.refused.push_back({request.tag, errors::bad_leader_transferee()});
+    return refuse_other(request.tag, errors::bad_leader_transferee());
   }
   transfers_.push_back({request, now_ns_});
   consider_transfers();
@@ -216,7 +234,7 @@ void ReplicationCore::consider_transfers() {
       return true;
     }
     if (now_ns_ - one.since_ns < options_.request_timeout_ns) return false;
-    pending_.refused.push_back({one.request.tag, errors::timeout_leader_transfer()});
+    refuse_other(one.request.tag, errors::timeout_leader_transfer());
     return true;
   });
 }
@@ -240,11 +258,7 @@ void ReplicationCore::tick() {
   consider_snapshots();
   consider_first_timeout();
   propose_held();
-  for (ReadRound& round : asked_reads_) {
-    if (ticks_ - round.asked_tick < kReadRetryTicks) continue;
-    ++slow_reads_;
-    ask_again(round);
-  }
+  ask_late_rounds_again();
   if (!has_peers_) return;
   if (core_.is_leader() && !raft::is_member(core_.conf(), core_.id())) refuse_held(errors::stopped());
   follow();

@@ -36,6 +36,7 @@ namespace cairn::member {
 struct Refused {
   Tag tag = 0;
   Error error;
+  bool is_proposal = true;  // else it asked to read, or to change the members or the leader
 };
 
 struct ReplicationOutput {
@@ -43,7 +44,7 @@ struct ReplicationOutput {
   std::vector<WalWrite> wal;            // in order
   std::vector<LogRead> log_reads;       // each is answered with log_read()
   ApplyBatch apply;
-  std::vector<Refused> refused;  // proposals that will never be entries, and those of which nothing is known any more
+  std::vector<Refused> refused;  // what will never be done, and that of which nothing is known any more
   std::vector<NodeId> redial;    // see Effects
 };
 
@@ -163,7 +164,10 @@ class ReplicationCore {
   void ask_again(ReadRound& round);
   void note_leadership();
   void answer_read(const raft::ReadState& read, ApplyBatch& out);
+  void ask_late_rounds_again();
   void refuse_late_reads();
+  void refuse(const OwnProposals::One& one, const Error& error);
+  void refuse_other(Tag tag, const Error& error);
   [[nodiscard]] std::string read_context(uint64_t number) const;
   void end_snapshot(NodeId member);
   void consider_snapshots();

@@ -93,7 +93,7 @@ ProposeOutcome ReplicationCore::give(std::span<raft::PayloadPtr> payloads) {
 
 void ReplicationCore::propose_conf_change(Proposal change) {
   if (held_conf_changes_.size() >= options_.held_conf_changes_max) {
-    pending_.refused.push_back({change->tag, errors::request_too_many_requests()});
+    refuse_other(change->tag, errors::request_too_many_requests());
     return;
   }
   if (has_peers_) own_.add(change, EntryType::kConfChange, now_ns_);
@@ -112,13 +112,13 @@ void ReplicationCore::propose_held_conf_changes() {
       case ProposeOutcome::kAppended:
       case ProposeOutcome::kForwarded: break;
       case ProposeOutcome::kNotMember:
-        pending_.refused.push_back({first->tag, errors::stopped()});
+        refuse_other(first->tag, errors::stopped());
         own_.forget(first, EntryType::kConfChange);
         break;
       case ProposeOutcome::kConfRefused:
         // It waits for another one, or it cannot be at all: that is known when there is nothing to wait for.
         if (core_.applied() < core_.last_index()) return;
-        pending_.refused.push_back({first->tag, errors::unhealthy()});
+        refuse_other(first->tag, errors::unhealthy());
         own_.forget(first, EntryType::kConfChange);
         break;
       default: return;
@@ -249,6 +249,12 @@ void ReplicationCore::propose_again(Term term) {
 
 // --- refused
 
+void ReplicationCore::refuse(const OwnProposals::One& one, const Error& error) {
+  pending_.refused.push_back({one.payload->tag, error, one.type == EntryType::kNormal});
+}
+
+void ReplicationCore::refuse_other(Tag tag, const Error& error) { pending_.refused.push_back({tag, error, false}); }
+
 // The latest.
 void ReplicationCore::refuse_what_is_too_much() {
   if (CAIRN_MUTANT("server.held_without_bound")) return;
@@ -266,18 +272,18 @@ void ReplicationCore::refuse_held(const Error& error) {
     own_.forget(proposal, EntryType::kNormal);
   }
   for (const Proposal& change : held_conf_changes_) {
-    pending_.refused.push_back({change->tag, error});
+    refuse_other(change->tag, error);
     own_.forget(change, EntryType::kConfChange);
   }
   // What this member alone decides upon is answered when it is applied.
   if (!(core_.is_leader() && core_.is_sole_voter())) {
-    for (const OwnProposals::One& one : own_.take_all()) pending_.refused.push_back({one.payload->tag, error});
+    for (const OwnProposals::One& one : own_.take_all()) refuse(one, error);
   }
-  for (const Read& read : waiting_reads_) pending_.refused.push_back({read.request.tag, error});
+  for (const Read& read : waiting_reads_) refuse_other(read.request.tag, error);
   for (const ReadRound& round : asked_reads_) {
-    for (const Read& read : round.reads) pending_.refused.push_back({read.request.tag, error});
+    for (const Read& read : round.reads) refuse_other(read.request.tag, error);
   }
-  for (const Transfer& one : transfers_) pending_.refused.push_back({one.request.tag, error});
+  for (const Transfer& one : transfers_) refuse_other(one.request.tag, error);
   held_.clear();
   held_bytes_ = 0;
   held_conf_changes_.clear();
@@ -291,7 +297,7 @@ void ReplicationCore::refuse_held(const Error& error) {
 void ReplicationCore::refuse_what_waited_too_long() {
   std::unordered_set<const raft::Payload*> gone;
   for (const OwnProposals::Expired& late : own_.take_expired(now_ns_)) {
-    pending_.refused.push_back({late.one.payload->tag, timeout_error(late.since_ns)});
+    refuse(late.one, timeout_error(late.since_ns));
     gone.insert(late.one.payload.get());
   }
   if (gone.empty()) return;

@@ -108,7 +108,9 @@ void Context::wait(net::Call& call, member::Control kind, Continuation then) {
   if (pending_.full()) return finish_with(call, errors::request_too_many_requests());
   OnAnswer go_on = [this, kind, then = std::move(then)](net::Call& later, const CoreAnswer& answer) {
     if (answer.code == Code::kOk) return then(later, nullptr);
-    if (kind == member::Control::kLinearizable) metrics().read_indexes_failed.add();
+    // As in etcd: what timed out is among etcd_server_slow_read_indexes_total.
+    const bool ended = answer.text == errors::timeout().message || answer.text == errors::stopped().message;
+    if (kind == member::Control::kLinearizable && !ended) metrics().read_indexes_failed.add();
     const Error error{answer.code, std::string(answer.text)};
     then(later, &error);
   };

@@ -7,7 +7,7 @@ import cluster
 import harness
 import rpc
 
-UNAVAILABLE, FAILED_PRECONDITION, NOT_FOUND = 14, 9, 5
+UNAVAILABLE, FAILED_PRECONDITION, NOT_FOUND, INVALID_ARGUMENT = 14, 9, 5, 3
 
 
 class Members(cluster.ThreeCase):
@@ -238,6 +238,62 @@ class Of37(Members):
 
 class OfCairn(Members):
     kind = "cairn"
+
+    def test_one_that_removes_itself_is_told_so(self):
+        """It learns that its removal is committed before it is cut off."""
+        three = self.three()
+        for leads in (False, True):
+            one = three.wait_leader() if leads else three.follower()
+            said = []
+
+            def answered():
+                said[:] = [self.ctl([one], "member", "remove", f"{one.id:x}", check=False)]
+                return "unhealthy cluster" not in said[0][2]  # until connections have lasted for five seconds
+
+            harness.until(answered)
+            self.assertEqual(said[0][0], 0, said)
+            self.assert_ends_as_removed(one)
+            line = json.loads([line for line in one.log_text().splitlines() if '"removed member"' in line][-1])
+            self.assertEqual((line["removed-remote-peer-id"], line["removed-remote-peer-urls"], line["removed-remote-peer-is-learner"]),
+                             (f"{one.id:x}", [one.peer_url], False))
+            three.members.remove(one)
+            three.gone.append(one)
+            three.wait_healthy()
+
+    def test_urls_that_are_none_are_refused(self):
+        """The next start of an etcd in one of these directories would panic."""
+        three = self.three()
+        for one in three.members:
+            for urls in ([], [""], ["nonsense"], ["http://127.0.0.1"], ["http://127.0.0.1:1/x"]):
+                self.assert_refused(INVALID_ARGUMENT, "etcdserver: given member URLs are invalid", one.client().call, "Cluster",
+                                    "MemberUpdate", rpc.enc((1, one.id), (2, urls)))
+            self.assert_refused(NOT_FOUND, "etcdserver: member not found", one.client().call, "Cluster", "MemberUpdate",
+                                rpc.enc((1, 4711), (2, ["nonsense"])))
+        self.assertEqual({peers for _, peers, _ in three.listed().values()}, {(one.peer_url,) for one in three.members})
+
+    def test_each_loss_of_the_leader_is_told_and_counted(self):
+        """Also if the same one leads again."""
+        three = self.three()
+        leader = three.wait_leader()
+        others = [one for one in three.members if one is not leader]
+        changes = lambda: leader.metric("etcd_server_leader_changes_seen_total")
+        for again in range(1, 3):
+            before = changes()
+            for one in others:
+                one.pause()
+            harness.until(lambda: leader.metric("etcd_server_has_leader") == 0)
+            self.assert_refused(UNAVAILABLE, "etcdserver: request timed out", leader.client().range, b"k")
+            for one in others:
+                one.resume()
+            three.wait_healthy()
+            self.assertGreater(changes(), before)
+            self.assertGreaterEqual(leader.log_text().count(f"raft.node: {leader.id:x} lost leader {leader.id:x} at term"), 1)
+            self.assertGreater(leader.log_text().count(f"raft.node: {leader.id:x} elected leader"), again)
+            self.assertGreaterEqual(leader.metric("etcd_server_slow_read_indexes_total"), again)
+            three.move_leader(leader)
+        leader.wait_logged("timed out waiting for read index response")
+        for name in ("etcd_server_proposals_failed_total", "etcd_server_read_indexes_failed_total"):
+            self.assertEqual(leader.metric(name), 0, name)
 
 
 if __name__ == "__main__":
