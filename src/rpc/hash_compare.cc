@@ -32,11 +32,15 @@ void tell_difference(std::string_view message, NodeId self, const KvHash& own, c
                       {"remote-peer-hash", peer.hash->hash}});
 }
 
+size_t quorum_of(std::span<const PeerHashAnswer> peers) { return (peers.size() + 1) / 2 + 1; }
+
 }  // namespace
 
 Status compare_at_start(NodeId self, const KvHash& own, std::span<const PeerHashAnswer> peers) {
   bool differs = false;
+  size_t alike = 1;
   for (const PeerHashAnswer& peer : peers) {
+    alike += peer.hash && peer.hash->hash == own.hash && peer.hash->compact_revision == own.compact_revision ? 1 : 0;
     if (peer.hash && peer.hash->hash != own.hash) {
       const bool is_comparable = peer.hash->compact_revision == own.compact_revision;
       differs = differs || is_comparable;
@@ -52,7 +56,14 @@ Status compare_at_start(NodeId self, const KvHash& own, std::span<const PeerHash
     }
     if (why == errors::cluster_id_mismatch().message) tell_at_start("cluster ID mismatch", self, own, peer);
   }
-  if (differs) return fail(Code::kDataLoss, "{} found data inconsistency with peers", hex_id(self.value));
+  if (!differs) return {};
+  // compat: etcd does not start. All members that are restarted at a time would refuse, for the sake of one of them.
+  if (alike < quorum_of(peers)) {
+    return fail(Code::kDataLoss, "{} found data inconsistency with peers", hex_id(self.value));
+  }
+  log::warn(
+      "a minority of the members has other data; this one has what the majority has",
+      {{"local-member-id", hex_id(self.value)}, {"number-of-members", peers.size() + 1}, {"number-alike", alike}});
   return {};
 }
 
@@ -138,7 +149,7 @@ CompactionVerdict compare_compaction(NodeId self, const KvHash& own, std::span<c
   }
 
   CompactionVerdict out{.alarms = {}, .is_over = true, .is_whole = false};
-  const size_t quorum = (peers.size() + 1) / 2 + 1;
+  const size_t quorum = quorum_of(peers);
   const bool has_quorum = std::erase_if(members_of, [&](const auto& same) { return same.second.size() >= quorum; }) > 0;
   if (!has_quorum) {
     log::error(

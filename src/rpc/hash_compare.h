@@ -30,7 +30,7 @@ struct PeerHashAnswer {
 };
 
 // Before a member serves.
-//   errors: it is not what the others are
+//   errors: it is not what the others are; but not if a majority is what it is
 [[nodiscard]] Status compare_at_start(NodeId self, const KvHash& own, std::span<const PeerHashAnswer> peers);
 
 // A leader's hashes before and after the others were asked at the revision of the first one; `newest`: its own at the

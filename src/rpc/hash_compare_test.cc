@@ -24,9 +24,18 @@ using Answers = std::vector<PeerHashAnswer>;
 TEST(HashCompare, AMemberThatDiffersDoesNotStart) {
   EXPECT_TRUE(
       compare_at_start(kSelf, kOwn, Answers{says(2, 100), says(3, 7, 4), silent(4), silent(5, errors::compacted())}));
-  const Status differs = compare_at_start(kSelf, kOwn, Answers{says(2, 100), says(3, 7)});
-  ASSERT_FALSE(differs);
-  EXPECT_EQ(differs.error().message, "1 found data inconsistency with peers");
+  for (const Answers& others : {Answers{says(2, 7)}, Answers{says(2, 7), says(3, 7)}, Answers{says(2, 7), silent(3)},
+                                Answers{says(2, 100, 4), says(3, 7)}}) {
+    const Status differs = compare_at_start(kSelf, kOwn, others);
+    ASSERT_FALSE(differs);
+    EXPECT_EQ(differs.error().message, "1 found data inconsistency with peers");
+  }
+}
+
+TEST(HashCompare, WhoIsWithTheMajorityStarts) {
+  EXPECT_TRUE(compare_at_start(kSelf, kOwn, Answers{says(2, 100), says(3, 7)}));
+  EXPECT_TRUE(compare_at_start(kSelf, kOwn, Answers{says(2, 7), says(3, 100), says(4, 8), says(5, 100)}));
+  EXPECT_FALSE(compare_at_start(kSelf, kOwn, Answers{says(2, 7), says(3, 100), says(4, 8), silent(5)}));
 }
 
 TEST(HashCompare, TheFirstThatCannotBeIsBlamed) {

@@ -218,6 +218,28 @@ class Of37(Duties):
 class OfCairn(Duties):
     kind = "cairn"
 
+    def test_the_one_that_differs_does_not_start_and_the_others_do(self):
+        """Although all start at a time, and each compares its data with that of all."""
+        three = self.three(["--feature-gates", "InitialCorruptCheck=true"])
+        self.put(three, 20, b"k")
+        three.check_equal()
+        victim = three.follower()
+        three.stop()
+        self.corrupt(victim)
+        for one in three.members:
+            three.launch(one)
+        self.assertEqual(victim.wait(60), 1)
+        self.assertIn(f"{victim.id:x} found data inconsistency with peers", victim.log_text())
+
+        def serve():
+            for one in three.members:
+                if one is not victim and not one.running():
+                    three.launch(one)  # it has seen the other one alone
+            return len([one for one in three.running() if one.ask(lambda client: client.range(b"k"))]) == 2
+
+        harness.until(serve, what=three.describe)
+        three.check_equal()
+
 
 if __name__ == "__main__":
     harness.main()
