@@ -192,6 +192,7 @@ Result<Url> parse_url(std::string_view text) {
   if (scheme > 0) {
     url.scheme = rest.substr(0, scheme);
     for (char& c : url.scheme) c = static_cast<char>(is_letter(c) ? c | 0x20 : c);
+    url.text.replace(0, scheme, url.scheme);  // as Go writes it: ids of members are made of the text
     rest.remove_prefix(scheme + 1);
   } else if (!rest.starts_with('/')) {
     const std::string_view segment = rest.substr(0, rest.find('/'));

@@ -20,7 +20,7 @@ struct Url {
   uint32_t port = 0;  // may be above 65535 in an advertised URL; 0 with unix and unixs, where address and path together
                       // name the socket
   std::string path;
-  std::string text;  // as configured, trimmed
+  std::string text;  // as configured, trimmed; the scheme in small letters
 
   [[nodiscard]] bool is_tls() const { return scheme == "https" || scheme == "unixs"; }
   [[nodiscard]] bool is_unix() const { return scheme == "unix" || scheme == "unixs"; }

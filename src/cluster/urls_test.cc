@@ -27,6 +27,7 @@ TEST(ParseUrl, TakesApart) {
   EXPECT_EQ(parse_url("unix:///run/a.sock")->socket_path(), "/run/a.sock");
   EXPECT_EQ(parse_url("unixs:/run/a.sock")->socket_path(), "/run/a.sock");
   EXPECT_EQ(parse_url("http://u:p@h:1")->host, "h");
+  EXPECT_EQ(parse_url("HTTP://Host:1")->text, "http://Host:1");
 }
 
 // The texts of the real etcd for the same arguments.

@@ -55,6 +55,31 @@ TEST_F(MembersTest, AMemberMayChangeItsPeerUrls) {
   EXPECT_EQ(urls_of(listed), urls_of(updated));
 }
 
+TEST_F(MembersTest, UrlsAreKeptAsTheyAreDialled) {
+  etcdserverpb::MemberUpdateRequest request;
+  request.set_id(self());
+  request.add_peerurls(" HTTP://127.0.0.1:9 ");
+  request.add_peerurls("http://127.0.0.1:8");
+  const auto updated = answer<etcdserverpb::MemberUpdateResponse>(kCluster + "MemberUpdate", request);
+  EXPECT_EQ(urls_of(updated), (std::vector<std::string>{"http://127.0.0.1:9", "http://127.0.0.1:8"}));
+}
+
+TEST_F(MembersTest, UrlsThatAreNoneDoNotGetIntoTheLog) {
+  const std::string path = kCluster + "MemberUpdate";
+  const auto before =
+      answer<etcdserverpb::MemberListResponse>(kCluster + "MemberList", etcdserverpb::MemberListRequest());
+  for (const char* const urls : {"", "peerURLs: ''", "peerURLs: '127.0.0.1:1'", "peerURLs: 'http://127.0.0.1'",
+                                 "peerURLs: 'http://127.0.0.1:1/x'", "peerURLs: 'ftp://127.0.0.1:1'",
+                                 "peerURLs: 'http://127.0.0.1:1' peerURLs: 'x'"}) {
+    EXPECT_EQ(error_of<etcdserverpb::MemberUpdateRequest>(path, fmt::format("ID: {} {}", self(), urls)),
+              text_of(errors::member_bad_urls()))
+        << urls;
+  }
+  const auto after =
+      answer<etcdserverpb::MemberListResponse>(kCluster + "MemberList", etcdserverpb::MemberListRequest());
+  EXPECT_EQ(urls_of(after), urls_of(before));
+}
+
 TEST_F(MembersTest, ManyChangesAtATimeAreMadeOneAfterTheOther) {
   std::vector<int32_t> streams;
   for (int i = 0; i < 20; ++i) {

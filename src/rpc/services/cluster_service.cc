@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "cluster/codec.h"
 #include "cluster/membership.h"
+#include "cluster/urls.h"
 #include "member/apply/applied_state.h"
 #include "proto/rpc.pb.h"
 #include "raft/conf_change.h"
@@ -204,9 +205,14 @@ class MemberUpdateHandler final : public ChangeHandler {
     change.kind = ChangeKind::kUpdate;
     change.member.id = NodeId(request.id());
     change.member.peer_urls = {request.peerurls().begin(), request.peerurls().end()};
-    // compat: etcd leaves it out; up to 3.6.11 its members then take a learner for a voter, and refuse its promotion.
     const auto members = context_.enter()->members;
     const cluster::Member* const present = members->find(change.member.id);
+    // compat: all other members of etcd panic when they apply such an entry, and again at each start.
+    if (const auto urls = cluster::check_peer_urls(change.member.peer_urls); !urls) {
+      return finish_with(call, present != nullptr ? urls.error() : errors::member_not_found());
+    }
+    for (std::string& url : change.member.peer_urls) url = cluster::parse_url(url)->text;  // in the order of the request
+    // compat: etcd leaves it out; up to 3.6.11 its members then take a learner for a voter, and refuse its promotion.
     change.member.is_learner = present != nullptr && present->is_learner;
     propose<etcdserverpb::MemberUpdateResponse>(call, change);
   }
