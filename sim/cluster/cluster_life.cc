@@ -25,6 +25,7 @@ constexpr uint64_t kEventsMax = 20'000'000;
 // After everything is healed: until a put succeeds, and until all agree.
 constexpr int64_t kProgressNsMax = 20 * kSecond;
 constexpr int64_t kCatchingUpNsMax = 120 * kSecond;  // the same where a member has much of the log to take in
+constexpr uint64_t kOverloadEntries = 200;           // committed meanwhile
 constexpr int64_t kProbeNs = kSecond / 100;
 constexpr int64_t kAgreementNsMax = 90 * kSecond;  // a removed member may wait for a minute
 constexpr int64_t kSettlingNsMax = 10 * kSecond;   // of who watches
@@ -359,7 +360,21 @@ void ClusterLife::heal() {
     }
     return has_succeeded || patience.is_over(schedule_.now_ns());
   };
-  if (!live(kCatchingUpNsMax, is_over) || !has_succeeded) {
+  const auto waits = [&] { return live(kCatchingUpNsMax, is_over) && has_succeeded; };
+  // What is taken is committed, entry by entry, and the leader's own put waits behind it for longer than it may.
+  const auto is_overloaded = [&, healed = judge_.last()] {
+    const auto leads = leader_of(nodes_);
+    if (!violation_.empty() || !leads || probes[*leads] == 0) return false;
+    return judge_.last().value - healed.value >= kOverloadEntries &&
+           judge_.call(probes[*leads]).state != ClusterCall::State::kAnswered;
+  };
+  if (!waits() && is_overloaded()) {
+    coverage_.hit("lives whose clients ask for more than their cluster can do");
+    clients_->end();
+    patience = Patience(schedule_.now_ns(), kProgressNsMax);
+    waits();
+  }
+  if (!has_succeeded) {
     is_stuck_ = violation_.empty() && is_cut_off_by_removal();
     if (is_stuck_) return coverage_.hit("lives that end with the removal of one of two");
     std::string left;
