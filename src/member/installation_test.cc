@@ -16,6 +16,8 @@
 #include "mvcc/watch/hub.h"
 #include "proto/raft_internal.pb.h"
 #include "sim/disk/sim_fs.h"
+#include "storage/bolt/engine.h"
+#include "storage/write_buffer.h"
 
 namespace cairn::member {
 namespace {
@@ -163,6 +165,30 @@ class InstallationTest : public ::testing::Test {
     return {std::move(snapshot), std::move(image)};
   }
 
+  // The same of a cluster that has no version yet.
+  static Delivery without_version(const Delivery& of, cluster::Membership members) {
+    sim::SimFileSystem scratch{{.mapping_bytes_max = 16 << 20}};
+    scratch.make_durable_directories("/x");
+    CAIRN_ASSERT(env::write_file(scratch, "/x/db", of.image));
+    {
+      const auto engine = storage::open_bolt(scratch, "/x/db", {.reserved_bytes = 16 << 20});
+      CAIRN_ASSERT(engine);
+      storage::WriteBuffer buffer;
+      buffer.erase(storage::Table::kMeta, "storageVersion");
+      buffer.erase(storage::Table::kCluster, "clusterVersion");
+      buffer.freeze();
+      storage::Commit commit;
+      commit.changes = buffer.changes();
+      CAIRN_ASSERT((*engine)->commit(commit));
+    }
+    members.version.clear();
+    auto snapshot = std::make_shared<raft::Snapshot>(*of.snapshot);
+    snapshot->data = cluster::write_v2_store(members, snapshot->index.value);
+    auto image = env::read_file(scratch, "/x/db");
+    CAIRN_ASSERT(image);
+    return {std::move(snapshot), *std::move(image)};
+  }
+
   // As the transport does it.
   static void put_down(sim::SimFileSystem& fs, const Delivery& delivery) {
     const std::string temporary = std::string(kSnap) + "/tmp1";
@@ -252,6 +278,21 @@ TEST_F(InstallationTest, TheStateIsThatOfTheSnapshotNowAndAfterAStart) {
     put(*source_, "after", std::to_string(is_started_again));
     if (!is_started_again) restart();
   }
+}
+
+// Who leads a cluster without a version decides on it: a member that took its own tables for those of 3.5 said 3.5.0.
+TEST_F(InstallationTest, ADbOfAClusterWithoutAVersionIsOfToday) {
+  put_many(*member_, 5);
+  live_longer(*source_);
+  deliver(without_version(snapshot_of(*source_), *source_->core_->published().newest().members));
+  ASSERT_FALSE(member_->failed_) << member_->failed_->message;
+  EXPECT_EQ(member_->apply().schema(), Schema::k3_7);
+  EXPECT_EQ(member_->apply().auth().role_list(), std::vector<std::string>{"reader"}) << "the snapshot's";
+  put_many(*member_, 5);
+  restart();
+  ASSERT_FALSE(member_->failed_) << member_->failed_->message;
+  EXPECT_EQ(member_->apply().schema(), Schema::k3_7);
+  EXPECT_EQ(member_->core_->published().newest().members->version, "3.7.0");
 }
 
 TEST_F(InstallationTest, TheNextStartTakesWhatWasCommittedBehindIt) {

@@ -128,14 +128,15 @@ Result<Schema> schema_of(const Meta& meta, const wal::Log& log) {
   return cluster::at_least_3_6(version) ? schema_of_version(version) : Schema::k3_5;
 }
 
-// A leader's: its log is not here, but its cluster's version is.
+// A leader's: its log is not here, but its cluster's version is. A cluster without one is of today: an etcd has set a
+// version long before its log is so long that it sends its db.
 Result<Schema> schema_of_image(const Meta& meta, const raft::Snapshot& snapshot) {
   if (!meta.storage_version.empty()) return schema_of_version(meta.storage_version);
   if (meta.term == Term{}) return Schema::k3_4;
   std::string version = meta.cluster_version;
   if (version.empty()) {
     CAIRN_TRY(const cluster::Membership members, cluster::read_v2_store(snapshot.data));
-    version = members.version;
+    version = members.version.empty() ? std::string(cluster::kClusterVersion) : members.version;
   }
   return cluster::at_least_3_6(version) ? schema_of_version(version) : Schema::k3_5;
 }
