@@ -211,7 +211,7 @@ class MemberUpdateHandler final : public ChangeHandler {
     if (const auto urls = cluster::check_peer_urls(change.member.peer_urls); !urls) {
       return finish_with(call, present != nullptr ? urls.error() : errors::member_not_found());
     }
-    for (std::string& url : change.member.peer_urls) url = cluster::parse_url(url)->text;  // in the order of the request
+    for (std::string& url : change.member.peer_urls) url = cluster::parse_url(url)->text;
     // compat: etcd leaves it out; up to 3.6.11 its members then take a learner for a voter, and refuse its promotion.
     change.member.is_learner = present != nullptr && present->is_learner;
     propose<etcdserverpb::MemberUpdateResponse>(call, change);
