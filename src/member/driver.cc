@@ -560,7 +560,11 @@ void Node::update_metrics() {
   metrics_.is_leader.set(raft.is_leader() ? 1 : 0);
   metrics_.proposals_committed.set(static_cast<int64_t>(raft.committed().value));
   metrics_.proposals_applied.set(static_cast<int64_t>(apply.applied().value));
-  metrics_.proposals_pending.set(static_cast<int64_t>(pending_.load(std::memory_order_relaxed)));
+  // A member that is alone has no list of them. Whatever it is asked is a proposal, nearly: it reads without the core.
+  const ReplicationCore& replication = core_->replication();
+  const uint64_t pending = replication.has_peers() ? replication.own_count() + core_->waiting_count()
+                                                   : pending_.load(std::memory_order_relaxed);
+  metrics_.proposals_pending.set(static_cast<int64_t>(pending));
   metrics_.current_revision.set(apply.store().revision());
   metrics_.compact_revision.set(apply.store().compact_revision());
   const ApplyCounters& now = apply.counters();

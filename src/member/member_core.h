@@ -170,6 +170,7 @@ class MemberCore {
   // Entries wait because both buffers are full.
   [[nodiscard]] bool is_stalled() const { return !apply_queue_.empty(); }
   [[nodiscard]] bool holds_proposals() const { return !waiting_.empty(); }
+  [[nodiscard]] size_t waiting_count() const { return waiting_.size(); }
   // More is applied than the buffers are to hold, since the db takes nothing.
   [[nodiscard]] bool is_beyond_buffers() const { return is_beyond_buffers_; }
   // In one line, for messages.

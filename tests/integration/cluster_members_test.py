@@ -271,6 +271,25 @@ class OfCairn(Members):
                                 rpc.enc((1, 4711), (2, ["nonsense"])))
         self.assertEqual({peers for _, peers, _ in three.listed().values()}, {(one.peer_url,) for one in three.members})
 
+    def test_reads_that_wait_are_no_pending_proposals(self):
+        three = self.three()
+        leader = three.wait_leader()
+        for one in three.members:
+            if one is not leader:
+                one.pause()
+        harness.until(lambda: leader.metric("etcd_server_has_leader") == 0)
+        pending = lambda: leader.metric("etcd_server_proposals_pending")
+        asking = leader.client(timeout=30).connection
+        reads = [asking.start("/etcdserverpb.KV/Range", rpc.enc((1, b"k"))) for _ in range(5)]
+        put = asking.start("/etcdserverpb.KV/Put", rpc.put_request(b"k", b"v"))
+        harness.until(lambda: pending() == 1)
+        for stream in [*reads, put]:
+            with self.assertRaises(rpc.GrpcError) as caught:
+                asking.finish(stream, timeout=30)
+            self.assertEqual(caught.exception.message, "etcdserver: request timed out")
+        harness.until(lambda: pending() == 0)
+        self.assertEqual(leader.metric("etcd_server_proposals_failed_total"), 1)
+
     def test_each_loss_of_the_leader_is_told_and_counted(self):
         """Also if the same one leads again."""
         three = self.three()
