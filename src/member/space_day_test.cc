@@ -44,7 +44,8 @@ class Day {
   void live() {
     for (int64_t second = kStep; second <= 24 * 3600; second += kStep) {
       wait_until(second * kSecondNs);
-      put("k" + std::to_string(random_.below(kKeys)), random_.between(100, 20'000));
+      const uint64_t bytes = random_.between(100, 20'000);
+      put("k" + std::to_string(random_.below(kKeys)), bytes);
       const int64_t in_round = (second + kBurstEvery / 2) % kBurstEvery;
       if (in_round == 0) burst(second);
       if (in_round != kBurstEvery - kStep) continue;

@@ -603,8 +603,14 @@ class StreamLife {
       case 11: return half_close(choices);
       case 12: return reset(choices);
       case 13: return read(choices);
-      case 14: return ask_watch(*any_watch(choices), choices.bytes(choices.byte() % 48));
-      case 15: return ask_renewal(*any_renewals(choices), choices.bytes(choices.byte() % 24));
+      case 14: {
+        WatchModel* const stream = any_watch(choices);
+        return ask_watch(*stream, choices.bytes(choices.byte() % 48));
+      }
+      case 15: {
+        RenewalModel* const stream = any_renewals(choices);
+        return ask_renewal(*stream, choices.bytes(choices.byte() % 24));
+      }
       case 16: return grant(1 + static_cast<int64_t>(choices.below(kLeases)));
       case 17: return revoke(1 + static_cast<int64_t>(choices.below(kLeases)));
       case 18: return renew(choices);
@@ -671,15 +677,17 @@ class StreamLife {
   }
   void stall(net::FakeCall& call) {
     const net::CallId id = call.id();
-    const auto expect_end = [&](Stream& stream, std::optional<Code> code) {
-      if (stream.call == id) stream.ends_with = code;
-    };
-    for (const auto& stream : watches_) expect_end(*stream, Code::kResourceExhausted);
-    for (const auto& stream : renewals_) expect_end(*stream, Code::kResourceExhausted);
+    Stream* stalled = nullptr;
+    for (const auto& stream : watches_) {
+      if (stream->call == id) stalled = stream.get();
+    }
+    for (const auto& stream : renewals_) {
+      if (stream->call == id) stalled = stream.get();
+    }
+    // One that goes on may have another reason to end, which the server acts upon later.
+    const std::optional<Code> before = std::exchange(stalled->ends_with, Code::kResourceExhausted);
     call.stall();
-    if (loop_.find(id) == nullptr) return;
-    for (const auto& stream : watches_) expect_end(*stream, std::nullopt);
-    for (const auto& stream : renewals_) expect_end(*stream, std::nullopt);
+    if (loop_.find(id) != nullptr) stalled->ends_with = before;
   }
   void read(Choices& choices) {
     net::FakeCall* const call = any_call(choices);
