@@ -143,6 +143,16 @@ class Commands(DevCase):
         self.assertIn("libclang-rt-19-dev", calls[0])
         self.assertFalse([call for call in calls if call.startswith("install")], calls)
 
+    def test_a_fuzzer_that_fails_does_not_keep_the_others_from_running(self):
+        programs = [self.home / f"build/fuzz/src/{name}_fuzz" for name in ("bolt", "wal", "config")]
+        for program in programs:
+            self.make_program(program, "echo 'Done 5 runs in 7 seconds' >&2; [[ $0 != *wal_fuzz ]] || exit 77")
+        (self.home / "build/fuzz/fuzzers").write_text("".join(f"{program}\n" for program in programs))
+        output, calls = self.dev("fuzz", "7", code=123)
+        self.assertIn("wal_fuzz failed: the input is in build/corpus", output)
+        for program in programs:
+            self.assertTrue(any(call.startswith(f"{program.name} -max_total_time=7 ") for call in calls), calls)
+
 
 class Readme(DevCase):
     """The block at the top of the README: what is typed there, and what is printed then."""
