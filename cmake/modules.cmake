@@ -86,7 +86,7 @@ function(cairn_mutant_test name)
   target_link_libraries(${name} PRIVATE ${arg_LIBS} GTest::gmock_main)
   cairn_precompiled(${name} test)
   add_test(NAME ${name} COMMAND ${name} --gtest_filter=*Mutants* WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 900)
+  set_tests_properties(${name} PROPERTIES TIMEOUT 900 PROCESSORS 2)
 endfunction()
 
 # The unit test programs whose code makes threads: the target cairn_threaded_tests builds them, the label "threads" runs
@@ -99,33 +99,56 @@ list(TRANSFORM CAIRN_SINGLE_THREADED_SUITES APPEND ".*" OUTPUT_VARIABLE CAIRN_TS
 list(JOIN CAIRN_TSAN_FILTER ":" CAIRN_TSAN_FILTER)
 add_custom_target(cairn_threaded_tests)
 
-# cairn_test(NAME SOURCES ... LIBS ... [TIMEOUT seconds] [UNIT]): a GoogleTest program, one ctest entry. It runs with
-# the repository's root as working directory, so data files are named from there. Those under src/ and those with
-# UNIT are unit tests: the target cairn_unit_tests builds them, the label "unit" runs them; they run under ASan and
-# UBSan too.
+# How CTest places tests: ./dev test lets it use two places a core and one more (-j). A test whose processes wait most
+# of the time takes one, which is CTest's default; one that computes all the time has PROCESSORS 2. The longest have a
+# COST, the seconds that they take: they start first, also on a machine that has not run them before.
+#
+# The longest unit test programs, and into how many entries CTest divides those that take minutes under ThreadSanitizer.
+set(CAIRN_LONG_TESTS cairn_member_test cairn_net_test cairn_rpc_test cairn_storage_test cairn_wal_test)
+set(CAIRN_TSAN_SHARDS_cairn_member_test 4)
+
+# cairn_test(NAME SOURCES ... LIBS ... [UNIT]): a GoogleTest program, one CTest entry. It runs with the repository's
+# root as working directory, so data files are named from there. Those under src/ and those with UNIT are unit tests:
+# the target cairn_unit_tests builds them, the label "unit" runs them; they run under ASan and UBSan too.
 function(cairn_test name)
-  cmake_parse_arguments(arg "UNIT" "TIMEOUT" "SOURCES;LIBS" ${ARGN})
-  if(NOT arg_TIMEOUT)
-    set(arg_TIMEOUT 900)
-  endif()
+  cmake_parse_arguments(arg "UNIT" "" "SOURCES;LIBS" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_LIBS} GTest::gmock_main)
   cairn_precompiled(${name} test)
-  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT})
+  set(properties TIMEOUT 900)
   file(RELATIVE_PATH folder ${CMAKE_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR})
   if(arg_UNIT OR folder MATCHES "^src/")
     if(NOT TARGET cairn_unit_tests)
       add_custom_target(cairn_unit_tests)
     endif()
     add_dependencies(cairn_unit_tests ${name})
-    set_tests_properties(${name} PROPERTIES LABELS unit)
+    set(labels unit)
   endif()
+  if(name IN_LIST CAIRN_LONG_TESTS)
+    list(APPEND properties COST 45)
+  endif()
+  set(shards 1)
   if(name IN_LIST CAIRN_THREADED_TESTS)
     add_dependencies(cairn_threaded_tests ${name})
-    set_tests_properties(${name} PROPERTIES LABELS "unit;threads")
+    list(APPEND labels threads)
     if(CAIRN_SANITIZE STREQUAL "thread")
-      set_tests_properties(${name} PROPERTIES ENVIRONMENT "GTEST_FILTER=-${CAIRN_TSAN_FILTER}")
+      set(environment GTEST_FILTER=-${CAIRN_TSAN_FILTER})
+      if(CAIRN_TSAN_SHARDS_${name})
+        set(shards ${CAIRN_TSAN_SHARDS_${name}})
+      endif()
     endif()
+  else()
+    list(APPEND properties PROCESSORS 2)
   endif()
+  foreach(shard RANGE 1 ${shards})
+    set(entry ${name})
+    if(shards GREATER 1)
+      math(EXPR index "${shard} - 1")
+      set(entry ${name}_${shard})
+      set(environment_of_shard GTEST_TOTAL_SHARDS=${shards} GTEST_SHARD_INDEX=${index})
+    endif()
+    add_test(NAME ${entry} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(${entry} PROPERTIES ${properties} LABELS "${labels}"
+                                             ENVIRONMENT "${environment};${environment_of_shard}")
+  endforeach()
 endfunction()
