@@ -140,7 +140,7 @@ class Commands(DevCase):
         (self.home / "build/fuzz").mkdir(parents=True)
         (self.home / "build/fuzz/fuzzers").write_text("")
         _, calls = self.dev("fuzz", "1")
-        self.assertIn("libclang-rt-19-dev", calls[0])
+        self.assertIn("libclang-rt-19-dev", calls[0])  # what is looked for, and installed if it is missing
         self.assertFalse([call for call in calls if call.startswith("install")], calls)
 
     def test_a_fuzzer_that_fails_does_not_keep_the_others_from_running(self):
@@ -152,6 +152,12 @@ class Commands(DevCase):
         self.assertIn("wal_fuzz failed: the input is in build/corpus", output)
         for program in programs:
             self.assertTrue(any(call.startswith(f"{program.name} -max_total_time=7 ") for call in calls), calls)
+
+    def test_clang_is_installed_for_what_it_compiles_only(self):
+        for preset, wanted in (("tsan", True), ("asan", False), ("dev", False)):
+            (self.home / "missing").write_text("clang-19\n")
+            _, calls = self.dev("build", "cairn", CAIRN_PRESET=preset)
+            self.assertEqual(any(call.endswith("--no-install-recommends clang-19") for call in calls), wanted, calls)
 
 
 class Readme(DevCase):
