@@ -9,6 +9,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/mutex.h"
 #include "member/testing/member.h"
 #include "net/server.h"
 #include "net/testing/test_client.h"
@@ -127,16 +128,16 @@ class PairTest : public ::testing::Test, public member::PeerProbe {
 
   // What a member answers on its peer URL.
   static net::HttpResponse ask_page(Side& side, net::HttpRequest request) {
-    std::mutex mutex;
-    std::condition_variable changed;
+    Mutex mutex;
+    Condition changed;
     std::optional<net::HttpResponse> got;
     EXPECT_TRUE(side.services->answer_peer(std::move(request), [&](net::HttpResponse response) {
-      const std::lock_guard lock(mutex);
+      const MutexLock lock(mutex);
       got = std::move(response);
       changed.notify_all();
     }));
-    std::unique_lock lock(mutex);
-    changed.wait(lock, [&] { return got.has_value(); });
+    MutexLock lock(mutex);
+    while (!got) changed.wait(lock);
     return *got;
   }
 

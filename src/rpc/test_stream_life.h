@@ -678,12 +678,8 @@ class StreamLife {
   void stall(net::FakeCall& call) {
     const net::CallId id = call.id();
     Stream* stalled = nullptr;
-    for (const auto& stream : watches_) {
-      if (stream->call == id) stalled = stream.get();
-    }
-    for (const auto& stream : renewals_) {
-      if (stream->call == id) stalled = stream.get();
-    }
+    for (const auto& stream : watches_) stalled = stream->call == id ? stream.get() : stalled;
+    for (const auto& stream : renewals_) stalled = stream->call == id ? stream.get() : stalled;
     // One that goes on may have another reason to end, which the server acts upon later.
     const std::optional<Code> before = std::exchange(stalled->ends_with, Code::kResourceExhausted);
     call.stall();
