@@ -113,7 +113,7 @@ class NodeTest : public ::testing::Test {
     auto opened = Node::open(std::move(options), fs_, clock_, metrics_);
     ASSERT_TRUE(opened) << opened.error().message;
     node_ = *std::move(opened);
-    node_->start([this](unsigned, AnswerBatch batch) {
+    node_->start([this](unsigned, const AnswerBatch& batch) {
       MutexLock lock(mutex_);
       for (const Answer& answer : batch.answers) {
         const bool is_first = answers_.emplace(answer.tag, Error{answer.code, std::string(batch.text(answer))}).second;

@@ -274,7 +274,7 @@ TEST(ReplicationCore, AVoterBesideALearnerDoesNotReadAlone) {
 }
 
 // Ticks until a member asks for votes, when it is connected to `others` after `before` ticks.
-size_t ticks_to_first_candidacy(bool shortens, std::vector<uint64_t> others, size_t before = 0) {
+size_t ticks_to_first_candidacy(bool shortens, const std::vector<uint64_t>& others, size_t before = 0) {
   Replication member({.shortens_first_timeout = shortens});
   size_t ticks = 0;
   while (member.sent.empty() && ticks < 10'000) {
@@ -302,7 +302,7 @@ TEST(ReplicationCore, AMemberThatKnowsALeaderWaitsForItAsLongAsEver) {
   Replication member({.shortens_first_timeout = true});
   member.heartbeat(2, 1);
   member.sent.clear();
-  for (const uint64_t other : {2, 3}) member.core.report({PeerReport::Kind::kConnected, NodeId(other)});
+  for (const uint64_t other : {2U, 3U}) member.core.report({PeerReport::Kind::kConnected, NodeId(other)});
   for (int i = 0; i < 999; ++i) {
     member.core.tick();
     member.settle();

@@ -82,7 +82,7 @@ struct LeaderOfThree {
 
 TEST(Core, AForwardedProposalIsAppendedInItsTermOnly) {
   LeaderOfThree leader;
-  for (const uint64_t bound : {0, 1, 2}) {
+  for (const uint64_t bound : {0U, 1U, 2U}) {
     const Index before = leader.core.last_index();
     Message proposal = message(MessageType::kProp, 2, 1, 0);
     proposal.forward = ForwardTag{.origin = NodeId(2), .term = Term(bound)};
@@ -406,7 +406,7 @@ TEST(Core, ProposalsWaitWhileTooMuchIsNotStableHere) {
   EXPECT_EQ(core.propose(large).outcome, ProposeOutcome::kAppended);  // the first one, whatever its size
   EXPECT_EQ(core.proposal_room_bytes(), 0u);
   const Ready writes = core.take_ready();
-  for (const uint64_t from : {2, 3}) {
+  for (const uint64_t from : {2U, 3U}) {
     Message reply = message(MessageType::kAppResp, from, 1, 1);
     reply.index = Index(2);
     core.step(std::move(reply));

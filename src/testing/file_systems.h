@@ -117,7 +117,9 @@ class InterruptedFileSystem final : public ForwardingFileSystem {
   };
 
   void count() {
-    if (left_ > 0 && --left_ == 0) other_();
+    if (left_ == 0) return;
+    --left_;
+    if (left_ == 0) other_();
   }
 
   uint64_t left_;
