@@ -1,5 +1,11 @@
 #include "metrics/identity.h"
 
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "base/mutex.h"
+
 namespace cairn::metrics {
 
 void add_identity(Registry& registry, const Identity& identity) {
@@ -16,13 +22,22 @@ void add_identity(Registry& registry, const Identity& identity) {
 }
 
 void add_cluster_version(Registry& registry, std::function<std::string()> version) {
+  struct Seen {
+    Mutex mutex;
+    std::set<std::string> labels CAIRN_GUARDED_BY(mutex);
+  };
   registry.collect("etcd_cluster_version", "The cluster's version.", Kind::kGauge,
-                   [version = std::move(version)]() -> std::vector<Sample> {
+                   [version = std::move(version), seen = std::make_shared<Seen>()] {
+                     // As etcd: "3.7" of "3.7.0", and 0 for what it was before.
                      const std::string now = version();
-                     if (now.empty()) return {};
-                     // As etcd: "3.7" of "3.7.0".
-                     const std::string label = now.substr(0, now.find('.', now.find('.') + 1));
-                     return {Sample{{{"cluster_version", label}}, 1}};
+                     const std::string current = now.substr(0, now.find('.', now.find('.') + 1));
+                     const MutexLock lock(seen->mutex);
+                     if (!current.empty()) seen->labels.insert(current);
+                     std::vector<Sample> out;
+                     for (const std::string& label : seen->labels) {
+                       out.push_back({{{"cluster_version", label}}, label == current ? 1.0 : 0.0});
+                     }
+                     return out;
                    });
 }
 

@@ -144,6 +144,9 @@ TEST(ClusterVersion, IsAbsentUntilDecidedAndHasTwoParts) {
   EXPECT_EQ(registry.render(), "");
   version = "3.7.0";
   EXPECT_THAT(registry.render(), HasSubstr("etcd_cluster_version{cluster_version=\"3.7\"} 1\n"));
+  version = "3.6.0";
+  EXPECT_THAT(registry.render(), HasSubstr("etcd_cluster_version{cluster_version=\"3.6\"} 1\n"
+                                           "etcd_cluster_version{cluster_version=\"3.7\"} 0\n"));
 }
 
 }  // namespace

@@ -141,8 +141,6 @@ class ChangeHandler : public OneRequestHandler {
   }
 };
 
-// compat: a member that reaches no other adds none: it could not go on, nor open its directory again. Wrong requests
-// get etcd's answers.
 class MemberAddHandler final : public ChangeHandler {
  public:
   using ChangeHandler::ChangeHandler;
@@ -159,13 +157,7 @@ class MemberAddHandler final : public ChangeHandler {
     change.member.id = cluster::compute_member_id(*urls, "", context_.clock().wall_ns() / 1'000'000'000);
     change.member.peer_urls = *urls;
     change.member.is_learner = request.islearner();
-    const uint64_t learner_count_max = context_.node().options().apply.learner_count_max;
-    if (change.member.is_learner) change.learner_count_max = learner_count_max;
-    if (context_.peers() == nullptr) {
-      const Status allowed = cluster::check_change(*context_.enter()->members, change, learner_count_max);
-      if (!allowed) return finish_with(call, allowed.error());
-      return call.finish(Code::kUnimplemented, "cairn: members cannot be added: clusters of several are not built yet");
-    }
+    if (change.member.is_learner) change.learner_count_max = context_.node().options().apply.learner_count_max;
     if (!admit_change(call, change)) return;
     propose<etcdserverpb::MemberAddResponse>(call, change, [change](etcdserverpb::MemberAddResponse& response) {
       auto* const added = response.mutable_member();
