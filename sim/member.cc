@@ -164,6 +164,11 @@ void Member::report(const member::PeerReport& report) {
   wake_core();
 }
 
+void Member::tell_versions(member::VersionReport report) {
+  arrived_.versions = std::move(report);
+  wake_core();
+}
+
 void Member::transfer(const member::TransferRequest& request) {
   arrived_.transfers.push_back(request);
   wake_core();
@@ -195,6 +200,7 @@ void Member::carry_out(member::Effects& effects) {
   if (effects.has_news) client_.on_news();
   if (!effects.messages.empty()) client_.on_messages(effects.messages);
   if (!effects.redial.empty()) client_.on_redial(effects.redial);
+  if (effects.ask_versions) client_.on_question(*effects.ask_versions);
   answer(effects);
   if (effects.failed) return fail_stop(*effects.failed);
   client_.on_step();

@@ -67,6 +67,8 @@ class MemberClient : public member::MemberObserver {
   virtual void on_messages([[maybe_unused]] std::vector<raft::Message>& messages) {}
   // The connections to these may be dead: each is to be tried at once, and reported on.
   virtual void on_redial([[maybe_unused]] const std::vector<NodeId>& members) {}
+  // Others are to be asked for their versions; tell_versions() brings what they say.
+  virtual void on_question([[maybe_unused]] const member::VersionQuestion& question) {}
 };
 
 class Member {
@@ -83,6 +85,7 @@ class Member {
   // From another member, and about one. The core's next step takes it.
   void receive(raft::Message message);
   void report(const member::PeerReport& report);
+  void tell_versions(member::VersionReport report);
   void transfer(const member::TransferRequest& request);
   // The image of a snapshot has come. It is put on the disk as the transport does it; `done` hears how that went, if
   // the process lives so long.

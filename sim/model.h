@@ -59,6 +59,7 @@ class Model {
   // The key space after an entry.
   struct State {
     Term term;
+    int64_t schema = 7;  // the tables are those of 3.x
     int64_t revision = 1;
     int64_t compacted = -1;
   };
@@ -131,7 +132,6 @@ class Model {
 
   void put_table(storage::Table table, std::string key, std::string value);
   void erase_table(storage::Table table, const std::string& key);
-  [[nodiscard]] bool in_table(storage::Table table, const std::string& key) const;
   void header(etcdserverpb::ResponseHeader* out, int64_t revision) const;
   void header(etcdserverpb::ResponseHeader* out, int64_t revision, uint64_t term) const;
   [[nodiscard]] Reply ok(const google::protobuf::MessageLite& response) const;
@@ -177,6 +177,7 @@ class Model {
   void store_member(uint64_t id);
   void store_conf_state();
   void set_version(const std::string& version);
+  [[nodiscard]] bool is_of_3_4() const { return schema_ == 4; }
 
   // model_auth.cc
   void bump_auth();
@@ -219,8 +220,11 @@ class Model {
   std::map<uint64_t, Member> members_;
   std::set<uint64_t> removed_;
   std::string version_;  // of the cluster
+  int64_t schema_ = 7;   // as in State
 };
 
+// What an entry asks for; also one of etcd 3.4, which puts members and versions into its store of v2 keys.
+[[nodiscard]] std::optional<etcdserverpb::InternalRaftRequest> request_of(std::string_view bytes);
 [[nodiscard]] std::string revision_bytes(Revision revision, bool dead);
 
 }  // namespace cairn::sim

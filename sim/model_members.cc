@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/errors.h"
+#include "proto/etcdserver.pb.h"
 #include "proto/raft.pb.h"
 #include "sim/model.h"
 
@@ -55,6 +56,29 @@ bool says(const std::string& json, const std::string& name) {
 
 }  // namespace
 
+std::optional<etcdserverpb::InternalRaftRequest> request_of(std::string_view bytes) {
+  const auto size = static_cast<int>(bytes.size());
+  etcdserverpb::InternalRaftRequest out;
+  if (out.ParseFromArray(bytes.data(), size)) return out;
+  constexpr std::string_view kMembers = "/0/members/";
+  etcdserverpb::Request old;
+  if (!old.ParseFromArray(bytes.data(), size) || old.method() != "PUT") return std::nullopt;
+  out.Clear();
+  if (old.path() == "/0/version") {
+    out.mutable_cluster_version_set()->set_ver(old.val());
+  } else if (old.path().starts_with(kMembers) && old.path().ends_with("/attributes")) {
+    auto* const set = out.mutable_cluster_member_attr_set();
+    set->set_member_id(std::strtoull(old.path().c_str() + kMembers.size(), nullptr, 16));
+    set->mutable_member_attributes()->set_name(text_of(old.val(), "name"));
+    for (std::string& url : texts_in_list(old.val(), "clientURLs")) {
+      set->mutable_member_attributes()->add_client_urls(std::move(url));
+    }
+  } else {
+    return std::nullopt;
+  }
+  return out;
+}
+
 void Model::store_member(uint64_t id) {
   const Member& member = members_.at(id);
   std::string json = "{\"id\":" + std::to_string(id) + ",\"peerURLs\":" + quoted_list(member.peer_urls);
@@ -65,6 +89,7 @@ void Model::store_member(uint64_t id) {
 }
 
 void Model::store_conf_state() {
+  if (is_of_3_4()) return;
   std::string voters;
   std::string learners;
   for (const auto& [id, member] : members_) {
@@ -80,7 +105,14 @@ void Model::store_conf_state() {
 void Model::set_version(const std::string& version) {
   version_ = version;
   put_table(Table::kCluster, "clusterVersion", version);
-  put_table(Table::kMeta, "storageVersion", version);
+  const int64_t minor = std::atoi(version.c_str() + version.find('.') + 1);
+  if (minor >= 6) {
+    put_table(Table::kMeta, "storageVersion", version);
+    schema_ = std::max<int64_t>(schema_, 6);
+  } else if (!tables_.contains({Table::kMeta, "storageVersion"}) && minor < schema_) {
+    schema_ = minor;
+    if (is_of_3_4()) erase_table(Table::kMeta, "confState");
+  }
 }
 
 void Model::set_attributes(const membershippb::ClusterMemberAttrSetRequest& set) {
@@ -152,7 +184,8 @@ std::optional<Error> Model::change_members(const raftpb::ConfChange& change) {
         std::count_if(members_.begin(), members_.end(), [](const auto& one) { return one.second.is_learner; }));
     if (present != members_.end()) return errors::member_exist();
     if (is_used) return errors::peer_url_exist();
-    if (is_learner && learners >= number_of(context, "cairnMaxLearners", 1)) return errors::too_many_learners();
+    const uint64_t learners_max = schema_ < 6 ? 1 : number_of(context, "cairnMaxLearners", 1);
+    if (is_learner && learners >= learners_max) return errors::too_many_learners();
     members_[id] = {.peer_urls = urls, .is_learner = is_learner, .name = {}, .client_urls = {}};
   }
   return std::nullopt;

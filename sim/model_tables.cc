@@ -93,15 +93,13 @@ Result<Reply> Model::apply(const raft::Entry& entry) {
   if (entry.type != raft::EntryType::kNormal) {
     reply = apply_conf_change(entry);
   } else if (!entry.bytes().empty()) {
-    etcdserverpb::InternalRaftRequest request;
-    if (!request.ParseFromArray(entry.bytes().data(), static_cast<int>(entry.bytes().size()))) {
-      return fail(Code::kDataLoss, "entry {} is no request", entry.index);
-    }
-    sender_ = request.header().username();
-    sender_revision_ = request.header().auth_revision();
-    reply = apply_request(request);
+    const auto request = request_of(entry.bytes());
+    if (!request) return fail(Code::kDataLoss, "entry {} is no request", entry.index);
+    sender_ = request->header().username();
+    sender_revision_ = request->header().auth_revision();
+    reply = apply_request(*request);
   }
-  states_.push_back({entry.term, revision_, compacted_});
+  states_.push_back({entry.term, schema_, revision_, compacted_});
   return reply;
 }
 

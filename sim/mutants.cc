@@ -128,6 +128,7 @@ constexpr ClusterMutant kClusterMutants[] = {
     {"server.log_released_under_follower"},
     {"server.proposed_again_too_early", true},
     {"server.read_before_its_index_is_applied", true},
+    {"server.tables_newer_than_the_cluster"},
     {"server.users_not_loaded_at_installation", true},
     {"server.verdict_on_the_wrong_entry"},
     {"server.waiting_without_bound"},

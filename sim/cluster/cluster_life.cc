@@ -36,6 +36,7 @@ constexpr int64_t kLeases = 4;
 constexpr uint64_t kLivesForByteLinks = 8;
 constexpr uint64_t kByteLinksSeed = 0x62797465206c696e;
 constexpr uint64_t kBoundsSeed = 0x626f756e6473;
+constexpr uint64_t kVersionsSeed = 0x76657273696f6e73;
 constexpr member::Tag kTransferTag = member::Tag{1} << 40;  // no call has it
 constexpr member::Tag kRenewalTag = kTransferTag + 1;       // nor this one
 
@@ -123,6 +124,7 @@ void ClusterLife::choose() {
   common_.delay_mean_ns = kDelays[chance_.below(4)];
   choose_operators();
   bounds_.choose(Random(options_.seed ^ kBoundsSeed), common_);
+  versions_.choose(Random(options_.seed ^ kVersionsSeed), founders_, common_);
 }
 
 // In most lives the log is short: who was away for long gets what it lacks from the segments, or the db.
@@ -181,6 +183,7 @@ void ClusterLife::add_node(NodeId id, size_t address, ClusterNode::Standing stan
   MemberOptions member = member_options(machine_name(address));
   member.core.apply.learner_count_max = chance_.between(1, learners_max_);
   member.bootstrap.learner_count_max = learners_max_;
+  member.core.replication.speaks_cairn = [this, place](NodeId other) { return speaks_cairn(place, other); };
   nodes_.push_back(std::make_unique<ClusterNode>(ClusterNode::Options{.place = place,
                                                                       .address = address,
                                                                       .member = std::move(member),
@@ -581,8 +584,9 @@ void ClusterLife::cut_power(size_t place) {
 
 void ClusterLife::on_messages(ClusterNode& node, std::vector<raft::Message>& messages) {
   if (dying_ == node.place()) return;
-  for (const raft::Message& message : messages) {
+  for (raft::Message& message : messages) {
     if (is_dropped(node, message)) continue;
+    if (!speaks_cairn(node.place(), message.to)) message.forward.reset();
     const auto to = places_.find(message.to);
     if (to == places_.end()) {
       violation(fmt::format("a message to {}, who is no member", message.to));

@@ -26,6 +26,7 @@
 #include "sim/cluster/clients.h"
 #include "sim/cluster/faults.h"
 #include "sim/cluster/judge.h"
+#include "sim/cluster/mixed_versions.h"
 #include "sim/cluster/network.h"
 #include "sim/cluster/node.h"
 #include "sim/cluster/operators.h"
@@ -101,6 +102,7 @@ class ClusterLife final : private NodeHost,
 
   void on_messages(ClusterNode& node, std::vector<raft::Message>& messages) override;
   void on_redial(ClusterNode& node, const std::vector<NodeId>& members) override;
+  void on_question(ClusterNode& node, const member::VersionQuestion& question) override;
   void on_committed(ClusterNode& node, const std::vector<raft::Entry>& entries) override;
   void on_own_proposal(ClusterNode& node, const member::Proposal& proposal) override;
   void on_answer(ClusterNode& node, member::Tag tag, Code code, std::string_view text) override;
@@ -134,6 +136,7 @@ class ClusterLife final : private NodeHost,
   void note(const std::string& text) override;
 
   // cluster_members.cc: who comes and goes
+  [[nodiscard]] bool speaks_cairn(size_t place, NodeId other) const;
   void choose_operators();
   void begin_operators();
   [[nodiscard]] bool is_member(size_t place) const;
@@ -177,6 +180,7 @@ class ClusterLife final : private NodeHost,
   Random chance_;
   Coverage coverage_;
   ClusterBounds bounds_{coverage_};
+  MixedVersions versions_{coverage_};
   std::string violation_;
   Schedule schedule_;  // of the world: network, clients, faults
   Judge judge_;

@@ -17,9 +17,10 @@ namespace {
 using Standing = ClusterNode::Standing;
 
 constexpr int64_t kSecond = 1'000'000'000;
-constexpr int64_t kRemovalDelayNs = kSecond;  // as of the server
-constexpr int64_t kLookNs = kSecond / 2;      // until a stream is tried again
-constexpr int64_t kTalksOnNs = 12 * kSecond;  // who does not hear that it was removed
+constexpr int64_t kRemovalDelayNs = kSecond;    // as of the server
+constexpr int64_t kLookNs = kSecond / 2;        // until a stream is tried again
+constexpr int64_t kQuestionNs = kSecond / 500;  // until others have said which versions they run
+constexpr int64_t kTalksOnNs = 12 * kSecond;    // who does not hear that it was removed
 constexpr std::string_view kOtherMember = "the simulator: ";
 // What a start says to a member that joins when its flags are not the cluster's members, or nobody answers.
 constexpr std::string_view kServedText = "has already been bootstrapped";
@@ -140,6 +141,7 @@ bool ClusterLife::may_refuse_start(ClusterNode& node, const Error& error) {
 }
 
 void ClusterLife::note_start(ClusterNode& node) {
+  if (node.starts() > 1) versions_.note_restart(node.place());
   barred_.erase(node.place());
   if (!changes_members_ || judge_.last() < Index(founders_)) return;
   if (node.starts() == 1 && node.member_options().bootstrap.joins) {
@@ -173,7 +175,8 @@ Result<member::PeerAnswer> ClusterLife::Probe::get(const std::string& url, int64
   if (url.ends_with("/members")) {
     out.body = cluster::members_json(*state.members) + "\n";
   } else if (url.ends_with("/version")) {
-    out.body = fmt::format(R"({{"etcdserver":"{}","etcdcluster":"{}","storage":"3.7.0"}})", cluster::kEtcdVersion,
+    out.body = fmt::format(R"({{"etcdserver":"{}","etcdcluster":"{}","storage":"3.7.0"}})",
+                           life_.versions_.version_of(node.place()).text(),
                            state.members->version.empty() ? "not_decided" : state.members->version);
   } else if (url.ends_with("/downgrade/enabled")) {
     out.body = state.members->downgrade.enabled ? "true" : "false";
@@ -181,6 +184,32 @@ Result<member::PeerAnswer> ClusterLife::Probe::get(const std::string& url, int64
     return unreachable();
   }
   return out;
+}
+
+// --- versions
+
+bool ClusterLife::speaks_cairn(size_t place, NodeId other) const {
+  const auto at = place_of(other);
+  return !versions_.is_etcd(place) && !(at && versions_.is_etcd(*at));
+}
+
+void ClusterLife::on_question(ClusterNode& node, const member::VersionQuestion& question) {
+  schedule_.after(kQuestionNs, [this, place = node.place(), start = node.starts(), question] {
+    ClusterNode& asks = *nodes_[place];
+    if (!asks.is_running() || asks.starts() != start || asks.is_dead()) return;
+    coverage_.hit("members asked for their versions");
+    asks.tell_versions(versions_.report(question,
+                                        [&](NodeId id) -> std::optional<size_t> {
+                                          const auto at = place_of(id);
+                                          if (!at) return std::nullopt;
+                                          ClusterNode& other = *nodes_[*at];
+                                          const bool answers = other.is_running() && !other.is_dead() &&
+                                                               !other.is_paused(schedule_.now_ns()) &&
+                                                               network_.is_connected(place, *at);
+                                          return answers ? at : std::nullopt;
+                                        }),
+                       schedule_.now_ns());
+  });
 }
 
 // --- disks that are lost

@@ -20,10 +20,9 @@ bool is_final(const Error& error) {
 
 bool is_of_members(const raft::Entry& entry) {
   if (entry.type != raft::EntryType::kNormal) return true;
-  etcdserverpb::InternalRaftRequest request;
-  return request.ParseFromString(std::string(entry.bytes())) &&
-         (request.has_cluster_member_attr_set() || request.has_cluster_version_set() ||
-          request.has_downgrade_info_set());
+  const auto request = request_of(entry.bytes());
+  return request && (request->has_cluster_member_attr_set() || request->has_cluster_version_set() ||
+                     request->has_downgrade_info_set());
 }
 
 std::string text_of(const cluster::Membership& members, const raft::ConfState& conf) {
@@ -170,8 +169,11 @@ void Judge::on_entry(size_t member, const raft::Entry& entry, int64_t now_ns) {
       if (early != early_.end()) return violation(early->second);
     }
   }
+  const std::string version = model_.version();
   auto reply = model_.apply(entry);
   if (!reply) return violation("the model: " + reply.error().message);
+  if (model_.version() != version)
+    coverage_.hit(version.empty() ? "cluster version " + model_.version() : "cluster version changed");
   log_.push_back(entry);
   if (is_of_members(entry)) {
     of_members_.push_back(entry.index);

@@ -132,6 +132,10 @@ void ClusterNode::report(const member::PeerReport& report, int64_t world_ns) {
   arrive(world_ns);
   member_->report(report);
 }
+void ClusterNode::tell_versions(member::VersionReport report, int64_t world_ns) {
+  arrive(world_ns);
+  member_->tell_versions(std::move(report));
+}
 void ClusterNode::transfer(const member::TransferRequest& request, int64_t world_ns) {
   arrive(world_ns);
   member_->transfer(request);

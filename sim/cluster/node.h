@@ -32,6 +32,7 @@ class NodeHost {
   virtual ~NodeHost() = default;
   virtual void on_messages(ClusterNode& node, std::vector<raft::Message>& messages) = 0;
   virtual void on_redial(ClusterNode& node, const std::vector<NodeId>& members) = 0;
+  virtual void on_question(ClusterNode& node, const member::VersionQuestion& question) = 0;
   virtual void on_committed(ClusterNode& node, const std::vector<raft::Entry>& entries) = 0;
   virtual void on_own_proposal(ClusterNode& node, const member::Proposal& proposal) = 0;
   virtual void on_answer(ClusterNode& node, member::Tag tag, Code code, std::string_view text) = 0;
@@ -134,6 +135,7 @@ class ClusterNode final : private MemberClient {
 
   void receive(raft::Message message, int64_t world_ns);
   void report(const member::PeerReport& report, int64_t world_ns);
+  void tell_versions(member::VersionReport report, int64_t world_ns);
   void transfer(const member::TransferRequest& request, int64_t world_ns);
   void propose(member::Proposal proposal, int64_t world_ns);
   void change_members(member::Proposal change, int64_t world_ns);
@@ -191,6 +193,7 @@ class ClusterNode final : private MemberClient {
   void on_compaction_hash(const member::HashOrder&, uint32_t) override {}
   void on_messages(std::vector<raft::Message>& messages) override { host_.on_messages(*this, messages); }
   void on_redial(const std::vector<NodeId>& members) override { host_.on_redial(*this, members); }
+  void on_question(const member::VersionQuestion& question) override { host_.on_question(*this, question); }
 
   Options options_;
   NodeHost& host_;

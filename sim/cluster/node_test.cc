@@ -13,6 +13,7 @@ namespace {
 class NobodyElse final : public NodeHost {
   void on_messages(ClusterNode&, std::vector<raft::Message>&) override {}
   void on_redial(ClusterNode&, const std::vector<NodeId>&) override {}
+  void on_question(ClusterNode&, const member::VersionQuestion&) override {}
   void on_committed(ClusterNode&, const std::vector<raft::Entry>&) override {}
   void on_own_proposal(ClusterNode&, const member::Proposal&) override {}
   void on_answer(ClusterNode&, member::Tag, Code, std::string_view) override {}
