@@ -1,6 +1,7 @@
 #include "member/forwarding.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 
@@ -22,6 +23,7 @@ void Forwarder::follow(NodeId leader, Term term) {
     confirmed_ = 0;
     unconfirmed_.clear();
     unconfirmed_bytes_ = 0;
+    wait_ticks_ = options_.retry_ticks;
   } else if (leader != leader_ && leader != raft::kNoNode) {
     note_cut();  // it was forgotten, and is back
   }
@@ -34,17 +36,21 @@ uint64_t Forwarder::room_bytes() const {
 
 void Forwarder::give(std::span<const raft::PayloadPtr> payloads, uint64_t tick, std::vector<raft::Message>& out) {
   CAIRN_ASSERT(leader_ != raft::kNoNode);
-  if (unconfirmed_.empty()) again_at_tick_ = tick + options_.retry_ticks;
+  if (unconfirmed_.empty()) {
+    moved_at_tick_ = tick;
+    again_at_tick_ = tick + wait_ticks_;
+  }
   const size_t first = unconfirmed_.size();
   for (const raft::PayloadPtr& payload : payloads) {
     unconfirmed_.push_back(payload);
     unconfirmed_bytes_ += cost_bytes(payload);
   }
-  send(first, out);
+  send(first, UINT64_MAX, out);
 }
 
-void Forwarder::send(size_t from, std::vector<raft::Message>& out) const {
-  for (size_t i = from; i < unconfirmed_.size();) {
+void Forwarder::send(size_t from, uint64_t bytes_max, std::vector<raft::Message>& out) const {
+  uint64_t sent_bytes = 0;
+  for (size_t i = from; i < unconfirmed_.size() && (sent_bytes == 0 || sent_bytes < bytes_max);) {
     raft::Message message;
     message.type = raft::MessageType::kProp;
     message.from = options_.self;
@@ -61,6 +67,7 @@ void Forwarder::send(size_t from, std::vector<raft::Message>& out) const {
       ++i;
     } while (i < unconfirmed_.size() && bytes + cost_bytes(unconfirmed_[i]) <= options_.message_bytes_max);
     out.push_back(std::move(message));
+    sent_bytes += bytes;
   }
 }
 
@@ -68,6 +75,11 @@ void Forwarder::take_answer(const raft::ForwardTag& tag, uint64_t tick) {
   const bool is_mine = tag.origin == options_.self && tag.epoch == options_.epoch && tag.term == term_;
   if (!is_mine || tag.sequence > confirmed_ + unconfirmed_.size()) return;
   const bool is_new = tag.sequence > confirmed_;
+  if (is_new) {
+    // Slowly less: between two large proposals there are small ones, which take no time.
+    wait_at_least(std::max(2 * (tick - moved_at_tick_), wait_ticks_ - wait_ticks_ / 8));
+    moved_at_tick_ = tick;
+  }
   for (; confirmed_ < tag.sequence; ++confirmed_) {
     unconfirmed_bytes_ -= cost_bytes(unconfirmed_.front());
     unconfirmed_.pop_front();
@@ -76,15 +88,27 @@ void Forwarder::take_answer(const raft::ForwardTag& tag, uint64_t tick) {
     again_at_tick_ = UINT64_MAX;
   } else if (tag.is_refused && tag.sequence == confirmed_) {
     again_at_tick_ = std::min(again_at_tick_, tick + options_.refusal_ticks);
+    is_known_lost_ = true;
   } else if (is_new) {
-    again_at_tick_ = tick + options_.retry_ticks;
+    again_at_tick_ = tick + wait_ticks_;
   }
+}
+
+void Forwarder::note_cut() {
+  again_at_tick_ = 0;
+  is_known_lost_ = true;
+}
+
+void Forwarder::wait_at_least(uint64_t ticks) {
+  wait_ticks_ = std::clamp(ticks, options_.retry_ticks, std::max(options_.retry_ticks, options_.retry_ticks_max));
 }
 
 void Forwarder::tick(uint64_t tick, std::vector<raft::Message>& out) {
   if (tick < again_at_tick_ || unconfirmed_.empty() || leader_ == raft::kNoNode) return;
-  again_at_tick_ = tick + options_.retry_ticks;
-  send(0, out);
+  const bool is_known_lost = std::exchange(is_known_lost_, false);
+  if (!is_known_lost) wait_at_least(2 * wait_ticks_);
+  again_at_tick_ = tick + wait_ticks_;
+  send(0, is_known_lost ? UINT64_MAX : options_.retry_bytes, out);
 }
 
 // --- the leader

@@ -31,9 +31,11 @@ class Forwarder {
     uint64_t epoch = 0;  // another one at each start
     raft::EntryType type = raft::EntryType::kNormal;
     uint64_t message_bytes_max = uint64_t{1} << 20;
-    uint64_t window_bytes = uint64_t{8} << 20;  // sent and not confirmed
-    uint64_t retry_ticks = 50;                  // without a confirmation: then it is sent again
-    uint64_t refusal_ticks = 3;                 // so long after a refusal
+    uint64_t window_bytes = uint64_t{8} << 20;   // sent and not confirmed
+    uint64_t retry_ticks = 50;                   // without a confirmation: then it is sent again, on a quick way
+    uint64_t retry_ticks_max = 400;              // the same on the slowest one
+    uint64_t retry_bytes = uint64_t{256} << 10;  // so much of it, one message at least
+    uint64_t refusal_ticks = 3;                  // so long after a refusal
   };
   explicit Forwarder(const Options& options) : options_(options) {}
 
@@ -45,14 +47,19 @@ class Forwarder {
   void give(std::span<const raft::PayloadPtr> payloads, uint64_t tick, std::vector<raft::Message>& out);
   void take_answer(const raft::ForwardTag& tag, uint64_t tick);
   // Everything sent before this moment may be lost.
-  void note_cut() { again_at_tick_ = 0; }
+  void note_cut();
   // Sends again what is due.
   void tick(uint64_t tick, std::vector<raft::Message>& out);
 
   [[nodiscard]] size_t unconfirmed() const { return unconfirmed_.size(); }
 
  private:
-  void send(size_t from, std::vector<raft::Message>& out) const;
+  // Messages until they hold `bytes_max`, one at least.
+  void send(size_t from, uint64_t bytes_max, std::vector<raft::Message>& out) const;
+  // How long no confirmation means that something was lost: twice what the last one took, twice as long after each
+  // repeat. Then only the beginning is sent again: what stands behind it, the leader refuses if it comes. So on a slow
+  // link repeats leave room for the rest.
+  void wait_at_least(uint64_t ticks);
 
   Options options_;
   NodeId leader_;
@@ -61,6 +68,9 @@ class Forwarder {
   std::deque<raft::PayloadPtr> unconfirmed_;
   uint64_t unconfirmed_bytes_ = 0;
   uint64_t again_at_tick_ = UINT64_MAX;
+  bool is_known_lost_ = false;  // by a cut or a refusal: that says nothing of how quick the way is
+  uint64_t wait_ticks_ = options_.retry_ticks;
+  uint64_t moved_at_tick_ = 0;  // something was confirmed, or the first proposal of a row was given
 };
 
 // The leader's side.

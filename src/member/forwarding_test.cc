@@ -108,12 +108,84 @@ TEST(Forwarder, SendsAgainWhatIsNotConfirmed) {
   origin.give(payloads(3));
   EXPECT_EQ(origin.at(149), Shape{});
   EXPECT_EQ(origin.at(150), Shape{"1+3"});
-  EXPECT_EQ(origin.at(199), Shape{});
+  origin.at(152);
   origin.answer(tag(3, 1));
-  EXPECT_EQ(origin.at(248), Shape{}) << "it goes forward";
-  EXPECT_EQ(origin.at(249), Shape{"2+2"});
+  EXPECT_EQ(origin.at(249), Shape{}) << "it goes forward, and twice what that took is not over";
+  EXPECT_EQ(origin.at(256), Shape{"2+2"});
   origin.answer(tag(3, 3));
   EXPECT_EQ(origin.at(1000), Shape{});
+}
+
+// A link on which a proposal takes two seconds: what is on its way is not sent again and again.
+TEST(Forwarder, WaitsLongerOnASlowWay) {
+  constexpr uint64_t kTakes = 200;
+  Origin origin({.retry_ticks = 50, .retry_ticks_max = 400});
+  origin.forwarder.follow(kLeader, Term(3));
+  size_t repeats = 0;
+  for (uint64_t number = 1; number <= 20; ++number) {
+    if (number == 3) repeats = 0;  // it knows by then
+    origin.give(payloads(1));
+    const uint64_t until = origin.tick + kTakes;
+    while (origin.tick + 1 < until) repeats += origin.at(origin.tick + 1).size();
+    origin.tick = until;
+    origin.answer(tag(3, number));
+  }
+  EXPECT_EQ(repeats, 0u);
+  // Small ones between the large ones take no time; the next large one is given its time all the same.
+  for (uint64_t number = 21; number <= 24; ++number) {
+    origin.give(payloads(1));
+    origin.answer(tag(3, number));
+  }
+  origin.give(payloads(1));
+  EXPECT_EQ(origin.at(origin.tick + kTakes), Shape{});
+  origin.answer(tag(3, 25));
+  // The way is quick again: it is found out within some proposals.
+  for (uint64_t number = 26; number <= 50; ++number) {
+    origin.give(payloads(1));
+    origin.answer(tag(3, number));
+  }
+  origin.give(payloads(1));
+  EXPECT_EQ(origin.at(origin.tick + 49), Shape{});
+  EXPECT_EQ(origin.at(origin.tick + 1), Shape{"51+1"});
+}
+
+TEST(Forwarder, EachRepeatWaitsTwiceAsLongUpToABound) {
+  Origin origin({.retry_ticks = 50, .retry_ticks_max = 400});
+  origin.forwarder.follow(kLeader, Term(3));
+  origin.give(payloads(1));
+  std::vector<uint64_t> sent_at;
+  for (uint64_t tick = 1; tick <= 1600; ++tick) {
+    if (!origin.at(tick).empty()) sent_at.push_back(tick);
+  }
+  EXPECT_EQ(sent_at, (std::vector<uint64_t>{50, 150, 350, 750, 1150, 1550}));
+  // Another leader, another way.
+  origin.forwarder.follow(kLeader, Term(4));
+  origin.give(payloads(1));
+  EXPECT_EQ(origin.at(origin.tick + 50), Shape{"1+1"});
+}
+
+TEST(Forwarder, OnlyTheBeginningIsSentAgainWhereNothingIsKnownToBeLost) {
+  const uint64_t cost = 100 + raft::kEntryOverheadBytes;
+  Origin origin({.message_bytes_max = 2 * cost, .retry_ticks = 50, .retry_bytes = 3 * cost});
+  origin.forwarder.follow(kLeader, Term(3));
+  EXPECT_EQ(origin.give(payloads(10, 100)), (Shape{"1+2", "3+2", "5+2", "7+2", "9+2"}));
+  EXPECT_EQ(origin.at(50), (Shape{"1+2", "3+2"}));
+  origin.forwarder.note_cut();
+  EXPECT_EQ(origin.at(51), (Shape{"1+2", "3+2", "5+2", "7+2", "9+2"}));
+}
+
+TEST(Forwarder, CutsAndRefusalsDoNotMakeItWaitLonger) {
+  Origin origin({.retry_ticks = 50, .refusal_ticks = 3});
+  origin.forwarder.follow(kLeader, Term(3));
+  origin.give(payloads(1));
+  for (int i = 0; i < 10; ++i) {
+    origin.forwarder.note_cut();
+    EXPECT_EQ(origin.at(origin.tick + 1), Shape{"1+1"});
+    origin.answer(refused(3, 0));
+    EXPECT_EQ(origin.at(origin.tick + 3), Shape{"1+1"});
+  }
+  EXPECT_EQ(origin.at(origin.tick + 49), Shape{});
+  EXPECT_EQ(origin.at(origin.tick + 1), Shape{"1+1"});
 }
 
 TEST(Forwarder, AfterACutEverythingIsSentAgain) {
@@ -248,6 +320,7 @@ TEST(Forwarding, ExactlyOnceInATermWhateverTheNetworkDoes) {
                          .message_bytes_max = 50 + random.below(200),
                          .window_bytes = 100 + random.below(1000),
                          .retry_ticks = random.between(2, 60),
+                         .retry_bytes = random.below(300),
                          .refusal_ticks = random.between(1, 5)});
     Ledger ledger;
     std::vector<Message> to_leader;
@@ -305,7 +378,7 @@ TEST(Forwarding, ExactlyOnceInATermWhateverTheNetworkDoes) {
       to_leader.clear();
       to_origin.clear();
       for (int i = 0; i < 300; ++i) pass(true);
-      for (int i = 0; i < 200; ++i) pass(false);
+      for (int i = 0; i < 5000; ++i) pass(false);
       ASSERT_GT(given.size(), 20u);
       ASSERT_EQ(appended, given);
       ASSERT_EQ(forwarder.unconfirmed(), 0u);

@@ -19,6 +19,7 @@ TTL = 2
 KEEP_ALIVE = "/etcdserverpb.Lease/LeaseKeepAlive"
 STREAMS, RENEWALS = 20, 1000
 CALLS_MAX = 64  # of one member to another
+LARGE_BYTES, SLOW_BYTES_A_SECOND = 1 << 20, 1 << 20
 
 
 def entry(payload):
@@ -35,13 +36,15 @@ def open_files(member):
 
 
 class Hostile(cluster.ThreeCase):
+    def headers(self, member, sender):
+        return {"X-Server-From": f"{sender:x}", "X-Server-Version": "3.7.0", "X-Min-Cluster-Version": "3.0.0",
+                "X-Etcd-Cluster-ID": f"{member.status()['cluster_id']:x}", "Content-Type": "application/protobuf"}
+
     def post(self, member, body, sender):
         """A message to its peer port, as from another member; the status."""
         connection = http.client.HTTPConnection("127.0.0.1", member.listen_peer_port, timeout=30)
-        headers = {"X-Server-From": f"{sender:x}", "X-Server-Version": "3.7.0", "X-Min-Cluster-Version": "3.0.0",
-                   "X-Etcd-Cluster-ID": f"{member.status()['cluster_id']:x}", "Content-Type": "application/protobuf"}
         try:
-            connection.request("POST", "/raft", body, headers)
+            connection.request("POST", "/raft", body, self.headers(member, sender))
             return connection.getresponse().status
         finally:
             connection.close()
@@ -111,6 +114,34 @@ class Hostile(cluster.ThreeCase):
         self.assertLess(most[leader.name], before[leader.name] + 2 * CALLS_MAX)
         self.assertLess(most[follower.name], before[follower.name] + STREAMS + 2 * CALLS_MAX)
         self.check_all_serve(three)
+
+    def test_on_a_slow_link_proposals_are_not_sent_again_and_again(self):
+        with proxy.Proxy() as between:
+            three = self.three(proxy=between)
+            leader, follower = three.wait_leader(), three.follower()
+            link = (follower.name, leader.name)
+            between.rate(*link, SLOW_BYTES_A_SECOND)
+            before = between.bytes_sent().get(link, 0)
+            answers, ends = [], time.monotonic() + 10
+
+            def write(key):
+                with rpc.Client(follower.client_port, timeout=60) as client:
+                    while time.monotonic() < ends:
+                        try:
+                            answers.append(client.put(key, b"v" * LARGE_BYTES))
+                        except rpc.GrpcError as error:
+                            answers.append(error)
+
+            writers = [threading.Thread(target=write, args=(b"k%d" % i,)) for i in range(3)]
+            for writer in writers:
+                writer.start()
+            for writer in writers:
+                writer.join()
+            sent = between.bytes_sent()[link] - before
+            put = sum(isinstance(one, int) for one in answers) * LARGE_BYTES
+            self.assertLess(sent, 2.5 * put, f"{sent} bytes sent for {put}; {answers}")
+            between.heal_all()
+            self.check_all_serve(three)
 
     def test_a_leader_that_lives_where_connections_are_refused_keeps_its_promises(self):
         """Others take it for dead at once and elect another one. It renews leases until it finds out."""
