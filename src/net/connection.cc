@@ -51,6 +51,10 @@ bool Connection::mark_closing() {
   return true;
 }
 
+bool Connection::may_be_displaced() const {
+  return seat_ != nullptr && !services_.refuse && phase_ != Phase::kClosing && stake() != Stake::kAnswer;
+}
+
 void Connection::set_timer(int64_t delay_ns) {
   loop_.timers().remove(*this);
   loop_.timers().add(*this, loop_.now_ns() + delay_ns);

@@ -61,6 +61,12 @@ class Connection final : public ProtocolHost, private Reactor::Handler, private 
   [[nodiscard]] size_t place() const { return place_; }
   void set_place(size_t place) { place_ = place; }
   bool mark_closing();  // false: it was already
+  // The later a connection came, the larger.
+  [[nodiscard]] uint64_t number() const { return number_; }
+  void set_number(uint64_t number) { number_ = number; }
+  [[nodiscard]] Stake stake() const { return protocol_ == nullptr ? Stake::kLittle : protocol_->stake(); }
+  [[nodiscard]] bool may_be_displaced() const;
+  void give_up_seat() { seat_.reset(); }
 
  private:
   enum class Phase : uint8_t {
@@ -89,7 +95,7 @@ class Connection final : public ProtocolHost, private Reactor::Handler, private 
 
   Loop& loop_;
   const int fd_;
-  const Seat seat_;
+  Seat seat_;
   const ServerOptions& options_;
   const Services services_;
   std::unique_ptr<Reactor::Descriptor> descriptor_;
@@ -100,6 +106,7 @@ class Connection final : public ProtocolHost, private Reactor::Handler, private 
   size_t pending_offset_ = 0;
   uint64_t mark_bytes_ = 0;  // what the peer had taken when the timer was set
   size_t place_ = 0;
+  uint64_t number_ = 0;
   Phase phase_ = Phase::kUnknown;
   bool flush_asked_ = false;
   bool more_to_send_ = false;

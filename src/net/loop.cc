@@ -1,6 +1,7 @@
 #include "net/loop.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "base/check.h"
@@ -198,6 +199,7 @@ MethodCounters& Loop::method_counters(std::string_view path) {
 void Loop::adopt(std::unique_ptr<Connection> connection) {
   if (!connection->start()) return;
   connection->set_place(connections_.size());
+  connection->set_number(++adopted_);
   counters_.connections_opened.add();
   counters_.connections_open.add();
   connections_.push_back(std::move(connection));
@@ -209,6 +211,22 @@ void Loop::flush_later(Connection& connection) { to_flush_.push_back(&connection
 void Loop::close_later(Connection& connection) {
   if (!connection.mark_closing()) return;
   to_close_.push_back(&connection);
+}
+
+size_t Loop::displace() {
+  constexpr size_t kShare = 16;
+  std::vector<Connection*> candidates;
+  for (const auto& each : connections_) {
+    if (each->may_be_displaced()) candidates.push_back(each.get());
+  }
+  const size_t count = std::min(candidates.size(), std::max<size_t>(connections_.size() / kShare, 1));
+  const auto rank = [](const Connection* each) { return std::pair(each->stake(), each->number()); };
+  std::ranges::nth_element(candidates, candidates.begin() + static_cast<std::ptrdiff_t>(count), {}, rank);
+  for (Connection* const each : std::span(candidates).first(count)) {
+    each->give_up_seat();
+    close_later(*each);
+  }
+  return count;
 }
 
 void Loop::drain_connections() {

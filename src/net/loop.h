@@ -82,6 +82,9 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   void flush_later(Connection& connection);  // at the end of this turn; the caller asks once a turn
   void close_later(Connection& connection);  // at the end of this turn
   void drain_connections();
+  // Ends a sixteenth of the connections, one at least: those that have least to lose, the oldest of them first. Those
+  // that are in the middle of an answer stay. How many ended; their seats are free.
+  size_t displace();
   [[nodiscard]] size_t connection_count() const { return connections_.size(); }
 
   // What answers may hold; set before the loop runs.
@@ -125,6 +128,7 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   std::vector<const LoopCounters*> siblings_;  // of every loop; set before the loop runs
 
   std::vector<std::unique_ptr<Connection>> connections_;
+  uint64_t adopted_ = 0;  // so far
   std::vector<Connection*> to_flush_;
   std::vector<Connection*> flushing_;
   std::vector<Connection*> to_close_;

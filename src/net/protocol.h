@@ -3,6 +3,7 @@
 // Threads: one loop.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -32,9 +33,17 @@ class ProtocolHost {
   }
 };
 
+// What is lost if a connection ends now; the most comes last.
+enum class Stake : uint8_t {
+  kLittle,       // at most a request that can be asked again
+  kRequestBody,  // a body as long as the client likes has begun to come
+  kAnswer,       // an answer as long as the server likes has begun
+};
+
 class Protocol {
  public:
   virtual ~Protocol() = default;
+  [[nodiscard]] virtual Stake stake() const { return Stake::kLittle; }
   // False: the peer broke the rules; the connection is closed after what output() still gives.
   virtual bool receive(std::string_view bytes) = 0;
   // Appends what is to be sent, as far as there is room.

@@ -1,5 +1,6 @@
 #include "net/server.h"
 
+#include <algorithm>
 #include <chrono>
 #include <future>
 #include <thread>
@@ -21,7 +22,7 @@ namespace {
 
 constexpr auto kDrainLook = std::chrono::milliseconds(1);
 constexpr size_t kRefusalsMax = 32;  // connections that are being told so, at once
-constexpr int64_t kRefusalLogNs = 10'000'000'000;
+constexpr int64_t kFullLogNs = 10'000'000'000;
 
 }  // namespace
 
@@ -36,16 +37,21 @@ struct Server::Impl {
   std::unique_ptr<Handshakes> handshakes;  // null: no listener has TLS
   std::shared_ptr<Seats> seats;
   std::shared_ptr<Seats> refusal_seats = std::make_shared<Seats>(kRefusalsMax);
-  size_t next_loop = 0;           // loop 0's thread
-  int64_t refusal_logged_ns = 0;  // the same
+  size_t next_loop = 0;        // loop 0's thread
+  int64_t full_logged_ns = 0;  // the same
   bool running = false;
   bool listening = false;
 
   // Loop 0's thread.
   void accepted(int fd, const Listen& listen, Services services) {
     Seat seat = seats->take();
+    if (seat == nullptr && options.newcomers_displace && loops.front()->displace() > 0) {
+      note_full("closing the oldest connections for newer ones: as many as there may be are open");
+      seat = seats->take();
+    }
     if (seat == nullptr) {
-      note_refusal();
+      loops.front()->counters().connections_refused.add();
+      note_full("refusing connections: as many as there may be are open");
       services.refuse = true;
       seat = refusal_seats->take();
       if (seat == nullptr) {
@@ -84,12 +90,18 @@ struct Server::Impl {
     });
   }
 
-  void note_refusal() {
-    Loop& first = *loops.front();
-    first.counters().connections_refused.add();
-    if (refusal_logged_ns != 0 && first.now_ns() - refusal_logged_ns < kRefusalLogNs) return;
-    refusal_logged_ns = first.now_ns();
-    log::warn("refusing connections: as many as there may be are open", {{"connections-max", options.connections_max}});
+  void note_full(std::string_view what) {
+    const int64_t now_ns = loops.front()->now_ns();
+    if (full_logged_ns != 0 && now_ns - full_logged_ns < kFullLogNs) return;
+    full_logged_ns = now_ns;
+    log::warn(what, {{"connections-max", options.connections_max}});
+  }
+
+  // Where newcomers displace, handshakes must leave connections that can be displaced: the oldest handshake ends, too.
+  [[nodiscard]] Handshakes::Options handshake_options() const {
+    Handshakes::Options out;
+    if (options.newcomers_displace) out.open_max = std::clamp<size_t>(options.connections_max / 2, 1, out.open_max);
+    return out;
   }
 
   [[nodiscard]] uint64_t open_connections() const {
@@ -105,6 +117,7 @@ Result<BoundSocket> listen_at(const Listen& listen) {
 
 Server::Server(ServerOptions options, Router* router, HttpHandler* http) : impl_(std::make_unique<Impl>()) {
   CAIRN_ASSERT(options.io_threads > 0);
+  CAIRN_ASSERT(options.io_threads == 1 || !options.newcomers_displace);
   impl_->options = std::move(options);
   impl_->seats = std::make_shared<Seats>(impl_->options.connections_max);
   impl_->router = router;
@@ -144,7 +157,7 @@ Result<std::vector<std::string>> Server::start() {
       socket = *std::move(made);
     }
     if (listen.tls.context != nullptr && impl_->handshakes == nullptr) {
-      impl_->handshakes = std::make_unique<Handshakes>(impl_->options.io_threads, Handshakes::Options{});
+      impl_->handshakes = std::make_unique<Handshakes>(impl_->options.io_threads, impl_->handshake_options());
     }
     bound.push_back({listen, socket.fd});
     addresses.push_back(socket.address);

@@ -55,6 +55,9 @@ struct ServerOptions {
   uint32_t max_concurrent_streams = UINT32_MAX;          // a connection
   uint32_t max_request_message_bytes = 2 * 1024 * 1024;  // more: RESOURCE_EXHAUSTED
   size_t connections_max = SIZE_MAX;  // at once, over all addresses; more hear "too many connections"
+  // Instead a newcomer takes the place of those that have least to lose (net/protocol.h) and have been there for
+  // longest. Who has begun to get an answer stays. Of servers with one loop.
+  bool newcomers_displace = false;
   // A client for which something waits takes at least so much of it, over so long a time; else it is ended.
   int64_t reader_stall_ns = 30'000'000'000;
   uint32_t reader_rate_min = 1024;  // bytes a second

@@ -68,6 +68,57 @@ TEST(ServerHostile, MoreConnectionsThanSeatsHearWhyAndGoAndLaterOnesAreServed) {
   for (const int fd : seated) ::close(fd);
 }
 
+// Three seats: one is in the middle of an answer, one has begun a request, and strangers come and come.
+TEST(ServerHostile, NewcomersTakeThePlaceOfWhoHasLeastToLose) {
+  struct Streams final : HttpHandler {
+    std::unique_ptr<ExchangeHandler> begin(Exchange& exchange) override {
+      exchange.respond({}, std::nullopt);
+      exchange.write("begun");
+      if (exchange.request().path != "/stream") exchange.finish();
+      return std::make_unique<ExchangeHandler>();
+    }
+  };
+  Streams streaming_handler;
+  TestServer server({.listen = {{.address = "127.0.0.1:0", .http_handler = &streaming_handler}},
+                     .connections_max = 3,
+                     .newcomers_displace = true});
+  const std::string address = server.start();
+  const int streaming = connect_to(address);
+  const std::string_view kStream = "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n";
+  ::send(streaming, kStream.data(), kStream.size(), MSG_NOSIGNAL);
+  EXPECT_TRUE(
+      read_until(streaming, [](const std::string& s) { return s.contains("begun"); }).starts_with("HTTP/1.1 200"));
+  std::vector<int> strangers;
+  for (int i = 0; i < 20; ++i) {
+    strangers.push_back(connect_to(address));
+    ::send(strangers.back(), "GET", 3, MSG_NOSIGNAL);
+  }
+  // The first of them have gone to make room, and a late one is served.
+  EXPECT_EQ(read_until(strangers.front(), [](const std::string&) { return false; }), "");
+  const int late = connect_to(address);
+  EXPECT_TRUE(ask(late).starts_with("HTTP/1.1 200"));
+  const auto is_open = [](int fd) {
+    char byte = 0;
+    return ::recv(fd, &byte, 1, MSG_DONTWAIT) == -1 && (errno == EAGAIN || errno == EWOULDBLOCK);
+  };
+  EXPECT_TRUE(is_open(streaming));
+  EXPECT_EQ(server.server().stats().connections_refused, 0U);
+  // Where all are in the middle of an answer the next one hears that there is no room.
+  std::vector<int> streams;
+  for (int i = 0; i < 2; ++i) {
+    streams.push_back(connect_to(address));
+    ::send(streams.back(), kStream.data(), kStream.size(), MSG_NOSIGNAL);
+    EXPECT_TRUE(read_until(streams.back(), [](const std::string& s) {
+                  return s.contains("begun");
+                }).starts_with("HTTP/1.1 200"));
+  }
+  const int last = connect_to(address);
+  EXPECT_TRUE(ask(last).starts_with("HTTP/1.1 503"));
+  for (const int fd : strangers) ::close(fd);
+  for (const int fd : streams) ::close(fd);
+  for (const int fd : {streaming, late, last}) ::close(fd);
+}
+
 TEST(ServerHostile, MoreSilentConnectionsThanAreRefusedAtOnceAreClosed) {
   TestServer server({.connections_max = 1});
   server.http.on_request = [](HttpRequest, EventLoop&, HttpRespond respond) { respond({}); };

@@ -53,6 +53,7 @@ net::ServerOptions server_options(Transport::Options& options) {
   }
   out.io_threads = 1;
   out.connections_max = options.connections_max;
+  out.newcomers_displace = true;  // strangers must not keep members out
   out.reader_stall_ns = options.connection_write_timeout_ns;
   out.reader_rate_min = 1;
   return out;

@@ -4,6 +4,9 @@ from each other, nor take a lease from its holder."""
 import contextlib
 import http.client
 import os
+import resource
+import select
+import socket
 import threading
 import time
 
@@ -142,6 +145,52 @@ class Hostile(cluster.ThreeCase):
             self.assertLess(sent, 2.5 * put, f"{sent} bytes sent for {put}; {answers}")
             between.heal_all()
             self.check_all_serve(three)
+
+    def test_strangers_that_hold_connections_do_not_keep_a_member_out(self):
+        three = self.three(limits={resource.RLIMIT_NOFILE: 300})  # for 80 of them
+        member, ends = three.follower(), threading.Event()
+
+        request = "\r\n".join(["POST /raft HTTP/1.1", "Host: m", "Content-Length: 1000",
+                               *(f"{name}: {value}" for name, value in self.headers(member, STRANGER).items()), "", ""])
+
+        def hold(port):
+            held, told = {}, time.monotonic()
+            watched = select.poll()
+            while not ends.is_set():
+                while len(held) < 100:
+                    try:
+                        one = socket.create_connection(("127.0.0.1", port), 5)
+                        one.sendall(request.encode())
+                    except OSError:
+                        break
+                    held[one.fileno()] = one
+                    watched.register(one, select.POLLIN)
+                for number, _ in watched.poll(20):
+                    watched.unregister(number)
+                    held.pop(number).close()
+                if time.monotonic() - told > 1:  # a body that comes slowly
+                    told = time.monotonic()
+                    for one in held.values():
+                        with contextlib.suppress(OSError):
+                            one.send(b"x")
+            for one in held.values():
+                one.close()
+
+        holders = [threading.Thread(target=hold, args=(one.peer_port,)) for one in three.members]
+        for holder in holders:
+            holder.start()
+        try:
+            time.sleep(1)
+            three.kill(member)
+            began = time.monotonic()
+            three.start_one(member)
+            three.do(lambda client: client.range(b"k"), member)
+            self.assertLess(time.monotonic() - began, 10)
+        finally:
+            ends.set()
+            for holder in holders:
+                holder.join()
+        self.check_all_serve(three)
 
     def test_a_leader_that_lives_where_connections_are_refused_keeps_its_promises(self):
         """Others take it for dead at once and elect another one. It renews leases until it finds out."""

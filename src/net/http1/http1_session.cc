@@ -75,6 +75,16 @@ void Http1Session::on_closed() {
   if (id_.value != 0) end_exchange();
 }
 
+Stake Http1Session::stake() const {
+  if (answer_ == Answer::kBegun || answer_ == Answer::kChunks) return Stake::kAnswer;
+  return streams_body_ ? Stake::kRequestBody : Stake::kLittle;
+}
+
+void Http1Session::stream_body() {
+  parser_->lift_body_limit();
+  streams_body_ = true;
+}
+
 void Http1Session::on_timer() {
   const int64_t now_ns = loop_.now_ns();
   if (!may_parse()) silent_since_ns_ = now_ns;  // it is ours to send, or to take
@@ -206,6 +216,7 @@ void Http1Session::end_exchange() {
   parser_.reset();
   request_ = Request::kHead;
   answer_ = Answer::kNone;
+  streams_body_ = false;
   silent_since_ns_ = loop_.now_ns();
 }
 

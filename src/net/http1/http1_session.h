@@ -38,6 +38,7 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   bool may_read(bool blocked) const override;
   void drain() override;
   void on_closed() override;
+  Stake stake() const override;
 
   // Exchange
   ExchangeId id() const override { return id_; }
@@ -55,7 +56,7 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   uint64_t queued_bytes() const override { return out_.size(); }
   bool has_room(uint64_t bytes) const override { return bytes <= kShortBytes || answer_budget_.takes(bytes); }
   void hold_body(bool hold) override;
-  void stream_body() override { parser_->lift_body_limit(); }
+  void stream_body() override;
   bool can_switch_protocols() const override { return !parser_->is_http10(); }
   void switch_protocols(const HttpFields& headers) override;
 
@@ -95,7 +96,8 @@ class Http1Session final : public Protocol, public Exchange, private TimerHeap::
   bool sends_body_ = true;  // no: the answer to a HEAD, or one of a status without
   bool keep_alive_ = true;
   bool holds_body_ = false;
-  bool is_raw_ = false;  // the connection speaks another protocol now
+  bool streams_body_ = false;  // stream_body() was called for this request
+  bool is_raw_ = false;        // the connection speaks another protocol now
   bool parsing_ = false;
   bool is_first_ = true;  // no request has come yet
   bool draining_ = false;
