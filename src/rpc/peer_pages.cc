@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/log.h"
+#include "base/wire.h"
 #include "cluster/codec.h"
 #include "cluster/versions.h"
 #include "proto/lease.pb.h"
@@ -58,6 +59,28 @@ net::HttpResponse failed_lease(const Error& error, int not_leader_status) {
 net::HttpResponse no_lease() { return refusal(kNotFound, "lease not found"); }
 net::HttpResponse protobuf(const google::protobuf::MessageLite& message) {
   return {.content_type = "application/protobuf", .body = message.SerializeAsString()};
+}
+
+// LeaseInternalResponse with a LeaseTimeToLiveResponse whose header, its first field, is there and empty, as etcd's. As
+// bytes: its keys may be very many, and the loop has others to serve.
+net::HttpResponse internal_time_to_live(std::string_view response) {
+  constexpr uint32_t kHeaderField = 1;
+  constexpr uint32_t kTtlField = 3;
+  constexpr uint32_t kKeysField = 5;
+  constexpr std::string_view kEmptyHeader("\x0a\x00", 2);
+  std::string_view rest = response;
+  wire::Reader in(response);
+  while (in.next() && in.field() != kKeysField) {
+    if (in.field() == kHeaderField) rest.remove_prefix(static_cast<size_t>(in.bytes().end() - response.begin()));
+    if (in.field() == kTtlField && in.int64() < 0) return no_lease();
+  }
+  CAIRN_ASSERT(in.ok());
+  std::string out;
+  out.reserve(rest.size() + kEmptyHeader.size() + wire::bytes_field_size(1, 0) + sizeof(uint64_t));
+  wire::append_varint(out, wire::tag(1, wire::Type::kBytes));
+  wire::append_varint(out, kEmptyHeader.size() + rest.size());
+  out.append(kEmptyHeader).append(rest);
+  return {.content_type = "application/protobuf", .body = std::move(out)};
 }
 
 template <class Message>
@@ -225,12 +248,7 @@ void PeerPages::time_to_live(const net::HttpRequest& request, const net::HttpRes
          .answer =
              [](const OwnCalls::Outcome& outcome) {
                if (!outcome) return failed_lease(outcome.error(), kInternalError);
-               leasepb::LeaseInternalResponse out;
-               auto& said = *out.mutable_leasetimetoliveresponse();
-               said = parse<etcdserverpb::LeaseTimeToLiveResponse>(*outcome);
-               if (said.ttl() < 0) return no_lease();
-               said.mutable_header()->Clear();  // etcd's is there, and empty
-               return protobuf(out);
+               return internal_time_to_live(*outcome);
              }},
         respond);
 }

@@ -34,7 +34,12 @@ constexpr size_t kRenewalsUnderWayMax = 100;  // of a stream; then it is read no
 constexpr size_t kRenewalsAskedMax = 4;       // of a stream, of another member that leads: each is a request to it
 constexpr uint64_t kStatusBytesMax = 14;      // of one LeaseStatus in its list
 constexpr uint64_t kKeyOverheadMax = 5;       // of one key in LeaseTimeToLiveResponse
-constexpr uint32_t kKeysField = 5;            // of LeaseTimeToLiveResponse
+// Of LeaseTimeToLiveResponse.
+constexpr uint32_t kHeaderField = 1;
+constexpr uint32_t kIdField = 2;
+constexpr uint32_t kTtlField = 3;
+constexpr uint32_t kGrantedTtlField = 4;
+constexpr uint32_t kKeysField = 5;
 
 member::LeaseKeyCount read_key_count(const CoreAnswer& answer) {
   member::LeaseKeyCount count;
@@ -357,32 +362,56 @@ class TimeToLiveHandler final : public OneRequestHandler {
 
   // False: etcd asks again, too.
   bool take_answer(net::Call& call, const net::HttpResponse& response) {
-    leasepb::LeaseInternalResponse said;
+    std::string none;
+    std::optional<std::string_view> said;
     if (response.status == kNotFound) {
-      said.mutable_leasetimetoliveresponse()->set_id(id_);
-      said.mutable_leasetimetoliveresponse()->set_ttl(-1);
-    } else {
-      const std::string_view bytes = response.bytes();
-      const bool is_read = response.status == kOk && said.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
-      if (!is_read || said.leasetimetoliveresponse().id() != id_) return false;
+      wire::append_varint_field(none, kIdField, static_cast<uint64_t>(id_));
+      wire::append_varint_field(none, kTtlField, static_cast<uint64_t>(int64_t{-1}));
+      said = none;
+    } else if (response.status == kOk) {
+      said = read_internal(response.bytes());
     }
-    auto& out = *said.mutable_leasetimetoliveresponse();
-    out.clear_header();
+    if (!said) return false;
     const auto state = context_.enter();
-    if (state->auth->enabled() && !state->auth->is_root(who_)) {
-      for (const std::string& key : out.keys()) {
-        const Status allowed = may_see(*state->auth, who_, key);
-        if (allowed) continue;
-        finish_with(call, allowed.error());
-        return true;
-      }
+    if (const Status allowed = check_keys(*state->auth, *said); !allowed) {
+      finish_with(call, allowed.error());
+      return true;
     }
-    if (context_.admit(call, bytes_of(out))) {
-      call.reply(with_header(response_header(*state, context_.node(), state->kv.revision), out));
-    }
+    if (!context_.admit(call, said->size())) return true;
+    std::string out;
+    mvcc::append_header(out, response_header(*state, context_.node(), state->kv.revision));
+    out.append(*said);
+    call.reply(out);
     return true;
   }
-  static uint64_t bytes_of(const google::protobuf::MessageLite& message) { return message.ByteSizeLong(); }
+
+  // What a LeaseInternalResponse says of the lease, without the header: a view, because its keys may be very many, and
+  // the loop has others to serve. nullopt: it is none, or of another lease.
+  [[nodiscard]] std::optional<std::string_view> read_internal(std::string_view bytes) const {
+    wire::Reader outer(bytes);
+    std::string_view said;
+    while (outer.next()) {
+      if (outer.field() == 1) said = outer.bytes();
+    }
+    if (!outer.ok()) return std::nullopt;
+    std::string_view rest = said;
+    int64_t id = 0;
+    wire::Reader in(said);
+    for (bool is_first = true; in.next(); is_first = false) {
+      switch (in.field()) {
+        case kHeaderField:
+          if (!is_first) return std::nullopt;
+          rest.remove_prefix(static_cast<size_t>(in.bytes().end() - said.begin()));
+          break;
+        case kIdField: id = in.int64(); break;
+        case kTtlField:
+        case kGrantedTtlField: static_cast<void>(in.varint()); break;
+        case kKeysField: static_cast<void>(in.bytes()); break;
+        default: break;
+      }
+    }
+    return in.ok() && id == id_ ? std::optional(rest) : std::nullopt;
+  }
 
   void make_room(net::Call& call, int64_t id, std::string response) {
     context_.ask_leases(call, {.kind = LeaseRequest::Kind::kCountKeys, .id = id},
