@@ -56,9 +56,9 @@ struct Config {
   uint64_t max_bytes_per_message = uint64_t{1} << 20;
   uint32_t max_inflight_messages = 512;  // appends to one member not yet answered
   uint64_t max_inflight_bytes = uint64_t{32} << 20;
-  uint64_t max_uncommitted_bytes = uint64_t{256} << 20;  // proposals beyond it are refused, while any is uncommitted
+  uint64_t max_uncommitted_bytes = uint64_t{256} << 20;  // proposals beyond it are refused; see proposal_room_bytes()
   uint64_t max_unapplied_bytes = uint64_t{64} << 20;     // handed out for applying and not reported applied
-  uint64_t max_unstable_bytes = uint64_t{32} << 20;      // proposals beyond it wait, while any entry is not stable here
+  uint64_t max_unstable_bytes = uint64_t{32} << 20;      // proposals beyond it wait until entries are stable here
 };
 
 // What was found on disk. `conf` is the configuration after the entry `applied`.
@@ -206,7 +206,7 @@ class Core {
   // An entry of the current term is known to be committed: from here on its leader answers reads.
   [[nodiscard]] bool knows_commit_of_term() const;
   // How much propose() accepts now, in cost_bytes(); 0: nothing until entries are committed or stable. A single
-  // proposal may exceed it while nothing is uncommitted and unstable. A member that does not lead has no limit.
+  // proposal that is larger than the bounds is taken while this is above 0. A member that does not lead has no limit.
   [[nodiscard]] uint64_t proposal_room_bytes() const;
   // This member is the only voter: it decides alone.
   [[nodiscard]] bool is_sole_voter() const;

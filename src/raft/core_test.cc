@@ -420,6 +420,26 @@ TEST(Core, ProposalsWaitWhileTooMuchIsNotStableHere) {
   EXPECT_EQ(core.propose(next).outcome, ProposeOutcome::kAppended);
 }
 
+// Others go on proposing: a moment in which everything is stable may never come.
+TEST(Core, AProposalThatIsLargerThanTheBoundIsTakenWhileThereIsAnyRoom) {
+  MemoryLog log;
+  Config config = config_of(1);
+  config.max_unstable_bytes = 100;
+  Core core(config, log, {.hard = {}, .conf = voters({1}), .applied = {}});
+  core.campaign();
+  settle(core, log);
+  std::vector<PayloadPtr> small = {payload("a")};
+  ASSERT_EQ(core.propose(small).outcome, ProposeOutcome::kAppended);
+  ASSERT_GT(core.proposal_room_bytes(), 0u);
+  ASSERT_LT(core.proposal_room_bytes(), 100u);
+  std::vector<PayloadPtr> fits = {payload(std::string(100 - kEntryOverheadBytes, 'x'))};
+  EXPECT_EQ(core.propose(fits).outcome, ProposeOutcome::kFull) << "there will be room for it";
+  std::vector<PayloadPtr> large = {payload(std::string(200, 'x'))};
+  EXPECT_EQ(core.propose(large).outcome, ProposeOutcome::kAppended);
+  EXPECT_EQ(core.proposal_room_bytes(), 0u);
+  EXPECT_EQ(core.propose(large).outcome, ProposeOutcome::kFull) << "one at a time";
+}
+
 TEST(Core, WithALearnerItIsNotAlone) {
   MemoryLog log;
   ConfState conf = voters({1});

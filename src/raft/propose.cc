@@ -58,12 +58,13 @@ uint64_t Core::proposal_room_bytes() const {
   return std::min(config_.max_uncommitted_bytes - uncommitted, config_.max_unstable_bytes - unstable);
 }
 
-// Books `bytes` of the entries that end at `last`. False: too much is uncommitted, or not stable here. While everything
-// is committed and stable, a proposal of any size is taken.
+// Books `bytes` of the entries that end at `last`. False: too much is uncommitted, or not stable here. A proposal that
+// is larger than the bounds is taken while they leave any room: it would wait for ever where others go on proposing.
 bool Core::admit(uint64_t bytes, Index last) {
   Leader& leader = leading();
-  const bool is_first = leader.uncommitted_bytes == 0 && log_.unstable_bytes() == 0;
-  if (!is_first && bytes > proposal_room_bytes()) return false;
+  const uint64_t room = proposal_room_bytes();
+  const bool never_fits = bytes > std::min(config_.max_uncommitted_bytes, config_.max_unstable_bytes);
+  if (bytes > room && !(never_fits && room > 0)) return false;
   leader.uncommitted_bytes += bytes;
   leader.uncommitted.push_back({last, bytes});
   return true;
