@@ -262,7 +262,8 @@ void MemberCore::take_installed(InstallDone done) {
   if (installation_.is_under_way()) apply_.quiesce();  // another one came meanwhile
 }
 
-// Raises the alarm while space is low, and gives the reserve up to what goes on then.
+// Raises the alarm while space is low, and gives the reserve up to what goes on then. A learner is not needed: the
+// others write on, and when its log finds no room it ends alone.
 void MemberCore::take_look(bool disk_is_low) {
   duties_.leases().set_disk_is_low(disk_is_low);
   disk_is_low_ = disk_is_low;
@@ -396,12 +397,18 @@ void MemberCore::take_ticks() {
 }
 
 // Others commit what this member's disk does not take; but who leads is asked for every read and write, and with one
-// more such disk nothing would be committed any more.
+// more such disk nothing would be committed any more. If no other disk is better, it is no help if others lead.
 void MemberCore::leave_to_whose_log_works() {
   const int64_t stalled_ns = now_ns_ - wal_moved_ns_;
-  if (wal_in_flight_ == 0 || stalled_ns < options_.log_stall_ns || phase_ != Phase::kRuns) return;
+  const bool stands_still = wal_in_flight_ > 0 && stalled_ns >= options_.log_stall_ns / 10;
+  if (!stands_still || phase_ != Phase::kRuns || !replication_.raft().is_leader()) return log_race_.end();
+  log_race_.look(replication_.raft().peers(), options_.log_stall_ns, now_ns_);
+  if (stalled_ns < options_.log_stall_ns) return;
   if (left_ns_ != INT64_MIN && now_ns_ - left_ns_ < options_.replication.election_ns) return;
-  if (!replication_.raft().is_leader() || !replication_.hand_over()) return;
+  // With few writes nobody shows that his disk is better. After a long time any is.
+  const NodeId first = log_race_.first();
+  if (first == raft::kNoNode && stalled_ns < 10 * options_.log_stall_ns) return;
+  if (!replication_.hand_over(first)) return;
   left_ns_ = now_ns_;
   log::warn("the log's disk stands still; leadership goes to another member",
             {{"stalled-milliseconds", stalled_ns / 1'000'000}, {"waiting-writes", wal_in_flight_}});

@@ -30,6 +30,7 @@
 #include "member/duties.h"
 #include "member/installation.h"
 #include "member/known_versions.h"
+#include "member/log_race.h"
 #include "member/no_space_duty.h"
 #include "member/removal.h"
 #include "member/replication_core.h"
@@ -56,7 +57,8 @@ struct MemberOptions {
   int64_t commit_retry_ns = 200'000'000;
   // A stop waits so long for requests under way, once this member does not lead.
   int64_t drain_ns = 500'000'000;
-  // A leader whose log has written nothing for so long, though there is something to write, hands over.
+  // A leader whose log has written nothing for so long, though there is something to write, hands over to a member
+  // whose log goes on; after ten times as long to any.
   int64_t log_stall_ns = 500'000'000;
   int64_t alarm_interval_ns = 1'000'000'000;
   int64_t rest_after_ns = 5'000'000'000;  // without an applied entry
@@ -275,6 +277,7 @@ class MemberCore {
   uint64_t wal_bytes_in_flight_ = 0;
   int64_t wal_moved_ns_ = 0;  // when a write was done last, or given to the log while it had nothing to do
   int64_t left_ns_ = INT64_MIN;
+  LogRace log_race_;
   int64_t behind_since_ns_ = 0;  // since when too many entries wait to be applied; 0: they do not
   bool is_announced_ = false;
   int64_t announced_ns_ = 0;  // when the last of it was proposed

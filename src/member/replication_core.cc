@@ -240,9 +240,10 @@ void ReplicationCore::consider_transfers() {
 }
 
 // compat: etcd takes the voter that has been connected for the longest time.
-bool ReplicationCore::hand_over() {
+bool ReplicationCore::hand_over(NodeId target) {
   if (!core_.is_leader()) return false;
   if (core_.transfer_target() != raft::kNoNode) return true;
+  if (target != raft::kNoNode) return core_.transfer_leader(target);
   std::optional<raft::PeerStatus> best;
   for (const raft::PeerStatus& peer : core_.peers()) {
     const bool lives = peer.recent_active || peer.state == raft::ProgressState::kReplicate;

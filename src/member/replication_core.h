@@ -82,9 +82,9 @@ class ReplicationCore {
   void step(raft::Message message);
   void report(const PeerReport& report);
   void transfer(const TransferRequest& request);
-  // Begins to hand leadership to the voter that has most of the log, if this is the leader and there is another one.
-  // False: there is nobody to hand it to.
-  bool hand_over();
+  // Begins to hand leadership to this voter, or to the one that has most of the log, if this is the leader and there is
+  // another one. False: there is nobody to hand it to.
+  bool hand_over(NodeId target = raft::kNoNode);
   // This member stood still for so long that another one may lead: sure_to_lead() is false until a quorum says that
   // this one still does.
   void doubt_leadership();
