@@ -33,12 +33,13 @@ bool DiskGuard::look(const Room& room) {
                       (!room.has_spare && free.log < factor * options_.log_low_bytes);
   if (is_low != is_low_) {
     if (is_low) {
-      log::error("little space is left on the disk; NOSPACE is raised, and nothing but deletes and compaction goes on",
-                 {{"free-bytes", free.data},
-                  {"free-in-db-bytes", room.in_db_bytes},
-                  {"free-for-wal-bytes", free.log},
-                  {"data-dir", options_.directory},
-                  {"wal-dir", options_.log_directory}});
+      log::error(
+          "little space is left on the disk; a voter raises NOSPACE, and nothing but deletes and compaction goes on",
+          {{"free-bytes", free.data},
+           {"free-in-db-bytes", room.in_db_bytes},
+           {"free-for-wal-bytes", free.log},
+           {"data-dir", options_.directory},
+           {"wal-dir", options_.log_directory}});
     } else {
       log::info("there is space again; once the NOSPACE alarm is disarmed, all goes on",
                 {{"free-bytes", free.data}, {"free-in-db-bytes", room.in_db_bytes}, {"free-for-wal-bytes", free.log}});

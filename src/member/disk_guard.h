@@ -2,10 +2,10 @@
 //
 // A file of `reserve_bytes` is kept allocated, <data-dir>/member/cairn/reserve. Space is low when less than `low_bytes`
 // is left for the db, on the device or free in the file, when a commit finds no room, or when less than `log_low_bytes`
-// is free on the log's device and no spare segment stands ready. Then the member raises its NOSPACE alarm, which
-// refuses what would need more, and once that is in force, or a commit needs it, the reserve is given up for what makes
-// room again: commits, deletes, compaction. When twice `low_bytes` is free on the device the reserve is made anew. The
-// alarm is withdrawn (no_space_duty.h) or disarmed by the operator; while space is low it is raised again.
+// is free on the log's device and no spare segment stands ready. Then a member that votes raises its NOSPACE alarm,
+// which refuses what would need more, and once that is in force, or a commit needs it, the reserve is given up for what
+// makes room again: commits, deletes, compaction. When twice `low_bytes` is free on the device the reserve is made
+// anew. The alarm is withdrawn (no_space_duty.h) or disarmed by the operator; while space is low it is raised again.
 //
 // Threads: any.
 // Failure: a file system that cannot say what is free counts as having room.

@@ -10,6 +10,7 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "member/quota.h"
+#include "raft/quorum.h"
 
 namespace cairn::member {
 namespace {
@@ -269,8 +270,9 @@ void MemberCore::take_look(bool disk_is_low) {
   disk_is_low_ = disk_is_low;
   if (!disk_is_low) return;
   const bool is_raised = has_own_no_space();
-  if (!is_raised) raise_alarm(kAlarmNoSpace);
-  if (is_raised || db_is_full_) effects_.give_up_reserve = true;
+  const bool votes = raft::is_voter(replication_.raft().conf(), options_.replication.raft.id);
+  if (!is_raised && votes) raise_alarm(kAlarmNoSpace);
+  if (is_raised || !votes || db_is_full_) effects_.give_up_reserve = true;
 }
 
 bool MemberCore::has_own_no_space() const {

@@ -393,5 +393,36 @@ TEST(MemberCoreWithPeers, ATickThatWasMissedIsNotMadeUpFor) {
   EXPECT_EQ(asked, 2u) << "both others, for their pre-votes";
 }
 
+struct CountsOwnProposals : MemberObserver {
+  void on_committed(const std::vector<raft::Entry>&) override {}
+  void on_own_proposal(const Proposal&) override { ++count; }
+  int count = 0;
+};
+
+TEST(MemberCoreWithPeers, ALearnerWhoseDiskIsLowKeepsNobodyFromWriting) {
+  for (const bool votes : {false, true}) {
+    MemberOptions options;
+    options.replication.raft.id = NodeId(1);
+    options.apply.member_id = 1;
+    const auto engine = *storage::open_memory();
+    AppliedState state;
+    state.index = std::make_unique<mvcc::Index>();
+    state.file = engine->view();
+    raft::StartState start;
+    start.conf.voters = {NodeId(2), NodeId(3)};
+    (votes ? start.conf.voters : start.conf.learners).emplace_back(1);
+    std::ranges::sort(start.conf.voters);
+    CountsOwnProposals own;
+    MemberCore core(options, RaftLog(Index(0), Term(0), {}), start, std::move(state), 0, &own);
+    Events events;
+    core.step(events, kMs);
+    own.count = 0;
+    events.disk_is_low = true;
+    const Effects& effects = core.step(events, 2 * kMs);
+    EXPECT_EQ(own.count, votes ? 1 : 0) << "the alarm";
+    EXPECT_EQ(effects.give_up_reserve, !votes);
+  }
+}
+
 }  // namespace
 }  // namespace cairn::member
