@@ -9,13 +9,15 @@ namespace cairn::rpc {
 namespace {
 
 constexpr int kBackgroundNice = 10;
+// Somebody waits: with 10, on a machine that others keep busy, a password takes longer than clients have patience.
+constexpr int kPasswordsNice = 3;
 
 size_t password_threads(size_t wanted) {
   return wanted > 0 ? wanted : std::clamp<size_t>(std::thread::hardware_concurrency() / 2, 1, 4);
 }
 
 // Of the calling thread only, as Linux has it.
-void stand_back() { (void)::setpriority(PRIO_PROCESS, 0, kBackgroundNice); }
+void stand_back(int niceness) { (void)::setpriority(PRIO_PROCESS, 0, niceness); }
 
 }  // namespace
 
@@ -110,7 +112,7 @@ void Workers::wait_idle() {
 
 void Workers::work(const Lanes& lanes) {
   const bool is_background = lanes.front() == Lane::kBackground || lanes.front() == Lane::kPasswords;
-  if (is_background) stand_back();
+  if (is_background) stand_back(lanes.front() == Lane::kPasswords ? kPasswordsNice : kBackgroundNice);
   const auto reader = domain_.register_thread();
   Residency::Faults faults;
   bool has_run = false;

@@ -3,8 +3,10 @@
 #include <atomic>
 #include <latch>
 #include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include "rpc/pending_answers.h"
 #include "testing/manual_clock.h"
@@ -117,6 +119,24 @@ TEST_F(WorkersTest, AThreadIsFreeForShortWorkWhileLongWorkLasts) {
   EXPECT_EQ(waiting_, 2) << "the second long task waits for the first";
   open_gate();
   EXPECT_TRUE(wait_for(waiting_, 3));
+}
+
+// On a machine that others keep busy with ten programs, a thread of niceness 10 gets a fiftieth of a processor, and one
+// of niceness 3 a tenth: clients wait 5 s for their password.
+TEST_F(WorkersTest, PasswordsAreWaitedForAndTheBackgroundIsNot) {
+  start();
+  std::vector<int> niceness;
+  for (const Lane lane : {Lane::kShort, Lane::kPasswords, Lane::kBackground}) {
+    const int before = done_;
+    ASSERT_TRUE(workers_->run(lane, ++client_, [&](member::PublishedDomain::Reader&) {
+      niceness.push_back(getpriority(PRIO_PROCESS, 0));
+      ++done_;
+    }));
+    ASSERT_TRUE(wait_for(done_, before + 1));
+  }
+  EXPECT_LT(niceness[0], niceness[1]);
+  EXPECT_LT(niceness[1], niceness[2]);
+  EXPECT_LE(niceness[1] - niceness[0], 5);
 }
 
 TEST_F(WorkersTest, AFullLaneRefusesWhatBeginsAndTakesWhatGoesOn) {

@@ -144,7 +144,7 @@ class Starts(cluster.ThreeCase):
         leader = three.wait_leader(other_than=odd)
         leader.wait_logged("rejected connection")
         self.assertIsNone(odd.ask(lambda client: client.put(b"k", b"v"), timeout=1))
-        self.assertTrue(leader.misses(odd))
+        harness.until(lambda: leader.misses(odd), what="it has no connection to the stranger")
         odd.kill()
         odd.flags = proper
         three.start_one(odd)

@@ -137,24 +137,24 @@ class Commands(DevCase):
         self.assertIn("the clients of other languages could not be installed", output)
 
     def test_fuzzing_needs_no_clients(self):
-        (self.home / "build/fuzz").mkdir(parents=True)
-        (self.home / "build/fuzz/fuzzers").write_text("")
+        (self.home / "build/asan").mkdir(parents=True)
+        (self.home / "build/asan/fuzzers").write_text("")
         _, calls = self.dev("fuzz", "1")
         self.assertIn("libclang-rt-19-dev", calls[0])  # what is looked for, and installed if it is missing
         self.assertFalse([call for call in calls if call.startswith("install")], calls)
 
     def test_a_fuzzer_that_fails_does_not_keep_the_others_from_running(self):
-        programs = [self.home / f"build/fuzz/src/{name}_fuzz" for name in ("bolt", "wal", "config")]
+        programs = [self.home / f"build/asan/src/{name}_fuzz" for name in ("bolt", "wal", "config")]
         for program in programs:
             self.make_program(program, "echo 'Done 5 runs in 7 seconds' >&2; [[ $0 != *wal_fuzz ]] || exit 77")
-        (self.home / "build/fuzz/fuzzers").write_text("".join(f"{program}\n" for program in programs))
+        (self.home / "build/asan/fuzzers").write_text("".join(f"{program}\n" for program in programs))
         output, calls = self.dev("fuzz", "7", code=123)
         self.assertIn("wal_fuzz failed: the input is in build/corpus", output)
         for program in programs:
             self.assertTrue(any(call.startswith(f"{program.name} -max_total_time=7 ") for call in calls), calls)
 
     def test_clang_is_installed_for_what_it_compiles_only(self):
-        for preset, wanted in (("tsan", True), ("asan", False), ("dev", False)):
+        for preset, wanted in (("asan", True), ("tsan", True), ("dev", False)):
             (self.home / "missing").write_text("clang-19\n")
             _, calls = self.dev("build", "cairn", CAIRN_PRESET=preset)
             self.assertEqual(any(call.endswith("--no-install-recommends clang-19") for call in calls), wanted, calls)
