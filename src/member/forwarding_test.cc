@@ -344,7 +344,7 @@ TEST(Forwarding, ExactlyOnceInATermWhateverTheNetworkDoes) {
       }
       while (!to_leader.empty() && (!is_bad || !random.one_in(3))) {
         const auto at = to_leader.begin() + static_cast<std::ptrdiff_t>(is_bad ? random.below(to_leader.size()) : 0);
-        const Message message = *at;
+        const Message message = std::move(*at);
         to_leader.erase(at);
         const Ledger::Verdict verdict = ledger.judge(*message.forward, message.entries.size());
         bool is_refused = verdict.turn == Turn::kEarly;

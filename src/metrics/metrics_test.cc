@@ -14,7 +14,6 @@ namespace cairn::metrics {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 TEST(Counter, CountsFromAllThreads) {
   Counter counter;

@@ -80,7 +80,7 @@ TEST(Connection, ATransportMayWaitForTheOtherDirectionAndHoldBytes) {
   const ServerOptions options;
   const HttpLimits limits;
   LambdaHttp http;
-  http.on_request = [](HttpRequest request, EventLoop&, HttpRespond respond) {
+  http.on_request = [](const HttpRequest& request, EventLoop&, const HttpRespond& respond) {
     respond({.headers = {}, .body = request.path + std::string(200'000, 'b') + request.body});
   };
   CrossedTransport::Counts counts;
