@@ -32,7 +32,7 @@ std::string ask(int fd) {
 
 TEST(ServerHostile, MoreConnectionsThanSeatsHearWhyAndGoAndLaterOnesAreServed) {
   TestServer server({.connections_max = 3});
-  server.http.on_request = [](HttpRequest, EventLoop&, HttpRespond respond) { respond({}); };
+  server.http.on_request = [](const HttpRequest&, EventLoop&, const HttpRespond& respond) { respond({}); };
   const std::string address = server.start();
   TestClient bystander(address);
   EXPECT_EQ(bystander.unary("/test.Svc/Echo", "x").code(), 0);
@@ -121,7 +121,7 @@ TEST(ServerHostile, NewcomersTakeThePlaceOfWhoHasLeastToLose) {
 
 TEST(ServerHostile, MoreSilentConnectionsThanAreRefusedAtOnceAreClosed) {
   TestServer server({.connections_max = 1});
-  server.http.on_request = [](HttpRequest, EventLoop&, HttpRespond respond) { respond({}); };
+  server.http.on_request = [](const HttpRequest&, EventLoop&, const HttpRespond& respond) { respond({}); };
   const std::string address = server.start();
   const int seated = connect_to(address);
   EXPECT_TRUE(ask(seated).starts_with("HTTP/1.1 200"));
@@ -349,8 +349,8 @@ TEST(ServerHostile, AHeadThatCannotBeSentResetsItsStream) {
 
 TEST(ServerHostile, AClientThatTakesTooLittleIsClosedAndOneThatIsSlowIsNot) {
   TestServer server({.reader_stall_ns = 300'000'000, .reader_rate_min = 100'000});  // 30 KB each 0.3 s
-  server.http.on_request = [](HttpRequest, EventLoop&, HttpRespond respond) {
-    respond({.headers = {}, .body = std::string(20'000'000, 'b')});
+  server.http.on_request = [](const HttpRequest&, EventLoop&, const HttpRespond& respond) {
+    respond({.headers = {}, .body = std::string().append(20'000'000, 'b')});
   };
   const std::string address = server.start();
   EXPECT_TRUE(succeeds_unless_held_up(std::chrono::milliseconds(150), [&](Pauses& pauses) {
