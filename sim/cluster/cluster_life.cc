@@ -586,7 +586,7 @@ void ClusterLife::on_messages(ClusterNode& node, std::vector<raft::Message>& mes
   if (dying_ == node.place()) return;
   for (raft::Message& message : messages) {
     if (is_dropped(node, message)) continue;
-    if (!speaks_cairn(node.place(), message.to)) message.forward.reset();
+    if (message.forward && !speaks_cairn(node.place(), message.to)) message.forward.reset();
     const auto to = places_.find(message.to);
     if (to == places_.end()) {
       violation(fmt::format("a message to {}, who is no member", message.to));

@@ -137,6 +137,8 @@ class ClusterLife final : private NodeHost,
 
   // cluster_members.cc: who comes and goes
   [[nodiscard]] bool speaks_cairn(size_t place, NodeId other) const;
+  // Its process answers what is asked from there at once.
+  [[nodiscard]] bool answers(size_t from, const ClusterNode& node) const;
   void choose_operators();
   void begin_operators();
   [[nodiscard]] bool is_member(size_t place) const;

@@ -160,6 +160,11 @@ void ClusterLife::note_start(ClusterNode& node) {
   if (is_known) barred_.insert(node.place());
 }
 
+bool ClusterLife::answers(size_t from, const ClusterNode& node) const {
+  return node.is_running() && !node.is_dead() && !node.is_paused(schedule_.now_ns()) &&
+         network_.is_connected(from, node.place());
+}
+
 // What a member's peer port answers to a process that has no data.
 Result<member::PeerAnswer> ClusterLife::Probe::get(const std::string& url, int64_t) {
   const auto unreachable = [] { return std::unexpected(Error{Code::kUnavailable, "nobody answers"}); };
@@ -167,9 +172,8 @@ Result<member::PeerAnswer> ClusterLife::Probe::get(const std::string& url, int64
   const auto at = std::find_if(life_.nodes_.begin(), life_.nodes_.end(), [&](const auto& node) {
     return node->address() == address && node->is_running() && node->place() != life_.starting_;
   });
-  if (at == life_.nodes_.end() || (*at)->is_paused(life_.schedule_.now_ns()) || (*at)->is_dead()) return unreachable();
+  if (at == life_.nodes_.end() || !life_.answers(life_.starting_, **at)) return unreachable();
   ClusterNode& node = **at;
-  if (!life_.network_.is_connected(life_.starting_, node.place())) return unreachable();
   const auto& state = node.member().published().newest();
   member::PeerAnswer out{.status = 200, .cluster_id = hex_id(node.member().cluster_id()), .body = {}};
   if (url.ends_with("/members")) {
@@ -198,17 +202,11 @@ void ClusterLife::on_question(ClusterNode& node, const member::VersionQuestion& 
     ClusterNode& asks = *nodes_[place];
     if (!asks.is_running() || asks.starts() != start || asks.is_dead()) return;
     coverage_.hit("members asked for their versions");
-    asks.tell_versions(versions_.report(question,
-                                        [&](NodeId id) -> std::optional<size_t> {
-                                          const auto at = place_of(id);
-                                          if (!at) return std::nullopt;
-                                          ClusterNode& other = *nodes_[*at];
-                                          const bool answers = other.is_running() && !other.is_dead() &&
-                                                               !other.is_paused(schedule_.now_ns()) &&
-                                                               network_.is_connected(place, *at);
-                                          return answers ? at : std::nullopt;
-                                        }),
-                       schedule_.now_ns());
+    const auto who_answers = [&](NodeId id) {
+      const auto at = place_of(id);
+      return at && answers(place, *nodes_[*at]) ? at : std::nullopt;
+    };
+    asks.tell_versions(versions_.report(question, who_answers), schedule_.now_ns());
   });
 }
 
@@ -231,9 +229,7 @@ void ClusterLife::come_back_empty(size_t place, bool joins) {
   const NodeId id(node.member_id());
   bool is_asked = false;
   for (const auto& other : nodes_) {
-    const bool answers = other->is_running() && !other->is_dead() && !other->is_paused(schedule_.now_ns()) &&
-                         other->address() != node.address() && network_.is_connected(place, other->place());
-    if (!answers) continue;
+    if (other->address() == node.address() || !answers(place, *other)) continue;
     const auto members = other->member().published().newest().members;
     const cluster::Member* const known = members->find(id);
     if (joins ? known != nullptr : known == nullptr || known->client_urls.empty()) return;  // it does not know better
@@ -316,9 +312,7 @@ void ClusterLife::look_for_removed() {
     if (!node->is_running() || !judge_.model().removed().contains(id.value)) continue;
     std::vector<size_t> told_by;
     for (const auto& other : nodes_) {
-      const bool tells = other.get() != node.get() && other->is_running() && !other->is_dead() &&
-                         !other->is_paused(schedule_.now_ns()) &&
-                         network_.is_connected(node->place(), other->place()) &&
+      const bool tells = other.get() != node.get() && answers(node->place(), *other) &&
                          other->member().published().newest().members->removed.contains(id);
       if (tells) told_by.push_back(other->place());
     }

@@ -1,7 +1,5 @@
 #include "sim/cluster/mixed_versions.h"
 
-#include <set>
-
 #include <gtest/gtest.h>
 
 #include "base/log.h"

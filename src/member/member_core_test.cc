@@ -365,18 +365,35 @@ TEST_F(MemberCoreTest, AtRestALogOfOneSegmentIsLeftAlone) {
   EXPECT_EQ(member_->snapshots_, 0);
 }
 
-// One of three, with nobody else there.
+// Member 1 of several, with nobody else there.
+struct OneOfSeveral {
+  explicit OneOfSeveral(raft::ConfState conf, MemberObserver* observer = nullptr)
+      : options(own_options()),
+        core(options, RaftLog(Index(0), Term(0), {}), {.hard = {}, .conf = std::move(conf), .applied = {}},
+             state_over(*engine), 0, observer) {}
+
+  static MemberOptions own_options() {
+    MemberOptions out;
+    out.replication.raft.id = NodeId(1);
+    out.apply.member_id = 1;
+    return out;
+  }
+  static AppliedState state_over(storage::Engine& engine) {
+    AppliedState out;
+    out.index = std::make_unique<mvcc::Index>();
+    out.file = engine.view();
+    return out;
+  }
+
+  const MemberOptions options;
+  const std::unique_ptr<storage::Engine> engine = *storage::open_memory();
+  MemberCore core;
+};
+
 TEST(MemberCoreWithPeers, ATickThatWasMissedIsNotMadeUpFor) {
-  MemberOptions options;
-  options.replication.raft.id = NodeId(1);
-  options.apply.member_id = 1;
-  const auto engine = *storage::open_memory();
-  AppliedState state;
-  state.index = std::make_unique<mvcc::Index>();
-  state.file = engine->view();
-  raft::StartState start;
-  for (uint64_t id = 1; id <= 3; ++id) start.conf.voters.emplace_back(id);
-  MemberCore core(options, RaftLog(Index(0), Term(0), {}), start, std::move(state), 0);
+  OneOfSeveral member({.voters = {NodeId(1), NodeId(2), NodeId(3)}});
+  const MemberOptions& options = member.options;
+  MemberCore& core = member.core;
   Events events;
   int64_t now_ns = 0;
   const auto is_follower = [&] { return core.replication().raft().role() == raft::Role::kFollower; };
@@ -401,19 +418,13 @@ struct CountsOwnProposals : MemberObserver {
 
 TEST(MemberCoreWithPeers, ALearnerWhoseDiskIsLowKeepsNobodyFromWriting) {
   for (const bool votes : {false, true}) {
-    MemberOptions options;
-    options.replication.raft.id = NodeId(1);
-    options.apply.member_id = 1;
-    const auto engine = *storage::open_memory();
-    AppliedState state;
-    state.index = std::make_unique<mvcc::Index>();
-    state.file = engine->view();
-    raft::StartState start;
-    start.conf.voters = {NodeId(2), NodeId(3)};
-    (votes ? start.conf.voters : start.conf.learners).emplace_back(1);
-    std::ranges::sort(start.conf.voters);
+    raft::ConfState conf;
+    conf.voters = {NodeId(2), NodeId(3)};
+    (votes ? conf.voters : conf.learners).emplace_back(1);
+    std::ranges::sort(conf.voters);
     CountsOwnProposals own;
-    MemberCore core(options, RaftLog(Index(0), Term(0), {}), start, std::move(state), 0, &own);
+    OneOfSeveral member(std::move(conf), &own);
+    MemberCore& core = member.core;
     Events events;
     core.step(events, kMs);
     own.count = 0;

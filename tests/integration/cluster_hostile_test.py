@@ -180,7 +180,8 @@ class Hostile(cluster.ThreeCase):
         for holder in holders:
             holder.start()
         try:
-            time.sleep(1)
+            for one in three.members:
+                one.wait_logged("closing the oldest connections for newer ones")
             three.kill(member)
             began = time.monotonic()
             three.start_one(member)
