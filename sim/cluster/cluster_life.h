@@ -77,6 +77,10 @@ class ClusterLife final : private NodeHost,
   [[nodiscard]] const History& history() const { return history_; }
 
  private:
+  static constexpr int64_t kLeases = 4;
+  static constexpr member::Tag kTransferTag = member::Tag{1} << 40;  // no call has it
+  static constexpr member::Tag kRenewalTag = kTransferTag + 1;       // nor this one
+
   void choose();
   void choose_log();
   [[nodiscard]] MemberOptions member_options(const std::string& name);

@@ -154,7 +154,6 @@ void Core::send(Message message) { messages_.push_back(std::move(message)); }
 void Core::send_after_sync(Message message) { messages_after_sync_.push_back(std::move(message)); }
 
 void Core::forget_leader() {
-  if (CAIRN_MUTANT("raft.pre_vote_without_forgetting")) return;
   if (!is_leader()) leader_ = kNoNode;
 }
 
