@@ -128,9 +128,12 @@ std::string join(const std::vector<std::string>& parts) {
   return out;
 }
 
-std::string resolved(const Url& url, const Resolver& resolve) {
-  if (url.is_unix()) return url.text;
-  return url.scheme + "://" + (resolve ? resolve(url.host) : url.host) + ":" + std::to_string(url.port);
+Result<std::string> resolved(const Url& url, const Resolver& resolve) {
+  if (url.is_unix() || url.host == "localhost" || !resolve) return url.text;
+  auto host = resolve(url.host);
+  if (!host) return fail(Code::kInvalidArgument, "failed to resolve \"{}\" ({})", url.text, host.error().message);
+  const bool is_v6 = host->find(':') != std::string::npos;
+  return fmt::format("{}://{}{}{}:{}", url.scheme, is_v6 ? "[" : "", *host, is_v6 ? "]" : "", url.port);
 }
 
 Status check_own_name(const InitialCluster& cluster, std::string_view own_name) {
@@ -160,22 +163,23 @@ Result<std::string> url_difference(const std::vector<std::string>& ours, const s
   if (ours.size() != theirs.size()) {
     return fmt::format("len([\"{}\"]) != len([\"{}\"])", fmt::join(ours, "\" \""), fmt::join(theirs, "\" \""));
   }
-  const auto places = [&](const std::vector<std::string>& texts) -> Result<std::vector<std::string>> {
+  const auto places = [](const std::vector<std::string>& texts,
+                         const Resolver& by) -> Result<std::vector<std::string>> {
     std::vector<std::string> out;
     for (const std::string& text : texts) {
       CAIRN_TRY(const Url url, parse_url(text));
-      out.push_back(resolved(url, resolve));
+      CAIRN_TRY(out.emplace_back(), resolved(url, by));
     }
     std::ranges::sort(out);
     return out;
   };
-  if (ours == theirs) return std::string();
-  CAIRN_TRY(const auto left, places(ours));
-  CAIRN_TRY(const auto right, places(theirs));
-  for (size_t i = 0; i < left.size(); ++i) {
-    if (left[i] != right[i]) return fmt::format("resolved urls: \"{}\" != \"{}\"", ours[i], theirs[i]);
-  }
-  return std::string();
+  CAIRN_TRY(const auto our_texts, places(ours, {}));
+  CAIRN_TRY(const auto their_texts, places(theirs, {}));
+  if (our_texts == their_texts) return std::string();
+  CAIRN_TRY(const auto left, places(ours, resolve));
+  CAIRN_TRY(const auto right, places(theirs, resolve));
+  const auto [own, other] = std::ranges::mismatch(left, right);
+  return own == left.end() ? std::string() : fmt::format("resolved urls: \"{}\" != \"{}\"", *own, *other);
 }
 
 Result<Url> parse_url(std::string_view text) {
@@ -292,7 +296,8 @@ Status check_initial_cluster(const InitialCluster& cluster, std::string_view own
   const std::vector<std::string>& configured = cluster.at(std::string(own_name));
   std::vector<std::string> advertised = advertised_peer_urls;
   std::ranges::sort(advertised);
-  CAIRN_TRY(const std::string difference, url_difference(advertised, configured, resolve));
+  const auto compared = url_difference(advertised, configured, resolve);
+  const std::string& difference = compared ? *compared : compared.error().message;
   if (!difference.empty()) {
     std::vector<std::string> missing;
     const auto copy_missing = [&missing](const std::vector<std::string>& from, const std::vector<std::string>& in) {

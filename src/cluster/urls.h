@@ -49,10 +49,11 @@ using InitialCluster = std::map<std::string, std::vector<std::string>>;
 // Back again, sorted by entry.
 [[nodiscard]] std::string format_initial_cluster(const InitialCluster& cluster);
 
-// Host name -> address as text. A name that cannot be resolved is returned unchanged.
-using Resolver = std::function<std::string(std::string_view host)>;
+// Host name -> address as text. May wait for a name server; an error is its words.
+using Resolver = std::function<Result<std::string>(std::string_view host)>;
 
-// Empty when both lists are the same set of addresses; otherwise the difference, in etcd's words.
+// Empty when both lists are the same set of addresses, as texts or after resolving; otherwise the difference, in etcd's
+// words. As in etcd, "localhost" is never resolved. `resolve` may be empty: URLs are compared as texts.
 //   errors: kInvalidArgument: a text is no URL
 [[nodiscard]] Result<std::string> url_difference(const std::vector<std::string>& ours,
                                                  const std::vector<std::string>& theirs, const Resolver& resolve);

@@ -80,7 +80,10 @@ TEST(ParseInitialCluster, GroupsByName) {
 }
 
 std::string check(const std::string& cluster, const std::string& name, const std::vector<std::string>& advertised) {
-  const Resolver resolve = [](std::string_view host) { return std::string(host == "localhost" ? "127.0.0.1" : host); };
+  const Resolver resolve = [](std::string_view host) -> Result<std::string> {
+    if (host == "unknown") return fail(Code::kUnavailable, "lookup unknown: no such host");
+    return std::string(host == "node" ? "10.0.0.1" : host == "six" ? "fd00::1" : host);
+  };
   const auto status = check_initial_cluster(*parse_initial_cluster(cluster), name, advertised, resolve);
   return status ? "" : status.error().message;
 }
@@ -88,7 +91,23 @@ std::string check(const std::string& cluster, const std::string& name, const std
 // The texts of etcd 3.4.23 for the same arguments.
 TEST(CheckInitialCluster, RefusesWithEtcdsTexts) {
   EXPECT_EQ(check("default=http://localhost:2380", "default", {"http://localhost:2380"}), "");
-  EXPECT_EQ(check("default=http://127.0.0.1:2380", "default", {"http://localhost:2380"}), "") << "the same place";
+  EXPECT_EQ(check("default=http://10.0.0.1:2380", "default", {"http://node:2380"}), "") << "the same place";
+  EXPECT_EQ(check("default=http://[fd00::1]:1", "default", {"http://six:1"}), "");
+  EXPECT_EQ(check("default=http://10.0.0.2:2380,default=http://unknown:1", "default",
+                  {"http://unknown:1", "http://10.0.0.2:2380"}),
+            "")
+      << "nobody is asked where the texts say it";
+  EXPECT_EQ(check("default=http://127.0.0.1:2380", "default", {"http://localhost:2380"}),
+            "--initial-cluster has default=http://127.0.0.1:2380 but missing from "
+            "--initial-advertise-peer-urls=http://localhost:2380 "
+            R"((resolved urls: "http://localhost:2380" != "http://127.0.0.1:2380"))");
+  EXPECT_EQ(check("default=http://10.0.0.1:1", "default", {"http://unknown:1"}),
+            "--initial-cluster has default=http://10.0.0.1:1 but missing from "
+            "--initial-advertise-peer-urls=http://unknown:1 "
+            R"((failed to resolve "http://unknown:1" (lookup unknown: no such host)))");
+  EXPECT_EQ(check("default=http://10.0.0.2:1", "default", {"http://node:1"}),
+            "--initial-cluster has default=http://10.0.0.2:1 but missing from "
+            R"(--initial-advertise-peer-urls=http://node:1 (resolved urls: "http://10.0.0.1:1" != "http://10.0.0.2:1"))");
   EXPECT_EQ(check("b=http://127.0.0.1:1", "default", {"http://localhost:2380"}),
             R"(couldn't find local name "default" in the initial cluster configuration)");
   EXPECT_EQ(check("default=http://127.0.0.1:1", "default", {"http://localhost:2380"}),

@@ -96,12 +96,15 @@ void add_server_metrics(metrics::Registry& registry, const net::Server& server, 
   metrics::add_cluster_version(registry, [reader] {
     return reader->read([](const member::Published& state) { return state.members->version; });
   });
-  registry.collect("etcd_network_known_peers", "Members of the cluster.", Kind::kGauge, [reader, &node] {
+  const char* const known = "Members of the cluster, 1, and those that were removed, 0.";
+  registry.collect("etcd_network_known_peers", known, Kind::kGauge, [reader, &node] {
     return reader->read([local = fmt::format("{:x}", node.member_id())](const member::Published& state) {
       std::vector<Sample> samples;
-      for (const auto& each : state.members->members) {
-        samples.push_back({{{"Local", local}, {"Remote", fmt::format("{:x}", each.first.value)}}, 1});
-      }
+      const auto add = [&](NodeId id, double is_known) {
+        samples.push_back({{{"Local", local}, {"Remote", fmt::format("{:x}", id.value)}}, is_known});
+      };
+      for (const auto& [id, member] : state.members->members) add(id, 1);
+      for (const NodeId id : state.members->removed) add(id, 0);
       return samples;
     });
   });

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <future>
+#include <ranges>
 #include <thread>
 #include <utility>
 
@@ -40,7 +41,51 @@ struct Server::Impl {
   size_t next_loop = 0;        // loop 0's thread
   int64_t full_logged_ns = 0;  // the same
   bool running = false;
+  bool early_is_open = false;
   bool listening = false;
+
+  // Gives a socket to each listener that is early, or to each other one, and has none. If one fails, none has.
+  Status bind(bool is_early) {
+    const auto of_this_time = [is_early](const Listen& listen) { return listen.is_early == is_early; };
+    for (Listen& listen : options.listen | std::views::filter(of_this_time)) {
+      if (listen.fd < 0) {
+        auto made = listen_at(listen);
+        if (!made) {
+          for (Listen& one : options.listen | std::views::filter(of_this_time)) {
+            if (one.fd >= 0) ::close(std::exchange(one.fd, -1));
+          }
+          return std::unexpected(made.error());
+        }
+        listen.fd = made->fd;
+        listen.address = made->address;
+      }
+      if (listen.tls.context == nullptr || handshakes != nullptr) continue;
+      handshakes = std::make_unique<Handshakes>(options.io_threads, handshake_options());
+      handshakes->start();
+    }
+    return {};
+  }
+
+  // Takes connections there. The loops run.
+  Status open(bool is_early) {
+    std::promise<Status> opened;
+    loops.front()->post([this, is_early, &opened] {
+      Status status;
+      for (const Listen& one : options.listen) {
+        if (one.is_early != is_early) continue;
+        HttpHandler* const handler = one.http_handler != nullptr ? one.http_handler : http;
+        const Services services{.router = one.grpc ? router : nullptr,
+                                .http = one.http ? handler : nullptr,
+                                .limits = &one.http_limits};
+        auto listener =
+            Listener::open(*loops.front(), one.fd, [this, &one, services](int fd) { accepted(fd, one, services); });
+        if (!listener && status) status = std::unexpected(listener.error());
+        if (listener) listeners.push_back(*std::move(listener));
+      }
+      opened.set_value(status);
+    });
+    return opened.get_future().get();
+  }
 
   // Loop 0's thread.
   void accepted(int fd, const Listen& listen, Services services) {
@@ -138,50 +183,21 @@ Server::~Server() { stop(0); }
 
 std::span<EventLoop* const> Server::loops() const { return impl_->loop_pointers; }
 
+Status Server::open_early() {
+  if (std::exchange(impl_->early_is_open, true)) return {};
+  CAIRN_CHECK(impl_->bind(true));
+  run();
+  return impl_->open(true);
+}
+
 Result<std::vector<std::string>> Server::start() {
   CAIRN_ASSERT(!impl_->listening);
-  struct Bound {
-    const Listen& listen;
-    int fd;
-  };
-  std::vector<std::string> addresses;
-  std::vector<Bound> bound;
-  for (const Listen& listen : impl_->options.listen) {
-    BoundSocket socket{.fd = listen.fd, .address = listen.address};
-    if (socket.fd < 0) {
-      auto made = listen_at(listen);
-      if (!made) {
-        for (const Bound& one : bound) ::close(one.fd);
-        return std::unexpected(made.error());
-      }
-      socket = *std::move(made);
-    }
-    if (listen.tls.context != nullptr && impl_->handshakes == nullptr) {
-      impl_->handshakes = std::make_unique<Handshakes>(impl_->options.io_threads, impl_->handshake_options());
-    }
-    bound.push_back({listen, socket.fd});
-    addresses.push_back(socket.address);
-  }
-  if (impl_->handshakes != nullptr) impl_->handshakes->start();
-  run();
-  std::promise<Status> opened;
-  impl_->loops.front()->post([impl = impl_.get(), &bound, &opened] {
-    Status status;
-    for (const Bound& one : bound) {
-      HttpHandler* const http = one.listen.http_handler != nullptr ? one.listen.http_handler : impl->http;
-      const Services services{.router = one.listen.grpc ? impl->router : nullptr,
-                              .http = one.listen.http ? http : nullptr,
-                              .limits = &one.listen.http_limits};
-      auto listener = Listener::open(*impl->loops.front(), one.fd, [impl, listen = &one.listen, services](int fd) {
-        impl->accepted(fd, *listen, services);
-      });
-      if (!listener && status) status = std::unexpected(listener.error());
-      if (listener) impl->listeners.push_back(*std::move(listener));
-    }
-    opened.set_value(status);
-  });
-  CAIRN_CHECK(opened.get_future().get());
+  CAIRN_CHECK(open_early());
+  CAIRN_CHECK(impl_->bind(false));
+  CAIRN_CHECK(impl_->open(false));
   impl_->listening = true;
+  std::vector<std::string> addresses;
+  for (const Listen& listen : impl_->options.listen) addresses.push_back(listen.address);
   return addresses;
 }
 
@@ -198,7 +214,7 @@ void Server::run() {
 
 void Server::stop(int64_t grace_ns) {
   if (!impl_->running) return;
-  impl_->running = impl_->listening = false;
+  impl_->running = impl_->listening = impl_->early_is_open = false;
   Loop* const first = impl_->loops.front().get();
   std::atomic<bool> listening{true};
   first->post([this, &listening] {

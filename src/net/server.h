@@ -39,6 +39,7 @@ struct Listen {
   TlsListen tls = {};
   bool reuse_port = false;
   int fd = -1;  // a socket that listens there already (listen_at()), given to the server
+  bool is_early = false;  // open_early() opens it
 };
 
 // As grpc-go: a client that pings an open call more often than `min_time`, or a connection without calls more often
@@ -94,6 +95,10 @@ class Server {
 
   // Starts the threads: from here on what is posted to the loops runs. Before start(), which does it if nobody has.
   void run();
+
+  // Takes connections at the early listeners, and starts the threads. Before start(), which does it if nobody has.
+  //   errors: of start()
+  Status open_early();
 
   // Binds, then takes connections. The bound addresses as "host:port", in the order of options.listen.
   //   errors: kInvalidArgument for an address that is none, kUnavailable when it cannot be bound

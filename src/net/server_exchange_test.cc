@@ -440,6 +440,31 @@ TEST_P(ServerExchange, ABodyThatNobodyWantsIsReadAndNotKept) {
   server.stop(0);
 }
 
+TEST_P(ServerExchange, EarlyListenersAnswerBeforeTheOthers) {
+  HeadsOnly heads_only;
+  const Listen plain{.address = "127.0.0.1:0", .http_handler = &heads_only};
+  Listen late = plain;
+  Listen early = plain;
+  const BoundSocket late_socket = listen_at(late).value();
+  const BoundSocket early_socket = listen_at(early).value();
+  late.fd = late_socket.fd;
+  early.fd = early_socket.fd;
+  early.is_early = true;
+  Server server({.listen = {late, early}}, &router_, nullptr);
+  Client waiting(late_socket.address, GetParam());
+  waiting.begin("GET", "/", false);
+  ASSERT_TRUE(server.open_early());
+  for (int i = 0; i < 2; ++i) {
+    Client client(early_socket.address, GetParam());
+    client.begin("GET", "/", false);
+    EXPECT_EQ(client.answer(), "404 GET 0");
+  }
+  EXPECT_EQ(server.stats().connections_opened, 2U) << "nobody else was let in";
+  ASSERT_TRUE(server.start());
+  EXPECT_EQ(waiting.answer(), "404 GET 0");
+  server.stop(0);
+}
+
 TEST_P(ServerExchange, AHeadHasNoBody) {
   handler_.make = [](Exchange& exchange, LambdaExchange&) {
     respond_whole(exchange, {.headers = {{"Connection", "x"}, {"X-Own", "a\r\nb"}}, .body = "not sent"});

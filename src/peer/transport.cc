@@ -74,7 +74,8 @@ struct Transport::Impl final : PeerListener::Host {
                  threads, *this),
         server(std::make_unique<net::Server>(server_options(options), nullptr, &listener)),
         loop(*server->loops().front()) {
-    const net::HttpClient::Options streaming{.tls = options.tls.get(), .dial_timeout_ns = options.dial_timeout_ns};
+    const net::HttpClient::Options streaming{
+        .tls = options.tls.get(), .dial_timeout_ns = options.dial_timeout_ns, .local_ip = options.local_ip};
     net::HttpClient::Options keeping = streaming;
     keeping.idle_max = kIdleConnectionsMax;
     net::HttpClient::Options patient = streaming;

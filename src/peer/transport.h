@@ -69,6 +69,7 @@ class Transport {
     std::vector<NodeId> removed = {};
     std::unique_ptr<net::TlsClientContext> tls = {};  // null: https is not dialled
     int64_t dial_timeout_ns = 2'000'000'000;          // etcd: 1 s and the election timeout
+    std::string local_ip = {};                        // where connections to others come from; "": the system chooses
     env::FileSystem* fs = nullptr;
     std::string snap_directory;                                // "": no snapshot is taken
     LookAtImage look_at_image = {};                            // on a transfer's thread; see there

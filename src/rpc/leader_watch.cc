@@ -22,6 +22,7 @@ bool LeaderWatch::admit(net::Call& call, bool streams) {
     return false;
   }
   if (streams) {
+    if (streams_.empty()) looks_without_ = 0;
     streams_.push_back(call.id());
     look_later();
   }

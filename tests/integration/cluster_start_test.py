@@ -36,6 +36,32 @@ class Starts(cluster.ThreeCase):
             self.assertIn(reason, self.fatal(one))
             shutil.rmtree(one.data_dir, ignore_errors=True)
 
+    def test_who_waits_for_a_majority_answers_probes(self):
+        """At --listen-metrics-urls, so that nobody who looks there kills it for waiting."""
+        three = self.three(start=False)
+        one = three.members[0]
+        port = harness.free_port()
+        one.flags = [*one.flags, "--listen-metrics-urls", f"http://127.0.0.1:{port}"]
+        one.launch()
+        probes = harness.Server(self.kind, self.dir, ports=(port, 0))
+
+        def ask(path):
+            try:
+                status, _, body = probes.http(path)
+                return status, body
+            except OSError:
+                return 0, ""
+
+        harness.until(lambda: ask("/health")[0] == 503, what="it says that nobody leads")
+        self.assertIn("RAFT NO LEADER", ask("/health")[1])
+        self.assertEqual(ask("/livez")[0], 200)
+        self.assertEqual(ask("/health?serializable=true")[0], 200)
+        self.assertIn("etcd_server_has_leader 0", ask("/metrics")[1])
+        for other in three.members[1:]:
+            other.launch()
+        three.wait_healthy()
+        harness.until(lambda: ask("/health")[0] == 200, what="all is well")
+
     def test_the_first_leader_comes_before_the_election_timeout_is_over(self):
         """--initial-election-tick-advance: who reaches a majority does not wait for a whole one."""
         said = "initialized peer connections; fast-forwarding election ticks"
@@ -152,7 +178,9 @@ class Starts(cluster.ThreeCase):
         three.check_equal()
 
     def test_certificates_that_members_make_themselves(self):
-        three = self.peers_over_tls(lambda name: ["--peer-auto-tls"])
+        """What is said of the certificates of others is forgotten then."""
+        others = ["--peer-client-cert-auth", "--peer-cert-allowed-hostname", "nobody"]
+        three = self.peers_over_tls(lambda name: ["--peer-auto-tls", *others])
         for one in three.members:
             self.assertTrue((pathlib.Path(one.data_dir) / "fixtures/peer/cert.pem").exists())
 

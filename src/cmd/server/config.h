@@ -158,8 +158,9 @@ struct ParseOutcome {
   std::vector<Notice> notices;
 };
 
-// The address of a host, as text; a name that cannot be resolved as it is. May wait for a name server.
-[[nodiscard]] std::string resolve_host(std::string_view host);
+// Asks the system, which may wait for a name server. Whom nobody knows yet is asked for again each second, for half a
+// minute over all: where many machines start at once, their names come later than they.
+[[nodiscard]] cluster::Resolver patient_resolver();
 
 // The address under which other machines reach this one.
 using HostFinder = std::function<Result<std::string>()>;

@@ -9,18 +9,33 @@
 #include <cerrno>
 #include <cstring>
 
+#include <chrono>
 #include <memory>
+#include <thread>
 
+#include "base/go_duration.h"
+#include "base/log.h"
 #include "cmd/server/config.h"
 
 namespace cairn::cmd {
 
-std::string resolve_host(std::string_view host) {
+namespace {
+
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+
+constexpr seconds kResolvingMax{30};
+constexpr seconds kResolvingPause{1};
+
+Result<std::string> resolve_host(std::string_view host) {
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  if (getaddrinfo(std::string(host).c_str(), nullptr, &hints, &found) != 0) return std::string(host);
+  if (const int error = getaddrinfo(std::string(host).c_str(), nullptr, &hints, &found); error != 0) {
+    const bool is_unknown = error == EAI_NONAME;
+    return fail(Code::kUnavailable, "lookup {}: {}", host, is_unknown ? "no such host" : gai_strerror(error));
+  }
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> holder(found, &freeaddrinfo);
   // IPv4 first, as Go prefers it.
   const addrinfo* chosen = found;
@@ -36,8 +51,6 @@ std::string resolve_host(std::string_view host) {
   }
   return text;
 }
-
-namespace {
 
 // The address that the system would send from to somewhere outside; nothing is sent.
 Result<std::string> outgoing_address(int family, const char* somewhere) {
@@ -74,6 +87,24 @@ std::string lower_case(std::string text) {
 
 }  // namespace
 
+cluster::Resolver patient_resolver() {
+  return [until = steady_clock::time_point{}](std::string_view host) mutable -> Result<std::string> {
+    if (until == steady_clock::time_point{}) until = steady_clock::now() + kResolvingMax;
+    while (true) {
+      auto found = resolve_host(host);
+      if (found) {
+        log::info("resolved URL Host", {{"host", host}, {"resolved-addr", *found}});
+        return found;
+      }
+      log::warn("failed to resolve URL Host", {{"host", host},
+                                               {"retry-interval", go_duration(kResolvingPause)},
+                                               {"error", found.error().message}});
+      if (steady_clock::now() + kResolvingPause > until) return found;
+      std::this_thread::sleep_for(kResolvingPause);
+    }
+  };
+}
+
 // Addresses of the documentation: they are nobody's, so only the default route leads there.
 Result<std::string> find_default_host() {
   auto host = outgoing_address(AF_INET, "198.51.100.1");
@@ -97,7 +128,7 @@ Status verify_bootstrap(const Config& config) {
   if (!config.is_new_cluster()) return cluster::check_joined_cluster(config.initial_cluster, config.name);
   std::vector<std::string> advertised;
   for (const cluster::Url& url : config.initial_advertise_peer_urls) advertised.push_back(url.text);
-  return cluster::check_initial_cluster(config.initial_cluster, config.name, advertised, resolve_host);
+  return cluster::check_initial_cluster(config.initial_cluster, config.name, advertised, patient_resolver());
 }
 
 }  // namespace cairn::cmd

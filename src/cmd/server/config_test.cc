@@ -329,8 +329,10 @@ TEST(Config, BootstrapChecksTheInitialCluster) {
   ASSERT_TRUE(outcome.run) << "a restart ignores it";
   EXPECT_EQ(verify_bootstrap(outcome.config).error().message,
             R"(couldn't find local name "default" in the initial cluster configuration)");
-  EXPECT_TRUE(verify_bootstrap(parse({"--initial-cluster=default=http://127.0.0.1:2380"}).config))
-      << "localhost is 127.0.0.1";
+  EXPECT_EQ(verify_bootstrap(parse({"--initial-cluster=default=http://127.0.0.1:2380"}).config).error().message,
+            "--initial-cluster has default=http://127.0.0.1:2380 but missing from "
+            "--initial-advertise-peer-urls=http://localhost:2380 "
+            R"((resolved urls: "http://localhost:2380" != "http://127.0.0.1:2380"))");
   EXPECT_FALSE(verify_bootstrap(parse({"--initial-advertise-peer-urls=http://127.0.0.1:1"}).config))
       << "the default name does not follow the advertised URLs, in etcd neither";
   EXPECT_TRUE(verify_bootstrap(parse({"--name=x", "--initial-advertise-peer-urls=http://127.0.0.1:1"}).config));

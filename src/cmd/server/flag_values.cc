@@ -28,7 +28,7 @@ constexpr auto kGateTable = std::to_array<GateSpec>({
     {"LeaseCheckpoint", false, "ALPHA", kSupported},
     {"LeaseCheckpointPersist", false, "ALPHA", kSupported},
     {"PriorityRequest", false, "ALPHA", kComfort},
-    {"SetMemberLocalAddr", false, "ALPHA", kComfort},
+    {"SetMemberLocalAddr", false, "ALPHA", kSupported},
     {"StopGRPCServiceOnDefrag", false, "ALPHA", kSupported},
     {"TxnModeWriteWithSharedBuffer", true, "BETA", kComfort},
 });

@@ -4,7 +4,11 @@
 #include <memory>
 #include <utility>
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include "base/log.h"
+#include "cmd/server/flag_values.h"
 #include "net/tls/credentials.h"
 #include "net/tls/self_signed.h"
 #include "net/tls/tls_context.h"
@@ -53,6 +57,17 @@ void warn_of_clear_urls(const std::vector<cluster::Url>& urls, const net::TlsSet
                 {{"client-url", url.text}});
     }
   }
+}
+
+// An IP address, and neither every one of the machine nor one that only the machine itself can reach.
+bool is_specific_ip(const std::string& host) {
+  in_addr v4{};
+  if (::inet_pton(AF_INET, host.c_str(), &v4) == 1) {
+    const uint32_t address = ntohl(v4.s_addr);
+    return address != INADDR_ANY && address >> IN_CLASSA_NSHIFT != IN_LOOPBACKNET;
+  }
+  in6_addr v6{};
+  return ::inet_pton(AF_INET6, host.c_str(), &v6) == 1 && !IN6_IS_ADDR_UNSPECIFIED(&v6) && !IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
 // Collects the listeners of clients. A URL whose address is there already joins it.
@@ -161,6 +176,23 @@ Result<std::shared_ptr<net::TlsContext>> peer_context(const net::TlsSettings& tl
 
 }  // namespace
 
+std::string peer_local_ip(const Config& config) {
+  if (!gate_is_on(config.feature_gates, "SetMemberLocalAddr")) return "";
+  const auto& urls = config.initial_advertise_peer_urls;
+  std::vector<std::string> advertised;
+  for (const cluster::Url& url : urls) advertised.push_back(url.text);
+  log::info("searching for a suitable member local address in AdvertisePeerURLs",
+            {{"advertise-peer-urls", advertised}});
+  for (const cluster::Url& url : urls) {
+    if (url.is_unix() || !is_specific_ip(url.host)) continue;
+    log::info("setting member local address", {{"LocalAddr", url.host}});
+    return url.host;
+  }
+  log::warn("unable to set a member local address due to lack of suitable local addresses",
+            {{"advertise-peer-urls", advertised}});
+  return "";
+}
+
 Result<PeerTls> settings_of_peers(const Config& config) {
   PeerTls out{.settings = config.peer_tls};
   net::TlsSettings& tls = out.settings;
@@ -174,8 +206,14 @@ Result<PeerTls> settings_of_peers(const Config& config) {
   for (const cluster::Url& url : config.listen_peer_urls) hosts.push_back(url.host);
   CAIRN_TRY(const net::SelfSigned made,
             net::self_signed(config.data_dir + "/fixtures/peer", hosts, config.self_signed_cert_validity));
-  tls.cert_file = tls.client_cert_file = made.cert_file;
-  tls.key_file = tls.client_key_file = made.key_file;
+  // What was said of certificates is forgotten: nobody could have vouched for those that each member makes for itself.
+  tls = {.cert_file = made.cert_file,
+         .key_file = made.key_file,
+         .client_cert_file = made.cert_file,
+         .client_key_file = made.key_file,
+         .cipher_suites = std::move(tls.cipher_suites),
+         .version_min = std::move(tls.version_min),
+         .version_max = std::move(tls.version_max)};
   out.is_made = true;
   return out;
 }

@@ -23,6 +23,9 @@ struct PeerTls {
   bool is_made = false;  // by all members for themselves: nobody vouches for them
 };
 [[nodiscard]] Result<PeerTls> settings_of_peers(const Config& config);
+// --feature-gates=SetMemberLocalAddr: where this member's connections to others come from, the first address that it
+// advertises to them and that others can reach. "": the system chooses.
+[[nodiscard]] std::string peer_local_ip(const Config& config);
 // What is listened on for other members: --listen-peer-urls, one each.
 [[nodiscard]] Result<std::vector<net::Listen>> peer_listeners(const Config& config, const PeerTls& tls);
 // What this member shows and asks for where it dials others.

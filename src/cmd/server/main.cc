@@ -157,7 +157,7 @@ member::NodeOptions node_options(const cmd::Config& config) {
   options.bootstrap.initial_cluster = config.initial_cluster;
   options.bootstrap.initial_cluster_token = config.initial_cluster_token;
   options.bootstrap.joins = !config.is_new_cluster();
-  options.bootstrap.resolve = cmd::resolve_host;
+  options.bootstrap.resolve = cmd::patient_resolver();
   options.bootstrap.request_timeout_ns = options.request_timeout_ns = config.request_timeout().count();
   options.bootstrap.opening = env::random_number() | 1;  // 0: none
   options.bootstrap.wal.sync = !config.unsafe_no_fsync;
@@ -595,7 +595,8 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   auto probing_tls = cmd::peer_client_context(*peer_tls);
   if (!probing_tls) return refuse(probing_tls.error());
   const int64_t peer_dial_ns = kPeerDialNs + int64_t{config.election_timeout_ms()} * 1'000'000;
-  cmd::HttpPeerProbe probe(peer_dial_ns, probing_tls->get());
+  const std::string local_ip = cmd::peer_local_ip(config);
+  cmd::HttpPeerProbe probe(peer_dial_ns, probing_tls->get(), local_ip);
   const cmd::Ending ending(signals);
   cmd::Peering peering({.fs = fs,
                         .registry = registry,
@@ -603,6 +604,7 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
                         .tls = *std::move(dialling_tls),
                         .urls = texts(config.initial_advertise_peer_urls),
                         .dial_timeout_ns = peer_dial_ns,
+                        .local_ip = local_ip,
                         .read_timeout_ns = std::max(config.raft_read_timeout, kPeerTimeoutMin).count(),
                         .write_timeout_ns = std::max(config.raft_write_timeout, kPeerTimeoutMin).count(),
                         .connections_max = peer_connections_within(file_limit)});
@@ -672,7 +674,10 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
                               .message_bytes_max = serving.max_request_message_bytes,
                               .certificates_name_users = config.client_tls.client_cert_auth});
     const std::span listens = serving.listen;
-    for (net::Listen& probed : listens.last(config.listen_metrics_urls.size())) probed.http_handler = &gateway.probes();
+    for (net::Listen& probed : listens.last(config.listen_metrics_urls.size())) {
+      probed.http_handler = &gateway.probes();
+      probed.is_early = true;  // who asks whether this process lives is answered also while nobody leads
+    }
     net::Server server(serving, services.get(), &gateway);
     if (config.client_tls.client_cert_auth) {
       services->set_common_name([](const net::Call& call) {
@@ -709,31 +714,27 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
     };
     server.run();  // other members ask for leases, hashes and promotions while this one starts
     node->start(deliver, [&services = *services] { services.tell(); });
-    if (!wait_ready(config, *node, ending)) {
-      std::this_thread::sleep_for(kRemovalDelay);
-      const int code = end_removed(config);
+    const auto give_up = [&](int code) {
+      server.stop(0);
       node->stop();
       peering.stop();
       leave(code);
+    };
+    if (const Status opened_early = server.open_early(); !opened_early) give_up(refuse(opened_early.error()));
+    if (!wait_ready(config, *node, ending)) {
+      std::this_thread::sleep_for(kRemovalDelay);
+      give_up(end_removed(config));
     }
     if (cmd::gate_is_on(config.feature_gates, "InitialCorruptCheck")) {
       if (const Status checked = rpc::check_at_start(*node, limits.request_timeout_ns, &peers); !checked) {
         log::error("checkInitialHashKV failed", {{"error", checked.error().message}});
-        const int code = refuse(checked.error());
-        node->stop();
-        peering.stop();
-        leave(code);
+        give_up(refuse(checked.error()));
       }
     }
     services->check_corruption(corruption_checks(config));
     signals_at_start.reset();
     const auto bound = server.start();
-    if (!bound) {
-      const int code = refuse(bound.error());
-      node->stop();
-      peering.stop();
-      leave(code);
-    }
+    if (!bound) give_up(refuse(bound.error()));
     cmd::log_serving(config, serving.listen);
     log::info("ready to serve client requests");
     log::info("grpc service status changed", {{"service", ""}, {"status", "SERVING"}});

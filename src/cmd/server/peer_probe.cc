@@ -52,7 +52,7 @@ Result<member::PeerAnswer> HttpPeerProbe::get(const std::string& url, int64_t ti
   const size_t path_at = authority == std::string::npos ? authority : url.find('/', authority + 3);
   CAIRN_TRY(net::Endpoint endpoint, net::endpoint_of(std::string_view(url).substr(0, path_at)));
   const auto loop = std::make_shared<net::Loop>(0);
-  net::HttpClient client(*loop, {.tls = tls_, .dial_timeout_ns = dial_timeout_ns_});
+  net::HttpClient client(*loop, {.tls = tls_, .dial_timeout_ns = dial_timeout_ns_, .local_ip = local_ip_});
   Waiting waiting(*loop);
   net::HttpClient::Request request{.endpoint = std::move(endpoint), .head = {}, .deadline_ns = timeout_ns};
   request.head.method = "GET";

@@ -14,13 +14,16 @@ namespace cairn::cmd {
 class HttpPeerProbe final : public member::PeerProbe {
  public:
   // No connection takes longer than `dial_timeout_ns` to come about. `tls` outlives this; null: https is refused.
-  HttpPeerProbe(int64_t dial_timeout_ns, net::TlsClientContext* tls) : dial_timeout_ns_(dial_timeout_ns), tls_(tls) {}
+  // `local_ip`: where connections come from; "": the system chooses.
+  HttpPeerProbe(int64_t dial_timeout_ns, net::TlsClientContext* tls, std::string local_ip = "")
+      : dial_timeout_ns_(dial_timeout_ns), tls_(tls), local_ip_(std::move(local_ip)) {}
 
   Result<member::PeerAnswer> get(const std::string& url, int64_t timeout_ns) override;
 
  private:
   const int64_t dial_timeout_ns_;
   net::TlsClientContext* const tls_;
+  const std::string local_ip_;
 };
 
 }  // namespace cairn::cmd

@@ -87,6 +87,7 @@ Status Peering::start(Start start) {
   options.removed = std::move(list.removed);
   options.tls = std::move(options_.tls);
   options.dial_timeout_ns = options_.dial_timeout_ns;
+  options.local_ip = options_.local_ip;
   options.fs = &options_.fs;
   options.snap_directory = start_.snap_directory;
   options.look_at_image = [&fs = options_.fs](const std::string& path, Index index) {

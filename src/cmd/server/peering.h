@@ -48,6 +48,7 @@ class Peering final : public member::PeerPort, private peer::Transport::Sink {
     std::unique_ptr<net::TlsClientContext> tls;
     std::vector<std::string> urls;  // advertised
     int64_t dial_timeout_ns = 0;
+    std::string local_ip = {};  // as peer::Transport::Options
     int64_t read_timeout_ns = 0;
     int64_t write_timeout_ns = 0;
     size_t connections_max = 4096;  // from others

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <unistd.h>
 
@@ -18,10 +19,24 @@ namespace {
 constexpr int64_t kAttemptNsMin = 2'000'000'000;  // as Go: one of several addresses gets this at least
 
 // Go's words.
-std::string words_of(int error) {
+std::string words_of(int error, std::string_view what = "connect") {
   std::string why = std::strerror(error);
   if (why[0] >= 'A' && why[0] <= 'Z') why[0] = static_cast<char>(why[0] - 'A' + 'a');
-  return "connect: " + why;
+  return fmt::format("{}: {}", what, why);
+}
+
+// Gives a socket that is to reach `to` the address `local_ip`; "", or a unix socket: none. 0 or an errno.
+int bind_to(int fd, const SocketAddress& to, const std::string& local_ip) {
+  if (local_ip.empty() || to.storage.ss_family == AF_UNIX) return 0;
+  sockaddr_storage local{};
+  local.ss_family = to.storage.ss_family;
+  void* const address = to.storage.ss_family == AF_INET6
+                            ? static_cast<void*>(&reinterpret_cast<sockaddr_in6&>(local).sin6_addr)
+                            : static_cast<void*>(&reinterpret_cast<sockaddr_in&>(local).sin_addr);
+  if (::inet_pton(local.ss_family, local_ip.c_str(), address) != 1) return EAFNOSUPPORT;  // of the other family
+  const int on = 1;
+  ::setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+  return ::bind(fd, reinterpret_cast<const sockaddr*>(&local), to.length) == 0 ? 0 : errno;
 }
 
 // A unix socket that is not there is nobody who listens, too.
@@ -87,6 +102,11 @@ void Connecting::try_next() {
       continue;
     }
     prepare_tcp(fd);
+    if (const int error = bind_to(fd, address, options_.local_ip); error != 0) {
+      last_error_ = {.code = Code::kUnavailable, .message = text(words_of(error, "bind"))};
+      ::close(fd);
+      continue;
+    }
     if (::connect(fd, reinterpret_cast<const sockaddr*>(&address.storage), address.length) != 0 &&
         errno != EINPROGRESS) {
       last_error_ = {.code = code_of(errno), .message = text(words_of(errno))};

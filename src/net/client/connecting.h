@@ -36,6 +36,7 @@ class Connecting final : private Reactor::Handler, private TimerHeap::Node {
     TlsClientContext* tls = nullptr;  // null: nothing secure can be reached
     int64_t dial_timeout_ns = 2'000'000'000;
     int64_t handshake_timeout_ns = 10'000'000'000;  // as Go's
+    std::string local_ip = {};                      // where connections come from; "": the system chooses
   };
   struct Connected {
     int fd = -1;  // the hearer's

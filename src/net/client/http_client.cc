@@ -318,7 +318,8 @@ class HttpClient::Exchanging final : public Call, private Connection::User, priv
     }
     Connecting::Options options{.tls = client_.options_.tls,
                                 .dial_timeout_ns = client_.options_.dial_timeout_ns,
-                                .handshake_timeout_ns = client_.options_.handshake_timeout_ns};
+                                .handshake_timeout_ns = client_.options_.handshake_timeout_ns,
+                                .local_ip = client_.options_.local_ip};
     if (request_.dial_timeout_ns > 0) options.dial_timeout_ns = request_.dial_timeout_ns;
     connecting_ = std::make_unique<Connecting>(
         loop_, client_.resolver_, options, request_.endpoint,

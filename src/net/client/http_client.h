@@ -35,6 +35,7 @@ class HttpClient {
     TlsClientContext* tls = nullptr;  // null: https is refused. Outlives the client
     int64_t dial_timeout_ns = 2'000'000'000;
     int64_t handshake_timeout_ns = 10'000'000'000;
+    std::string local_ip = {};  // as Connecting::Options
     // The server takes nothing of what is to be sent, or says nothing while its answer is awaited, for so long. 0: for
     // ever.
     int64_t write_timeout_ns = 0;

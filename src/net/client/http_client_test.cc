@@ -205,6 +205,22 @@ TEST(HttpClient, TriesEachAddressOfAName) {
   EXPECT_EQ(Asked(loop, get("none:1")).outcome().error().message, "dial tcp none:1: lookup none: no such host");
 }
 
+TEST(HttpClient, ComesFromTheAddressThatItWasGiven) {
+  std::promise<uint32_t> seen;
+  const Script script({[&](int fd) {
+    sockaddr_in from{};
+    socklen_t length = sizeof from;
+    ::getpeername(fd, reinterpret_cast<sockaddr*>(&from), &length);
+    seen.set_value(ntohl(from.sin_addr.s_addr));
+  }});
+  ClientLoop loop({.local_ip = "127.0.0.2"});
+  const Asked asked(loop, get(script.address()));
+  EXPECT_EQ(seen.get_future().get(), INADDR_LOOPBACK + 1);
+  ClientLoop elsewhere({.local_ip = "192.0.2.1"});
+  EXPECT_EQ(Asked(elsewhere, get(script.address())).outcome().error().message,
+            "dial tcp " + script.address() + ": bind: cannot assign requested address");
+}
+
 TEST(HttpClient, ReachesOthersWhileDnsIsSilentAboutAName) {
   EchoServer server;
   const std::string address = server.start();
