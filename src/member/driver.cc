@@ -68,7 +68,6 @@ MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64
   MemberOptions out;
   out.replication.start_epoch = names.epoch;
   out.replication.request_timeout_ns = options.request_timeout_ns;
-  out.replication.election_ns = int64_t{options.election_ms} * 1'000'000;
   out.replication.shortens_first_timeout = options.shortens_first_timeout;
   out.replication.log.entries = options.snapshot_catchup_entries;
   if (options.peers != nullptr) {
@@ -80,11 +79,12 @@ MemberOptions core_options(const NodeOptions& options, uint64_t member_id, int64
   const auto tick_ms = static_cast<uint32_t>(out.raft_tick_ns / 1'000'000);
   raft.heartbeat_ticks = std::max<uint32_t>(1, options.heartbeat_ms / tick_ms);
   raft.election_ticks = std::max<uint32_t>(10, options.election_ms / tick_ms);
+  out.replication.election_ns = int64_t{raft.election_ticks} * out.raft_tick_ns;
   raft.pre_vote = options.pre_vote;
   out.apply = options.apply;
   out.apply.member_id = member_id;
   out.apply.hash_compactions = true;
-  out.leases.extension_ns = int64_t{options.election_ms} * 1'000'000;
+  out.leases.extension_ns = out.replication.election_ns;
   out.leases.checkpoints = options.lease_checkpoints;
   out.auto_compaction = options.auto_compaction;
   out.versions = options.versions;
@@ -354,7 +354,7 @@ std::optional<int64_t> Node::turn(Events& events) {
     if (ending_ != Ending::kNone) return std::nullopt;
     wake_at_ns = effects.wake_at_ns;
   } while (events.is_interim);
-  log_bytes_.store(core_->replication().log_bytes(), std::memory_order_relaxed);
+  log_bytes_.store(core_->replication().busy_log_bytes(), std::memory_order_relaxed);
   lends_.store(!writes_in_line() && is_little_unapplied(), std::memory_order_relaxed);
   page_roots_->tidy(core_->apply().store().compact_revision(), core_->apply().store().index().stats().retired_bytes);
   update_metrics();

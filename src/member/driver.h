@@ -218,7 +218,7 @@ class Node {
   std::string snap_directory_;
   std::atomic<uint64_t> committed_{0};
   std::atomic<uint64_t> received_bytes_{0};  // of entries that wait for the core thread
-  std::atomic<uint64_t> log_bytes_{0};       // of those in memory that it has: not stable, or not applied
+  std::atomic<uint64_t> log_bytes_{0};       // of those in memory that will leave it without more from others
   std::atomic<uint64_t> pending_{0};
   std::atomic<uint64_t> buffered_bytes_{0};
   AnswerSink sink_;

@@ -66,10 +66,10 @@ class OneNode final : public PeerPort {
     const MutexLock lock(mutex_);
     if (node_ != nullptr) node_->report({kind, peer});
   }
-  void put(Tag tag) {
+  void put(Tag tag, size_t bytes = 100) {
     etcdserverpb::PutRequest request;
     request.set_key(std::to_string(tag));
-    request.set_value(std::string(100, 'v'));
+    request.set_value(std::string(bytes, 'v'));
     node_->propose({std::make_shared<const raft::Payload>(raft::Payload{
         .bytes = join_request(RequestKind::kPut, request.SerializeAsString(), node_->next_request_id()), .tag = tag})});
   }
@@ -245,6 +245,20 @@ class ThreeNodesTest : public ::testing::Test {
 
   Three all_;
 };
+
+// What it has appended and nobody else has stays in memory until another leader says that it is void.
+TEST_F(ThreeNodesTest, ALeaderThatWasCutOffWithMoreThanMayWaitFollowsAgain) {
+  OneNode& before = leader();
+  before.is_cut = true;
+  constexpr Tag kLost = 110;
+  for (Tag tag = 1; tag <= kLost; ++tag) before.put(tag, 1 << 20);
+  ASSERT_TRUE(wait_until([&] { return !before.leads(); }));
+  OneNode& after = leader();
+  after.put(1000);
+  ASSERT_TRUE(wait_until([&] { return after.answered_ok() == 1; }));
+  before.is_cut = false;
+  EXPECT_TRUE(wait_until([&] { return before.has_key(1000); }));
+}
 
 TEST_F(ThreeNodesTest, APutAtAnyOfThemIsOnAll) {
   Tag tag = 0;

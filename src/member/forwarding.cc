@@ -23,6 +23,7 @@ void Forwarder::follow(NodeId leader, Term term) {
     confirmed_ = 0;
     unconfirmed_.clear();
     unconfirmed_bytes_ = 0;
+    sent_ = 0;
     wait_ticks_ = options_.retry_ticks;
   } else if (leader != leader_ && leader != raft::kNoNode) {
     note_cut();  // it was forgotten, and is back
@@ -41,16 +42,18 @@ void Forwarder::give(std::span<const raft::PayloadPtr> payloads, uint64_t tick, 
     again_at_tick_ = tick + wait_ticks_;
   }
   const size_t first = unconfirmed_.size();
+  const bool is_all_sent = sent_ == first;
   for (const raft::PayloadPtr& payload : payloads) {
     unconfirmed_.push_back(payload);
     unconfirmed_bytes_ += cost_bytes(payload);
   }
-  send(first, UINT64_MAX, out);
+  if (is_all_sent) sent_ = send(first, UINT64_MAX, out);
 }
 
-void Forwarder::send(size_t from, uint64_t bytes_max, std::vector<raft::Message>& out) const {
+size_t Forwarder::send(size_t from, uint64_t bytes_max, std::vector<raft::Message>& out) const {
   uint64_t sent_bytes = 0;
-  for (size_t i = from; i < unconfirmed_.size() && (sent_bytes == 0 || sent_bytes < bytes_max);) {
+  size_t i = from;
+  while (i < unconfirmed_.size() && (sent_bytes == 0 || sent_bytes < bytes_max)) {
     raft::Message message;
     message.type = raft::MessageType::kProp;
     message.from = options_.self;
@@ -69,6 +72,7 @@ void Forwarder::send(size_t from, uint64_t bytes_max, std::vector<raft::Message>
     out.push_back(std::move(message));
     sent_bytes += bytes;
   }
+  return i;
 }
 
 void Forwarder::take_answer(const raft::ForwardTag& tag, uint64_t tick) {
@@ -83,11 +87,21 @@ void Forwarder::take_answer(const raft::ForwardTag& tag, uint64_t tick) {
   for (; confirmed_ < tag.sequence; ++confirmed_) {
     unconfirmed_bytes_ -= cost_bytes(unconfirmed_.front());
     unconfirmed_.pop_front();
+    sent_ -= std::min<size_t>(sent_, 1);
   }
+  if (is_new) refusal_wait_ticks_ = options_.refusal_ticks;
   if (unconfirmed_.empty()) {
     again_at_tick_ = UINT64_MAX;
   } else if (tag.is_refused && tag.sequence == confirmed_) {
-    again_at_tick_ = std::min(again_at_tick_, tick + options_.refusal_ticks);
+    again_at_tick_ = std::min(again_at_tick_, tick + refusal_wait_ticks_);
+    if (is_known_lost_) return;  // of the same window
+    refusal_wait_ticks_ = std::min(2 * refusal_wait_ticks_, wait_ticks_);
+    burst_bytes_ = options_.retry_bytes;
+    sent_ = 0;
+    is_known_lost_ = true;
+  } else if (is_new && sent_ < unconfirmed_.size()) {
+    burst_bytes_ = 2 * std::min(burst_bytes_, UINT64_MAX / 2);
+    again_at_tick_ = tick;
     is_known_lost_ = true;
   } else if (is_new) {
     again_at_tick_ = tick + wait_ticks_;
@@ -96,6 +110,9 @@ void Forwarder::take_answer(const raft::ForwardTag& tag, uint64_t tick) {
 
 void Forwarder::note_cut() {
   again_at_tick_ = 0;
+  burst_bytes_ = UINT64_MAX;
+  refusal_wait_ticks_ = options_.refusal_ticks;
+  sent_ = 0;
   is_known_lost_ = true;
 }
 
@@ -108,7 +125,11 @@ void Forwarder::tick(uint64_t tick, std::vector<raft::Message>& out) {
   const bool is_known_lost = std::exchange(is_known_lost_, false);
   if (!is_known_lost) wait_at_least(2 * wait_ticks_);
   again_at_tick_ = tick + wait_ticks_;
-  send(0, is_known_lost ? UINT64_MAX : options_.retry_bytes, out);
+  if (is_known_lost) {
+    sent_ = send(sent_, burst_bytes_, out);
+  } else {
+    send(0, options_.retry_bytes, out);
+  }
 }
 
 // --- the leader

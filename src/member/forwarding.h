@@ -54,8 +54,8 @@ class Forwarder {
   [[nodiscard]] size_t unconfirmed() const { return unconfirmed_.size(); }
 
  private:
-  // Messages until they hold `bytes_max`, one at least.
-  void send(size_t from, uint64_t bytes_max, std::vector<raft::Message>& out) const;
+  // Messages until they hold `bytes_max`, one at least. The first that is not in them.
+  size_t send(size_t from, uint64_t bytes_max, std::vector<raft::Message>& out) const;
   // How long no confirmation means that something was lost: twice what the last one took, twice as long after each
   // repeat. Then only the beginning is sent again: what stands behind it, the leader refuses if it comes. So on a slow
   // link repeats leave room for the rest.
@@ -69,6 +69,11 @@ class Forwarder {
   uint64_t unconfirmed_bytes_ = 0;
   uint64_t again_at_tick_ = UINT64_MAX;
   bool is_known_lost_ = false;  // by a cut or a refusal: that says nothing of how quick the way is
+  // After a refusal nothing of the window has been taken, and a leader without room takes nothing for long: so a little
+  // is sent, and twice as much with each confirmation.
+  size_t sent_ = 0;                                     // of unconfirmed_: since then
+  uint64_t burst_bytes_ = UINT64_MAX;                   // at once
+  uint64_t refusal_wait_ticks_ = options_.refusal_ticks;  // twice as long after each refusal of what was sent again
   uint64_t wait_ticks_ = options_.retry_ticks;
   uint64_t moved_at_tick_ = 0;  // something was confirmed, or the first proposal of a row was given
 };

@@ -210,6 +210,28 @@ TEST(Forwarder, AfterARefusalItAsksSoon) {
   EXPECT_EQ(origin.at(20), Shape{}) << "a refusal from before the last confirmation says nothing new";
 }
 
+// A leader without room refuses each message of the window, and what is sent again, for as long as it has none.
+TEST(Forwarder, AfterARefusalItSendsALittleAndMoreWithEachConfirmation) {
+  constexpr uint64_t kOne = 10 + raft::kEntryOverheadBytes;
+  Origin origin({.message_bytes_max = kOne, .retry_ticks = 50, .retry_bytes = kOne, .refusal_ticks = 3});
+  origin.forwarder.follow(kLeader, Term(3));
+  EXPECT_EQ(origin.give(payloads(8, 10)).size(), 8u);
+  for (int i = 0; i < 8; ++i) origin.answer(refused(3, 0));
+  EXPECT_EQ(origin.at(2), Shape{});
+  EXPECT_EQ(origin.at(3), Shape{"1+1"});
+  EXPECT_EQ(origin.give(payloads(1, 10)), Shape{}) << "it would be refused";
+  origin.answer(refused(3, 0));
+  EXPECT_EQ(origin.at(8), Shape{});
+  EXPECT_EQ(origin.at(9), Shape{"1+1"}) << "twice as long";
+  origin.answer(tag(3, 1));
+  EXPECT_EQ(origin.at(9), (Shape{"2+1", "3+1"}));
+  origin.answer(tag(3, 3));
+  EXPECT_EQ(origin.at(9), (Shape{"4+1", "5+1", "6+1", "7+1"}));
+  origin.answer(tag(3, 7));
+  EXPECT_EQ(origin.at(9), (Shape{"8+1", "9+1"}));
+  EXPECT_EQ(origin.give(payloads(1, 10)), Shape{"10+1"}) << "nothing waits any more";
+}
+
 TEST(Forwarder, AnswersToAnotherStartOrTermOrMemberAreNotItsOwn) {
   Origin origin;
   origin.forwarder.follow(kLeader, Term(3));

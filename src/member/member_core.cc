@@ -80,7 +80,9 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
   const bool has_stood_still = pause_ns > options_.replication.election_ns;
   // Who ticks steps more often. Its disk is not to blame for what the process did not do meanwhile.
   if (pause_ns > 2 * options_.raft_tick_ns) wal_moved_ns_ = std::min(wal_moved_ns_ + pause_ns, now_ns_);
+  ++steps_;
   replication_.set_now(now_ns_);
+  replication_.set_has_room(replication_.log_bytes() + wal_bytes_in_flight_ < options_.unapplied_bytes_max);
   duties_.leases().note_step(now_ns_);
   effects_.clear();
   if (CAIRN_MUTANT("watch.told_before_published")) consider_news();
@@ -443,90 +445,6 @@ void MemberCore::pump() {
   }
 }
 
-bool MemberCore::move_replication() {
-  if (!replication_.has_output()) return false;
-  ReplicationOutput output = replication_.take_output();
-  for (WalWrite& write : output.wal) {
-    for (const raft::Entry& entry : write.entries) write.bytes += raft::cost_bytes(entry);
-    if (wal_in_flight_++ == 0) wal_moved_ns_ = now_ns_;
-    wal_bytes_in_flight_ += write.bytes;
-    if (write.install != nullptr) begin_installation(write);
-    effects_.wal.push_back(std::move(write));
-  }
-  for (const LogRead& read : output.log_reads) effects_.log_reads.push_back(read);
-  for (raft::Message& message : output.messages) effects_.messages.push_back(std::move(message));
-  for (Refused& one : output.refused) effects_.refused.push_back(std::move(one));
-  for (const NodeId leader : output.redial) effects_.redial.push_back(leader);
-  // Before the messages leave, which they do when this step ends: whoever is elected by one of them, or is a voter from
-  // here on, may acknowledge a write at once, and no read is to be served here alone then.
-  if (output.apply.leader_state) apply_.note_leader(*std::exchange(output.apply.leader_state, std::nullopt));
-  if (output.apply.empty()) return true;
-  if (observer_ != nullptr) observer_->on_committed(output.apply.entries);
-  // Before what waits in the queue: it may wait for the very commit that this lets go.
-  apply_.note_durable_commit(output.apply.durable_commit);
-  apply_queue_.push_back(std::move(output.apply));
-  return true;
-}
-
-bool MemberCore::move_apply() {
-  bool progress = false;
-  if (installation_.is_under_way()) tell_leader_state();
-  while (!apply_queue_.empty() && !installation_.is_under_way()) {
-    const bool is_full = !apply_queue_.front().entries.empty() && apply_.stalled();
-    if (is_full && !goes_on_when_full()) break;
-    is_beyond_buffers_ = is_beyond_buffers_ || is_full;
-    ApplyBatch batch = std::move(apply_queue_.front());
-    apply_queue_.pop_front();
-    check(apply_.apply(std::move(batch), now_ns_, is_full));
-    if (phase_ == Phase::kEnded) return false;
-    progress = true;
-  }
-  if (!apply_.has_output()) return progress;
-  ApplyOutput output = apply_.take_output();
-  if (output.commit) {
-    CAIRN_ASSERT(!effects_.commit && !retry_at_ns_);
-    running_job_ = *output.commit;
-    job_is_out_ = true;
-    effects_.commit = *std::move(output.commit);
-  }
-  if (output.hash) effects_.hash = output.hash;
-  if (!output.proposals.empty()) {
-    if (observer_ != nullptr) {
-      for (const Proposal& one : output.proposals) observer_->on_own_proposal(one);
-    }
-    replication_.propose(std::move(output.proposals));
-  }
-  if (!output.leases.empty()) {
-    duties_.leases().take(output.leases, scene());
-    effects_.leases.insert(effects_.leases.end(), output.leases.begin(), output.leases.end());
-  }
-  if (output.notice.worth_sending()) replication_.applied(std::move(output.notice));
-  return true;
-}
-
-// A member that is started with a db that takes nothing must come to where it can be read and told to compact: what
-// its log holds, which was bounded when it was written, is applied in memory, and then a little more.
-bool MemberCore::goes_on_when_full() {
-  if (!db_is_full_) return false;
-  const uint64_t bytes = apply_.store().buffered_bytes();
-  if (!is_announced_) applies_up_to_bytes_ = bytes + options_.apply.buffer_bytes_max;
-  return bytes < applies_up_to_bytes_;
-}
-
-// Gives what waits to the log, a bounded batch at a time. False: there is nothing, or the log is to take no more now.
-bool MemberCore::feed_log() {
-  if (waiting_.empty() || !log_has_room()) return false;
-  std::vector<Proposal> batch;
-  uint64_t bytes = 0;
-  while (!waiting_.empty() && bytes < options_.feed_bytes_max) {
-    bytes += waiting_.front().proposal->bytes.size();
-    batch.push_back(std::move(waiting_.front().proposal));
-    waiting_.pop_front();
-  }
-  hand_to_log(std::move(batch), bytes);
-  return true;
-}
-
 // A member that decides alone need not wait for the election timeout.
 bool MemberCore::campaign_alone() {
   const raft::Core& raft = replication_.raft();
@@ -710,8 +628,9 @@ std::optional<Index> MemberCore::propose_as_leader(std::vector<std::string> entr
 
 // Repeated calls until it is applied do nothing more.
 void MemberCore::raise_alarm(uint32_t type) {
-  if (alarm_raised_ns_ && now_ns_ - *alarm_raised_ns_ < options_.alarm_interval_ns) return;
-  alarm_raised_ns_ = now_ns_;
+  const auto [raised_ns, is_first] = alarms_raised_ns_.try_emplace(type, now_ns_);
+  if (!is_first && now_ns_ - raised_ns->second < options_.alarm_interval_ns) return;
+  raised_ns->second = now_ns_;
   propose_own(alarm_request(options_.apply.member_id, type, next_request_id()));
 }
 
@@ -760,6 +679,7 @@ void MemberCore::plan_wake_up() {
   if (replication_.needs_ticks() && !is_over) at(next_raft_tick_ns_);
   if (const auto due_ns = replication_.next_due_ns(); due_ns && phase_ != Phase::kStops) at(*due_ns);
   if (retry_at_ns_) at(*retry_at_ns_);
+  if (short_step_ == steps_) at(now_ns_);
   if (const auto gone_ns = removal_.next_ns()) at(*gone_ns);
   if (const auto duty_ns = duties_.leases().next_ns(now_ns_); duty_ns && phase_ == Phase::kRuns) at(*duty_ns);
   if (const auto duty_ns = duties_.compaction().next_ns(apply_.applied()); duty_ns && phase_ == Phase::kRuns)

@@ -22,6 +22,7 @@
 
 #include <atomic>
 #include <deque>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -211,6 +212,7 @@ class MemberCore {
   void pump();
   bool move_replication();
   bool move_apply();
+  bool lets_what_is_ready_leave_first(const ApplyBatch& batch);
   void begin_installation(const WalWrite& write);
   void give_images_up();
   void cut_apply_queue();
@@ -313,7 +315,9 @@ class MemberCore {
   };
   uint64_t segment_count_ = 0;
   Segment segment_;  // the last one
-  std::optional<int64_t> alarm_raised_ns_;
+  std::map<uint32_t, int64_t> alarms_raised_ns_;  // by type
+  uint64_t steps_ = 0;
+  uint64_t short_step_ = 0;  // the last that ended before what it might have applied
 };
 
 }  // namespace cairn::member

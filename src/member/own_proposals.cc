@@ -107,6 +107,18 @@ std::vector<OwnProposals::One> OwnProposals::take_all() {
   return all;
 }
 
+std::vector<OwnProposals::One> OwnProposals::take_undecided(Term term) {
+  std::vector<One> undecided;
+  for (const Arrival& arrival : arrivals_) {
+    const auto found = by_id_.find(arrival.id);
+    if (found == by_id_.end() || found->second.given == term) continue;
+    undecided.push_back(std::move(found->second.one));
+    by_id_.erase(found);
+  }
+  trim();
+  return undecided;
+}
+
 void OwnProposals::trim() {
   while (!arrivals_.empty() && !by_id_.contains(arrivals_.front().id)) arrivals_.pop_front();
 }

@@ -39,7 +39,8 @@ struct Published {
   Term applied_term;
   LeaderState leader;
   // A linearizable read needs no round: nobody else decides or answers, and this member has applied an entry of its
-  // term. Beside a learner it has to wait: what the learner has applied and shown may not be applied here yet.
+  // term. Beside a learner it has to wait: what the learner has applied and shown may not be applied here yet. So may
+  // what a member that was removed has: the change of members and entries behind it are committed together at times.
   bool reads_alone = false;
   std::shared_ptr<const cluster::Membership> members;
   std::shared_ptr<const std::vector<Alarm>> alarms;

@@ -142,6 +142,7 @@ void ReplicationCore::step(raft::Message message) {
   const bool is_answer = message.type == raft::MessageType::kHeartbeatResp;
   const bool is_counted = message.type == raft::MessageType::kProp && message.forward && message.forward->sequence != 0;
   if (is_counted || (is_answer && message.forward)) return take_forwarded(message);
+  if (message.type == raft::MessageType::kProp && core_.is_leader() && !has_room_) return;
   if (failover_.suspects_leader(core_, message, now_ns_)) pending_.redial.push_back(core_.leader());
   const bool may_end_snapshot = message.type == raft::MessageType::kAppResp && !message.reject;
   const NodeId from = message.from;
@@ -381,10 +382,12 @@ void ReplicationCore::give_verdict(const ConfVerdict& verdict) {
     CAIRN_ASSERT(decoded);  // ApplyCore has read it
     change = *std::move(decoded);
   }
+  const bool was_sole = core_.is_sole_member();
   const auto conf = core_.apply_conf_change(verdict.index, change);
   CAIRN_ASSERT(conf);  // checked against the same membership
   if (!is_careless) conf_entry_.reset();
   if (!core_.is_sole_member()) begin_tracking(verdict.index + 1);
+  else if (!was_sole) shared_up_to_ = core_.committed();
   state_changed_ = true;
   succeed_removed_leader();
 }
@@ -502,7 +505,7 @@ ReplicationOutput ReplicationCore::take_output() {
     }
   }
   if (std::exchange(state_changed_, false)) {
-    const LeaderState state{core_.term(), core_.leader(), core_.is_leader(), core_.is_sole_member()};
+    const LeaderState state{core_.term(), core_.leader(), core_.is_leader(), core_.is_sole_member(), shared_up_to_};
     if (state != last_state_) {
       last_state_ = state;
       out.apply.leader_state = state;

@@ -72,6 +72,9 @@ class ReplicationCore {
 
   // The time of what comes next.
   void set_now(int64_t now_ns) { now_ns_ = now_ns; }
+  // False: what is not applied takes too much memory already. As leader it takes nothing from others then: who forwards
+  // sends it again, and an etcd's client hears that time is up.
+  void set_has_room(bool has_room) { has_room_ = has_room; }
   void propose(std::vector<Proposal> proposals);
   // In this term or never. The index of the last entry; nullopt: none was appended.
   std::optional<Index> propose_as_leader(Term term, std::vector<Proposal> proposals);
@@ -119,6 +122,12 @@ class ReplicationCore {
   [[nodiscard]] uint64_t slow_reads() const { return slow_reads_; }
   // Of the entries that are in memory: not yet applied, and a few more.
   [[nodiscard]] uint64_t log_bytes() const { return log_.memory_bytes(); }
+  // The same while the disk or the db is behind; else 0: what is not committed leaves memory only when a leader has said
+  // more. One that was deposed, and has more of it than may wait, is to hear of it.
+  [[nodiscard]] uint64_t busy_log_bytes() const {
+    const bool is_busy = core_.applied() < core_.committed() || core_.stable_index() < core_.last_index();
+    return is_busy ? log_.memory_bytes() : 0;
+  }
   [[nodiscard]] const RaftLog& log() const { return log_; }
   // As this process has synced it.
   [[nodiscard]] Index durable_commit() const { return durable_commit_; }
@@ -229,8 +238,11 @@ class ReplicationCore {
   Index snapshot_point_;  // the newest
   Index syncing_commit_;  // of a hard state that is on its way to the disk by itself; 0: none is
   ReplicationOutput pending_;
+  Index shared_up_to_;  // LeaderState::shared_up_to
   LeaderState last_state_;
   bool state_changed_ = true;
+  bool has_room_ = true;
+  NodeId forwards_to_;  // as follow() has decided; 0: to nobody
 };
 
 }  // namespace cairn::member

@@ -273,6 +273,33 @@ TEST(ReplicationCore, AVoterBesideALearnerDoesNotReadAlone) {
   }
 }
 
+// Who was removed may have applied, and answered, all that was committed by then, and the leader has not applied it.
+TEST(ReplicationCore, WhoIsLeftAloneKnowsWhatTheOthersMayHaveAnswered) {
+  raft::ConfState conf = voters({1});
+  conf.learners.emplace_back(2);
+  Replication member({.conf = conf});
+  member.core.campaign();
+  member.settle();
+  const auto change = [&](raft::ConfChangeType type, uint64_t node) {
+    member.core.propose_conf_change(
+        Replication::payload(raft::encode(raft::ConfChangeV1{.type = type, .node = NodeId(node)})));
+    member.core.propose({Replication::payload("a"), Replication::payload("b")});
+    member.settle();
+    AppliedNotice notice;
+    notice.applied = member.applied.back().index;
+    notice.conf_verdict = ConfVerdict{notice.applied, true};
+    member.core.applied(std::move(notice));
+    member.settle();
+  };
+  change(raft::ConfChangeType::kRemoveNode, 2);
+  EXPECT_TRUE(member.state.sole_member);
+  const Index shared = member.state.shared_up_to;
+  EXPECT_EQ(shared, member.core.raft().committed());
+  change(raft::ConfChangeType::kUpdateNode, 1);
+  EXPECT_LT(shared, member.core.raft().committed());
+  EXPECT_EQ(member.state.shared_up_to, shared) << "it was alone before";
+}
+
 // Ticks until a member asks for votes, when it is connected to `others` after `before` ticks.
 size_t ticks_to_first_candidacy(bool shortens, const std::vector<uint64_t>& others, size_t before = 0) {
   Replication member({.shortens_first_timeout = shortens});

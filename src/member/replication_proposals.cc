@@ -47,7 +47,7 @@ void ReplicationCore::propose_held() {
   if (held_.empty()) return;
   if (core_.leader() == raft::kNoNode) return refuse_what_is_too_much();
   follow();
-  const bool is_forwarded = has_peers_ && !core_.is_leader() && speaks_cairn(core_.leader());
+  const bool is_forwarded = forwards_to_ != raft::kNoNode;
   size_t given = 0;
   ProposeOutcome outcome = ProposeOutcome::kAppended;
   while (given < held_.size()) {
@@ -80,7 +80,7 @@ ProposeOutcome ReplicationCore::give(std::span<raft::PayloadPtr> payloads) {
     if (!is_given(outcome)) return outcome;
   } else if (core_.leader() == raft::kNoNode) {
     return ProposeOutcome::kNoLeader;
-  } else if (speaks_cairn(core_.leader())) {
+  } else if (forwards_to_ != raft::kNoNode) {
     forwarder_.give(payloads, ticks_, pending_.messages);
   } else {
     const ProposeOutcome outcome = core_.propose(payloads).outcome;
@@ -129,7 +129,7 @@ void ReplicationCore::propose_held_conf_changes() {
 
 ProposeOutcome ReplicationCore::give_conf_change(const raft::PayloadPtr& change) {
   const Term term = core_.term();
-  const bool is_forwarded = !core_.is_leader() && core_.leader() != raft::kNoNode && speaks_cairn(core_.leader());
+  const bool is_forwarded = forwards_to_ != raft::kNoNode;
   ProposeOutcome outcome = ProposeOutcome::kForwarded;
   if (is_forwarded) {
     if (conf_forwarder_.room_bytes() == 0) return ProposeOutcome::kFull;
@@ -144,12 +144,14 @@ ProposeOutcome ReplicationCore::give_conf_change(const raft::PayloadPtr& change)
   return outcome;
 }
 
+// Asked once: which way a proposal goes may be another one when it is asked again.
 void ReplicationCore::follow() {
+  forwards_to_ = raft::kNoNode;
   if (!has_peers_) return;
   const bool is_elsewhere = !core_.is_leader() && core_.leader() != raft::kNoNode && speaks_cairn(core_.leader());
-  const NodeId leader = is_elsewhere ? core_.leader() : raft::kNoNode;
-  forwarder_.follow(leader, core_.term());
-  conf_forwarder_.follow(leader, core_.term());
+  if (is_elsewhere) forwards_to_ = core_.leader();
+  forwarder_.follow(forwards_to_, core_.term());
+  conf_forwarder_.follow(forwards_to_, core_.term());
 }
 
 // --- what others forward
@@ -189,6 +191,7 @@ bool ReplicationCore::append_forwarded(raft::Message& message, size_t known) {
     // What cannot be at all is not asked for again.
     return outcome == ProposeOutcome::kConfRefused && core_.applied() == core_.last_index();
   }
+  if (!has_room_) return false;
   std::vector<raft::PayloadPtr> payloads;
   payloads.reserve(message.entries.size() - known);
   for (size_t i = known; i < message.entries.size(); ++i) payloads.push_back(message.entries[i].data);
@@ -276,8 +279,9 @@ void ReplicationCore::refuse_held(const Error& error) {
     own_.forget(change, EntryType::kConfChange);
   }
   // What this member alone decides upon is answered when it is applied.
-  if (!(core_.is_leader() && core_.is_sole_voter())) {
-    for (const OwnProposals::One& one : own_.take_all()) refuse(one, error);
+  const bool decides_alone = core_.is_leader() && core_.is_sole_voter();
+  for (const OwnProposals::One& one : decides_alone ? own_.take_undecided(core_.term()) : own_.take_all()) {
+    refuse(one, error);
   }
   for (const Read& read : waiting_reads_) refuse_other(read.request.tag, error);
   for (const ReadRound& round : asked_reads_) {

@@ -414,6 +414,25 @@ TEST(Proposals, WhatASnapshotMayHoldIsRefusedInTimeByWhoIsLeftAlone) {
   EXPECT_FALSE(member.core.needs_ticks()) << "nobody waits any more";
 }
 
+// It stops before their time is up: what it decides about itself is answered with its entry, the rest is refused.
+TEST(Proposals, WhatNobodyDecidesAboutIsRefusedWhenWhoIsLeftAloneStops) {
+  Member member;
+  member.heartbeat(2, 1);
+  member.propose(request(1, 10));
+  raft::ConfState alone;
+  alone.voters.emplace_back(1);
+  member.snapshot(2, 1, 10, 1, alone);
+  member.campaign();
+  member.core.propose({request(2, 20)});
+  member.core.refuse_held(errors::stopped());
+  member.tick();
+  ASSERT_EQ(member.refused.size(), 1u);
+  EXPECT_EQ(member.refused[0].tag, 10u);
+  EXPECT_EQ(member.refused[0].error, errors::stopped());
+  EXPECT_EQ(member.take_answered(), Tags{20});
+  EXPECT_EQ(member.core.own_count(), 0u);
+}
+
 TEST(Proposals, WhatComesBehindASnapshotIsProposedAsEver) {
   Member member;
   const Proposal first = request(1, 10);

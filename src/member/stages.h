@@ -263,6 +263,7 @@ struct LeaderState {
   NodeId leader;
   bool is_leader = false;
   bool sole_member = false;  // there is no learner either
+  Index shared_up_to;        // what members that were removed since may have applied, and answered
   friend bool operator==(const LeaderState&, const LeaderState&) = default;
 };
 

@@ -55,6 +55,10 @@ void State::send(std::vector<raft::Message> messages, Step step) {
     }
     const bool as_append = message.type == raft::MessageType::kApp && writers[kMsgAppAt];
     const size_t kind = as_append ? kMsgAppAt : kMessageAt;
+    // A POST may wait here for longer than its receiver lives. An etcd that comes after it at the same address would
+    // append it in another term; its origin sends it again by itself.
+    const bool is_counted = message.type == raft::MessageType::kProp && message.forward;
+    if (is_counted && !writers[kind]) continue;
     const bool is_taken =
         writers[kind]
             ? writers[kind]->queue.push(std::move(message), limits.stream_messages_max, limits.queue_bytes_max)

@@ -108,9 +108,10 @@ Status ApplyCore::apply(ApplyBatch batch, int64_t now_ns, bool beyond_buffers) {
 
 void ApplyCore::note_leader(const LeaderState& leader) {
   LeaderState next = leader;
-  // Each half of it: who does not lead, and who is not alone.
+  // Each part of it: who does not lead, who is not alone, and who is alone too recently.
   if (CAIRN_MUTANT("server.alone_read_after_losing_leadership") && leader_.is_leader) next.is_leader = true;
   if (CAIRN_MUTANT("server.alone_read_beside_another_voter") && leader_.sole_member) next.sole_member = true;
+  if (CAIRN_MUTANT("server.alone_read_behind_a_removed_member")) next.shared_up_to = Index{};
   leader_ = next;
   world_->bench.term_for_headers = leader_.term.value;
   publish();
@@ -215,7 +216,8 @@ Published ApplyCore::state() const {
   out.applied = world_->bench.applied;
   out.applied_term = world_->bench.applied_term;
   out.leader = leader_;
-  out.reads_alone = leader_.is_leader && leader_.sole_member && world_->bench.applied_term == leader_.term;
+  out.reads_alone = leader_.is_leader && leader_.sole_member && world_->bench.applied_term == leader_.term &&
+                    world_->bench.applied >= leader_.shared_up_to;
   out.members = world_->members.members();
   out.alarms = world_->alarms.list();
   out.auth = world_->auth.store().rules();
