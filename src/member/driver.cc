@@ -47,7 +47,7 @@ Error log_failure(Error error) {
   return error;
 }
 
-// Of a leader's entries; nothing else that others send comes in bulk.
+// Of a leader's entries. What others forward comes a window at a time, and the core refuses what it has no room for.
 uint64_t entry_bytes(const raft::Message& message) {
   if (message.type != raft::MessageType::kApp) return 0;
   uint64_t bytes = 0;

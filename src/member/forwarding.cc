@@ -23,8 +23,8 @@ void Forwarder::follow(NodeId leader, Term term) {
     confirmed_ = 0;
     unconfirmed_.clear();
     unconfirmed_bytes_ = 0;
-    sent_ = 0;
     wait_ticks_ = options_.retry_ticks;
+    begin_row();
   } else if (leader != leader_ && leader != raft::kNoNode) {
     note_cut();  // it was forgotten, and is back
   }
@@ -89,16 +89,11 @@ void Forwarder::take_answer(const raft::ForwardTag& tag, uint64_t tick) {
     unconfirmed_.pop_front();
     sent_ -= std::min<size_t>(sent_, 1);
   }
-  if (is_new) refusal_wait_ticks_ = options_.refusal_ticks;
+  if (is_new) loss_wait_ticks_ = options_.refusal_ticks;
   if (unconfirmed_.empty()) {
-    again_at_tick_ = UINT64_MAX;
+    begin_row();
   } else if (tag.is_refused && tag.sequence == confirmed_) {
-    again_at_tick_ = std::min(again_at_tick_, tick + refusal_wait_ticks_);
-    if (is_known_lost_) return;  // of the same window
-    refusal_wait_ticks_ = std::min(2 * refusal_wait_ticks_, wait_ticks_);
-    burst_bytes_ = options_.retry_bytes;
-    sent_ = 0;
-    is_known_lost_ = true;
+    note_lost(tick);
   } else if (is_new && sent_ < unconfirmed_.size()) {
     burst_bytes_ = 2 * std::min(burst_bytes_, UINT64_MAX / 2);
     again_at_tick_ = tick;
@@ -108,10 +103,27 @@ void Forwarder::take_answer(const raft::ForwardTag& tag, uint64_t tick) {
   }
 }
 
-void Forwarder::note_cut() {
-  again_at_tick_ = 0;
+void Forwarder::begin_row() {
+  again_at_tick_ = UINT64_MAX;
+  is_known_lost_ = false;
+  sent_ = 0;
   burst_bytes_ = UINT64_MAX;
-  refusal_wait_ticks_ = options_.refusal_ticks;
+  loss_wait_ticks_ = options_.refusal_ticks;
+}
+
+void Forwarder::note_cut() {
+  if (unconfirmed_.empty()) return;
+  begin_row();
+  again_at_tick_ = 0;
+  is_known_lost_ = true;
+}
+
+void Forwarder::note_lost(uint64_t tick) {
+  const bool is_noted = is_known_lost_ && sent_ == 0;  // what was sent together comes back together
+  if (unconfirmed_.empty() || is_noted) return;
+  again_at_tick_ = tick + loss_wait_ticks_;
+  loss_wait_ticks_ = std::min(2 * loss_wait_ticks_, options_.retry_ticks);
+  burst_bytes_ = options_.retry_bytes;
   sent_ = 0;
   is_known_lost_ = true;
 }
@@ -122,14 +134,14 @@ void Forwarder::wait_at_least(uint64_t ticks) {
 
 void Forwarder::tick(uint64_t tick, std::vector<raft::Message>& out) {
   if (tick < again_at_tick_ || unconfirmed_.empty() || leader_ == raft::kNoNode) return;
-  const bool is_known_lost = std::exchange(is_known_lost_, false);
-  if (!is_known_lost) wait_at_least(2 * wait_ticks_);
-  again_at_tick_ = tick + wait_ticks_;
-  if (is_known_lost) {
+  if (std::exchange(is_known_lost_, false)) {
+    if (sent_ == 0) moved_at_tick_ = tick;
     sent_ = send(sent_, burst_bytes_, out);
   } else {
+    wait_at_least(2 * wait_ticks_);
     send(0, options_.retry_bytes, out);
   }
+  again_at_tick_ = tick + wait_ticks_;
 }
 
 // --- the leader

@@ -46,8 +46,10 @@ class Forwarder {
   // needs: follow() named a leader
   void give(std::span<const raft::PayloadPtr> payloads, uint64_t tick, std::vector<raft::Message>& out);
   void take_answer(const raft::ForwardTag& tag, uint64_t tick);
-  // Everything sent before this moment may be lost.
+  // Everything sent before this moment may be lost, and the way is free: it is sent again at once.
   void note_cut();
+  // The same, and the way or the leader has no room: a little is sent again, after a moment.
+  void note_lost(uint64_t tick);
   // Sends again what is due.
   void tick(uint64_t tick, std::vector<raft::Message>& out);
 
@@ -56,6 +58,8 @@ class Forwarder {
  private:
   // Messages until they hold `bytes_max`, one at least. The first that is not in them.
   size_t send(size_t from, uint64_t bytes_max, std::vector<raft::Message>& out) const;
+  // Nothing is known to be lost.
+  void begin_row();
   // How long no confirmation means that something was lost: twice what the last one took, twice as long after each
   // repeat. Then only the beginning is sent again: what stands behind it, the leader refuses if it comes. So on a slow
   // link repeats leave room for the rest.
@@ -68,12 +72,12 @@ class Forwarder {
   std::deque<raft::PayloadPtr> unconfirmed_;
   uint64_t unconfirmed_bytes_ = 0;
   uint64_t again_at_tick_ = UINT64_MAX;
-  bool is_known_lost_ = false;  // by a cut or a refusal: that says nothing of how quick the way is
-  // After a refusal nothing of the window has been taken, and a leader without room takes nothing for long: so a little
-  // is sent, and twice as much with each confirmation.
-  size_t sent_ = 0;                                     // of unconfirmed_: since then
-  uint64_t burst_bytes_ = UINT64_MAX;                   // at once
-  uint64_t refusal_wait_ticks_ = options_.refusal_ticks;  // twice as long after each refusal of what was sent again
+  bool is_known_lost_ = false;  // what is to be sent from sent_ on: that says nothing of how quick the way is
+  // A leader without room takes nothing for long, and refuses all that comes behind what it has refused. So a little is
+  // sent again, and twice as much with each confirmation.
+  size_t sent_ = 0;                                    // of unconfirmed_, and since then not known to be lost
+  uint64_t burst_bytes_ = UINT64_MAX;                  // at once
+  uint64_t loss_wait_ticks_ = options_.refusal_ticks;  // twice as long after each loss of what was sent again
   uint64_t wait_ticks_ = options_.retry_ticks;
   uint64_t moved_at_tick_ = 0;  // something was confirmed, or the first proposal of a row was given
 };

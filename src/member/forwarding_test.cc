@@ -232,6 +232,63 @@ TEST(Forwarder, AfterARefusalItSendsALittleAndMoreWithEachConfirmation) {
   EXPECT_EQ(origin.give(payloads(1, 10)), Shape{"10+1"}) << "nothing waits any more";
 }
 
+TEST(Forwarder, ARefusalInsideOfABurstIsWhereTheNextOneBegins) {
+  constexpr uint64_t kOne = 10 + raft::kEntryOverheadBytes;
+  Origin origin({.message_bytes_max = kOne, .retry_ticks = 50, .retry_bytes = kOne, .refusal_ticks = 3});
+  origin.forwarder.follow(kLeader, Term(3));
+  origin.give(payloads(8, 10));
+  origin.answer(refused(3, 0));
+  EXPECT_EQ(origin.at(3), Shape{"1+1"});
+  origin.answer(tag(3, 1));
+  EXPECT_EQ(origin.at(3), (Shape{"2+1", "3+1"}));
+  origin.answer(tag(3, 2));
+  origin.answer(refused(3, 2));
+  EXPECT_EQ(origin.at(5), Shape{});
+  EXPECT_EQ(origin.at(6), Shape{"3+1"});
+}
+
+TEST(Forwarder, WhatIsKnownToBeLostBeforeThereIsAnythingDoesNotMatterLater) {
+  for (int how = 0; how < 4; ++how) {
+    SCOPED_TRACE(how);
+    Origin origin({.retry_ticks = 50, .refusal_ticks = 3});
+    origin.forwarder.follow(kLeader, Term(3));
+    if (how == 0) origin.forwarder.note_cut();
+    if (how == 1) origin.forwarder.note_lost(0);
+    if (how >= 2) {
+      origin.give(payloads(2));
+      origin.answer(refused(3, 0));
+      how == 2 ? origin.forwarder.follow(kLeader, Term(4)) : origin.answer(tag(3, 2));
+    }
+    const uint64_t term = how == 2 ? 4 : 3;
+    const uint64_t first = how == 3 ? 3 : 1;
+    const std::string all = std::to_string(first) + "+3";
+    EXPECT_EQ(origin.give(payloads(3)), Shape{all});
+    EXPECT_EQ(origin.at(49), Shape{});
+    EXPECT_EQ(origin.at(50), Shape{all}) << "it was lost, and nobody said so";
+    origin.answer(refused(term, first - 1));
+    EXPECT_EQ(origin.at(53), Shape{all});
+  }
+}
+
+// A queue was full, or a POST has failed.
+TEST(Forwarder, WhatTheWayHasNoRoomForIsSentAgainLittleByLittle) {
+  constexpr uint64_t kOne = 10 + raft::kEntryOverheadBytes;
+  Origin origin({.message_bytes_max = kOne, .retry_ticks = 50, .retry_bytes = kOne, .refusal_ticks = 3});
+  origin.forwarder.follow(kLeader, Term(3));
+  origin.give(payloads(4, 10));
+  uint64_t sent = 0;
+  for (uint64_t tick = 1; tick <= 1000; ++tick) {
+    origin.forwarder.note_lost(tick);
+    sent += origin.at(tick).size();
+  }
+  EXPECT_GE(sent, 1000u / 51);
+  EXPECT_LE(sent, 30u) << "each time later, up to a bound";
+  origin.forwarder.note_lost(1000);
+  EXPECT_EQ(origin.at(1050), Shape{"1+1"});
+  origin.answer(tag(3, 1));
+  EXPECT_EQ(origin.at(1050), (Shape{"2+1", "3+1"}));
+}
+
 TEST(Forwarder, AnswersToAnotherStartOrTermOrMemberAreNotItsOwn) {
   Origin origin;
   origin.forwarder.follow(kLeader, Term(3));

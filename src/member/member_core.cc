@@ -82,7 +82,6 @@ Effects& MemberCore::step(Events& events, int64_t now_ns) {
   if (pause_ns > 2 * options_.raft_tick_ns) wal_moved_ns_ = std::min(wal_moved_ns_ + pause_ns, now_ns_);
   ++steps_;
   replication_.set_now(now_ns_);
-  replication_.set_has_room(replication_.log_bytes() + wal_bytes_in_flight_ < options_.unapplied_bytes_max);
   duties_.leases().note_step(now_ns_);
   effects_.clear();
   if (CAIRN_MUTANT("watch.told_before_published")) consider_news();

@@ -39,8 +39,8 @@ bool MemberCore::move_apply() {
   while (!apply_queue_.empty() && !installation_.is_under_way()) {
     const bool is_full = !apply_queue_.front().entries.empty() && apply_.stalled();
     if (is_full && !goes_on_when_full()) break;
-    is_beyond_buffers_ = is_beyond_buffers_ || is_full;
     if (lets_what_is_ready_leave_first(apply_queue_.front())) break;
+    is_beyond_buffers_ = is_beyond_buffers_ || is_full;
     ApplyBatch batch = std::move(apply_queue_.front());
     apply_queue_.pop_front();
     check(apply_.apply(std::move(batch), now_ns_, is_full));
@@ -73,7 +73,10 @@ bool MemberCore::move_apply() {
 // A range of a million keys takes a second. All members are to take it at the same time, and nobody is to wait meanwhile
 // for what was ready before: it leaves when a step ends.
 bool MemberCore::lets_what_is_ready_leave_first(const ApplyBatch& batch) {
-  const bool is_ready = !effects_.messages.empty() || !effects_.wal.empty() || effects_.answers.loops != 0;
+  if (short_step_ == steps_) return true;
+  const bool has_news = told_revision_ != apply_.published().newest().kv.revision;
+  const bool is_ready = has_news || !effects_.messages.empty() || !effects_.wal.empty() || !effects_.refused.empty() ||
+                        !effects_.leases.empty() || effects_.commit || effects_.answers.loops != 0;
   if (short_step_ + 1 == steps_ || !(is_ready || replication_.has_output())) return false;
   const bool is_quick = std::ranges::all_of(batch.entries, [](const raft::Entry& entry) {
     return entry.type != raft::EntryType::kNormal || is_quick_request(entry.bytes());

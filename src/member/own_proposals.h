@@ -61,7 +61,7 @@ class OwnProposals {
   // In the order of arrival; each is forgotten.
   std::vector<Expired> take_expired(int64_t now_ns);
   std::vector<One> take_all();
-  // All but what is in the log of this member, which leads in `term` and decides alone: that will be applied.
+  // All but what this member, which leads in `term` and decides alone, has appended in that term: it will be applied.
   std::vector<One> take_undecided(Term term);
 
   [[nodiscard]] size_t size() const { return by_id_.size(); }

@@ -142,12 +142,16 @@ void ReplicationCore::step(raft::Message message) {
   const bool is_answer = message.type == raft::MessageType::kHeartbeatResp;
   const bool is_counted = message.type == raft::MessageType::kProp && message.forward && message.forward->sequence != 0;
   if (is_counted || (is_answer && message.forward)) return take_forwarded(message);
-  if (message.type == raft::MessageType::kProp && core_.is_leader() && !has_room_) return;
+  const bool is_of_others = message.type == raft::MessageType::kProp && core_.is_leader();
+  if (is_of_others && !has_room_for_others()) return;
+  const std::vector<raft::Entry> of_others = is_of_others ? message.entries : std::vector<raft::Entry>();
+  const Index last = core_.last_index();
   if (failover_.suspects_leader(core_, message, now_ns_)) pending_.redial.push_back(core_.leader());
   const bool may_end_snapshot = message.type == raft::MessageType::kAppResp && !message.reject;
   const NodeId from = message.from;
   const Index has = message.index;
   core_.step(std::move(message));
+  if (is_of_others && core_.last_index() > last) note_of_others(of_others);
   const auto sent = may_end_snapshot ? sent_snapshots_.find(from) : sent_snapshots_.end();
   if (sent != sent_snapshots_.end() && has >= sent->second.index) end_snapshot(from);
   propose_held();
@@ -185,6 +189,9 @@ void ReplicationCore::report(const PeerReport& report) {
     forwarder_.tick(ticks_, pending_.messages);
     conf_forwarder_.note_cut();
     conf_forwarder_.tick(ticks_, pending_.messages);
+  } else if (report.kind == Kind::kUnreachable) {
+    forwarder_.note_lost(ticks_);
+    conf_forwarder_.note_lost(ticks_);
   } else if (report.kind == Kind::kDied) {
     core_.forget_leader();
     failover_.begin(core_, report.peer, now_ns_);

@@ -66,15 +66,16 @@ class ReplicationCore {
     // Whether a member is Cairn's, and so knows raft::ForwardTag. Empty: all are.
     std::function<bool(NodeId)> speaks_cairn;
     LogKeeping log;  // for members that are behind
+    // Of what others have forwarded to this leader and is neither stable nor applied. Beyond it nothing is taken from
+    // them: who forwards sends it again, and an etcd's client hears that time is up. What this member's own clients put
+    // in counts elsewhere, so that neither starves the other.
+    uint64_t others_bytes_max = 32 << 20;
   };
   // `log` holds what the WAL held, from start.applied's successor on at least.
   ReplicationCore(const Options& options, RaftLog log, const raft::StartState& start);
 
   // The time of what comes next.
   void set_now(int64_t now_ns) { now_ns_ = now_ns; }
-  // False: what is not applied takes too much memory already. As leader it takes nothing from others then: who forwards
-  // sends it again, and an etcd's client hears that time is up.
-  void set_has_room(bool has_room) { has_room_ = has_room; }
   void propose(std::vector<Proposal> proposals);
   // In this term or never. The index of the last entry; nullopt: none was appended.
   std::optional<Index> propose_as_leader(Term term, std::vector<Proposal> proposals);
@@ -161,6 +162,8 @@ class ReplicationCore {
   void follow();
   void take_forwarded(raft::Message& message);
   bool append_forwarded(raft::Message& message, size_t known);
+  [[nodiscard]] bool has_room_for_others();
+  void note_of_others(const std::vector<raft::Entry>& entries);  // they are the log's last ones
   void answer_forwarded(const raft::ForwardTag& tag, NodeId to, bool is_refused);
   void refuse_what_is_too_much();
   void begin_tracking(Index first);
@@ -241,7 +244,12 @@ class ReplicationCore {
   Index shared_up_to_;  // LeaderState::shared_up_to
   LeaderState last_state_;
   bool state_changed_ = true;
-  bool has_room_ = true;
+  struct OfOthers {
+    Index last;  // up to here
+    uint64_t bytes = 0;
+  };
+  std::deque<OfOthers> of_others_;  // what this leader has appended for others, in order
+  uint64_t of_others_bytes_ = 0;
   NodeId forwards_to_;  // as follow() has decided; 0: to nobody
 };
 

@@ -191,11 +191,29 @@ bool ReplicationCore::append_forwarded(raft::Message& message, size_t known) {
     // What cannot be at all is not asked for again.
     return outcome == ProposeOutcome::kConfRefused && core_.applied() == core_.last_index();
   }
-  if (!has_room_) return false;
+  if (!has_room_for_others()) return false;
   std::vector<raft::PayloadPtr> payloads;
   payloads.reserve(message.entries.size() - known);
   for (size_t i = known; i < message.entries.size(); ++i) payloads.push_back(message.entries[i].data);
-  return core_.propose_as_leader(core_.term(), payloads).outcome == ProposeOutcome::kAppended;
+  if (core_.propose_as_leader(core_.term(), payloads).outcome != ProposeOutcome::kAppended) return false;
+  note_of_others(message.entries);
+  return true;
+}
+
+bool ReplicationCore::has_room_for_others() {
+  const Index done = std::min(core_.applied(), core_.stable_index());
+  while (!of_others_.empty() && of_others_.front().last <= done) {
+    of_others_bytes_ -= of_others_.front().bytes;
+    of_others_.pop_front();
+  }
+  return of_others_bytes_ < options_.others_bytes_max;
+}
+
+void ReplicationCore::note_of_others(const std::vector<raft::Entry>& entries) {
+  uint64_t bytes = 0;
+  for (const raft::Entry& entry : entries) bytes += raft::cost_bytes(entry);
+  of_others_.push_back({core_.last_index(), bytes});
+  of_others_bytes_ += bytes;
 }
 
 void ReplicationCore::answer_forwarded(const raft::ForwardTag& tag, NodeId to, bool is_refused) {

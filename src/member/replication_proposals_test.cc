@@ -298,6 +298,39 @@ TEST(ProposalsMutants, AreFound) {
 }
 #endif
 
+// Each in its room: neither the leader's clients nor those of others keep the others out.
+TEST(Proposals, ALeaderTakesFromOthersAsMuchAsTheyMayHaveInItsLog) {
+  Member member;
+  member.become_leader();
+  const Term term = member.core.raft().term();
+  const auto append = [&](uint64_t sequence, size_t bytes) {
+    member.sent.clear();
+    const Index before = member.core.raft().last_index();
+    Message message = Member::from(2, MessageType::kProp, 0);
+    if (sequence != 0) {
+      message.forward = raft::ForwardTag{.origin = NodeId(2), .epoch = 9, .term = term, .sequence = sequence};
+    }
+    const auto payload = std::make_shared<const raft::Payload>(raft::Payload{.bytes = std::string(bytes, 'x')});
+    message.entries.push_back({.data = payload});
+    member.step(std::move(message));
+    return member.core.raft().last_index().value - before.value;
+  };
+  for (int i = 0; i < 40; ++i) member.propose(request(static_cast<uint64_t>(i + 1), static_cast<Tag>(i + 1)));
+  EXPECT_EQ(append(1, 20 << 20), 1u);
+  EXPECT_EQ(append(2, 20 << 20), 1u);
+  EXPECT_EQ(append(3, 1), 0u) << "what it has of others is not applied";
+  const auto answers = member.take_sent(MessageType::kHeartbeatResp);
+  ASSERT_EQ(answers.size(), 1u);
+  EXPECT_TRUE(answers[0].forward->is_refused);
+  EXPECT_EQ(append(0, 1), 0u) << "an etcd's is dropped";
+  const Index before = member.core.raft().last_index();
+  member.propose(request(50, 50));
+  EXPECT_EQ(member.core.raft().last_index(), before + 1) << "its own clients are counted elsewhere";
+  member.acknowledge(2);
+  EXPECT_EQ(append(3, 1), 1u);
+  EXPECT_EQ(append(0, 1), 1u);
+}
+
 TEST(Proposals, DuringATransferTheyWaitAndGoToTheNewLeader) {
   Member member;
   member.become_leader();

@@ -120,7 +120,7 @@ struct PeerReport {
     kDied,               // both streams from it ended, and a new connection to it was refused: its process is gone
     kSnapshotDelivered,  // it has all of the snapshot that was sent to it
     kSnapshotFailed,
-    kStreamCut,     // what was sent to it before may be lost, what is sent from now on goes over a new stream
+    kStreamCut,     // what was sent to it before may be lost, what is sent from now on goes another way
     kConnected,     // there was no connection to it, and now there is one
     kTellsRemoval,  // it does not talk to this member, which was removed
   };

@@ -388,6 +388,12 @@ TEST(PeerLink, ChoosesTheWay) {
   EXPECT_EQ(posts[0].path, "/raft");
   EXPECT_EQ(posts[0].headers[0], (std::pair<std::string, std::string>("Content-Type", "application/protobuf")));
   EXPECT_TRUE(decode_message(posts[0].body.flat()));
+  raft::Message counted = message_of(raft::MessageType::kProp);
+  counted.forward = raft::ForwardTag{.origin = counted.from, .epoch = 1, .term = Term(1), .sequence = 1};
+  bench.send(counted);
+  posts = bench.take<Post>();
+  ASSERT_EQ(posts.size(), 1U);
+  EXPECT_EQ(posts[0].path, "/raft/forward") << "an etcd that comes to this address meanwhile appends it in any term";
 
   const LinkId message = bench.link.on_attached(StreamKind::kMessage, bench.now, bench.effects);
   bench.send(message_of(raft::MessageType::kApp));

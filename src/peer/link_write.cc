@@ -55,10 +55,6 @@ void State::send(std::vector<raft::Message> messages, Step step) {
     }
     const bool as_append = message.type == raft::MessageType::kApp && writers[kMsgAppAt];
     const size_t kind = as_append ? kMsgAppAt : kMessageAt;
-    // A POST may wait here for longer than its receiver lives. An etcd that comes after it at the same address would
-    // append it in another term; its origin sends it again by itself.
-    const bool is_counted = message.type == raft::MessageType::kProp && message.forward;
-    if (is_counted && !writers[kind]) continue;
     const bool is_taken =
         writers[kind]
             ? writers[kind]->queue.push(std::move(message), limits.stream_messages_max, limits.queue_bytes_max)
@@ -163,6 +159,7 @@ void State::writers_on_time(Step step) {
 void State::pump_posts(Step step) {
   while (!post_queue.empty() && posts.size() < options.limits.posts_max) {
     const raft::Message message = post_queue.pop();
+    const bool is_counted = message.type == raft::MessageType::kProp && message.forward;
     Pieces body;
     append_message(body, message);
     const LinkId id = new_id();
@@ -170,7 +167,7 @@ void State::pump_posts(Step step) {
                  .deadline_ns = step.now_ns + options.connect_timeout_ns + options.limits.post_timeout_ns};
     step.out.emplace_back(Post{.id = id,
                                .url = urls.pick(),
-                               .path = std::string(kPostPath),
+                               .path = std::string(is_counted ? kForwardPath : kPostPath),
                                .headers = headers("application/protobuf"),
                                .body = std::move(body),
                                .connect_timeout_ns = options.connect_timeout_ns});

@@ -86,7 +86,7 @@ void PeerListener::refuse(net::Exchange& exchange, int status, std::string_view 
 
 std::unique_ptr<net::ExchangeHandler> PeerListener::begin(net::Exchange& exchange) {
   const std::string& path = exchange.request().path;
-  if (path == kPostPath) return begin_message(exchange);
+  if (path == kPostPath || path == kForwardPath) return begin_message(exchange);
   if (path == kSnapshotPath) return begin_snapshot(exchange);
   if (path.starts_with(kStreamPrefix)) return begin_stream(exchange);
   if (path == kProbingPath) {

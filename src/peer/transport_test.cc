@@ -611,6 +611,7 @@ TEST(TransportListener, AnswersAsEtcd) {
       {{"POST", "/raft", good, not_for_us.flat()}, "500 error processing raft message\n"},
       {{"POST", "/raft", good, of_removed.flat()}, "403 cannot process message from removed member\n"},
       {{"POST", "/raft", good, of_known.flat()}, "204 "},
+      {{"POST", "/raft/forward", good, of_removed.flat()}, "403 cannot process message from removed member\n"},
       {{"POST", "/raft/snapshot", with(good, "X-Etcd-Cluster-ID", "77"), "x"}, "412 cluster ID mismatch\n"},
       {{"POST", "/raft/snapshot", good, "x"}, "400 failed to decode raft message (unexpected EOF)\n"},
       {{"POST", "/raft/snapshot", good, std::string(8, '\x7f')},

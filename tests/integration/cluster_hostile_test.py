@@ -193,6 +193,45 @@ class Hostile(cluster.ThreeCase):
                 holder.join()
         self.check_all_serve(three)
 
+    def test_who_can_be_dialled_by_nobody_writes(self):
+        """Its advertised URL is wrong, or there is a wall: only the connections that it makes itself are there."""
+        with proxy.Proxy() as between:
+            three = self.three(proxy=between)
+            leader, follower = three.wait_leader(), three.follower()
+            between.refuse(follower.name)
+            for one in three.members:
+                if one is not follower:
+                    between.reset(one.name, follower.name)
+            time.sleep(0.2)  # what had connections has noticed
+            with rpc.Client(follower.client_port, timeout=10) as client:
+                for number in range(5):
+                    began = time.monotonic()
+                    client.put(b"k%d" % number, b"v" * (200 << 10))
+                    self.assertLess(time.monotonic() - began, 2)
+            # A short cut, and much to write as soon as it begins.
+            between.accept(follower.name)
+            time.sleep(2)  # the leader has dialled it again
+            between.refuse(follower.name)
+            between.reset(leader.name, follower.name)
+            answers = []
+
+            def write(key):
+                with rpc.Client(follower.client_port, timeout=10) as client:
+                    began = time.monotonic()
+                    client.put(key, b"v" * (200 << 10))
+                    answers.append(time.monotonic() - began)
+
+            writers = [threading.Thread(target=write, args=(b"w%d" % number,)) for number in range(30)]
+            for writer in writers:
+                writer.start()
+            time.sleep(0.3)
+            between.accept(follower.name)
+            for writer in writers:
+                writer.join()
+            self.assertEqual(len(answers), len(writers))
+            self.assertLess(max(answers), 3)
+            self.check_all_serve(three)
+
     def test_a_leader_that_lives_where_connections_are_refused_keeps_its_promises(self):
         """Others take it for dead at once and elect another one. It renews leases until it finds out."""
         with proxy.Proxy() as between:

@@ -627,13 +627,13 @@ int run(const cmd::Config& config, const cmd::ParseOutcome& parsed, const FaultP
   }
   options.apply.tokens = *std::move(tokens);
   const auto tracing = config.tracing ? std::make_unique<Tracing>(config, clock, registry) : nullptr;
+  auto signals_at_start = std::make_unique<SignalsAtStart>(signals);
   if (const Status status = check_founding(config, fs, options.bootstrap); !status) {
     log::error("bootstrap failed", {{"error", status.error().message}});
     return refuse(status.error());
   }
   if (config.enable_pprof) log::info("pprof is enabled", {{"path", "/debug/pprof"}});
   if (!config.in_memory) check_permissions(config.data_dir);
-  auto signals_at_start = std::make_unique<SignalsAtStart>(signals);
   auto opened = open_node(options, fs, clock, metrics, signals);
   if (!opened && opened.error().message == member::kRemovedText) return end_removed(config);
   if (!opened) {
