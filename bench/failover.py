@@ -88,11 +88,6 @@ class Run:
         self.events.append(Event(kind, now_us(), self.cluster.members.index(victim), term, was_leader))
         happen()
 
-    def snapshots_sent(self, members):
-        """As the metric etcd_network_snapshot_send_success says."""
-        lines = [line for one in members for line in one.http("/metrics")[2].splitlines()]
-        return sum(float(line.split()[-1]) for line in lines if line.startswith("etcd_network_snapshot_send_success"))
-
     def end_and_return(self, kind, end):
         leader = self.cluster.wait_leader()
         self.event(kind, leader, lambda: end(leader))
@@ -161,7 +156,7 @@ class Run:
         for member in self.cluster.members:
             self.settle()
             was_leader = self.cluster.wait_leader() is member
-            self.sent += self.snapshots_sent([member])
+            self.sent += member.snapshots_sent()
             self.event("rolling", member, lambda: self.cluster.stop_one(member), was_leader)
             self.cluster.start_one(member)
 
@@ -181,7 +176,7 @@ class Run:
                     getattr(self, kind)()
                 if kind == "rolling":
                     self.settle()
-                    self.sent += self.snapshots_sent(self.cluster.members)
+                    self.sent += self.cluster.snapshots_sent()
             self.settle()
             end_us = now_us()
             load.send_signal(signal.SIGINT)

@@ -34,6 +34,10 @@ def stream(port, messages, window=None, **options):
     return pipe, number
 
 
+def watchers(target):
+    return target.server.metric("etcd_debugging_mvcc_watcher_total")
+
+
 @attack("10,000 watchers of one key that stop reading, while it changes: their events are in memory once")
 def stopped_watchers(target):
     client = target.client()
@@ -158,8 +162,7 @@ def coming_and_going(target):
             pipe.listen(5, lambda pipe=pipe: pipe.body_bytes >= 10_000 * 30)
             target.check(pipe.ended is None, f"a connection ended: {pipe.end()}")
             pipe.close()
-    _, _, page = target.server.http("/metrics")
-    target.check("\netcd_debugging_mvcc_watcher_total 0\n" in page, "watchers are left over")
+    target.check(watchers(target) == 0, "watchers are left over")
 
 
 @attack("a stream of progress requests and cancels that reads no answer")
@@ -191,9 +194,9 @@ def half_closed(target):
             for i, pipe in enumerate(pipes):
                 pipe.close(abort=i % 2 == 0)
     deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and "\netcd_debugging_mvcc_watcher_total 0\n" not in target.server.http("/metrics")[2]:
+    while time.monotonic() < deadline and watchers(target) > 0:
         time.sleep(0.05)
-    target.check("\netcd_debugging_mvcc_watcher_total 0\n" in target.server.http("/metrics")[2], "watchers are left over")
+    target.check(watchers(target) == 0, "watchers are left over")
 
 
 @attack("20 connections that begin 50 watchers each at revision 1 of 100,000: what they read is shared")

@@ -406,9 +406,8 @@ class Log(AuthCase):
             call("AuthEnable")
             call("AuthDisable")
             server.stop()
-            lines = [json.loads(line) for line in server.log_text().splitlines() if line.startswith("{")]
             told[server.kind] = [{name: value for name, value in line.items() if name not in self.NOT_FIELDS}
-                                 for line in lines if line["msg"] in self.LINES]
+                                 for line in server.log_lines() if line["msg"] in self.LINES]
         self.assertEqual({line["msg"] for line in told["etcd37"]}, set(self.LINES))
         self.assertEqual(told["etcd37"], told["cairn"])
 

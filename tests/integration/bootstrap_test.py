@@ -27,10 +27,9 @@ class Bootstrap(cluster.ClusterCase):
         member.launch()
         harness.until(lambda: not member.running())
         self.assertEqual(member.process.returncode, 1)
-        for line in reversed(member.log_path.read_text().splitlines()):  # earlier starts may be in it
-            if line.startswith("{") and json.loads(line)["msg"] == "discovery failed":
-                return json.loads(line)["error"]
-        raise AssertionError(member.log_tail())
+        errors = [line["error"] for line in member.log_lines() if line["msg"] == "discovery failed"]
+        self.assertTrue(errors, member.log_tail())
+        return errors[-1]  # earlier starts may be in it
 
     def members_of(self, some):
         return {number: (name, sorted(peers), learner) for number, (name, peers, learner) in some.listed().items()}

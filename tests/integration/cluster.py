@@ -21,6 +21,8 @@ import rpc  # noqa: E402
 
 PATIENCE_S = 120
 QUICK = ["--heartbeat-interval", "50", "--election-timeout", "500"]
+SHORT_LOG = ["--snapshot-count", "50", "--snapshot-catchup-entries", "10"]  # who was away soon needs a snapshot
+SHORTEST_LOG = ["--snapshot-count", "50", "--snapshot-catchup-entries", "5", "--backend-batch-interval", "50ms"]
 SILENT_S = 1.5  # three election timeouts of these: whoever said nothing is not counted upon
 
 
@@ -70,25 +72,33 @@ class Member(harness.Server):
             self.disk.take(self.process.pid)
         return self
 
-    def set_failpoint(self, point, term):
+    def _ask_failpoints(self, method, path, body=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.failpoint_port, timeout=30)
         try:
-            connection.request("PUT", f"/{point}", term)
+            connection.request(method, path, body)
             answer = connection.getresponse()
+            text = answer.read().decode()
             if answer.status >= 300:
-                raise AssertionError(f"{point}={term}: {answer.status} {answer.read()}")
+                raise AssertionError(f"{method} {path} {body}: {answer.status} {text}")
+            return text
         finally:
             connection.close()
 
-    def metric(self, name, *labels):
-        """The sum of its samples with these labels, as they are written."""
-        lines = [line for line in self.http("/metrics")[2].splitlines() if line.startswith((name + "{", name + " "))]
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(label in line for label in labels))
+    def set_failpoint(self, point, term):
+        self._ask_failpoints("PUT", f"/{point}", term)
+
+    def failpoint_count(self, point):
+        """How many of its terms were carried out since they were set."""
+        return int(self._ask_failpoints("GET", f"/{point}/count"))
 
     def newest_snapshot(self):
         """Its index, as of its log's lines."""
         return max([json.loads(line)["snapshot-index"] for line in self.log_text().splitlines()
                     if '"saved snapshot"' in line], default=0)
+
+    def snapshots_sent(self, *labels):
+        """To other members, since it started."""
+        return self.metric("etcd_network_snapshot_send_success", *labels)
 
     def misses(self, other):
         """Whether it has noticed that there is no connection to the other one."""
@@ -122,6 +132,10 @@ class Clock:
         """The clock of the day alone, to so much before or behind what it is."""
         self.day_ns = int(seconds * 1e9)
         self.write()
+
+    def ahead_s(self):
+        """Of the day's clock."""
+        return (self.shift_ns + self.day_ns) / 1e9
 
     def write(self):
         with open(self.path, "r+b" if self.path.exists() else "w+b") as file:
@@ -258,6 +272,9 @@ class Cluster:
 
     def running(self):
         return [one for one in self.members if one.running() and not one.is_paused]
+
+    def snapshots_sent(self):
+        return sum(one.snapshots_sent() for one in self.running())
 
     def leader(self):
         """The member that leads, as itself and a majority of the voters say of the newest term; None: nobody, now."""

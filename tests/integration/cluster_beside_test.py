@@ -466,8 +466,7 @@ class Beside(cluster.ClusterCase):
             for role, one in (("follower", follower), ("leader", leader)):
                 size = len(one.log_text())
                 story.note(f"{role} ends with", story.three.stop_one(one))
-                for line in one.log_text()[size:].splitlines():
-                    fields = json.loads(line) if line.startswith("{") else {"msg": ""}
+                for fields in harness.json_lines(one.log_text()[size:]):
                     if fields["msg"].startswith(ours_too):
                         shown = {k: v for k, v in sorted(fields.items()) if k not in ("ts", "caller", "took", "data-dir", "stacktrace")}
                         # Whom it chooses is another rule.
@@ -497,10 +496,9 @@ class Beside(cluster.ClusterCase):
 
             def samples(one):
                 out = {}
-                for line in one.http("/metrics")[2].splitlines():
-                    if line.startswith(("etcd_network_", "etcd_server_")) and "_bucket{" not in line and "go_version" not in line:
-                        name, value = line.rsplit(" ", 1)
-                        out[story.names.of(name)] = float(value)
+                for series, value in one.samples().items():
+                    if series.startswith(("etcd_network_", "etcd_server_")) and "_bucket{" not in series and "go_version" not in series:
+                        out[story.names.of(series)] = value
                 return out
 
             for role, one, before in (("leader", leader, changes[0]), ("follower", follower, changes[1])):

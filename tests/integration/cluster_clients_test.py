@@ -284,7 +284,7 @@ class Clients(cluster.ThreeCase):
             harness.until(lambda: all(len(one.acknowledged) >= n for one, n in zip(putting, enough)), what="few puts")
             three.restart(member)
             three.wait_healthy()
-        sent = sum(one.metric("etcd_network_snapshot_send_success") for one in three.members)
+        sent = three.snapshots_sent()
         for one in putting:
             one.stop()
         three.check_equal()

@@ -1,7 +1,6 @@
 """What happens to directories: lost, killed in the middle of being made or replaced, full of what a member cannot keep.
 What was acknowledged is there afterwards, on all members."""
 
-import json
 import shutil
 import threading
 import time
@@ -10,7 +9,6 @@ import cluster
 import harness
 import rpc
 
-SHORT_LOG = ["--snapshot-count", "50", "--snapshot-catchup-entries", "5", "--backend-batch-interval", "50ms"]
 LOG_KEPT_BY_34 = 5000
 V2_TEXT = "holds keys of the v2 API"
 
@@ -67,7 +65,7 @@ class Disasters(cluster.ClusterCase):
 
     def fatal(self, member):
         self.assertIn(member.wait(60), (1, 2), member.log_tail())
-        return json.loads(member.log_text().splitlines()[-1])["error"]
+        return member.log_lines()[-1]["error"]
 
     # Lost directories
 
@@ -130,7 +128,7 @@ class Disasters(cluster.ClusterCase):
     # Killed
 
     def test_a_member_is_killed_again_and_again_while_it_takes_in_a_snapshot(self):
-        made = self.three(SHORT_LOG)
+        made = self.three(cluster.SHORTEST_LOG)
         random = self.random()
         self.fill(made, 5000, 2000)
         late = made.follower()
@@ -146,7 +144,7 @@ class Disasters(cluster.ClusterCase):
         self.check(made, writing)
 
     def test_a_member_is_killed_again_and_again_while_it_joins(self):
-        made = self.three(SHORT_LOG)
+        made = self.three(cluster.SHORTEST_LOG)
         random = self.random()
         self.fill(made, 2000, 2000)
         writing = Writing(made, random)
@@ -160,7 +158,7 @@ class Disasters(cluster.ClusterCase):
         self.check(made, writing)
 
     def test_all_lose_power_again_and_again(self):
-        made = self.three(SHORT_LOG)
+        made = self.three(cluster.SHORTEST_LOG)
         random = self.random()
         writing = Writing(made, random)
         for _ in range(8):

@@ -10,12 +10,6 @@ import rpc
 
 NOSPACE, CORRUPT = 1, 2
 GET, DEACTIVATE = 0, 2
-# So that a snapshot is what helps a member that was away.
-SHORT_LOG = ["--snapshot-count", "50", "--snapshot-catchup-entries", "10"]
-
-
-def snapshots_sent(three):
-    return sum(one.metric("etcd_network_snapshot_send_success") for one in three.running())
 
 
 class Duties(cluster.ThreeCase):
@@ -33,10 +27,10 @@ class Duties(cluster.ThreeCase):
             three.start_one(away)
             three.wait_healthy()
             three.check_equal()
-            self.assertEqual(snapshots_sent(three), 0)
+            self.assertEqual(three.snapshots_sent(), 0)
 
     def test_by_snapshot(self):
-        three = self.three(SHORT_LOG)
+        three = self.three(cluster.SHORT_LOG)
         away = three.follower()
         leader = three.wait_leader()
         leader.client().lease_grant(9, 3000)
@@ -51,8 +45,7 @@ class Duties(cluster.ThreeCase):
         self.put(three, 5, b"meanwhile")  # an etcd learns from the next entry that it is there
         three.wait_healthy()
         three.check_equal()
-        self.assertGreater(sum(one.metric("etcd_network_snapshot_send_success", f'To="{away.id:x}"')
-                               for one in three.members), 0)
+        self.assertGreater(sum(one.snapshots_sent(f'To="{away.id:x}"') for one in three.members), 0)
         # It has all of the state: leases, and what it applies from now on.
         with rpc.Client(away.client_port) as client:
             self.assertEqual(client.leases(), [9])
@@ -68,7 +61,7 @@ class Duties(cluster.ThreeCase):
 
     def test_by_snapshot_under_its_watchers(self):
         """They stay, and miss nothing."""
-        three = self.three(SHORT_LOG)
+        three = self.three(cluster.SHORT_LOG)
         away = three.follower()
         watching = cluster_clients_test.Watching(away)
         self.put(three, 10, b"before")
@@ -94,7 +87,7 @@ class Duties(cluster.ThreeCase):
         self.assertEqual([number for number, _ in watching.events], list(range(2, revision + 1)))
 
     def test_a_new_member_by_snapshot_while_others_write(self):
-        three = self.three(SHORT_LOG)
+        three = self.three(cluster.SHORT_LOG)
         self.put(three, 2000, b"k")
         putting = [cluster_clients_test.Putting(one, i) for i, one in enumerate(three.members)]
         new = three.add(self.kind, learner=True)

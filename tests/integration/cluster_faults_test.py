@@ -7,13 +7,12 @@ import rpc
 # An installation's steps, in their order.
 OF_SNAPSHOTS = ("raftBeforeSaveSnap", "raftBeforeWALSaveSnaphot", "raftAfterSaveSnap", "applyBeforeOpenSnapshot",
                 "applyAfterOpenSnapshot", "raftBeforeApplySnap", "raftAfterApplySnap", "raftAfterWALRelease")
-FLAGS = cluster.QUICK + ["--snapshot-count", "50", "--snapshot-catchup-entries", "5", "--backend-batch-interval", "50ms"]
 LEASE = 7
 
 
 class OfCairn(cluster.ClusterCase):
     def three(self):
-        return self.cluster(["cairn"] * 3, flags=FLAGS, failpoints=True).start()
+        return self.cluster(["cairn"] * 3, flags=[*cluster.QUICK, *cluster.SHORTEST_LOG], failpoints=True).start()
 
     def ends_at(self, point, member):
         self.assertEqual(member.wait(cluster.PATIENCE_S), 2, member.log_tail())

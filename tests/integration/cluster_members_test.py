@@ -253,7 +253,7 @@ class OfCairn(Members):
             harness.until(answered)
             self.assertEqual(said[0][0], 0, said)
             self.assert_ends_as_removed(one)
-            line = json.loads([line for line in one.log_text().splitlines() if '"removed member"' in line][-1])
+            line = [line for line in one.log_lines() if line["msg"] == "removed member"][-1]
             self.assertEqual((line["removed-remote-peer-id"], line["removed-remote-peer-urls"], line["removed-remote-peer-is-learner"]),
                              (f"{one.id:x}", [one.peer_url], False))
             three.members.remove(one)

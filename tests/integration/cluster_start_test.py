@@ -1,7 +1,6 @@
 """How three members become a cluster, and how they are kept from becoming a wrong one: tokens, names, URLs, wiped
 directories, certificates, and the one of three that is all that is left."""
 
-import json
 import pathlib
 import shutil
 
@@ -15,7 +14,7 @@ class Starts(cluster.ThreeCase):
     def fatal(self, member, code=1):
         """What its last line gives as the reason."""
         self.assertEqual(member.wait(60), code, member.log_tail())
-        line = json.loads(member.log_text().splitlines()[-1])
+        line = member.log_lines()[-1]
         self.assertEqual(line["level"], "fatal", line)
         return line["error"]
 

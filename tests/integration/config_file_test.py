@@ -87,13 +87,10 @@ class Outcomes(harness.Case):
         except subprocess.TimeoutExpired:
             return "runs", {}
         text = done.stdout + done.stderr
-        lines = [json.loads(line) for line in text.splitlines() if line.startswith('{"level"')]
-        fields = next((line for line in lines if line["msg"] == "starting an etcd server"), {})
+        fields = next((line for line in harness.json_lines(text) if line["msg"] == "starting an etcd server"), {})
         if TAKEN in text:
             return "taken", fields
-        errors = [line["error"] for line in lines if line.get("error") and line["level"] in ("warn", "fatal")]
-        plain = next((line for line in text.splitlines() if line and not line.startswith("{")), "")
-        told = errors[-1] if errors else plain.removeprefix("panic: ")
+        told = harness.why_ended(text)
         return f"{done.returncode}: " + ("the scanner's words" if SCANNER.search(told) else told), fields
 
     def hold_port(self):

@@ -1,7 +1,6 @@
 """Locks and elections, as etcd's services of these names tell of them: each case runs beside etcd 3.7."""
 
 import threading
-import time
 
 import harness
 import rpc
@@ -49,20 +48,12 @@ class Script:
         return [rpc.KeyValue(raw).key for raw in kvs]
 
     def wait_for_keys(self, prefix, *keys):
-        for _ in range(2000):
-            if self.keys(prefix) == list(keys):
-                return
-            time.sleep(0.03)
-        raise AssertionError(f"{self.server.kind}: {self.keys(prefix)}, not {keys}")
+        harness.until(lambda: self.keys(prefix) == list(keys),
+                      what=lambda: f"{self.server.kind}: {self.keys(prefix)}, not {keys}")
 
     def wait_for_watchers(self, count):
-        name = "etcd_debugging_mvcc_watcher_total"
-        for _ in range(2000):
-            page = self.server.http("/metrics")[2]
-            if f"\n{name} {count}\n" in page:
-                return
-            time.sleep(0.03)
-        raise AssertionError(f"not {count} watchers: {[line for line in page.splitlines() if name in line]}")
+        there = lambda: self.server.metric("etcd_debugging_mvcc_watcher_total")
+        harness.until(lambda: there() == count, what=lambda: f"not {count} watchers: {there()}")
 
     # A call waits once it watches, which is a little after its key is there. One that ends before leaves its key.
     def wait_until_waiting(self, prefix, *keys, observers=0):

@@ -60,8 +60,7 @@ class Beside(etcdctl.Beside):
         return (" ".join(watch.command), watch.env, code, script.apart(text), script.apart(errors))
 
     def watchers(self, server):
-        _, _, page = server.http("/metrics")
-        return int(re.search(r"^etcd_debugging_mvcc_watcher_total (\d+)", page, re.M)[1])
+        return server.metric("etcd_debugging_mvcc_watcher_total")
 
     def watch_all(self, script):
         out = []

@@ -5,7 +5,6 @@ every value with every flag; without it, each flag has those of its type.
 """
 
 import concurrent.futures
-import json
 import os
 import re
 import socket
@@ -133,11 +132,7 @@ class BesideEtcd(harness.Case):
         text = done.stdout + done.stderr
         if TAKEN in text:
             return "taken"
-        lines = [json.loads(line) for line in text.splitlines() if line.startswith('{"level"')]
-        errors = [line["error"] for line in lines if line.get("error") and line["level"] in ("warn", "fatal")]
-        plain = next((line for line in text.splitlines() if line and not line.startswith("{")), "")
-        told = errors[-1] if errors else plain.removeprefix("panic: ")
-        return f"{done.returncode}: {told}"
+        return f"{done.returncode}: {harness.why_ended(text)}"
 
     def test_values_are_taken_and_refused_alike(self):
         with socket.socket() as holder, concurrent.futures.ThreadPoolExecutor(8) as pool:

@@ -420,10 +420,9 @@ class Effects(harness.Case):
         for i in range(21):
             client.put(b"%d" % i, b"x")
         client.compact(client.revision(), physical=True)
-        text = cairn.http("/metrics")[2]
 
         def figure(name):
-            return float(re.search(rf"^etcd_debugging_mvcc_db_compaction_{name} (\S+)", text, re.M)[1])
+            return cairn.metric(f"etcd_debugging_mvcc_db_compaction_{name}")
         total, paused = (figure(f"{what}_duration_milliseconds_sum") for what in ("total", "pause"))
         self.assertGreaterEqual(total - paused, 21 * 50)
         self.assertGreaterEqual(figure("pause_duration_milliseconds_count"), 22)
@@ -432,9 +431,9 @@ class Effects(harness.Case):
         def syncs(*flags):
             cairn = self.server("cairn", self.dir / f"data{len(flags)}", flags=flags).start()
             cairn.client().put_many((b"%d" % i, b"x") for i in range(100))
-            text = cairn.http("/metrics")[2]
+            count = cairn.metric("etcd_disk_wal_fsync_duration_seconds_count")
             cairn.stop()
-            return float(re.search(r"^etcd_disk_wal_fsync_duration_seconds_count (\S+)", text, re.M)[1]), cairn
+            return count, cairn
         self.assertGreater(syncs()[0], 0)
         self.assertIn("data is lost when the machine stops", syncs("--unsafe-no-fsync")[1].log_text())
 
@@ -482,7 +481,7 @@ class Environment(harness.Case):
     def run_with(self, arguments, environment):
         done = subprocess.run([str(harness.program("cairn")), *arguments], capture_output=True, text=True, timeout=90,
                               check=False, env={"PATH": os.environ["PATH"], **environment}, cwd=self.dir)
-        return done.returncode, [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+        return done.returncode, harness.json_lines(done.stderr)
 
     def test_the_same_setting_twice_is_refused(self):
         code, lines = self.run_with(["--name", "a"], {"ETCD_NAME": "b"})
@@ -537,13 +536,7 @@ class BesideEtcd(harness.Case):
             arguments[3:3] = ["--listen-peer-urls", f"http://127.0.0.1:{harness.free_port()}"]
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=90, check=False, cwd=self.dir,
                               env={"PATH": os.environ["PATH"]})
-        lines = done.stderr.splitlines()
-        logged = [json.loads(line) for line in lines if line.startswith('{"level"')]
-        errors = [line["error"] for line in logged if line.get("error") and line["level"] in ("warn", "fatal")]
-        if errors:
-            return done.returncode, errors[-1]
-        text = next((line for line in lines if line and not line.startswith("{")), "")
-        return done.returncode, text.removeprefix("panic: ")
+        return done.returncode, harness.why_ended(done.stderr)
 
     def test_what_is_wrong_is_told_alike(self):
         for arguments in self.CASES:

@@ -140,6 +140,24 @@ def free_port():
             return port
 
 
+def samples(page):
+    """Of a page of metrics: series, with its labels as they are written -> value."""
+    lines = [line.rsplit(" ", 1) for line in page.splitlines() if line and not line.startswith("#")]
+    return {series: float(value) for series, value in lines}
+
+
+def json_lines(text):
+    """The fields of each line of a log; what else a program prints is left out."""
+    return [json.loads(line) for line in text.splitlines() if line.startswith('{"level"')]
+
+
+def why_ended(text):
+    """What a server that does not start says of it at last: an error of its log, else the first words beside the log."""
+    errors = [line["error"] for line in json_lines(text) if line.get("error") and line["level"] in ("warn", "fatal")]
+    plain = next((line for line in text.splitlines() if line and not line.startswith("{")), "")
+    return errors[-1] if errors else plain.removeprefix("panic: ")
+
+
 def until(condition, seconds=90, what="not in time"):
     """Waits for it, and says what did not come in time. `what` may be a function, for what is known only then."""
     deadline = time.monotonic() + seconds
@@ -293,6 +311,9 @@ class Server:
         except OSError:
             return ""
 
+    def log_lines(self):
+        return json_lines(self.log_text())
+
     def log_tail(self, size=3000):
         return self.log_text()[-size:]
 
@@ -308,6 +329,19 @@ class Server:
             return answer.status, dict(answer.getheaders()), answer.read().decode()
         finally:
             connection.close()
+
+    def samples(self):
+        return samples(self.http("/metrics")[2])
+
+    def metric(self, name, *labels):
+        """The sum of its samples with these labels, as they are written."""
+        return sum(value for series, value in self.samples().items()
+                   if series.partition("{")[0] == name and all(label in series for label in labels))
+
+    def thread_states(self):
+        """S is asleep, T stopped."""
+        return {path.read_text().rpartition(")")[2].split()[0]
+                for path in pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/stat")}
 
     def memory_kb(self, field="VmRSS"):
         for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():

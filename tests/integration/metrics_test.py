@@ -257,12 +257,11 @@ class SameLoad(harness.Case):
 
     def numbers(self, page):
         out = {}
-        for line in page.splitlines():
-            series, _, value = line.rpartition(" ")
+        for series, value in harness.samples(page).items():
             name = series.partition("{")[0]
             series = re.sub(r'(server_id|Local|Remote)="[0-9a-f]+"', r'\1="?"', series)
-            if not line.startswith("#") and not any(re.fullmatch(pattern, name) for pattern in DIFFERENT):
-                out[series] = float(value)
+            if not any(re.fullmatch(pattern, name) for pattern in DIFFERENT):
+                out[series] = value
         return out
 
     def test_the_numbers_are_the_same(self):

@@ -18,7 +18,7 @@ import harness
 import recording  # noqa: E402
 import rpc
 
-FLAGS = ["--heartbeat-interval", "50", "--election-timeout", "500", "--snapshot-count", "100"]
+FLAGS = [*cluster.QUICK, "--snapshot-count", "100"]
 LOG_KEPT = 5000  # entries that etcd keeps behind a snapshot: who lacks more of them is sent one
 
 

@@ -4,7 +4,6 @@ And the ends of logs that an interrupted write left: repaired where etcd repairs
 """
 
 import gzip
-import json
 import shutil
 import struct
 import urllib.parse
@@ -30,7 +29,7 @@ class RefusedCase(harness.Case):
         cairn = self.server("cairn", directory, ports=self.ports, flags=flags)
         cairn.launch()
         self.assertEqual(cairn.wait(), 1, cairn.log_tail())
-        last = json.loads(cairn.log_text().splitlines()[-1])
+        last = cairn.log_lines()[-1]
         self.assertEqual(last["level"], "fatal")
         self.assertIn(text, last["error"])
         self.assertEqual(harness.fingerprint(directory), before, "the directory has changed")

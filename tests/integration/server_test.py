@@ -141,12 +141,12 @@ class Http(harness.Case):
         status, headers, body = cairn.http("/metrics")
         self.assertEqual(status, 200)
         self.assertIn("text/plain", headers["Content-Type"])
-        values = dict(line.rsplit(" ", 1) for line in body.splitlines() if line and line[0] != "#")
-        self.assertEqual(float(values["etcd_server_has_leader"]), 1)
-        self.assertEqual(float(values["etcd_debugging_mvcc_current_revision"]), 2)
-        self.assertGreater(float(values["process_resident_memory_bytes"]), 1e6)
+        values = harness.samples(body)
+        self.assertEqual(values["etcd_server_has_leader"], 1)
+        self.assertEqual(values["etcd_debugging_mvcc_current_revision"], 2)
+        self.assertGreater(values["process_resident_memory_bytes"], 1e6)
         for part in ("index", "write_buffers", "raft_log"):
-            self.assertGreater(float(values['cairn_memory_bytes{part="%s"}' % part]), 0, part)
+            self.assertGreater(values['cairn_memory_bytes{part="%s"}' % part], 0, part)
         self.assertEqual(cairn.http("/nowhere")[0], 404)
         self.assertEqual(cairn.http("/health", "POST")[0], 405)
 

@@ -1,7 +1,6 @@
 """What is said of a start and a stop, beside etcd 3.7: each line of etcd's log comes from Cairn too, with its fields, or is
 in NOT_SAID with the reason. docs/compatibility.md has the same list in words."""
 
-import json
 import re
 
 import harness
@@ -46,11 +45,9 @@ VARYING = {"level", "ts", "caller", "msg", "stacktrace", "took", "logger", "go-v
 def lines_of(text):
     """{message, ids replaced: (level, fields)}, the first of each. An id has no zeros in front."""
     out = {}
-    for line in text.splitlines():
-        if line.startswith("{"):
-            fields = json.loads(line)
-            message = re.sub(r"\b[0-9a-f]{9,16}\b", "ID", fields["msg"])
-            out.setdefault(message, (fields["level"], {k: v for k, v in fields.items() if k not in VARYING}))
+    for fields in harness.json_lines(text):
+        message = re.sub(r"\b[0-9a-f]{9,16}\b", "ID", fields["msg"])
+        out.setdefault(message, (fields["level"], {k: v for k, v in fields.items() if k not in VARYING}))
     return out
 
 
@@ -91,7 +88,7 @@ class StartLog(harness.Case):
         """The lines that suites wait for, in etcd's order."""
         server = self.server("cairn").start()
         server.stop()
-        messages = [re.sub(r"\b[0-9a-f]{9,16}\b", "ID", json.loads(line)["msg"]) for line in server.log_text().splitlines()]
+        messages = [re.sub(r"\b[0-9a-f]{9,16}\b", "ID", line["msg"]) for line in server.log_lines()]
         wanted = ["Running: ", "Initialize and start etcd server", "configuring peer listeners",
                   "starting local member", "starting etcd server", "now serving peer/client/metrics",
                   "ID became leader at term 2", "raft.node: ID elected leader ID at term 2",

@@ -3,7 +3,6 @@ in; and files that are replaced while clients come and go.
 """
 
 import concurrent.futures
-import json
 import shutil
 import socket
 import ssl
@@ -39,7 +38,7 @@ class Kinds(Tls):
         server.launch()
         harness.until(lambda: server.process.poll() is not None or server._is_ready(), what=server.log_tail)
         if server.process.poll() is not None:
-            errors = [line["error"] for line in map(json.loads, server.log_text().splitlines()) if "error" in line]
+            errors = [line["error"] for line in server.log_lines() if "error" in line]
             return server.wait(), errors[-1]
         seen = [self.verified(server, authority, most) for most in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)]
         server.stop()

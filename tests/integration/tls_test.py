@@ -4,7 +4,6 @@ Each test starts both with the same flags and certificates, and asks both the sa
 """
 
 import concurrent.futures
-import json
 import shutil
 import socket
 import ssl
@@ -144,7 +143,7 @@ class Starts(Tls):
         self.servers.append(server)
         server.launch()
         code = server.wait()
-        lines = [json.loads(line) for line in server.log_text().splitlines() if line.startswith('{"level"')]
+        lines = server.log_lines()
         errors = [line["error"] for line in lines if "error" in line]
         return code, (errors[-1] if errors else lines[-1]["msg"]).replace(str(server.client_port), "PORT")
 

@@ -1,6 +1,5 @@
 """Spans of requests: what a collector of OpenTelemetry is sent, beside etcd 3.7."""
 
-import json
 import os
 import socket
 
@@ -219,13 +218,7 @@ class Tracing(harness.Case):
         for _ in range(20):
             client.put_many([(b"k/%d" % i, b"x") for i in range(200)])
         server.wait_logged("spans are dropped until the collector takes them")
-
-        def dropped():
-            page = server.http("/metrics")[2]
-            line = next(each for each in page.splitlines() if each.startswith("cairn_tracing_spans_dropped_total"))
-            return float(line.split()[1])
-
-        harness.until(lambda: dropped() >= 8000, what="two spans of each put")
+        harness.until(lambda: server.metric("cairn_tracing_spans_dropped_total") >= 8000, what="two spans of each put")
         self.assertEqual(server.log_text().count("spans are dropped until"), 1)
         server.stop()
 
@@ -250,7 +243,7 @@ class SlowRequests(harness.Case):
     """Lines of the log about requests that took long."""
 
     def lines(self, server, message):
-        return [line for line in map(json.loads, server.log_text().splitlines()) if line["msg"] == message]
+        return [line for line in server.log_lines() if line["msg"] == message]
 
     def test_a_put_that_waits_for_the_disk(self):
         server = self.server("cairn").start(environment={**ENVIRONMENT,

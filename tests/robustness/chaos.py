@@ -1,5 +1,5 @@
 """Chaos on real processes: members are killed, stopped, cut off and slowed while clients ask; what they were told is
-recorded and judged.
+recorded and judged. A kind of fault that was tried and never had an effect fails the run.
 
     tests/robustness/chaos.py --kinds etcd37,etcd37,etcd37 --seconds 600 --seed 7 --history build/chaos.jsonl
 
@@ -24,7 +24,6 @@ import rpc  # noqa: E402
 NEMESIS_CLIENT = 900  # its number in the history
 WATCHER = 1000        # the first one's
 DISK_MEGABYTES = 512  # of each member
-SHORT_LOG = ["--snapshot-count", "50", "--snapshot-catchup-entries", "10"]
 
 
 def add_arguments(parser):
@@ -38,7 +37,7 @@ def add_arguments(parser):
 
 class Chaos(cluster.ClusterCase):
     def start(self, kinds, between, log):
-        flags = [*cluster.QUICK, *(SHORT_LOG if log == "short" else [])]
+        flags = [*cluster.QUICK, *(cluster.SHORT_LOG if log == "short" else [])]
         reason = disks.missing()
         if reason:
             print(f"chaos: disks are as they are: {reason}", flush=True)
@@ -95,8 +94,9 @@ class Chaos(cluster.ClusterCase):
             try:
                 with rpc.Connection(port, timeout=10) as connection:
                     self.history.call(NEMESIS_CLIENT, member, connection, name, request, 10)
+                return True
             except (OSError, rpc.GrpcError):
-                pass
+                return False
 
         hurting.call = call
         for one in watching + asking:
@@ -110,10 +110,12 @@ class Chaos(cluster.ClusterCase):
 
         print(f"chaos: {time.monotonic() - began:.0f} s, {len(self.history.operations)} operations, {revision} revisions, "
               f"{len(self.history.watches)} watches, term {made.members[0].status()['raft_term']}, {log} log, "
-              f"{sum(one.metric('etcd_network_snapshot_send_success') for one in made.members):.0f} snapshots sent by who runs\n"
-              f"  faults {dict(sorted(hurting.happened.items()))}\n  operations {dict(sorted(self.history.summary().items()))}",
+              f"{made.snapshots_sent():.0f} snapshots sent by who runs\n"
+              f"  faults that had an effect, of those tried: {hurting.report()}\n"
+              f"  operations {dict(sorted(self.history.summary().items()))}",
               flush=True)
         recording.check(self, self.history, options.history or self.dir / "history.jsonl")
+        self.assertEqual(hurting.without_effect(), [], "these faults were tried and never had an effect")
 
 
 if __name__ == "__main__":

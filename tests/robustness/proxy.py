@@ -1,10 +1,28 @@
 """cairn_proxy (tests/robustness/proxy.cc) as an object: faults on the links between members, and from clients."""
 
+import http.client
 import itertools
 import subprocess
 import threading
+import time
 
 import harness
+
+
+def answer_seconds(port, peer_url=None, more_bytes=0, seconds_max=5):
+    """How long a member takes to answer a request of so many bytes more that comes through a proxy's port; None: not in
+    time, or never. `peer_url`: of the member in whose name it is asked, none for a client."""
+    headers = {"X-PeerURLs": peer_url} if peer_url else {}
+    began = time.monotonic()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds_max)
+    try:
+        connection.request("GET", "/version", headers=headers | {"X-More": "x" * more_bytes})
+        connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    return time.monotonic() - began
 
 
 class Proxy:

@@ -54,26 +54,14 @@ class Timed(harness.Case):
 
     def shift(self, server, seconds=SHIFT_SECONDS):
         """Lets time pass for a server that waits: one that idles was doing nothing when its idleness began."""
-        harness.until(lambda: self.states(server) == self.states(server) == {"S"}, what="the server does not rest")
+        harness.until(lambda: server.thread_states() == server.thread_states() == {"S"}, what="the server does not rest")
         self.shifts[server] += seconds
         self.set_control(server)
-
-    @staticmethod
-    def states(server):
-        """Of its threads: S is asleep, T stopped."""
-        return {path.read_text().rpartition(")")[2].split()[0]
-                for path in pathlib.Path(f"/proc/{server.process.pid}/task").glob("*/stat")}
 
     def poke(self, server):
         """Wakes each io thread, so that timers that a shift made due are looked at."""
         for _ in range(8):
             server.http("/version")
-
-    def metric(self, server, name):
-        for line in server.http("/metrics")[2].splitlines():
-            if line.startswith(name + " "):
-                return float(line.rsplit(" ", 1)[1])
-        raise AssertionError(f"no metric {name}")
 
 
 # What comes after a pause
@@ -372,7 +360,7 @@ class Intervals(Timed):
         self.client = self.cairn.client()
 
     def commits(self):
-        return self.metric(self.cairn, self.COMMITS)
+        return self.cairn.metric(self.COMMITS)
 
     def settled_commits(self):
         """Once looks agree that are further apart than an interval."""
