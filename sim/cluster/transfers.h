@@ -53,7 +53,6 @@ class Transfers {
   void done(uint64_t transfer, bool is_written);
   // The process of this member is gone.
   void forget(size_t member);
-  [[nodiscard]] bool is_idle() const { return transfers_.empty(); }
 
  private:
   struct Transfer {

@@ -43,7 +43,6 @@ class LogWindows {
   void clear();
 
   [[nodiscard]] uint64_t bytes() const { return bytes_; }
-  [[nodiscard]] size_t reads_under_way() const { return under_way_.size(); }
 
  private:
   struct Window {

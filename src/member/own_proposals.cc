@@ -47,10 +47,6 @@ void OwnProposals::forget(const Proposal& payload, raft::EntryType type) {
   trim();
 }
 
-bool OwnProposals::holds(const Proposal& payload, raft::EntryType type) const {
-  return const_cast<OwnProposals*>(this)->find(payload, type) != nullptr;
-}
-
 // The bytes are compared: an id begins with the lowest 16 bits of its member's, and those of two members may be the
 // same.
 void OwnProposals::resolve(raft::Entry& entry) {

@@ -48,7 +48,6 @@ class OwnProposals {
   void note_given(const Proposal& payload, raft::EntryType type, Term term, bool is_certain);
   // It was refused, or nothing may be said about it any more.
   void forget(const Proposal& payload, raft::EntryType type);
-  [[nodiscard]] bool holds(const Proposal& payload, raft::EntryType type) const;
 
   // The entry is committed: it gets the tag of who waits for it here, and no other one.
   void resolve(raft::Entry& entry);

@@ -85,7 +85,6 @@ class Loop final : public EventLoop, public std::enable_shared_from_this<Loop> {
   // Ends a sixteenth of the connections, one at least: those that have least to lose, the oldest of them first. Those
   // that are in the middle of an answer stay. How many ended; their seats are free.
   size_t displace();
-  [[nodiscard]] size_t connection_count() const { return connections_.size(); }
 
   // What answers may hold; set before the loop runs.
   void set_answer_limits(const AnswerLimits& limits) { answer_limits_ = limits; }

@@ -75,7 +75,6 @@ class WriteBuffer {
   [[nodiscard]] RunView run() const { return {records_, count_}; }
   [[nodiscard]] uint64_t bytes() const { return arena_.bytes() + other_bytes_; }
   [[nodiscard]] bool empty() const { return count_ == 0 && other_bytes_ == 0; }
-  [[nodiscard]] bool has_table_changes() const { return other_bytes_ != 0; }
 
   // No change afterwards; changes() is then what a commit writes.
   void freeze();

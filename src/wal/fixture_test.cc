@@ -18,6 +18,8 @@ namespace {
 using testing::make_entry;
 using testing::make_state;
 using testing::read_all;
+using testing::read_entries;
+using testing::StoredEntry;
 using testing::TempDir;
 using testing::write_all;
 
@@ -242,7 +244,7 @@ TEST_F(SegmentsFixture, OpensGoesOnAndReadsBack) {
     EXPECT_TRUE(log.check_start({Index(0x3f), Term(2), {}}));
     const StoredEntry more = make_entry(0x49, 2, "more");
     ASSERT_TRUE(log.save(testing::views({more}), make_state(2, 0x5d6292c20a64ba7d, 0x49), true));
-    const auto entries = log.index()->read_entries(Index(1), Index(0x4a), UINT64_MAX);
+    const auto entries = read_entries(*log.index(), Index(1), Index(0x4a), UINT64_MAX);
     ASSERT_TRUE(entries.has_value()) << entries.error().message;
     ASSERT_EQ(entries->size(), 0x49u);
     for (const StoredEntry& entry : *entries) {

@@ -14,6 +14,8 @@ namespace {
 
 using testing::kConfState;
 using testing::make_entry;
+using testing::read_entries;
+using testing::StoredEntry;
 using testing::views;
 
 const std::string kWal = "/data/member/wal";
@@ -187,7 +189,7 @@ class CrashRun {
   bool matches(const State& state, const OpenedLog& opened) const {
     if (opened.hard_state != state.hard || log_->last_index() != Index(state.last)) return false;
     if (opened.snapshots.empty() || opened.snapshots.back() != state.snapshots.back()) return false;
-    const auto entries = log_->index()->read_entries(log_->first_index(), log_->last_index() + 1, UINT64_MAX);
+    const auto entries = read_entries(*log_->index(), log_->first_index(), log_->last_index() + 1, UINT64_MAX);
     if (!entries) return false;
     return std::all_of(entries->begin(), entries->end(), [&](const StoredEntry& entry) {
       const auto known = state.entries.find(entry.index.value);

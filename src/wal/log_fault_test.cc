@@ -10,6 +10,7 @@ namespace {
 
 using testing::make_entry;
 using testing::make_state;
+using testing::read_entries;
 using testing::views;
 
 class LogFault : public ::testing::Test {
@@ -186,7 +187,7 @@ TEST_F(LogFault, AFailedSpareIsBegunAnewAndHarmsNothing) {
   }
   EXPECT_TRUE(log_->spares()->ready());
   for (uint64_t i = 1; i < 100; ++i) ASSERT_TRUE(save(i));
-  EXPECT_EQ(log_->index()->read_entries(Index(1), Index(100), UINT64_MAX)->size(), 99u);
+  EXPECT_EQ(read_entries(*log_->index(), Index(1), Index(100), UINT64_MAX)->size(), 99u);
 }
 
 TEST_F(LogFault, WorksWhereBlocksCannotBeAllocated) {

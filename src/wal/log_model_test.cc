@@ -13,6 +13,8 @@ namespace {
 using testing::kConfState;
 using testing::make_entry;
 using testing::make_state;
+using testing::read_entries;
+using testing::StoredEntry;
 using testing::TempDir;
 using testing::views;
 
@@ -145,7 +147,7 @@ class ModelRun {
     for (int i = 0; i < 3; ++i) {
       const uint64_t lo = i == 0 ? first : random_.between(first, model_.last + 1);
       const uint64_t hi = i == 0 ? model_.last + 1 : random_.between(lo, model_.last + 1);
-      const auto entries = index->read_entries(Index(lo), Index(hi), UINT64_MAX);
+      const auto entries = read_entries(*index, Index(lo), Index(hi), UINT64_MAX);
       ASSERT_TRUE(entries.has_value()) << entries.error().message;
       ASSERT_EQ(entries->size(), hi - lo);
       for (const StoredEntry& entry : *entries) {

@@ -21,6 +21,8 @@ namespace {
 using testing::make_entry;
 using testing::make_state;
 using testing::read_all;
+using testing::read_entries;
+using testing::StoredEntry;
 using testing::TempDir;
 using testing::views;
 using testing::write_all;
@@ -140,7 +142,7 @@ TEST_F(LogTest, WhatWasSavedIsThereAgain) {
   const auto index = opened.log->index();
   EXPECT_EQ(index->first_index(), Index(1));
   EXPECT_EQ(index->last_index(), Index(3));
-  EXPECT_EQ(index->read_entries(Index(1), Index(4), UINT64_MAX), entries);
+  EXPECT_EQ(read_entries(*index, Index(1), Index(4), UINT64_MAX), entries);
   EXPECT_EQ(*index->term(Index(1)), Term(1));
   EXPECT_EQ(*index->term(Index(3)), Term(2));
   EXPECT_EQ(index->term(Index(4)).error().code, Code::kOutOfRange);
@@ -150,15 +152,15 @@ TEST_F(LogTest, ReadingStopsBeforeTheByteLimitButGivesOneEntry) {
   const auto log = create();
   fill(*log, 1, 11);
   const auto count = [&](uint64_t lo, uint64_t hi, uint64_t bytes) {
-    return log->index()->read_entries(Index(lo), Index(hi), bytes)->size();
+    return read_entries(*log->index(), Index(lo), Index(hi), bytes)->size();
   };
   EXPECT_EQ(count(1, 11, 1000), 10u);
   EXPECT_EQ(count(1, 11, 999), 9u);
   EXPECT_EQ(count(3, 9, 200), 2u);
   EXPECT_EQ(count(3, 9, 0), 1u);
   EXPECT_EQ(count(3, 3, 1000), 0u);
-  EXPECT_EQ(log->index()->read_entries(Index(1), Index(12), 1).error().code, Code::kOutOfRange);
-  EXPECT_EQ(log->index()->read_entries(Index(0), Index(2), 1).error().code, Code::kOutOfRange);
+  EXPECT_EQ(read_entries(*log->index(), Index(1), Index(12), 1).error().code, Code::kOutOfRange);
+  EXPECT_EQ(read_entries(*log->index(), Index(0), Index(2), 1).error().code, Code::kOutOfRange);
 }
 
 TEST_F(LogTest, ANewLeadersEntriesReplaceTheTail) {
@@ -170,11 +172,11 @@ TEST_F(LogTest, ANewLeadersEntriesReplaceTheTail) {
     ASSERT_TRUE(log->save(views(before), make_state(1, 0, 2), true));
     ASSERT_TRUE(log->save(views(after), make_state(2, 0, 2), true));
     EXPECT_EQ(log->last_index(), Index(4));
-    EXPECT_EQ(log->index()->read_entries(Index(3), Index(5), UINT64_MAX), after);
+    EXPECT_EQ(read_entries(*log->index(), Index(3), Index(5), UINT64_MAX), after);
   }
   const OpenedLog opened = open();
   EXPECT_EQ(opened.log->last_index(), Index(4));
-  const auto entries = opened.log->index()->read_entries(Index(1), Index(5), UINT64_MAX);
+  const auto entries = read_entries(*opened.log->index(), Index(1), Index(5), UINT64_MAX);
   ASSERT_TRUE(entries.has_value());
   EXPECT_EQ((*entries)[1], make_entry(2, 1, "2"));
   EXPECT_EQ((*entries)[2], after[0]);
@@ -226,7 +228,7 @@ TEST_F(LogTest, FullSegmentsAreCutByEtcdsRules) {
   for (size_t i = 1; i < heads.size(); ++i) EXPECT_EQ(heads[i], "413");  // checksum, metadata, state
   const OpenedLog opened = open(options);
   EXPECT_EQ(opened.log->segment_count(), files.size());
-  EXPECT_EQ(opened.log->index()->read_entries(Index(1), Index(100), UINT64_MAX)->size(), 99u);
+  EXPECT_EQ(read_entries(*opened.log->index(), Index(1), Index(100), UINT64_MAX)->size(), 99u);
 }
 
 TEST_F(LogTest, CutsTakeTheSpareWhenItIsReady) {
@@ -242,7 +244,7 @@ TEST_F(LogTest, CutsTakeTheSpareWhenItIsReady) {
   EXPECT_TRUE(fs_.exists(wal_ + "/1.tmp"));
   fill(*log, 60, 110);
   EXPECT_EQ(log->segment_count(), 3u);
-  EXPECT_EQ(log->index()->read_entries(Index(1), Index(110), UINT64_MAX)->size(), 109u);
+  EXPECT_EQ(read_entries(*log->index(), Index(1), Index(110), UINT64_MAX)->size(), 109u);
 }
 
 TEST_F(LogTest, ReleasedSegmentsStayUpToTheirNumber) {
@@ -300,8 +302,8 @@ TEST_F(LogTest, ReleasedSegmentsBecomeSparesOfZerosOrGo) {
   EXPECT_FALSE(log->spares()->has_work());
   EXPECT_LE(log->first_index(), Index(61));
   EXPECT_TRUE(log->check_start({Index(60), Term(1), {}}));
-  EXPECT_EQ(log->index()->read_entries(Index(61), Index(100), UINT64_MAX)->size(), 39u);
-  EXPECT_EQ(log->index()->read_entries(Index(1), Index(2), 1).error().code, Code::kOutOfRange);
+  EXPECT_EQ(read_entries(*log->index(), Index(61), Index(100), UINT64_MAX)->size(), 39u);
+  EXPECT_EQ(read_entries(*log->index(), Index(1), Index(2), 1).error().code, Code::kOutOfRange);
 }
 
 TEST_F(LogTest, AReleasedSegmentThatIsBeingReadIsNotOverwritten) {
@@ -355,7 +357,7 @@ TEST_F(LogTest, ALeadersSnapshotBeginsTheLogAnew) {
   EXPECT_EQ(opened.log->last_index(), Index(5099));
   EXPECT_TRUE(opened.log->check_start({Index(5000), Term(5), {}}));
   EXPECT_FALSE(opened.log->check_start({}));
-  EXPECT_EQ(opened.log->index()->read_entries(Index(5001), Index(5100), UINT64_MAX)->size(), 99u);
+  EXPECT_EQ(read_entries(*opened.log->index(), Index(5001), Index(5100), UINT64_MAX)->size(), 99u);
 }
 
 // etcd writes the record of a leader's snapshot before the hard state that commits it.
@@ -506,7 +508,7 @@ TEST_F(LogTest, ASpareLeftByAnEarlierProcessIsUsedOnceItIsZeros) {
   EXPECT_EQ(read_all(wal_ + "/0.tmp"), std::string(8192, '\0'));
   EXPECT_FALSE(fs_.exists(wal_ + "/1.tmp"));
   fill(*opened.log, 5, 100);
-  EXPECT_EQ(opened.log->index()->read_entries(Index(1), Index(100), UINT64_MAX)->size(), 99u);
+  EXPECT_EQ(read_entries(*opened.log->index(), Index(1), Index(100), UINT64_MAX)->size(), 99u);
 }
 
 TEST_F(LogTest, ASpareThatIsGivenBackIsGoneUntilOneIsWantedAgain) {
@@ -595,7 +597,7 @@ TEST_F(LogTest, TheTailGivesItsBlocksBackAndTheLogGoesOn) {
     EXPECT_EQ(opened.log->last_index(), Index(49));
     fill(*opened.log, 50, 1000);
     EXPECT_GT(opened.log->segment_count(), 1u);
-    EXPECT_EQ(opened.log->index()->read_entries(Index(1), Index(1000), UINT64_MAX)->size(), 999u);
+    EXPECT_EQ(read_entries(*opened.log->index(), Index(1), Index(1000), UINT64_MAX)->size(), 999u);
   }
   EXPECT_EQ(open(options).log->last_index(), Index(999));
 }
@@ -640,7 +642,7 @@ TEST_F(LogTest, ReadersAndTheSparePreparerRunBesideTheWriter) {
       const Index last = index->last_index();
       if (last < first + 10) continue;
       const Index lo = first + random.below(last - first - 5);
-      const auto entries = index->read_entries(lo, lo + 5, UINT64_MAX);
+      const auto entries = read_entries(*index, lo, lo + 5, UINT64_MAX);
       if (!entries) {
         EXPECT_EQ(entries.error().code, Code::kOutOfRange) << entries.error().message;
         continue;

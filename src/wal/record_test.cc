@@ -12,6 +12,7 @@ namespace {
 using testing::make_entry;
 using testing::make_state;
 using testing::MemFile;
+using testing::StoredEntry;
 
 // "0801 02" -> bytes; spaces are skipped.
 std::string bytes_of(std::string_view hex) {

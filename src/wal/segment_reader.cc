@@ -168,12 +168,4 @@ Status SegmentIndex::read(Index lo, Index hi, uint64_t bytes_max,
   return {};
 }
 
-Result<std::vector<StoredEntry>> SegmentIndex::read_entries(Index lo, Index hi, uint64_t bytes_max) const {
-  std::vector<StoredEntry> entries;
-  CAIRN_CHECK(read(lo, hi, bytes_max, [&](const Entry& entry) {
-    entries.push_back({entry.type, entry.term, entry.index, std::string(entry.data)});
-  }));
-  return entries;
-}
-
 }  // namespace cairn::wal

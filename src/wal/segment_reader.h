@@ -52,7 +52,6 @@ class EntryPoints {
   [[nodiscard]] std::optional<Term> term(Index index) const;
   // The point at or below `index`, and the index at which the next one begins.
   [[nodiscard]] std::optional<EntryPoint> find(Index index, Index& end) const;
-  [[nodiscard]] size_t point_count() const { return points_.size(); }
   [[nodiscard]] const std::vector<EntryPoint>& all() const { return points_; }
 
  private:
@@ -80,7 +79,6 @@ class SegmentIndex {
   //   errors: kOutOfRange when an entry is not in a segment (released, overwritten meanwhile, or not yet flushed),
   //           kDataLoss when the file is damaged
   Status read(Index lo, Index hi, uint64_t bytes_max, const std::function<void(const Entry&)>& visit) const;
-  Result<std::vector<StoredEntry>> read_entries(Index lo, Index hi, uint64_t bytes_max) const;
 
  private:
   friend class Log;

@@ -15,6 +15,7 @@
 #include "base/random.h"
 #include "env/fs.h"
 #include "testing/temp_dir.h"
+#include "wal/segment_reader.h"
 #include "wal/types.h"
 
 namespace cairn::wal::testing {
@@ -64,6 +65,17 @@ inline void write_all(const std::string& path, std::string_view bytes) {
   CAIRN_ASSERT(env::write_file(env::posix_fs(), path, bytes).has_value());
 }
 
+// An Entry that owns its data.
+struct StoredEntry {
+  uint8_t type = 0;
+  Term term;
+  Index index;
+  std::string data;
+
+  [[nodiscard]] Entry view() const { return {type, term, index, data}; }
+  friend bool operator==(const StoredEntry&, const StoredEntry&) = default;
+};
+
 inline StoredEntry make_entry(uint64_t index, uint64_t term, std::string data, uint8_t type = 0) {
   return {.type = type, .term = Term(term), .index = Index(index), .data = std::move(data)};
 }
@@ -72,6 +84,16 @@ inline std::vector<Entry> views(const std::vector<StoredEntry>& entries) {
   std::vector<Entry> result;
   for (const StoredEntry& entry : entries) result.push_back(entry.view());
   return result;
+}
+
+// As SegmentIndex::read(), with the entries themselves.
+inline Result<std::vector<StoredEntry>> read_entries(const SegmentIndex& index, Index lo, Index hi,
+                                                     uint64_t bytes_max) {
+  std::vector<StoredEntry> entries;
+  CAIRN_CHECK(index.read(lo, hi, bytes_max, [&](const Entry& entry) {
+    entries.push_back({entry.type, entry.term, entry.index, std::string(entry.data)});
+  }));
+  return entries;
 }
 
 inline HardState make_state(uint64_t term, uint64_t vote, uint64_t commit) {

@@ -22,17 +22,6 @@ struct Entry {
   friend bool operator==(const Entry&, const Entry&) = default;
 };
 
-// An Entry that owns its data.
-struct StoredEntry {
-  uint8_t type = 0;
-  Term term;
-  Index index;
-  std::string data;
-
-  [[nodiscard]] Entry view() const { return {type, term, index, data}; }
-  friend bool operator==(const StoredEntry&, const StoredEntry&) = default;
-};
-
 // raftpb.HardState. All zero means "none": it is never written.
 struct HardState {
   Term term;

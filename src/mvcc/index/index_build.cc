@@ -298,8 +298,6 @@ struct IndexBuilder::State {
 IndexBuilder::IndexBuilder() : state_(std::make_unique<State>()) {}
 IndexBuilder::~IndexBuilder() = default;
 
-uint64_t IndexBuilder::keys() const { return state_->items.size(); }
-
 void IndexBuilder::add(const IndexRecord& record) {
   CAIRN_ASSERT(!record.key.empty() && record.mod.sub >= 0 && record.mod.sub <= int64_t{kSubMask});
   State::Item& item = state_->find(record.key);

@@ -33,7 +33,6 @@ class IndexBuilder {
 
   // `record.key` is copied. needs: key not empty; mod above all before it
   void add(const IndexRecord& record);
-  [[nodiscard]] uint64_t keys() const;
 
   // Moves everything into `index`, without the revisions that a compaction at `compact` (0: none) makes superfluous.
   // The changes are in the unpublished batch. needs: `index` empty and unpublished; called once
