@@ -3,7 +3,7 @@
 // Applies every auth entry of the log to memory and tables, deterministically. Who may do what is compiled of it
 // (auth/rules.h) when it is asked for.
 //
-// Threads: the apply thread's; what rules() gave may be read by any.
+// Threads: the core thread's; what rules() gave may be read by any.
 // Source:  docs/architecture.md, "Auth".
 #pragma once
 

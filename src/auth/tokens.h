@@ -9,7 +9,7 @@
 // An io thread remembers the sessions that it has seen (SessionMemo), so that a token is looked up, or its signature
 // checked, once a thread.
 //
-// Threads: find(), renew(), new_prefix(), sign() from any. The rest: the apply thread's.
+// Threads: find(), renew(), new_prefix(), sign() from any. The rest: the core thread's.
 // Source:  etcd's token providers.
 #pragma once
 

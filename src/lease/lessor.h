@@ -3,7 +3,7 @@
 // A value without a clock: expiry is decided elsewhere (member/lease_duty.h) and arrives as a revoke entry.
 // Deterministic: the same entries give the same leases and the same table on every member.
 //
-// Threads: the apply thread's.
+// Threads: the core thread's.
 // Source:  docs/architecture.md, "Leases".
 #pragma once
 

@@ -4,7 +4,7 @@
 // Each survivor waits by its rank, so that mostly one of them asks and the others have not begun. When all survivors
 // have voted and nobody has won they try again, for a second; then the ordinary timeouts take over.
 //
-// Threads: the replication thread's; a value.
+// Threads: the core thread's; a value.
 // Source:  docs/architecture.md, "Failover".
 #pragma once
 

@@ -9,7 +9,7 @@
 // sides begin anew; member/own_proposals.h knows what is to be proposed again then.
 //
 // Always true: the Ledger's leader appends each (origin, epoch, sequence) of its term at most once, in order.
-// Threads:     the replication thread's.
+// Threads:     the core thread's.
 #pragma once
 
 #include <cstdint>

@@ -1,11 +1,11 @@
 // member/installation.h: a leader's snapshot takes the place of log and state: in what order, as a pure value.
 //
-//     raft's Ready ---------> kWaits      for the log, which writes .snap file, record and hard state, and for the
-//     commit
-//          |                    |         under way; no other begins, and nothing is applied
+//     raft's Ready ---------> kWaits      for the log, which writes .snap file, record and hard state, and for a
+//          |                    |         commit under way; no other begins, and nothing is applied
 //          |                    v  order()
-//          |                  kInstalls   the image gets the db's name; index, leases, users and members are read from
-//          it |                    | |                    v  installed(): the state is swapped
+//          |                  kInstalls   the image gets the db's name; index, leases, users and members are read
+//          |                    |         from it
+//          |                    v  installed(): the state is swapped
 //     what the log has done meanwhile is reported to raft now, in its order: so nothing is acknowledged before
 //
 // A snapshot that arrives meanwhile waits for its turn.

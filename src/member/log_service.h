@@ -1,6 +1,6 @@
 // member/log_service.h: what followers need of the log: reading it again, and keeping it for them.
 //
-// Threads: read_log() any; keep_log_from() the replication thread's.
+// Threads: read_log() any; keep_log_from() the core thread's.
 #pragma once
 
 #include <optional>

@@ -1,6 +1,6 @@
 // member/log_sizes.h: how many bytes of log lie behind an index, roughly: what a member that is behind would be sent.
 //
-// Threads: the replication thread's.
+// Threads: the core thread's.
 #pragma once
 
 #include <algorithm>

@@ -7,7 +7,7 @@
 //
 // Always true: windows and reads under way do not overlap at their beginnings; a window's entries are committed, and so
 //              never change.
-// Threads:     the replication thread's.
+// Threads:     the core thread's.
 #pragma once
 
 #include <cstdint>

@@ -10,7 +10,7 @@
 //              take_expired(): it has waited for too long; what becomes of it is no longer known here
 //
 // Always true: a tag leaves this table once: with an entry, as expired or as refused.
-// Threads:     the replication thread's.
+// Threads:     the core thread's.
 // Source:      docs/architecture.md.
 #pragma once
 

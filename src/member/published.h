@@ -1,4 +1,4 @@
-// member/published.h: what everybody but the apply thread sees of a member's state.
+// member/published.h: what everybody but the core thread sees of a member's state.
 //
 // One immutable object, published once a batch and loaded with one guard (mvcc/epoch.h): index root, records, leader,
 // membership and the rest always fit each other.

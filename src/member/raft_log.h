@@ -4,7 +4,7 @@
 // then the core is told (Core::log_loaded()). Who is so far behind that the db is shorter than what it lacks of the log
 // gets the db, as does who lacks what no segment has any more.
 //
-// Threads: the replication thread's.
+// Threads: the core thread's.
 #pragma once
 
 #include <deque>

@@ -10,7 +10,7 @@
 // Always true: an entry is handed to ApplyCore only when it is committed. It may not be stable here yet: the db's
 //              commit waits for the hard state that covers it. A commit index is never asked to be durable before it
 //              is reached.
-// Threads:     the replication thread's.
+// Threads:     the core thread's.
 // Source:      docs/architecture.md.
 #pragma once
 

@@ -1,4 +1,4 @@
-// raft/memory_log.h: a stable log in memory: what a driver keeps beside its WAL, and the log of tests.
+// raft/memory_log.h: a stable log in memory, for tests and benchmarks. A member's is member/raft_log.h.
 //
 // Not thread-safe: owned by the thread that owns the core.
 #pragma once

@@ -1,7 +1,7 @@
 // raft/types.h: the values of consensus: entries, hard state, configurations, messages.
 //
-// Plain values. Field for field those of etcd's raftpb, so that `cluster` and `wal` convert
-// them to and from bytes without loss; fields marked "local" never leave the process.
+// Plain values. Field for field those of etcd's raftpb, so that others (peer/codec.h, member/wal_stage.h) make bytes of
+// them and read them back without loss; fields marked "local" never leave the process.
 #pragma once
 
 #include <cstdint>

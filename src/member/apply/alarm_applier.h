@@ -1,6 +1,6 @@
 // member/apply/alarm_applier.h: alarms, what they refuse, and the quota that raises one.
 //
-// Threads: the apply thread's.
+// Threads: the core thread's.
 #pragma once
 
 #include <memory>

@@ -182,6 +182,8 @@ Status ApplyCore::apply_by_kind(const RaftRequest& request, std::string_view byt
   }
 }
 
+// compat: members of etcd 3.4 to 3.6 take strings that are not UTF-8. Such an entry ends this member, as it does one of
+// 3.7; etcd panics.
 Status ApplyCore::apply_other(std::string_view bytes, Tag tag) {
   etcdserverpb::InternalRaftRequest request;
   if (!request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {

@@ -7,7 +7,7 @@
 // Deterministic: the same entries give the same tables on every member. Each batch ends in this order: buffers are
 // filled, one Published is stored, answers leave.
 //
-// Threads: the apply thread's; readers see only Published.
+// Threads: the core thread's; readers see only Published.
 // Source:  docs/architecture.md.
 #pragma once
 

@@ -3,7 +3,7 @@
 // Every member decides about an entry from the entry and the tables alone, so all decide alike: the header has the user
 // and the revision of the rules when it was proposed. An entry with an older revision is refused, whatever it asks for.
 //
-// Threads: the apply thread's.
+// Threads: the core thread's.
 // Source:  etcd 3.7's auth applier; docs/architecture.md, "Auth".
 #pragma once
 

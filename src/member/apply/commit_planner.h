@@ -6,7 +6,7 @@
 //
 // Always true: the tables in a commit and its consistent_index belong to the same entry; the file is never ahead of
 //              this member's own WAL; a snapshot point is at or below both meta pages.
-// Threads:     the apply thread's.
+// Threads:     the core thread's.
 #pragma once
 
 #include <array>

@@ -7,7 +7,7 @@
 //
 // At most kKept orders wait. Of more the oldest is dropped: its hash would not be kept for long.
 //
-// Threads: the apply thread's; readers see list() as it was published.
+// Threads: the core thread's; readers see list() as it was published.
 // Source:  etcd 3.7.1, server/storage/mvcc/hash.go.
 #pragma once
 

@@ -4,7 +4,7 @@
 // deleted the next commit says so in the tables, and when that is done the pass has ended: who asked for a physical
 // compaction is answered. A compaction that comes meanwhile waits for the next pass; of several only the last counts.
 //
-// Threads: the apply thread's.
+// Threads: the core thread's.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // member/apply/key_applier.h: puts, deletes, transactions and compactions. Leases follow the keys that name them.
 //
-// Threads: the apply thread's.
+// Threads: the core thread's.
 #pragma once
 
 #include <string>

@@ -1,6 +1,6 @@
 // member/apply/lease_applier.h: grants, revokes and checkpoints of leases.
 //
-// Threads: the apply thread's.
+// Threads: the core thread's.
 #pragma once
 
 #include "lease/lessor.h"

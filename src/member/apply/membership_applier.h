@@ -1,6 +1,6 @@
 // member/apply/membership_applier.h: members, their attributes, the configuration, and versions.
 //
-// Threads: the apply thread's.
+// Threads: the core thread's.
 #pragma once
 
 #include <memory>

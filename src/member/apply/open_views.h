@@ -1,6 +1,6 @@
 // member/apply/open_views.h: the views of the file that somebody still holds.
 //
-// Threads: the apply thread's.
+// Threads: the core thread's.
 #pragma once
 
 #include <cstdint>

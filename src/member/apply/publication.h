@@ -1,6 +1,6 @@
 // member/apply/publication.h: what is published, and which revisions readers may still ask for.
 //
-// Threads: the apply thread's; readers register with domain().
+// Threads: the core thread's; readers register with domain().
 #pragma once
 
 #include <cstdint>

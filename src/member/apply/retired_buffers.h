@@ -3,7 +3,7 @@
 // A state that was published before a buffer was begun, or after it was retired, has no pointer to it: so an old guard
 // keeps the buffers of its own state, not all that came after.
 //
-// Threads: the apply thread's. Numbers are those of what is published.
+// Threads: the core thread's. Numbers are those of what is published.
 #pragma once
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // member/apply/workbench.h: what the appliers and the commit planner share: the store, the place of the log they are
 // at, and what leaves.
 //
-// Threads: the apply thread's.
+// Threads: the core thread's.
 #pragma once
 
 #include <array>

@@ -1,6 +1,6 @@
 // mvcc/index/index.h: from a key to its revisions, in memory.
 //
-// A copy-on-write B+tree. The writer (the apply thread) changes nodes of its own unpublished batch in place and
+// A copy-on-write B+tree. The writer (the core thread) changes nodes of its own unpublished batch in place and
 // copies all others; publish() ends the batch and yields an IndexRoot, an immutable tree that any thread may read.
 // Inner nodes hold, per child, the number of live keys, the length of their records in a Range answer and the
 // newest revision below, so that a count and an answer's length are O(log n).
@@ -14,7 +14,7 @@
 //
 // Always true: the root of batch b gives the same answers as long as b is held, for revisions at or above every floor
 //              that was given to trim_step since.
-// Threads:     Index belongs to the apply thread. IndexRoot and IndexCursor are readable by any thread while their
+// Threads:     Index belongs to the core thread. IndexRoot and IndexCursor are readable by any thread while their
 //              batch is held (mvcc/epoch.h). Nothing here locks.
 // Source:      docs/architecture.md, "Revisions", "Hashes" and "Compaction".
 #pragma once

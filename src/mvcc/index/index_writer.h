@@ -3,7 +3,7 @@
 // A change descends once and remembers the path. It copies the path's nodes, unless they belong to this batch already,
 // and changes the leaf. It updates the sums in the path on the way, so splitting or merging recomputes only new nodes.
 //
-// Threads: the apply thread.
+// Threads: the core thread.
 #pragma once
 
 #include <cstdint>

@@ -2,7 +2,7 @@
 //
 // A compare of an interval holds when it holds for each key in it; of an empty one when it holds for zeros, but never
 // by value. Compares of intervals that overlap share one walk over the index, and equal ones are evaluated once in the
-// whole transaction: a transaction stops the apply thread for as long as one walk takes, however many compares it has.
+// whole transaction: a transaction stops the core thread for as long as one walk takes, however many compares it has.
 //
 // Threads: one.
 // Source:  docs/architecture.md, "Transactions".

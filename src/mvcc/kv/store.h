@@ -1,9 +1,9 @@
-// mvcc/kv/store.h: the key space as the apply thread changes it: index, buffers, revisions, compaction.
+// mvcc/kv/store.h: the key space as the core thread changes it: index, buffers, revisions, compaction.
 //
 // A write transaction raises the main revision by one if it changed something, and numbers its changes from sub 0.
 // Its changes are visible to itself at once, to readers when the batch is published.
 //
-// Threads: the apply thread's, but for the views it gives away.
+// Threads: the core thread's, but for the views it gives away.
 // Source:  docs/architecture.md, "Revisions".
 #pragma once
 

@@ -2,7 +2,7 @@
 //
 // A record is in the file when its main revision is at or below the file's, else in one of two buffers; so one look
 // finds it. The view is a value without ownership: whoever made it keeps root, buffers and file alive (a guard of the
-// published state, or the apply thread itself, which may also look at its own unpublished changes).
+// published state, or the core thread itself, which may also look at its own unpublished changes).
 #pragma once
 
 #include <cstdint>

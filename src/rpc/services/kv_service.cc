@@ -356,6 +356,7 @@ class TxnHandler final : public OneRequestHandler {
 
 }  // namespace
 
+// compat: etcd's term is that of the last entry that it has applied.
 mvcc::HeaderValues response_header(const member::Published& state, const member::Node& node, int64_t revision) {
   return {node.cluster_id(), node.member_id(), revision, state.leader.term.value};
 }
