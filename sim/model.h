@@ -94,6 +94,8 @@ class Model {
   //   errors: why the entry should not be in a log
   Result<Reply> apply(const raft::Entry& entry);
   [[nodiscard]] Index last() const { return Index(states_.size() - 1); }
+  // The cluster's version is 3.4, after all that is committed.
+  [[nodiscard]] bool is_of_3_4() const { return schema_ == 4; }
   [[nodiscard]] const State& state(Index index) const { return states_.at(index.value); }
   [[nodiscard]] const State& newest() const { return states_.back(); }
 
@@ -177,7 +179,6 @@ class Model {
   void store_member(uint64_t id);
   void store_conf_state();
   void set_version(const std::string& version);
-  [[nodiscard]] bool is_of_3_4() const { return schema_ == 4; }
 
   // model_auth.cc
   void bump_auth();
