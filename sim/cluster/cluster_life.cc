@@ -140,6 +140,7 @@ void ClusterLife::choose_log() {
     core.auto_compaction = {member::AutoCompaction::Mode::kRevision, static_cast<int64_t>(chance_.between(1, 200))};
   }
   if (chance_.one_in(4)) core.feed_bytes_max = uint64_t{256} << chance_.below(5);
+  if (chance_.one_in(4)) core.replication.others_bytes_max = uint64_t{256} << chance_.below(8);
   if (chance_.one_in(2)) core.rest_after_ns = int64_t{50'000'000} << chance_.below(6);
   common_.checkpoint = {.changes_min = chance_.between(1, 60),
                         .changes_min_at_stop = chance_.between(1, 30),

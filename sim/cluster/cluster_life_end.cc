@@ -8,9 +8,9 @@
 #include "sim/cluster/cluster_life.h"
 #include "sim/cluster/patience.h"
 #include "sim/cluster/recording.h"
+#include "sim/directory.h"
 #include "sim/history/judge.h"
 #include "sim/history/record_json.h"
-#include "sim/directory.h"
 
 namespace cairn::sim {
 namespace {

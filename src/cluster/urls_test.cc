@@ -105,9 +105,10 @@ TEST(CheckInitialCluster, RefusesWithEtcdsTexts) {
             "--initial-cluster has default=http://10.0.0.1:1 but missing from "
             "--initial-advertise-peer-urls=http://unknown:1 "
             R"((failed to resolve "http://unknown:1" (lookup unknown: no such host)))");
-  EXPECT_EQ(check("default=http://10.0.0.2:1", "default", {"http://node:1"}),
-            "--initial-cluster has default=http://10.0.0.2:1 but missing from "
-            R"(--initial-advertise-peer-urls=http://node:1 (resolved urls: "http://10.0.0.1:1" != "http://10.0.0.2:1"))");
+  EXPECT_EQ(
+      check("default=http://10.0.0.2:1", "default", {"http://node:1"}),
+      "--initial-cluster has default=http://10.0.0.2:1 but missing from "
+      R"(--initial-advertise-peer-urls=http://node:1 (resolved urls: "http://10.0.0.1:1" != "http://10.0.0.2:1"))");
   EXPECT_EQ(check("b=http://127.0.0.1:1", "default", {"http://localhost:2380"}),
             R"(couldn't find local name "default" in the initial cluster configuration)");
   EXPECT_EQ(check("default=http://127.0.0.1:1", "default", {"http://localhost:2380"}),

@@ -1,5 +1,6 @@
-// member/cluster_world_test.h: a cluster of MemberCores in virtual time: logs in memory that forget what was not synced, a
-// network that loses, repeats and delays, members that crash, stop and stand still, and clients at each of them.
+// member/cluster_world_test.h: a cluster of MemberCores in virtual time: logs in memory that forget what was not
+// synced, a network that loses, repeats and delays, members that crash, stop and stand still, and clients at each of
+// them.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -235,9 +236,8 @@ class World {
     etcdserverpb::DeleteRangeRequest request;
     request.set_key(std::string(1, '\0'));
     request.set_range_end(std::string(1, '\0'));
-    auto payload = std::make_shared<const raft::Payload>(
-        raft::Payload{.bytes = join_request(RequestKind::kDeleteRange, request.SerializeAsString(),
-                                            node.core->next_request_id())});
+    auto payload = std::make_shared<const raft::Payload>(raft::Payload{
+        .bytes = join_request(RequestKind::kDeleteRange, request.SerializeAsString(), node.core->next_request_id())});
     EXPECT_TRUE(node.core->admit(payload->bytes.size()));
     node.events.proposals.push_back(std::move(payload));
     wake(node, 0);

@@ -93,7 +93,7 @@ void Forwarder::take_answer(const raft::ForwardTag& tag, uint64_t tick) {
   if (unconfirmed_.empty()) {
     begin_row();
   } else if (tag.is_refused && tag.sequence == confirmed_) {
-    note_lost(tick);
+    lose(tick, 2 * options_.refusal_ticks);
   } else if (is_new && sent_ < unconfirmed_.size()) {
     burst_bytes_ = 2 * std::min(burst_bytes_, UINT64_MAX / 2);
     again_at_tick_ = tick;
@@ -118,11 +118,13 @@ void Forwarder::note_cut() {
   is_known_lost_ = true;
 }
 
-void Forwarder::note_lost(uint64_t tick) {
+void Forwarder::note_lost(uint64_t tick) { lose(tick, options_.retry_ticks); }
+
+void Forwarder::lose(uint64_t tick, uint64_t wait_ticks_max) {
   const bool is_noted = is_known_lost_ && sent_ == 0;  // what was sent together comes back together
   if (unconfirmed_.empty() || is_noted) return;
   again_at_tick_ = tick + loss_wait_ticks_;
-  loss_wait_ticks_ = std::min(2 * loss_wait_ticks_, options_.retry_ticks);
+  loss_wait_ticks_ = std::min(2 * loss_wait_ticks_, wait_ticks_max);
   burst_bytes_ = options_.retry_bytes;
   sent_ = 0;
   is_known_lost_ = true;

@@ -60,6 +60,8 @@ class Forwarder {
   size_t send(size_t from, uint64_t bytes_max, std::vector<raft::Message>& out) const;
   // Nothing is known to be lost.
   void begin_row();
+  // A leader without room is asked often: others ask it, too, and whom it takes something from asks again at once.
+  void lose(uint64_t tick, uint64_t wait_ticks_max);
   // How long no confirmation means that something was lost: twice what the last one took, twice as long after each
   // repeat. Then only the beginning is sent again: what stands behind it, the leader refuses if it comes. So on a slow
   // link repeats leave room for the rest.

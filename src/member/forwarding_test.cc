@@ -270,7 +270,7 @@ TEST(Forwarder, WhatIsKnownToBeLostBeforeThereIsAnythingDoesNotMatterLater) {
   }
 }
 
-// A queue was full, or a POST has failed.
+// A queue was full, a POST has failed, or a stream was cut.
 TEST(Forwarder, WhatTheWayHasNoRoomForIsSentAgainLittleByLittle) {
   constexpr uint64_t kOne = 10 + raft::kEntryOverheadBytes;
   Origin origin({.message_bytes_max = kOne, .retry_ticks = 50, .retry_bytes = kOne, .refusal_ticks = 3});

@@ -380,6 +380,8 @@ bool MemberCore::is_far_behind() {
 // Entries are on disk long before they are applied, but while the db has no room for them they pile up in memory.
 // `beyond`: so many bytes may be too much.
 bool MemberCore::log_has_room(uint64_t beyond) const {
+  // What goes elsewhere does not wait for this member's disk.
+  if (replication_.proposes_elsewhere()) return replication_.held_bytes() < options_.feed_bytes_max;
   return replication_.log_bytes() + wal_bytes_in_flight_ < options_.unapplied_bytes_max + beyond &&
          wal_bytes_in_flight_ < options_.feed_bytes_max + beyond;
 }

@@ -314,7 +314,7 @@ class MemberCore {
     bool has_given_tail_back = false;
   };
   uint64_t segment_count_ = 0;
-  Segment segment_;  // the last one
+  Segment segment_;                               // the last one
   std::map<uint32_t, int64_t> alarms_raised_ns_;  // by type
   uint64_t steps_ = 0;
   uint64_t short_step_ = 0;  // the last that ended before what it might have applied

@@ -70,8 +70,8 @@ bool MemberCore::move_apply() {
   return true;
 }
 
-// A range of a million keys takes a second. All members are to take it at the same time, and nobody is to wait meanwhile
-// for what was ready before: it leaves when a step ends.
+// A range of a million keys takes a second. All members are to take it at the same time, and nobody is to wait
+// meanwhile for what was ready before: it leaves when a step ends.
 bool MemberCore::lets_what_is_ready_leave_first(const ApplyBatch& batch) {
   if (short_step_ == steps_) return true;
   const bool has_news = told_revision_ != apply_.published().newest().kv.revision;

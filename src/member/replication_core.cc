@@ -144,14 +144,15 @@ void ReplicationCore::step(raft::Message message) {
   if (is_counted || (is_answer && message.forward)) return take_forwarded(message);
   const bool is_of_others = message.type == raft::MessageType::kProp && core_.is_leader();
   if (is_of_others && !has_room_for_others()) return;
-  const std::vector<raft::Entry> of_others = is_of_others ? message.entries : std::vector<raft::Entry>();
+  uint64_t bytes = 0;
+  for (const raft::Entry& entry : message.entries) bytes += raft::cost_bytes(entry);
   const Index last = core_.last_index();
   if (failover_.suspects_leader(core_, message, now_ns_)) pending_.redial.push_back(core_.leader());
   const bool may_end_snapshot = message.type == raft::MessageType::kAppResp && !message.reject;
   const NodeId from = message.from;
   const Index has = message.index;
   core_.step(std::move(message));
-  if (is_of_others && core_.last_index() > last) note_of_others(of_others);
+  if (is_of_others && core_.last_index() > last) note_of_others(bytes);
   const auto sent = may_end_snapshot ? sent_snapshots_.find(from) : sent_snapshots_.end();
   if (sent != sent_snapshots_.end() && has >= sent->second.index) end_snapshot(from);
   propose_held();
@@ -393,8 +394,10 @@ void ReplicationCore::give_verdict(const ConfVerdict& verdict) {
   const auto conf = core_.apply_conf_change(verdict.index, change);
   CAIRN_ASSERT(conf);  // checked against the same membership
   if (!is_careless) conf_entry_.reset();
-  if (!core_.is_sole_member()) begin_tracking(verdict.index + 1);
-  else if (!was_sole) shared_up_to_ = core_.committed();
+  if (!core_.is_sole_member())
+    begin_tracking(verdict.index + 1);
+  else if (!was_sole)
+    shared_up_to_ = core_.committed();
   state_changed_ = true;
   succeed_removed_leader();
 }

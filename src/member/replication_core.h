@@ -68,7 +68,7 @@ class ReplicationCore {
     LogKeeping log;  // for members that are behind
     // Of what others have forwarded to this leader and is neither stable nor applied. Beyond it nothing is taken from
     // them: who forwards sends it again, and an etcd's client hears that time is up. What this member's own clients put
-    // in counts elsewhere, so that neither starves the other.
+    // in is bounded elsewhere.
     uint64_t others_bytes_max = 32 << 20;
   };
   // `log` holds what the WAL held, from start.applied's successor on at least.
@@ -123,13 +123,18 @@ class ReplicationCore {
   [[nodiscard]] uint64_t slow_reads() const { return slow_reads_; }
   // Of the entries that are in memory: not yet applied, and a few more.
   [[nodiscard]] uint64_t log_bytes() const { return log_.memory_bytes(); }
-  // The same while the disk or the db is behind; else 0: what is not committed leaves memory only when a leader has said
-  // more. One that was deposed, and has more of it than may wait, is to hear of it.
+  // The same while the disk or the db is behind; else 0: what is not committed leaves memory only when a leader has
+  // said more. One that was deposed, and has more of it than may wait, is to hear of it.
   [[nodiscard]] uint64_t busy_log_bytes() const {
     const bool is_busy = core_.applied() < core_.committed() || core_.stable_index() < core_.last_index();
     return is_busy ? log_.memory_bytes() : 0;
   }
   [[nodiscard]] const RaftLog& log() const { return log_; }
+  // What is proposed goes to a leader elsewhere; and so much of it waits for room on the way there, or for a leader.
+  [[nodiscard]] bool proposes_elsewhere() const {
+    return has_peers_ && !core_.is_leader() && core_.leader() != raft::kNoNode;
+  }
+  [[nodiscard]] uint64_t held_bytes() const { return held_bytes_; }
   // As this process has synced it.
   [[nodiscard]] Index durable_commit() const { return durable_commit_; }
   // False: nothing happens here without an input. No election, no heartbeat is due, and nobody waits for something that
@@ -163,7 +168,8 @@ class ReplicationCore {
   void take_forwarded(raft::Message& message);
   bool append_forwarded(raft::Message& message, size_t known);
   [[nodiscard]] bool has_room_for_others();
-  void note_of_others(const std::vector<raft::Entry>& entries);  // they are the log's last ones
+  void note_of_others(uint64_t bytes);  // of the log's last entries
+  void begin_counting_others();
   void answer_forwarded(const raft::ForwardTag& tag, NodeId to, bool is_refused);
   void refuse_what_is_too_much();
   void begin_tracking(Index first);
@@ -248,7 +254,8 @@ class ReplicationCore {
     Index last;  // up to here
     uint64_t bytes = 0;
   };
-  std::deque<OfOthers> of_others_;  // what this leader has appended for others, in order
+  std::deque<OfOthers> of_others_;  // what this leader has appended for others in the term of_others_in_, in order
+  Term of_others_in_;
   uint64_t of_others_bytes_ = 0;
   NodeId forwards_to_;  // as follow() has decided; 0: to nobody
 };

@@ -195,12 +195,22 @@ bool ReplicationCore::append_forwarded(raft::Message& message, size_t known) {
   std::vector<raft::PayloadPtr> payloads;
   payloads.reserve(message.entries.size() - known);
   for (size_t i = known; i < message.entries.size(); ++i) payloads.push_back(message.entries[i].data);
+  uint64_t bytes = 0;
+  for (const raft::PayloadPtr& one : payloads) bytes += cost_bytes(one);
   if (core_.propose_as_leader(core_.term(), payloads).outcome != ProposeOutcome::kAppended) return false;
-  note_of_others(message.entries);
+  note_of_others(bytes);
   return true;
 }
 
+// What it appended in an earlier term may have been cut from its log since, and is bounded.
+void ReplicationCore::begin_counting_others() {
+  if (std::exchange(of_others_in_, core_.term()) == core_.term()) return;
+  of_others_.clear();
+  of_others_bytes_ = 0;
+}
+
 bool ReplicationCore::has_room_for_others() {
+  begin_counting_others();
   const Index done = std::min(core_.applied(), core_.stable_index());
   while (!of_others_.empty() && of_others_.front().last <= done) {
     of_others_bytes_ -= of_others_.front().bytes;
@@ -209,9 +219,8 @@ bool ReplicationCore::has_room_for_others() {
   return of_others_bytes_ < options_.others_bytes_max;
 }
 
-void ReplicationCore::note_of_others(const std::vector<raft::Entry>& entries) {
-  uint64_t bytes = 0;
-  for (const raft::Entry& entry : entries) bytes += raft::cost_bytes(entry);
+void ReplicationCore::note_of_others(uint64_t bytes) {
+  begin_counting_others();
   of_others_.push_back({core_.last_index(), bytes});
   of_others_bytes_ += bytes;
 }

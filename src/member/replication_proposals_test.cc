@@ -331,6 +331,29 @@ TEST(Proposals, ALeaderTakesFromOthersAsMuchAsTheyMayHaveInItsLog) {
   EXPECT_EQ(append(0, 1), 1u);
 }
 
+TEST(Proposals, WhatALeaderAppendedForOthersAndLostDoesNotCountWhenItLeadsAgain) {
+  Member member;
+  member.become_leader();
+  const auto forward = [&](size_t bytes) {
+    const Index before = member.core.raft().last_index();
+    Message message = Member::from(2, MessageType::kProp, 0);
+    message.entries.push_back(
+        {.data = std::make_shared<const raft::Payload>(raft::Payload{.bytes = std::string(bytes, 'x')})});
+    member.step(std::move(message));
+    return member.core.raft().last_index().value - before.value;
+  };
+  const Index committed = member.core.raft().committed();
+  const Term led_in = member.core.raft().term();
+  member.last = committed;
+  member.last_term = led_in;
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(forward(10 << 20), 1u);
+  EXPECT_EQ(forward(1), 0u);
+  member.append(3, led_in.value + 1, request(1, 0));
+  ASSERT_EQ(member.core.raft().last_index(), committed + 1) << "its tail is cut";
+  member.become_leader();
+  EXPECT_EQ(forward(1), 1u);
+}
+
 TEST(Proposals, DuringATransferTheyWaitAndGoToTheNewLeader) {
   Member member;
   member.become_leader();

@@ -74,11 +74,10 @@ struct Server::Impl {
       for (Listen& one : options.listen) {
         if (one.is_early != is_early) continue;
         HttpHandler* const handler = one.http_handler != nullptr ? one.http_handler : http;
-        const Services services{.router = one.grpc ? router : nullptr,
-                                .http = one.http ? handler : nullptr,
-                                .limits = &one.http_limits};
-        auto listener =
-            Listener::open(*loops.front(), std::exchange(one.fd, -1), [this, &one, services](int fd) { accepted(fd, one, services); });
+        const Services services{
+            .router = one.grpc ? router : nullptr, .http = one.http ? handler : nullptr, .limits = &one.http_limits};
+        auto listener = Listener::open(*loops.front(), std::exchange(one.fd, -1),
+                                       [this, &one, services](int fd) { accepted(fd, one, services); });
         if (!listener && status) status = std::unexpected(listener.error());
         if (listener) listeners.push_back(*std::move(listener));
       }

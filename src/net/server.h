@@ -38,7 +38,7 @@ struct Listen {
   HttpLimits http_limits = {};
   TlsListen tls = {};
   bool reuse_port = false;
-  int fd = -1;  // a socket that listens there already (listen_at()), given to the server
+  int fd = -1;            // a socket that listens there already (listen_at()), given to the server
   bool is_early = false;  // open_early() opens it
 };
 

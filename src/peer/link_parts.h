@@ -85,6 +85,7 @@ struct Writer {
 struct Request {
   std::string url;
   int64_t deadline_ns = 0;
+  bool is_counted = false;  // a POST to kForwardPath
 };
 
 [[nodiscard]] Answer no_answer_in_time();

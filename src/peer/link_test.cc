@@ -509,7 +509,7 @@ TEST(PeerLink, AWriterThatTakesNothingIsClosed) {
   EXPECT_TRUE(bench.take<Close>().empty());
   bench.pass(kSecond);
   ASSERT_EQ(bench.take<Close>().size(), 1U);
-  EXPECT_EQ(bench.reports(), (std::vector{Kind::kInactive, Kind::kStreamCut, Kind::kUnreachable}));
+  EXPECT_EQ(bench.reports(), (std::vector{Kind::kInactive, Kind::kUnreachable, Kind::kStreamCut}));
   bench.send(message_of(raft::MessageType::kHeartbeat));
   EXPECT_EQ(bench.take<Post>().size(), 1U);
 }

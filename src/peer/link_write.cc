@@ -91,8 +91,8 @@ void State::writer_ended(size_t kind, Ending ending, std::string_view detail, St
   if (kind == kMsgAppAt) ended_encoder = writers[kind]->encoder;
   writers[kind].reset();
   if (ending == Ending::kFailed) deactivate(std::string(detail), step);
-  report(Report::Kind::kStreamCut, std::string(detail), step);
   if (had_work) report(Report::Kind::kUnreachable, std::string(detail), step);
+  report(Report::Kind::kStreamCut, std::string(detail), step);
 }
 
 void State::drained(size_t kind, uint64_t bytes, Step step) {
@@ -164,7 +164,8 @@ void State::pump_posts(Step step) {
     append_message(body, message);
     const LinkId id = new_id();
     posts[id] = {.url = urls.pick(),
-                 .deadline_ns = step.now_ns + options.connect_timeout_ns + options.limits.post_timeout_ns};
+                 .deadline_ns = step.now_ns + options.connect_timeout_ns + options.limits.post_timeout_ns,
+                 .is_counted = is_counted};
     step.out.emplace_back(Post{.id = id,
                                .url = urls.pick(),
                                .path = std::string(is_counted ? kForwardPath : kPostPath),
@@ -210,6 +211,9 @@ void State::posted(LinkId id, const Answer& answer, Step step) {
 void State::answered_post(const Request& request, const Answer& answer, Step step) {
   if (answer.kind == Answer::Kind::kAnswered) peer_answers();
   if (answer.kind == Answer::Kind::kAnswered && answer.status == 204) return activate(step);
+  if (request.is_counted && answer.kind == Answer::Kind::kAnswered && answer.status == 404) {
+    return report(Report::Kind::kUnreachable, "an etcd has come to its address", step);
+  }
   urls.failed(request.url);
   std::string detail = answer.detail;
   if (answer.kind == Answer::Kind::kAnswered) {

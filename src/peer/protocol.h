@@ -14,8 +14,8 @@ enum class StreamKind : uint8_t { kMsgApp = 0, kMessage = 1 };
 inline constexpr size_t kStreamKinds = 2;
 
 inline constexpr std::string_view kPostPath = "/raft";
-// The same, of proposals that are counted (raft::ForwardTag). An etcd, which would append them in any term, answers 404:
-// it may have come to the address of a member to which one was on its way.
+// The same, of proposals that are counted (raft::ForwardTag). An etcd, which would append them in any term, answers
+// 404: it may have come to the address of a member to which one was on its way.
 inline constexpr std::string_view kForwardPath = "/raft/forward";
 inline constexpr std::string_view kSnapshotPath = "/raft/snapshot";
 inline constexpr std::string_view kProbingPath = "/raft/probing";

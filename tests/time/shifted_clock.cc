@@ -76,6 +76,14 @@ int clock_gettime(clockid_t clock, timespec* time) noexcept {
   return outcome;
 }
 
+// Of the answers' Date.
+time_t time(time_t* out) noexcept {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  if (out != nullptr) *out = now.tv_sec;
+  return now.tv_sec;
+}
+
 // jemalloc's, whose thread would wait for a time that is long past.
 int gettimeofday(timeval* __restrict time, void* __restrict) noexcept {
   timespec now{};

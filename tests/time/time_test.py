@@ -153,7 +153,7 @@ class WhatComesNext(Timed):
         client = server.client()
         client.put(b"before", b"x")
         server.process.send_signal(signal.SIGSTOP)
-        harness.until(lambda: self.states(server) == {"T"})
+        harness.until(lambda: server.thread_states() == {"T"})
         call = client.connection.start("/etcdserverpb.KV/Put", rpc.put_request(b"k", b"v"), grpc_timeout="6S")
         time.sleep(PAUSE_SECONDS)
         server.process.send_signal(signal.SIGCONT)
@@ -299,7 +299,7 @@ class Leases(Timed):
 
     def stop_for(self, seconds):
         self.cairn.process.send_signal(signal.SIGSTOP)
-        harness.until(lambda: self.states(self.cairn) == {"T"})
+        harness.until(lambda: self.cairn.thread_states() == {"T"})
         time.sleep(seconds)
         self.cairn.process.send_signal(signal.SIGCONT)
 
@@ -307,7 +307,7 @@ class Leases(Timed):
         self.client.lease_grant(7, 6)
         self.client.put(b"leased", b"x", lease=7)
         self.cairn.process.send_signal(signal.SIGSTOP)
-        harness.until(lambda: self.states(self.cairn) == {"T"})
+        harness.until(lambda: self.cairn.thread_states() == {"T"})
         call = self.client.connection.start("/etcdserverpb.Lease/LeaseKeepAlive", rpc.enc((1, 7)))
         time.sleep(6 + PAUSE_SECONDS)
         self.cairn.process.send_signal(signal.SIGCONT)

@@ -96,9 +96,8 @@ cluster::Resolver patient_resolver() {
         log::info("resolved URL Host", {{"host", host}, {"resolved-addr", *found}});
         return found;
       }
-      log::warn("failed to resolve URL Host", {{"host", host},
-                                               {"retry-interval", go_duration(kResolvingPause)},
-                                               {"error", found.error().message}});
+      log::warn("failed to resolve URL Host",
+                {{"host", host}, {"retry-interval", go_duration(kResolvingPause)}, {"error", found.error().message}});
       if (steady_clock::now() + kResolvingPause > until) return found;
       std::this_thread::sleep_for(kResolvingPause);
     }

@@ -1,5 +1,5 @@
-// When linearizable reads ask nobody: who leads, has applied an entry of its term, is alone, and has applied what members
-// that were removed may have answered.
+// When linearizable reads ask nobody: who leads, has applied an entry of its term, is alone, and has applied what
+// members that were removed may have answered.
 #include <gtest/gtest.h>
 
 #include "member/apply/apply_core.h"
