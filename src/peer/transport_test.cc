@@ -573,7 +573,7 @@ TEST(TransportListener, AnswersAsEtcd) {
     if (!answer) return "error: " + answer.error().message;
     return std::to_string(answer->status) + " " + answer->body;
   };
-  const net::HttpFields good = raft_headers();
+  const auto good = raft_headers();
   Pieces not_for_us;
   append_message(not_for_us, heartbeat(NodeId{1}, NodeId{77}, 1));
   Pieces of_removed;
@@ -618,9 +618,7 @@ TEST(TransportListener, AnswersAsEtcd) {
        "400 failed to decode raft message (rafthttp: error limit exceeded)\n"},
       {{"POST", "/raft/snapshot", good, framed(of_known)}, "400 wrong raft message type\n"},
   };
-  for (const auto& [asked, answer] : kCases) {
-    EXPECT_EQ(ask(asked), answer) << asked.method << " " << asked.path;
-  }
+  for (const auto& [asked, answer] : kCases) EXPECT_EQ(ask(asked), answer) << asked.method << " " << asked.path;
   ASSERT_TRUE(wait_until([&] { return member.ears.count() == 1; }));
   EXPECT_EQ(member.ears.messages().front().commit, Index{42});
   EXPECT_THAT(ask({.path = "/raft/probing"}), HasSubstr("200 {\"OK\":true,\"Now\":\"20"));
