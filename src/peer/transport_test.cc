@@ -76,7 +76,8 @@ TEST(Transport, CarriesAMessageOfManyMegabytes) {
   TestMember b(2);
   know_each_other(a, b);
   ASSERT_TRUE(are_connected(a, b));
-  const std::string data(40'000'000, 'x');
+  std::string data;
+  data.resize(40'000'000, 'x');
   a.transport().send({append(a.id(), b.id(), 1, data), heartbeat(a.id(), b.id(), 1)});
   ASSERT_TRUE(wait_until([&] { return b.ears.count() == 2; }));
   for (const raft::Message& message : b.ears.messages()) {
