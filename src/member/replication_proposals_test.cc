@@ -20,7 +20,7 @@ constexpr uint32_t kElectionTicks = 1000;
 
 raft::ConfState three() {
   raft::ConfState conf;
-  for (const uint64_t id : {1, 2, 3}) conf.voters.emplace_back(id);
+  for (const uint64_t id : {uint64_t{1}, uint64_t{2}, uint64_t{3}}) conf.voters.emplace_back(id);
   return conf;
 }
 
@@ -315,7 +315,7 @@ TEST(Proposals, ALeaderTakesFromOthersAsMuchAsTheyMayHaveInItsLog) {
     member.step(std::move(message));
     return member.core.raft().last_index().value - before.value;
   };
-  for (int i = 0; i < 40; ++i) member.propose(request(static_cast<uint64_t>(i + 1), static_cast<Tag>(i + 1)));
+  for (uint64_t i = 1; i <= 40; ++i) member.propose(request(i, i));
   EXPECT_EQ(append(1, 20 << 20), 1u);
   EXPECT_EQ(append(2, 20 << 20), 1u);
   EXPECT_EQ(append(3, 1), 0u) << "what it has of others is not applied";
@@ -392,7 +392,7 @@ TEST(Proposals, ATransferThatIsGivenUpDropsNone) {
 
 // The entry may be part of the snapshot, or lost: nobody can say. It is never proposed again, and time decides.
 TEST(Proposals, WhatASnapshotMayHoldIsAnsweredWhenTimeIsUp) {
-  for (const uint64_t snapshot_term : {1, 2}) {
+  for (const uint64_t snapshot_term : {uint64_t{1}, uint64_t{2}}) {
     SCOPED_TRACE(snapshot_term);
     Member member;
     member.heartbeat(2, 1);

@@ -492,7 +492,7 @@ TEST_P(ServerExchange, AHeadHasNoBody) {
 
 TEST(ServerExchangeLimits, OpenRequestsOfAConnectionShareTheirBound) {
   TestServer server({.listen = {{.address = "127.0.0.1:0", .http_limits = {.body_bytes_max = 1000}}}});
-  server.http.on_request = [](HttpRequest request, EventLoop&, HttpRespond respond) {
+  server.http.on_request = [](const HttpRequest& request, EventLoop&, const HttpRespond& respond) {
     respond({.headers = {}, .body = std::to_string(request.body.size())});
   };
   TestClient client(server.start());
@@ -541,7 +541,7 @@ TEST(ServerExchangeLimits, WhoIsAnsweredByItsHeadHasAMomentToEndItsSide) {
 
 TEST(ServerExchangeLimits, HttpTakesTurnsWithGrpcOnOneConnection) {
   TestServer server;
-  server.http.on_request = [](HttpRequest request, EventLoop&, HttpRespond respond) {
+  server.http.on_request = [](const HttpRequest& request, EventLoop&, const HttpRespond& respond) {
     respond({.headers = {}, .body = request.method + " " + request.path + " " + request.body});
   };
   TestClient client(server.start());
@@ -562,7 +562,7 @@ TEST(ServerExchangeLimits, HttpTakesTurnsWithGrpcOnOneConnection) {
 
 TEST(ServerExchangeLimits, TheServicesPathsAreGrpcsWhateverTheContentType) {
   TestServer server;
-  server.http.on_request = [](HttpRequest, EventLoop&, HttpRespond respond) {
+  server.http.on_request = [](const HttpRequest&, EventLoop&, const HttpRespond& respond) {
     respond({.headers = {}, .body = "http"});
   };
   TestClient client(server.start());

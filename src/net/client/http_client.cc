@@ -441,7 +441,7 @@ class HttpClient::Exchanging final : public Call, private Connection::User, priv
 };
 
 HttpClient::HttpClient(EventLoop& loop, Options options, Resolver::Lookup lookup)
-    : loop_(static_cast<Loop&>(loop)), options_(options), resolver_(loop, std::move(lookup)) {}
+    : loop_(static_cast<Loop&>(loop)), options_(std::move(options)), resolver_(loop, std::move(lookup)) {}
 
 HttpClient::~HttpClient() { close_idle(); }
 

@@ -51,7 +51,7 @@ struct Asked {
 class EchoServer : public TestServer {
  public:
   explicit EchoServer(ServerOptions options = {}) : TestServer(std::move(options)) {
-    http.on_request = [this](HttpRequest request, EventLoop&, const HttpRespond& respond) {
+    http.on_request = [this](const HttpRequest& request, EventLoop&, const HttpRespond& respond) {
       ++requests;
       respond({.headers = {{"X-Seen", std::string(request.header("x-asked"))}},
                .body = request.method + " " + request.path + " " + request.body});
@@ -288,7 +288,7 @@ TEST(HttpClient, GivesUpOnAServerThatTakesNothing) {
 }
 
 TEST(HttpClient, ToldFromACutAnswerIsAnAnswerThatEnds) {
-  const auto answers = [](std::string text) {
+  const auto answers = [](const std::string& text) {
     return [text](int fd) {
       Script::read_head(fd);
       Script::say(fd, text);
@@ -439,9 +439,9 @@ class BodyServer : public HttpHandler {
     id = exchange.id().value;
     struct Handler final : ExchangeHandler {
       explicit Handler(BodyServer& of) : owner(of) {}
-      void on_body(Exchange&, std::string_view bytes) override {
-        for (const char c : bytes) owner.sum += static_cast<unsigned char>(c);
-        owner.bytes += bytes.size();
+      void on_body(Exchange&, std::string_view piece) override {
+        for (const char c : piece) owner.sum += static_cast<unsigned char>(c);
+        owner.bytes += piece.size();
       }
       void on_body_end(Exchange& exchange) override { respond_whole(exchange, {.status = 204, .content_type = ""}); }
       BodyServer& owner;

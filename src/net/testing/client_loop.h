@@ -61,7 +61,7 @@ class Heard final : public HttpClient::Hearer {
 
 class ClientLoop {
  public:
-  explicit ClientLoop(HttpClient::Options options = {}, Resolver::Lookup lookup = Resolver::system_lookup())
+  explicit ClientLoop(const HttpClient::Options& options = {}, Resolver::Lookup lookup = Resolver::system_lookup())
       : loop_(std::make_shared<Loop>(0)),
         client_(std::make_unique<HttpClient>(*loop_, options, std::move(lookup))),
         thread_([this] { loop_->run(); }) {}

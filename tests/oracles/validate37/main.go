@@ -305,9 +305,8 @@ func check(path string) (err error) {
 			if request == nil || o.Outcome == "refused" {
 				continue
 			}
-			if o.Return == 0 {
-				o.Return = o.Call + 1
-			}
+			// In virtual time an answer may come at the moment of its question.
+			o.Return = max(o.Return, o.Call+1)
 			r := client(o.Client)
 			r.KeyValue = append(r.KeyValue, porcupine.Operation{ClientId: o.Client, Input: *request, Call: o.Call,
 				Output: responseOf(o), Return: o.Return})
@@ -317,7 +316,12 @@ func check(path string) (err error) {
 				r.Watch = append(r.Watch, w)
 			}
 		case next.Entry != nil && next.Entry.Type == 0 && !next.Entry.Void && len(next.Entry.Bytes) > 0:
-			if request := requestOf(parsed(next.Entry.Bytes, &pb.InternalRaftRequest{})); request != nil {
+			entry := &pb.InternalRaftRequest{}
+			// A cluster of 3.4 keeps its members' names and its version in requests of the v2 API.
+			if err := proto.Unmarshal(next.Entry.Bytes, entry); err != nil {
+				continue
+			}
+			if request := requestOf(entry); request != nil {
 				persisted = append(persisted, *request)
 			}
 		}
