@@ -25,7 +25,6 @@ using cairn::testing::TempDir;
 using cairn::testing::wait_until;
 
 constexpr int64_t kMilli = 1'000'000;
-constexpr int64_t kSecond = 1'000 * kMilli;
 
 HttpClient::Request get(const std::string& address, const std::string& path = "/") {
   return {.endpoint = {.address = address}, .head = {.method = "GET", .path = path}};
